@@ -1,0 +1,131 @@
+"""Routes of checkpoints: save in one shot, list, find, change, remove."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api.bodies import UNBOUNDED, receive
+from app.api.dependencies import (
+    By,
+    ChangingDep,
+    CheckpointsDep,
+    Deleter,
+    DirectoryQuery,
+    FindingDep,
+    Id,
+    ModeQuery,
+    Reader,
+    RemovingDep,
+    Writer,
+)
+from app.api.paging import read_token, write_token
+from app.api.problems import refuses
+from app.api.schemas.answers import BestOut, CheckpointOut, CheckpointPage, CommittedOut
+from app.api.schemas.queries import ListQuery, SaveQuery
+from app.api.schemas.requests import ChangeIn
+from app.api.schemas.transfers import ChunksOut, TensorsOut
+from app.api.uploads import AGAINST_A_SAVE
+from app.errors import (
+    CheckpointNotFound,
+    CheckpointRemoved,
+    DirectoryNotFound,
+    InvalidName,
+    NoBest,
+    NoCheckpoint,
+    NoTensorIndex,
+    Pinned,
+    SaveIdReused,
+    WrongLength,
+)
+
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    max_body_size=UNBOUNDED,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    responses={
+        200: {"model": CommittedOut, "description": "The same save was committed before."},
+        **refuses(InvalidName, SaveIdReused, WrongLength, *AGAINST_A_SAVE),
+    },
+)
+async def save_checkpoint(
+    request: Request,
+    query: Annotated[SaveQuery, Query()],
+    checkpoints: CheckpointsDep,
+    response: Response,
+    _: Writer,
+) -> CommittedOut:
+    """Save a checkpoint of one file in one shot: the body is the file, the query says what it is.
+
+    The file is durable when this answers. A directory that no policy was given for keeps everything.
+    """
+    committed = await receive(request, checkpoints.single_shot.begin(query.save()))
+    if committed.repeated:
+        response.status_code = 200
+    return CommittedOut.from_commit(committed)
+
+
+@router.get("", responses=refuses(InvalidName, DirectoryNotFound))
+def list_checkpoints(query: Annotated[ListQuery, Query()], finding: FindingDep, _: Reader) -> CheckpointPage:
+    """The checkpoints of a directory, filtered and in order; pages are stable while checkpoints come and go."""
+    listing = query.listing(finding.own_mode(query.directory))
+    key = read_token(query.page_token, query.directory, listing.order_by, listing.mode, listing.by)
+    page = finding.page(listing, after=key, limit=query.page_size)
+    token = None
+    if page.next_key is not None:
+        token = write_token(page.next_key, query.directory, listing.order_by, listing.mode, listing.by)
+    return CheckpointPage(
+        checkpoints=[CheckpointOut.of(checkpoint) for checkpoint in page.checkpoints], next_page_token=token
+    )
+
+
+@router.get("/best", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest))
+def get_best(
+    directory: DirectoryQuery, finding: FindingDep, _: Reader, by: By = None, mode: ModeQuery = None
+) -> BestOut:
+    """The best checkpoint of a directory: by its own mode, or as asked."""
+    checkpoint, ranked_mode, own = finding.best(directory, by=by, mode=mode)
+    return BestOut.of(checkpoint, ranked_by=by or "metric", mode=ranked_mode, own_mode=own)
+
+
+@router.get("/latest", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint))
+def get_latest(directory: DirectoryQuery, finding: FindingDep, _: Reader) -> CheckpointOut:
+    """The newest checkpoint of a directory."""
+    return CheckpointOut.of(finding.latest(directory))
+
+
+@router.get("/{checkpoint_id}", responses=refuses(CheckpointNotFound))
+def get_checkpoint(checkpoint_id: Id, finding: FindingDep, _: Reader) -> CheckpointOut:
+    """A checkpoint by its id; of a removed one, the facts."""
+    return CheckpointOut.of(finding.get(checkpoint_id))
+
+
+@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, CheckpointNotFound, CheckpointRemoved))
+def change_checkpoint(checkpoint_id: Id, change: ChangeIn, changing: ChangingDep, _: Writer) -> CheckpointOut:
+    """Pin or unpin, tag, add or correct a metric or metadata. The ranking follows at once."""
+    return CheckpointOut.of(changing.change(checkpoint_id, change.change()))
+
+
+@router.delete("/{checkpoint_id}", responses=refuses(CheckpointNotFound, CheckpointRemoved, Pinned))
+def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> CheckpointOut:
+    """Remove a checkpoint: its bytes go, its facts stay."""
+    return CheckpointOut.of(removing.delete(checkpoint_id))
+
+
+@router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound))
+def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader) -> ChunksOut:
+    """The chunks of each file with their digests, and the ranges in which to fetch them."""
+    checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
+    return ChunksOut.of(checkpoint, maps, checkpoints.parts.storage.range_max_bytes)
+
+
+@router.get("/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, NoTensorIndex))
+def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader) -> TensorsOut:
+    """The tensors in a checkpoint's files, as the client declared them at the save."""
+    checkpoint, maps = finding.maps(checkpoint_id)
+    if all(found.tensors is None for found in maps.values()):
+        raise NoTensorIndex(f"No tensors were declared for {checkpoint.directory}/{checkpoint.name}.")
+    return TensorsOut.of(checkpoint, maps)

@@ -1,0 +1,90 @@
+"""What routes ask for: use cases, permissions, and names that are checked on the way in."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator
+
+from app import naming
+from app.api.openapi import query_names
+from app.checkpoints import Checkpoints
+from app.checkpoints.changing import Changing
+from app.checkpoints.committing import Committing
+from app.checkpoints.finding import Finding
+from app.checkpoints.removing import Removing
+from app.checkpoints.uploading import Uploading
+from app.domain import Mode
+from app.errors import InvalidRequest
+
+DirectoryName = Annotated[str, AfterValidator(naming.directory_name)]
+CheckpointName = Annotated[str, AfterValidator(naming.checkpoint_name)]
+FilePath = Annotated[str, AfterValidator(naming.file_path)]
+Tag = Annotated[str, AfterValidator(naming.tag)]
+
+
+def _prefix(text: str) -> str:
+    return naming.directory_name(text) if text else text
+
+
+Prefix = Annotated[str, AfterValidator(_prefix)]
+
+DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g. `runs/experiment/checkpoints`.")]
+PrefixQuery = Annotated[Prefix, Query(description="Only directories equal to this or below it, by whole components.")]
+By = Annotated[str | None, Query(min_length=1, max_length=200, description="Rank by this numeric metadata value.")]
+ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
+PageSize = Annotated[int, Query(ge=1, le=1000, description="The most entries to give at once.")]
+PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the page before.")]
+Id = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+def _checkpoints(request: Request) -> Checkpoints:
+    found: Checkpoints = request.state.checkpoints
+    return found
+
+
+def _finding(request: Request) -> Finding:
+    return _checkpoints(request).finding
+
+
+def _uploading(request: Request) -> Uploading:
+    return _checkpoints(request).uploading
+
+
+def _committing(request: Request) -> Committing:
+    return _checkpoints(request).committing
+
+
+def _removing(request: Request) -> Removing:
+    return _checkpoints(request).removing
+
+
+def _changing(request: Request) -> Changing:
+    return _checkpoints(request).changing
+
+
+CheckpointsDep = Annotated[Checkpoints, Depends(_checkpoints)]
+FindingDep = Annotated[Finding, Depends(_finding)]
+UploadingDep = Annotated[Uploading, Depends(_uploading)]
+CommittingDep = Annotated[Committing, Depends(_committing)]
+RemovingDep = Annotated[Removing, Depends(_removing)]
+ChangingDep = Annotated[Changing, Depends(_changing)]
+
+
+def _admitted(request: Request) -> None:
+    request.app.state.guard.admit(request.headers.get("authorization"))
+
+
+Reader = Annotated[None, Depends(_admitted)]
+Writer = Annotated[None, Depends(_admitted)]
+Deleter = Annotated[None, Depends(_admitted)]
+Admin = Annotated[None, Depends(_admitted)]
+
+
+def only_known_queries(request: Request) -> None:
+    """Refuse query parameters that the route does not have: a misspelt filter must not be taken for none."""
+    if not request.query_params:
+        return
+    known = query_names(request.app)[request.scope["route"].name]
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidRequest(f"There is no query parameter {name!r} here.", known=sorted(known))

@@ -1,0 +1,65 @@
+"""Routes of directories."""
+
+from fastapi import APIRouter
+
+from app.api.dependencies import (
+    Admin,
+    ChangingDep,
+    Deleter,
+    DirectoryName,
+    FindingDep,
+    PageSize,
+    PageToken,
+    PrefixQuery,
+    Reader,
+    RemovingDep,
+)
+from app.api.paging import read_token, write_token
+from app.api.problems import refuses
+from app.api.schemas.answers import DirectoryOut, DirectoryPage
+from app.api.schemas.requests import PolicyIn
+from app.api.schemas.retention import ClearedOut
+from app.errors import DirectoryNotFound, InvalidName, NameTaken
+
+router = APIRouter(prefix="/directories", tags=["directories"])
+
+
+@router.get("", responses=refuses(InvalidName))
+def list_directories(
+    finding: FindingDep, _: Reader, prefix: PrefixQuery = "", page_size: PageSize = 100, page_token: PageToken = None
+) -> DirectoryPage:
+    """The directories at or below a prefix, by name, each with its counts, bytes, latest and best checkpoint."""
+    after = read_token(page_token, "directories", prefix)
+    summaries, following = finding.directories(prefix, after=str(after[0]) if after else "", limit=page_size)
+    token = write_token((following,), "directories", prefix) if following is not None else None
+    return DirectoryPage(directories=[DirectoryOut.of(summary) for summary in summaries], next_page_token=token)
+
+
+@router.get("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))
+def get_directory(directory: DirectoryName, finding: FindingDep, _: Reader) -> DirectoryOut:
+    """One directory: its policy, and what it holds."""
+    return DirectoryOut.of(finding.directory(directory))
+
+
+@router.put("/{directory:path}", responses=refuses(InvalidName, NameTaken))
+def set_policy(
+    directory: DirectoryName, policy: PolicyIn, changing: ChangingDep, finding: FindingDep, _: Admin
+) -> DirectoryOut:
+    """Set a directory's policy as its operator.
+
+    Limits that are named are stronger than those of saves from now on; limits that are left out go back to saves. What
+    no longer stays goes at the next save or prune.
+    """
+    changing.order(directory, policy.asked())
+    return DirectoryOut.of(finding.directory(directory))
+
+
+@router.delete("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))
+def clear_directory(
+    directory: DirectoryName, removing: RemovingDep, _: Deleter, include_pinned: bool = False
+) -> ClearedOut:
+    """Remove all checkpoints that the directory holds at this moment.
+
+    Its sub-directories, files that this server did not write and, unless asked for, pinned checkpoints stay.
+    """
+    return ClearedOut.of(removing.clear(directory, include_pinned=include_pinned))

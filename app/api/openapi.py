@@ -1,0 +1,62 @@
+"""What the API's description says beyond its routes, and how it is written down."""
+
+import json
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.api.problems import Problem
+
+DESCRIPTION = """\
+Holdfast keeps checkpoints of training jobs as plain files, keeps the last N and the best K of them, and gives the best
+or the latest to anyone who asks.
+
+Save:  `curl --data-binary @model.pt 'http://127.0.0.1:8420/v1/checkpoints?directory=runs/a&epoch=1&metric=0.3'`
+
+Fetch: `curl 'http://127.0.0.1:8420/v1/checkpoints/best/content?directory=runs/a' -o best.pt`
+
+Refusals are RFC 9457 problem details with a stable `code`.
+"""
+
+
+def install(app: FastAPI) -> None:
+    """Describe refusals as problem details, and the token."""
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _described(app)
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+@cache
+def query_names(app: FastAPI) -> dict[str, frozenset[str]]:
+    """The query parameters of each operation, by its id."""
+    return {
+        operation["operationId"]: frozenset(
+            parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"
+        )
+        for operations in app.openapi()["paths"].values()
+        for operation in operations.values()
+    }
+
+
+def dump(app: FastAPI) -> str:
+    """The description as text that is the same whenever the API is."""
+    return json.dumps(app.openapi(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
+    )
+    components = schema["components"]
+    components["schemas"]["Problem"] = Problem.model_json_schema()
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{}, {"token": []}]
+    return schema

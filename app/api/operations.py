@@ -1,0 +1,55 @@
+"""Routes of operations: what this server is, and how it is."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import __version__
+from app.api.dependencies import CheckpointsDep, Reader
+from app.api.problems import refuses
+from app.api.schemas.answers import HealthOut, InfoOut
+from app.domain import CHUNK_MAX_BYTES
+from app.errors import NotReady
+
+api = APIRouter(tags=["operations"])
+outside = APIRouter(tags=["operations"])
+
+
+@api.get("/info", responses=refuses())
+def get_info(request: Request, checkpoints: CheckpointsDep, _: Reader) -> InfoOut:
+    """What this server is, where its files lie, and how it wants bytes."""
+    return InfoOut(
+        name="Holdfast",
+        version=__version__,
+        api="v1",
+        root=request.app.state.root,
+        docs="/docs",
+        chunk_max_bytes=CHUNK_MAX_BYTES,
+        range_max_bytes=checkpoints.parts.storage.range_max_bytes,
+    )
+
+
+@outside.get("/health/live")
+def live() -> HealthOut:
+    """The process answers."""
+    return HealthOut(status="live")
+
+
+@outside.get("/health/ready", responses=refuses(NotReady))
+def ready(checkpoints: CheckpointsDep) -> HealthOut:
+    """The catalog answers and bytes could be stored."""
+    try:
+        usable = checkpoints.parts.catalog.usable()
+    except SQLAlchemyError:
+        usable = False
+    if not usable:
+        raise NotReady("The catalog does not answer.")
+    if not checkpoints.parts.storage.writable():
+        raise NotReady("Nothing can be written below the root.")
+    return HealthOut(status="ready")
+
+
+@outside.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **refuses()})
+def get_metrics(request: Request, _: Reader) -> Response:
+    """Figures for Prometheus."""
+    return Response(generate_latest(request.state.metrics), media_type=CONTENT_TYPE_LATEST)

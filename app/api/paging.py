@@ -1,0 +1,38 @@
+"""Page tokens: opaque to callers, checked when they come back."""
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from app.errors import InvalidRequest
+
+
+def write_token(key: tuple[Any, ...], *listing: Any) -> str:
+    """A token for the page after ``key`` of this listing."""
+    return base64.urlsafe_b64encode(json.dumps([list(listing), list(key)]).encode()).decode().rstrip("=")
+
+
+def read_token(token: str | None, *listing: Any) -> tuple[str | int | float, ...] | None:
+    """The key that a token stands for.
+
+    Raises
+    ------
+    InvalidRequest
+        The token is damaged, or belongs to another listing.
+    """
+    if token is None:
+        return None
+    try:
+        found, key = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        if found != list(listing) or not all(_storable(value) for value in key):
+            raise ValueError
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise InvalidRequest("page_token: it belongs to another listing, or is damaged.") from None
+    return tuple(key)
+
+
+def _storable(value: object) -> bool:
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, str | float)

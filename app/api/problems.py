@@ -1,0 +1,111 @@
+"""Refusals as RFC 9457 problem details with a stable ``code``."""
+
+import errno
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from app.errors import (
+    HostNotAllowed,
+    InvalidRequest,
+    MethodNotAllowed,
+    NoSpace,
+    NotFound,
+    Refusal,
+    TooLarge,
+    Unauthorized,
+)
+
+logger = logging.getLogger("holdfast")
+
+_BY_STATUS: dict[int, type[Refusal]] = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 400: InvalidRequest}
+_MISHAP = Refusal("Something went wrong on the server; its log says what.")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Problem(BaseModel):
+    """Why a request was refused (RFC 9457). Nothing has changed, unless ``status`` is 500."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+
+
+def refuses(*refusals: type[Refusal]) -> dict[int | str, dict[str, Any]]:
+    """What a route may refuse, for OpenAPI; what every route may refuse is added."""
+    every: tuple[type[Refusal], ...] = (*refusals, InvalidRequest, Unauthorized, HostNotAllowed)
+    codes: dict[int | str, list[str]] = {}
+    for refusal in every:
+        codes.setdefault(refusal.status, []).append(refusal.code)
+    return {
+        status: {
+            "description": "Refused: " + ", ".join(f"`{code}`" for code in sorted(set(found))),
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, found in sorted(codes.items(), key=lambda item: str(item[0]))
+    }
+
+
+def problem_response(refusal: Refusal) -> Response:
+    """A refusal as an answer."""
+    body = {
+        "type": f"urn:holdfast:problem:{refusal.code}",
+        "title": refusal.title,
+        "status": refusal.status,
+        "code": refusal.code,
+        "detail": refusal.detail,
+        **refusal.extra,
+    }
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else refusal.headers
+    return JSONResponse(body, refusal.status, headers=headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every refusal and every mishap of this application with a problem detail."""
+
+    @app.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> Response:
+        return problem_response(refusal)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        faults = _faults(error.errors())
+        return problem_response(InvalidRequest(f"{faults[0]['at']}: {faults[0]['message']}", errors=faults))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        kind = _BY_STATUS.get(error.status_code, Refusal)
+        refusal = kind(f"{request.method} {request.url.path}: {error.detail}")
+        refusal.headers = dict(error.headers or {})
+        return problem_response(refusal)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody is there to read it
+
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> Response:
+        if error.errno in _NO_SPACE:
+            return problem_response(NoSpace("There is no space left for this on the server's disk."))
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return problem_response(_MISHAP)
+
+    @app.exception_handler(Exception)
+    async def mishap(request: Request, error: Exception) -> Response:
+        return problem_response(_MISHAP)  # the server logs it
+
+
+def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:
+    """What was wrong where, without repeating the input, which may not even be JSON."""
+    return [{"at": ".".join(str(part) for part in error["loc"]), "message": str(error["msg"])} for error in errors[:20]]

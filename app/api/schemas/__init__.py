@@ -1,0 +1,1 @@
+"""What travels as JSON. Requests are strict; answers say all that is known."""

@@ -1,0 +1,193 @@
+"""Answers about directories and checkpoints."""
+
+from datetime import datetime
+from typing import Any, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
+
+from app.api.schemas.values import NumberOut
+from app.checkpoints.committing import Committed
+from app.checkpoints.finding import Summary
+from app.domain import Checkpoint, File, Kind, Mode, Policy, RemovedBecause
+
+
+class FileOut(BaseModel):
+    """A file of a checkpoint. `stored_at` is where it lies below the server's root."""
+
+    path: str
+    size_bytes: int
+    digest: str
+    stored_at: str
+    url: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, file: File) -> Self:
+        return cls(
+            path=file.path,
+            size_bytes=file.size_bytes,
+            digest=file.digest,
+            stored_at=checkpoint.stored_at(file),
+            url=file_url(checkpoint, file),
+        )
+
+
+class CheckpointOut(BaseModel):
+    """A checkpoint and its facts."""
+
+    id: str
+    directory: str
+    name: str
+    kind: Kind
+    sequence: int
+    saved_after: int
+    save_id: str
+    epoch: int | None
+    metric: NumberOut
+    is_best: bool
+    pinned: bool
+    tags: list[str]
+    metadata: dict[str, Any]
+    size_bytes: int
+    digest: str
+    files: list[FileOut]
+    created_at: datetime
+    removed_at: datetime | None
+    removed_because: RemovedBecause | None
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, **more: Any) -> Self:
+        facts = checkpoint.facts
+        return cls(
+            id=checkpoint.id,
+            directory=checkpoint.directory,
+            name=checkpoint.name,
+            kind=facts.kind,
+            sequence=checkpoint.sequence,
+            saved_after=checkpoint.saved_after,
+            save_id=checkpoint.save_id,
+            epoch=facts.epoch,
+            metric=facts.metric,
+            is_best=facts.is_best,
+            pinned=facts.pinned,
+            tags=list(facts.tags),
+            metadata=dict(facts.metadata),
+            size_bytes=checkpoint.size_bytes,
+            digest=checkpoint.digest,
+            files=[FileOut.of(checkpoint, file) for file in checkpoint.files],
+            created_at=checkpoint.created_at,
+            removed_at=checkpoint.removed_at,
+            removed_because=checkpoint.removed_because,
+            **more,
+        )
+
+
+class BestOut(CheckpointOut):
+    """The best checkpoint, and how it was chosen. `own_mode` is false where the directory has not set that mode."""
+
+    ranked_by: str
+    mode: Mode
+    own_mode: bool
+
+
+class PolicyOut(BaseModel):
+    """The policy in force, and which of its limits an operator set."""
+
+    mode: Mode | None
+    max_checkpoints: int | None
+    max_best_checkpoints: int | None
+    keep_every_epochs: int | None
+    set_by_operator: list[str]
+
+    @classmethod
+    def of(cls, policy: Policy) -> Self:
+        return cls(
+            mode=policy.mode,
+            max_checkpoints=policy.max_checkpoints,
+            max_best_checkpoints=policy.max_best_checkpoints,
+            keep_every_epochs=policy.keep_every_epochs,
+            set_by_operator=sorted(policy.operator),
+        )
+
+
+class CommittedOut(CheckpointOut):
+    """A checkpoint that was just committed, durable from now on, and what else its commit did."""
+
+    policy: PolicyOut
+    removed: list[str] = Field(description="The names of the checkpoints that this commit replaced or pruned.")
+    other_writer: str | None = Field(description="Somebody else who saved to this directory a moment ago.")
+    repeated: bool = Field(description="Whether the same save had been committed before.")
+
+    @classmethod
+    def from_commit(cls, committed: Committed) -> Self:
+        return cls.of(
+            committed.checkpoint,
+            policy=PolicyOut.of(committed.policy),
+            removed=[checkpoint.name for checkpoint in committed.removed],
+            other_writer=committed.other_writer,
+            repeated=committed.repeated,
+        )
+
+
+class CheckpointPage(BaseModel):
+    """Some checkpoints, and the token of the next page; `null` on the last."""
+
+    checkpoints: list[CheckpointOut]
+    next_page_token: str | None
+
+
+class DirectoryOut(BaseModel):
+    """A directory and what it holds."""
+
+    directory: str
+    policy: PolicyOut
+    sequence: int
+    count: int
+    size_bytes: int
+    latest: CheckpointOut | None
+    best: CheckpointOut | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, summary: Summary) -> Self:
+        directory = summary.directory
+        return cls(
+            directory=directory.name,
+            policy=PolicyOut.of(directory.policy),
+            sequence=directory.sequence,
+            count=summary.totals.count,
+            size_bytes=summary.totals.size_bytes,
+            latest=CheckpointOut.of(summary.latest) if summary.latest else None,
+            best=CheckpointOut.of(summary.best) if summary.best else None,
+            created_at=directory.created_at,
+        )
+
+
+class DirectoryPage(BaseModel):
+    """Some directories, and the token of the next page; `null` on the last."""
+
+    directories: list[DirectoryOut]
+    next_page_token: str | None
+
+
+class InfoOut(BaseModel):
+    """What this server is."""
+
+    name: str
+    version: str
+    api: str
+    root: str
+    docs: str
+    chunk_max_bytes: int
+    range_max_bytes: int
+
+
+class HealthOut(BaseModel):
+    """Whether the server lives, or can serve."""
+
+    status: str
+
+
+def file_url(checkpoint: Checkpoint, file: File) -> str:
+    """Where a file is fetched from, relative to the server."""
+    return f"/v1/checkpoints/{checkpoint.id}/files/{quote(file.path)}"

@@ -1,0 +1,74 @@
+"""Query parameters that make up a save or a listing."""
+
+import json
+from contextlib import suppress
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from app.api.dependencies import CheckpointName, DirectoryName, Tag
+from app.api.schemas.requests import FactsIn, PolicyIn, RequestBody
+from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
+from app.catalog import Order
+from app.catalog import Query as Listing
+from app.domain import Kind, Mode, Save, UploadFile
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
+class SaveQuery(FactsIn, PolicyIn):
+    """Everything about a single-shot save but its bytes."""
+
+    directory: DirectoryName
+    name: CheckpointName | None = None
+    save_id: SaveId | None = None
+    saved_after: Count | None = None
+    writer: WriterId | None = None
+    only_if_improved: bool = False
+    metadata: Annotated[Metadata, BeforeValidator(_parsed)] = Field({}, description="A JSON object.")
+
+    def save(self) -> Save:
+        limits = PolicyIn.model_validate(self.model_dump(include=set(PolicyIn.model_fields) & self.model_fields_set))
+        return Save(
+            directory=self.directory,
+            name=self.name or "",
+            save_id=self.save_id or "",
+            facts=self.facts(),
+            files=(UploadFile("", size_bytes=None),),
+            saved_after=self.saved_after,
+            policy=limits.asked(),
+            writer=self.writer,
+            only_if_improved=self.only_if_improved,
+        )
+
+
+class ListQuery(RequestBody):
+    """Which checkpoints to list. Filters that are not given ask nothing."""
+
+    directory: DirectoryName
+    order_by: Order = Field("position", description="`best` ranks, and leaves out what cannot be ranked.")
+    by: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="With `order_by=best`: rank by this numeric metadata value."
+    )
+    mode: Mode | None = Field(None, description="With `order_by=best`: rank by this mode.")
+    name: CheckpointName | None = None
+    kind: Kind | None = None
+    pinned: bool | None = None
+    is_best: bool | None = None
+    tag: Tag | None = None
+    epoch_min: Count | None = None
+    epoch_max: Count | None = None
+    metric_min: Finite | None = None
+    metric_max: Finite | None = None
+    include_removed: bool = Field(False, description="Also those whose bytes are gone.")
+    page_size: int = Field(100, ge=1, le=1000)
+    page_token: Annotated[str, Field(max_length=4096)] | None = None
+
+    def listing(self, own_mode: Mode) -> Listing:
+        given = self.model_dump(exclude={"page_size", "page_token", "mode"})
+        return Listing(**given, mode=self.mode or own_mode)

@@ -1,0 +1,179 @@
+"""Request bodies: unknown fields, NaN and unbounded values are refused."""
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
+from app.api.schemas.values import MAX_INT, Count, Digest, Metadata, Number, SaveId, WriterId
+from app.checkpoints.changing import Change
+from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
+
+
+class RequestBody(BaseModel):
+    """What a request says: nothing unknown in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PolicyIn(RequestBody):
+    """What a directory is to keep. A limit that is left out is left alone; `null` takes it off."""
+
+    mode: Mode | None = Field(None, description="Whether a smaller (`min`) or a larger (`max`) metric is better.")
+    max_checkpoints: Annotated[int, Field(ge=0, le=MAX_INT)] | None = None
+    max_best_checkpoints: Annotated[int, Field(ge=0, le=MAX_INT)] | None = None
+    keep_every_epochs: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
+
+    def asked(self) -> PolicyRequest:
+        return PolicyRequest(self.mode, self.model_dump(include=self.model_fields_set - {"mode"}))
+
+
+class FactsIn(RequestBody):
+    """What a save says about a checkpoint."""
+
+    kind: Kind = "regular"
+    epoch: Count | None = None
+    metric: Number | None = None
+    is_best: bool = False
+    pinned: bool = False
+    tags: list[Tag] = Field(default=[], max_length=100)
+    metadata: Metadata = {}
+
+    def facts(self) -> Facts:
+        return Facts(
+            kind=self.kind,
+            epoch=self.epoch,
+            metric=float(self.metric) if self.metric is not None else None,
+            is_best=self.is_best,
+            pinned=self.pinned,
+            tags=tuple(dict.fromkeys(self.tags)),
+            metadata=self.metadata,
+        )
+
+
+class ChunkIn(RequestBody):
+    """Consecutive bytes of a file and their BLAKE3."""
+
+    length: int = Field(ge=1, le=CHUNK_MAX_BYTES)
+    digest: Digest
+
+
+class TensorIn(RequestBody):
+    """One tensor of a file; `offset` and `size_bytes` in bytes within the file."""
+
+    name: str = Field(max_length=1000)
+    dtype: str = Field(max_length=40)
+    shape: list[Count] = Field(max_length=64)
+    offset: Count | None = None
+    size_bytes: Count | None = None
+
+    def tensor(self) -> Tensor:
+        return Tensor(self.name, self.dtype, tuple(self.shape), self.offset, self.size_bytes)
+
+
+class FileIn(RequestBody):
+    """A file to come. Without a `path` it bears the checkpoint's own name."""
+
+    path: FilePath | None = None
+    size_bytes: Count
+    chunks: list[ChunkIn] | None = Field(None, max_length=1_000_000)
+    tensors: list[TensorIn] | None = Field(None, max_length=1_000_000)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.chunks is not None and sum(chunk.length for chunk in self.chunks) != self.size_bytes:
+            raise ValueError("the chunks do not add up to size_bytes")
+        return self
+
+    def file(self) -> UploadFile:
+        tensors = tuple(tensor.tensor() for tensor in self.tensors) if self.tensors is not None else None
+        return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors)
+
+
+class UploadIn(FactsIn):
+    """A save that asks for a place. The same `save_id` gives the same upload, or what it became."""
+
+    directory: DirectoryName
+    name: CheckpointName | None = None
+    save_id: SaveId | None = None
+    saved_after: Count | None = Field(None, description="The last sequence that the writer knew; for late deliveries.")
+    policy: PolicyIn = PolicyIn()
+    writer: WriterId | None = Field(None, description="Who saves, so that two writers of one directory find out.")
+    only_if_improved: bool = Field(False, description="Refuse unless the metric is better than the directory's best.")
+    files: list[FileIn] = Field(min_length=1, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _paths_differ(self) -> Self:
+        paths = [file.path or self.name or "" for file in self.files]
+        folders = {"/".join(path.split("/")[:end]) for path in paths for end in range(1, path.count("/") + 1)}
+        if len(set(paths)) < len(paths) or folders & set(paths):
+            raise ValueError("two files have the same path, or one is a folder of another")
+        if "" in paths and len(paths) > 1:
+            raise ValueError("several files need paths")
+        return self
+
+    def save(self) -> Save:
+        return Save(
+            directory=self.directory,
+            name=self.name or "",
+            save_id=self.save_id or "",
+            facts=self.facts(),
+            files=tuple(file.file() for file in self.files),
+            saved_after=self.saved_after,
+            policy=self.policy.asked(),
+            writer=self.writer,
+            only_if_improved=self.only_if_improved,
+        )
+
+
+class CommittedFileIn(RequestBody):
+    """The chunks of a file, hashed while it was sent."""
+
+    path: FilePath | None = None
+    chunks: list[ChunkIn] = Field(max_length=1_000_000)
+
+
+class CommitIn(RequestBody):
+    """What the client knows of the files by now; may be left out."""
+
+    files: list[CommittedFileIn] = Field(default=[], max_length=10_000)
+
+    def declared(self, name: str) -> dict[str, tuple[Chunk, ...]]:
+        return {file.path or name: _chunks(file.chunks) or () for file in self.files}
+
+
+class ChangeIn(RequestBody):
+    """Facts to change; what is left out stays. `metadata` is merged, and a `null` in it drops the key."""
+
+    epoch: Count | None = None
+    metric: Number | None = None
+    is_best: bool = False
+    pinned: bool = False
+    tags: list[Tag] = Field(default=[], max_length=100)
+    metadata: Metadata = {}
+
+    def change(self) -> Change:
+        given = self.model_dump(include=self.model_fields_set - {"metadata"})
+        if given.get("metric") is not None:
+            given["metric"] = float(given["metric"])
+        if "tags" in given:
+            given["tags"] = tuple(dict.fromkeys(given["tags"]))
+        return Change(given, self.metadata)
+
+
+class PruneIn(RequestBody):
+    """Which directories to judge: one, or all at and below a prefix (`""` for all)."""
+
+    directory: DirectoryName | None = None
+    prefix: Prefix | None = None
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.directory is None) == (self.prefix is None):
+            raise ValueError("give either directory or prefix")
+        return self
+
+
+def _chunks(chunks: list[ChunkIn] | None) -> tuple[Chunk, ...] | None:
+    return tuple(Chunk(chunk.length, chunk.digest) for chunk in chunks) if chunks is not None else None

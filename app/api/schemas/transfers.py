@@ -1,0 +1,189 @@
+"""Answers about bytes: which ranges to send, which to fetch, and what lies where."""
+
+from datetime import datetime
+from typing import Literal, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from app import spans
+from app.api.schemas.answers import CheckpointOut, FileOut
+from app.checkpoints.uploading import Reservation
+from app.domain import Checkpoint, File, FileMap
+from app.spans import Span
+
+
+class RangeOut(BaseModel):
+    """Bytes of a file to send or to fetch, and how; to be followed as it is."""
+
+    file: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    offset: int
+    length: int
+    expires_at: datetime | None
+
+
+class UploadOut(BaseModel):
+    """An upload and the ranges that it still lacks; or, once committed, the checkpoint that it became."""
+
+    id: str
+    state: Literal["open", "committed"]
+    directory: str
+    name: str
+    missing: list[RangeOut]
+    expires_at: datetime | None
+    checkpoint: CheckpointOut | None
+
+    @classmethod
+    def of(cls, reservation: Reservation) -> Self:
+        upload = reservation.upload
+        if upload is None:
+            checkpoint = reservation.checkpoint
+            assert checkpoint is not None
+            return cls(
+                id=checkpoint.id,
+                state="committed",
+                directory=checkpoint.directory,
+                name=checkpoint.name,
+                missing=[],
+                expires_at=None,
+                checkpoint=CheckpointOut.of(checkpoint),
+            )
+        return cls(
+            id=upload.id,
+            state="open",
+            directory=upload.directory,
+            name=upload.name,
+            missing=[_put(upload.id, upload.expires_at, *missing) for missing in reservation.missing],
+            expires_at=upload.expires_at,
+            checkpoint=None,
+        )
+
+
+class ChunkOut(BaseModel):
+    """Bytes of a file and their BLAKE3."""
+
+    offset: int
+    length: int
+    digest: str
+
+
+class FileChunksOut(FileOut):
+    """The chunks of a file, and the ranges in which to fetch them."""
+
+    chunks: list[ChunkOut]
+    ranges: list[RangeOut]
+
+    @classmethod
+    def of_map(cls, checkpoint: Checkpoint, file: File, found: FileMap, range_max_bytes: int) -> Self:
+        base = FileOut.of(checkpoint, file)
+        edges = spans.chunk_edges(found.chunks)
+        wanted = spans.missing((), file.size_bytes, found.chunks, range_max_bytes)
+        return cls(
+            **base.model_dump(),
+            chunks=[
+                ChunkOut(offset=offset, length=chunk.length, digest=chunk.digest)
+                for offset, chunk in zip(edges, found.chunks, strict=False)
+            ],
+            ranges=[_get(base, file, span) for span in wanted],
+        )
+
+
+class ChunksOut(BaseModel):
+    """What a checkpoint consists of, so that every byte of it can be verified."""
+
+    id: str
+    digest: str
+    files: list[FileChunksOut]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, maps: dict[str, FileMap], range_max_bytes: int) -> Self:
+        return cls(
+            id=checkpoint.id,
+            digest=checkpoint.digest,
+            files=[
+                FileChunksOut.of_map(checkpoint, file, maps[file.path], range_max_bytes) for file in checkpoint.files
+            ],
+        )
+
+
+class TensorOut(BaseModel):
+    """A tensor, as the client declared it."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    offset: int | None
+    size_bytes: int | None
+
+
+class FileTensorsOut(BaseModel):
+    """The tensors of a file."""
+
+    path: str
+    tensors: list[TensorOut]
+
+
+class TensorsOut(BaseModel):
+    """The tensors of a checkpoint."""
+
+    id: str
+    files: list[FileTensorsOut]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, maps: dict[str, FileMap]) -> Self:
+        return cls(
+            id=checkpoint.id,
+            files=[
+                FileTensorsOut(
+                    path=path,
+                    tensors=[
+                        TensorOut(
+                            name=tensor.name,
+                            dtype=tensor.dtype,
+                            shape=list(tensor.shape),
+                            offset=tensor.offset,
+                            size_bytes=tensor.size_bytes,
+                        )
+                        for tensor in found.tensors or ()
+                    ],
+                )
+                for path, found in sorted(maps.items())
+                if found.tensors is not None
+            ],
+        )
+
+
+class ReceivedOut(BaseModel):
+    """Bytes that were verified and written."""
+
+    file: str
+    offset: int
+    length: int
+
+
+def _get(base: FileOut, file: File, span: Span) -> RangeOut:
+    return RangeOut(
+        file=file.path,
+        method="GET",
+        url=base.url,
+        headers={"Range": f"bytes={span.start}-{span.stop - 1}", "If-Match": f'"{file.digest}"'},
+        offset=span.start,
+        length=span.stop - span.start,
+        expires_at=None,
+    )
+
+
+def _put(upload_id: str, expires_at: datetime, path: str, span: Span) -> RangeOut:
+    length = span.stop - span.start
+    return RangeOut(
+        file=path,
+        method="PUT",
+        url=f"/v1/uploads/{upload_id}/files/{quote(path)}?offset={span.start}&length={length}",
+        headers={},
+        offset=span.start,
+        length=length,
+        expires_at=expires_at,
+    )

@@ -1,0 +1,112 @@
+"""Routes of uploads: reserve, send bytes at offsets, commit."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api.bodies import UNBOUNDED, declared_length, receive
+from app.api.dependencies import CommittingDep, FilePath, Id, UploadingDep, Writer
+from app.api.problems import refuses
+from app.api.schemas.answers import CommittedOut
+from app.api.schemas.requests import CommitIn, UploadIn
+from app.api.schemas.transfers import ReceivedOut, UploadOut
+from app.api.schemas.values import MAX_INT
+from app.errors import (
+    DigestMismatch,
+    FileNotInCheckpoint,
+    ForeignFile,
+    InvalidName,
+    ModeConflict,
+    NameTaken,
+    NoSpace,
+    NotImproved,
+    Pinned,
+    RangeMisaligned,
+    RangesMissing,
+    SaveIdReused,
+    TooLarge,
+    UploadBusy,
+    UploadNotFound,
+    WrongLength,
+)
+from app.spans import Span
+
+router = APIRouter(prefix="/uploads", tags=["uploads"])
+
+AGAINST_A_SAVE = (ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, NoSpace)
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={
+        200: {"model": UploadOut, "description": "The same save was begun or committed before."},
+        **refuses(InvalidName, SaveIdReused, TooLarge, *AGAINST_A_SAVE),
+    },
+)
+def reserve_upload(upload: UploadIn, uploading: UploadingDep, response: Response, _: Writer) -> UploadOut:
+    """Reserve a place for a checkpoint; the answer says which ranges to send, and how.
+
+    Whatever stands against the save is said here, before any byte is sent.
+    """
+    reservation = uploading.reserve(upload.save())
+    if not reservation.is_new:
+        response.status_code = 200
+    return UploadOut.of(reservation)
+
+
+@router.get("/{upload_id}", responses=refuses(UploadNotFound))
+def get_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> UploadOut:
+    """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""
+    return UploadOut.of(uploading.get(upload_id))
+
+
+@router.put(
+    "/{upload_id}/files/{path:path}",
+    max_body_size=UNBOUNDED,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    responses=refuses(
+        InvalidName,
+        UploadNotFound,
+        FileNotInCheckpoint,
+        WrongLength,
+        RangeMisaligned,
+        DigestMismatch,
+        UploadBusy,
+        NoSpace,
+    ),
+)
+async def receive_range(
+    request: Request,
+    upload_id: Id,
+    path: FilePath,
+    uploading: UploadingDep,
+    _: Writer,
+    offset: Annotated[int, Query(ge=0, le=MAX_INT, description="Where the bytes belong.")] = 0,
+    length: Annotated[int | None, Query(ge=0, le=MAX_INT, description="How many come; else Content-Length.")] = None,
+) -> ReceivedOut:
+    """Send the raw bytes of a range. They are verified before they are written, and sending them again is harmless."""
+    length = declared_length(request, length)
+    await receive(request, uploading.receive(upload_id, path, Span(offset, offset + length)))
+    return ReceivedOut(file=path, offset=offset, length=length)
+
+
+@router.post(
+    "/{upload_id}/commit",
+    responses=refuses(
+        InvalidName, UploadNotFound, FileNotInCheckpoint, RangesMissing, DigestMismatch, WrongLength, UploadBusy,
+        TooLarge, *AGAINST_A_SAVE,
+    ),
+)  # fmt: skip
+def commit_upload(
+    upload_id: Id, committing: CommittingDep, uploading: UploadingDep, _: Writer, commit: CommitIn | None = None
+) -> CommittedOut:
+    """Make a checkpoint of an upload, durable when this answers. Repeating it gives the same checkpoint."""
+    declared = commit.declared(uploading.get(upload_id).name) if commit is not None else {}
+    return CommittedOut.from_commit(committing.commit(upload_id, declared))
+
+
+@router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound))
+def abandon_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> None:
+    """Forget an upload and the bytes that came."""
+    uploading.abandon(upload_id)

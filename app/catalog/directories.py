@@ -1,0 +1,112 @@
+"""Rows of directories: policies, counters, and the names they occupy."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy.sql import ColumnElement
+
+from app.catalog import schema
+from app.catalog.times import to_text, to_time
+from app.domain import LIMITS, Directory, Policy
+
+_table = schema.directories
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many live checkpoints a directory holds, and their bytes."""
+
+    count: int
+    size_bytes: int
+
+
+class DirectoryRows:
+    """Directories within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, name: str) -> Directory | None:
+        """The directory of this name."""
+        row = self._connection.execute(select(_table).where(_table.c.name == name)).mappings().one_or_none()
+        return _directory(row) if row is not None else None
+
+    def put(self, directory: Directory) -> None:
+        """Keep a directory, new or changed."""
+        values = {
+            "created_at": to_text(directory.created_at),
+            "sequence": directory.sequence,
+            "mode": directory.policy.mode,
+            **{name: getattr(directory.policy, name) for name in LIMITS},
+            "operator": json.dumps(sorted(directory.policy.operator)),
+            "last_writer": directory.last_writer,
+            "last_write_at": to_text(directory.last_write_at),
+        }
+        changed = self._connection.execute(update(_table).where(_table.c.name == directory.name).values(values))
+        if changed.rowcount == 0:
+            self._connection.execute(insert(_table).values(name=directory.name, **values))
+
+    def remove(self, name: str) -> None:
+        """Forget a directory."""
+        self._connection.execute(delete(_table).where(_table.c.name == name))
+
+    def below(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[Directory]:
+        """Directories that were ever used, equal to the prefix or below it by whole components, sorted by name."""
+        used = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
+        query = select(_table).where(used, within(_table.c.name, prefix), _table.c.name > after)
+        rows = self._connection.execute(query.order_by(_table.c.name).limit(limit)).mappings()
+        return [_directory(row) for row in rows]
+
+    def totals(self, names: Sequence[str]) -> dict[str, Totals]:
+        """Count and bytes of the live checkpoints of each directory."""
+        live = schema.checkpoints
+        query = (
+            select(live.c.directory, func.count(), func.sum(live.c.size_bytes))
+            .where(live.c.removed_at.is_(None), live.c.directory.in_(names))
+            .group_by(live.c.directory)
+        )
+        return {name: Totals(count, size) for name, count, size in self._connection.execute(query)}
+
+    def anything_below(self, name: str) -> bool:
+        """Whether a directory has this name, or has it as its first components."""
+        query = select(_table.c.name).where(within(_table.c.name, name)).limit(1)
+        return self._connection.execute(query).first() is not None
+
+    def taken_by_checkpoint(self, name: str) -> str | None:
+        """The live or promised checkpoint whose name this directory would have to pass through, as a path."""
+        parts = name.split("/")
+        for length in range(1, len(parts)):
+            parent, child = "/".join(parts[:length]), parts[length]
+            for table in (schema.checkpoints, schema.uploads):
+                query = select(table.c.name).where(table.c.directory == parent, table.c.name == child)
+                if table is schema.checkpoints:
+                    query = query.where(table.c.removed_at.is_(None))
+                if self._connection.execute(query).first() is not None:
+                    return f"{parent}/{child}"
+        return None
+
+
+def within(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+    """The name is the prefix or begins with its components. ``0`` is the character after ``/``."""
+    if not prefix:
+        return column.is_not(None)
+    return or_(column == prefix, (column > f"{prefix}/") & (column < f"{prefix}0"))
+
+
+def _directory(row: Any) -> Directory:
+    policy = Policy(
+        mode=row["mode"],
+        **{name: row[name] for name in LIMITS},
+        operator=frozenset(json.loads(row["operator"])),
+    )
+    return Directory(
+        name=row["name"],
+        created_at=to_time(row["created_at"]),
+        sequence=row["sequence"],
+        policy=policy,
+        last_writer=row["last_writer"],
+        last_write_at=to_time(row["last_write_at"]),
+    )

@@ -1,0 +1,116 @@
+"""The tables. A non-finite metric stands in ``metric_text`` alone, as SQL databases disagree on NaN."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+
+directories = Table(
+    "directories",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("created_at", String, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("mode", String),
+    Column("max_checkpoints", Integer),
+    Column("max_best_checkpoints", Integer),
+    Column("keep_every_epochs", Integer),
+    Column("operator", Text, nullable=False),
+    Column("last_writer", String),
+    Column("last_write_at", String),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("directory", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("save_id", String, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("saved_after", Integer, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("epoch", Integer),
+    Column("metric", Float),
+    Column("metric_text", String),
+    Column("is_best", Boolean, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("removed_at", String),
+    Column("removed_because", String),
+    Column("freed", Boolean, nullable=False, default=False),
+    Column("dirty", Boolean, nullable=False, default=False),
+    UniqueConstraint("directory", "sequence"),
+    Index("one_live_name", "directory", "name", unique=True, sqlite_where=text("removed_at IS NULL")),
+    Index("by_position", "directory", "saved_after", "sequence"),
+    Index("by_metric", "directory", "metric"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("path", String, primary_key=True),
+    Column("size_bytes", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("map", Text, nullable=False),
+)
+
+numbers = Table(
+    "numbers",
+    metadata,
+    Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("value", Float, nullable=False),
+)
+
+saves = Table(
+    "saves",
+    metadata,
+    Column("directory", String, primary_key=True),
+    Column("save_id", String, primary_key=True),
+    Column("upload_id", String, nullable=False, unique=True),
+    Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), nullable=False),
+    Column("digest", String, nullable=False),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("directory", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("save_id", String, nullable=False),
+    Column("expires_at", String, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("directory", "save_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("directory", String, nullable=False),
+    Column("checkpoint_id", String),
+    Column("data", Text, nullable=False),
+    sqlite_autoincrement=True,
+)

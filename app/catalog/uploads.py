@@ -1,0 +1,102 @@
+"""Rows of uploads, and which save became which checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.sql import ColumnElement
+
+from app.catalog import schema
+from app.catalog.times import to_text, to_time
+from app.domain import Upload
+
+_table = schema.uploads
+_UPLOAD = TypeAdapter(Upload)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The upload that a save went through, the checkpoint that it became, and the content at that time."""
+
+    upload_id: str
+    checkpoint_id: str
+    digest: str
+
+
+class UploadRows:
+    """Uploads and saves within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, upload_id: str) -> Upload | None:
+        """The upload of this id."""
+        return self._one(_table.c.id == upload_id)
+
+    def of_save(self, directory: str, save_id: str) -> Upload | None:
+        """The upload that this save began."""
+        return self._one(_table.c.directory == directory, _table.c.save_id == save_id)
+
+    def add(self, upload: Upload) -> None:
+        """Keep a new upload."""
+        self._connection.execute(
+            insert(_table).values(
+                id=upload.id,
+                directory=upload.directory,
+                name=upload.name,
+                save_id=upload.save_id,
+                expires_at=to_text(upload.expires_at),
+                body=_UPLOAD.dump_json(upload).decode(),
+            )
+        )
+
+    def renew(self, upload_id: str, expires_at: datetime) -> None:
+        """Let an upload live until then."""
+        self._connection.execute(update(_table).where(_table.c.id == upload_id).values(expires_at=to_text(expires_at)))
+
+    def remove(self, upload_id: str) -> None:
+        """Forget an upload."""
+        self._connection.execute(delete(_table).where(_table.c.id == upload_id))
+
+    def expired(self, now: datetime) -> Sequence[Upload]:
+        """The uploads whose lease has ended."""
+        rows = self._connection.execute(select(_table.c.body).where(_table.c.expires_at < to_text(now)))
+        return [_UPLOAD.validate_json(body) for (body,) in rows]
+
+    def ids(self) -> set[str]:
+        """The ids of all uploads."""
+        return set(self._connection.execute(select(_table.c.id)).scalars())
+
+    def count(self, directory: str | None = None) -> int:
+        """How many uploads are under way, in one directory or in all."""
+        query = select(func.count()).select_from(_table)
+        if directory is not None:
+            query = query.where(_table.c.directory == directory)
+        return self._connection.execute(query).scalar_one()
+
+    def saved(self, directory: str, save_id: str) -> Saved | None:
+        """What this save was committed as."""
+        return self._saved(schema.saves.c.directory == directory, schema.saves.c.save_id == save_id)
+
+    def committed(self, upload_id: str) -> Saved | None:
+        """What this upload was committed as."""
+        return self._saved(schema.saves.c.upload_id == upload_id)
+
+    def add_save(self, directory: str, save_id: str, saved: Saved) -> None:
+        """Keep what a save was committed as."""
+        self._connection.execute(insert(schema.saves).values(directory=directory, save_id=save_id, **asdict(saved)))
+
+    def _saved(self, *conditions: ColumnElement[bool]) -> Saved | None:
+        table = schema.saves
+        query = select(table.c.upload_id, table.c.checkpoint_id, table.c.digest).where(*conditions)
+        row = self._connection.execute(query).one_or_none()
+        return Saved(*row) if row is not None else None
+
+    def _one(self, *conditions: ColumnElement[bool]) -> Upload | None:
+        query = select(_table.c.body, _table.c.expires_at).where(*conditions)
+        row = self._connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        return replace(_UPLOAD.validate_json(row.body), expires_at=to_time(row.expires_at))

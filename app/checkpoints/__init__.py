@@ -1,0 +1,34 @@
+"""The use cases: everything that can be done with checkpoints, whoever asks."""
+
+from app.checkpoints.changing import Changing
+from app.checkpoints.committing import Committing
+from app.checkpoints.finding import Finding
+from app.checkpoints.freeing import Freeing
+from app.checkpoints.parts import Parts
+from app.checkpoints.removing import Removing
+from app.checkpoints.single_shot import SingleShot
+from app.checkpoints.transfers import Transfers
+from app.checkpoints.uploading import Uploading
+
+__all__ = ["Checkpoints", "Parts"]
+
+
+class Checkpoints:
+    """The use cases, one attribute for each family of verbs."""
+
+    def __init__(self, parts: Parts) -> None:
+        transfers = Transfers(parts.storage)
+        self.parts = parts
+        self.freeing = Freeing(parts)
+        self.uploading = Uploading(parts, transfers)
+        self.committing = Committing(parts, transfers, self.uploading, self.freeing)
+        self.single_shot = SingleShot(self.uploading, self.committing)
+        self.finding = Finding(parts)
+        self.removing = Removing(parts, self.freeing)
+        self.changing = Changing(parts)
+
+    def close(self) -> None:
+        """Finish what was begun in the background, then let go of the catalog and the storage."""
+        self.freeing.close()
+        self.parts.catalog.close()
+        self.parts.storage.close()

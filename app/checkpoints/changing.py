@@ -1,0 +1,75 @@
+"""Change what is known of a checkpoint, or what a directory is to keep. Bytes never change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.checkpoints.parts import Parts, live_checkpoint
+from app.domain import Checkpoint, Directory, Facts, Manifest, PolicyRequest
+from app.errors import NameTaken
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New values of some facts, by name; and metadata to merge, where None drops a key."""
+
+    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+    def applied_to(self, facts: Facts) -> Facts:
+        """The facts after the change."""
+        merged = {**facts.metadata, **self.metadata}
+        kept = {key: value for key, value in merged.items() if value is not None or key not in self.metadata}
+        return replace(facts, metadata=kept, **dict(self.facts))
+
+
+class Changing:
+    """Changes that somebody asked for."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def change(self, checkpoint_id: str, change: Change) -> Checkpoint:
+        """Pin, tag, or correct a checkpoint; the ranking follows at once, retention at the next save or prune.
+
+        Raises
+        ------
+        CheckpointNotFound, CheckpointRemoved
+        """
+        with self._parts.catalog.reading() as session:
+            directory = live_checkpoint(session, checkpoint_id).directory
+        with self._parts.catalog.lock(directory):
+            with self._parts.catalog.writing() as session:
+                before = live_checkpoint(session, checkpoint_id)
+                after = replace(before, facts=change.applied_to(before.facts))
+                session.checkpoints.change(after)
+                session.events.add(
+                    "checkpoint.changed",
+                    at=self._parts.clock(),
+                    directory=directory,
+                    checkpoint_id=checkpoint_id,
+                    name=after.name,
+                )
+                maps = session.checkpoints.maps(checkpoint_id)
+            self._parts.rewrite_manifest(Manifest(after, maps))
+        self._parts.bell.ring()
+        return after
+
+    def order(self, name: str, ordered: PolicyRequest) -> Directory:
+        """Set a directory's policy as its operator; the directory need not exist yet.
+
+        Limits that are named become the operator's, stronger than a save's; limits that are not go back to saves.
+        """
+        now = self._parts.clock()
+        with self._parts.catalog.lock(name), self._parts.catalog.writing() as session:
+            known = session.directories.get(name)
+            if known is None and (taken := session.directories.taken_by_checkpoint(name)):
+                raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
+            before = known or Directory(name, created_at=now)
+            after = replace(before, policy=before.policy.after_order(ordered))
+            self._parts.storage.make_directory(after)
+            self._parts.storage.write_directory(after)
+            session.directories.put(after)
+            session.events.add("directory.policy_changed", at=now, directory=name)
+        self._parts.bell.ring()
+        return after

@@ -1,0 +1,280 @@
+"""Commit an upload: seal, publish, record. From the seal on, every step may be repeated until all are done."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from app import retention
+from app.catalog import Session
+from app.catalog.uploads import Saved
+from app.checkpoints.freeing import Freeing
+from app.checkpoints.judging import refuse_impossible
+from app.checkpoints.parts import Parts, known_checkpoint
+from app.checkpoints.removing import mark_removed
+from app.checkpoints.settling import Settled, settle
+from app.checkpoints.transfers import Transfer, Transfers
+from app.checkpoints.uploading import Uploading
+from app.domain import Checkpoint, Chunk, Directory, Manifest, Policy, Upload
+from app.errors import ForeignFile, SaveIdReused, UploadNotFound
+
+logger = logging.getLogger("holdfast")
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of an upload.
+
+    ``policy`` is the one in force, ``removed`` what this commit pruned or replaced, ``other_writer`` somebody else who
+    saved to the directory a moment ago. ``repeated`` says that the same save was committed before.
+    """
+
+    checkpoint: Checkpoint
+    policy: Policy
+    removed: Sequence[Checkpoint] = ()
+    other_writer: str | None = None
+    repeated: bool = False
+
+
+class Committing:
+    """Turns uploads into checkpoints."""
+
+    def __init__(self, parts: Parts, transfers: Transfers, uploading: Uploading, freeing: Freeing) -> None:
+        self._parts = parts
+        self._transfers = transfers
+        self._uploading = uploading
+        self._freeing = freeing
+        self._unfinished: dict[str, tuple[str, Manifest]] = {}
+
+    def commit(self, upload_id: str, declared: Mapping[str, Sequence[Chunk]] | None = None) -> Committed:
+        """Make a checkpoint of an upload, durable when this returns. May be repeated.
+
+        Parameters
+        ----------
+        declared : mapping of str to sequence of Chunk, optional
+            By file, the chunks that the client hashed while it sent.
+
+        Raises
+        ------
+        UploadNotFound, UploadBusy
+        RangesMissing
+            Bytes have not arrived; ``missing`` lists the ranges.
+        DigestMismatch
+            What arrived is not what was declared.
+        ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+        """
+        upload, earlier = self._look_up(upload_id)
+        if earlier is not None:
+            return earlier
+        assert upload is not None
+        transfer = self._transfers.of(upload, self._parts.clock())
+        transfer.close()
+        try:
+            committed = self._commit(upload, transfer, declared or {})
+        except BaseException:
+            if self._unfinished.get(upload.directory, ("", None))[0] != upload.id:  # what is sealed never changes
+                transfer.reopen()
+            raise
+        self._transfers.forget(upload.id)
+        self._tell(committed)
+        return committed
+
+    def again(self, directory: str, save_id: str, digest: str) -> Committed:
+        """What a save became that was committed before. `SaveIdReused` where its content is another."""
+        with self._parts.catalog.reading() as session:
+            saved = session.uploads.saved(directory, save_id)
+            if saved is None or saved.digest != digest:
+                raise SaveIdReused(f"The save_id {save_id!r} was used for other content.")
+            return self._repeated(session, saved)
+
+    def finish(self, upload_id: str, manifest: Manifest) -> Committed | None:
+        """Roll a sealed upload forward; None where that had been done already."""
+        with self._parts.catalog.lock(manifest.checkpoint.directory):
+            with self._parts.catalog.reading() as session:
+                done = session.checkpoints.get(manifest.checkpoint.id) is not None
+            committed = None if done else self._publish(upload_id, manifest)
+            self._transfers.forget(upload_id)
+            self._parts.storage.discard(upload_id)
+        if committed is not None:
+            self._tell(committed)
+        return committed
+
+    # below
+
+    def _look_up(self, upload_id: str) -> tuple[Upload | None, Committed | None]:
+        """The upload, or what it became; a commit that got stuck after its seal is finished first."""
+        for _ in range(2):
+            with self._parts.catalog.reading() as session:
+                if saved := session.uploads.committed(upload_id):
+                    return None, self._repeated(session, saved)
+                upload = session.uploads.get(upload_id)
+            if upload is None:
+                raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
+            if self._unfinished.get(upload.directory, ("", None))[0] != upload_id:
+                break
+            with self._parts.catalog.lock(upload.directory):
+                self._finish_earlier(upload.directory)
+        return upload, None
+
+    def _tell(self, committed: Committed) -> None:
+        self._freeing.later(committed.removed)
+        self._parts.bell.ring()
+
+    def _commit(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed:
+        settled = settle(self._parts.storage, transfer, declared, self._uploading.missing(upload))
+        with self._parts.catalog.lock(upload.directory):
+            self._finish_earlier(upload.directory)
+            with self._parts.catalog.reading() as session:
+                if saved := session.uploads.committed(upload.id):
+                    return self._repeated(session, saved)
+                directory = session.directories.get(upload.directory)
+                assert directory is not None, "an upload's directory is made with it"
+                standing = refuse_impossible(session, self._parts.storage, directory, upload, settled.digest)
+                leftovers = session.checkpoints.unfreed(upload.directory, upload.name)
+            for removed in leftovers:
+                self._freeing.now(removed)
+            if standing is not None and standing.digest == settled.digest and self._intact(standing):
+                return self._change_facts(upload, directory, standing)
+            return self._seal_and_publish(upload, settled, directory, standing)
+
+    def _repeated(self, session: Session, saved: Saved) -> Committed:
+        checkpoint = known_checkpoint(session, saved.checkpoint_id)
+        directory = session.directories.get(checkpoint.directory)
+        return Committed(checkpoint, directory.policy if directory else Policy(), repeated=True)
+
+    def _finish_earlier(self, directory: str) -> None:
+        """A commit that failed after its seal comes first: the checkpoint exists."""
+        if earlier := self._unfinished.get(directory):
+            self.finish(*earlier)
+            self._unfinished.pop(directory, None)
+
+    def _intact(self, checkpoint: Checkpoint) -> bool:
+        try:
+            for file in checkpoint.files:
+                with closing(self._parts.storage.open(checkpoint, file)) as opened:
+                    if (opened.size_bytes, opened.mtime_ns) != (file.size_bytes, file.mtime_ns):
+                        return False
+        except (OSError, ForeignFile):
+            return False
+        return True
+
+    def _seal_and_publish(
+        self, upload: Upload, settled: Settled, directory: Directory, standing: Checkpoint | None
+    ) -> Committed:
+        sequence = directory.sequence + 1
+        checkpoint = Checkpoint(
+            id=upload.id,
+            directory=upload.directory,
+            name=upload.name,
+            save_id=upload.save_id,
+            sequence=sequence,
+            saved_after=_saved_after(upload, sequence),
+            facts=upload.facts,
+            files=settled.files,
+            digest=settled.digest,
+            created_at=self._parts.clock(),
+        )
+        replaces = standing.id if standing is not None else None
+        manifest = Manifest(checkpoint, settled.maps, replaces, upload.policy, upload.writer)
+        self._parts.storage.seal(upload.id, manifest)
+        self._unfinished[upload.directory] = (upload.id, manifest)
+        try:
+            committed = self._publish(upload.id, manifest)
+        except ForeignFile:
+            if standing is None:  # nothing was touched yet, so the seal can be taken back
+                self._parts.storage.unseal(upload.id)
+                self._unfinished.pop(upload.directory, None)
+            raise
+        self._unfinished.pop(upload.directory, None)
+        self._discard(upload.id)
+        return committed
+
+    def _publish(self, upload_id: str, manifest: Manifest) -> Committed:
+        self._parts.storage.publish(upload_id, manifest)
+        checkpoint = manifest.checkpoint
+        with self._parts.catalog.reading() as session:
+            directory = session.directories.get(checkpoint.directory) or Directory(
+                checkpoint.directory, checkpoint.created_at
+            )
+        after = self._moved_on(directory, checkpoint, manifest)
+        if after.policy != directory.policy:
+            self._parts.storage.write_directory(after)
+        with self._parts.catalog.writing() as session:
+            old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
+            replaced = [old] if old is not None and old.removed_at is None else []
+            removed = mark_removed(session, replaced, "replaced", self._parts.clock())
+            session.checkpoints.add(manifest)
+            removed += self._record(session, upload_id, after, checkpoint)
+        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, manifest.writer))
+
+    def _change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
+        """The same content under the same name: no bytes move, but it is a save like any other in the order."""
+        sequence = directory.sequence + 1
+        facts = replace(
+            upload.facts,
+            pinned=standing.facts.pinned or upload.facts.pinned,
+            tags=tuple(dict.fromkeys([*standing.facts.tags, *upload.facts.tags])),
+        )
+        checkpoint = replace(
+            standing,
+            save_id=upload.save_id,
+            sequence=sequence,
+            saved_after=_saved_after(upload, sequence),
+            facts=facts,
+        )
+        manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
+        after = self._moved_on(directory, checkpoint, manifest)
+        if after.policy != directory.policy:
+            self._parts.storage.write_directory(after)
+        with self._parts.catalog.writing() as session:
+            session.checkpoints.change(checkpoint)
+            removed = self._record(session, upload.id, after, checkpoint)
+            maps = session.checkpoints.maps(checkpoint.id)
+        self._parts.rewrite_manifest(Manifest(checkpoint, maps))
+        self._discard(upload.id)
+        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, upload.writer))
+
+    def _moved_on(self, directory: Directory, checkpoint: Checkpoint, manifest: Manifest) -> Directory:
+        return replace(
+            directory,
+            sequence=max(directory.sequence, checkpoint.sequence),
+            policy=directory.policy.after_save(manifest.policy),
+            last_writer=manifest.writer,
+            last_write_at=self._parts.clock(),
+        )
+
+    def _record(self, session: Session, upload_id: str, after: Directory, checkpoint: Checkpoint) -> list[Checkpoint]:
+        """The rest of the commit's transaction; gives the checkpoints that the policy removed."""
+        now = self._parts.clock()
+        session.directories.put(after)
+        session.uploads.remove(upload_id)
+        session.uploads.add_save(after.name, checkpoint.save_id, Saved(upload_id, checkpoint.id, checkpoint.digest))
+        session.events.add(
+            "checkpoint.saved",
+            at=now,
+            directory=after.name,
+            checkpoint_id=checkpoint.id,
+            name=checkpoint.name,
+            sequence=checkpoint.sequence,
+        )
+        if after.policy.keeps_everything:
+            return []
+        verdicts = retention.judge(session.checkpoints.live(after.name), after.policy)
+        return mark_removed(session, [v.checkpoint for v in verdicts if not v.stays], "pruned", now)
+
+    def _other_writer(self, before: Directory, writer: str | None) -> str | None:
+        if before.last_writer in {None, writer} or before.last_write_at is None:
+            return None
+        recent = self._parts.clock() - before.last_write_at <= self._parts.writer_window
+        return before.last_writer if recent else None
+
+    def _discard(self, upload_id: str) -> None:
+        try:
+            self._parts.storage.discard(upload_id)
+        except OSError:
+            logger.exception("the remains of upload %s are left to the next start", upload_id)
+
+
+def _saved_after(upload: Upload, sequence: int) -> int:
+    direct = sequence - 1
+    return direct if upload.saved_after is None else min(upload.saved_after, direct)

@@ -1,0 +1,224 @@
+"""Find and open checkpoints: queries over committed rows, never pointers that could dangle."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app import digests
+from app.catalog import Page, Query
+from app.catalog.directories import Totals
+from app.catalog.statistics import Statistics
+from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
+from app.domain import Checkpoint, Chunk, Directory, Event, File, FileMap, Mode
+from app.errors import Altered, CheckpointRemoved, FileNotInCheckpoint, ForeignFile, NoBest, NoCheckpoint, SeveralFiles
+from app.storage.base import Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A directory with what it holds."""
+
+    directory: Directory
+    totals: Totals
+    latest: Checkpoint | None
+    best: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file of a checkpoint, open for reading and known to be what was saved. Whoever asked closes it."""
+
+    checkpoint: Checkpoint
+    file: File
+    opened: Opened
+
+
+class Finding:
+    """Answers to questions; changes nothing."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._verified: dict[tuple[str, str], tuple[int, int]] = {}
+        self._guard = threading.Lock()
+
+    # directories
+
+    def directory(self, name: str) -> Summary:
+        """One directory. `DirectoryNotFound` where nothing was ever saved."""
+        with self._parts.catalog.reading() as session:
+            directory = known_directory(session, name)
+            totals = session.directories.totals([name]).get(name, Totals(0, 0))
+            best = session.checkpoints.best(name, directory.policy.ranks_by)
+            return Summary(directory, totals, session.checkpoints.latest(name), best)
+
+    def directories(self, prefix: str, *, after: str, limit: int) -> tuple[list[Summary], str | None]:
+        """The directories at or below a prefix, and the name after which the next page begins."""
+        with self._parts.catalog.reading() as session:
+            found = session.directories.below(prefix, after=after, limit=limit + 1)
+            shown = found[:limit]
+            totals = session.directories.totals([directory.name for directory in shown])
+            summaries = [
+                Summary(
+                    directory,
+                    totals.get(directory.name, Totals(0, 0)),
+                    session.checkpoints.latest(directory.name),
+                    session.checkpoints.best(directory.name, directory.policy.ranks_by),
+                )
+                for directory in shown
+            ]
+        return summaries, shown[-1].name if len(found) > limit else None
+
+    def statistics(self) -> Statistics:
+        """Figures over everything."""
+        with self._parts.catalog.reading() as session:
+            return session.statistics()
+
+    # checkpoints
+
+    def get(self, checkpoint_id: str) -> Checkpoint:
+        """One checkpoint, removed or not."""
+        with self._parts.catalog.reading() as session:
+            return known_checkpoint(session, checkpoint_id)
+
+    def latest(self, directory: str) -> Checkpoint:
+        """The newest by position. `NoCheckpoint` where the directory is empty."""
+        with self._parts.catalog.reading() as session:
+            known_directory(session, directory)
+            latest = session.checkpoints.latest(directory)
+        if latest is None:
+            raise NoCheckpoint(f"{directory!r} holds no checkpoint.")
+        return latest
+
+    def best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> tuple[Checkpoint, Mode, bool]:
+        """The best checkpoint, the mode that decided, and whether that is the directory's own.
+
+        Raises
+        ------
+        NoCheckpoint
+            The directory is empty.
+        NoBest
+            It holds checkpoints, but none with a finite value and none flagged.
+        """
+        with self._parts.catalog.reading() as session:
+            known = known_directory(session, directory)
+            ranks_by = mode or known.policy.ranks_by
+            best = session.checkpoints.best(directory, ranks_by, by)
+            empty = best is None and session.checkpoints.latest(directory) is None
+        if empty:
+            raise NoCheckpoint(f"{directory!r} holds no checkpoint.")
+        if best is None:
+            value = by or "metric"
+            raise NoBest(f"No checkpoint of {directory!r} has a finite {value}.")
+        return best, ranks_by, ranks_by == known.policy.mode
+
+    def page(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> Page:
+        """Some checkpoints of a directory, in order."""
+        with self._parts.catalog.reading() as session:
+            known_directory(session, query.directory)
+            return session.checkpoints.page(query, after=after, limit=limit)
+
+    def own_mode(self, directory: str) -> Mode:
+        """The mode by which a directory ranks."""
+        with self._parts.catalog.reading() as session:
+            return known_directory(session, directory).policy.ranks_by
+
+    def maps(self, checkpoint_id: str) -> tuple[Checkpoint, dict[str, FileMap]]:
+        """A checkpoint and what lies where in its files."""
+        with self._parts.catalog.reading() as session:
+            return known_checkpoint(session, checkpoint_id), session.checkpoints.maps(checkpoint_id)
+
+    def events(self, after: int, *, prefix: str, limit: int) -> Sequence[Event]:
+        """The next events of directories at or below a prefix."""
+        with self._parts.catalog.reading() as session:
+            return session.events.after(after, prefix=prefix, limit=limit)
+
+    def last_event_id(self) -> int:
+        """The id of the newest event."""
+        with self._parts.catalog.reading() as session:
+            return session.events.last_id()
+
+    # content
+
+    def open(self, checkpoint_id: str, path: str | None = None) -> Content:
+        """Open a file of a checkpoint; without a path, its only one.
+
+        Raises
+        ------
+        CheckpointNotFound, CheckpointRemoved, FileNotInCheckpoint
+        SeveralFiles
+            The checkpoint has several files and none was named.
+        Altered
+            The file is gone from the disk, or its bytes are not those that were saved.
+        """
+        with self._parts.catalog.reading() as session:
+            checkpoint = live_checkpoint(session, checkpoint_id)
+        file = _chosen(checkpoint, path)
+        try:
+            opened = self._parts.storage.open(checkpoint, file)
+        except (FileNotFoundError, ForeignFile) as error:
+            self.refuse_removed(checkpoint_id)
+            raise Altered(f"{checkpoint.stored_at(file)} is not on the disk as it was saved.") from error
+        try:
+            self._verify(checkpoint, file, opened)
+        except BaseException:
+            opened.close()
+            raise
+        return Content(checkpoint, file, opened)
+
+    def open_best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> Content:
+        """Open the best checkpoint's only file; should it be removed meanwhile, the next best one's."""
+        while True:
+            try:
+                return self.open(self.best(directory, by=by, mode=mode)[0].id)
+            except CheckpointRemoved:
+                continue
+
+    def open_latest(self, directory: str) -> Content:
+        """Open the latest checkpoint's only file; should it be removed meanwhile, that of the then latest."""
+        while True:
+            try:
+                return self.open(self.latest(directory).id)
+            except CheckpointRemoved:
+                continue
+
+    def refuse_removed(self, checkpoint_id: str) -> None:
+        """Raise `CheckpointRemoved` if the checkpoint was removed by now."""
+        with self._parts.catalog.reading() as session:
+            live_checkpoint(session, checkpoint_id)
+
+    def _verify(self, checkpoint: Checkpoint, file: File, opened: Opened) -> None:
+        """A file that was touched since it was saved is read and hashed before it is served, once for each touch."""
+        state = (opened.size_bytes, opened.mtime_ns)
+        if state == (file.size_bytes, file.mtime_ns):
+            return
+        key = (checkpoint.id, file.path)
+        with self._guard:
+            if self._verified.get(key) == state:
+                return
+        chunks = self.maps(checkpoint.id)[1][file.path].chunks
+        if opened.size_bytes != file.size_bytes or not _matches(opened, chunks):
+            raise Altered(f"{checkpoint.stored_at(file)} was changed on the disk after it was saved.")
+        with self._guard:
+            self._verified[key] = state
+
+
+def _chosen(checkpoint: Checkpoint, path: str | None) -> File:
+    if path is None and len(checkpoint.files) > 1:
+        raise SeveralFiles(
+            f"{checkpoint.directory}/{checkpoint.name} has {len(checkpoint.files)} files; fetch them one by one.",
+            files=[file.path for file in checkpoint.files],
+        )
+    for file in checkpoint.files:
+        if path in {None, file.path}:
+            return file
+    raise FileNotInCheckpoint(f"{checkpoint.directory}/{checkpoint.name} has no file {path!r}.")
+
+
+def _matches(opened: Opened, chunks: Sequence[Chunk]) -> bool:
+    offset = 0
+    for chunk in chunks:
+        if digests.of_chunk(opened.read(offset, chunk.length)) != chunk.digest:
+            return False
+        offset += chunk.length
+    return True

@@ -1,0 +1,56 @@
+"""What stands against a save: asked before any byte is sent, and again at commit."""
+
+from app import ranking
+from app.catalog import Session
+from app.domain import Checkpoint, Directory, Save
+from app.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned
+from app.storage.base import Storage
+
+
+def refuse_impossible(
+    session: Session, storage: Storage, directory: Directory, save: Save, digest: str | None
+) -> Checkpoint | None:
+    """Raise what stands against a save; otherwise give the live checkpoint that has its name already, if any.
+
+    Parameters
+    ----------
+    digest : str, optional
+        The digest of the save's content, as soon as it is known.
+
+    Raises
+    ------
+    ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+    """
+    standing = session.checkpoints.named(save.directory, save.name)
+    _refuse_mode(directory, save)
+    if session.directories.anything_below(f"{save.directory}/{save.name}"):
+        raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
+    if standing is not None and standing.facts.pinned and digest is not None and digest != standing.digest:
+        raise Pinned(
+            f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=standing.id
+        )
+    if obstacle := storage.obstacle(save.directory, save.name, standing):
+        raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
+    if save.only_if_improved:
+        _refuse_unimproved(session, directory, save)
+    return standing
+
+
+def _refuse_mode(directory: Directory, save: Save) -> None:
+    asked, stored = save.policy.mode, directory.policy.mode
+    if asked is not None and stored is not None and asked != stored:
+        raise ModeConflict(
+            f"{save.directory!r} ranks by mode={stored!r}; a save with mode={asked!r} is refused.", mode=stored
+        )
+
+
+def _refuse_unimproved(session: Session, directory: Directory, save: Save) -> None:
+    mode = directory.policy.mode or save.policy.mode or "min"
+    best = session.checkpoints.best(save.directory, mode)
+    best_metric = best.facts.metric if best is not None else None
+    if not ranking.improves(save.facts.metric, best_metric, mode):
+        raise NotImproved(
+            f"A metric of {save.facts.metric} is not better than {best_metric} (mode={mode!r}).",
+            best_metric=best_metric,
+            best_id=best.id if best is not None else None,
+        )

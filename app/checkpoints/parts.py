@@ -1,0 +1,96 @@
+"""What every use case stands on, and the small questions that several of them ask."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from app.catalog import Catalog, Session
+from app.domain import Checkpoint, Directory, Manifest, Policy
+from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound
+from app.storage.base import Storage
+
+logger = logging.getLogger("holdfast")
+
+
+class Bell:
+    """Wakes those who wait for events; may be rung from any thread."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self.silenced = False
+
+    def ring(self) -> None:
+        """Wake all who wait now."""
+        with self._guard:
+            waiting, self._waiting = self._waiting, set()
+        for loop, event in waiting:
+            loop.call_soon_threadsafe(event.set)
+
+    def silence(self) -> None:
+        """The server stops: wake all, and let nobody wait any more."""
+        self.silenced = True
+        self.ring()
+
+    def waiter(self) -> asyncio.Event:
+        """An event of the running loop that the next ring sets. Ask first, look then, wait last: no ring is missed."""
+        event = asyncio.Event()
+        if self.silenced:
+            event.set()
+            return event
+        with self._guard:
+            self._waiting.add((asyncio.get_running_loop(), event))
+        return event
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The catalog, the storage and the clock, put together once."""
+
+    catalog: Catalog
+    storage: Storage
+    clock: Callable[[], datetime]
+    lease: timedelta = timedelta(hours=24)
+    writer_window: timedelta = timedelta(minutes=1)
+    bell: Bell = field(default_factory=Bell)
+
+    def rewrite_manifest(self, manifest: Manifest) -> None:
+        """Bring a manifest up to date with facts that the catalog holds already; what fails is left to the janitor."""
+        try:
+            self.storage.rewrite(manifest)
+        except OSError:
+            logger.exception("the manifest of %s stays behind for now", manifest.checkpoint.id)
+            return
+        with self.catalog.writing() as session:
+            session.checkpoints.mark_clean(manifest.checkpoint.id)
+
+
+def known_directory(session: Session, name: str) -> Directory:
+    """The directory, if anything was ever saved to it or an operator spoke of it."""
+    directory = session.directories.get(name)
+    if directory is None or (directory.sequence == 0 and directory.policy == Policy()):
+        raise DirectoryNotFound(f"There is no directory {name!r}.", directory=name)
+    return directory
+
+
+def known_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
+    """The checkpoint of this id, removed or not."""
+    checkpoint = session.checkpoints.get(checkpoint_id)
+    if checkpoint is None:
+        raise CheckpointNotFound(f"There is no checkpoint with the id {checkpoint_id!r}.")
+    return checkpoint
+
+
+def live_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
+    """The checkpoint of this id, whose bytes are there."""
+    checkpoint = known_checkpoint(session, checkpoint_id)
+    if checkpoint.removed_at is not None:
+        raise CheckpointRemoved(
+            f"{checkpoint.directory}/{checkpoint.name} was {checkpoint.removed_because} "
+            f"at {checkpoint.removed_at:%Y-%m-%dT%H:%M:%SZ}; its facts remain, its bytes are gone.",
+            removed_because=checkpoint.removed_because,
+        )
+    return checkpoint

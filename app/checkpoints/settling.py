@@ -1,0 +1,81 @@
+"""What an upload turned out to be: its files with their chunks and digests, durable and never to change again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app import digests
+from app.checkpoints.transfers import Transfer
+from app.checkpoints.uploading import Missing
+from app.domain import CHUNK_MAX_BYTES, Chunk, File, FileMap, UploadFile
+from app.errors import DigestMismatch, FileNotInCheckpoint, RangesMissing, WrongLength
+from app.storage.base import Partial, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The content of an upload."""
+
+    files: tuple[File, ...]
+    maps: Mapping[str, FileMap]
+    digest: str
+
+
+def settle(
+    storage: Storage, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]], missing: Sequence[Missing]
+) -> Settled:
+    """Hash what was not hashed on arrival, compare it with what is declared, and make the bytes durable.
+
+    Raises
+    ------
+    RangesMissing, DigestMismatch
+    WrongLength
+        The declared chunks do not add up to the file's size.
+    FileNotInCheckpoint
+        Chunks are declared for a file that was not promised.
+    """
+    upload = transfer.upload
+    if missing:
+        ranges = [{"file": m.path, "offset": m.span.start, "length": m.span.stop - m.span.start} for m in missing]
+        raise RangesMissing(f"{len(missing)} range(s) of upload {upload.id} have not arrived.", missing=ranges)
+    if unknown := set(declared) - {file.path for file in upload.files}:
+        raise FileNotInCheckpoint(f"The upload has no file {min(unknown)!r}.")
+    maps = {}
+    for file in upload.files:
+        with storage.partial(upload, file.path) as partial:
+            maps[file.path] = FileMap(_chunks(transfer, partial, file, declared.get(file.path)), file.tensors)
+    times = storage.settle(upload)
+    files = tuple(
+        File(path, sum(chunk.length for chunk in maps[path].chunks), digests.of_file(maps[path].chunks), times[path])
+        for path in sorted(maps)
+    )
+    return Settled(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
+
+
+def _chunks(
+    transfer: Transfer, partial: Partial, file: UploadFile, declared: Sequence[Chunk] | None
+) -> tuple[Chunk, ...]:
+    size_bytes = partial.size_bytes()
+    known = file.chunks or transfer.chunks_of(file.path, size_bytes)
+    if declared is None:
+        return known if known is not None else _hashed(partial, _cut(size_bytes))
+    if known == tuple(declared):
+        return known
+    lengths = [chunk.length for chunk in declared]
+    if sum(lengths) != size_bytes:
+        raise WrongLength(f"The chunks declared for {file.path!r} add up to {sum(lengths)} bytes, not {size_bytes}.")
+    if (found := _hashed(partial, lengths)) != tuple(declared):
+        raise DigestMismatch(f"The bytes of {file.path!r} do not have the digests that were declared.", file=file.path)
+    return found
+
+
+def _cut(size_bytes: int) -> list[int]:
+    whole, rest = divmod(size_bytes, CHUNK_MAX_BYTES)
+    return [CHUNK_MAX_BYTES] * whole + ([rest] if rest else [])
+
+
+def _hashed(partial: Partial, lengths: Sequence[int]) -> tuple[Chunk, ...]:
+    chunks, offset = [], 0
+    for length in lengths:
+        chunks.append(Chunk(length, digests.of_chunk(partial.read(offset, length))))
+        offset += length
+    return tuple(chunks)

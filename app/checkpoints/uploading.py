@@ -1,0 +1,249 @@
+"""Reserve, receive, look at and abandon an upload: everything of a save before its commit."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from secrets import token_hex
+from typing import NamedTuple
+
+from app import digests, naming, spans
+from app.catalog import Session
+from app.catalog.uploads import Saved
+from app.checkpoints.judging import refuse_impossible
+from app.checkpoints.parts import Parts, known_checkpoint
+from app.checkpoints.transfers import Receiver, Transfers
+from app.domain import CHUNK_MAX_BYTES, Checkpoint, Chunk, Directory, Save, Upload, UploadFile
+from app.errors import (
+    FileNotInCheckpoint,
+    NameTaken,
+    RangeMisaligned,
+    SaveIdReused,
+    UploadBusy,
+    UploadNotFound,
+    WrongLength,
+)
+from app.spans import Span
+
+
+class Missing(NamedTuple):
+    """A range of an upload that has not arrived."""
+
+    path: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """An upload and what it still lacks, or the checkpoint that the same save became earlier."""
+
+    upload: Upload | None = None
+    missing: Sequence[Missing] = ()
+    checkpoint: Checkpoint | None = None
+    is_new: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint, to be or already there."""
+        found = self.upload or self.checkpoint
+        assert found is not None, "a reservation is an upload or a checkpoint"
+        return found.name
+
+
+class Uploading:
+    """Uploads from the reservation to the last byte."""
+
+    def __init__(self, parts: Parts, transfers: Transfers) -> None:
+        self._parts = parts
+        self._transfers = transfers
+
+    def reserve(self, save: Save, *, afresh: bool = False) -> Reservation:
+        """Promise a place for a save, judging it before any byte is sent.
+
+        The same ``save_id`` and content gives the same upload, or the checkpoint that it became. With ``afresh``, an
+        unfinished upload of this save is dropped and begun again.
+
+        Raises
+        ------
+        SaveIdReused
+            The ``save_id`` was used for other content.
+        ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+        """
+        save = self._completed(save)
+        dropped = None
+        with self._parts.catalog.writing() as session:
+            if saved := session.uploads.saved(save.directory, save.save_id):
+                return Reservation(checkpoint=_repeated(session, save, saved))
+            upload = session.uploads.of_save(save.directory, save.save_id)
+            if upload is not None and afresh:
+                self._retire(session, upload)
+                upload, dropped = None, upload
+            is_new = upload is None
+            if upload is None:
+                upload = self._begin(session, save)
+            elif _promise(upload) != _promise(save):
+                raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
+            else:
+                self._parts.storage.begin(upload)
+        if dropped is not None:
+            self._discard(dropped)
+        return Reservation(upload, self.missing(upload), is_new=is_new)
+
+    def get(self, upload_id: str) -> Reservation:
+        """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""
+        with self._parts.catalog.reading() as session:
+            if saved := session.uploads.committed(upload_id):
+                return Reservation(checkpoint=known_checkpoint(session, saved.checkpoint_id))
+            upload = _known(session, upload_id)
+        return Reservation(self._renewed(upload), self.missing(upload))
+
+    @contextmanager
+    def receive(self, upload_id: str, path: str, span: Span) -> Iterator[Receiver]:
+        """Take the bytes of a range; whoever enters feeds the receiver and finishes it.
+
+        Raises
+        ------
+        UploadNotFound, FileNotInCheckpoint
+        WrongLength
+            The range reaches beyond the file.
+        RangeMisaligned
+            Chunks were declared and the range does not consist of whole ones.
+        """
+        with self._parts.catalog.reading() as session:
+            upload = _known(session, upload_id)
+        file = upload.file(path)
+        if file is None:
+            raise FileNotInCheckpoint(f"The upload has no file {path!r}.")
+        expected = _expected(file, span)
+        transfer = self._transfers.of(self._renewed(upload), self._parts.clock())
+        try:
+            opened = self._parts.storage.partial(upload, file.path)
+            with opened as partial:
+                yield Receiver(transfer, partial, path, span, expected, CHUNK_MAX_BYTES)
+        except FileNotFoundError as error:
+            raise _no_upload(upload_id) from error
+
+    def missing(self, upload: Upload) -> list[Missing]:
+        """The ranges of an upload that have not arrived."""
+        transfer = self._transfers.of(upload, self._parts.clock())
+        limit = self._parts.storage.range_max_bytes
+        with transfer.lock:
+            return [
+                Missing(file.path, span)
+                for file in upload.files
+                if file.size_bytes is not None
+                for span in spans.missing(transfer.arrived.get(file.path, ()), file.size_bytes, file.chunks, limit)
+            ]
+
+    def abandon(self, upload_id: str) -> None:
+        """Forget an upload and its bytes.
+
+        Raises
+        ------
+        UploadNotFound
+        UploadBusy
+            It is being committed.
+        """
+        with self._parts.catalog.writing() as session:
+            upload = _known(session, upload_id)
+            self._retire(session, upload)
+        self._discard(upload)
+
+    def expire(self) -> int:
+        """Drop the uploads whose lease has ended, unless they are being committed; how many there were."""
+        expired = []
+        with self._parts.catalog.writing() as session:
+            for upload in session.uploads.expired(self._parts.clock()):
+                with suppress(UploadBusy):
+                    self._retire(session, upload)
+                    expired.append(upload)
+        for upload in expired:
+            self._discard(upload)
+        return len(expired)
+
+    def _completed(self, save: Save) -> Save:
+        """The save with whatever it left to the server. A file without a path bears the checkpoint's name."""
+        save = replace(save, save_id=save.save_id or token_hex(16))
+        facts, now = save.facts, self._parts.clock()
+        name = save.name or naming.default_name(facts.kind, facts.epoch, now, save.save_id)
+        return replace(save, name=name, files=tuple(replace(file, path=file.path or name) for file in save.files))
+
+    def _begin(self, session: Session, save: Save) -> Upload:
+        now = self._parts.clock()
+        known = session.directories.get(save.directory)
+        directory = known or Directory(save.directory, created_at=now)
+        if known is None and (taken := session.directories.taken_by_checkpoint(save.directory)):
+            raise NameTaken(f"{save.directory!r} cannot be a directory: {taken!r} is a checkpoint.")
+        refuse_impossible(session, self._parts.storage, directory, save, digests.of_save(save))
+        if known is None:
+            self._parts.storage.make_directory(directory)
+            session.directories.put(directory)
+        promised = {field.name: getattr(save, field.name) for field in fields(save)}
+        upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._parts.lease)
+        self._parts.storage.begin(upload)
+        session.uploads.add(upload)
+        return upload
+
+    def _retire(self, session: Session, upload: Upload) -> None:
+        """Take an upload out of the catalog. What is sealed is a checkpoint already and is not given up."""
+        if transfer := self._transfers.known(upload.id):
+            transfer.close()
+        if self._parts.storage.is_sealed(upload.id):
+            raise UploadBusy(f"Upload {upload.id} is being committed.")
+        session.uploads.remove(upload.id)
+
+    def _discard(self, upload: Upload) -> None:
+        """Forget the bytes of an upload, and its directory if nothing else ever used it."""
+        self._transfers.forget(upload.id)
+        self._parts.storage.discard(upload.id)
+        with self._parts.catalog.writing() as session:
+            directory = session.directories.get(upload.directory)
+            unused = directory is not None and directory == Directory(directory.name, directory.created_at)
+            if unused and session.uploads.count(upload.directory) == 0:
+                session.directories.remove(upload.directory)
+                self._parts.storage.drop_directory(upload.directory)
+
+    def _renewed(self, upload: Upload) -> Upload:
+        """The upload with its lease begun anew; written at most once a minute, as every range asks for it."""
+        expires_at = self._parts.clock() + self._parts.lease
+        if (expires_at - upload.expires_at).total_seconds() < 60:
+            return upload
+        with self._parts.catalog.writing() as session:
+            session.uploads.renew(upload.id, expires_at)
+        return replace(upload, expires_at=expires_at)
+
+
+def _known(session: Session, upload_id: str) -> Upload:
+    upload = session.uploads.get(upload_id)
+    if upload is None:
+        raise _no_upload(upload_id)
+    return upload
+
+
+def _no_upload(upload_id: str) -> UploadNotFound:
+    return UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
+
+
+def _repeated(session: Session, save: Save, saved: Saved) -> Checkpoint:
+    """The checkpoint that this save became earlier, if it was the same content."""
+    checkpoint = known_checkpoint(session, saved.checkpoint_id)
+    promised = {file.path: file.size_bytes for file in save.files if file.size_bytes is not None}
+    kept = {file.path: file.size_bytes for file in checkpoint.files}
+    if digests.of_save(save) not in {None, saved.digest} or not promised.items() <= kept.items():
+        raise SaveIdReused(f"The save_id {save.save_id!r} was used for other content.")
+    return checkpoint
+
+
+def _promise(save: Save) -> tuple[object, ...]:
+    return save.name, tuple((file.path, file.size_bytes, file.chunks) for file in save.files)
+
+
+def _expected(file: UploadFile, span: Span) -> Sequence[Chunk] | None:
+    """The declared chunks of a range; None where none were declared."""
+    if file.size_bytes is not None and span.stop > file.size_bytes:
+        raise WrongLength(f"The range ends at {span.stop}, beyond the file's {file.size_bytes} bytes.")
+    if file.chunks is None:
+        return None
+    chunks = spans.chunks_within(file.chunks, span)
+    if chunks is None:
+        raise RangeMisaligned(f"The range {span.start}..{span.stop} does not begin and end where chunks do.")
+    return chunks

@@ -1,0 +1,167 @@
+"""Everything that the server refuses, each with its HTTP status and its stable code. The code is the API."""
+
+from typing import Any, ClassVar
+
+
+class Refusal(Exception):
+    """Something was refused and nothing has changed. ``extra`` holds further members of the problem detail."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+        self.headers: dict[str, str] = {}
+
+
+# 401, 403: who may
+
+
+class Unauthorized(Refusal):
+    status, code, title = 401, "unauthorized", "A valid token is needed"
+
+
+class CrossSite(Refusal):
+    status, code, title = 403, "cross_site", "Requests from other web sites are refused"
+
+
+class HostNotAllowed(Refusal):
+    status, code, title = 403, "host_not_allowed", "This server does not answer to that host name"
+
+
+# 404, 410: not there
+
+
+class NotFound(Refusal):
+    status, code, title = 404, "not_found", "There is nothing at this address"
+
+
+class DirectoryNotFound(Refusal):
+    status, code, title = 404, "directory_not_found", "There is no such directory"
+
+
+class CheckpointNotFound(Refusal):
+    status, code, title = 404, "checkpoint_not_found", "There is no such checkpoint"
+
+
+class NoCheckpoint(Refusal):
+    status, code, title = 404, "no_checkpoint", "The directory holds no checkpoint"
+
+
+class NoBest(Refusal):
+    status, code, title = 404, "no_best", "No checkpoint of the directory can be called best"
+
+
+class FileNotInCheckpoint(Refusal):
+    status, code, title = 404, "file_not_found", "The checkpoint has no such file"
+
+
+class NoTensorIndex(Refusal):
+    status, code, title = 404, "no_tensor_index", "No tensors were declared for this checkpoint"
+
+
+class UploadNotFound(Refusal):
+    status, code, title = 404, "upload_not_found", "There is no such upload, or it has expired"
+
+
+class CheckpointRemoved(Refusal):
+    status, code, title = 410, "checkpoint_removed", "The checkpoint's bytes have been removed"
+
+
+# 405, 413, 416: HTTP itself
+
+
+class MethodNotAllowed(Refusal):
+    status, code, title = 405, "method_not_allowed", "This address does not take that method"
+
+
+class TooLarge(Refusal):
+    status, code, title = 413, "too_large", "The request is larger than this server takes"
+
+
+class RangeNotSatisfiable(Refusal):
+    status, code, title = 416, "range_not_satisfiable", "The file has no such range"
+
+
+# 409: it contradicts what is there
+
+
+class ModeConflict(Refusal):
+    status, code, title = 409, "mode_conflict", "The directory ranks in the other mode"
+
+
+class Pinned(Refusal):
+    status, code, title = 409, "pinned", "The checkpoint is pinned"
+
+
+class NameTaken(Refusal):
+    status, code, title = 409, "name_taken", "A checkpoint's name and a directory may not coincide"
+
+
+class ForeignFile(Refusal):
+    status, code, title = 409, "foreign_file", "A file that this server did not write is in the way"
+
+
+class NotImproved(Refusal):
+    status, code, title = 409, "not_improved", "The metric is not better than the directory's best"
+
+
+class RangesMissing(Refusal):
+    status, code, title = 409, "ranges_missing", "Not all bytes have arrived"
+
+
+class UploadBusy(Refusal):
+    status, code, title = 409, "upload_busy", "The upload is being committed"
+
+
+class SeveralFiles(Refusal):
+    status, code, title = 409, "several_files", "The checkpoint has several files: name one"
+
+
+class Altered(Refusal):
+    status, code, title = 409, "altered", "The file on disk is not the one that was saved"
+
+
+# 422: it cannot be meant
+
+
+class InvalidRequest(Refusal):
+    status, code, title = 422, "invalid_request", "The request is not valid"
+
+
+class InvalidName(Refusal):
+    status, code, title = 422, "invalid_name", "The name is outside the grammar"
+
+
+class SaveIdReused(Refusal):
+    status, code, title = 422, "save_id_reused", "This save_id was used for other content"
+
+
+class DigestMismatch(Refusal):
+    status, code, title = 422, "digest_mismatch", "The bytes do not have the digest that was declared"
+
+
+class WrongLength(Refusal):
+    status, code, title = 422, "wrong_length", "The body is shorter or longer than declared"
+
+
+class RangeMisaligned(Refusal):
+    status, code, title = 422, "range_misaligned", "The range does not begin and end where chunks do"
+
+
+# 503, 507: not now
+
+
+class NotReady(Refusal):
+    status, code, title = 503, "not_ready", "The server cannot serve at the moment"
+
+
+class NoSpace(Refusal):
+    status, code, title = 507, "no_space", "The disk is full"
+
+
+class CatalogUnusable(Exception):
+    """The root or its catalog cannot be used at all; the server does not start. The message says what to do."""

@@ -1,0 +1,97 @@
+"""Put the server together: the one place where settings become values and parts meet."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TypedDict
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry
+
+from app import __version__, auth, janitor, metrics
+from app.api import checkpoints as checkpoint_routes
+from app.api import directories, events, files, openapi, operations, problems, pruning, uploads
+from app.api.dependencies import only_known_queries
+from app.catalog import Catalog
+from app.checkpoints import Checkpoints, Parts
+from app.middleware import SameSite
+from app.settings import Settings
+from app.storage.local import LocalStorage
+
+
+class State(TypedDict):
+    """What requests find in ``request.state``."""
+
+    checkpoints: Checkpoints
+    metrics: CollectorRegistry
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The server as an ASGI application. The root is taken, and recovered, when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        checkpoints = open_root(settings)
+        app.state.bell = checkpoints.parts.bell
+        keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
+        keeper.start()
+        try:
+            yield {"checkpoints": checkpoints, "metrics": metrics.registry(checkpoints.finding)}
+        finally:
+            keeper.stop()
+            checkpoints.close()
+
+    app: FastAPI = FastAPIOffline(
+        title="Holdfast",
+        version=__version__,
+        summary="A checkpoint server for training jobs.",
+        description=openapi.DESCRIPTION,
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=settings.max_json_bytes,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.guard = auth.Guard(settings.token_text)
+    app.state.root = str(settings.root.resolve())
+    problems.install(app)
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(only_known_queries)])
+    for routes in (directories, files, checkpoint_routes, uploads, pruning, events):
+        v1.include_router(routes.router)
+    v1.include_router(operations.api)
+    app.include_router(v1)
+    app.include_router(operations.outside)
+    openapi.install(app)
+    app.add_middleware(SameSite, check_host=app.state.guard.is_open, allowed_hosts=settings.allowed_hosts)
+    return app
+
+
+def open_root(settings: Settings, *, rebuild_catalog: bool = False) -> Checkpoints:
+    """Take the root for this process and bring it to order.
+
+    Raises
+    ------
+    CatalogUnusable
+        Another process has the root, it is of a newer layout, or the database cannot be used.
+    """
+    storage = LocalStorage(settings.root, version=__version__)
+    try:
+        catalog = Catalog(settings.catalog_url)
+    except BaseException:
+        storage.close()
+        raise
+    parts = Parts(
+        catalog,
+        storage,
+        clock=lambda: datetime.now(UTC),
+        lease=timedelta(seconds=settings.upload_lease_s),
+        writer_window=timedelta(seconds=settings.writer_window_s),
+    )
+    checkpoints = Checkpoints(parts)
+    try:
+        lost = catalog.is_new and not storage.is_new
+        janitor.recover(checkpoints, rebuild_catalog=rebuild_catalog or lost)
+    except BaseException:
+        checkpoints.close()
+        raise
+    return checkpoints

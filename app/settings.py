@@ -1,0 +1,37 @@
+"""The server's settings: ``HOLDFAST_*`` in the environment, as one frozen object.
+
+Only `app.main` and `app.__main__` import this; everybody else is given values.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Each field is a variable ``HOLDFAST_<NAME>`` and a flag of ``serve``."""
+
+    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True)
+
+    root: Path = Field(Path("holdfast-data"), description="The folder that the server owns.")
+    host: str = Field("127.0.0.1", description="The address to listen on; beyond loopback only with a token.")
+    port: int = Field(8420, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    database_url: str | None = Field(None, description="The catalog's SQLite database; by default in the root.")
+    token: SecretStr | None = Field(None, description="The bearer token that every request must carry.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Further host names that the server answers to, as JSON.")
+    upload_lease_s: float = Field(86400.0, gt=0, description="How long an upload without news is kept, in seconds.")
+    writer_window_s: float = Field(60.0, ge=0, description="How long a writer counts as active, in seconds.")
+    janitor_every_s: float = Field(30.0, gt=0, description="How often the janitor tidies up, in seconds.")
+    max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
+    shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")
+
+    @property
+    def catalog_url(self) -> str:
+        """Where the catalog is: as set, or an SQLite file in the root."""
+        return self.database_url or f"sqlite:///{self.root.resolve() / '.holdfast' / 'catalog.db'}"
+
+    @property
+    def token_text(self) -> str | None:
+        """The token as text, or None while none is configured."""
+        return (self.token.get_secret_value() or None) if self.token is not None else None

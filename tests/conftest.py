@@ -1,0 +1,46 @@
+"""A server for all tests that can share one, a directory of its own for each."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live import LiveServer
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server that all tests share; nobody stops it."""
+    with LiveServer(tmp_path_factory.mktemp("shared") / "root") as live:
+        yield live
+
+
+@pytest.fixture
+def directory(request: pytest.FixtureRequest) -> str:
+    """The name of a directory that no other test uses."""
+    return f"runs/{next(_numbers)}/checkpoints"
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[LiveServer]:
+    """A server that the test may kill and start again."""
+    with LiveServer(tmp_path / "root") as live:
+        yield live
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
+    """Makes servers with settings, each with a root of its own unless one is given; they end with the test."""
+    made: list[LiveServer] = []
+
+    def make(root: Path | None = None, **settings: str) -> LiveServer:
+        live = LiveServer(root or tmp_path / f"root-{len(made)}", **settings)
+        made.append(live.__enter__())
+        return live
+
+    yield make
+    for live in made:
+        live.__exit__(None, None, None)

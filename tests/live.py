@@ -1,0 +1,98 @@
+"""A real server in a process of its own, over a real socket, for tests to talk to, kill and start again."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+PROJECT = Path(__file__).parent.parent
+
+
+class LiveServer:
+    """``holdfast-server serve`` on a free port of loopback, as ``with LiveServer(root) as server:``.
+
+    ``server.http`` is an `httpx.Client` for it. The process ends with the block, whatever happens.
+    """
+
+    def __init__(self, root: Path, **settings: str) -> None:
+        self.root = root
+        self.url = ""
+        self.http = httpx.Client(timeout=60)
+        self._environment = {**os.environ, "HOLDFAST_ROOT": str(root), "HOLDFAST_PORT": "0"}
+        self._environment |= {f"HOLDFAST_{name.upper()}": value for name, value in settings.items()}
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+        self.http.close()
+
+    def start(self) -> None:
+        """Start, and wait until it answers. On a restart it takes the port that it had, as clients know it."""
+        log = self.root.parent / f"{self.root.name}.log"
+        with log.open("a") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "app", "serve"],
+                cwd=PROJECT,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        found = re.search(r"at (http://\S+):(\d+)", self._process.stdout.readline())
+        if found is None:
+            self._process.wait()
+            raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
+        self.url = f"{found[1]}:{found[2]}"
+        self._environment["HOLDFAST_PORT"] = found[2]
+        self.http.base_url = self.url
+        self.http.get("/health/ready").raise_for_status()
+
+    def kill(self) -> None:
+        """End it at once, as the kernel would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to end, and wait; the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    def _end(self, sign: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(sign)
+        status = self._process.wait(timeout=30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
+        return status
+
+    # what most tests do
+
+    def save(self, directory: str, data: bytes = b"bytes", **query: str | float) -> dict:  # type: ignore[type-arg]
+        """A single-shot save that must succeed; its answer."""
+        answer = self.http.post("/v1/checkpoints", params={"directory": directory, **query}, content=data)
+        assert answer.status_code == 201, answer.text
+        return answer.json()  # type: ignore[no-any-return]
+
+    def names(self, directory: str, **query: str | float) -> list[str]:
+        """The names of the checkpoints of a directory, in the order asked for."""
+        answer = self.http.get("/v1/checkpoints", params={"directory": directory, "page_size": 1000, **query})
+        assert answer.status_code == 200, answer.text
+        return [checkpoint["name"] for checkpoint in answer.json()["checkpoints"]]
