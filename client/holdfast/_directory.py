@@ -1,0 +1,70 @@
+"""One directory on the server: what it holds, which is best, which is latest."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from ._http import Server
+from ._wire import Checkpoint
+from .errors import CheckpointNotFound
+
+
+class Best(NamedTuple):
+    """The best checkpoint, and the mode that decided."""
+
+    checkpoint: Checkpoint
+    mode: str
+
+
+class RemoteDirectory:
+    """Questions about a directory. A directory that does not exist yet is an empty one."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server = server
+        self.name = name
+
+    def best(self, mode: str) -> Best | None:
+        """The best checkpoint by the directory's own mode, or by ``mode`` while it has none."""
+        found = self._ask("best", {})
+        if found is not None and not found["own_mode"] and found["mode"] != mode:
+            found = self._ask("best", {"mode": mode})
+        return Best(Checkpoint.from_json(found), found["mode"]) if found is not None else None
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint."""
+        found = self._ask("latest", {})
+        return Checkpoint.from_json(found) if found is not None else None
+
+    def named(self, name: str) -> Checkpoint:
+        """The checkpoint of this name. `CheckpointNotFound` where there is none."""
+        for found in self.checkpoints(name=name):
+            return found
+        raise CheckpointNotFound(f"there is no checkpoint {name!r} in {self.name!r} on {self.server.url}")
+
+    def checkpoints(self, **query: Any) -> Iterator[Checkpoint]:
+        """The checkpoints that the API's list gives, all pages of it."""
+        params: dict[str, Any] = {"directory": self.name, "page_size": 1000, **query}
+        while True:
+            try:
+                page = self.server.call("GET", "/v1/checkpoints", params=params)
+            except CheckpointNotFound:
+                return
+            yield from (Checkpoint.from_json(found) for found in page["checkpoints"])
+            if page["next_page_token"] is None:
+                return
+            params["page_token"] = page["next_page_token"]
+
+    def clear(self, *, include_pinned: bool) -> list[str]:
+        """Remove what is there at this moment; the names of what stayed because it is pinned."""
+        params = {"include_pinned": include_pinned}
+        try:
+            cleared = self.server.call("DELETE", f"/v1/directories/{quote(self.name)}", params=params)
+        except CheckpointNotFound:
+            return []
+        return list(cleared["pinned"])
+
+    def _ask(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return self.server.call("GET", f"/v1/checkpoints/{which}", params={"directory": self.name, **params})
+        except CheckpointNotFound:
+            return None

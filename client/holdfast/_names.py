@@ -1,0 +1,41 @@
+"""How paths on this machine become names on the server, and how checkpoints are called. Pure."""
+
+from datetime import datetime
+from pathlib import Path, PurePath
+
+from .errors import InvalidRequest
+
+
+def directory_name(path: PurePath, prefix: str) -> str:
+    """The server's name of a ``checkpoint_dir``: without its anchor, behind the prefix.
+
+    Raises
+    ------
+    InvalidRequest
+        Nothing remains of the path, or it has a component ``..``.
+    """
+    parts = [part for part in path.parts if part != path.anchor]
+    if not parts or ".." in parts:
+        raise InvalidRequest(
+            f"{str(path)!r} cannot be a checkpoint directory: it must name a folder, without '..'.", code="invalid_name"
+        )
+    return "/".join([*(part for part in prefix.split("/") if part), *parts])
+
+
+def located(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
+    """The server's directory and the checkpoint's name for what was given to ``load``.
+
+    A bare name lies in the manager's own directory; a path lies where it says.
+    """
+    path = PurePath(path)
+    if not path.name or path.name == "..":
+        raise InvalidRequest(f"{str(path)!r} does not name a checkpoint.", code="invalid_name")
+    parent = path.parent if path.parent.parts else own
+    return directory_name(parent, prefix), path.name
+
+
+def checkpoint_name(stem: str, epoch: int | None, at: datetime, save_id: str) -> str:
+    """``<stem>_epoch_0100.pt``; without an epoch, the UTC time and four characters of the save's id stand instead."""
+    if epoch is not None:
+        return f"{stem}_epoch_{epoch:04d}.pt"
+    return f"{stem}_{at:%Y%m%dT%H%M%S}_{save_id[:4]}.pt"

@@ -1,0 +1,135 @@
+"""JSON of the API as frozen values. What is not known is ignored, so that newer servers can say more. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint as the server describes it."""
+
+    id: str
+    directory: str
+    name: str
+    kind: str
+    sequence: int
+    epoch: int | None
+    metric: float | None
+    is_best: bool
+    pinned: bool
+    tags: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    size_bytes: int
+    digest: str
+    created_at: datetime
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            id=data["id"],
+            directory=data["directory"],
+            name=data["name"],
+            kind=data["kind"],
+            sequence=data["sequence"],
+            epoch=data["epoch"],
+            metric=float(data["metric"]) if data["metric"] is not None else None,
+            is_best=data["is_best"],
+            pinned=data["pinned"],
+            tags=tuple(data["tags"]),
+            metadata=data["metadata"],
+            size_bytes=data["size_bytes"],
+            digest=data["digest"],
+            created_at=datetime.fromisoformat(data["created_at"]),
+        )
+
+    def as_dict(self, checkpoint_dir: Path) -> dict[str, Any]:
+        """What a manager's lists show: the metadata, and above it the facts."""
+        return {
+            **self.metadata,
+            "path": checkpoint_dir / self.name,
+            "epoch": self.epoch,
+            "metric": self.metric,
+            "is_best": self.is_best,
+            "pinned": self.pinned,
+            "tags": list(self.tags),
+            "size_bytes": self.size_bytes,
+            "timestamp": self.created_at.isoformat(),
+            "id": self.id,
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes of a file to send or to fetch, exactly as the server says."""
+
+    file: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    offset: int
+    length: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["file"], data["method"], data["url"], data["headers"], data["offset"], data["length"])
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive bytes of a file and their BLAKE3, in hex."""
+
+    offset: int
+    length: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileChunks:
+    """A file of a checkpoint: what it consists of, and how to fetch it."""
+
+    path: str
+    size_bytes: int
+    digest: str
+    chunks: tuple[Chunk, ...]
+    ranges: tuple[Range, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            path=data["path"],
+            size_bytes=data["size_bytes"],
+            digest=data["digest"],
+            chunks=tuple(Chunk(found["offset"], found["length"], found["digest"]) for found in data["chunks"]),
+            ranges=tuple(Range.from_json(found) for found in data["ranges"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A reservation: the ranges to send, or ``committed`` where the same save had arrived before."""
+
+    id: str
+    committed: bool
+    missing: tuple[Range, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data["id"], data["state"] == "committed", tuple(Range.from_json(r) for r in data["missing"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the server said to a commit."""
+
+    checkpoint: Checkpoint
+    policy: Mapping[str, Any]
+    removed: tuple[str, ...]
+    other_writer: str | None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(Checkpoint.from_json(data), data["policy"], tuple(data["removed"]), data["other_writer"])

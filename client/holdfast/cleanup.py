@@ -1,0 +1,61 @@
+"""save_checkpoint_with_cleanup: one function for scripts that need no manager."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from . import _names, _upload
+from ._http import Server
+
+
+def save_checkpoint_with_cleanup(
+    state: Any,
+    checkpoint_dir: str | Path,
+    filename: str = "checkpoint.pt",
+    max_to_keep: int | None = 3,
+    *,
+    server: str | None = None,
+    token: str | None = None,
+) -> Path:
+    """Save a state under a file name, then keep the newest ``max_to_keep`` checkpoints of the directory.
+
+    Parameters
+    ----------
+    state : dict
+        Whatever ``torch.save`` takes.
+    checkpoint_dir : str or Path
+        As for `CheckpointManager`.
+    filename : str
+        The checkpoint's name; one of the same name is replaced, the new one being durable before the old one goes.
+    max_to_keep : int or None
+        How many of the newest regular checkpoints stay; None keeps all. The directory's other limits are left alone.
+    server, token : str, optional
+        As for `CheckpointManager`.
+
+    Returns
+    -------
+    Path
+        ``checkpoint_dir / filename``.
+
+    Raises
+    ------
+    HoldfastError
+        As `CheckpointManager.save`.
+
+    Examples
+    --------
+    >>> for step in range(4):
+    ...     path = save_checkpoint_with_cleanup({"step": step}, "runs/simple", f"step_{step}.pt", max_to_keep=2)
+    >>> path
+    PosixPath('runs/simple/step_3.pt')
+    """
+    directory = _names.directory_name(Path(checkpoint_dir), os.environ.get("HOLDFAST_PREFIX", ""))
+    save = {
+        "directory": directory,
+        "name": filename,
+        "save_id": secrets.token_hex(16),
+        "policy": {"max_checkpoints": max_to_keep},
+    }
+    _upload.save(Server(server, token), save, state)
+    return Path(checkpoint_dir) / filename

@@ -1,0 +1,154 @@
+"""What can go wrong, as Python's own families of errors plus a stable ``code``.
+
+::
+
+    HoldfastError
+    ├── CheckpointNotFound   (FileNotFoundError)  no such directory, checkpoint or file; or it was removed
+    ├── CheckpointExists     (FileExistsError)    pinned, or the name is taken by something else
+    ├── InvalidRequest       (ValueError)         a name, a value or a combination that the server refuses
+    ├── ModeConflict         (ValueError)         the directory ranks in the other mode
+    ├── NotImproved          (ValueError)         the metric is not better than the directory's best
+    ├── NotAllowed           (PermissionError)    no token, a wrong one, or not from there
+    ├── OutOfSpace           (OSError)            the server's disk is full
+    ├── ServerUnreachable    (ConnectionError)    no answer
+    ├── ServerFailed         (RuntimeError)       an answer that should not be
+    ├── IntegrityError       (OSError)            bytes that are not those that were saved
+    └── UnsafeCheckpoint     (UnpicklingError)    it holds more than weights, which ``load`` does not allow by itself
+
+    HoldfastWarning          (UserWarning)        something to look at; nothing was lost
+"""
+
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+
+class HoldfastError(Exception):
+    """The base of all errors of this package.
+
+    Attributes
+    ----------
+    code : str
+        What went wrong, as a word that stays the same; the server's own where it refused.
+    problem : mapping
+        All that the server said (RFC 9457); empty where it said nothing.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None, problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+        self.problem = dict(problem or {})
+
+
+class CheckpointNotFound(HoldfastError, FileNotFoundError):
+    """There is no such directory, checkpoint or file, or its bytes were removed."""
+
+    code = "checkpoint_not_found"
+
+
+class CheckpointExists(HoldfastError, FileExistsError):
+    """The checkpoint is pinned, or its name is taken by something else."""
+
+    code = "name_taken"
+
+
+class InvalidRequest(HoldfastError, ValueError):
+    """The server refuses a name, a value or a combination."""
+
+    code = "invalid_request"
+
+
+class ModeConflict(HoldfastError, ValueError):
+    """The directory ranks in the other mode."""
+
+    code = "mode_conflict"
+
+
+class NotImproved(HoldfastError, ValueError):
+    """The metric is not better than the directory's best."""
+
+    code = "not_improved"
+
+
+class NotAllowed(HoldfastError, PermissionError):
+    """The server does not let this client do that."""
+
+    code = "unauthorized"
+
+
+class OutOfSpace(HoldfastError, OSError):
+    """The server's disk is full."""
+
+    code = "no_space"
+
+
+class ServerUnreachable(HoldfastError, ConnectionError):
+    """The server did not answer, or the connection broke."""
+
+    code = "unreachable"
+
+
+class ServerFailed(HoldfastError, RuntimeError):
+    """The server gave an answer that it should not give."""
+
+    code = "internal"
+
+
+class IntegrityError(HoldfastError, OSError):
+    """The bytes that came are not the bytes that were saved; they were not used."""
+
+    code = "altered"
+
+
+class UnsafeCheckpoint(HoldfastError, UnpicklingError):
+    """The checkpoint holds objects beyond weights, which could run code while they are loaded."""
+
+    code = "unsafe"
+
+
+class HoldfastWarning(UserWarning):
+    """Something that the user should look at; nothing was lost."""
+
+
+_BY_CODE: dict[str, type[HoldfastError]] = {
+    "pinned": CheckpointExists,
+    "name_taken": CheckpointExists,
+    "foreign_file": CheckpointExists,
+    "mode_conflict": ModeConflict,
+    "not_improved": NotImproved,
+    "altered": IntegrityError,
+    "no_space": OutOfSpace,
+}
+_BY_STATUS: dict[int, type[HoldfastError]] = {
+    401: NotAllowed,
+    403: NotAllowed,
+    404: CheckpointNotFound,
+    409: InvalidRequest,
+    410: CheckpointNotFound,
+    412: IntegrityError,
+    413: InvalidRequest,
+    422: InvalidRequest,
+    507: OutOfSpace,
+}
+
+
+def from_problem(status: int, problem: Mapping[str, Any]) -> HoldfastError:
+    """The error for a refusal; an unknown code is judged by its status."""
+    code = str(problem.get("code", f"http_{status}"))
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
+    message = str(problem.get("detail") or f"the server answered with status {status}")
+    return kind(f"{message} [{code}]", code=code, problem=problem)
+
+
+def warn(message: str) -> None:
+    """Give a `HoldfastWarning` at the line outside this package that led here."""
+    here = Path(__file__).parent
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == here:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, HoldfastWarning, stacklevel=level)

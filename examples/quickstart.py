@@ -1,0 +1,100 @@
+"""Start a server, train in one process, fetch the best in another: what scripts/quickstart runs."""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+HERE = Path(__file__).parent
+PROJECT = HERE.parent
+START_TIMEOUT_S = 60
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="stop the server afterwards")
+    parser.add_argument("--root", type=Path, default=PROJECT / "holdfast-data", help="where the server keeps its files")
+    parser.add_argument("--epochs", type=int, default=12)
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    server = None
+    url = running_server(options.root)
+    try:
+        if url is not None:
+            print(f"Using the Holdfast server that runs at {url}")
+        else:
+            server, url = start_server(options.root)
+        run_example(url, options.epochs)
+        if server is not None and not options.once:
+            print(f"\nThe server keeps running at {url}; Ctrl-C stops it.", flush=True)
+            server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if server is not None and server.poll() is None:
+            server.terminate()
+            server.wait()
+    return 0
+
+
+def running_server(root: Path) -> str | None:
+    """The default address, if a server of this very root answers there."""
+    url = "http://127.0.0.1:8420"
+    try:
+        info = httpx.get(f"{url}/v1/info", timeout=5).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    return url if isinstance(info, dict) and info.get("root") == str(root.resolve()) else None
+
+
+def start_server(root: Path) -> tuple["subprocess.Popen[bytes]", str]:
+    port = free_port(8420)
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "app", "serve", "--root", str(root), "--port", str(port)]
+    server = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            subprocess.run(command, cwd=PROJECT, check=True)  # once more, so that the reason is seen
+        try:
+            httpx.get(f"{url}/health/ready").raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.1)
+        else:
+            return server, url
+    server.kill()
+    raise SystemExit(f"the server did not answer within {START_TIMEOUT_S} s")
+
+
+def free_port(wanted: int) -> int:
+    """The port that is wanted, or a free one where somebody else has it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise SystemExit("no port is free")
+
+
+def run_example(url: str, epochs: int) -> None:
+    checkpoint_dir = f"runs/digits/{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    environment = {**os.environ, "HOLDFAST_URL": url, "HOLDFAST_PREFIX": ""}
+    print(f"\nTraining, every epoch saved to {url} as {checkpoint_dir}", flush=True)
+    train = [sys.executable, str(HERE / "train_digits.py"), checkpoint_dir, "--epochs", str(epochs)]
+    subprocess.run(train, env=environment, check=True)
+    print("\nFetching the best and the latest from a second process", flush=True)
+    subprocess.run([sys.executable, str(HERE / "evaluate_digits.py"), checkpoint_dir], env=environment, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

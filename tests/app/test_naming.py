@@ -1,0 +1,164 @@
+"""Names of directories, checkpoints, files and tags: what is taken as it is, and all that is refused."""
+
+import posixpath
+import unicodedata
+from datetime import UTC, datetime
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app import naming
+from app.errors import InvalidName
+
+GRAMMARS = {
+    "directory": naming.directory_name,
+    "checkpoint": naming.checkpoint_name,
+    "file": naming.file_path,
+    "tag": naming.tag,
+}
+every_grammar = pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS.keys())
+HOSTILE = st.text(st.sampled_from("./\\%2eE;#?\0\n ~aé\u0301\u202e\u200b\ud800:"), max_size=8)
+
+
+@every_grammar
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("checkpoint_epoch_0100.pt", id="what save makes"),
+        pytest.param("lr=1e-3,bs=32 (run 2) [a] {b} +c @d ~e :f", id="all the punctuation"),
+        pytest.param("Größe-学习-٣", id="letters and numbers of any script"),
+        pytest.param("a..b", id="dots within"),
+        pytest.param("é" * 100, id="as long as can be"),
+    ],
+)
+def test_ordinary_names_are_taken_as_they_are(grammar, text):
+    assert grammar(text) == text
+
+
+@every_grammar
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param(".", id="the folder itself"),
+        pytest.param("..", id="the folder above"),
+        pytest.param("../a", id="a neighbour"),
+        pytest.param("a/../../b", id="up and away"),
+        pytest.param("a/./b", id="a detour"),
+        pytest.param("/etc", id="absolute"),
+        pytest.param("//host/share", id="a network share"),
+        pytest.param("a//b", id="an empty component"),
+        pytest.param("a/", id="a slash at the end"),
+        pytest.param("..\\a", id="a backslash"),
+        pytest.param("C:\\a", id="a drive"),
+        pytest.param("a\0b", id="NUL"),
+        pytest.param("a\nb", id="a new line"),
+        pytest.param("%2e%2e", id="an encoded dot"),
+        pytest.param("a%2fb", id="an encoded slash"),
+        pytest.param("a;b", id="a semicolon"),
+        pytest.param("a#b", id="a fragment"),
+        pytest.param("a?b", id="a query"),
+        pytest.param("a&b", id="an ampersand"),
+        pytest.param("a*b", id="a wildcard"),
+        pytest.param("a'b", id="a quote"),
+        pytest.param('a"b', id="a double quote"),
+        pytest.param("a<b", id="markup"),
+        pytest.param("$HOME", id="a variable"),
+        pytest.param(" a", id="a space before"),
+        pytest.param("a ", id="a space after"),
+        pytest.param("a.", id="a dot at the end"),
+        pytest.param(".holdfast", id="the server's own folder"),
+        pytest.param(".HoldFast", id="the server's own folder where case does not count"),
+        pytest.param("x/.holdfast/y", id="the server's own folder on the way"),
+        pytest.param("e\u0301", id="not NFC"),
+        pytest.param("a\u200bb", id="an invisible character"),
+        pytest.param("a\u202eb", id="text that runs backwards"),
+        pytest.param("a\u00a0b", id="a space that is none"),
+        pytest.param("\ud800", id="half a character"),
+        pytest.param("a" * 201, id="a component too long"),
+        pytest.param("é" * 101, id="a component of too many bytes"),
+    ],
+)
+def test_what_could_mislead_is_refused(grammar, text):
+    with pytest.raises(InvalidName):
+        grammar(text)
+
+
+@pytest.mark.parametrize("text", [".metadata", "__0_0.distcp/.part", "..a"])
+def test_only_files_within_a_checkpoint_may_begin_with_a_dot(text):
+    assert naming.file_path(text) == text
+    for grammar in (naming.directory_name, naming.checkpoint_name, naming.tag):
+        with pytest.raises(InvalidName):
+            grammar(text)
+
+
+@pytest.mark.parametrize("text", ["runs/experiment/checkpoints", "a/b"])
+def test_only_directories_and_files_have_several_components(text):
+    assert naming.directory_name(text) == naming.file_path(text) == text
+    for grammar in (naming.checkpoint_name, naming.tag):
+        with pytest.raises(InvalidName):
+            grammar(text)
+
+
+def test_no_checkpoint_takes_the_name_of_the_directorys_own_record():
+    with pytest.raises(InvalidName):
+        naming.checkpoint_name("directory")
+    assert naming.directory_name("directory") == naming.checkpoint_name("directory.pt")[:-3] == "directory"
+
+
+@pytest.mark.parametrize("grammar", [naming.directory_name, naming.file_path])
+def test_a_path_has_at_most_1024_bytes(grammar):
+    longest = "/".join(["é" * 100] * 5) + "/" + "a" * 19
+    assert len(longest.encode()) == 1024
+    assert grammar(longest) == longest
+    with pytest.raises(InvalidName):
+        grammar(longest + "a")
+
+
+@pytest.mark.parametrize("what", GRAMMARS)
+@given(HOSTILE | st.text())
+@example("a:b")
+def test_no_accepted_name_leaves_the_root_or_hides_what_it_is(what, text):
+    try:
+        name = GRAMMARS[what](text)
+    except InvalidName as refusal:
+        refusal.detail.encode()  # every refusal can be sent
+        return
+    assert name == text
+    assert posixpath.normpath(f"/root/{name}") == f"/root/{name}"
+    assert unquote(name) == name == unicodedata.normalize("NFC", name)
+    assert name.isprintable()
+    assert not set(name) & set("\\;#?%*&<>|\"'`$")
+    for component in name.split("/"):
+        assert what == "file" or not component.startswith(".")
+        assert component.lower() != ".holdfast"
+        assert component == component.strip()
+        assert len(component.encode()) <= 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "epoch", "name"),
+    [
+        pytest.param("regular", 100, "checkpoint_epoch_0100.pt", id="an epoch"),
+        pytest.param("regular", 0, "checkpoint_epoch_0000.pt", id="epoch 0"),
+        pytest.param("regular", 123456, "checkpoint_epoch_123456.pt", id="more than four digits"),
+        pytest.param("best", 7, "best_epoch_0007.pt", id="a best one"),
+        pytest.param("regular", None, "checkpoint_20261123T140501_3f9a.pt", id="no epoch"),
+        pytest.param("best", None, "best_20261123T140501_3f9a.pt", id="a best one without an epoch"),
+    ],
+)
+def test_a_checkpoint_without_a_name_is_called_after_its_epoch_or_time(kind, epoch, name):
+    assert naming.default_name(kind, epoch, datetime(2026, 11, 23, 14, 5, 1, 999, UTC), "3f9abcde") == name
+
+
+@given(
+    st.sampled_from(["regular", "best"]),
+    st.none() | st.integers(0, 2**53),
+    st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),
+    st.from_regex(r"[A-Za-z0-9_-]{8,64}", fullmatch=True),
+)
+def test_the_server_can_take_every_name_that_it_gives(kind, epoch, at, save_id):
+    name = naming.default_name(kind, epoch, at, save_id)
+    assert naming.checkpoint_name(name) == name

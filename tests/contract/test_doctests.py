@@ -1,0 +1,29 @@
+"""The examples of the interface, run against a live server."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from tests.live import LiveServer
+
+MODULES = ["holdfast", *(f"holdfast.{p.stem}" for p in sorted(Path(holdfast.__file__).parent.glob("[a-z]*.py")))]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_do_what_they_say(module, server: LiveServer, directory, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOLDFAST_URL", server.url)
+    monkeypatch.setenv("HOLDFAST_PREFIX", f"doctests/{directory}")
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.failed == 0
+
+
+def test_there_are_examples():
+    finder = doctest.DocTestFinder()
+    found = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
+    documented = {test.name.rpartition(".")[2] for test in found}
+    assert {"holdfast", "CheckpointManager", "save", "save_best_if_improved", "load", "get_best_metric"} <= documented
+    assert "save_checkpoint_with_cleanup" in documented
