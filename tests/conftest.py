@@ -1,6 +1,7 @@
 """A server for all tests that can share one, a directory of its own for each."""
 
 import itertools
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,3 +45,10 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
     yield make
     for live in made:
         live.__exit__(None, None, None)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of loopback on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -96,3 +97,10 @@ class LiveServer:
         answer = self.http.get("/v1/checkpoints", params={"directory": directory, "page_size": 1000, **query})
         assert answer.status_code == 200, answer.text
         return [checkpoint["name"] for checkpoint in answer.json()["checkpoints"]]
+
+    def wait_until_freed(self) -> None:
+        """Return once the bytes of all removed checkpoints are gone; freeing happens after the reply."""
+        deadline = time.monotonic() + 20
+        while "holdfast_unfreed_checkpoints 0.0" not in self.http.get("/metrics").text:
+            assert time.monotonic() < deadline, "removed checkpoints were not freed"
+            time.sleep(0.02)

@@ -1,0 +1,50 @@
+"""Importing the client is cheap, and constructing a manager sends nothing."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from holdfast import CheckpointManager
+
+
+def test_importing_the_client_imports_neither_torch_nor_a_web_framework():
+    check = "import sys, holdfast; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert "holdfast" in done.stdout.split()
+    assert {"torch", "numpy", "fastapi", "sqlalchemy", "app"}.isdisjoint(done.stdout.split())
+
+
+def test_constructing_a_manager_opens_no_connection(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        CheckpointManager(tmp_path, server=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(TimeoutError):
+            listener.accept()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"mode": "best"}, id="mode"),
+        pytest.param({"max_checkpoints": -1}, id="a negative limit"),
+        pytest.param({"max_best_checkpoints": 1.5}, id="half a checkpoint"),
+        pytest.param({"keep_every_epochs": 0}, id="every zero epochs"),
+        pytest.param({"checkpoint_dir": ".."}, id="no directory"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_value_error(arguments):
+    with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
+        CheckpointManager(**{"checkpoint_dir": "runs/a", **arguments})
+
+
+def test_the_documented_signature(tmp_path):
+    manager = CheckpointManager(tmp_path, 5, 2, "max")
+    assert (manager.checkpoint_dir, manager.max_checkpoints, manager.max_best_checkpoints, manager.mode) == (
+        tmp_path,
+        5,
+        2,
+        "max",
+    )

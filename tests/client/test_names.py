@@ -1,0 +1,58 @@
+"""How paths become names on the server."""
+
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pytest
+
+from holdfast import InvalidRequest, _names
+
+OWN = Path("runs/own")
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "name"),
+    [
+        pytest.param(PurePosixPath("runs/a"), "", "runs/a", id="relative"),
+        pytest.param(PurePosixPath("./runs/./a"), "", "runs/a", id="with dots that mean nothing"),
+        pytest.param(PurePosixPath("/scratch/me/run"), "", "scratch/me/run", id="absolute"),
+        pytest.param(PureWindowsPath("C:\\runs\\a"), "", "runs/a", id="on Windows"),
+        pytest.param(PurePosixPath("runs/a"), "team/x", "team/x/runs/a", id="behind a prefix"),
+        pytest.param(PurePosixPath("/runs/a"), "/team/", "team/runs/a", id="behind a prefix with slashes"),
+    ],
+)
+def test_a_directory_is_named_without_its_anchor(path, prefix, name):
+    assert _names.directory_name(path, prefix) == name
+
+
+@pytest.mark.parametrize("path", [".", "/", "..", "runs/../a", "../runs"])
+def test_a_path_that_names_no_directory_is_refused(path):
+    with pytest.raises(InvalidRequest) as caught:
+        _names.directory_name(PurePosixPath(path), "")
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.code == "invalid_name"
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "name"),
+    [
+        pytest.param("a.pt", "team/runs/own", "a.pt", id="a bare name"),
+        pytest.param("runs/own/a.pt", "team/runs/own", "a.pt", id="a path that save returned"),
+        pytest.param(Path("/other/dir/a.pt"), "team/other/dir", "a.pt", id="another parent"),
+    ],
+)
+def test_a_checkpoint_lies_where_its_path_says(path, directory, name):
+    assert _names.located(path, OWN, "team") == (directory, name)
+
+
+@pytest.mark.parametrize("path", ["", "..", "a/.."])
+def test_a_path_that_names_no_checkpoint_is_refused(path):
+    with pytest.raises(InvalidRequest):
+        _names.located(path, OWN, "")
+
+
+def test_a_checkpoint_is_named_by_its_epoch_or_by_the_time():
+    at = datetime(2026, 11, 23, 14, 5, 1, tzinfo=UTC)
+    assert _names.checkpoint_name("checkpoint", 100, at, "3f9abc") == "checkpoint_epoch_0100.pt"
+    assert _names.checkpoint_name("best", 12345, at, "3f9abc") == "best_epoch_12345.pt"
+    assert _names.checkpoint_name("checkpoint", None, at, "3f9abc") == "checkpoint_20261123T140501_3f9a.pt"

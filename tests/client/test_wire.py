@@ -1,0 +1,61 @@
+"""The client understands servers that say more than it knows, and names bytes as they do."""
+
+import random
+
+import app.digests
+import app.domain
+from holdfast import _digests, _wire
+
+CHECKPOINT = {
+    "id": "1",
+    "directory": "runs/a",
+    "name": "a.pt",
+    "kind": "regular",
+    "sequence": 3,
+    "epoch": None,
+    "metric": "-Infinity",
+    "is_best": False,
+    "pinned": False,
+    "tags": ["t"],
+    "metadata": {"epoch": "hidden by the fact", "lr": 0.1},
+    "size_bytes": 10,
+    "digest": "00",
+    "created_at": "2026-11-23T14:05:01.000001Z",
+}
+RANGE = {"file": "a.pt", "method": "PUT", "url": "/x", "headers": {}, "offset": 0, "length": 4}
+
+
+def test_unknown_fields_are_ignored():
+    newer = {"something": "new"}
+    checkpoint = _wire.Checkpoint.from_json({**CHECKPOINT, **newer})
+    assert checkpoint == _wire.Checkpoint.from_json(CHECKPOINT)
+    upload = {"id": "1", "state": "open", "missing": [{**RANGE, **newer}], **newer}
+    assert _wire.Upload.from_json(upload).missing == (_wire.Range.from_json(RANGE),)
+
+
+def test_a_number_that_json_cannot_say_comes_as_text():
+    assert _wire.Checkpoint.from_json(CHECKPOINT).metric == float("-inf")
+
+
+def test_a_list_entry_shows_the_facts_above_the_metadata(tmp_path):
+    entry = _wire.Checkpoint.from_json(CHECKPOINT).as_dict(tmp_path)
+    assert entry["path"] == tmp_path / "a.pt"
+    assert entry["lr"] == 0.1
+    assert entry["epoch"] is None
+    assert entry["metadata"]["epoch"] == "hidden by the fact"
+
+
+def test_client_and_server_name_bytes_alike():
+    data = random.Random(0).randbytes(2 * _digests.CHUNK_BYTES + 77)
+    chunks = _digests.cut(memoryview(data))
+    assert [chunk.length for chunk in chunks] == [_digests.CHUNK_BYTES, _digests.CHUNK_BYTES, 77]
+    servers = [app.domain.Chunk(chunk.length, chunk.digest) for chunk in chunks]
+    assert chunks[2].digest == app.digests.of_chunk(data[-77:])
+    assert _digests.of_file(chunks) == app.digests.of_file(servers)
+    pairs = [("b/ü.pt", "11" * 32), ("a", "22" * 32)]
+    assert _digests.of_checkpoint(pairs) == app.digests.of_checkpoint(pairs)
+    assert _digests.CHUNK_BYTES <= app.domain.CHUNK_MAX_BYTES
+
+
+def test_nothing_is_cut_from_nothing():
+    assert _digests.cut(memoryview(b"")) == ()
