@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ def serve(settings: Settings) -> int:
     )
     shown = f"[{host}]" if ":" in host else host
     print(f"Holdfast {__version__} keeps {settings.root.resolve()} at http://{shown}:{port}", flush=True)
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: None)  # the server takes them first, and gives them again when it has ended well
     _Server(config, app).run(sockets=[listener])
     return 0
 

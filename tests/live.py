@@ -21,8 +21,10 @@ class LiveServer:
     ``server.http`` is an `httpx.Client` for it. The process ends with the block, whatever happens.
     """
 
-    def __init__(self, root: Path, **settings: str) -> None:
+    def __init__(self, root: Path, *, python: str | Path = sys.executable, **settings: str) -> None:
         self.root = root
+        self._log = root.parent / f"{root.name}.log"
+        self._command = [python, *([] if python == sys.executable else ["-P"]), "-m", "app", "serve"]
         self.url = ""
         self.http = httpx.Client(timeout=60)
         self._environment = {**os.environ, "HOLDFAST_ROOT": str(root), "HOLDFAST_PORT": "0"}
@@ -42,10 +44,9 @@ class LiveServer:
 
     def start(self) -> None:
         """Start, and wait until it answers. On a restart it takes the port that it had, as clients know it."""
-        log = self.root.parent / f"{self.root.name}.log"
-        with log.open("a") as errors:
+        with self._log.open("a") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve"],
+                self._command,
                 cwd=PROJECT,
                 env=self._environment,
                 stdout=subprocess.PIPE,
@@ -56,7 +57,7 @@ class LiveServer:
         found = re.search(r"at (http://\S+):(\d+)", self._process.stdout.readline())
         if found is None:
             self._process.wait()
-            raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
+            raise RuntimeError(f"the server did not start:\n{self.log()[-3000:]}")
         self.url = f"{found[1]}:{found[2]}"
         self._environment["HOLDFAST_PORT"] = found[2]
         self.http.base_url = self.url
@@ -74,6 +75,10 @@ class LiveServer:
         """Kill it and start it again."""
         self.kill()
         self.start()
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text()
 
     def _end(self, sign: signal.Signals) -> int:
         assert self._process is not None

@@ -41,7 +41,7 @@ def get_directory(directory: DirectoryName, finding: FindingDep, _: Reader) -> D
     return DirectoryOut.of(finding.directory(directory))
 
 
-@router.put("/{directory:path}", responses=refuses(InvalidName, NameTaken))
+@router.put("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound, NameTaken))
 def set_policy(
     directory: DirectoryName, policy: PolicyIn, changing: ChangingDep, finding: FindingDep, _: Admin
 ) -> DirectoryOut:
@@ -50,8 +50,7 @@ def set_policy(
     Limits that are named are stronger than those of saves from now on; limits that are left out go back to saves. What
     no longer stays goes at the next save or prune.
     """
-    changing.order(directory, policy.asked())
-    return DirectoryOut.of(finding.directory(directory))
+    return DirectoryOut.of(finding.summary(changing.order(directory, policy.asked())))
 
 
 @router.delete("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))

@@ -60,15 +60,12 @@ class DirectoryRows:
         rows = self._connection.execute(query.order_by(_table.c.name).limit(limit)).mappings()
         return [_directory(row) for row in rows]
 
-    def totals(self, names: Sequence[str]) -> dict[str, Totals]:
-        """Count and bytes of the live checkpoints of each directory."""
-        live = schema.checkpoints
-        query = (
-            select(live.c.directory, func.count(), func.sum(live.c.size_bytes))
-            .where(live.c.removed_at.is_(None), live.c.directory.in_(names))
-            .group_by(live.c.directory)
-        )
-        return {name: Totals(count, size) for name, count, size in self._connection.execute(query)}
+    def totals(self, name: str) -> Totals:
+        """Count and bytes of the live checkpoints of a directory."""
+        found = schema.checkpoints.c
+        query = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0))
+        row = self._connection.execute(query.where(found.directory == name, found.removed_at.is_(None))).one()
+        return Totals(*row)
 
     def anything_below(self, name: str) -> bool:
         """Whether a directory has this name, or has it as its first components."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.checkpoints.parts import Parts, live_checkpoint
 from app.domain import Checkpoint, Directory, Facts, Manifest, PolicyRequest
-from app.errors import NameTaken
+from app.errors import DirectoryNotFound, NameTaken
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,19 @@ class Changing:
         """Set a directory's policy as its operator; the directory need not exist yet.
 
         Limits that are named become the operator's, stronger than a save's; limits that are not go back to saves.
+
+        Raises
+        ------
+        DirectoryNotFound
+            The directory is unknown and nothing is asked of it.
+        NameTaken
+            The name leads through a checkpoint.
         """
         now = self._parts.clock()
         with self._parts.catalog.lock(name), self._parts.catalog.writing() as session:
             known = session.directories.get(name)
+            if known is None and ordered == PolicyRequest():
+                raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
             if known is None and (taken := session.directories.taken_by_checkpoint(name)):
                 raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
             before = known or Directory(name, created_at=now)

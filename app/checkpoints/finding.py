@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import digests
-from app.catalog import Page, Query
+from app.catalog import Page, Query, Session
 from app.catalog.directories import Totals
 from app.catalog.statistics import Statistics
 from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
@@ -47,26 +47,19 @@ class Finding:
     def directory(self, name: str) -> Summary:
         """One directory. `DirectoryNotFound` where nothing was ever saved."""
         with self._parts.catalog.reading() as session:
-            directory = known_directory(session, name)
-            totals = session.directories.totals([name]).get(name, Totals(0, 0))
-            best = session.checkpoints.best(name, directory.policy.ranks_by)
-            return Summary(directory, totals, session.checkpoints.latest(name), best)
+            return _summary(session, known_directory(session, name))
+
+    def summary(self, directory: Directory) -> Summary:
+        """What a directory holds."""
+        with self._parts.catalog.reading() as session:
+            return _summary(session, directory)
 
     def directories(self, prefix: str, *, after: str, limit: int) -> tuple[list[Summary], str | None]:
         """The directories at or below a prefix, and the name after which the next page begins."""
         with self._parts.catalog.reading() as session:
             found = session.directories.below(prefix, after=after, limit=limit + 1)
             shown = found[:limit]
-            totals = session.directories.totals([directory.name for directory in shown])
-            summaries = [
-                Summary(
-                    directory,
-                    totals.get(directory.name, Totals(0, 0)),
-                    session.checkpoints.latest(directory.name),
-                    session.checkpoints.best(directory.name, directory.policy.ranks_by),
-                )
-                for directory in shown
-            ]
+            summaries = [_summary(session, directory) for directory in shown]
         return summaries, shown[-1].name if len(found) > limit else None
 
     def statistics(self) -> Statistics:
@@ -201,6 +194,15 @@ class Finding:
             raise Altered(f"{checkpoint.stored_at(file)} was changed on the disk after it was saved.")
         with self._guard:
             self._verified[key] = state
+
+
+def _summary(session: Session, directory: Directory) -> Summary:
+    return Summary(
+        directory,
+        session.directories.totals(directory.name),
+        session.checkpoints.latest(directory.name),
+        session.checkpoints.best(directory.name, directory.policy.ranks_by),
+    )
 
 
 def _chosen(checkpoint: Checkpoint, path: str | None) -> File:

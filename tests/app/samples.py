@@ -99,6 +99,26 @@ def manifest(upload, files, *, sequence=1, times=None, replaces=None, facts=None
     return Manifest(made, maps, replaces)
 
 
+def sealed(storage, files, *, sequence=1, replaces=None, **place):
+    """Bring an upload of these files up to its commit point; its manifest."""
+    promised = upload(files, **place)
+    storage.begin(promised)
+    for path, data in files.items():
+        with storage.partial(promised, path) as partial:
+            partial.write(0, data)
+    made = manifest(promised, files, sequence=sequence, times=storage.settle(promised), replaces=replaces)
+    storage.seal(promised.id, made)
+    return made
+
+
+def published(storage, files, **place):
+    """Bring an upload of these files all the way; the checkpoint."""
+    made = sealed(storage, files, **place)
+    storage.publish(made.checkpoint.id, made)
+    storage.discard(made.checkpoint.id)
+    return made.checkpoint
+
+
 def below(root: Path):
     """What lies below a folder: the bytes of files, where links lead, None for folders and everything else."""
     found = {}

@@ -96,6 +96,12 @@ def test_a_policy_travels_in_the_query_and_is_in_force_at_once(server, directory
     }
 
 
+def test_a_name_that_was_pruned_a_moment_ago_can_be_used_at_once(server, directory):
+    for number in range(40):
+        server.save(directory, b"%d" % number, epoch=number % 2, max_checkpoints=1)
+    assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
+
+
 def test_without_a_policy_everything_stays(server, directory):
     for epoch in range(8):
         server.save(directory, epoch=epoch)

@@ -69,6 +69,11 @@ def test_only_numbers_in_metadata_can_be_ranked_by(value):
     assert sequences(ranking.ranked(history, "max", by="accuracy")) == [2]
 
 
+def test_a_key_without_a_name_is_a_key_like_any_other():
+    history = [checkpoint(1, metric=0.1), checkpoint(2, metric=0.2, metadata={"": 1})]
+    assert sequences(ranking.ranked(history, "min", by="")) == [2]
+
+
 @given(histories(), MODES, BY, st.randoms())
 def test_the_ranking_does_not_depend_on_the_order_of_asking(history, mode, by, random):
     shuffled = random.sample(history, len(history))

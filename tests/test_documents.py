@@ -1,0 +1,92 @@
+"""What is written down agrees with what is there."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import app
+import app.errors
+import holdfast
+from app.api import openapi
+from app.main import create_app
+from app.settings import Settings
+from tests.live import PROJECT
+
+DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def text(name: str) -> str:
+    return (PROJECT / name).read_text()
+
+
+def refusals() -> list[type[app.errors.Refusal]]:
+    return [app.errors.Refusal, *app.errors.Refusal.__subclasses__()]
+
+
+def test_the_committed_api_description_is_current():
+    assert text("openapi.json") == openapi.dump(create_app(Settings()))
+
+
+def test_both_distributions_and_the_changelog_say_one_version():
+    versions = {tomllib.loads(text(name))["project"]["version"] for name in ("pyproject.toml", "client/pyproject.toml")}
+    assert versions == {app.__version__} == {holdfast.__version__}
+    assert re.search(r"^## \[?([\d.]+)", text("CHANGELOG.md"), re.MULTILINE)[1] == app.__version__
+
+
+def test_codes_are_unique_and_every_one_is_documented():
+    codes = [refusal.code for refusal in refusals()]
+    assert len(set(codes)) == len(codes)
+    documented = set(re.findall(r"`([a-z_]+)`", text("docs/api.md")))
+    assert set(codes) <= documented
+
+
+def test_every_refusal_has_a_status_of_its_own_choice():
+    assert all("status" in vars(refusal) and 400 <= refusal.status < 600 for refusal in refusals())
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_documented(name):
+    assert f"HOLDFAST_{name.upper()}" in text("docs/operations.md")
+
+
+def test_every_route_is_documented():
+    documented = text("docs/api.md")
+    for path, operations in json.loads(text("openapi.json"))["paths"].items():
+        for method in operations:
+            assert re.search(rf"{method.upper()}\b.*{re.escape(path)}", documented), f"{method} {path}"
+
+
+def test_every_event_and_every_metric_is_documented():
+    documented = text("docs/api.md") + text("docs/operations.md")
+    sources = "".join(path.read_text() for path in (PROJECT / "app").rglob("*.py"))
+    events = set(re.findall(r'events\.add\(\s*"([a-z_.]+)"', sources))
+    metrics = set(re.findall(r'"(holdfast_[a-z_]+)"', sources))
+    assert len(events) >= 4
+    assert len(metrics) >= 6
+    for name in events | metrics:
+        assert name in documented, name
+
+
+def test_every_error_of_the_client_is_documented():
+    for name in holdfast.__all__:
+        assert name in text("docs/client.md"), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_paths_that_documents_name_exist(document: Path):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+    named = re.findall(r"`((?:app|client|docs|scripts|examples|tests)/[\w./-]+)`", document.read_text())
+    for link in links:
+        assert (document.parent / link).exists(), link
+    for path in named:
+        assert (PROJECT / path).exists(), path
+
+
+def test_the_map_of_the_architecture_names_every_module():
+    documented = text("docs/architecture.md")
+    for path in [*(PROJECT / "app").rglob("*.py"), *(PROJECT / "client" / "holdfast").glob("*.py")]:
+        if path.name != "__init__.py":
+            assert path.name in documented, path

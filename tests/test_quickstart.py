@@ -1,0 +1,23 @@
+"""The first command of the README, as a stranger would type it."""
+
+import re
+import subprocess
+
+from tests.live import PROJECT
+
+
+def test_the_quickstart_trains_and_fetches_the_best(tmp_path):
+    command = [PROJECT / "scripts" / "quickstart", "--once", "--root", tmp_path / "data", "--epochs", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    table = re.findall(r"^(checkpoint_epoch_\d{4}\.pt) +([\d.]+) +([\d.]+)  (.+)$", done.stdout, re.MULTILINE)
+    kept = [name for name, *_ in table]
+    assert "checkpoint_epoch_0006.pt" in kept
+    assert 3 <= len(kept) <= 5
+    assert all(reasons for *_, reasons in table)
+    best = min(table, key=lambda row: float(row[1]))
+    assert "best 1 of 2" in best[3]
+    assert re.search(rf"best metric +{best[1]}", done.stdout)
+    assert re.search(rf"accuracy of best +{best[2]}", done.stdout)
+    (run,) = (tmp_path / "data" / "runs" / "digits").iterdir()
+    assert sorted(path.name for path in run.glob("*.pt")) == sorted(kept)
