@@ -24,7 +24,7 @@ from app.api.schemas.answers import BestOut, CheckpointOut, CheckpointPage, Comm
 from app.api.schemas.queries import ListQuery, SaveQuery
 from app.api.schemas.requests import ChangeIn
 from app.api.schemas.transfers import ChunksOut, TensorsOut
-from app.api.uploads import AGAINST_A_SAVE
+from app.api.uploads import AGAINST_A_SAVE, committed_answer
 from app.errors import (
     CheckpointNotFound,
     CheckpointRemoved,
@@ -62,10 +62,7 @@ async def save_checkpoint(
 
     The file is durable when this answers. A directory that no policy was given for keeps everything.
     """
-    committed = await receive(request, checkpoints.single_shot.begin(query.save()))
-    if committed.repeated:
-        response.status_code = 200
-    return CommittedOut.from_commit(committed)
+    return committed_answer(await receive(request, checkpoints.single_shot.begin(query.save())), response)
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))

@@ -11,6 +11,7 @@ from app.api.schemas.answers import CommittedOut
 from app.api.schemas.requests import CommitIn, UploadIn
 from app.api.schemas.transfers import ReceivedOut, UploadOut
 from app.api.schemas.values import MAX_INT
+from app.checkpoints.committing import Committed
 from app.errors import (
     DigestMismatch,
     FileNotInCheckpoint,
@@ -34,6 +35,15 @@ from app.spans import Span
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 AGAINST_A_SAVE = (ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, NoSpace)
+AGAINST_A_RANGE = (WrongLength, RangeMisaligned, DigestMismatch, NoSpace)
+AGAINST_A_COMMIT = (RangesMissing, DigestMismatch, WrongLength, *AGAINST_A_SAVE)
+
+
+def committed_answer(committed: Committed, response: Response) -> CommittedOut:
+    """201 for a checkpoint that is new, 200 for one that the same save had made before."""
+    if committed.repeated:
+        response.status_code = 200
+    return CommittedOut.from_commit(committed)
 
 
 @router.post(
@@ -65,16 +75,7 @@ def get_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> UploadOut:
     "/{upload_id}/files/{path:path}",
     max_body_size=UNBOUNDED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
-    responses=refuses(
-        InvalidName,
-        UploadNotFound,
-        FileNotInCheckpoint,
-        WrongLength,
-        RangeMisaligned,
-        DigestMismatch,
-        UploadBusy,
-        NoSpace,
-    ),
+    responses=refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, *AGAINST_A_RANGE),
 )
 async def receive_range(
     request: Request,
@@ -93,17 +94,23 @@ async def receive_range(
 
 @router.post(
     "/{upload_id}/commit",
-    responses=refuses(
-        InvalidName, UploadNotFound, FileNotInCheckpoint, RangesMissing, DigestMismatch, WrongLength, UploadBusy,
-        TooLarge, *AGAINST_A_SAVE,
-    ),
-)  # fmt: skip
+    status_code=201,
+    responses={
+        200: {"model": CommittedOut, "description": "The upload was committed before."},
+        **refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *AGAINST_A_COMMIT),
+    },
+)
 def commit_upload(
-    upload_id: Id, committing: CommittingDep, uploading: UploadingDep, _: Writer, commit: CommitIn | None = None
+    upload_id: Id,
+    committing: CommittingDep,
+    uploading: UploadingDep,
+    response: Response,
+    _: Writer,
+    commit: CommitIn | None = None,
 ) -> CommittedOut:
     """Make a checkpoint of an upload, durable when this answers. Repeating it gives the same checkpoint."""
     declared = commit.declared(uploading.get(upload_id).name) if commit is not None else {}
-    return CommittedOut.from_commit(committing.commit(upload_id, declared))
+    return committed_answer(committing.commit(upload_id, declared), response)
 
 
 @router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound))
