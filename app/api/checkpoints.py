@@ -35,6 +35,7 @@ from app.errors import (
     NoTensorIndex,
     Pinned,
     SaveIdReused,
+    TooLarge,
     WrongLength,
 )
 
@@ -100,7 +101,7 @@ def get_checkpoint(checkpoint_id: Id, finding: FindingDep, _: Reader) -> Checkpo
     return CheckpointOut.of(finding.get(checkpoint_id))
 
 
-@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, CheckpointNotFound, CheckpointRemoved))
+@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, CheckpointNotFound, CheckpointRemoved, TooLarge))
 def change_checkpoint(checkpoint_id: Id, change: ChangeIn, changing: ChangingDep, _: Writer) -> CheckpointOut:
     """Pin or unpin, tag, add or correct a metric or metadata. The ranking follows at once."""
     return CheckpointOut.of(changing.change(checkpoint_id, change.change()))

@@ -19,7 +19,7 @@ from app.api.problems import refuses
 from app.api.schemas.answers import DirectoryOut, DirectoryPage
 from app.api.schemas.requests import PolicyIn
 from app.api.schemas.retention import ClearedOut
-from app.errors import DirectoryNotFound, InvalidName, NameTaken
+from app.errors import DirectoryNotFound, InvalidName, NameTaken, TooLarge
 
 router = APIRouter(prefix="/directories", tags=["directories"])
 
@@ -41,7 +41,7 @@ def get_directory(directory: DirectoryName, finding: FindingDep, _: Reader) -> D
     return DirectoryOut.of(finding.directory(directory))
 
 
-@router.put("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound, NameTaken))
+@router.put("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound, NameTaken, TooLarge))
 def set_policy(
     directory: DirectoryName, policy: PolicyIn, changing: ChangingDep, finding: FindingDep, _: Admin
 ) -> DirectoryOut:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.responses import RedirectResponse
 
 from app import __version__
 from app.api.dependencies import CheckpointsDep, Reader
@@ -27,6 +28,12 @@ def get_info(request: Request, checkpoints: CheckpointsDep, _: Reader) -> InfoOu
         chunk_max_bytes=CHUNK_MAX_BYTES,
         range_max_bytes=checkpoints.parts.storage.range_max_bytes,
     )
+
+
+@outside.get("/", include_in_schema=False)
+def to_the_documentation() -> Response:
+    """Whoever opens the server in a browser finds the description of its API."""
+    return RedirectResponse("/docs")
 
 
 @outside.get("/health/live")

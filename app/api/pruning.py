@@ -6,12 +6,12 @@ from app.api.dependencies import Deleter, RemovingDep
 from app.api.problems import refuses
 from app.api.schemas.requests import PruneIn
 from app.api.schemas.retention import DirectoryPruneOut, PruneOut
-from app.errors import DirectoryNotFound, InvalidName
+from app.errors import DirectoryNotFound, InvalidName, TooLarge
 
 router = APIRouter(prefix="/prune", tags=["retention"])
 
 
-@router.post("", responses=refuses(InvalidName, DirectoryNotFound))
+@router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))
 def prune(wanted: PruneIn, removing: RemovingDep, _: Deleter) -> PruneOut:
     """Judge directories by their policies: every verdict with its reasons, and the bytes that go.
 

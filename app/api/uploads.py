@@ -113,7 +113,7 @@ def commit_upload(
     return committed_answer(committing.commit(upload_id, declared), response)
 
 
-@router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound))
+@router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy))
 def abandon_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> None:
     """Forget an upload and the bytes that came."""
     uploading.abandon(upload_id)

@@ -63,10 +63,13 @@ class Committing:
             What arrived is not what was declared.
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
         """
-        upload, earlier = self._look_up(upload_id)
-        if earlier is not None:
-            return earlier
-        assert upload is not None
+        self._finish_if_stuck(upload_id)
+        with self._parts.catalog.reading() as session:
+            if saved := session.uploads.committed(upload_id):
+                return self._repeated(session, saved)
+            upload = session.uploads.get(upload_id)
+        if upload is None:
+            raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
         transfer = self._transfers.of(upload, self._parts.clock())
         transfer.close()
         try:
@@ -101,20 +104,12 @@ class Committing:
 
     # below
 
-    def _look_up(self, upload_id: str) -> tuple[Upload | None, Committed | None]:
-        """The upload, or what it became; a commit that got stuck after its seal is finished first."""
-        for _ in range(2):
-            with self._parts.catalog.reading() as session:
-                if saved := session.uploads.committed(upload_id):
-                    return None, self._repeated(session, saved)
-                upload = session.uploads.get(upload_id)
-            if upload is None:
-                raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
-            if self._unfinished.get(upload.directory, ("", None))[0] != upload_id:
-                break
-            with self._parts.catalog.lock(upload.directory):
-                self._finish_earlier(upload.directory)
-        return upload, None
+    def _finish_if_stuck(self, upload_id: str) -> None:
+        """Finish this upload's own commit if it failed after its seal."""
+        for directory, (stuck_id, _) in list(self._unfinished.items()):
+            if stuck_id == upload_id:
+                with self._parts.catalog.lock(directory):
+                    self._finish_earlier(directory)
 
     def _tell(self, committed: Committed) -> None:
         self._freeing.later(committed.removed)
@@ -127,12 +122,13 @@ class Committing:
             with self._parts.catalog.reading() as session:
                 if saved := session.uploads.committed(upload.id):
                     return self._repeated(session, saved)
+                being_freed = session.checkpoints.unfreed(upload.directory, upload.name)
+            for removed in being_freed:
+                self._freeing.now(removed)
+            with self._parts.catalog.reading() as session:
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
                 standing = refuse_impossible(session, self._parts.storage, directory, upload, settled.digest)
-                leftovers = session.checkpoints.unfreed(upload.directory, upload.name)
-            for removed in leftovers:
-                self._freeing.now(removed)
             if standing is not None and standing.digest == settled.digest and self._intact(standing):
                 return self._change_facts(upload, directory, standing)
             return self._seal_and_publish(upload, settled, directory, standing)
@@ -146,7 +142,7 @@ class Committing:
         """A commit that failed after its seal comes first: the checkpoint exists."""
         if earlier := self._unfinished.get(directory):
             self.finish(*earlier)
-            self._unfinished.pop(directory, None)
+            del self._unfinished[directory]
 
     def _intact(self, checkpoint: Checkpoint) -> bool:
         try:
@@ -176,18 +172,25 @@ class Committing:
         )
         replaces = standing.id if standing is not None else None
         manifest = Manifest(checkpoint, settled.maps, replaces, upload.policy, upload.writer)
-        self._parts.storage.seal(upload.id, manifest)
         self._unfinished[upload.directory] = (upload.id, manifest)
+        try:
+            self._parts.storage.seal(upload.id, manifest)
+        except OSError:
+            self._take_back(upload)
+            raise
         try:
             committed = self._publish(upload.id, manifest)
         except ForeignFile:
-            if standing is None:  # nothing was touched yet, so the seal can be taken back
-                self._parts.storage.unseal(upload.id)
-                self._unfinished.pop(upload.directory, None)
+            if standing is None:  # nothing was touched yet
+                self._take_back(upload)
             raise
-        self._unfinished.pop(upload.directory, None)
+        del self._unfinished[upload.directory]
         self._discard(upload.id)
         return committed
+
+    def _take_back(self, upload: Upload) -> None:
+        self._parts.storage.unseal(upload.id)
+        del self._unfinished[upload.directory]
 
     def _publish(self, upload_id: str, manifest: Manifest) -> Committed:
         self._parts.storage.publish(upload_id, manifest)

@@ -144,13 +144,20 @@ class Finding:
         Altered
             The file is gone from the disk, or its bytes are not those that were saved.
         """
+        try:
+            return self._open(checkpoint_id, path)
+        except Altered:
+            # Perhaps it is being replaced or removed at this moment: look again once that is done.
+            with self._parts.catalog.lock(self.get(checkpoint_id).directory):
+                return self._open(checkpoint_id, path)
+
+    def _open(self, checkpoint_id: str, path: str | None) -> Content:
         with self._parts.catalog.reading() as session:
             checkpoint = live_checkpoint(session, checkpoint_id)
         file = _chosen(checkpoint, path)
         try:
             opened = self._parts.storage.open(checkpoint, file)
         except (FileNotFoundError, ForeignFile) as error:
-            self.refuse_removed(checkpoint_id)
             raise Altered(f"{checkpoint.stored_at(file)} is not on the disk as it was saved.") from error
         try:
             self._verify(checkpoint, file, opened)
@@ -174,11 +181,6 @@ class Finding:
                 return self.open(self.latest(directory).id)
             except CheckpointRemoved:
                 continue
-
-    def refuse_removed(self, checkpoint_id: str) -> None:
-        """Raise `CheckpointRemoved` if the checkpoint was removed by now."""
-        with self._parts.catalog.reading() as session:
-            live_checkpoint(session, checkpoint_id)
 
     def _verify(self, checkpoint: Checkpoint, file: File, opened: Opened) -> None:
         """A file that was touched since it was saved is read and hashed before it is served, once for each touch."""
