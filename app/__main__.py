@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from app import __version__, auth
 from app.api import openapi
@@ -19,6 +20,8 @@ from app.checkpoints.rebuilding import rebuild
 from app.errors import CatalogUnusable
 from app.main import create_app, open_root
 from app.settings import Settings
+
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that we are closing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         for fault in error.errors():
             print(f"holdfast-server: HOLDFAST_{str(fault['loc'][0]).upper()}: {fault['msg']}", file=sys.stderr)
-    except CatalogUnusable as error:
+    except (CatalogUnusable, SettingsError) as error:
         print(f"holdfast-server: {error}", file=sys.stderr)
     return 2
 
@@ -42,13 +45,14 @@ def serve(settings: Settings) -> int:
     auth.refuse_unprotected(settings.host, settings.token_text)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
-    app = create_app(settings)
+    app = create_app(settings, open_root(settings))
     config = uvicorn.Config(
         app,
         access_log=False,
         server_header=False,
         log_config=None,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     shown = f"[{host}]" if ":" in host else host
     print(f"Holdfast {__version__} keeps {settings.root.resolve()} at http://{shown}:{port}", flush=True)

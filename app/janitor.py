@@ -6,7 +6,6 @@ import threading
 from app.checkpoints import Checkpoints
 from app.checkpoints.rebuilding import rebuild
 from app.domain import Manifest
-from app.errors import Refusal
 
 logger = logging.getLogger("holdfast")
 
@@ -28,7 +27,7 @@ def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> None:
     for upload_id, manifest in sealed:
         try:
             checkpoints.committing.finish(upload_id, manifest)
-        except (Refusal, OSError):
+        except Exception:  # whatever is wrong with one of them, the others and the server go on
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     with parts.catalog.reading() as session:
         known, unfreed = session.uploads.ids(), {checkpoint.id for checkpoint in session.checkpoints.unfreed()}

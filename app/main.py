@@ -27,12 +27,12 @@ class State(TypedDict):
     metrics: CollectorRegistry
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The server as an ASGI application. The root is taken, and recovered, when it starts."""
+def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI:
+    """The server as an ASGI application. It takes the root when it starts, unless that was opened before."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        checkpoints = open_root(settings)
+        checkpoints = opened or open_root(settings)
         app.state.bell = checkpoints.parts.bell
         keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
         keeper.start()
@@ -49,13 +49,12 @@ def create_app(settings: Settings) -> FastAPI:
         description=openapi.DESCRIPTION,
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=settings.max_json_bytes,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.guard = auth.Guard(settings.token_text)
     app.state.root = str(settings.root.resolve())
     problems.install(app)
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(only_known_queries)])
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(only_known_queries)], max_body_size=settings.max_json_bytes)
     for routes in (directories, files, checkpoint_routes, uploads, pruning, events):
         v1.include_router(routes.router)
     v1.include_router(operations.api)

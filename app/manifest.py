@@ -4,16 +4,19 @@ A manifest read from disk is input like any other: it is checked in full before 
 """
 
 import json
+import re
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from app import digests, naming
-from app.domain import Checkpoint, Directory, FileMap, Manifest
+from app import digests, metadata, naming
+from app.domain import CHUNK_MAX_BYTES, Checkpoint, Directory, FileMap, Manifest
 from app.errors import Refusal
 
 FORMAT = 1
 
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = TypeAdapter(Manifest)
 _DIRECTORY = TypeAdapter(Directory)
 
@@ -37,13 +40,20 @@ def load(data: bytes) -> Manifest:
     """
     manifest: Manifest = _load(_MANIFEST, data)
     checkpoint = manifest.checkpoint
+    for name in (checkpoint.id, checkpoint.save_id, *([manifest.replaces] if manifest.replaces is not None else [])):
+        if not _ID.fullmatch(name):
+            raise Unreadable(f"{name!r} is no id")
     try:
         naming.directory_name(checkpoint.directory)
         naming.checkpoint_name(checkpoint.name)
         for file in checkpoint.files:
             naming.file_path(file.path)
+        for tag in checkpoint.facts.tags:
+            naming.tag(tag)
+        metadata.bounded(checkpoint.facts.metadata)
     except Refusal as refusal:
         raise Unreadable(refusal.detail) from refusal
+    _refuse_numbers(manifest)
     _agree(checkpoint, manifest.maps)
     return manifest
 
@@ -65,19 +75,35 @@ def _dump(value: bytes) -> bytes:
 
 def _load(adapter: TypeAdapter[Any], data: bytes) -> Any:
     try:
-        value = json.loads(data)
-        found = value.pop("format", None)
-        if found != FORMAT:
-            raise Unreadable(f"format {found!r} is not {FORMAT}")
+        value = json.loads(data, parse_constant=_refuse_constant)
+        if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
+            raise Unreadable(f"it is not of format {FORMAT}")
         return adapter.validate_python(value)
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise Unreadable(f"not readable: {reason}") from error
 
 
+def _refuse_constant(name: str) -> None:
+    raise Unreadable(f"{name} is not JSON")
+
+
+def _refuse_numbers(manifest: Manifest) -> None:
+    """Numbers that cannot be: negative ones, and those that SQL cannot hold."""
+    checkpoint = manifest.checkpoint
+    numbers = [checkpoint.sequence, checkpoint.saved_after, checkpoint.facts.epoch or 0]
+    numbers += [number for file in checkpoint.files for number in (file.size_bytes, file.mtime_ns)]
+    if not all(0 <= number < 2**63 for number in numbers):
+        raise Unreadable("it holds a number that cannot be")
+    for chunk in (chunk for found in manifest.maps.values() for chunk in found.chunks):
+        if not 0 < chunk.length <= CHUNK_MAX_BYTES or not _DIGEST.fullmatch(chunk.digest):
+            raise Unreadable("it holds a chunk that cannot be")
+
+
 def _agree(checkpoint: Checkpoint, maps: Any) -> None:
     """The digests, sizes and paths of a manifest must follow from its own chunk lists."""
-    if not checkpoint.files or {file.path for file in checkpoint.files} != set(maps):
+    paths = [file.path for file in checkpoint.files]
+    if not paths or len(set(paths)) < len(paths) or set(paths) != set(maps):
         raise Unreadable("its files and its chunk lists are not of the same paths")
     for file in checkpoint.files:
         file_map: FileMap = maps[file.path]

@@ -23,7 +23,7 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found = self._counts.statistics()
-        yield _gauge("holdfast_directories", "Directories that were ever used.", found.directories)
+        yield _gauge("holdfast_directories", "Directories with commits.", found.directories)
         yield _gauge("holdfast_checkpoints", "Live checkpoints.", found.checkpoints)
         yield _gauge("holdfast_checkpoint_bytes", "Bytes of live checkpoints.", found.size_bytes)
         yield _gauge("holdfast_uploads", "Uploads under way.", found.uploads)

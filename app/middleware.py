@@ -7,7 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
-from app.errors import CrossSite, HostNotAllowed, Refusal
+from app.errors import CrossSite, HostNotAllowed, Refusal, TooLarge
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -32,14 +32,7 @@ class SameSite:
             await problem_response(refusal)(scope, receive, send)
             return
 
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.setdefault("X-Content-Type-Options", "nosniff")
-                headers.setdefault("Referrer-Policy", "no-referrer")
-            await send(message)
-
-        await self._app(scope, receive, send_guarded)
+        await self._app(scope, receive, _Guarded(scope, receive, send).send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
@@ -52,6 +45,32 @@ class SameSite:
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _opens_a_page(scope, headers):
             return CrossSite("A request from another web site is refused.")
         return None
+
+
+class _Guarded:
+    """Passes an answer on with the headers that all answers have, and says "too large" as all refusals are said.
+
+    The framework's limit of bodies answers by itself, in plain text.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._replaced = False
+
+    async def send(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if message["status"] == 413 and headers.get("content-type", "").startswith("text/plain"):
+                self._replaced = True
+                await problem_response(TooLarge("The body is larger than this server takes."))(
+                    self._scope, self._receive, self._send
+                )
+                return
+            headers.setdefault("X-Content-Type-Options", "nosniff")
+            headers.setdefault("Referrer-Policy", "no-referrer")
+        await self._send(message)
 
 
 def _name(host: str) -> str:

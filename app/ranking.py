@@ -31,7 +31,7 @@ def ranked(checkpoints: Iterable[Checkpoint], mode: Mode, by: str | None = None)
     measured: list[tuple[float, tuple[int, int], Checkpoint]] = []
     flagged: list[Checkpoint] = []
     for checkpoint in checkpoints:
-        value = finite(checkpoint.facts.metadata.get(by) if by else checkpoint.facts.metric)
+        value = finite(checkpoint.facts.metric if by is None else checkpoint.facts.metadata.get(by))
         if value is not None:
             measured.append((sign * value, position(checkpoint), checkpoint))
         elif by is None and checkpoint.facts.metric is None and checkpoint.facts.is_best:
@@ -56,5 +56,8 @@ def finite(value: object) -> float | None:
     """The value as a float if it is a finite number, else None. Booleans are not numbers here."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
     return number if math.isfinite(number) else None

@@ -70,7 +70,9 @@ async def save_checkpoint(
 def list_checkpoints(query: Annotated[ListQuery, Query()], finding: FindingDep, _: Reader) -> CheckpointPage:
     """The checkpoints of a directory, filtered and in order; pages are stable while checkpoints come and go."""
     listing = query.listing(finding.own_mode(query.directory))
-    key = read_token(query.page_token, query.directory, listing.order_by, listing.mode, listing.by)
+    key = read_token(
+        query.page_token, query.directory, listing.order_by, listing.mode, listing.by, length=listing.key_length
+    )
     page = finding.page(listing, after=key, limit=query.page_size)
     token = None
     if page.next_key is not None:
@@ -113,14 +115,14 @@ def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> C
     return CheckpointOut.of(removing.delete(checkpoint_id))
 
 
-@router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound))
+@router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound, CheckpointRemoved))
 def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader) -> ChunksOut:
     """The chunks of each file with their digests, and the ranges in which to fetch them."""
     checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
     return ChunksOut.of(checkpoint, maps, checkpoints.parts.storage.range_max_bytes)
 
 
-@router.get("/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, NoTensorIndex))
+@router.get("/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, CheckpointRemoved, NoTensorIndex))
 def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader) -> TensorsOut:
     """The tensors in a checkpoint's files, as the client declared them at the save."""
     checkpoint, maps = finding.maps(checkpoint_id)

@@ -40,7 +40,7 @@ def respond(request: Request, content: Content) -> Response:
         content.opened.close()
         return Response(status_code=status, headers=headers)
     try:
-        span = ranges.wanted(request.headers, etag, file.size_bytes)
+        span = ranges.wanted(request.headers, etag, file.size_bytes) if request.method == "GET" else None
     except RangeNotSatisfiable:
         content.opened.close()
         raise

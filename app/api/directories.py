@@ -29,7 +29,7 @@ def list_directories(
     finding: FindingDep, _: Reader, prefix: PrefixQuery = "", page_size: PageSize = 100, page_token: PageToken = None
 ) -> DirectoryPage:
     """The directories at or below a prefix, by name, each with its counts, bytes, latest and best checkpoint."""
-    after = read_token(page_token, "directories", prefix)
+    after = read_token(page_token, "directories", prefix, length=1)
     summaries, following = finding.directories(prefix, after=str(after[0]) if after else "", limit=page_size)
     token = write_token((following,), "directories", prefix) if following is not None else None
     return DirectoryPage(directories=[DirectoryOut.of(summary) for summary in summaries], next_page_token=token)

@@ -47,7 +47,7 @@ async def stream_events(
 
 def _data(event: Event) -> dict[str, Any]:
     return {
-        "at": event.at.isoformat(),
+        "at": event.at.isoformat().replace("+00:00", "Z"),
         "type": event.type,
         "directory": event.directory,
         "checkpoint_id": event.checkpoint_id,

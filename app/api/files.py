@@ -14,6 +14,7 @@ from app.errors import (
     DirectoryNotFound,
     FileNotInCheckpoint,
     InvalidName,
+    NoBest,
     NoCheckpoint,
     RangeNotSatisfiable,
     SeveralFiles,
@@ -28,7 +29,7 @@ BYTES: dict[int | str, dict[str, Any]] = {
     412: {"description": "The file does not have the ETag that was named."},
 }
 NOT_SERVED = (Altered, RangeNotSatisfiable)
-BY_DIRECTORY = {**BYTES, **refuses(InvalidName, DirectoryNotFound, NoCheckpoint, SeveralFiles, *NOT_SERVED)}
+BY_DIRECTORY = {**BYTES, **refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest, SeveralFiles, *NOT_SERVED)}
 BY_ID = {**BYTES, **refuses(CheckpointNotFound, CheckpointRemoved, SeveralFiles, *NOT_SERVED)}
 
 

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import RedirectResponse
 
 from app import __version__
@@ -36,20 +35,16 @@ def to_the_documentation() -> Response:
     return RedirectResponse("/docs")
 
 
-@outside.get("/health/live")
+@outside.get("/health/live", responses=refuses(public=True))
 def live() -> HealthOut:
     """The process answers."""
     return HealthOut(status="live")
 
 
-@outside.get("/health/ready", responses=refuses(NotReady))
+@outside.get("/health/ready", responses=refuses(NotReady, public=True))
 def ready(checkpoints: CheckpointsDep) -> HealthOut:
     """The catalog answers and bytes could be stored."""
-    try:
-        usable = checkpoints.parts.catalog.usable()
-    except SQLAlchemyError:
-        usable = False
-    if not usable:
+    if not checkpoints.parts.catalog.usable():
         raise NotReady("The catalog does not answer.")
     if not checkpoints.parts.storage.writable():
         raise NotReady("Nothing can be written below the root.")

@@ -3,9 +3,12 @@
 import base64
 import binascii
 import json
+import re
 from typing import Any
 
 from app.errors import InvalidRequest
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_token(key: tuple[Any, ...], *listing: Any) -> str:
@@ -13,8 +16,8 @@ def write_token(key: tuple[Any, ...], *listing: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps([list(listing), list(key)]).encode()).decode().rstrip("=")
 
 
-def read_token(token: str | None, *listing: Any) -> tuple[str | int | float, ...] | None:
-    """The key that a token stands for.
+def read_token(token: str | None, *listing: Any, length: int) -> tuple[str | int | float, ...] | None:
+    """The key, of so many values, that a token stands for.
 
     Raises
     ------
@@ -25,7 +28,7 @@ def read_token(token: str | None, *listing: Any) -> tuple[str | int | float, ...
         return None
     try:
         found, key = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        if found != list(listing) or not all(_storable(value) for value in key):
+        if found != list(listing) or len(key) != length or not all(_storable(value) for value in key):
             raise ValueError
     except (ValueError, TypeError, binascii.Error, RecursionError):
         raise InvalidRequest("page_token: it belongs to another listing, or is damaged.") from None
@@ -35,4 +38,4 @@ def read_token(token: str | None, *listing: Any) -> tuple[str | int | float, ...
 def _storable(value: object) -> bool:
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return isinstance(value, str | float)
+    return isinstance(value, float) or (isinstance(value, str) and not _SURROGATE.search(value))

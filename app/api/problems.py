@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from app.errors import (
+    CrossSite,
     HostNotAllowed,
     InvalidRequest,
     MethodNotAllowed,
@@ -42,9 +43,10 @@ class Problem(BaseModel):
     detail: str
 
 
-def refuses(*refusals: type[Refusal]) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse, for OpenAPI; what every route may refuse is added."""
-    every: tuple[type[Refusal], ...] = (*refusals, InvalidRequest, Unauthorized, HostNotAllowed)
+def refuses(*refusals: type[Refusal], public: bool = False) -> dict[int | str, dict[str, Any]]:
+    """What a route may refuse, for OpenAPI; what every route may refuse is added. A public one needs no token."""
+    common: tuple[type[Refusal], ...] = (CrossSite, HostNotAllowed, *(() if public else (InvalidRequest, Unauthorized)))
+    every = (*refusals, *common)
     codes: dict[int | str, list[str]] = {}
     for refusal in every:
         codes.setdefault(refusal.status, []).append(refusal.code)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from app.catalog import schema
 from app.catalog.checkpoints import CheckpointRows
@@ -16,7 +16,9 @@ from app.catalog.directories import DirectoryRows
 from app.catalog.events import EventRows
 from app.catalog.statistics import Statistics, statistics
 from app.catalog.uploads import UploadRows
-from app.errors import CatalogUnusable
+from app.errors import CatalogUnusable, NoSpace
+
+_WRITES = "writes"
 
 
 @dataclass
@@ -69,8 +71,12 @@ class Catalog:
         self._engine = _engine(url)
         self._locks: dict[str, threading.RLock] = {}
         self._locks_guard = threading.Lock()
-        self.is_new = not inspect(self._engine).has_table(schema.directories.name)
-        schema.metadata.create_all(self._engine)
+        try:
+            self.is_new = not inspect(self._engine).has_table(schema.directories.name)
+            schema.metadata.create_all(self._engine)
+        except SQLAlchemyError as error:
+            self._engine.dispose()
+            raise CatalogUnusable(f"The catalog {url} cannot be used: {error}") from error
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -80,9 +86,20 @@ class Catalog:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that excludes all other writers from its first moment. An exception undoes all of it."""
-        with self._engine.connect().execution_options(holdfast_write=True) as connection, connection.begin():
-            yield Session(connection)
+        """A transaction that excludes all other writers from its first moment. An exception undoes all of it.
+
+        Raises
+        ------
+        NoSpace
+            The disk is full.
+        """
+        try:
+            with self._engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+                yield Session(connection)
+        except OperationalError as error:
+            if "is full" in str(error.orig):
+                raise NoSpace("There is no space left on the server's disk.") from error
+            raise
 
     @contextmanager
     def lock(self, directory: str) -> Iterator[None]:
@@ -94,8 +111,11 @@ class Catalog:
 
     def usable(self) -> bool:
         """Whether the database answers."""
-        with self.reading() as session:
-            return session.connection.execute(text("SELECT 1")).scalar() == 1
+        try:
+            with self.reading() as session:
+                return session.connection.execute(text("SELECT 1")).scalar() == 1
+        except SQLAlchemyError:
+            return False
 
     def close(self) -> None:
         self._engine.dispose()
@@ -112,7 +132,7 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("holdfast_write", False)
+        writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, update
 from sqlalchemy.sql import ColumnElement, Select
 
 from app import ranking
 from app.catalog import schema
-from app.catalog.order import Order, ordering, ranking_order
+from app.catalog.order import Order, Ordering, ordering, ranking_order
 from app.catalog.times import to_text, to_time
 from app.domain import Checkpoint, Facts, File, FileMap, Kind, Manifest, Mode, RemovedBecause
 
@@ -40,6 +40,15 @@ class Query:
     metric_min: float | None = None
     metric_max: float | None = None
     include_removed: bool = False
+
+    @property
+    def ordering(self) -> Ordering:
+        return ranking_order(self.mode, self.by) if self.order_by == "best" else ordering(self.order_by)
+
+    @property
+    def key_length(self) -> int:
+        """Of how many values the key of a page consists."""
+        return len(self.ordering.expressions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ class CheckpointRows:
 
     def page(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> Page:
         """The next checkpoints of a listing."""
-        order = ranking_order(query.mode, query.by) if query.order_by == "best" else ordering(query.order_by)
+        order = query.ordering
         columns = [expression.label(f"key_{place}") for place, expression in enumerate(order.expressions)]
         statement = order.joined(select(_table, *columns)).where(*_conditions(query))
         if after is not None:
@@ -143,14 +152,15 @@ class CheckpointRows:
                 for file in checkpoint.files
             ],
         )
-        self._put_numbers(checkpoint.id, checkpoint.facts)
+        self._put_searchable(checkpoint.id, checkpoint.facts)
 
     def change(self, checkpoint: Checkpoint) -> None:
         """Keep changed facts or a changed place in the order; the manifest is dirty until `mark_clean`."""
         values = {**_fact_values(checkpoint.facts), **_place_values(checkpoint)}
         self._connection.execute(update(_table).where(_table.c.id == checkpoint.id).values(**values, dirty=True))
-        self._connection.execute(delete(schema.numbers).where(schema.numbers.c.checkpoint_id == checkpoint.id))
-        self._put_numbers(checkpoint.id, checkpoint.facts)
+        for table in (schema.numbers, schema.tags):
+            self._connection.execute(delete(table).where(table.c.checkpoint_id == checkpoint.id))
+        self._put_searchable(checkpoint.id, checkpoint.facts)
 
     def mark_clean(self, checkpoint_id: str) -> None:
         """The manifest says what the row says."""
@@ -172,14 +182,17 @@ class CheckpointRows:
 
     # below
 
-    def _put_numbers(self, checkpoint_id: str, facts: Facts) -> None:
-        rows = [
+    def _put_searchable(self, checkpoint_id: str, facts: Facts) -> None:
+        """Keep the facts that are asked for by their values in tables of their own."""
+        numbers = [
             {"checkpoint_id": checkpoint_id, "key": key, "value": value}
             for key, found in facts.metadata.items()
             if (value := ranking.finite(found)) is not None
         ]
-        if rows:
-            self._connection.execute(insert(schema.numbers), rows)
+        tags = [{"checkpoint_id": checkpoint_id, "tag": tag} for tag in facts.tags]
+        for table, rows in ((schema.numbers, numbers), (schema.tags, tags)):
+            if rows:
+                self._connection.execute(insert(table), rows)
 
     def _one(self, query: Select[Any]) -> Checkpoint | None:
         return next(iter(self._many(query)), None)
@@ -213,7 +226,8 @@ def _conditions(query: Query) -> list[ColumnElement[bool]]:
         if (wanted := getattr(query, name)) is not None:
             conditions.append(_table.c[name] == wanted)
     if query.tag is not None:
-        conditions.append(_table.c.tags.contains(json.dumps(query.tag, ensure_ascii=False), autoescape=True))
+        tags = schema.tags.c
+        conditions.append(exists().where(tags.checkpoint_id == _table.c.id, tags.tag == query.tag))
     for column, least, most in (
         ("epoch", query.epoch_min, query.epoch_max),
         ("metric", query.metric_min, query.metric_max),

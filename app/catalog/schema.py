@@ -81,6 +81,13 @@ numbers = Table(
     Column("value", Float, nullable=False),
 )
 
+tags = Table(
+    "tags",
+    metadata,
+    Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("tag", String, primary_key=True),
+)
+
 saves = Table(
     "saves",
     metadata,

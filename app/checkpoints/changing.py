@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app import metadata
 from app.checkpoints.parts import Parts, live_checkpoint
 from app.domain import Checkpoint, Directory, Facts, Manifest, PolicyRequest
 from app.errors import DirectoryNotFound, NameTaken
@@ -17,10 +18,10 @@ class Change:
     metadata: Mapping[str, Any]
 
     def applied_to(self, facts: Facts) -> Facts:
-        """The facts after the change."""
+        """The facts after the change. `InvalidRequest` where the metadata would grow beyond its bounds."""
         merged = {**facts.metadata, **self.metadata}
         kept = {key: value for key, value in merged.items() if value is not None or key not in self.metadata}
-        return replace(facts, metadata=kept, **dict(self.facts))
+        return replace(facts, metadata=metadata.bounded(kept), **dict(self.facts))
 
 
 class Changing:

@@ -44,7 +44,7 @@ class Committing:
         self._transfers = transfers
         self._uploading = uploading
         self._freeing = freeing
-        self._unfinished: dict[str, tuple[str, Manifest]] = {}
+        self._unfinished: dict[str, Manifest] = {}
 
     def commit(self, upload_id: str, declared: Mapping[str, Sequence[Chunk]] | None = None) -> Committed:
         """Make a checkpoint of an upload, durable when this returns. May be repeated.
@@ -63,7 +63,8 @@ class Committing:
             What arrived is not what was declared.
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
         """
-        self._finish_if_stuck(upload_id)
+        if stuck := self._unfinished.get(upload_id):  # it failed after its seal: the checkpoint exists
+            self.finish(upload_id, stuck)
         with self._parts.catalog.reading() as session:
             if saved := session.uploads.committed(upload_id):
                 return self._repeated(session, saved)
@@ -75,7 +76,7 @@ class Committing:
         try:
             committed = self._commit(upload, transfer, declared or {})
         except BaseException:
-            if self._unfinished.get(upload.directory, ("", None))[0] != upload.id:  # what is sealed never changes
+            if upload.id not in self._unfinished:  # what is sealed never changes
                 transfer.reopen()
             raise
         self._transfers.forget(upload.id)
@@ -90,26 +91,28 @@ class Committing:
                 raise SaveIdReused(f"The save_id {save_id!r} was used for other content.")
             return self._repeated(session, saved)
 
-    def finish(self, upload_id: str, manifest: Manifest) -> Committed | None:
-        """Roll a sealed upload forward; None where that had been done already."""
+    def finish(self, upload_id: str, manifest: Manifest) -> None:
+        """Roll a sealed upload forward, unless that has been done.
+
+        Raises
+        ------
+        ForeignFile
+            Something is in its way; it is tried again at the next commit to its directory, or at the next start.
+        """
         with self._parts.catalog.lock(manifest.checkpoint.directory):
             with self._parts.catalog.reading() as session:
                 done = session.checkpoints.get(manifest.checkpoint.id) is not None
-            committed = None if done else self._publish(upload_id, manifest)
+            try:
+                committed = None if done else self._publish_sealed(upload_id, manifest)
+            except ForeignFile:
+                self._reserve_sequence(manifest)
+                raise
             self._transfers.forget(upload_id)
             self._parts.storage.discard(upload_id)
         if committed is not None:
             self._tell(committed)
-        return committed
 
     # below
-
-    def _finish_if_stuck(self, upload_id: str) -> None:
-        """Finish this upload's own commit if it failed after its seal."""
-        for directory, (stuck_id, _) in list(self._unfinished.items()):
-            if stuck_id == upload_id:
-                with self._parts.catalog.lock(directory):
-                    self._finish_earlier(directory)
 
     def _tell(self, committed: Committed) -> None:
         self._freeing.later(committed.removed)
@@ -139,10 +142,25 @@ class Committing:
         return Committed(checkpoint, directory.policy if directory else Policy(), repeated=True)
 
     def _finish_earlier(self, directory: str) -> None:
-        """A commit that failed after its seal comes first: the checkpoint exists."""
-        if earlier := self._unfinished.get(directory):
-            self.finish(*earlier)
-            del self._unfinished[directory]
+        """Commits that failed after their seals come first: their checkpoints exist.
+
+        One that a foreign file keeps from being published for the first time does not hold up the others.
+        """
+        for upload_id, manifest in list(self._unfinished.items()):
+            if manifest.checkpoint.directory == directory:
+                try:
+                    self.finish(upload_id, manifest)
+                except ForeignFile:
+                    if manifest.replaces is not None:
+                        raise
+
+    def _reserve_sequence(self, manifest: Manifest) -> None:
+        """Let nobody else have the number of a checkpoint that is yet to be published."""
+        checkpoint = manifest.checkpoint
+        with self._parts.catalog.writing() as session:
+            directory = session.directories.get(checkpoint.directory) or _new_directory(checkpoint)
+            if directory.sequence < checkpoint.sequence:
+                session.directories.put(replace(directory, sequence=checkpoint.sequence))
 
     def _intact(self, checkpoint: Checkpoint) -> bool:
         try:
@@ -172,36 +190,39 @@ class Committing:
         )
         replaces = standing.id if standing is not None else None
         manifest = Manifest(checkpoint, settled.maps, replaces, upload.policy, upload.writer)
-        self._unfinished[upload.directory] = (upload.id, manifest)
+        self._unfinished[upload.id] = manifest
         try:
             self._parts.storage.seal(upload.id, manifest)
         except OSError:
-            self._take_back(upload)
+            self._take_back(upload.id)
             raise
         try:
-            committed = self._publish(upload.id, manifest)
+            committed = self._publish_sealed(upload.id, manifest)
         except ForeignFile:
-            if standing is None:  # nothing was touched yet
-                self._take_back(upload)
+            if standing is None:  # nothing was touched yet, and the client is told that nothing was saved
+                self._take_back(upload.id)
             raise
-        del self._unfinished[upload.directory]
         self._discard(upload.id)
         return committed
 
-    def _take_back(self, upload: Upload) -> None:
-        self._parts.storage.unseal(upload.id)
-        del self._unfinished[upload.directory]
+    def _publish_sealed(self, upload_id: str, manifest: Manifest) -> Committed:
+        """Publish and record; where that fails, it is left to `finish`."""
+        self._unfinished[upload_id] = manifest
+        committed = self._publish(upload_id, manifest)
+        del self._unfinished[upload_id]
+        return committed
+
+    def _take_back(self, upload_id: str) -> None:
+        self._parts.storage.unseal(upload_id)
+        del self._unfinished[upload_id]
 
     def _publish(self, upload_id: str, manifest: Manifest) -> Committed:
         self._parts.storage.publish(upload_id, manifest)
         checkpoint = manifest.checkpoint
         with self._parts.catalog.reading() as session:
-            directory = session.directories.get(checkpoint.directory) or Directory(
-                checkpoint.directory, checkpoint.created_at
-            )
+            directory = session.directories.get(checkpoint.directory) or _new_directory(checkpoint)
         after = self._moved_on(directory, checkpoint, manifest)
-        if after.policy != directory.policy:
-            self._parts.storage.write_directory(after)
+        self._keep_policy(directory, after)
         with self._parts.catalog.writing() as session:
             old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
             replaced = [old] if old is not None and old.removed_at is None else []
@@ -227,8 +248,7 @@ class Committing:
         )
         manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
         after = self._moved_on(directory, checkpoint, manifest)
-        if after.policy != directory.policy:
-            self._parts.storage.write_directory(after)
+        self._keep_policy(directory, after)
         with self._parts.catalog.writing() as session:
             session.checkpoints.change(checkpoint)
             removed = self._record(session, upload.id, after, checkpoint)
@@ -245,6 +265,11 @@ class Committing:
             last_writer=manifest.writer,
             last_write_at=self._parts.clock(),
         )
+
+    def _keep_policy(self, before: Directory, after: Directory) -> None:
+        """What only ``directory.json`` says beside the catalog is durable before the save is acknowledged."""
+        if before.sequence == 0 or before.policy != after.policy:
+            self._parts.storage.write_directory(after)
 
     def _record(self, session: Session, upload_id: str, after: Directory, checkpoint: Checkpoint) -> list[Checkpoint]:
         """The rest of the commit's transaction; gives the checkpoints that the policy removed."""
@@ -276,6 +301,11 @@ class Committing:
             self._parts.storage.discard(upload_id)
         except OSError:
             logger.exception("the remains of upload %s are left to the next start", upload_id)
+
+
+def _new_directory(checkpoint: Checkpoint) -> Directory:
+    """The directory of a checkpoint that the catalog has lost."""
+    return Directory(checkpoint.directory, checkpoint.created_at)
 
 
 def _saved_after(upload: Upload, sequence: int) -> int:

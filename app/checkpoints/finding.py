@@ -117,9 +117,9 @@ class Finding:
             return known_directory(session, directory).policy.ranks_by
 
     def maps(self, checkpoint_id: str) -> tuple[Checkpoint, dict[str, FileMap]]:
-        """A checkpoint and what lies where in its files."""
+        """A live checkpoint and what lies where in its files."""
         with self._parts.catalog.reading() as session:
-            return known_checkpoint(session, checkpoint_id), session.checkpoints.maps(checkpoint_id)
+            return live_checkpoint(session, checkpoint_id), session.checkpoints.maps(checkpoint_id)
 
     def events(self, after: int, *, prefix: str, limit: int) -> Sequence[Event]:
         """The next events of directories at or below a prefix."""
@@ -144,21 +144,15 @@ class Finding:
         Altered
             The file is gone from the disk, or its bytes are not those that were saved.
         """
-        try:
-            return self._open(checkpoint_id, path)
-        except Altered:
-            # Perhaps it is being replaced or removed at this moment: look again once that is done.
-            with self._parts.catalog.lock(self.get(checkpoint_id).directory):
-                return self._open(checkpoint_id, path)
-
-    def _open(self, checkpoint_id: str, path: str | None) -> Content:
-        with self._parts.catalog.reading() as session:
-            checkpoint = live_checkpoint(session, checkpoint_id)
-        file = _chosen(checkpoint, path)
-        try:
-            opened = self._parts.storage.open(checkpoint, file)
-        except (FileNotFoundError, ForeignFile) as error:
-            raise Altered(f"{checkpoint.stored_at(file)} is not on the disk as it was saved.") from error
+        # Under the directory's lock: while a commit puts a new file in its place, the row still speaks of the old one.
+        with self._parts.catalog.lock(self.get(checkpoint_id).directory):
+            with self._parts.catalog.reading() as session:
+                checkpoint = live_checkpoint(session, checkpoint_id)
+            file = _chosen(checkpoint, path)
+            try:
+                opened = self._parts.storage.open(checkpoint, file)
+            except (FileNotFoundError, ForeignFile) as error:
+                raise Altered(f"{checkpoint.stored_at(file)} is not on the disk as it was saved.") from error
         try:
             self._verify(checkpoint, file, opened)
         except BaseException:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from app.domain import CHUNK_MAX_BYTES, Checkpoint, Chunk, Directory, Save, Uplo
 from app.errors import (
     FileNotInCheckpoint,
     NameTaken,
+    NoSpace,
     RangeMisaligned,
     SaveIdReused,
     UploadBusy,
@@ -23,6 +25,8 @@ from app.errors import (
     WrongLength,
 )
 from app.spans import Span
+
+RENEWED_EVERY = timedelta(minutes=1)
 
 
 class Missing(NamedTuple):
@@ -68,9 +72,11 @@ class Uploading:
             The ``save_id`` was used for other content.
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
         """
-        save = self._completed(save)
+        save = replace(save, save_id=save.save_id or token_hex(16))
         dropped = None
-        with self._parts.catalog.writing() as session:
+        # Under the directory's lock, as a commit under way would look like a foreign file.
+        with self._parts.catalog.lock(save.directory), self._parts.catalog.writing() as session:
+            save = self._completed(session, save)
             if saved := session.uploads.saved(save.directory, save.save_id):
                 return Reservation(checkpoint=_repeated(session, save, saved))
             upload = session.uploads.of_save(save.directory, save.save_id)
@@ -143,10 +149,11 @@ class Uploading:
         UploadBusy
             It is being committed.
         """
-        with self._parts.catalog.writing() as session:
-            upload = _known(session, upload_id)
-            self._retire(session, upload)
-        self._discard(upload)
+        try:
+            self._abandon(upload_id)
+        except NoSpace:  # not even to write down that it is gone, so give its bytes back first
+            self._parts.storage.discard(upload_id)
+            self._abandon(upload_id)
 
     def expire(self) -> int:
         """Drop the uploads whose lease has ended, unless they are being committed; how many there were."""
@@ -160,11 +167,18 @@ class Uploading:
             self._discard(upload)
         return len(expired)
 
-    def _completed(self, save: Save) -> Save:
-        """The save with whatever it left to the server. A file without a path bears the checkpoint's name."""
-        save = replace(save, save_id=save.save_id or token_hex(16))
+    def _abandon(self, upload_id: str) -> None:
+        with self._parts.catalog.writing() as session:
+            upload = _known(session, upload_id)
+            self._retire(session, upload)
+        self._discard(upload)
+
+    def _completed(self, session: Session, save: Save) -> Save:
+        """The save with whatever it left to the server; a repeated one with what it was given the first time."""
         facts, now = save.facts, self._parts.clock()
-        name = save.name or naming.default_name(facts.kind, facts.epoch, now, save.save_id)
+        name = (
+            save.name or _earlier_name(session, save) or naming.default_name(facts.kind, facts.epoch, now, save.save_id)
+        )
         return replace(save, name=name, files=tuple(replace(file, path=file.path or name) for file in save.files))
 
     def _begin(self, session: Session, save: Save) -> Upload:
@@ -203,9 +217,9 @@ class Uploading:
                 self._parts.storage.drop_directory(upload.directory)
 
     def _renewed(self, upload: Upload) -> Upload:
-        """The upload with its lease begun anew; written at most once a minute, as every range asks for it."""
+        """The upload with its lease begun anew; not written each time, as every range asks for it."""
         expires_at = self._parts.clock() + self._parts.lease
-        if (expires_at - upload.expires_at).total_seconds() < 60:
+        if expires_at - upload.expires_at < min(RENEWED_EVERY, self._parts.lease / 10):
             return upload
         with self._parts.catalog.writing() as session:
             session.uploads.renew(upload.id, expires_at)
@@ -221,6 +235,14 @@ def _known(session: Session, upload_id: str) -> Upload:
 
 def _no_upload(upload_id: str) -> UploadNotFound:
     return UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
+
+
+def _earlier_name(session: Session, save: Save) -> str | None:
+    """The name under which the same save was begun or committed before."""
+    if saved := session.uploads.saved(save.directory, save.save_id):
+        return known_checkpoint(session, saved.checkpoint_id).name
+    upload = session.uploads.of_save(save.directory, save.save_id)
+    return upload.name if upload is not None else None
 
 
 def _repeated(session: Session, save: Save, saved: Saved) -> Checkpoint:

@@ -52,7 +52,8 @@ class Partial(Protocol):
 class Storage(Protocol):
     """Files of uploads and of checkpoints, addressed by id. A published checkpoint is whole, also after a power cut.
 
-    Methods that change something return once the change is durable, and may be repeated after a crash.
+    What changes something may be repeated after a crash, and has durably happened when it returns; only `begin`,
+    `discard` and `free` may be undone by a power cut.
     """
 
     range_max_bytes: int
@@ -64,7 +65,7 @@ class Storage(Protocol):
         """Open one file of an upload to write and to read back. `FileNotFoundError` when the upload is gone."""
 
     def settle(self, upload: Upload) -> Mapping[str, int]:
-        """Make an upload's bytes durable; the time of last change of each file, in ns."""
+        """Make an upload's bytes durable, ready for its seal; the time of last change of each file, in ns."""
 
     def obstacle(self, directory: str, name: str, replaces: Checkpoint | None) -> str | None:
         """What stands where a checkpoint is to be published and was not written by this server, or None."""

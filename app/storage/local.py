@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from app import manifest as manifests
@@ -36,13 +36,19 @@ class LocalStorage:
     range_max_bytes = 64 * 1024 * 1024
 
     def __init__(self, root: Path, *, version: str) -> None:
-        self.tree = Tree(root)
-        try:
+        with ExitStack() as undo:
+            try:
+                self.tree = Tree(root)
+            except OSError as error:
+                raise CatalogUnusable(f"{root} cannot be the root: {error}") from error
+            undo.callback(self.tree.close)
             self._lock = self._take_lock()
+            undo.callback(os.close, self._lock)
             self.is_new = self._check_layout(version)
-        except BaseException:
-            self.tree.close()
-            raise
+            for folder in (INCOMING, TRASH):
+                with self.tree.folder(folder, create=True):
+                    pass
+            undo.pop_all()
 
     def close(self) -> None:
         os.close(self._lock)
@@ -61,7 +67,7 @@ class LocalStorage:
     def begin(self, upload: Upload) -> None:
         for file in upload.files:
             path = _incoming(upload, file.path)
-            with self.tree.folder(path[:-1], create=True):
+            with self.tree.folder(path[:-1], create=True, durable=False):
                 os.close(self.tree.open(path, os.O_WRONLY | os.O_CREAT))
 
     @contextmanager
@@ -73,7 +79,7 @@ class LocalStorage:
             os.close(descriptor)
 
     def settle(self, upload: Upload) -> Mapping[str, int]:
-        self.tree.sync((*INCOMING, upload.id))
+        self.tree.sync((*INCOMING, upload.id, "files"))
         times = {}
         for file in upload.files:
             found = self.tree.stat(_incoming(upload, file.path))
@@ -83,7 +89,6 @@ class LocalStorage:
         return times
 
     def discard(self, upload_id: str) -> None:
-        self.unseal(upload_id)
         self.tree.remove((*INCOMING, upload_id))
 
     def uploads(self) -> set[str]:
@@ -95,12 +100,14 @@ class LocalStorage:
         place = (*_parts(directory), name)
         if self.tree.stat(place) is None:
             return None
-        if replaces is None or self._standing(directory, name) != replaces.id:
+        ours = replaces is not None and self._standing(directory, name) == replaces.id
+        if replaces is None or not ours or self.tree.is_folder(place) != replaces.is_folder:
             return f"{directory}/{name}"
         foreign = self._foreign_within(replaces)
         return f"{directory}/{name}/{'/'.join(foreign[0])}" if foreign else None
 
     def seal(self, upload_id: str, manifest: Manifest) -> None:
+        self.tree.sync_names(INCOMING)
         self.tree.write((*INCOMING, upload_id, SEAL), manifests.dump(manifest))
 
     def unseal(self, upload_id: str) -> None:
@@ -139,13 +146,16 @@ class LocalStorage:
             self.tree.move(_manifest_path(checkpoint), (*aside, SEAL))
         elif standing is not None or self.tree.stat((*aside, SEAL)) is None:
             return
-        place = (*_parts(checkpoint.directory), checkpoint.name)
-        if not checkpoint.is_folder or not self._foreign_within(checkpoint):
-            self._move_if_there(place, (*aside, checkpoint.name))
-            return
-        for file in checkpoint.files:
-            parts = _parts(file.path)
-            self._move_if_there((*place, *parts), (*aside, checkpoint.name, *parts))
+        place, target = (*_parts(checkpoint.directory), checkpoint.name), (*aside, checkpoint.name)
+        if self.tree.is_folder(place) != checkpoint.is_folder:
+            return  # somebody put something else there
+        if not self._foreign_within(checkpoint) and self.tree.stat(target) is None:
+            self._move_if_free(place, target)
+        elif checkpoint.is_folder:
+            for file in checkpoint.files:
+                parts = _parts(file.path)
+                self._move_if_free((*place, *parts), (*target, *parts))
+            self.tree.remove_empty(place)
 
     def free(self, checkpoint_id: str) -> None:
         self.tree.unlink((*TRASH, checkpoint_id, SEAL))
@@ -213,7 +223,10 @@ class LocalStorage:
         if self.tree.stat(path) is None:
             self.tree.write(path, json.dumps({"format": LAYOUT, "written_by": version}).encode())
             return True
-        found = json.loads(self.tree.read(path)).get("format")
+        try:
+            found = json.loads(self.tree.read(path))["format"]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CatalogUnusable(f"{self.tree.root / OWN / 'format.json'} cannot be read: {error!r}") from error
         if found != LAYOUT:
             raise CatalogUnusable(f"{self.tree.root} has layout {found!r}; this version of Holdfast reads {LAYOUT}.")
         return False
@@ -239,7 +252,7 @@ class LocalStorage:
         """Move what is replaced to the trash: files first, so that its manifest marks what is still to do."""
         if self._standing(directory, name) != old_id:
             return
-        self._move_if_there((*_parts(directory), name), (*TRASH, old_id, name))
+        self._move_if_free((*_parts(directory), name), (*TRASH, old_id, name))
         self.tree.move((*_parts(directory), OWN, f"{name}.json"), (*TRASH, old_id, SEAL))
 
     def _move_in(self, source: Parts, checkpoint: Checkpoint) -> None:
@@ -260,8 +273,9 @@ class LocalStorage:
         except FileExistsError as error:
             raise ForeignFile(f"{'/'.join(place)} exists and was not written by this server.") from error
 
-    def _move_if_there(self, source: Parts, target: Parts) -> None:
-        if self.tree.stat(source) is not None:
+    def _move_if_free(self, source: Parts, target: Parts) -> None:
+        """Move what is there, unless that was done before and something else has taken its place since."""
+        if self.tree.stat(source) is not None and self.tree.stat(target) is None:
             self.tree.move(source, target)
 
     def _directories(self, parts: Parts) -> Iterator[Parts]:

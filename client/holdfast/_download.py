@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from . import _digests
+from . import _digests, _names
 from ._http import Server
 from ._wire import Checkpoint, FileChunks
 from .errors import IntegrityError, InvalidRequest
@@ -49,14 +49,20 @@ def into_memory(server: Server, checkpoint: Checkpoint) -> mmap.mmap:
 
 
 def into_files(server: Server, checkpoint: Checkpoint, to: Path) -> Path:
-    """Put a checkpoint's file, or folder of files, at a path; what stood there is replaced once all is verified."""
+    """Put a checkpoint's file, or folder of files, at a path. Each file replaces what stood there once it is verified.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are not those that were saved, or a file's path leads out of the checkpoint.
+    """
     files = contents(server, checkpoint)
-    plain = [file.path for file in files] == [checkpoint.name]
-    if plain:
+    if [file.path for file in files] == [checkpoint.name]:
         _into_file(server, files[0], to)
         return to
-    for file in files:
-        _into_file(server, file, to.joinpath(*file.path.split("/")))
+    places = [to.joinpath(*_names.components(file.path)) for file in files]
+    for file, place in zip(files, places, strict=True):
+        _into_file(server, file, place)
     return to
 
 

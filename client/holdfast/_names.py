@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path, PurePath
 
-from .errors import InvalidRequest
+from .errors import IntegrityError, InvalidRequest
 
 
 def directory_name(path: PurePath, prefix: str) -> str:
@@ -32,6 +32,20 @@ def located(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
         raise InvalidRequest(f"{str(path)!r} does not name a checkpoint.", code="invalid_name")
     parent = path.parent if path.parent.parts else own
     return directory_name(parent, prefix), path.name
+
+
+def components(path: str) -> list[str]:
+    """The components of a path that a server gave, none of which leads out of the folder it is put into.
+
+    Raises
+    ------
+    IntegrityError
+        One does.
+    """
+    found = path.split("/")
+    if any(part in {"", ".", ".."} or "\0" in part or Path(part).drive or len(Path(part).parts) != 1 for part in found):
+        raise IntegrityError(f"the server names a file {path!r}, which would leave its folder", code="invalid_name")
+    return found
 
 
 def checkpoint_name(stem: str, epoch: int | None, at: datetime, save_id: str) -> str:

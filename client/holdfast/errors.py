@@ -116,6 +116,7 @@ class HoldfastWarning(UserWarning):
 
 
 _BY_CODE: dict[str, type[HoldfastError]] = {
+    "not_found": ServerFailed,
     "pinned": CheckpointExists,
     "name_taken": CheckpointExists,
     "foreign_file": CheckpointExists,
@@ -138,8 +139,14 @@ _BY_STATUS: dict[int, type[HoldfastError]] = {
 
 
 def from_problem(status: int, problem: Mapping[str, Any]) -> HoldfastError:
-    """The error for a refusal; an unknown code is judged by its status."""
-    code = str(problem.get("code", f"http_{status}"))
+    """The error for a refusal; an unknown code is judged by its status.
+
+    An answer without a code is not a Holdfast server's: above all its 404 must not pass for "no checkpoint yet".
+    """
+    if "code" not in problem and status != 401:
+        message = f"whoever answered with status {status} is no Holdfast server, or stands before one"
+        return ServerFailed(message, code=f"http_{status}", problem=problem)
+    code = str(problem.get("code", "unauthorized"))
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
     message = str(problem.get("detail") or f"the server answered with status {status}")
     return kind(f"{message} [{code}]", code=code, problem=problem)

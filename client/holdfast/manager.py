@@ -268,7 +268,7 @@ class CheckpointManager:
         """
         checkpoint = self._find(checkpoint_path)
         target = Path(to)
-        target = target / checkpoint.name if target.is_dir() else target
+        target = target.joinpath(*_names.components(checkpoint.name)) if target.is_dir() else target
         return _download.into_files(self._remote.server, checkpoint, target)
 
     # looking

@@ -156,7 +156,14 @@ def test_a_policy_may_come_before_the_first_save(server, directory):
     assert refusal(server.http.get("/v1/checkpoints/best", params=query)) == (404, "no_checkpoint")
 
 
-def test_a_policy_that_asks_nothing_may_come_before_the_first_save(server, directory):
+def test_a_policy_that_asks_nothing_makes_no_directory(server, directory):
+    answer = put(server, directory)
+    assert (answer.status_code, answer.json()["code"]) == (404, "directory_not_found")
+    assert not (server.root / directory).exists()
+
+
+def test_an_operator_may_let_go_of_a_directory_that_nobody_saved_to(server, directory):
+    put(server, directory, max_checkpoints=None).raise_for_status()
     answer = put(server, directory)
     assert answer.status_code == 200, answer.text
     assert answer.json()["policy"]["set_by_operator"] == []

@@ -26,7 +26,7 @@ def folder(server, directory, contents):
     for wanted in upload["missing"]:
         server.http.put(wanted["url"], content=contents[wanted["file"]]).raise_for_status()
     answer = server.http.post(f"/v1/uploads/{upload['id']}/commit")
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == 201, answer.text
     return answer.json()
 
 

@@ -16,7 +16,7 @@ def begin(server, directory, contents, **more):
         data = contents[wanted["file"]][wanted["offset"] : wanted["offset"] + wanted["length"]]
         server.http.put(wanted["url"], content=data).raise_for_status()
     answer = server.http.post(f"/v1/uploads/{upload['id']}/commit")
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == 201, answer.text
     return answer.json()
 
 

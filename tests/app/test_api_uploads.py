@@ -83,7 +83,7 @@ def test_reserve_send_commit_makes_a_checkpoint(server, directory, promise, at_c
     assert (upload["state"], upload["name"]) == ("open", "checkpoint_epoch_0005.pt")
     send(server, upload)
     committed = commit(server, upload, at_commit)
-    assert committed.status_code == 200
+    assert committed.status_code == 201
     assert (committed.json()["id"], committed.json()["epoch"], committed.json()["metric"]) == (upload["id"], 5, 0.5)
     assert (server.root / directory / upload["name"]).read_bytes() == DATA
     assert upload["id"] not in incoming(server)
@@ -129,7 +129,7 @@ def test_resuming_is_asking_what_is_missing_and_sending_that(server, directory):
         {"file": name, "offset": 8000, "length": 2240},
     ]
     send(server, server.http.get(f"/v1/uploads/{upload['id']}").json())
-    assert commit(server, upload).status_code == 200
+    assert commit(server, upload).status_code == 201
 
 
 def test_bytes_with_another_digest_are_not_written(server, directory):
@@ -152,7 +152,7 @@ def test_digests_that_come_with_the_commit_are_verified(server, directory):
     assert refusal(commit(server, upload, short)) == (422, "wrong_length")
     unknown = {"files": [{"path": "other", "chunks": chunks(DATA)}]}
     assert refusal(commit(server, upload, unknown)) == (404, "file_not_found")
-    assert commit(server, upload, {"files": [{"chunks": chunks(DATA)}]}).status_code == 200
+    assert commit(server, upload, {"files": [{"chunks": chunks(DATA)}]}).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_range_that_does_not_fit_is_refused(server, directory, body, query, ex
     assert refusal(put(server, upload, body, **query)) == expected
     assert commit(server, upload).status_code == 409
     send(server, server.http.get(f"/v1/uploads/{upload['id']}").json())
-    assert commit(server, upload).status_code == 200
+    assert commit(server, upload).status_code == 201
 
 
 def test_a_body_that_breaks_off_leaves_its_range_missing(server, directory):
@@ -188,7 +188,7 @@ def test_a_body_that_breaks_off_leaves_its_range_missing(server, directory):
     assert eventually(lambda: missing(server, upload) in (rest, [(upload["name"], 0, 10240)]))
     assert refusal(commit(server, upload)) == (409, "ranges_missing")
     send(server, server.http.get(f"/v1/uploads/{upload['id']}").json())
-    assert commit(server, upload).status_code == 200
+    assert commit(server, upload).status_code == 201
     assert (server.root / directory / upload["name"]).read_bytes() == DATA
 
 
@@ -197,5 +197,5 @@ def test_a_range_may_be_sent_again(server, directory):
     for _ in range(2):
         send(server, upload)
     assert put(server, upload, DATA[4000:8000], offset=4000).status_code == 200
-    assert commit(server, upload).status_code == 200
+    assert commit(server, upload).status_code == 201
     assert (server.root / directory / upload["name"]).read_bytes() == DATA

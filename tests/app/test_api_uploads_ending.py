@@ -56,7 +56,7 @@ def test_a_commit_may_be_repeated(server, directory):
     upload = begin(server, directory, epoch=1)
     put(server, upload, 0, len(DATA))
     first, again = commit(server, upload), commit(server, upload)
-    assert again.status_code == first.status_code == 200
+    assert (first.status_code, again.status_code) == (201, 200)
     assert again.json() == {**first.json(), "repeated": True}
     assert server.names(directory, include_removed=True) == [upload["name"]]
 
@@ -98,7 +98,7 @@ def test_other_content_under_the_save_id_is_refused(server, directory, committed
     upload = begin(server, directory, epoch=1, save_id="save-0001")
     if committed:
         put(server, upload, 0, len(DATA))
-        assert commit(server, upload).status_code == 200
+        assert commit(server, upload).status_code == 201
     refused = reserve(server, directory, epoch=1, save_id="save-0001", files=[other])
     assert refusal(refused) == (422, "save_id_reused")
 
@@ -169,7 +169,7 @@ def test_after_a_crash_only_what_really_lies_there_counts(own_server):
     own_server.restart()
     assert missing(own_server, upload) == [(0, 5120)]
     put(own_server, upload, 0, 5120)
-    assert commit(own_server, upload).status_code == 200
+    assert commit(own_server, upload).status_code == 201
     assert (own_server.root / "runs/a" / upload["name"]).read_bytes() == DATA
 
 
@@ -179,7 +179,7 @@ def test_an_upload_of_sizes_only_is_sent_again_after_a_crash(own_server):
     own_server.restart()
     assert missing(own_server, upload) == [(0, 10240)]
     put(own_server, upload, 0, len(DATA))
-    assert commit(own_server, upload).status_code == 200
+    assert commit(own_server, upload).status_code == 201
 
 
 def test_an_upload_without_news_expires(make_server):

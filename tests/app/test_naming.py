@@ -86,6 +86,24 @@ def test_what_could_mislead_is_refused(grammar, text):
         grammar(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "directory name '' has an empty component", id="nothing"),
+        pytest.param("/etc", "directory name '/etc' is absolute", id="absolute"),
+        pytest.param(".a", "begins with a dot", id="a dot before"),
+        pytest.param("a.", "ends with a dot", id="a dot after"),
+        pytest.param("é;", r"directory name '\\xe9;' contains ';'", id="a semicolon"),
+        pytest.param("e\u0301", "NFC", id="not NFC"),
+        pytest.param("a" * 201, r"name 'a{77}\.\.\.' has a component longer than 200 bytes", id="a component too long"),
+        pytest.param("a/" * 600, "directory name is longer than 1024 bytes", id="too long"),
+    ],
+)
+def test_the_refusal_says_what_is_wrong(text, reason):
+    with pytest.raises(InvalidName, match=reason):
+        naming.directory_name(text)
+
+
 @pytest.mark.parametrize("text", [".metadata", "__0_0.distcp/.part", "..a"])
 def test_only_files_within_a_checkpoint_may_begin_with_a_dot(text):
     assert naming.file_path(text) == text

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
-from app.api.schemas.values import MAX_INT, Count, Digest, Metadata, Number, SaveId, WriterId
+from app.api.schemas.values import Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
 from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
 
@@ -20,9 +20,9 @@ class PolicyIn(RequestBody):
     """What a directory is to keep. A limit that is left out is left alone; `null` takes it off."""
 
     mode: Mode | None = Field(None, description="Whether a smaller (`min`) or a larger (`max`) metric is better.")
-    max_checkpoints: Annotated[int, Field(ge=0, le=MAX_INT)] | None = None
-    max_best_checkpoints: Annotated[int, Field(ge=0, le=MAX_INT)] | None = None
-    keep_every_epochs: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
+    max_checkpoints: Count | None = None
+    max_best_checkpoints: Count | None = None
+    keep_every_epochs: Annotated[Count, Field(ge=1)] | None = None
 
     def asked(self) -> PolicyRequest:
         return PolicyRequest(self.mode, self.model_dump(include=self.model_fields_set - {"mode"}))

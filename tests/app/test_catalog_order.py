@@ -1,0 +1,232 @@
+"""SQL lists checkpoints in the orders that the pure code defines, page by page as in one."""
+
+import itertools
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app import ranking
+from app.catalog import Catalog, Query
+from app.catalog.order import ORDERS
+from app.domain import Chunk, FileMap, Manifest
+from app.errors import CatalogUnusable
+from tests.app.samples import AT, checkpoint, histories
+
+MODES = st.sampled_from(["min", "max"])
+BY = st.sampled_from([None, "loss", "accuracy", "missing"])
+QUERIES = st.builds(
+    lambda order, mode, by: {"order_by": order, "mode": mode, "by": by if order == "best" else None},
+    st.sampled_from(ORDERS),
+    MODES,
+    BY,
+)
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    opened = Catalog(f"sqlite:///{tmp_path_factory.mktemp('catalog') / 'catalog.db'}")
+    yield opened
+    opened.close()
+
+
+def new_directory():
+    return f"runs/{next(numbers)}"
+
+
+def keep(catalog, history, directory):
+    """Commit a history to a directory of its own; what was kept, as it was before."""
+    moved = [checkpoint_in(directory, found) for found in history]
+    with catalog.writing() as session:
+        for found in moved:
+            maps = {file.path: FileMap((Chunk(1, "0" * 64),)) for file in found.files}
+            session.checkpoints.add(Manifest(found, maps))
+    return moved
+
+
+def checkpoint_in(directory, found):
+    return checkpoint(
+        found.sequence,
+        saved_after=found.saved_after,
+        directory=directory,
+        facts=found.facts,
+        size_bytes=found.size_bytes,
+        at=found.created_at,
+    )
+
+
+def comparable(found):
+    """The checkpoint without its metric, and that as text where it is no number to compare."""
+    metric = found.facts.metric
+    known = metric is None or math.isfinite(metric)
+    return replace(found, facts=replace(found.facts, metric=None)), metric if known else repr(metric)
+
+
+def pages(catalog, query, size):
+    """All pages of a listing, each asked for in a transaction of its own."""
+    found, after = [], None
+    while True:
+        with catalog.reading() as session:
+            page = session.checkpoints.page(query, after=after, limit=size)
+        found.append([shown.sequence for shown in page.checkpoints])
+        after = page.next_key
+        if after is None:
+            return found
+
+
+def listed(catalog, directory, **asked):
+    return list(itertools.chain(*pages(catalog, Query(directory, **asked), 1000)))
+
+
+def in_order(history, order):
+    """Restates the orders by one fact: rows without it come last, equals by position."""
+    name, down = order.removeprefix("-"), order.startswith("-")
+
+    def fact(found):
+        if name in {"epoch", "metric"}:
+            return ranking.finite(getattr(found.facts, name))
+        return () if name == "position" else getattr(found, name)
+
+    known = [found for found in history if fact(found) is not None]
+    unknown = [found for found in history if fact(found) is None]
+    known.sort(key=lambda found: (fact(found), ranking.position(found)), reverse=down)
+    unknown.sort(key=ranking.position, reverse=down)
+    return [found.sequence for found in known + unknown]
+
+
+@settings(deadline=None)
+@given(history=histories(), mode=MODES, by=BY)
+def test_sql_ranks_as_the_pure_code_does(catalog, history, mode, by):
+    directory = new_directory()
+    kept = keep(catalog, history, directory)
+    ranked = [found.sequence for found in ranking.ranked(kept, mode, by)]
+    assert listed(catalog, directory, order_by="best", mode=mode, by=by) == ranked
+    with catalog.reading() as session:
+        best = session.checkpoints.best(directory, mode, by)
+    assert (best and best.sequence) == (ranked[0] if ranked else None)
+
+
+@settings(deadline=None)
+@given(history=histories())
+def test_every_other_order_goes_by_its_fact(catalog, history):
+    directory = new_directory()
+    kept = keep(catalog, history, directory)
+    for order in ORDERS:
+        if order != "best":
+            assert listed(catalog, directory, order_by=order) == in_order(kept, order), order
+
+
+@settings(deadline=None)
+@given(history=histories(), query=QUERIES, size=st.integers(1, 4))
+def test_pages_of_any_size_give_the_same_list_as_one(catalog, history, query, size):
+    directory = new_directory()
+    keep(catalog, history, directory)
+    found = pages(catalog, Query(directory, **query), size)
+    assert list(itertools.chain(*found)) == listed(catalog, directory, **query)
+    assert all(len(page) == size for page in found[:-1])
+    assert found == [[]] or found[-1]
+
+
+@settings(deadline=None)
+@given(history=histories())
+def test_the_latest_and_the_live_go_by_position(catalog, history):
+    directory = new_directory()
+    kept = keep(catalog, history, directory)
+    with catalog.reading() as session:
+        latest, live = session.checkpoints.latest(directory), session.checkpoints.live(directory)
+    expected = ranking.latest(kept)
+    assert (latest and latest.id) == (expected and expected.id)
+    assert [found.id for found in live] == [found.id for found in sorted(kept, key=ranking.position)]
+
+
+@settings(deadline=None)
+@given(history=histories())
+def test_what_was_kept_comes_back_unchanged(catalog, history):
+    kept = keep(catalog, history, new_directory())
+    with catalog.reading() as session:
+        found = [session.checkpoints.get(one.id) for one in kept]
+    assert [comparable(one) for one in found] == [comparable(one) for one in kept]
+
+
+def test_pages_are_stable_while_checkpoints_come_and_go(catalog):
+    directory = new_directory()
+    kept = keep(catalog, [checkpoint(place, metric=place / 10) for place in (1, 2, 4, 5)], directory)
+    query = Query(directory, order_by="best")
+    with catalog.reading() as session:
+        first = session.checkpoints.page(query, after=None, limit=2)
+    with catalog.writing() as session:
+        session.checkpoints.mark_removed(kept[1], "deleted", AT)
+    keep(catalog, [checkpoint(3, metric=0.05), checkpoint(6, metric=0.45)], directory)
+    with catalog.reading() as session:
+        second = session.checkpoints.page(query, after=first.next_key, limit=9)
+    assert [found.sequence for found in second.checkpoints] == [4, 6, 5]
+
+
+def test_a_changed_metric_changes_the_ranking(catalog):
+    directory = new_directory()
+    kept = keep(catalog, [checkpoint(1, metric=0.1, metadata={"accuracy": 0.1}), checkpoint(2, metric=0.2)], directory)
+    changed = checkpoint(1, directory=directory, metric=math.nan, metadata={"accuracy": "NaN", "loss": 7})
+    assert changed.id == kept[0].id
+    with catalog.writing() as session:
+        session.checkpoints.change(changed)
+    assert listed(catalog, directory, order_by="best") == [2]
+    assert listed(catalog, directory, order_by="best", by="accuracy") == []
+    assert listed(catalog, directory, order_by="best", by="loss") == [1]
+
+
+FILTERED = [
+    checkpoint(1, epoch=1, metric=0.1, tags=("best",), kind="best"),
+    checkpoint(2, epoch=2, metric=math.nan, tags=("Best", "a_c"), is_best=True),
+    checkpoint(3, epoch=3, metric=0.3, tags=("best so far",), pinned=True),
+    checkpoint(4, tags=("abc", "größe")),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        pytest.param({}, [1, 2, 3, 4], id="nothing"),
+        pytest.param({"name": "c3.pt"}, [3], id="a name"),
+        pytest.param({"kind": "best"}, [1], id="a kind"),
+        pytest.param({"pinned": True}, [3], id="pinned"),
+        pytest.param({"pinned": False}, [1, 2, 4], id="not pinned"),
+        pytest.param({"is_best": True}, [2], id="flagged"),
+        pytest.param({"epoch_min": 2}, [2, 3], id="from an epoch on"),
+        pytest.param({"epoch_max": 2}, [1, 2], id="up to an epoch"),
+        pytest.param({"epoch_min": 0, "epoch_max": 0}, [], id="no such epoch"),
+        pytest.param({"metric_min": 0.3}, [3], id="from a metric on"),
+        pytest.param({"metric_max": 0.1}, [1], id="up to a metric"),
+        pytest.param({"tag": "best"}, [1], id="a tag, as it is written and whole"),
+        pytest.param({"tag": "a_c"}, [2], id="a tag with what is a wildcard in SQL"),
+        pytest.param({"tag": "größe"}, [4], id="a tag beyond ASCII"),
+        pytest.param({"tag": "so"}, [], id="a part of a tag"),
+        pytest.param({"order_by": "best", "epoch_min": 2}, [3], id="the ranking of some"),
+    ],
+)
+def test_filters_ask_for_what_they_say(catalog, asked, found):
+    directory = new_directory()
+    keep(catalog, FILTERED, directory)
+    keep(catalog, FILTERED, new_directory())
+    assert listed(catalog, directory, **asked) == found
+
+
+def test_removed_checkpoints_are_listed_only_where_they_are_asked_for(catalog):
+    directory = new_directory()
+    kept = keep(catalog, [checkpoint(1, metric=0.1), checkpoint(2, metric=0.2)], directory)
+    with catalog.writing() as session:
+        removed = session.checkpoints.mark_removed(kept[0], "pruned", AT + timedelta(seconds=1))
+    assert listed(catalog, directory) == listed(catalog, directory, order_by="best") == [2]
+    assert listed(catalog, directory, include_removed=True) == [1, 2]
+    with catalog.reading() as session:
+        assert session.checkpoints.get(removed.id) == removed
+        assert session.checkpoints.best(directory, "min") == kept[1]
+
+
+@pytest.mark.parametrize("url", ["postgresql://localhost/holdfast", "not a url", ""], ids=repr)
+def test_what_is_no_sqlite_database_is_refused(url):
+    with pytest.raises(CatalogUnusable):
+        Catalog(url)

@@ -1,0 +1,258 @@
+"""The tree below a root: no link is followed, and a change is there as a whole or not at all."""
+
+import os
+import shutil
+from contextlib import suppress
+
+import pytest
+
+from app.errors import ForeignFile
+from app.storage.tree import Tree
+from tests.app.samples import below
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder that is none of the tree's business."""
+    folder = tmp_path / "outside"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "secret").write_bytes(b"secret")
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path):
+    made = Tree(tmp_path / "root")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def linked(tree, outside):
+    """A tree with links that lead out of it, and a file to move."""
+    (tree.root / "folder").symlink_to(outside)
+    (tree.root / "file").symlink_to(outside / "secret")
+    (tree.root / "dangling").symlink_to(outside / "not-there")
+    (tree.root / "plain").write_bytes(b"plain")
+    return tree
+
+
+def enter(tree, path, *, create=False):
+    with tree.folder(path, create=create):
+        pass
+
+
+def close(descriptor):
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda tree: enter(tree, ("folder",)), id="enter"),
+        pytest.param(lambda tree: enter(tree, ("folder", "inner")), id="pass"),
+        pytest.param(lambda tree: enter(tree, ("folder", "new"), create=True), id="make a folder"),
+        pytest.param(lambda tree: enter(tree, ("dangling",), create=True), id="make a folder where a link leads"),
+        pytest.param(lambda tree: close(tree.open(("folder", "secret"), os.O_RDONLY)), id="open"),
+        pytest.param(lambda tree: close(tree.open(("folder", "new"), os.O_WRONLY | os.O_CREAT)), id="make a file"),
+        pytest.param(lambda tree: tree.stat(("folder", "secret")), id="stat"),
+        pytest.param(lambda tree: tree.is_folder(("folder", "inner")), id="is_folder"),
+        pytest.param(lambda tree: tree.names(("folder",)), id="names"),
+        pytest.param(lambda tree: tree.read(("folder", "secret")), id="read"),
+        pytest.param(lambda tree: tree.write(("folder", "secret"), b"!"), id="write"),
+        pytest.param(lambda tree: tree.move(("plain",), ("folder", "secret")), id="move out"),
+        pytest.param(lambda tree: tree.move(("folder", "secret"), ("taken",)), id="move in"),
+        pytest.param(lambda tree: tree.move_file_to_free_name(("plain",), ("folder", "new")), id="move to a free name"),
+        pytest.param(lambda tree: tree.move_file_to_free_name(("folder", "secret"), ("new",)), id="move from a name"),
+        pytest.param(lambda tree: tree.unlink(("folder", "secret")), id="unlink"),
+        pytest.param(lambda tree: tree.remove(("folder", "inner")), id="remove"),
+        pytest.param(lambda tree: tree.files(("folder",)), id="files"),
+        pytest.param(lambda tree: tree.sync(("folder",)), id="sync"),
+        pytest.param(lambda tree: tree.read(("file",)), id="read a link"),
+        pytest.param(lambda tree: close(tree.open(("file",), os.O_RDWR)), id="open a link"),
+        pytest.param(lambda tree: close(tree.open(("dangling",), os.O_RDWR | os.O_CREAT)), id="make what a link names"),
+        pytest.param(lambda tree: tree.names(("plain",)), id="a file as a folder"),
+        pytest.param(lambda tree: tree.write(("plain", "x"), b"!"), id="write below a file"),
+    ],
+)
+def test_a_link_is_never_followed(linked, outside, act):
+    inside_before, outside_before = below(linked.root), below(outside)
+    with pytest.raises(ForeignFile):
+        act(linked)
+    assert below(outside) == outside_before
+    assert below(linked.root) == inside_before
+
+
+@pytest.mark.parametrize("way", [("..", "outside"), ("../outside",), ("plain", "..", "..", "outside")], ids=repr)
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda tree, way: tree.read((*way, "secret")), id="read"),
+        pytest.param(lambda tree, way: tree.write((*way, "new"), b"!"), id="write"),
+        pytest.param(lambda tree, way: tree.move(("plain",), (*way, "new")), id="move"),
+        pytest.param(lambda tree, way: tree.unlink((*way, "secret")), id="unlink"),
+        pytest.param(lambda tree, way: tree.remove(way), id="remove"),
+    ],
+)
+def test_no_name_leads_out_of_the_root(linked, outside, act, way):
+    before = below(outside)
+    with pytest.raises((ForeignFile, ValueError)):
+        act(linked, way)
+    assert below(outside) == before
+
+
+def test_a_link_is_seen_as_itself(linked):
+    assert linked.stat(("file",)).st_size != len(b"secret")
+    assert not linked.is_folder(("folder",))
+
+
+@pytest.mark.parametrize("link", ["folder", "file", "dangling"])
+def test_a_link_itself_can_be_replaced_moved_and_unlinked(linked, outside, link):
+    before, leads = below(outside), (linked.root / link).readlink()
+    linked.move((link,), ("a", "moved"))
+    assert (linked.root / "a" / "moved").readlink() == leads
+    linked.write(("a", "moved"), b"new")
+    assert linked.read(("a", "moved")) == b"new"
+    linked.move(("plain",), ("a", "moved"))
+    (linked.root / link).symlink_to(leads)
+    linked.unlink((link,))
+    assert linked.stat((link,)) is None
+    assert below(outside) == before
+
+
+def test_a_link_in_place_of_a_half_written_file_is_not_written_through(linked, outside):
+    before = below(outside)
+    (linked.root / ".plain.new").symlink_to(outside / "secret")
+    with suppress(OSError, ForeignFile):
+        linked.write(("plain",), b"new")
+    assert below(outside) == before
+
+
+def test_a_link_to_a_folder_is_not_removed_as_one(linked, outside):
+    before = below(outside)
+    with pytest.raises(OSError, match="symbolic link"):
+        linked.remove(("folder",))
+    assert below(outside) == before
+
+
+def test_removing_a_folder_leaves_what_its_links_lead_to(linked, outside):
+    before = below(outside)
+    linked.move(("folder",), ("a", "b", "folder"))
+    linked.move(("file",), ("a", "file"))
+    linked.remove(("a",))
+    assert linked.stat(("a",)) is None
+    assert below(outside) == before
+
+
+def test_the_files_of_a_folder_are_all_that_are_no_folders(linked):
+    for name in ("folder", "file", "dangling", "plain"):
+        linked.move((name,), ("a", name))
+    linked.write(("a", "b", "c"), b"")
+    enter(linked, ("a", "empty"), create=True)
+    os.mkfifo(linked.root / "a" / "b" / "pipe")
+    expected = [("b", "c"), ("b", "pipe"), ("dangling",), ("file",), ("folder",), ("plain",)]
+    assert sorted(linked.files(("a",))) == expected
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR], ids=["read", "write", "both"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_only_plain_files_are_opened_and_nobody_waits_for_others(tree, make, flags):
+    make(tree.root / "odd")
+    with pytest.raises(ForeignFile):
+        tree.open(("odd",), flags)
+
+
+def test_a_pipe_is_replaced_by_what_is_written(tree):
+    os.mkfifo(tree.root / "odd")
+    tree.write(("odd",), b"plain")
+    assert tree.read(("odd",)) == b"plain"
+
+
+def test_what_is_missing_is_nothing_or_a_file_not_found(tree):
+    assert tree.stat(("a", "b")) is None
+    assert tree.names(("a", "b")) == []
+    assert not tree.is_folder(("a",))
+    tree.unlink(("a", "b"))
+    tree.remove(("a", "b"))
+    for act in (tree.read, tree.files, tree.sync):
+        with pytest.raises(FileNotFoundError):
+            act(("a", "b"))
+    with pytest.raises(FileNotFoundError):
+        enter(tree, ("a",))
+    assert below(tree.root) == {}
+
+
+def test_writing_puts_a_new_file_in_the_place_of_the_old(tree):
+    tree.write(("a", "b"), b"a longer text")
+    held = tree.open(("a", "b"), os.O_RDONLY)
+    tree.write(("a", "b"), b"new")
+    assert os.pread(held, 99, 0) == b"a longer text"  # nobody sees the new one half
+    os.close(held)
+    assert below(tree.root) == {"a": None, "a/b": b"new"}
+
+
+def test_a_write_that_fails_leaves_the_old_file(tree):
+    tree.write(("a",), b"old")
+    with pytest.raises(TypeError):
+        tree.write(("a",), "no bytes")
+    assert tree.read(("a",)) == b"old"
+
+
+def test_what_an_interrupted_write_left_does_not_hinder_the_next(tree):
+    (tree.root / ".a.new").write_bytes(b"a much longer half of something")
+    tree.write(("a",), b"new")
+    assert below(tree.root) == {"a": b"new"}
+
+
+def test_names_are_sorted(tree):
+    for name in ("b", "c", "a"):
+        tree.write((name,), b"")
+    assert tree.names(()) == ["a", "b", "c"]
+
+
+def test_moving_makes_the_folders_that_are_missing(tree):
+    tree.write(("a", "b"), b"x")
+    tree.move(("a",), ("c", "d"))
+    tree.move_file_to_free_name(("c", "d", "b"), ("e", "f"))
+    assert below(tree.root) == {"c": None, "c/d": None, "e": None, "e/f": b"x"}
+
+
+@pytest.mark.parametrize(
+    "occupy",
+    [
+        pytest.param(lambda place, outside: place.write_bytes(b"theirs"), id="a file"),
+        pytest.param(lambda place, outside: place.write_bytes(b"ours"), id="a file of the same bytes"),
+        pytest.param(lambda place, outside: place.mkdir(), id="an empty folder"),
+        pytest.param(lambda place, outside: shutil.copytree(outside, place), id="a folder"),
+        pytest.param(lambda place, outside: place.symlink_to(outside / "secret"), id="a link"),
+        pytest.param(lambda place, outside: place.symlink_to(outside / "not-there"), id="a dangling link"),
+        pytest.param(lambda place, outside: os.mkfifo(place), id="a pipe"),
+    ],
+)
+def test_moving_to_a_free_name_overwrites_nothing(tree, outside, occupy):
+    tree.write(("source",), b"ours")
+    occupy(tree.root / "taken", outside)
+    before = below(tree.root)
+    with pytest.raises(FileExistsError):
+        tree.move_file_to_free_name(("source",), ("taken",))
+    assert below(tree.root) == before
+
+
+def test_moving_to_a_free_name_finishes_what_was_interrupted(tree):
+    tree.write(("source",), b"ours")
+    (tree.root / "target").hardlink_to(tree.root / "source")
+    tree.move_file_to_free_name(("source",), ("target",))
+    assert below(tree.root) == {"target": b"ours"}
+
+
+def test_no_descriptor_is_left_open(linked):
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    linked.write(("a", "b"), b"x")
+    assert linked.read(("a", "b")) == b"x"
+    linked.move(("a",), ("c",))
+    linked.sync(("c",))
+    assert linked.files(("c",)) == [("b",)]
+    for path in (("folder", "x"), ("file",), ("dangling",)):
+        with pytest.raises(ForeignFile):
+            linked.open(path, os.O_RDONLY)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

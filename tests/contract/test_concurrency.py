@@ -1,0 +1,57 @@
+"""Many clients at once: nothing is lost, nothing half there, nobody is told something wrong."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from holdfast import CheckpointManager
+
+SAVES = 30
+
+
+def test_readers_never_see_a_replacement_in_the_making(server, directory):
+    """Writers keep replacing the same names while readers load what is latest and best."""
+    CheckpointManager(directory, server=server.url).save({"writer": -1, "n": -1}, epoch=0, metric=1.0)
+
+    def write(writer):
+        manager = CheckpointManager(directory, 1, 1, server=server.url)
+        for n in range(SAVES):
+            manager.save({"writer": writer, "n": n}, epoch=n % 3, metric=float(n % 5))
+
+    def read(_):
+        manager = CheckpointManager(directory, server=server.url)
+        return [state for _ in range(SAVES) for state in (manager.load_latest(), manager.load_best())]
+
+    with ThreadPoolExecutor(6) as pool:
+        writers = [pool.submit(write, number) for number in range(2)]
+        readers = [pool.submit(read, number) for number in range(4)]
+        for writer in writers:
+            writer.result()
+        states = [state for reader in readers for state in reader.result()]
+    assert len(states) == 4 * 2 * SAVES
+    assert all(set(state) == {"writer", "n"} for state in states)
+
+
+def test_two_writers_at_once_leave_a_sequence_without_gap_or_double(server, directory):
+    def write(writer):
+        manager = CheckpointManager(directory, None, None, server=server.url)
+        return [manager.save({"writer": writer, "n": n}, epoch=writer * 1000 + n) for n in range(SAVES)]
+
+    with ThreadPoolExecutor(3) as pool:
+        paths = [path for written in pool.map(write, range(3)) for path in written]
+    found = server.http.get("/v1/checkpoints", params={"directory": directory, "page_size": 1000}).json()["checkpoints"]
+    assert [checkpoint["sequence"] for checkpoint in found] == list(range(1, 3 * SAVES + 1))
+    assert {checkpoint["name"] for checkpoint in found} == {path.name for path in paths}
+
+
+def test_the_same_save_from_many_connections_is_one_checkpoint(server, directory):
+    params = {"directory": directory, "epoch": 1, "save_id": "the-same-save"}
+
+    def save(_):
+        while True:
+            answer = server.http.post("/v1/checkpoints", params=params, content=b"content")
+            if answer.status_code != 409 and answer.status_code != 404:
+                return answer.json()["id"]
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = set(pool.map(save, range(12)))
+    assert len(ids) == 1
+    assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
