@@ -76,8 +76,10 @@ def _dump(value: bytes) -> bytes:
 def _load(adapter: TypeAdapter[Any], data: bytes) -> Any:
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
-        if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
-            raise Unreadable(f"it is not of format {FORMAT}")
+        if not isinstance(value, dict):
+            raise Unreadable("it is no JSON object")
+        if (found := value.pop("format", None)) != FORMAT:
+            raise Unreadable(f"format {found!r} is not {FORMAT}")
         return adapter.validate_python(value)
     except (ValueError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
@@ -97,7 +99,7 @@ def _refuse_numbers(manifest: Manifest) -> None:
         raise Unreadable("it holds a number that cannot be")
     for chunk in (chunk for found in manifest.maps.values() for chunk in found.chunks):
         if not 0 < chunk.length <= CHUNK_MAX_BYTES or not _DIGEST.fullmatch(chunk.digest):
-            raise Unreadable("it holds a chunk that cannot be")
+            raise Unreadable("it holds a chunk whose length or digest cannot be")
 
 
 def _agree(checkpoint: Checkpoint, maps: Any) -> None:

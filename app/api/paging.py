@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 import re
 from typing import Any
 
@@ -38,4 +39,6 @@ def read_token(token: str | None, *listing: Any, length: int) -> tuple[str | int
 def _storable(value: object) -> bool:
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return isinstance(value, float) or (isinstance(value, str) and not _SURROGATE.search(value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str) and not _SURROGATE.search(value)

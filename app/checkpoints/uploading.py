@@ -152,6 +152,8 @@ class Uploading:
         try:
             self._abandon(upload_id)
         except NoSpace:  # not even to write down that it is gone, so give its bytes back first
+            if transfer := self._transfers.known(upload_id):
+                transfer.reopen()
             self._parts.storage.discard(upload_id)
             self._abandon(upload_id)
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
@@ -239,3 +241,23 @@ def test_saves_at_the_same_time_are_committed_one_after_the_other(server, direct
         saves = list(pool.map(lambda epoch: server.save(directory, b"%d" % epoch, epoch=epoch), range(24)))
     assert sorted(saved["sequence"] for saved in saves) == list(range(1, 25))
     assert len(server.names(directory)) == 24
+
+
+def test_a_save_that_named_nothing_can_be_repeated_later(server, directory):
+    first = server.save(directory, b"data", save_id="an-id-of-mine")
+    wait_for_another_second(first["created_at"])
+    params = {"directory": directory, "save_id": "an-id-of-mine"}
+    again = server.http.post("/v1/checkpoints", params=params, content=b"data")
+    assert again.status_code == 200, again.text
+    assert (again.json()["id"], again.json()["name"]) == (first["id"], first["name"])
+    body = {"directory": directory, "save_id": "another-of-mine", "files": [{"size_bytes": 3}]}
+    upload = server.http.post("/v1/uploads", json=body).json()
+    wait_for_another_second(upload["expires_at"])
+    repeated = server.http.post("/v1/uploads", json=body)
+    assert (repeated.status_code, repeated.json()["name"]) == (200, upload["name"])
+
+
+def wait_for_another_second(since):
+    """Names by time have seconds in them: come back when that of the given time is over."""
+    while datetime.now(UTC).second == datetime.fromisoformat(since).second:
+        time.sleep(0.01)

@@ -120,6 +120,32 @@ def test_every_other_order_goes_by_its_fact(catalog, history):
             assert listed(catalog, directory, order_by=order) == in_order(kept, order), order
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("asked", [{"by": None}, {"by": "loss"}], ids=repr)
+def test_equals_are_ranked_by_position(catalog, mode, asked):
+    directory = new_directory()
+    equal = {"metric": 0.5, "metadata": {"loss": 0.5}}
+    places = ((1, 0), (4, 0), (3, 0), (5, 1), (6, 0))
+    keep(catalog, [checkpoint(place, saved_after=after, **equal) for place, after in places], directory)
+    assert listed(catalog, directory, order_by="best", mode=mode, **asked) == [1, 3, 4, 6, 5]
+
+
+def test_flagged_ones_are_ranked_newest_first(catalog):
+    directory = new_directory()
+    places = ((1, 0), (4, 0), (3, 0), (5, 1), (6, 0))
+    keep(catalog, [checkpoint(place, saved_after=after, is_best=True) for place, after in places], directory)
+    assert listed(catalog, directory, order_by="best") == [5, 6, 4, 3, 1]
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if order not in {"best", "name", "-name"}])
+def test_equals_are_listed_by_position(catalog, order):
+    directory = new_directory()
+    places = ((1, 0), (4, 0), (3, 0), (5, 1), (6, 0))
+    keep(catalog, [checkpoint(place, saved_after=after, metric=1.0) for place, after in places], directory)
+    expected = [1, 3, 4, 6, 5]
+    assert listed(catalog, directory, order_by=order) == (expected[::-1] if order.startswith("-") else expected)
+
+
 @settings(deadline=None)
 @given(history=histories(), query=QUERIES, size=st.integers(1, 4))
 def test_pages_of_any_size_give_the_same_list_as_one(catalog, history, query, size):

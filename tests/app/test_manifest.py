@@ -129,7 +129,10 @@ def test_what_was_never_a_manifest_is_unreadable(data):
         pytest.param({"checkpoint__id": ".."}, id="an id above the trash"),
         pytest.param({"checkpoint__id": ""}, id="no id"),
         pytest.param({"replaces": "../../../a"}, id="replacing what lies beside the trash"),
-        pytest.param({"checkpoint__size_bytes": 1, "checkpoint__files": []}, id="no files"),
+        pytest.param(
+            {"checkpoint__files": [], "maps": {}, "checkpoint__digest": digests.of_checkpoint([])}, id="no files"
+        ),
+        pytest.param({"checkpoint__files": []}, id="chunk lists without files"),
         pytest.param({"checkpoint__files__0__path": "other.pt"}, id="a file without a chunk list"),
         pytest.param({"maps__other": {"chunks": []}}, id="a chunk list without a file"),
         pytest.param({"checkpoint__files__0__size_bytes": 8}, id="another size"),
