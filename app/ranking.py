@@ -11,6 +11,12 @@ def position(checkpoint: Checkpoint) -> tuple[int, int]:
     return checkpoint.saved_after, checkpoint.sequence
 
 
+def saved_after(known: int | None, sequence: int) -> int:
+    """What comes first in a position: what the writer knew when it saved, or for a direct save all that was there."""
+    direct = sequence - 1
+    return direct if known is None else min(known, direct)
+
+
 def latest(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
     """The newest by position."""
     return max(checkpoints, key=position, default=None)

@@ -11,7 +11,7 @@ from app.api.schemas.answers import CommittedOut
 from app.api.schemas.requests import CommitIn, UploadIn
 from app.api.schemas.transfers import ReceivedOut, UploadOut
 from app.api.schemas.values import MAX_INT
-from app.checkpoints.committing import Committed
+from app.checkpoints.recording import Committed
 from app.errors import (
     DigestMismatch,
     FileNotInCheckpoint,

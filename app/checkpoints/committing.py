@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from app import retention
+from app import ranking
 from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
-from app.checkpoints.removing import mark_removed
+from app.checkpoints.recording import Committed, Recording, lost_directory
 from app.checkpoints.settling import Settled, settle
 from app.checkpoints.transfers import Transfer, Transfers
 from app.checkpoints.uploading import Uploading
@@ -19,21 +19,6 @@ from app.domain import Checkpoint, Chunk, Directory, Manifest, Policy, Upload
 from app.errors import ForeignFile, SaveIdReused, UploadNotFound
 
 logger = logging.getLogger("holdfast")
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What became of an upload.
-
-    ``policy`` is the one in force, ``removed`` what this commit pruned or replaced, ``other_writer`` somebody else who
-    saved to the directory a moment ago. ``repeated`` says that the same save was committed before.
-    """
-
-    checkpoint: Checkpoint
-    policy: Policy
-    removed: Sequence[Checkpoint] = ()
-    other_writer: str | None = None
-    repeated: bool = False
 
 
 class Committing:
@@ -44,6 +29,7 @@ class Committing:
         self._transfers = transfers
         self._uploading = uploading
         self._freeing = freeing
+        self._recording = Recording(parts)
         self._unfinished: dict[str, Manifest] = {}
 
     def commit(self, upload_id: str, declared: Mapping[str, Sequence[Chunk]] | None = None) -> Committed:
@@ -133,7 +119,9 @@ class Committing:
                 assert directory is not None, "an upload's directory is made with it"
                 standing = refuse_impossible(session, self._parts.storage, directory, upload, settled.digest)
             if standing is not None and standing.digest == settled.digest and self._intact(standing):
-                return self._change_facts(upload, directory, standing)
+                committed = self._recording.change_facts(upload, directory, standing)
+                self._discard(upload.id)
+                return committed
             return self._seal_and_publish(upload, settled, directory, standing)
 
     def _repeated(self, session: Session, saved: Saved) -> Committed:
@@ -158,7 +146,7 @@ class Committing:
         """Let nobody else have the number of a checkpoint that is yet to be published."""
         checkpoint = manifest.checkpoint
         with self._parts.catalog.writing() as session:
-            directory = session.directories.get(checkpoint.directory) or _new_directory(checkpoint)
+            directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
             if directory.sequence < checkpoint.sequence:
                 session.directories.put(replace(directory, sequence=checkpoint.sequence))
 
@@ -182,7 +170,7 @@ class Committing:
             name=upload.name,
             save_id=upload.save_id,
             sequence=sequence,
-            saved_after=_saved_after(upload, sequence),
+            saved_after=ranking.saved_after(upload.saved_after, sequence),
             facts=upload.facts,
             files=settled.files,
             digest=settled.digest,
@@ -208,7 +196,7 @@ class Committing:
     def _publish_sealed(self, upload_id: str, manifest: Manifest) -> Committed:
         """Publish and record; where that fails, it is left to `finish`."""
         self._unfinished[upload_id] = manifest
-        committed = self._publish(upload_id, manifest)
+        committed = self._recording.publish(upload_id, manifest)
         del self._unfinished[upload_id]
         return committed
 
@@ -216,98 +204,8 @@ class Committing:
         self._parts.storage.unseal(upload_id)
         del self._unfinished[upload_id]
 
-    def _publish(self, upload_id: str, manifest: Manifest) -> Committed:
-        self._parts.storage.publish(upload_id, manifest)
-        checkpoint = manifest.checkpoint
-        with self._parts.catalog.reading() as session:
-            directory = session.directories.get(checkpoint.directory) or _new_directory(checkpoint)
-        after = self._moved_on(directory, checkpoint, manifest)
-        self._keep_policy(directory, after)
-        with self._parts.catalog.writing() as session:
-            old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
-            replaced = [old] if old is not None and old.removed_at is None else []
-            removed = mark_removed(session, replaced, "replaced", self._parts.clock())
-            session.checkpoints.add(manifest)
-            removed += self._record(session, upload_id, after, checkpoint)
-        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, manifest.writer))
-
-    def _change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
-        """The same content under the same name: no bytes move, but it is a save like any other in the order."""
-        sequence = directory.sequence + 1
-        facts = replace(
-            upload.facts,
-            pinned=standing.facts.pinned or upload.facts.pinned,
-            tags=tuple(dict.fromkeys([*standing.facts.tags, *upload.facts.tags])),
-        )
-        checkpoint = replace(
-            standing,
-            save_id=upload.save_id,
-            sequence=sequence,
-            saved_after=_saved_after(upload, sequence),
-            facts=facts,
-        )
-        manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
-        after = self._moved_on(directory, checkpoint, manifest)
-        self._keep_policy(directory, after)
-        with self._parts.catalog.writing() as session:
-            session.checkpoints.change(checkpoint)
-            removed = self._record(session, upload.id, after, checkpoint)
-            maps = session.checkpoints.maps(checkpoint.id)
-        self._parts.rewrite_manifest(Manifest(checkpoint, maps))
-        self._discard(upload.id)
-        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, upload.writer))
-
-    def _moved_on(self, directory: Directory, checkpoint: Checkpoint, manifest: Manifest) -> Directory:
-        return replace(
-            directory,
-            sequence=max(directory.sequence, checkpoint.sequence),
-            policy=directory.policy.after_save(manifest.policy),
-            last_writer=manifest.writer,
-            last_write_at=self._parts.clock(),
-        )
-
-    def _keep_policy(self, before: Directory, after: Directory) -> None:
-        """What only ``directory.json`` says beside the catalog is durable before the save is acknowledged."""
-        if before.sequence == 0 or before.policy != after.policy:
-            self._parts.storage.write_directory(after)
-
-    def _record(self, session: Session, upload_id: str, after: Directory, checkpoint: Checkpoint) -> list[Checkpoint]:
-        """The rest of the commit's transaction; gives the checkpoints that the policy removed."""
-        now = self._parts.clock()
-        session.directories.put(after)
-        session.uploads.remove(upload_id)
-        session.uploads.add_save(after.name, checkpoint.save_id, Saved(upload_id, checkpoint.id, checkpoint.digest))
-        session.events.add(
-            "checkpoint.saved",
-            at=now,
-            directory=after.name,
-            checkpoint_id=checkpoint.id,
-            name=checkpoint.name,
-            sequence=checkpoint.sequence,
-        )
-        if after.policy.keeps_everything:
-            return []
-        verdicts = retention.judge(session.checkpoints.live(after.name), after.policy)
-        return mark_removed(session, [v.checkpoint for v in verdicts if not v.stays], "pruned", now)
-
-    def _other_writer(self, before: Directory, writer: str | None) -> str | None:
-        if before.last_writer in {None, writer} or before.last_write_at is None:
-            return None
-        recent = self._parts.clock() - before.last_write_at <= self._parts.writer_window
-        return before.last_writer if recent else None
-
     def _discard(self, upload_id: str) -> None:
         try:
             self._parts.storage.discard(upload_id)
         except OSError:
             logger.exception("the remains of upload %s are left to the next start", upload_id)
-
-
-def _new_directory(checkpoint: Checkpoint) -> Directory:
-    """The directory of a checkpoint that the catalog has lost."""
-    return Directory(checkpoint.directory, checkpoint.created_at)
-
-
-def _saved_after(upload: Upload, sequence: int) -> int:
-    direct = sequence - 1
-    return direct if upload.saved_after is None else min(upload.saved_after, direct)

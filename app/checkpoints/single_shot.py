@@ -5,7 +5,8 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from app import digests
-from app.checkpoints.committing import Committed, Committing
+from app.checkpoints.committing import Committing
+from app.checkpoints.recording import Committed
 from app.checkpoints.transfers import Receiver
 from app.checkpoints.uploading import Uploading
 from app.domain import CHUNK_MAX_BYTES, Checkpoint, Chunk, Save

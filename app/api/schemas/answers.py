@@ -7,8 +7,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 
 from app.api.schemas.values import NumberOut
-from app.checkpoints.committing import Committed
 from app.checkpoints.finding import Summary
+from app.checkpoints.recording import Committed
 from app.domain import Checkpoint, File, Kind, Mode, Policy, RemovedBecause
 
 

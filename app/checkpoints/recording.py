@@ -1,0 +1,118 @@
+"""The last part of a commit: put the checkpoint in its place, and all that follows from it into one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from app import ranking, retention
+from app.catalog import Session
+from app.catalog.uploads import Saved
+from app.checkpoints.parts import Parts
+from app.checkpoints.removing import mark_removed
+from app.domain import Checkpoint, Directory, Manifest, Policy, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What became of an upload.
+
+    ``policy`` is the one in force, ``removed`` what this commit pruned or replaced, ``other_writer`` somebody else who
+    saved to the directory a moment ago. ``repeated`` says that the same save was committed before.
+    """
+
+    checkpoint: Checkpoint
+    policy: Policy
+    removed: Sequence[Checkpoint] = ()
+    other_writer: str | None = None
+    repeated: bool = False
+
+
+class Recording:
+    """Publishes what is sealed, and records it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def publish(self, upload_id: str, manifest: Manifest) -> Committed:
+        """Put a sealed checkpoint in its place, and record it. May be repeated until it succeeds."""
+        self._parts.storage.publish(upload_id, manifest)
+        checkpoint = manifest.checkpoint
+        with self._parts.catalog.reading() as session:
+            directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
+        after = self._moved_on(directory, checkpoint, manifest)
+        self._keep_policy(directory, after)
+        with self._parts.catalog.writing() as session:
+            old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
+            replaced = [old] if old is not None and old.removed_at is None else []
+            removed = mark_removed(session, replaced, "replaced", self._parts.clock())
+            session.checkpoints.add(manifest)
+            removed += self._record(session, upload_id, after, checkpoint)
+        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, manifest.writer))
+
+    def change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
+        """The same content under the same name: no bytes move, but it is a save like any other in the order."""
+        sequence = directory.sequence + 1
+        facts = replace(
+            upload.facts,
+            pinned=standing.facts.pinned or upload.facts.pinned,
+            tags=tuple(dict.fromkeys([*standing.facts.tags, *upload.facts.tags])),
+        )
+        checkpoint = replace(
+            standing,
+            save_id=upload.save_id,
+            sequence=sequence,
+            saved_after=ranking.saved_after(upload.saved_after, sequence),
+            facts=facts,
+        )
+        manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
+        after = self._moved_on(directory, checkpoint, manifest)
+        self._keep_policy(directory, after)
+        with self._parts.catalog.writing() as session:
+            session.checkpoints.change(checkpoint)
+            removed = self._record(session, upload.id, after, checkpoint)
+            maps = session.checkpoints.maps(checkpoint.id)
+        self._parts.rewrite_manifest(Manifest(checkpoint, maps))
+        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, upload.writer))
+
+    def _moved_on(self, directory: Directory, checkpoint: Checkpoint, manifest: Manifest) -> Directory:
+        return replace(
+            directory,
+            sequence=max(directory.sequence, checkpoint.sequence),
+            policy=directory.policy.after_save(manifest.policy),
+            last_writer=manifest.writer,
+            last_write_at=self._parts.clock(),
+        )
+
+    def _keep_policy(self, before: Directory, after: Directory) -> None:
+        """What only ``directory.json`` says beside the catalog is durable before the save is acknowledged."""
+        if before.sequence == 0 or before.policy != after.policy:
+            self._parts.storage.write_directory(after)
+
+    def _record(self, session: Session, upload_id: str, after: Directory, checkpoint: Checkpoint) -> list[Checkpoint]:
+        """The rest of the commit's transaction; gives the checkpoints that the policy removed."""
+        now = self._parts.clock()
+        session.directories.put(after)
+        session.uploads.remove(upload_id)
+        session.uploads.add_save(after.name, checkpoint.save_id, Saved(upload_id, checkpoint.id, checkpoint.digest))
+        session.events.add(
+            "checkpoint.saved",
+            at=now,
+            directory=after.name,
+            checkpoint_id=checkpoint.id,
+            name=checkpoint.name,
+            sequence=checkpoint.sequence,
+        )
+        if after.policy.keeps_everything:
+            return []
+        verdicts = retention.judge(session.checkpoints.live(after.name), after.policy)
+        return mark_removed(session, [v.checkpoint for v in verdicts if not v.stays], "pruned", now)
+
+    def _other_writer(self, before: Directory, writer: str | None) -> str | None:
+        if before.last_writer in {None, writer} or before.last_write_at is None:
+            return None
+        recent = self._parts.clock() - before.last_write_at <= self._parts.writer_window
+        return before.last_writer if recent else None
+
+
+def lost_directory(checkpoint: Checkpoint) -> Directory:
+    """The directory of a checkpoint that the catalog has lost."""
+    return Directory(checkpoint.directory, checkpoint.created_at)

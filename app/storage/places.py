@@ -1,0 +1,41 @@
+"""Where each thing lies below the root. Pure: names only."""
+
+from app.domain import Checkpoint, Upload
+from app.storage.tree import Parts
+
+OWN = ".holdfast"
+INCOMING: Parts = (OWN, "incoming")
+TRASH: Parts = (OWN, "trash")
+FORMAT: Parts = (OWN, "format.json")
+SEAL = "manifest.json"
+
+
+def parts(path: str) -> Parts:
+    """The components of a name with slashes."""
+    return tuple(path.split("/"))
+
+
+def of_checkpoint(checkpoint: Checkpoint) -> Parts:
+    """The file of a checkpoint, or its folder of files."""
+    return (*parts(checkpoint.directory), checkpoint.name)
+
+
+def of_manifest(directory: str, name: str) -> Parts:
+    """The manifest of whatever has this name."""
+    return (*parts(directory), OWN, f"{name}.json")
+
+
+def of_directory(directory: str) -> Parts:
+    """A directory's own record."""
+    return (*parts(directory), OWN, "directory.json")
+
+
+def of_upload(upload: Upload, path: str) -> Parts:
+    """A file of an upload, as it will lie when it is published."""
+    inner = parts(path) if upload.is_folder else ()
+    return (*INCOMING, upload.id, "files", upload.name, *inner)
+
+
+def of_seal(upload_id: str) -> Parts:
+    """The seal of an upload."""
+    return (*INCOMING, upload_id, SEAL)
