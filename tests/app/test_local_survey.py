@@ -8,7 +8,8 @@ import pytest
 
 from app.domain import Directory, Policy
 from app.errors import NameTaken
-from app.storage.local import MANIFEST_MAX_BYTES, LocalStorage
+from app.storage.local import LocalStorage
+from app.storage.survey import MANIFEST_MAX_BYTES
 from tests.app.samples import AT, below, published, sealed
 
 FILES = {"bin": b"weights", "shard/0": b"0"}
