@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -105,7 +106,17 @@ class LiveServer:
 
     def wait_until_freed(self) -> None:
         """Return once the bytes of all removed checkpoints are gone; freeing happens after the reply."""
-        deadline = time.monotonic() + 20
-        while "holdfast_unfreed_checkpoints 0.0" not in self.http.get("/metrics").text:
-            assert time.monotonic() < deadline, "removed checkpoints were not freed"
-            time.sleep(0.02)
+        freed = "holdfast_unfreed_checkpoints 0.0"
+        assert eventually(lambda: freed in self.http.get("/metrics").text), "removed checkpoints were not freed"
+
+    def incoming(self) -> list[str]:
+        """The ids of the uploads that have bytes on the disk."""
+        return sorted(path.name for path in (self.root / ".holdfast" / "incoming").iterdir())
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
+    """Whether the condition comes true within that time; looked at often."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(condition())

@@ -1,12 +1,12 @@
 """Uploads: reserve a place, send ranges at offsets, commit; and what becomes of what is left half done."""
 
 import socket
-import time
 from urllib.parse import urlsplit
 
 import pytest
 
 from app import digests
+from tests.live import eventually
 
 DATA = bytes(range(256)) * 40
 
@@ -58,17 +58,6 @@ def missing(server, upload):
     return [(wanted["file"], wanted["offset"], wanted["length"]) for wanted in found]
 
 
-def incoming(server):
-    return sorted(path.name for path in (server.root / ".holdfast" / "incoming").glob("*"))
-
-
-def eventually(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
-
-
 @pytest.mark.parametrize(
     ("promise", "at_commit"),
     [
@@ -86,7 +75,7 @@ def test_reserve_send_commit_makes_a_checkpoint(server, directory, promise, at_c
     assert committed.status_code == 201
     assert (committed.json()["id"], committed.json()["epoch"], committed.json()["metric"]) == (upload["id"], 5, 0.5)
     assert (server.root / directory / upload["name"]).read_bytes() == DATA
-    assert upload["id"] not in incoming(server)
+    assert upload["id"] not in server.incoming()
 
 
 def test_nothing_is_seen_of_an_upload_before_its_commit(server, directory):

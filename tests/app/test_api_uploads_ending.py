@@ -6,6 +6,7 @@ import time
 import pytest
 
 from app import digests
+from tests.live import eventually
 
 DATA = random.Random(1).randbytes(10240)
 HALVES = [{"length": len(half), "digest": digests.of_chunk(half)} for half in (DATA[:5120], DATA[5120:])]
@@ -39,17 +40,6 @@ def commit(server, upload):
 def missing(server, upload):
     found = server.http.get(f"/v1/uploads/{upload['id']}").json()["missing"]
     return [(wanted["offset"], wanted["length"]) for wanted in found]
-
-
-def incoming(server):
-    return sorted(path.name for path in (server.root / ".holdfast" / "incoming").glob("*"))
-
-
-def eventually(condition, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
 
 
 def test_a_commit_may_be_repeated(server, directory):
@@ -118,9 +108,9 @@ def test_other_content_under_the_save_id_is_refused(server, directory, committed
 )
 def test_what_stands_against_a_save_is_said_before_any_byte(server, directory, before, save, code):
     server.save(directory, **before)
-    held = incoming(server)
+    held = server.incoming()
     assert refusal(reserve(server, directory, **save)) == (409, code)
-    assert incoming(server) == held
+    assert server.incoming() == held
 
 
 @pytest.mark.parametrize(
@@ -144,7 +134,7 @@ def test_an_abandoned_upload_leaves_nothing(own_server):
     upload = begin(own_server, "runs/a")
     put(own_server, upload, 0, 5120)
     assert own_server.http.delete(f"/v1/uploads/{upload['id']}").status_code == 204
-    assert incoming(own_server) == []
+    assert own_server.incoming() == []
     assert not (own_server.root / "runs").exists()
     for answer in (
         own_server.http.get(f"/v1/uploads/{upload['id']}"),
@@ -186,7 +176,7 @@ def test_an_upload_without_news_expires(make_server):
     live = make_server(upload_lease_s="1", janitor_every_s="0.2")
     upload = begin(live, "runs/a", save_id="save-0001")
     put(live, upload, 0, 5120)
-    assert eventually(lambda: incoming(live) == [])
+    assert eventually(lambda: live.incoming() == [])
     assert refusal(put(live, upload, 0, 5120)) == (404, "upload_not_found")
     assert live.http.get("/v1/directories").json()["directories"] == []
     assert eventually(lambda: not (live.root / "runs").exists())

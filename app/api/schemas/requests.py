@@ -28,16 +28,21 @@ class PolicyIn(RequestBody):
         return PolicyRequest(self.mode, self.model_dump(include=self.model_fields_set - {"mode"}))
 
 
-class FactsIn(RequestBody):
-    """What a save says about a checkpoint."""
+class ChangeableFacts(RequestBody):
+    """The facts that a save gives and a change may change."""
 
-    kind: Kind = "regular"
     epoch: Count | None = None
     metric: Number | None = None
     is_best: bool = False
     pinned: bool = False
     tags: list[Tag] = Field(default=[], max_length=100)
     metadata: Metadata = {}
+
+
+class FactsIn(ChangeableFacts):
+    """What a save says about a checkpoint."""
+
+    kind: Kind = "regular"
 
     def facts(self) -> Facts:
         return Facts(
@@ -142,15 +147,8 @@ class CommitIn(RequestBody):
         return {file.path or name: _chunks(file.chunks) or () for file in self.files}
 
 
-class ChangeIn(RequestBody):
+class ChangeIn(ChangeableFacts):
     """Facts to change; what is left out stays. `metadata` is merged, and a `null` in it drops the key."""
-
-    epoch: Count | None = None
-    metric: Number | None = None
-    is_best: bool = False
-    pinned: bool = False
-    tags: list[Tag] = Field(default=[], max_length=100)
-    metadata: Metadata = {}
 
     def change(self) -> Change:
         given = self.model_dump(include=self.model_fields_set - {"metadata"})

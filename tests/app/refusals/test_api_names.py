@@ -1,15 +1,12 @@
 """Names outside the grammar are refused wherever they come in, never normalised, and nothing has changed."""
 
-import http.client
-import json
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 
-from tests.live import LiveServer
+from tests.app.refusals.asking import FILE, raw, refusal, reserve, save
 
 NAME = (422, "invalid_name")
-FILE = {"size_bytes": 5}
 
 BAD_NAMES = [
     pytest.param("", id="empty"),
@@ -39,58 +36,6 @@ BAD_PATHS = [
     pytest.param("../a", id="above"),
     pytest.param("/".join(["abcdefg"] * 150), id="long path"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server with one checkpoint, so that it is soon seen that nothing changes."""
-    with LiveServer(tmp_path_factory.mktemp("refusing") / "root") as live:
-        live.save("runs/a", epoch=1)
-        yield live
-
-
-@pytest.fixture(autouse=True)
-def nothing_changes(server):
-    """What is known and what lies on the disk are the same before and after."""
-
-    def state():
-        files = sorted(str(path) for path in server.root.rglob("*") if "catalog.db" not in path.name)
-        return server.http.get("/v1/directories", params={"page_size": 1000}).json(), files
-
-    before = state()
-    yield
-    assert state() == before
-
-
-def refusal(answer):
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == answer.status_code
-    assert problem["type"] == f"urn:holdfast:problem:{problem['code']}"
-    assert problem["detail"]
-    return answer.status_code, problem["code"]
-
-
-def raw(server, method, target, body=b"", **headers):
-    """A request whose target is sent as it is."""
-    where = urlsplit(server.url)
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
-    try:
-        connection.request(method, target, body, headers)
-        answer = connection.getresponse()
-        assert answer.headers["content-type"] == "application/problem+json"
-        return answer.status, json.loads(answer.read())["code"]
-    finally:
-        connection.close()
-
-
-def save(server, **query):
-    return server.http.post("/v1/checkpoints", params={"directory": "never/made", **query}, content=b"bytes")
-
-
-def reserve(server, **changed):
-    body = {"directory": "never/made", "files": [FILE], **changed}
-    return server.http.post("/v1/uploads", content=json.dumps(body), headers={"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize("name", BAD_PATHS)

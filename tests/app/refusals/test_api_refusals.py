@@ -1,69 +1,12 @@
 """Input that cannot be meant: refused with a status and a code, and nothing has changed."""
 
-import http.client
 import json
-from urllib.parse import urlsplit
 
 import pytest
 
-from app import digests
-from tests.live import LiveServer
+from tests.app.refusals.asking import CHUNK, FILE, raw, refusal, reserve, save
 
 REQUEST = (422, "invalid_request")
-CHUNK = {"length": 5, "digest": digests.of_chunk(b"bytes")}
-FILE = {"size_bytes": 5, "chunks": [CHUNK]}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server with one checkpoint, so that it is soon seen that nothing changes."""
-    with LiveServer(tmp_path_factory.mktemp("refusing") / "root") as live:
-        live.save("runs/a", epoch=1)
-        yield live
-
-
-@pytest.fixture(autouse=True)
-def nothing_changes(server):
-    """What is known and what lies on the disk are the same before and after."""
-
-    def state():
-        files = sorted(str(path) for path in server.root.rglob("*") if "catalog.db" not in path.name)
-        return server.http.get("/v1/directories", params={"page_size": 1000}).json(), files
-
-    before = state()
-    yield
-    assert state() == before
-
-
-def refusal(answer):
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == answer.status_code
-    assert problem["type"] == f"urn:holdfast:problem:{problem['code']}"
-    assert problem["detail"]
-    return answer.status_code, problem["code"]
-
-
-def raw(server, method, target, body=b"", **headers):
-    """A request whose target is sent as it is."""
-    where = urlsplit(server.url)
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
-    try:
-        connection.request(method, target, body, headers)
-        answer = connection.getresponse()
-        assert answer.headers["content-type"] == "application/problem+json"
-        return answer.status, json.loads(answer.read())["code"]
-    finally:
-        connection.close()
-
-
-def save(server, **query):
-    return server.http.post("/v1/checkpoints", params={"directory": "never/made", **query}, content=b"bytes")
-
-
-def reserve(server, **changed):
-    body = {"directory": "never/made", "files": [FILE], **changed}
-    return server.http.post("/v1/uploads", content=json.dumps(body), headers={"Content-Type": "application/json"})
 
 
 def reserve_text(server, text):
