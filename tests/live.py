@@ -64,6 +64,12 @@ class LiveServer:
         self.http.base_url = self.url
         self.http.get("/health/ready").raise_for_status()
 
+    @property
+    def process_id(self) -> int:
+        """The process under which it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it at once, as the kernel would."""
         self._end(signal.SIGKILL)

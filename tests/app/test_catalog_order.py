@@ -76,6 +76,7 @@ def pages(catalog, query, size):
         after = page.next_key
         if after is None:
             return found
+        assert len(after) == query.key_length
 
 
 def listed(catalog, directory, **asked):

@@ -75,6 +75,8 @@ def test_a_token_that_was_cut_short_is_refused(key, data):
         pytest.param(forged([["runs/a"], [1], [2]]), id="too much"),
         pytest.param(forged([["runs/a"], 7]), id="a key that is a number"),
         pytest.param(forged([["runs/a"], None]), id="a key that is nothing"),
+        pytest.param(forged([["runs/a"], []]), id="an empty key"),
+        pytest.param(forged([["runs/a"], [1, 2]]), id="a key of too many values"),
         pytest.param(forged([["runs/a"], [None]]), id="nothing in the key"),
         pytest.param(forged([["runs/a"], [[1]]]), id="a list in the key"),
         pytest.param(forged([["runs/a"], [{}]]), id="an object in the key"),

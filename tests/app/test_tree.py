@@ -154,6 +154,28 @@ def test_the_files_of_a_folder_are_all_that_are_no_folders(linked):
     assert sorted(linked.files(("a",))) == expected
 
 
+def test_removing_what_is_empty_leaves_all_that_is_not(linked, outside):
+    before = below(outside)
+    for path in (("a", "empty"), ("a", "b", "c", "empty"), ("e", "f"), ("a", "d")):
+        enter(linked, path, create=True)
+    linked.write(("a", "b", "kept"), b"x")
+    linked.move(("folder",), ("a", "d", "link"))
+    for path in (("a",), ("e",), ("missing",), ("missing", "x"), ("plain",), ("file",)):
+        linked.remove_empty(path)
+    left = {"a", "a/b", "a/b/kept", "a/d", "a/d/link", "dangling", "file", "plain"}
+    assert set(below(linked.root)) == left
+    assert below(outside) == before
+
+
+def test_a_tree_is_made_where_its_root_is_missing_and_found_where_it_is_not(tmp_path):
+    for content in (None, b"x"):
+        tree = Tree(tmp_path / "a" / "b")
+        assert tree.root.is_dir()
+        assert below(tree.root).get("c") == content
+        tree.write(("c",), b"x")
+        tree.close()
+
+
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR], ids=["read", "write", "both"])
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
 def test_only_plain_files_are_opened_and_nobody_waits_for_others(tree, make, flags):
@@ -177,6 +199,8 @@ def test_what_is_missing_is_nothing_or_a_file_not_found(tree):
     for act in (tree.read, tree.files, tree.sync):
         with pytest.raises(FileNotFoundError):
             act(("a", "b"))
+        with pytest.raises(FileNotFoundError):
+            act(("a",))
     with pytest.raises(FileNotFoundError):
         enter(tree, ("a",))
     assert below(tree.root) == {}
@@ -238,21 +262,17 @@ def test_moving_to_a_free_name_overwrites_nothing(tree, outside, occupy):
     assert below(tree.root) == before
 
 
+@pytest.mark.parametrize("link", ["folder", "file", "dangling"])
+def test_moving_a_link_to_a_free_name_moves_the_link(linked, outside, link):
+    before, leads = below(outside), (linked.root / link).readlink()
+    linked.move_file_to_free_name((link,), ("moved",))
+    assert (linked.root / "moved").readlink() == leads
+    assert not (linked.root / link).is_symlink()
+    assert below(outside) == before
+
+
 def test_moving_to_a_free_name_finishes_what_was_interrupted(tree):
     tree.write(("source",), b"ours")
     (tree.root / "target").hardlink_to(tree.root / "source")
     tree.move_file_to_free_name(("source",), ("target",))
     assert below(tree.root) == {"target": b"ours"}
-
-
-def test_no_descriptor_is_left_open(linked):
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    linked.write(("a", "b"), b"x")
-    assert linked.read(("a", "b")) == b"x"
-    linked.move(("a",), ("c",))
-    linked.sync(("c",))
-    assert linked.files(("c",)) == [("b",)]
-    for path in (("folder", "x"), ("file",), ("dangling",)):
-        with pytest.raises(ForeignFile):
-            linked.open(path, os.O_RDONLY)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

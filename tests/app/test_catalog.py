@@ -1,0 +1,67 @@
+"""The catalog keeps what it acknowledges, on every connection."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Barrier
+
+import pytest
+from sqlalchemy import text
+
+from app.catalog import Catalog
+from app.domain import Directory
+from app.errors import CatalogUnusable
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    made = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("pragma", "value"), [("synchronous", 2), ("journal_mode", "wal"), ("foreign_keys", 1)])
+def test_every_connection_is_set_to_survive_a_power_cut(catalog, pragma, value):
+    together = Barrier(4)
+
+    def ask(writes):
+        with catalog.writing() if writes else catalog.reading() as session:
+            if not writes:
+                together.wait(timeout=10)  # so that each has a connection of its own
+            return session.connection.execute(text(f"PRAGMA {pragma}")).scalar()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(ask, [False] * 4)) == {value}
+    assert ask(True) == value
+
+
+def test_an_exception_undoes_the_whole_transaction(catalog):
+    def fail():
+        with catalog.writing() as session:
+            session.directories.put(Directory("runs/a", datetime.now(UTC), sequence=1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with catalog.reading() as session:
+        assert session.directories.get("runs/a") is None
+
+
+def test_writers_come_one_after_the_other(catalog):
+    with catalog.writing() as session:
+        session.directories.put(Directory("runs/a", datetime.now(UTC)))
+
+    def count(_):
+        with catalog.writing() as session:
+            found = session.directories.get("runs/a")
+            session.directories.put(Directory("runs/a", found.created_at, sequence=found.sequence + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(40)))
+    with catalog.reading() as session:
+        assert session.directories.get("runs/a").sequence == 40
+
+
+def test_a_database_that_is_none_is_refused_in_words(tmp_path):
+    (tmp_path / "catalog.db").write_bytes(b"this is no database, and never was one" * 100)
+    with pytest.raises(CatalogUnusable, match="cannot be used"):
+        Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
