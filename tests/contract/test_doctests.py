@@ -2,12 +2,15 @@
 
 import doctest
 import importlib
+import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import holdfast
-from tests.live import LiveServer
+from tests.live import PROJECT, LiveServer
 
 MODULES = ["holdfast", *(f"holdfast.{p.stem}" for p in sorted(Path(holdfast.__file__).parent.glob("[a-z]*.py")))]
 
@@ -18,6 +21,20 @@ def test_examples_do_what_they_say(module, server: LiveServer, directory, monkey
     monkeypatch.setenv("HOLDFAST_URL", server.url)
     monkeypatch.setenv("HOLDFAST_PREFIX", f"doctests/{directory}")
     results = doctest.testmod(importlib.import_module(module))
+    assert results.failed == 0
+
+
+def test_the_examples_of_the_guide_do_what_they_say(own_server: LiveServer, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOLDFAST_URL", own_server.url)
+    monkeypatch.delenv("HOLDFAST_PREFIX", raising=False)
+    guide = ModuleType("guide")  # a module, as the examples pickle a class of their own
+    monkeypatch.setitem(sys.modules, "guide", guide)
+    blocks = re.findall(r"^```python\n(>>>.*?)^```", (PROJECT / "docs" / "client.md").read_text(), re.S | re.M)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "client.md", "client.md", 0)
+    examples.globs = vars(guide)
+    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, clear_globs=False)
+    assert results.attempted > 20
     assert results.failed == 0
 
 
