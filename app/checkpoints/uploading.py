@@ -92,7 +92,7 @@ class Uploading:
                 self._parts.storage.begin(upload)
         if dropped is not None:
             self._discard(dropped)
-        return Reservation(upload, self.missing(upload), is_new=is_new)
+        return Reservation(self._renewed(upload), self.missing(upload), is_new=is_new)
 
     def get(self, upload_id: str) -> Reservation:
         """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""

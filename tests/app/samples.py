@@ -1,6 +1,7 @@
 """Checkpoints, uploads and manifests to test with, and histories for Hypothesis to make up."""
 
 import math
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -126,3 +127,34 @@ def below(root: Path):
         name = path.relative_to(root).as_posix()
         found[name] = path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None
     return found
+
+
+def files_in(found, folder):
+    """Of what lies below a root, the files in a folder that are not the server's own, by path."""
+    return {
+        path.removeprefix(f"{folder}/"): data
+        for path, data in found.items()
+        if path.startswith(f"{folder}/") and ".holdfast" not in path.removeprefix(folder) and data is not None
+    }
+
+
+def changes(act, *arguments, **options):
+    """The calls that change the disk or make it durable, in order, as the interpreter really makes them."""
+    seen = []
+
+    def note(frame, event, function):
+        if event == "c_call" and function.__name__ in {"mkdir", "flush", "fsync", "rename", "link", "unlink"}:
+            seen.append(function.__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        act(*arguments, **options)
+    finally:
+        sys.setprofile(before)
+    return seen
+
+
+def descriptors():
+    """The descriptors that this process has open."""
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir() if path.is_symlink())

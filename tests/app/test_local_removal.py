@@ -9,7 +9,7 @@ import pytest
 from app import manifest as manifests
 from app.storage.local import LocalStorage
 from app.storage.tree import Tree
-from tests.app.samples import below, published, sealed
+from tests.app.samples import below, changes, files_in, published, sealed
 
 OLD, NEW = {"model": b"old"}, {"model": b"newer"}
 OLD_SEVERAL = {"bin": b"old", "shard/0": b"0", "shard/1": b"1"}
@@ -58,10 +58,10 @@ def storage(tmp_path):
     made.close()
 
 
-def interrupted(storage, changes, act):
+def interrupted(storage, count, act):
     """Do it with power for so many changes; whether that was enough."""
     whole, storage.tree = storage.tree, CutTree(storage.tree.root)
-    storage.tree.left = changes
+    storage.tree.left = count
     try:
         act()
     except PowerCut:
@@ -74,10 +74,10 @@ def interrupted(storage, changes, act):
 
 def outcomes(folder, prepare, act):
     """What lies on the disk after a power cut at each change in turn and two repetitions; the last had no cut."""
-    for changes in itertools.count():
-        with closing(LocalStorage(folder / str(changes), version="1")) as storage:
+    for count in itertools.count():
+        with closing(LocalStorage(folder / str(count), version="1")) as storage:
             given = prepare(storage)
-            ended = interrupted(storage, changes, lambda: act(storage, given))  # noqa: B023
+            ended = interrupted(storage, count, lambda: act(storage, given))  # noqa: B023
             act(storage, given)
             act(storage, given)
             yield timeless(below(storage.tree.root))
@@ -88,15 +88,6 @@ def outcomes(folder, prepare, act):
 def timeless(found):
     """The same with all times in manifests put back to the epoch."""
     return {path: data and re.sub(rb'"mtime_ns": \d+', b'"mtime_ns": 0', data) for path, data in found.items()}
-
-
-def files_in(found, folder):
-    """The files below a folder that are not the server's own, by path."""
-    return {
-        path.removeprefix(f"{folder}/"): data
-        for path, data in found.items()
-        if path.startswith(f"{folder}/") and ".holdfast" not in path.removeprefix(folder) and data is not None
-    }
 
 
 def replacing(old, new):
@@ -158,6 +149,7 @@ def test_withdrawing_can_be_repeated_after_any_interruption(tmp_path, files, the
     assert len(found) >= (len(files) + 2 if theirs else 3)
     for outcome in found:
         assert files_in(outcome, "runs/a") == {f"model/{path}": b"theirs" for path in theirs}
+        assert ("runs/a/model/shard" in outcome) == any(path.startswith("shard/") for path in theirs)
         assert "runs/a/.holdfast/model.json" not in outcome
         kept = files_in(outcome, ".holdfast/trash/old")
         assert manifests.load(kept.pop("manifest.json")).checkpoint.id == "old"
@@ -169,7 +161,7 @@ def test_withdrawing_goes_on_where_others_have_taken_their_files_away_meanwhile(
     assert not interrupted(storage, 2, lambda: storage.withdraw(made))
     (storage.tree.root / "runs/a/model/log").unlink()
     storage.withdraw(made)
-    assert files_in(below(storage.tree.root), "runs/a") == {}
+    assert "runs/a/model" not in below(storage.tree.root)
 
 
 @pytest.mark.parametrize("files", [OLD, OLD_SEVERAL], ids=["a file", "a folder"])
@@ -181,6 +173,31 @@ def test_removing_for_good_can_be_repeated_after_any_interruption(tmp_path, file
 
     for outcome in outcomes(tmp_path, withdrawing(files), act):
         assert files_in(outcome, "runs") == files_in(outcome, ".holdfast/trash") == {}
+
+
+def test_publishing_finishes_a_move_that_was_interrupted_within(storage):
+    made = sealed(storage, OLD, name="model")
+    place = storage.tree.root / "runs/a/model"
+    place.parent.mkdir(parents=True)
+    place.hardlink_to(storage.tree.root / ".holdfast/incoming/upload1/files/model")
+    storage.publish("upload1", made)
+    assert place.read_bytes() == b"old"
+    assert place.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("files", [OLD, OLD_SEVERAL], ids=["a file", "a folder"])
+def test_nothing_is_published_whose_bytes_are_gone(storage, files):
+    made = sealed(storage, files, name="model")
+    storage.tree.remove((".holdfast", "incoming", "upload1", "files"))
+    with pytest.raises(FileNotFoundError):
+        storage.publish("upload1", made)
+    assert not storage.tree.is_folder(("runs",))
+
+
+def test_what_is_freed_is_no_longer_a_removal_to_finish_from_the_first_moment(storage):
+    made = published(storage, OLD_SEVERAL, name="model")
+    storage.withdraw(made)
+    assert changes(storage.free, made.id)[:2] == ["unlink", "fsync"]
 
 
 def test_the_trash_names_what_was_withdrawn_and_not_freed(storage):
@@ -197,54 +214,3 @@ def test_a_reader_keeps_what_it_has_open(storage, files):
         storage.withdraw(made)
         storage.free(made.id)
         assert found.read(0, 99) == b"old"
-
-
-def test_withdrawing_what_was_replaced_leaves_its_successor(storage):
-    old = published(storage, OLD, name="model", upload_id="old")
-    new = published(storage, NEW, name="model", upload_id="new", sequence=2, replaces=old.id)
-    before = below(storage.tree.root)
-    storage.withdraw(old)
-    assert below(storage.tree.root) == before
-    storage.free(old.id)
-    with closing(storage.open(new, new.files[0])) as found:
-        assert found.read(0, 99) == b"newer"
-
-
-@pytest.mark.parametrize("damage", ["{", None], ids=["damaged", "gone"])
-def test_what_no_manifest_claims_is_not_withdrawn(storage, damage):
-    made = published(storage, OLD, name="model")
-    record = storage.tree.root / "runs/a/.holdfast/model.json"
-    record.unlink() if damage is None else record.write_text(damage)
-    before = below(storage.tree.root)
-    storage.withdraw(made)
-    assert below(storage.tree.root) == before
-
-
-@pytest.mark.parametrize("files", [OLD, OLD_SEVERAL], ids=["a file", "a folder"])
-def test_what_others_put_into_the_free_place_survives_another_withdrawal(storage, files):
-    made = published(storage, files, name="model")
-    storage.withdraw(made)
-    (storage.tree.root / "runs/a/model").write_bytes(b"theirs")
-    storage.withdraw(made)
-    storage.free(made.id)
-    assert files_in(below(storage.tree.root), "runs/a") == {"model": b"theirs"}
-
-
-def test_a_folder_that_others_put_in_place_of_the_file_survives(storage):
-    made = published(storage, OLD, name="model")
-    place = storage.tree.root / "runs/a/model"
-    place.unlink()
-    place.mkdir()
-    (place / "log").write_bytes(b"theirs")
-    storage.withdraw(made)
-    storage.free(made.id)
-    assert files_in(below(storage.tree.root), "runs/a") == {"model/log": b"theirs"}
-
-
-def test_a_link_that_others_put_into_the_folder_survives(storage, tmp_path):
-    made = published(storage, OLD_SEVERAL, name="model")
-    link = storage.tree.root / "runs/a/model/link"
-    link.symlink_to(tmp_path)
-    storage.withdraw(made)
-    storage.free(made.id)
-    assert link.readlink() == tmp_path

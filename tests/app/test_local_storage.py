@@ -1,6 +1,5 @@
-"""Checkpoints as plain files in a place where anyone can read them, and who owns the root."""
+"""Checkpoints as plain files in a place where anyone can read them, and never over what is not ours."""
 
-import json
 import os
 import shutil
 from contextlib import closing
@@ -10,7 +9,7 @@ import pytest
 
 from app import manifest as manifests
 from app.domain import Facts, Manifest
-from app.errors import CatalogUnusable, ForeignFile
+from app.errors import ForeignFile
 from app.storage.local import LocalStorage
 from tests.app.samples import below, published, sealed
 
@@ -28,10 +27,6 @@ def storage(tmp_path):
     made = LocalStorage(tmp_path / "root", version="1")
     yield made
     made.close()
-
-
-def opened(root):
-    return closing(LocalStorage(root, version="1"))
 
 
 def place_of(storage, name, directory="runs/a"):
@@ -99,12 +94,22 @@ def test_nothing_is_published_through_a_link(storage, tmp_path):
         pytest.param(lambda place: (place / "log").symlink_to("."), "runs/a/checkpoint-500/log", id="a link more"),
         pytest.param(lambda place: (place / "model.bin").unlink(), None, id="a file less"),
         pytest.param(lambda place: shutil.rmtree(place), None, id="all gone"),
+        pytest.param(
+            lambda place: (shutil.rmtree(place), place.write_bytes(b"")), "runs/a/checkpoint-500", id="a file instead"
+        ),
     ],
 )
-def test_what_is_to_be_replaced_is_in_the_way_where_others_added_to_it(storage, change, obstacle):
+def test_a_folder_that_is_to_be_replaced_is_in_the_way_where_others_added_to_it(storage, change, obstacle):
     old = published(storage, SEVERAL, name="checkpoint-500")
     change(place_of(storage, "checkpoint-500"))
     assert storage.obstacle("runs/a", "checkpoint-500", old) == obstacle
+
+
+def test_a_folder_in_place_of_the_file_that_is_to_be_replaced_is_in_the_way(storage):
+    old = published(storage, ONE)
+    place_of(storage, "model.pt").unlink()
+    place_of(storage, "model.pt").mkdir()
+    assert storage.obstacle("runs/a", "model.pt", old) == "runs/a/model.pt"
 
 
 @pytest.mark.parametrize(
@@ -143,55 +148,3 @@ def test_a_file_is_read_at_any_offset_and_only_if_it_is_a_plain_file(storage, tm
     place.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ForeignFile):
         storage.open(made, made.files[0])
-
-
-def test_one_process_owns_a_root(tmp_path):
-    with opened(tmp_path), pytest.raises(CatalogUnusable, match=f"process id {os.getpid()}"):
-        LocalStorage(tmp_path, version="1")
-    with opened(tmp_path) as again:
-        assert again.writable()
-
-
-def test_a_root_is_new_once(tmp_path):
-    for new in (True, False):
-        with opened(tmp_path) as storage:
-            assert storage.is_new is new
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param('{"format": 2}', id="newer"),
-        pytest.param("{}", id="unknown"),
-        pytest.param("[1]", id="no object"),
-        pytest.param("{", id="damaged"),
-    ],
-)
-def test_a_root_of_another_layout_is_refused_untouched(tmp_path, text):
-    with opened(tmp_path) as storage:
-        published(storage, ONE)
-    record = tmp_path / ".holdfast" / "format.json"
-    assert json.loads(record.read_text())["format"] == 1
-    record.write_text(text)
-    before = below(tmp_path)
-    with pytest.raises(CatalogUnusable):
-        LocalStorage(tmp_path, version="2")
-    assert below(tmp_path) == before
-
-
-def test_a_root_that_was_refused_is_let_go(tmp_path):
-    with opened(tmp_path):
-        pass
-    record = tmp_path / ".holdfast" / "format.json"
-    good, _ = record.read_text(), record.write_text('{"format": 2}')
-    with pytest.raises(CatalogUnusable):
-        LocalStorage(tmp_path, version="1")
-    record.write_text(good)
-    with opened(tmp_path) as storage:
-        assert not storage.is_new
-
-
-def test_a_root_that_cannot_be_written_is_not_writable(storage):
-    assert storage.writable()
-    shutil.rmtree(storage.tree.root)
-    assert not storage.writable()

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from app.storage.local import LocalStorage
-from tests.app.samples import sealed, upload
+from tests.app.samples import changes, sealed, upload
 
 ONE = {"model.pt": b"weights"}
 SEVERAL = {"model.bin": b"weights", "shard/0": b"", "shard/.metadata": b"{}"}
@@ -55,6 +55,14 @@ def test_settling_tells_when_each_file_was_last_changed(storage):
     (files / "shard/0").unlink()
     with pytest.raises(FileNotFoundError):
         storage.settle(promised)
+
+
+def test_bytes_are_durable_once_settled_and_the_way_to_the_seal_once_sealed(storage):
+    made = sealed(storage, SEVERAL, name="checkpoint-500")
+    files_and_folders = 3 + 3  # files/, its checkpoint-500/, that one's shard/
+    assert changes(storage.settle, upload(SEVERAL, name="checkpoint-500")) == ["fsync"] * files_and_folders
+    steps = [step for step in changes(storage.seal, "upload1", made) if step != "mkdir"]
+    assert steps == ["fsync", "flush", "fsync", "rename", "fsync"]
 
 
 def test_a_seal_can_be_taken_back(storage):

@@ -1,18 +1,12 @@
-"""In which order the tree changes the disk and makes it durable, and that it leaves nothing open.
-
-The calls are those that the interpreter really makes, as a profiler sees them.
-"""
+"""In which order the tree changes the disk and makes it durable, and that it leaves nothing open."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 from app.errors import ForeignFile
 from app.storage.tree import Tree
-
-CHANGES = {"mkdir", "flush", "fsync", "rename", "link", "unlink"}
+from tests.app.samples import changes, descriptors
 
 
 @pytest.fixture
@@ -30,30 +24,9 @@ def umask():
     os.umask(before)
 
 
-def changes(act, *arguments, **options):
-    """The calls that change the disk or make it durable, in order."""
-    seen = []
-
-    def note(frame, event, function):
-        if event == "c_call" and function.__name__ in CHANGES:
-            seen.append(function.__name__)
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        act(*arguments, **options)
-    finally:
-        sys.setprofile(before)
-    return seen
-
-
 def enter(tree, path, **options):
     with tree.folder(path, **options):
         pass
-
-
-def descriptors():
-    return sorted(path.name for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
 
 
 def test_a_written_file_is_durable_before_it_has_its_name_and_its_name_before_that_is_told(tree):
