@@ -31,8 +31,9 @@ def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> None:
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     with parts.catalog.reading() as session:
         known, unfreed = session.uploads.ids(), {checkpoint.id for checkpoint in session.checkpoints.unfreed()}
-    for upload_id in parts.storage.uploads() - known - {upload_id for upload_id, _ in sealed}:
-        parts.storage.discard(upload_id)
+    for upload_id in parts.storage.uploads() - known:
+        if not parts.storage.is_sealed(upload_id):
+            parts.storage.discard(upload_id)
     for checkpoint_id in parts.storage.trash() - unfreed:
         parts.storage.free(checkpoint_id)
 

@@ -90,6 +90,7 @@ def open_root(settings: Settings, *, rebuild_catalog: bool = False) -> Checkpoin
     try:
         lost = catalog.is_new and not storage.is_new
         janitor.recover(checkpoints, rebuild_catalog=rebuild_catalog or lost)
+        catalog.mark_complete()
     except BaseException:
         checkpoints.close()
         raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from app.catalog import schema
@@ -19,6 +19,7 @@ from app.catalog.uploads import UploadRows
 from app.errors import CatalogUnusable, NoSpace
 
 _WRITES = "writes"
+_COMPLETE = 1
 
 
 @dataclass
@@ -72,8 +73,9 @@ class Catalog:
         self._locks: dict[str, threading.RLock] = {}
         self._locks_guard = threading.Lock()
         try:
-            self.is_new = not inspect(self._engine).has_table(schema.directories.name)
             schema.metadata.create_all(self._engine)
+            with self.reading() as session:
+                self.is_new = session.connection.execute(text("PRAGMA user_version")).scalar() != _COMPLETE
         except SQLAlchemyError as error:
             self._engine.dispose()
             raise CatalogUnusable(f"The catalog {url} cannot be used: {error}") from error
@@ -108,6 +110,11 @@ class Catalog:
             lock = self._locks.setdefault(directory, threading.RLock())
         with lock:
             yield
+
+    def mark_complete(self) -> None:
+        """It holds all that the files say: from now on `is_new` is false when it is opened."""
+        with self.writing() as session:
+            session.connection.execute(text(f"PRAGMA user_version = {_COMPLETE}"))
 
     def usable(self) -> bool:
         """Whether the database answers."""

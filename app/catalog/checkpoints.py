@@ -75,6 +75,11 @@ class CheckpointRows:
         """The live checkpoint of this name."""
         return self._one(select(_table).where(*_live(directory), _table.c.name == name))
 
+    def sequence_taken(self, directory: str, sequence: int) -> bool:
+        """Whether a checkpoint of this directory, removed or not, has this number."""
+        query = select(_table.c.id).where(_table.c.directory == directory, _table.c.sequence == sequence)
+        return self._connection.execute(query).first() is not None
+
     def live(self, directory: str) -> Sequence[Checkpoint]:
         """All live checkpoints of a directory, oldest first."""
         query = select(_table).where(*_live(directory)).order_by(_table.c.saved_after, _table.c.sequence)

@@ -11,7 +11,7 @@ from app.catalog.uploads import Saved
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
-from app.checkpoints.recording import Committed, Recording, lost_directory
+from app.checkpoints.recording import Committed, Recording, lost_directory, same_content_facts
 from app.checkpoints.settling import Settled, settle
 from app.checkpoints.transfers import Transfer, Transfers
 from app.checkpoints.uploading import Uploading
@@ -88,9 +88,11 @@ class Committing:
         with self._parts.catalog.lock(manifest.checkpoint.directory):
             with self._parts.catalog.reading() as session:
                 done = session.checkpoints.get(manifest.checkpoint.id) is not None
+            if not done and not self._parts.storage.is_sealed(upload_id):
+                return  # the seal was taken back: it is an upload again
             try:
                 committed = None if done else self._publish_sealed(upload_id, manifest)
-            except ForeignFile:
+            except (ForeignFile, FileNotFoundError):
                 self._reserve_sequence(manifest)
                 raise
             self._transfers.forget(upload_id)
@@ -113,8 +115,11 @@ class Committing:
                     return self._repeated(session, saved)
                 being_freed = session.checkpoints.unfreed(upload.directory, upload.name)
             for removed in being_freed:
-                self._freeing.now(removed)
+                self._freeing.withdraw(removed)
+            self._freeing.later(being_freed)
             with self._parts.catalog.reading() as session:
+                if session.uploads.get(upload.id) is None:
+                    raise UploadNotFound(f"Upload {upload.id!r} was given up meanwhile.")
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
                 standing = refuse_impossible(session, self._parts.storage, directory, upload, settled.digest)
@@ -138,6 +143,8 @@ class Committing:
             if manifest.checkpoint.directory == directory:
                 try:
                     self.finish(upload_id, manifest)
+                except FileNotFoundError:
+                    logger.exception("the bytes of upload %s are gone: it cannot be published", upload_id)
                 except ForeignFile:
                     if manifest.replaces is not None:
                         raise
@@ -171,7 +178,7 @@ class Committing:
             save_id=upload.save_id,
             sequence=sequence,
             saved_after=ranking.saved_after(upload.saved_after, sequence),
-            facts=upload.facts,
+            facts=same_content_facts(standing, upload, settled.digest),
             files=settled.files,
             digest=settled.digest,
             created_at=self._parts.clock(),

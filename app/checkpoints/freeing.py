@@ -31,6 +31,13 @@ class Freeing:
 
     def now(self, checkpoint: Checkpoint) -> None:
         """Free one: its manifest goes, then its files. Repeats what a crash left unfinished."""
+        self.withdraw(checkpoint)
+        self._parts.storage.free(checkpoint.id)
+        with self._parts.catalog.writing() as session:
+            session.checkpoints.mark_freed(checkpoint.id)
+
+    def withdraw(self, checkpoint: Checkpoint) -> None:
+        """Take one out of its directory, so that its name is free."""
         catalog, storage = self._parts.catalog, self._parts.storage
         with catalog.lock(checkpoint.directory):
             with catalog.reading() as session:
@@ -38,9 +45,6 @@ class Freeing:
             if directory is not None and checkpoint.sequence == directory.sequence:
                 storage.write_directory(directory)  # or a rebuilt catalog would give this number a second time
             storage.withdraw(checkpoint)
-        storage.free(checkpoint.id)
-        with catalog.writing() as session:
-            session.checkpoints.mark_freed(checkpoint.id)
 
     def close(self) -> None:
         """Finish what was begun."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from app.catalog import Catalog, Session
 from app.domain import Checkpoint, Directory, Manifest, Policy
-from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound
+from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, ForeignFile
 from app.storage.base import Storage
 
 logger = logging.getLogger("holdfast")
@@ -61,7 +61,7 @@ class Parts:
         """Bring a manifest up to date with facts that the catalog holds already; what fails is left to the janitor."""
         try:
             self.storage.rewrite(manifest)
-        except OSError:
+        except (OSError, ForeignFile):
             logger.exception("the manifest of %s stays behind for now", manifest.checkpoint.id)
             return
         with self.catalog.writing() as session:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.parts import Parts
-from app.domain import Directory, Manifest
+from app.domain import Checkpoint, Directory, Manifest
 from app.storage.base import Found
 
 
@@ -69,8 +69,24 @@ def _restore(session: Session, manifest: Manifest, faults: list[str]) -> None:
     if session.checkpoints.get(checkpoint.id) is not None:
         faults.append(f"{checkpoint.directory}/{checkpoint.name}: it was removed and its bytes are still being freed")
         return
-    session.checkpoints.add(manifest)
+    doubled = session.checkpoints.sequence_taken(checkpoint.directory, checkpoint.sequence)
+    if doubled:
+        checkpoint = _renumbered(session, checkpoint)
+        faults.append(
+            f"{checkpoint.directory}/{checkpoint.name}: its number was taken; it is now {checkpoint.sequence}"
+        )
+    session.checkpoints.add(replace(manifest, checkpoint=checkpoint))
+    if doubled:
+        session.checkpoints.change(checkpoint)  # so that its manifest is brought up to date
     if session.uploads.saved(checkpoint.directory, checkpoint.save_id) is None:
         session.uploads.add_save(
             checkpoint.directory, checkpoint.save_id, Saved(checkpoint.id, checkpoint.id, checkpoint.digest)
         )
+
+
+def _renumbered(session: Session, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint under the next number of its directory, as two directories may have been put together by hand."""
+    directory = session.directories.get(checkpoint.directory)
+    assert directory is not None, "directories are restored before checkpoints"
+    session.directories.put(replace(directory, sequence=directory.sequence + 1))
+    return replace(checkpoint, sequence=directory.sequence + 1)

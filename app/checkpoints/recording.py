@@ -8,7 +8,7 @@ from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.parts import Parts
 from app.checkpoints.removing import mark_removed
-from app.domain import Checkpoint, Directory, Manifest, Policy, Upload
+from app.domain import Checkpoint, Directory, Facts, Manifest, Policy, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,7 @@ class Recording:
     def change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
         """The same content under the same name: no bytes move, but it is a save like any other in the order."""
         sequence = directory.sequence + 1
-        facts = replace(
-            upload.facts,
-            pinned=standing.facts.pinned or upload.facts.pinned,
-            tags=tuple(dict.fromkeys([*standing.facts.tags, *upload.facts.tags])),
-        )
+        facts = same_content_facts(standing, upload, standing.digest)
         checkpoint = replace(
             standing,
             save_id=upload.save_id,
@@ -111,6 +107,17 @@ class Recording:
             return None
         recent = self._parts.clock() - before.last_write_at <= self._parts.writer_window
         return before.last_writer if recent else None
+
+
+def same_content_facts(standing: Checkpoint | None, upload: Upload, digest: str) -> Facts:
+    """The facts of a save; a pin and tags stay with content that stays."""
+    if standing is None or standing.digest != digest:
+        return upload.facts
+    return replace(
+        upload.facts,
+        pinned=standing.facts.pinned or upload.facts.pinned,
+        tags=tuple(dict.fromkeys([*standing.facts.tags, *upload.facts.tags])),
+    )
 
 
 def lost_directory(checkpoint: Checkpoint) -> Directory:

@@ -1,7 +1,8 @@
 """What has arrived of the uploads under way: held in memory, and found out anew from the bytes after a restart."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -23,12 +24,22 @@ class Transfer:
     hashed: dict[str, dict[int, Chunk]] = field(default_factory=dict)
     closed: bool = False
 
-    def close(self) -> None:
-        """Let no more bytes in: what is hashed and sealed from here on stays as it is."""
-        with self.lock:
+    def close(self, *, wait: bool = True) -> None:
+        """Let no more bytes in: what is hashed and sealed from here on stays as it is.
+
+        Raises
+        ------
+        UploadBusy
+            Somebody else has closed it; or, without waiting, bytes are being written or hashed.
+        """
+        if not self.lock.acquire(blocking=wait):
+            raise UploadBusy(f"Upload {self.upload.id} is receiving bytes.")
+        try:
             if self.closed:
                 raise UploadBusy(f"Upload {self.upload.id} is being committed.")
             self.closed = True
+        finally:
+            self.lock.release()
 
     def reopen(self) -> None:
         """The commit was refused: bytes may come again."""
@@ -94,10 +105,23 @@ class Transfers:
             transfer.lock.release()
         return transfer
 
-    def known(self, upload_id: str) -> Transfer | None:
-        """The transfer of an upload, if anything of it came since the server started."""
+    @contextmanager
+    def retiring(self, upload: Upload, now: datetime) -> Iterator[None]:
+        """Let no bytes in and no commit begin while an upload is given up; an exception lets it live on.
+
+        Does not look at what has arrived, and does not wait. `UploadBusy` where a commit or bytes came first.
+        """
         with self._guard:
-            return self._transfers.get(upload_id)
+            known = self._transfers.get(upload.id)
+            transfer = known or self._transfers.setdefault(upload.id, Transfer(upload, renewed_at=now))
+        transfer.close(wait=False)
+        try:
+            yield
+        except BaseException:
+            if known is None:
+                self.forget(upload.id)
+            transfer.reopen()
+            raise
 
     def forget(self, upload_id: str) -> None:
         """The upload has ended."""

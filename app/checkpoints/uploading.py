@@ -1,7 +1,7 @@
 """Reserve, receive, look at and abandon an upload: everything of a save before its commit."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from secrets import token_hex
@@ -75,13 +75,18 @@ class Uploading:
         save = replace(save, save_id=save.save_id or token_hex(16))
         dropped = None
         # Under the directory's lock, as a commit under way would look like a foreign file.
-        with self._parts.catalog.lock(save.directory), self._parts.catalog.writing() as session:
+        with (
+            self._parts.catalog.lock(save.directory),
+            ExitStack() as retiring,
+            self._parts.catalog.writing() as session,
+        ):
             save = self._completed(session, save)
             if saved := session.uploads.saved(save.directory, save.save_id):
                 return Reservation(checkpoint=_repeated(session, save, saved))
             upload = session.uploads.of_save(save.directory, save.save_id)
             if upload is not None and afresh:
-                self._retire(session, upload)
+                retiring.enter_context(self._transfers.retiring(upload, self._parts.clock()))
+                self._remove(session, upload)
                 upload, dropped = None, upload
             is_new = upload is None
             if upload is None:
@@ -121,12 +126,12 @@ class Uploading:
             raise FileNotInCheckpoint(f"The upload has no file {path!r}.")
         expected = _expected(file, span)
         transfer = self._transfers.of(self._renewed(upload), self._parts.clock())
-        try:
-            opened = self._parts.storage.partial(upload, file.path)
-            with opened as partial:
-                yield Receiver(transfer, partial, path, span, expected, CHUNK_MAX_BYTES)
-        except FileNotFoundError as error:
-            raise _no_upload(upload_id) from error
+        with ExitStack() as stack:
+            try:
+                partial = stack.enter_context(self._parts.storage.partial(upload, file.path))
+            except FileNotFoundError as error:
+                raise _no_upload(upload_id) from error
+            yield Receiver(transfer, partial, path, span, expected, CHUNK_MAX_BYTES)
 
     def missing(self, upload: Upload) -> list[Missing]:
         """The ranges of an upload that have not arrived."""
@@ -149,31 +154,31 @@ class Uploading:
         UploadBusy
             It is being committed.
         """
-        try:
-            self._abandon(upload_id)
-        except NoSpace:  # not even to write down that it is gone, so give its bytes back first
-            if transfer := self._transfers.known(upload_id):
-                transfer.reopen()
-            self._parts.storage.discard(upload_id)
-            self._abandon(upload_id)
+        with self._parts.catalog.reading() as session:
+            upload = _known(session, upload_id)
+        with self._transfers.retiring(upload, self._parts.clock()):
+            try:
+                self._forget(upload)
+            except NoSpace:  # not even to write down that it is gone, so give its bytes back first
+                self._parts.storage.discard(upload_id)
+                self._forget(upload)
+        self._discard(upload)
 
     def expire(self) -> int:
-        """Drop the uploads whose lease has ended, unless they are being committed; how many there were."""
-        expired = []
-        with self._parts.catalog.writing() as session:
-            for upload in session.uploads.expired(self._parts.clock()):
-                with suppress(UploadBusy):
-                    self._retire(session, upload)
-                    expired.append(upload)
-        for upload in expired:
-            self._discard(upload)
-        return len(expired)
+        """Give up the uploads whose lease has ended, unless they are busy; how many there were."""
+        with self._parts.catalog.reading() as session:
+            expired = [upload.id for upload in session.uploads.expired(self._parts.clock())]
+        count = 0
+        for upload_id in expired:
+            with suppress(UploadBusy, UploadNotFound):
+                self.abandon(upload_id)
+                count += 1
+        return count
 
-    def _abandon(self, upload_id: str) -> None:
+    def _forget(self, upload: Upload) -> None:
         with self._parts.catalog.writing() as session:
-            upload = _known(session, upload_id)
-            self._retire(session, upload)
-        self._discard(upload)
+            _known(session, upload.id)
+            self._remove(session, upload)
 
     def _completed(self, session: Session, save: Save) -> Save:
         """The save with whatever it left to the server; a repeated one with what it was given the first time."""
@@ -199,10 +204,8 @@ class Uploading:
         session.uploads.add(upload)
         return upload
 
-    def _retire(self, session: Session, upload: Upload) -> None:
+    def _remove(self, session: Session, upload: Upload) -> None:
         """Take an upload out of the catalog. What is sealed is a checkpoint already and is not given up."""
-        if transfer := self._transfers.known(upload.id):
-            transfer.close()
         if self._parts.storage.is_sealed(upload.id):
             raise UploadBusy(f"Upload {upload.id} is being committed.")
         session.uploads.remove(upload.id)

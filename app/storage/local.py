@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -50,9 +51,10 @@ class LocalStorage:
         self.tree.close()
 
     def writable(self) -> bool:
+        probe = (places.OWN, f"probe-{threading.get_ident()}")
         try:
-            self.tree.write((places.OWN, "probe"), b"")
-            self.tree.unlink((places.OWN, "probe"))
+            self.tree.write(probe, b"")
+            self.tree.unlink(probe)
         except OSError:
             return False
         return True

@@ -16,6 +16,9 @@ MANIFEST_MAX_BYTES = 256 * 1024 * 1024
 def survey(tree: Tree) -> Iterator[Found]:
     """Every directory record and every manifest below the root; what cannot be believed, as a fault in words."""
     for parts in _directories(tree, ()):
+        if isinstance(parts, Found):
+            yield parts
+            continue
         where = "/".join(parts)
         try:
             naming.directory_name(where)
@@ -27,8 +30,13 @@ def survey(tree: Tree) -> Iterator[Found]:
                 yield _found(tree, parts, name)
 
 
-def _directories(tree: Tree, parts: Parts) -> Iterator[Parts]:
-    for name in tree.names(parts):
+def _directories(tree: Tree, parts: Parts) -> Iterator[Parts | Found]:
+    try:
+        names = tree.names(parts)
+    except (OSError, Refusal) as error:
+        yield Found("/".join(parts), fault=str(error))
+        return
+    for name in names:
         if name == places.OWN or not tree.is_folder((*parts, name)):
             continue
         if tree.is_folder((*parts, name, places.OWN)):
