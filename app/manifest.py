@@ -5,12 +5,13 @@ A manifest read from disk is input like any other: it is checked in full before 
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from app import digests, metadata, naming
-from app.domain import CHUNK_MAX_BYTES, Checkpoint, Directory, FileMap, Manifest
+from app.domain import CHUNK_MAX_BYTES, LIMITS, Checkpoint, Directory, FileMap, Manifest
 from app.errors import Refusal
 
 FORMAT = 1
@@ -53,6 +54,7 @@ def load(data: bytes) -> Manifest:
         metadata.bounded(checkpoint.facts.metadata)
     except Refusal as refusal:
         raise Unreadable(refusal.detail) from refusal
+    _refuse_limits(manifest.policy.limits)
     _refuse_numbers(manifest)
     _agree(checkpoint, manifest.maps)
     return manifest
@@ -66,6 +68,9 @@ def dump_directory(directory: Directory) -> bytes:
 def load_directory(data: bytes) -> Directory:
     """The directory in these bytes; `Unreadable` where there is none."""
     directory: Directory = _load(_DIRECTORY, data)
+    if not 0 <= directory.sequence < 2**63:
+        raise Unreadable("it holds a counter that cannot be")
+    _refuse_limits({name: getattr(directory.policy, name) for name in LIMITS})
     return directory
 
 
@@ -88,6 +93,13 @@ def _load(adapter: TypeAdapter[Any], data: bytes) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise Unreadable(f"{name} is not JSON")
+
+
+def _refuse_limits(limits: Mapping[str, int | None]) -> None:
+    for name, value in limits.items():
+        least = 1 if name == "keep_every_epochs" else 0
+        if name not in LIMITS or (value is not None and not least <= value < 2**63):
+            raise Unreadable(f"it holds a limit that cannot be: {name}")
 
 
 def _refuse_numbers(manifest: Manifest) -> None:

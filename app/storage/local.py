@@ -32,6 +32,7 @@ class LocalStorage:
     range_max_bytes = 64 * 1024 * 1024
 
     def __init__(self, root: Path, *, version: str) -> None:
+        self._probing = threading.Lock()
         with ExitStack() as undo:
             try:
                 self.tree = Tree(root)
@@ -51,13 +52,14 @@ class LocalStorage:
         self.tree.close()
 
     def writable(self) -> bool:
-        probe = (places.OWN, f"probe-{threading.get_ident()}")
-        try:
-            self.tree.write(probe, b"")
-            self.tree.unlink(probe)
-        except OSError:
-            return False
-        return True
+        probe = (places.OWN, "probe")
+        with self._probing:
+            try:
+                self.tree.write(probe, b"")
+                self.tree.unlink(probe)
+            except OSError:
+                return False
+            return True
 
     # uploads
 

@@ -17,7 +17,7 @@ from app.manifest import Unreadable
 from tests.app.samples import AT, FACTS, manifest, upload
 
 COUNTS = st.integers(0, 2**53 - 1)
-LIMIT_SETS = st.dictionaries(st.sampled_from(LIMITS), st.none() | st.integers(0, 9))
+LIMIT_SETS = st.dictionaries(st.sampled_from(LIMITS), st.none() | st.integers(1, 9))
 TENSORS = st.lists(
     st.builds(Tensor, st.text(), st.just("float32"), st.lists(COUNTS).map(tuple), st.none() | COUNTS), max_size=2
 ).map(tuple)
@@ -128,6 +128,9 @@ def test_what_was_never_a_manifest_is_unreadable(data):
         pytest.param({"checkpoint__id": "../../../a"}, id="an id beside the trash"),
         pytest.param({"checkpoint__id": ".."}, id="an id above the trash"),
         pytest.param({"checkpoint__id": ""}, id="no id"),
+        pytest.param({"policy__limits": {"max_size": 1}}, id="a limit that there is not"),
+        pytest.param({"policy__limits": {"max_checkpoints": -1}}, id="a limit below nothing"),
+        pytest.param({"policy__limits": {"keep_every_epochs": 0}}, id="every 0 epochs"),
         pytest.param({"replaces": "../../../a"}, id="replacing what lies beside the trash"),
         pytest.param(
             {"checkpoint__files": [], "maps": {}, "checkpoint__digest": digests.of_checkpoint([])}, id="no files"
@@ -194,3 +197,21 @@ def test_a_directory_that_was_cut_short_is_unreadable(data):
     kept = data.draw(st.integers(0, len(written) - 1))
     with pytest.raises(Unreadable):
         manifests.load_directory(written[:kept])
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        pytest.param("sequence", -1, id="a counter below nothing"),
+        pytest.param("sequence", 10**30, id="a counter that SQL cannot hold"),
+        pytest.param("max_checkpoints", -1, id="a limit below nothing"),
+        pytest.param("max_best_checkpoints", 10**30, id="a limit that SQL cannot hold"),
+        pytest.param("keep_every_epochs", 0, id="every 0 epochs"),
+        pytest.param("mode", "median", id="an unknown mode"),
+    ],
+)
+def test_a_directory_that_cannot_be_true_is_unreadable(place, value):
+    written = json.loads(manifests.dump_directory(Directory("runs/a", AT, 3, Policy("min", 1))))
+    (written if place == "sequence" else written["policy"])[place] = value
+    with pytest.raises(Unreadable):
+        manifests.load_directory(json.dumps(written).encode())
