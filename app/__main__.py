@@ -18,6 +18,7 @@ from app import __version__, auth
 from app.api import openapi
 from app.checkpoints.rebuilding import rebuild
 from app.errors import CatalogUnusable
+from app.handover import LendingProtocol
 from app.main import create_app, open_root
 from app.settings import Settings
 
@@ -48,6 +49,7 @@ def serve(settings: Settings) -> int:
     app = create_app(settings, open_root(settings))
     config = uvicorn.Config(
         app,
+        http=LendingProtocol if settings.lend_sockets else "auto",
         access_log=False,
         server_header=False,
         log_config=None,

@@ -38,7 +38,7 @@ def of_save(save: Save) -> str | None:
     """The name of what a save promises, or None while the chunks of a file are not known."""
     named = []
     for file in save.files:
-        if file.chunks is None:
+        if file.chunks is None or not file.is_hashed:
             return None
         named.append((file.path, of_file(file.chunks)))
     return of_checkpoint(named)

@@ -69,7 +69,10 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive bytes of a file, named by their BLAKE3: the unit of verification."""
+    """Consecutive bytes of a file, named by their BLAKE3: the unit of verification.
+
+    An empty digest, in an upload, is for the bytes to say.
+    """
 
     length: int
     digest: str
@@ -170,17 +173,25 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class UploadFile:
-    """A file that is promised: its size if known, its chunks if the client hashed before sending."""
+    """A file that is promised: its size if known, where it is cut, and the digests if they are known before sending."""
 
     path: str
     size_bytes: int | None
     chunks: tuple[Chunk, ...] | None = None
     tensors: tuple[Tensor, ...] | None = None
 
+    @property
+    def is_hashed(self) -> bool:
+        """Whether the digests of all its chunks are known."""
+        return self.chunks is not None and all(chunk.digest for chunk in self.chunks)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """What somebody wants kept. An empty ``name`` or ``save_id`` is for the server to choose."""
+    """What somebody wants kept. An empty ``name`` or ``save_id`` is for the server to choose.
+
+    ``base`` is the id of a checkpoint, of any directory, whose bytes need not be sent again.
+    """
 
     directory: str
     name: str = ""
@@ -191,6 +202,7 @@ class Save:
     policy: PolicyRequest = PolicyRequest()
     writer: str | None = None
     only_if_improved: bool = False
+    base: str | None = None
 
     @property
     def is_folder(self) -> bool:

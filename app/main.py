@@ -1,5 +1,6 @@
 """Put the server together: the one place where settings become values and parts meet."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from app.api.dependencies import only_known_queries
 from app.catalog import Catalog
 from app.checkpoints import Checkpoints, Parts
 from app.middleware import SameSite
+from app.probe import LoopProbe
 from app.settings import Settings
 from app.storage.local import LocalStorage
 
@@ -36,9 +38,12 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
         app.state.bell = checkpoints.parts.bell
         keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
         keeper.start()
+        probe = LoopProbe()
+        watching = asyncio.create_task(probe.watch())
         try:
-            yield {"checkpoints": checkpoints, "metrics": metrics.registry(checkpoints.finding)}
+            yield {"checkpoints": checkpoints, "metrics": metrics.registry(checkpoints.finding, probe.longest_s)}
         finally:
+            watching.cancel()
             keeper.stop()
             checkpoints.close()
 

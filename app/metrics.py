@@ -1,6 +1,6 @@
 """Figures for Prometheus, read from the catalog when somebody asks: they survive restarts and cannot drift."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -18,8 +18,9 @@ class Counts(Protocol):
 
 
 class _Figures(Collector):
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, longest_stall_s: Callable[[], float]) -> None:
         self._counts = counts
+        self._longest_stall_s = longest_stall_s
 
     def collect(self) -> Iterator[Metric]:
         found = self._counts.statistics()
@@ -30,6 +31,11 @@ class _Figures(Collector):
         yield _gauge(
             "holdfast_unfreed_checkpoints", "Removed checkpoints whose bytes are not yet freed.", found.unfreed
         )
+        yield _gauge(
+            "holdfast_event_loop_stall_seconds",
+            "The longest time within the last minute that the event loop was kept from its work.",
+            self._longest_stall_s(),
+        )
         commits = CounterMetricFamily("holdfast_commits", "Commits in all directories.")
         commits.add_metric([], found.commits)
         yield commits
@@ -39,10 +45,10 @@ class _Figures(Collector):
         yield removed
 
 
-def registry(counts: Counts) -> CollectorRegistry:
+def registry(counts: Counts, longest_stall_s: Callable[[], float]) -> CollectorRegistry:
     """A registry that gives this server's figures."""
     found = CollectorRegistry(auto_describe=False)
-    found.register(_Figures(counts))
+    found.register(_Figures(counts, longest_stall_s))
     return found
 
 

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     writer_window_s: float = Field(60.0, ge=0, description="How long a writer counts as active, in seconds.")
     janitor_every_s: float = Field(30.0, gt=0, description="How often the janitor tidies up, in seconds.")
     max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
+    lend_sockets: bool = Field(True, description="Whether large bodies pass by the event loop, on worker threads.")
     shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")
 
     @property

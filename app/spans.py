@@ -1,7 +1,7 @@
 """Which bytes of a file have arrived, and which ranges to ask for. Pure: no disk."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -29,6 +29,48 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 def covers(spans: Iterable[Span], wanted: Span) -> bool:
     """Whether all the wanted bytes lie within the spans."""
     return any(span.start <= wanted.start and wanted.stop <= span.stop for span in joined(spans))
+
+
+def meet(spans: Iterable[Span], wanted: Span) -> bool:
+    """Whether any of the wanted bytes lie within the spans."""
+    return any(span.start < wanted.stop and wanted.start < span.stop for span in spans)
+
+
+def placed(chunks: Iterable[Chunk]) -> Iterator[tuple[int, Chunk]]:
+    """Each chunk with its offset."""
+    offset = 0
+    for chunk in chunks:
+        yield offset, chunk
+        offset += chunk.length
+
+
+class Run(NamedTuple):
+    """Consecutive chunks that another file holds as well, there from ``source`` on."""
+
+    source: int
+    span: Span
+    chunks: tuple[Chunk, ...]
+
+
+def runs(wanted: Iterable[tuple[int, Chunk]], held: Iterable[Chunk], limit: int) -> list[Run]:
+    """Which of the wanted chunks a file holds, in runs of at most ``limit`` bytes, or of one chunk."""
+    places = {chunk: offset for offset, chunk in placed(held)}
+    found: list[Run] = []
+    for offset, chunk in wanted:
+        source = places.get(chunk)
+        if source is None:
+            continue
+        span = Span(offset, offset + chunk.length)
+        last = found[-1] if found else None
+        follows = last is not None and (last.span.stop, last.source + last.span.stop - last.span.start) == (
+            offset,
+            source,
+        )
+        if last is not None and follows and span.stop - last.span.start <= limit:
+            found[-1] = Run(last.source, Span(last.span.start, span.stop), (*last.chunks, chunk))
+        else:
+            found.append(Run(source, span, (chunk,)))
+    return found
 
 
 def missing(have: Iterable[Span], size_bytes: int, chunks: Sequence[Chunk] | None, limit: int) -> list[Span]:

@@ -1,14 +1,18 @@
 """Raw request bodies, taken as they come: never whole in memory, never on the event loop's time."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 import anyio
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
 from app.errors import WrongLength
 
+SOCKET = "holdfast.socket"
+"""The ASGI extension by which a server lends its socket; see `app.handover`."""
 T_co = TypeVar("T_co", covariant=True)
 
 SLICE_BYTES = 1024 * 1024
@@ -34,23 +38,43 @@ def declared_length(request: Request, length: int | None) -> int:
 
 
 class Sink(Protocol[T_co]):
-    """What a body is fed to."""
+    """What a body is put into."""
 
-    def feed(self, data: bytearray, /) -> None: ...
-    def finish(self) -> T_co: ...
+    def room(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+
+    def took(self, count: int, /) -> None:
+        """So many bytes were put there."""
+
+    def finish(self) -> T_co:
+        """The body has ended."""
+
+
+class Loan(Protocol):
+    """The ASGI extension by which a server lends its socket; see `app.handover`."""
+
+    @property
+    def lends_body(self) -> bool: ...
+    async def read_body(self, room: Callable[[], memoryview], took: Callable[[int], None]) -> None: ...
+    def lends_answer(self, size_bytes: int) -> bool: ...
+    async def send_file(self, descriptor: int, start: int, stop: int) -> None: ...
+
+
+def loan_of(scope: Scope) -> Loan | None:
+    """What the server lends for this request, if it lends anything."""
+    found: Loan | None = scope.get("extensions", {}).get(SOCKET)
+    return found
 
 
 async def receive(request: Request, entering: AbstractContextManager[Sink[T_co]]) -> T_co:
-    """Feed a request's body to a sink, in slices, on threads; give what the sink made of it."""
+    """Put a request's body into a sink, on threads; give what the sink made of it."""
     sink = await run_in_threadpool(entering.__enter__)
     try:
-        slice_ = bytearray()
-        async for piece in request.stream():
-            slice_ += piece
-            if len(slice_) >= SLICE_BYTES:
-                await run_in_threadpool(sink.feed, slice_)
-                slice_ = bytearray()
-        await run_in_threadpool(sink.feed, slice_)
+        loan = loan_of(request.scope)
+        if loan is not None and loan.lends_body:
+            await _borrow(loan, sink)
+        else:
+            await _stream(request, sink)
         result = await run_in_threadpool(sink.finish)
     except BaseException as error:
         with anyio.CancelScope(shield=True):
@@ -58,3 +82,30 @@ async def receive(request: Request, entering: AbstractContextManager[Sink[T_co]]
         raise
     await run_in_threadpool(entering.__exit__, None, None, None)
     return result
+
+
+async def _borrow(loan: Loan, sink: Sink[object]) -> None:
+    try:
+        await loan.read_body(sink.room, sink.took)
+    except ConnectionError as error:
+        raise ClientDisconnect from error
+
+
+async def _stream(request: Request, sink: Sink[object]) -> None:
+    slice_ = bytearray()
+    async for piece in request.stream():
+        slice_ += piece
+        if len(slice_) >= SLICE_BYTES:
+            await run_in_threadpool(_put, sink, slice_)
+            slice_ = bytearray()
+    await run_in_threadpool(_put, sink, slice_)
+
+
+def _put(sink: Sink[object], data: bytearray) -> None:
+    rest = memoryview(data)
+    while rest:
+        room = sink.room()
+        count = min(len(room), len(rest))
+        room[:count] = rest[:count]
+        sink.took(count)
+        rest = rest[count:]

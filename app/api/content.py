@@ -1,6 +1,5 @@
 """The bytes of a file: whole or one range, with a strong ETag, always as an attachment that no browser runs."""
 
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import anyio
@@ -10,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api import ranges
+from app.api.bodies import loan_of
 from app.checkpoints.finding import Content
 from app.errors import RangeNotSatisfiable
 
@@ -64,20 +64,40 @@ class _FileResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if scope["method"] != "HEAD":
-                async for data in self._slices():
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            loan = loan_of(scope)
+            if scope["method"] == "HEAD":
+                pass
+            elif loan is not None and loan.lends_answer(self._stop - self._start):
+                await loan.send_file(self._content.opened.descriptor, self._start, self._stop)
+            else:
+                await self._stream(receive, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ConnectionError:
+            return  # nobody is there any more
         finally:
             self._content.opened.close()
 
-    async def _slices(self) -> AsyncIterator[bytes]:
+    async def _stream(self, receive: Receive, send: Send) -> None:
+        """Send the bytes slice by slice. `ConnectionError` where the client leaves meanwhile."""
         sender, receiver = anyio.create_memory_object_stream[bytes](1)
+        gone = False
+
+        async def watch(scope: anyio.CancelScope) -> None:
+            nonlocal gone
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+            scope.cancel()
+
         async with anyio.create_task_group() as group:
+            group.start_soon(watch, group.cancel_scope)
             group.start_soon(self._read, sender)
             async with receiver:
                 async for data in receiver:
-                    yield data
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            group.cancel_scope.cancel()
+        if gone:
+            raise ConnectionError("the client left")
 
     async def _read(self, sender: "anyio.abc.ObjectSendStream[bytes]") -> None:
         async with sender:

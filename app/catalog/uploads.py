@@ -52,6 +52,11 @@ class UploadRows:
             )
         )
 
+    def change(self, upload: Upload) -> None:
+        """Keep what an upload has learned of its files."""
+        body = _UPLOAD.dump_json(upload).decode()
+        self._connection.execute(update(_table).where(_table.c.id == upload.id).values(body=body))
+
     def renew(self, upload_id: str, expires_at: datetime) -> None:
         """Let an upload live until then."""
         self._connection.execute(update(_table).where(_table.c.id == upload_id).values(expires_at=to_text(expires_at)))

@@ -1,5 +1,6 @@
 """The use cases: everything that can be done with checkpoints, whoever asks."""
 
+from app.checkpoints.borrowing import Borrowing
 from app.checkpoints.changing import Changing
 from app.checkpoints.committing import Committing
 from app.checkpoints.finding import Finding
@@ -17,18 +18,20 @@ class Checkpoints:
     """The use cases, one attribute for each family of verbs."""
 
     def __init__(self, parts: Parts) -> None:
-        transfers = Transfers(parts.storage)
         self.parts = parts
+        self.finding = Finding(parts)
+        self.borrowing = Borrowing(parts, self.finding)
+        transfers = Transfers(parts.storage, self.borrowing.promise)
         self.freeing = Freeing(parts)
         self.uploading = Uploading(parts, transfers)
-        self.committing = Committing(parts, transfers, self.uploading, self.freeing)
+        self.committing = Committing(parts, transfers, self.uploading, self.borrowing, self.freeing)
         self.single_shot = SingleShot(self.uploading, self.committing)
-        self.finding = Finding(parts)
         self.removing = Removing(parts, self.freeing)
         self.changing = Changing(parts)
 
     def close(self) -> None:
         """Finish what was begun in the background, then let go of the catalog and the storage."""
+        self.borrowing.close()
         self.freeing.close()
         self.parts.catalog.close()
         self.parts.storage.close()

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from app import ranking
+from app import digests, ranking
 from app.catalog import Session
 from app.catalog.uploads import Saved
+from app.checkpoints.borrowing import Borrowing
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
@@ -24,10 +25,13 @@ logger = logging.getLogger("holdfast")
 class Committing:
     """Turns uploads into checkpoints."""
 
-    def __init__(self, parts: Parts, transfers: Transfers, uploading: Uploading, freeing: Freeing) -> None:
+    def __init__(
+        self, parts: Parts, transfers: Transfers, uploading: Uploading, borrowing: Borrowing, freeing: Freeing
+    ) -> None:
         self._parts = parts
         self._transfers = transfers
         self._uploading = uploading
+        self._borrowing = borrowing
         self._freeing = freeing
         self._recording = Recording(parts)
         self._unfinished: dict[str, Manifest] = {}
@@ -57,14 +61,9 @@ class Committing:
             upload = session.uploads.get(upload_id)
         if upload is None:
             raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
-        transfer = self._transfers.of(upload, self._parts.clock())
-        transfer.close()
-        try:
-            committed = self._commit(upload, transfer, declared or {})
-        except BaseException:
-            if upload.id not in self._unfinished:  # what is sealed never changes
-                transfer.reopen()
-            raise
+        transfer = self._transfers.of(upload)
+        while (committed := self._attempt(upload, transfer, declared or {})) is None:
+            self._borrowing.begin(transfer)
         self._transfers.forget(upload.id)
         self._tell(committed)
         return committed
@@ -106,8 +105,25 @@ class Committing:
         self._freeing.later(committed.removed)
         self._parts.bell.ring()
 
-    def _commit(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed:
-        settled = settle(self._parts.storage, transfer, declared, self._uploading.missing(upload))
+    def _attempt(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed | None:
+        """Commit what has arrived; None where copying was deferred and is needed after all."""
+        transfer.wait_for_copies()
+        transfer.close()
+        try:
+            committed = self._commit(upload, transfer, declared)
+        except BaseException:
+            if upload.id not in self._unfinished:  # what is sealed never changes
+                transfer.reopen()
+            raise
+        if committed is None:
+            transfer.reopen()
+        return committed
+
+    def _commit(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed | None:
+        settled = None
+        if not transfer.deferred:
+            settled = settle(self._parts.storage, transfer, declared, self._uploading.missing(upload))
+        digest = settled.digest if settled is not None else digests.of_save(upload)
         with self._parts.catalog.lock(upload.directory):
             self._finish_earlier(upload.directory)
             with self._parts.catalog.reading() as session:
@@ -122,11 +138,13 @@ class Committing:
                     raise UploadNotFound(f"Upload {upload.id!r} was given up meanwhile.")
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
-                standing = refuse_impossible(session, self._parts.storage, directory, upload, settled.digest)
-            if standing is not None and standing.digest == settled.digest and self._intact(standing):
+                standing = refuse_impossible(session, self._parts.storage, directory, upload, digest)
+            if standing is not None and standing.digest == digest and self._intact(standing):
                 committed = self._recording.change_facts(upload, directory, standing)
                 self._discard(upload.id)
                 return committed
+            if settled is None:
+                return None
             return self._seal_and_publish(upload, settled, directory, standing)
 
     def _repeated(self, session: Session, saved: Saved) -> Committed:

@@ -55,7 +55,9 @@ def _chunks(
     transfer: Transfer, partial: Partial, file: UploadFile, declared: Sequence[Chunk] | None
 ) -> tuple[Chunk, ...]:
     size_bytes = partial.size_bytes()
-    known = file.chunks or transfer.chunks_of(file.path, size_bytes)
+    known = transfer.chunks_of(file.path, size_bytes)
+    if file.is_hashed and known != file.chunks:
+        raise DigestMismatch(f"The bytes of {file.path!r} are not those that were declared.", file=file.path)
     if declared is None:
         return known if known is not None else _hashed(partial, _cut(size_bytes))
     if known == tuple(declared):

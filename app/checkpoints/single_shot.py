@@ -6,8 +6,8 @@ from typing import Protocol
 
 from app import digests
 from app.checkpoints.committing import Committing
+from app.checkpoints.receiving import Receiver
 from app.checkpoints.recording import Committed
-from app.checkpoints.transfers import Receiver
 from app.checkpoints.uploading import Uploading
 from app.domain import CHUNK_MAX_BYTES, Checkpoint, Chunk, Save
 from app.errors import UploadBusy, UploadNotFound, WrongLength
@@ -19,8 +19,11 @@ _UNDECLARED = Span(0, 1 << 62)  # more than any disk holds
 class Shot(Protocol):
     """Takes a body whose length nobody has declared."""
 
-    def feed(self, data: bytes | bytearray) -> None:
-        """Take the next bytes."""
+    def room(self) -> memoryview:
+        """Where the next bytes go."""
+
+    def took(self, count: int, /) -> None:
+        """So many bytes were put there."""
 
     def finish(self) -> Committed:
         """The body has ended: what became of it."""
@@ -61,7 +64,7 @@ class _First:
         self._upload_id = upload_id
         self._receiver = receiver
         self._committing = committing
-        self.feed = receiver.feed
+        self.room, self.took = receiver.room, receiver.took
 
     def finish(self) -> Committed:
         if self._receiver.finish_here() == 0:
@@ -76,21 +79,24 @@ class _Repeat:
         self._checkpoint = checkpoint
         self._save_id = save_id
         self._committing = committing
-        self._buffer = bytearray()
+        self._buffer = memoryview(bytearray(CHUNK_MAX_BYTES))
+        self._filled = 0
         self._chunks: list[Chunk] = []
 
-    def feed(self, data: bytes | bytearray) -> None:
-        self._buffer += data
-        while len(self._buffer) >= CHUNK_MAX_BYTES:
-            self._cut(CHUNK_MAX_BYTES)
+    def room(self) -> memoryview:
+        return self._buffer[self._filled :]
+
+    def took(self, count: int, /) -> None:
+        self._filled += count
+        if self._filled == CHUNK_MAX_BYTES:
+            self._cut()
 
     def finish(self) -> Committed:
-        if self._buffer:
-            self._cut(len(self._buffer))
+        if self._filled:
+            self._cut()
         digest = digests.of_checkpoint([(self._checkpoint.name, digests.of_file(self._chunks))])
         return self._committing.again(self._checkpoint.directory, self._save_id, digest)
 
-    def _cut(self, length: int) -> None:
-        with memoryview(self._buffer) as whole, whole[:length] as data:
-            self._chunks.append(Chunk(length, digests.of_chunk(data)))
-        del self._buffer[:length]
+    def _cut(self) -> None:
+        self._chunks.append(Chunk(self._filled, digests.of_chunk(self._buffer[: self._filled])))
+        self._filled = 0

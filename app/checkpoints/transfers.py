@@ -1,28 +1,37 @@
 """What has arrived of the uploads under way: held in memory, and found out anew from the bytes after a restart."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from app import digests
+from app import digests, spans
 from app.domain import Chunk, Upload, UploadFile
-from app.errors import DigestMismatch, UploadBusy, WrongLength
+from app.errors import UploadBusy
 from app.spans import Span, joined
 from app.storage.base import Partial, Storage
+
+Spans = tuple[Span, ...]
 
 
 @dataclass
 class Transfer:
-    """What has arrived of one upload. ``lock`` guards the bytes on disk and this record of them alike."""
+    """What has arrived of one upload, and what is promised because the server copies it from another checkpoint.
+
+    ``changing`` guards this record; bytes are written outside it, by whoever is `writing`.
+    """
 
     upload: Upload
-    renewed_at: datetime
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    arrived: dict[str, tuple[Span, ...]] = field(default_factory=dict)
-    hashed: dict[str, dict[int, Chunk]] = field(default_factory=dict)
-    closed: bool = False
+    changing: threading.Condition = field(default_factory=threading.Condition)
+    arrived: dict[str, Spans] = field(default_factory=dict)
+    promised: dict[str, Spans] = field(default_factory=dict)
+    copying: list[Future[None]] = field(default_factory=list)
+    deferred: bool = False
+    """Whether the promised bytes are not copied before the commit asks for them, as they may never be needed."""
+    _hashed: dict[str, dict[int, Chunk]] = field(default_factory=dict)
+    _writers: int = 0
+    _closed: bool = False
 
     def close(self, *, wait: bool = True) -> None:
         """Let no more bytes in: what is hashed and sealed from here on stays as it is.
@@ -32,43 +41,83 @@ class Transfer:
         UploadBusy
             Somebody else has closed it; or, without waiting, bytes are being written or hashed.
         """
-        if not self.lock.acquire(blocking=wait):
-            raise UploadBusy(f"Upload {self.upload.id} is receiving bytes.")
+        self._enter(wait=wait)
         try:
-            if self.closed:
-                raise UploadBusy(f"Upload {self.upload.id} is being committed.")
-            self.closed = True
+            self._refuse_closed()
+            if self._writers and not wait:
+                raise UploadBusy(f"Upload {self.upload.id} is receiving bytes.")
+            self._closed = True
+            while self._writers:
+                self.changing.wait()
         finally:
-            self.lock.release()
+            self.changing.release()
 
     def reopen(self) -> None:
         """The commit was refused: bytes may come again."""
-        with self.lock:
-            self.closed = False
+        with self.changing:
+            self._closed = False
 
-    def put(self, partial: Partial, path: str, offset: int, data: memoryview, digest: str) -> None:
-        """Write bytes whose digest is known, and record them."""
-        with self.lock:
-            if self.closed:
-                raise UploadBusy(f"Upload {self.upload.id} is being committed.")
-            partial.write(offset, data)
-            self.note(path, offset, Chunk(len(data), digest))
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Bytes are written; nobody closes the upload meanwhile. `UploadBusy` where it is closed already."""
+        with self.changing:
+            self._refuse_closed()
+            self._writers += 1
+        try:
+            yield
+        finally:
+            with self.changing:
+                self._writers -= 1
+                self.changing.notify_all()
 
-    def note(self, path: str, offset: int, chunk: Chunk) -> None:
-        """Record that a chunk lies on disk. Hashes of what it overwrote no longer hold."""
-        span = Span(offset, offset + chunk.length)
-        self.arrived[path] = joined([*self.arrived.get(path, ()), span])
-        kept = {
-            start: other
-            for start, other in self.hashed.get(path, {}).items()
-            if start + other.length <= span.start or start >= span.stop
-        }
-        self.hashed[path] = {**kept, offset: chunk}
+    def note(self, path: str, offset: int, chunks: Sequence[Chunk]) -> None:
+        """Record that consecutive chunks lie on disk. Hashes of what they overwrote no longer hold."""
+        with self.changing:
+            span = Span(offset, offset + sum(chunk.length for chunk in chunks))
+            hashed = self._hashed.setdefault(path, {})
+            if spans.meet(self.arrived.get(path, ()), span):
+                for start in [s for s, other in hashed.items() if s < span.stop and s + other.length > span.start]:
+                    del hashed[start]
+            for chunk in chunks:
+                hashed[offset] = chunk
+                offset += chunk.length
+            self.arrived[path] = joined([*self.arrived.get(path, ()), span])
+
+    def has(self, path: str, span: Span) -> bool:
+        """Whether all these bytes have arrived."""
+        with self.changing:
+            return spans.covers(self.arrived.get(path, ()), span)
+
+    def missing(self, file: UploadFile, limit: int) -> list[Span]:
+        """What has neither arrived nor is promised of a file, in ranges of at most ``limit`` bytes."""
+        with self.changing:
+            have = [*self.arrived.get(file.path, ()), *self.promised.get(file.path, ())]
+        return spans.missing(have, file.size_bytes, file.chunks, limit) if file.size_bytes is not None else []
+
+    def break_promises(self) -> None:
+        """What was to be copied and has not arrived is missing."""
+        with self.changing:
+            self.promised, self.deferred = {}, False
+
+    def stop_copying(self) -> None:
+        """Break the promises, and return when nothing is copied any more. `UploadBusy` where they are being made."""
+        self._enter(wait=False)
+        try:
+            self.break_promises()
+        finally:
+            self.changing.release()
+        wait(self.copying)
+
+    def wait_for_copies(self) -> None:
+        """Return when nothing is being copied any more; what could not be copied is then missing."""
+        wait(self.copying)
+        if self.copying:
+            self.break_promises()
 
     def chunks_of(self, path: str, size_bytes: int) -> tuple[Chunk, ...] | None:
         """The chunks as they were hashed on arrival, if they make up the whole file."""
         found, offset = [], 0
-        hashed = self.hashed.get(path, {})
+        hashed = self._hashed.get(path, {})
         while offset < size_bytes:
             chunk = hashed.get(offset)
             if chunk is None:
@@ -77,43 +126,81 @@ class Transfer:
             offset += chunk.length
         return tuple(found) if offset == size_bytes else None
 
+    def learn(self, upload: Upload) -> None:
+        """The digests of the chunks are told at last: only what has them counts as arrived."""
+        with self.changing:
+            self.upload = upload
+            for file in upload.files:
+                before, self.arrived[file.path] = self._hashed.get(file.path, {}), ()
+                self._hashed[file.path] = {}
+                for offset, chunk in spans.placed(file.chunks or ()):
+                    if before.get(offset) == chunk:
+                        self.note(file.path, offset, [chunk])
+
+    def _enter(self, *, wait: bool) -> None:
+        if not self.changing.acquire(blocking=wait):
+            raise UploadBusy(f"Upload {self.upload.id} is receiving bytes.")
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UploadBusy(f"Upload {self.upload.id} is being committed.")
+
 
 class Transfers:
     """The transfers of all uploads under way."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, promise: Callable[[Transfer], None]) -> None:
         self._storage = storage
+        self._promise = promise
         self._guard = threading.Lock()
         self._transfers: dict[str, Transfer] = {}
 
-    def of(self, upload: Upload, now: datetime) -> Transfer:
+    def known(self, upload_id: str) -> Transfer | None:
+        """The transfer of an upload, if this process has seen it; it may have ended just now."""
+        transfer = self._transfers.get(upload_id)
+        if transfer is not None:
+            with transfer.changing:  # whoever made it may still be looking at what has arrived
+                pass
+        return transfer
+
+    def of(self, upload: Upload) -> Transfer:
         """The transfer of an upload. After a restart, what is on disk is hashed rather than trusted."""
         with self._guard:
             transfer = self._transfers.get(upload.id)
             if transfer is not None:
                 return transfer
-            transfer = self._transfers[upload.id] = Transfer(upload, renewed_at=now)
-            transfer.lock.acquire()
+            transfer = self._transfers[upload.id] = Transfer(upload)
+            transfer.changing.acquire()
         try:
             for file in upload.files:
-                if file.chunks is not None:
-                    self._recall(transfer, file, file.chunks)
+                if file.is_hashed:
+                    self._recall(transfer, file)
+            self._promise(transfer)
         except BaseException:
             self.forget(upload.id)
             raise
         finally:
-            transfer.lock.release()
+            transfer.changing.release()
         return transfer
 
+    def learn(self, upload: Upload) -> None:
+        """Go on with an upload whose digests have been told meanwhile."""
+        transfer = self.of(upload)
+        with transfer.changing:
+            if transfer.upload.files != upload.files:
+                transfer.learn(upload)
+                self._promise(transfer)
+
     @contextmanager
-    def retiring(self, upload: Upload, now: datetime) -> Iterator[None]:
+    def retiring(self, upload: Upload) -> Iterator[None]:
         """Let no bytes in and no commit begin while an upload is given up; an exception lets it live on.
 
         Does not look at what has arrived, and does not wait. `UploadBusy` where a commit or bytes came first.
         """
         with self._guard:
             known = self._transfers.get(upload.id)
-            transfer = known or self._transfers.setdefault(upload.id, Transfer(upload, renewed_at=now))
+            transfer = known or self._transfers.setdefault(upload.id, Transfer(upload))
+        transfer.stop_copying()
         transfer.close(wait=False)
         try:
             yield
@@ -128,84 +215,14 @@ class Transfers:
         with self._guard:
             self._transfers.pop(upload_id, None)
 
-    def _recall(self, transfer: Transfer, file: UploadFile, chunks: Sequence[Chunk]) -> None:
-        offset = 0
+    def _recall(self, transfer: Transfer, file: UploadFile) -> None:
         with self._storage.partial(transfer.upload, file.path) as partial:
-            size = partial.size_bytes()
-            for chunk in chunks:
-                if offset >= size:
-                    break
-                if digests.of_chunk(partial.read(offset, chunk.length)) == chunk.digest:
-                    transfer.note(file.path, offset, chunk)
-                offset += chunk.length
+            written = joined(partial.written())
+            for offset, chunk in spans.placed(file.chunks or ()):
+                if not spans.covers(written, Span(offset, offset + chunk.length)):
+                    continue
+                if self._digest(partial, offset, chunk) == chunk.digest:
+                    transfer.note(file.path, offset, [chunk])
 
-
-class Receiver:
-    """Takes the bytes of one range as they come; each chunk is verified before it is written.
-
-    At most one chunk and one piece of the body are in memory. Not for use by two threads at once.
-    """
-
-    def __init__(
-        self,
-        transfer: Transfer,
-        partial: Partial,
-        path: str,
-        span: Span,
-        expected: Sequence[Chunk] | None,
-        cut_at: int,
-    ) -> None:
-        self._transfer = transfer
-        self._partial = partial
-        self._path = path
-        self._start = self._next = span.start
-        self._left = span.stop - span.start
-        self._expected = list(expected) if expected is not None else None
-        self._cut_at = cut_at
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes | bytearray) -> None:
-        """Take the next bytes of the body.
-
-        Raises
-        ------
-        WrongLength
-            There is more than was declared.
-        DigestMismatch
-            A chunk is not the one that was declared; it was not written.
-        """
-        self._left -= len(data)
-        if self._left < 0:
-            raise WrongLength("The body is longer than declared.")
-        self._buffer += data
-        while self._buffer and len(self._buffer) >= self._chunk_length():
-            self._settle(self._chunk_length())
-
-    def finish(self) -> None:
-        """The body has ended. `WrongLength` when it ended too early."""
-        if self._left:
-            raise WrongLength(f"The body is {self._left} bytes shorter than declared.")
-        self.finish_here()
-
-    def finish_here(self) -> int:
-        """The body has ended, and nobody had said how long it would be; how many bytes there were."""
-        if self._buffer:
-            self._settle(len(self._buffer))
-        return self._next - self._start
-
-    def _chunk_length(self) -> int:
-        return self._expected[0].length if self._expected else self._cut_at
-
-    def _settle(self, length: int) -> None:
-        with memoryview(self._buffer) as whole, whole[:length] as data:
-            digest = digests.of_chunk(data)
-            if self._expected and self._expected.pop(0).digest != digest:
-                raise DigestMismatch(
-                    f"The bytes from {self._next} of {self._path!r} do not have the digest that was declared.",
-                    file=self._path,
-                    offset=self._next,
-                    length=length,
-                )
-            self._transfer.put(self._partial, self._path, self._next, data, digest)
-        del self._buffer[:length]
-        self._next += length
+    def _digest(self, partial: Partial, offset: int, chunk: Chunk) -> str:
+        return digests.of_chunk(partial.read(offset, chunk.length))

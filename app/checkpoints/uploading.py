@@ -12,8 +12,9 @@ from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
-from app.checkpoints.transfers import Receiver, Transfers
-from app.domain import CHUNK_MAX_BYTES, Checkpoint, Chunk, Directory, Save, Upload, UploadFile
+from app.checkpoints.receiving import Receiver
+from app.checkpoints.transfers import Transfer, Transfers
+from app.domain import Checkpoint, Chunk, Directory, Save, Upload, UploadFile
 from app.errors import (
     FileNotInCheckpoint,
     NameTaken,
@@ -85,18 +86,19 @@ class Uploading:
                 return Reservation(checkpoint=_repeated(session, save, saved))
             upload = session.uploads.of_save(save.directory, save.save_id)
             if upload is not None and afresh:
-                retiring.enter_context(self._transfers.retiring(upload, self._parts.clock()))
+                retiring.enter_context(self._transfers.retiring(upload))
                 self._remove(session, upload)
                 upload, dropped = None, upload
             is_new = upload is None
             if upload is None:
                 upload = self._begin(session, save)
-            elif _promise(upload) != _promise(save):
+            elif not _same_promise(upload, save):
                 raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
             else:
-                self._parts.storage.begin(upload)
+                upload = self._resume(session, upload, save)
         if dropped is not None:
             self._discard(dropped)
+        self._transfers.learn(upload)
         return Reservation(self._renewed(upload), self.missing(upload), is_new=is_new)
 
     def get(self, upload_id: str) -> Reservation:
@@ -119,31 +121,28 @@ class Uploading:
         RangeMisaligned
             Chunks were declared and the range does not consist of whole ones.
         """
-        with self._parts.catalog.reading() as session:
-            upload = _known(session, upload_id)
-        file = upload.file(path)
+        transfer = self._transfers.known(upload_id) or self._transfers.of(self._found(upload_id))
+        self._keep_alive(transfer)
+        file = transfer.upload.file(path)
         if file is None:
             raise FileNotInCheckpoint(f"The upload has no file {path!r}.")
         expected = _expected(file, span)
-        transfer = self._transfers.of(self._renewed(upload), self._parts.clock())
         with ExitStack() as stack:
             try:
-                partial = stack.enter_context(self._parts.storage.partial(upload, file.path))
+                partial = stack.enter_context(self._parts.storage.partial(transfer.upload, file.path))
             except FileNotFoundError as error:
                 raise _no_upload(upload_id) from error
-            yield Receiver(transfer, partial, path, span, expected, CHUNK_MAX_BYTES)
+            if file.size_bytes is not None:
+                partial.allocate(span)
+            receiver = Receiver(transfer, partial, path, span, expected, self._keep_alive)
+            stack.callback(receiver.close)
+            yield receiver
 
     def missing(self, upload: Upload) -> list[Missing]:
         """The ranges of an upload that have not arrived."""
-        transfer = self._transfers.of(upload, self._parts.clock())
+        transfer = self._transfers.of(upload)
         limit = self._parts.storage.range_max_bytes
-        with transfer.lock:
-            return [
-                Missing(file.path, span)
-                for file in upload.files
-                if file.size_bytes is not None
-                for span in spans.missing(transfer.arrived.get(file.path, ()), file.size_bytes, file.chunks, limit)
-            ]
+        return [Missing(file.path, span) for file in upload.files for span in transfer.missing(file, limit)]
 
     def abandon(self, upload_id: str) -> None:
         """Forget an upload and its bytes.
@@ -154,9 +153,8 @@ class Uploading:
         UploadBusy
             It is being committed.
         """
-        with self._parts.catalog.reading() as session:
-            upload = _known(session, upload_id)
-        with self._transfers.retiring(upload, self._parts.clock()):
+        upload = self._found(upload_id)
+        with self._transfers.retiring(upload):
             try:
                 self._forget(upload)
             except NoSpace:  # not even to write down that it is gone, so give its bytes back first
@@ -174,6 +172,21 @@ class Uploading:
                 self.abandon(upload_id)
                 count += 1
         return count
+
+    def _found(self, upload_id: str) -> Upload:
+        with self._parts.catalog.reading() as session:
+            return _known(session, upload_id)
+
+    def _resume(self, session: Session, upload: Upload, save: Save) -> Upload:
+        """The upload of a save that was begun before; it may know the digests now that it did not know then."""
+        self._parts.storage.begin(upload)
+        if all(file.is_hashed for file in save.files) and save.files != upload.files:
+            upload = replace(upload, files=save.files)
+            session.uploads.change(upload)
+        return upload
+
+    def _keep_alive(self, transfer: Transfer) -> None:
+        transfer.upload = self._renewed(transfer.upload)
 
     def _forget(self, upload: Upload) -> None:
         with self._parts.catalog.writing() as session:
@@ -260,8 +273,19 @@ def _repeated(session: Session, save: Save, saved: Saved) -> Checkpoint:
     return checkpoint
 
 
-def _promise(save: Save) -> tuple[object, ...]:
-    return save.name, tuple((file.path, file.size_bytes, file.chunks) for file in save.files)
+def _same_promise(upload: Upload, save: Save) -> bool:
+    """Whether a save is the one that an upload was made for; digests may be told later, other ones never."""
+    if (upload.name, len(upload.files)) != (save.name, len(save.files)):
+        return False
+    return all(_same_file(begun, file) for begun, file in zip(upload.files, save.files, strict=True))
+
+
+def _same_file(begun: UploadFile, file: UploadFile) -> bool:
+    if (begun.path, begun.size_bytes) != (file.path, file.size_bytes):
+        return False
+    if begun.chunks is None or file.chunks is None or (begun.is_hashed and file.is_hashed):
+        return begun.chunks == file.chunks
+    return [chunk.length for chunk in begun.chunks] == [chunk.length for chunk in file.chunks]
 
 
 def _expected(file: UploadFile, span: Span) -> Sequence[Chunk] | None:

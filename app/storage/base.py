@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.domain import Checkpoint, Directory, File, Manifest, Upload
+from app.spans import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,15 @@ class Opened(Protocol):
     def mtime_ns(self) -> int:
         """When the file was last changed, in ns since the epoch."""
 
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the open file."""
+
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset; fewer than asked where the file ends. May be called from several threads."""
+
+    def read_into(self, offset: int, view: memoryview) -> int:
+        """Read the bytes at an offset; how many there were. May be called from several threads."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -39,14 +47,23 @@ class Opened(Protocol):
 class Partial(Protocol):
     """One file of an upload while its bytes arrive."""
 
+    def allocate(self, span: Span) -> None:
+        """Take space for bytes to come. `OSError` where there is none."""
+
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Put bytes at an offset."""
+        """Put bytes at an offset, and let the disk begin with them."""
+
+    def share(self, source: Opened, start: int, span: Span) -> bool:
+        """Let a span consist of the blocks at ``start`` of another file; False where blocks cannot be shared."""
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset; fewer than asked where the file ends."""
 
     def size_bytes(self) -> int:
         """How long the file is so far."""
+
+    def written(self) -> Iterator[Span]:
+        """The parts in which bytes may lie, in order; elsewhere none were ever put."""
 
 
 class Storage(Protocol):

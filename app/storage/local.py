@@ -14,6 +14,7 @@ from app.domain import Checkpoint, Directory, File, Manifest, Upload
 from app.errors import CatalogUnusable, ForeignFile, NameTaken
 from app.storage import places
 from app.storage.base import Found, Opened, Partial
+from app.storage.files import LocalOpened, LocalPartial
 from app.storage.survey import survey
 from app.storage.tree import Parts, Tree
 
@@ -73,7 +74,7 @@ class LocalStorage:
     def partial(self, upload: Upload, path: str) -> Iterator[Partial]:
         descriptor = self.tree.open(places.of_upload(upload, path), os.O_RDWR)
         try:
-            yield _LocalPartial(descriptor)
+            yield LocalPartial(descriptor)
         finally:
             os.close(descriptor)
 
@@ -168,7 +169,7 @@ class LocalStorage:
     # reading
 
     def open(self, checkpoint: Checkpoint, file: File) -> Opened:
-        return _LocalOpened(self.tree.open(places.parts(checkpoint.stored_at(file)), os.O_RDONLY))
+        return LocalOpened(self.tree.open(places.parts(checkpoint.stored_at(file)), os.O_RDONLY))
 
     # directories
 
@@ -272,34 +273,3 @@ class LocalStorage:
         """Move what is there, unless that was done before and something else has taken its place since."""
         if self.tree.stat(source) is not None and self.tree.stat(target) is None:
             self.tree.move(source, target)
-
-
-class _LocalOpened:
-    def __init__(self, descriptor: int) -> None:
-        found = os.fstat(descriptor)
-        self._descriptor = descriptor
-        self.size_bytes = found.st_size
-        self.mtime_ns = found.st_mtime_ns
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-class _LocalPartial:
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[written:], offset + written
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def size_bytes(self) -> int:
-        return os.fstat(self._descriptor).st_size

@@ -1,5 +1,6 @@
 """How bytes are named, as the server does it: BLAKE3 of chunks, and of the list of them. Pure."""
 
+import os
 import struct
 from collections.abc import Iterable
 
@@ -7,7 +8,10 @@ from blake3 import blake3
 
 from ._wire import Chunk
 
-CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 4 * 1024 * 1024
+"""The longest chunk; longer ones are no faster and take more memory on the server."""
+THREADS = min(4, os.cpu_count() or 1)
+"""How many threads hash."""
 
 
 def of_chunk(data: bytes | bytearray | memoryview) -> str:
@@ -30,12 +34,3 @@ def of_checkpoint(files: Iterable[tuple[str, str]]) -> str:
         name = path.encode()
         hasher.update(struct.pack("<I", len(name)) + name + bytes.fromhex(digest))
     return hasher.hexdigest()
-
-
-def cut(data: memoryview) -> tuple[Chunk, ...]:
-    """The chunks of a file."""
-    return tuple(
-        Chunk(offset, len(piece), of_chunk(piece))
-        for offset in range(0, len(data), CHUNK_BYTES)
-        for piece in (data[offset : offset + CHUNK_BYTES],)
-    )

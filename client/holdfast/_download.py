@@ -1,31 +1,52 @@
-"""Fetch a checkpoint's files: every chunk is verified before anybody sees it."""
+"""Fetch the files of a checkpoint: every chunk is verified before anybody sees it, and fetched once."""
 
-import mmap
 import os
 import secrets
-from collections.abc import Callable
+import threading
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
-from . import _digests, _names
+from . import _digests, _names, _restore
+from ._cache import Cache, Keeping, Sources
 from ._http import Server
-from ._wire import Checkpoint, FileChunks
-from .errors import IntegrityError, InvalidRequest
+from ._memory import Arena
+from ._parallel import Patience, in_parallel
+from ._progress import Progress
+from ._wire import Checkpoint, Chunk, FileChunks, Range
+from .errors import IntegrityError, InvalidRequest, ServerUnreachable
 
-Write = Callable[[int, memoryview], None]
+JOB_BYTES = 32 * 1024 * 1024
+"""How much is asked for at a time, so that several connections have work."""
 
 
 def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
     answer = server.call("GET", f"/v1/checkpoints/{checkpoint.id}/chunks")
     files = [FileChunks.from_json(found) for found in answer["files"]]
+    for file in files:
+        ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
+        if [chunk.offset for chunk in file.chunks] != ends[:-1] or ends[-1] != file.size_bytes:
+            raise IntegrityError(f"the chunks of {file.path!r} do not make up the file")
     named = [(file.path, _digests.of_file(file.chunks)) for file in files]
     if _digests.of_checkpoint(named) != checkpoint.digest:
         raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
     return files
 
 
-def into_memory(server: Server, checkpoint: Checkpoint) -> mmap.mmap:
-    """The bytes of a checkpoint of one file, verified.
+def state(
+    server: Server,
+    checkpoint: Checkpoint,
+    *,
+    only: Collection[str] | None = None,
+    cache: Cache | None = None,
+    progress: bool | None = None,
+    **load: Any,
+) -> Any:
+    """The state in a checkpoint of one file; ``load`` goes to `_restore.state_in`.
 
     Raises
     ------
@@ -39,16 +60,16 @@ def into_memory(server: Server, checkpoint: Checkpoint) -> mmap.mmap:
         raise InvalidRequest(
             f"{checkpoint.name!r} has {len(files)} files and is no single state; use download()", code="several_files"
         )
-    memory = mmap.mmap(-1, max(1, files[0].size_bytes))
-
-    def write(offset: int, data: memoryview) -> None:
-        memory[offset : offset + len(data)] = data
-
-    _fetch(server, files[0], write)
-    return memory
+    arena = Arena(files[0].size_bytes)
+    with _Fetching(server, files[0], arena, cache if only is None else None, progress) as fetching:
+        if only is not None and cache is not None:
+            fetching.sources = cache.sources(files[0])
+        return _restore.state_in(arena, fetching.fetch, only=only, **load)
 
 
-def into_files(server: Server, checkpoint: Checkpoint, to: Path) -> Path:
+def into_files(
+    server: Server, checkpoint: Checkpoint, to: Path, *, cache: Cache | None = None, progress: bool | None = None
+) -> Path:
     """Put a checkpoint's file, or folder of files, at a path. Each file replaces what stood there once it is verified.
 
     Raises
@@ -58,44 +79,165 @@ def into_files(server: Server, checkpoint: Checkpoint, to: Path) -> Path:
     """
     files = contents(server, checkpoint)
     if [file.path for file in files] == [checkpoint.name]:
-        _into_file(server, files[0], to)
+        _into_file(server, files[0], to, cache, progress)
         return to
     places = [to.joinpath(*_names.components(file.path)) for file in files]
     for file, place in zip(files, places, strict=True):
-        _into_file(server, file, place)
+        _into_file(server, file, place, cache, progress)
     return to
 
 
-def _into_file(server: Server, file: FileChunks, to: Path) -> None:
+def _into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, progress: bool | None) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as sink:
-
-            def write(offset: int, data: memoryview) -> None:
-                os.pwrite(sink.fileno(), data, offset)
-
-            _fetch(server, file, write)
+            os.truncate(sink.fileno(), file.size_bytes)
+            with _Fetching(server, file, _FileTarget(sink.fileno()), cache, progress) as fetching:
+                fetching.fetch([(0, file.size_bytes)])
             os.fsync(sink.fileno())
         temporary.replace(to)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _fetch(server: Server, file: FileChunks, write: Write) -> None:
-    """Fetch a file's ranges in order, cut them into chunks, verify each, and hand it on."""
-    chunks = iter(file.chunks)
-    expected = next(chunks, None)
-    buffer = bytearray()
-    for wanted in file.ranges:
-        for piece in server.fetch(wanted.method, wanted.url, wanted.headers, wanted.length):
-            buffer += piece
-            while expected is not None and len(buffer) >= expected.length:
-                with memoryview(buffer) as whole, whole[: expected.length] as data:
-                    if _digests.of_chunk(data) != expected.digest:
-                        raise IntegrityError(f"the bytes of {file.path!r} from {expected.offset} are not those saved")
-                    write(expected.offset, data)
-                del buffer[: expected.length]
-                expected = next(chunks, None)
-    if expected is not None or buffer:
-        raise IntegrityError(f"{file.path!r} did not come whole")
+class _Target(Protocol):
+    """Where the bytes of a file go."""
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Where to put bytes before they are verified."""
+
+
+class _FileTarget:
+    """A file: bytes are gathered in memory until they are verified, then written."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._own = threading.local()
+
+    def view(self, offset: int, length: int) -> memoryview:
+        buffer = getattr(self._own, "buffer", b"")
+        if len(buffer) < length:
+            buffer = self._own.buffer = bytearray(max(length, _digests.CHUNK_BYTES))
+        return memoryview(buffer)[:length]
+
+
+class _Fetching:
+    """One file on its way: knows which chunks are there."""
+
+    def __init__(
+        self, server: Server, file: FileChunks, target: _Target, cache: Cache | None, progress: bool | None
+    ) -> None:
+        self._server = server
+        self._file = file
+        self._target = target
+        self._cache = cache
+        self._starts = [chunk.offset for chunk in file.chunks]
+        self._range_starts = [wanted.offset for wanted in file.ranges]
+        self._have = [False] * len(file.chunks)
+        self._patience = Patience()
+        self._progress = progress
+        self._bar = Progress("", 0)
+        self._stack = ExitStack()
+        self.sources: Sources | None = None
+        self._keeping: Keeping | None = None
+
+    def __enter__(self) -> "_Fetching":
+        if self._cache is not None:
+            self.sources = self._cache.sources(self._file)
+            if not all(self.sources.has(chunk) for chunk in self._file.chunks):
+                self._keeping = self._cache.keep(self._file)
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self.sources is not None:
+            self.sources.close()
+        if self._keeping is not None:
+            if error is None and all(self._have):
+                self._keeping.finish()
+            self._keeping.close()
+        if self._cache is not None:
+            self._cache.evict()
+
+    def fetch(self, spans: list[tuple[int, int]]) -> None:
+        """See to it that these bytes have arrived, and with them the rest of their chunks."""
+        wanted = [place for start, stop in spans for place in self._places(start, stop)]
+        todo = sorted({place for place in wanted if not self._have[place]})
+        total = sum(self._file.chunks[place].length for place in todo)
+        with Progress(f"load {self._file.path}", total, self._progress) as self._bar:
+            if self.sources is not None:
+                in_parallel(_grouped([p for p in todo if self.sources.has(self._file.chunks[p])], 16), self._recall)
+            while todo := [place for place in todo if not self._have[place]]:
+                try:
+                    in_parallel(self._jobs(todo), self._fetch)
+                except ServerUnreachable as error:
+                    self._patience.wait(error)
+
+    def _places(self, start: int, stop: int) -> range:
+        if start >= stop:
+            return range(0)
+        return range(bisect_right(self._starts, start) - 1, bisect_right(self._starts, stop - 1))
+
+    def _jobs(self, todo: list[int]) -> Iterator[list[int]]:
+        """Consecutive chunks to ask for at once, all within one of the server's ranges."""
+        job: list[int] = []
+        length = 0
+        for place in todo:
+            chunk = self._file.chunks[place]
+            same = job and place == job[-1] + 1 and self._range_of(chunk) is self._range_of(self._file.chunks[job[0]])
+            if job and not (same and length + chunk.length <= JOB_BYTES):
+                yield job
+                job, length = [], 0
+            job.append(place)
+            length += chunk.length
+        if job:
+            yield job
+
+    def _range_of(self, chunk: Chunk) -> Range:
+        place = bisect_right(self._range_starts, chunk.offset) - 1
+        if place >= 0:
+            wanted = self._file.ranges[place]
+            if chunk.offset + chunk.length <= wanted.offset + wanted.length:
+                return wanted
+        raise IntegrityError(f"the server does not say how to fetch {self._file.path!r} from {chunk.offset}")
+
+    def _fetch(self, job: list[int]) -> None:
+        chunks = [self._file.chunks[place] for place in job]
+        start, stop = chunks[0].offset, chunks[-1].offset + chunks[-1].length
+        found = self._range_of(chunks[0])
+        headers = {**found.headers, "Range": f"bytes={start}-{stop - 1}"}
+        with self._server.fetch(replace(found, headers=headers, offset=start, length=stop - start)) as reader:
+            for place, chunk in zip(job, chunks, strict=True):
+                view, filled = self._target.view(chunk.offset, chunk.length), 0
+                while filled < len(view):
+                    count = reader.readinto(view[filled:])
+                    if not count:
+                        raise ServerUnreachable(f"{self._file.path!r} did not come whole")
+                    filled += count
+                if _digests.of_chunk(view) != chunk.digest:
+                    raise IntegrityError(f"the bytes of {self._file.path!r} from {chunk.offset} are not those saved")
+                self._arrived(place, view)
+                self._bar.moved(chunk.length)
+        self._patience.progress()
+
+    def _recall(self, places: list[int]) -> None:
+        """Take chunks from the cache; what is not sound there is fetched."""
+        assert self.sources is not None
+        for place in places:
+            chunk = self._file.chunks[place]
+            view = self._target.view(chunk.offset, chunk.length)
+            if self.sources.read(chunk, view) and _digests.of_chunk(view) == chunk.digest:
+                self._arrived(place, view)
+                self._bar.reused(chunk.length)
+
+    def _arrived(self, place: int, view: memoryview) -> None:
+        offset = self._file.chunks[place].offset
+        if isinstance(self._target, _FileTarget):
+            os.pwrite(self._target.descriptor, view, offset)
+        if self._keeping is not None:
+            self._keeping.write(offset, view)
+        self._have[place] = True
+
+
+def _grouped(places: list[int], count: int) -> Iterator[list[int]]:
+    return (places[start : start + count] for start in range(0, len(places), count))

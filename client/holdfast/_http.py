@@ -1,20 +1,24 @@
 """One server over HTTP: the only place that knows httpx."""
 
+import io
 import json
 import os
+import ssl
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-from .errors import IntegrityError, ServerFailed, ServerUnreachable, from_problem
+from ._sockets import CONNECT_TIMEOUT_S, Answer, Buffer, Connections, Reader, address_of
+from ._wire import Range
+from .errors import ServerFailed, ServerUnreachable, from_problem
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 PIECE_BYTES = 1024 * 1024  # httpcore copies what remains after each partial send, so pieces must be small
-CONNECT_TIMEOUT_S = 10.0
 
 
 class Server:
@@ -37,6 +41,9 @@ class Server:
         self._guard = threading.Lock()
         self._client: httpx.Client | None = None
         self._owner = 0
+        self._trust = _Trust()
+        self._connections = Connections(timeout_s, self._trust)
+        weakref.finalize(self, self._connections.close)
 
     def call(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
@@ -52,51 +59,81 @@ class Server:
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
         with self._translated():
-            answer = self._http().request(method, path, params=given, json=body)
-        _refuse(answer)
+            answer = self._http().request(method, path, params=given, json=body, headers=self._headers(self.url))
+        _refuse(Answer(answer.status_code, answer.content))
         return _parsed(answer)
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], data: memoryview) -> None:
-        """Send raw bytes where the server wants them."""
-        pieces = (bytes(data[start : start + PIECE_BYTES]) for start in range(0, len(data), PIECE_BYTES))
-        length = {"Content-Length": str(len(data)), "Content-Type": "application/octet-stream"}
-        with self._translated():
-            answer = self._http().request(method, url, headers={**headers, **length}, content=pieces)
+    def send(self, wanted: Range, pieces: Iterable[Buffer]) -> None:
+        """Send the raw bytes of a range, in pieces, where the server wants them.
+
+        Raises
+        ------
+        ServerUnreachable
+            The connection could not be made, or broke.
+        HoldfastError
+            The server refused.
+        """
+        url = self.url + wanted.url if wanted.url.startswith("/") else wanted.url
+        headers = {
+            **self._headers(url),
+            **wanted.headers,
+            "Content-Length": str(wanted.length),
+            "Content-Type": "application/octet-stream",
+        }
+        address = address_of(url)
+        if address is not None:
+            answer = self._connections.send(address, wanted.method, _target(url), headers, pieces)
+        else:
+            small = (bytes(part) for piece in pieces for part in _cut(memoryview(piece)))
+            with self._translated():
+                found = self._http().request(wanted.method, url, headers=headers, content=small)
+            answer = Answer(found.status_code, found.content)
         _refuse(answer)
 
-    def fetch(self, method: str, url: str, headers: Mapping[str, str], length: int) -> Iterator[bytes]:
-        """The raw bytes of a range, as they come.
+    @contextmanager
+    def fetch(self, wanted: Range) -> Iterator[Reader]:
+        """The raw bytes of a range, to be read as they come.
 
         Raises
         ------
         IntegrityError
-            There are more or fewer than ``length`` bytes.
+            There are more or fewer than were asked for.
+        ServerUnreachable
+            The connection could not be made, or broke.
         """
-        received = 0
-        with self._translated(), self._http().stream(method, url, headers=dict(headers)) as answer:
-            if answer.is_error:
-                answer.read()
-            _refuse(answer)
-            for piece in answer.iter_raw(PIECE_BYTES):
-                received += len(piece)
-                if received > length:
-                    break
-                yield piece
-        if received != length:
-            raise IntegrityError(f"{url}: {received} bytes came where {length} were asked for")
+        url = self.url + wanted.url if wanted.url.startswith("/") else wanted.url
+        headers = {**self._headers(url), **wanted.headers}
+        address = address_of(url)
+        if address is not None:
+            with self._connections.fetch(address, wanted.method, _target(url), headers, wanted.length) as (
+                answer,
+                reader,
+            ):
+                _refuse(answer)
+                yield reader
+            return
+        with self._translated(), self._http().stream(wanted.method, url, headers=headers) as found:
+            if found.is_error:
+                _refuse(Answer(found.status_code, found.read()))
+            yield io.BufferedReader(_Stream(found.iter_raw(PIECE_BYTES)), PIECE_BYTES)
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
+        self._connections.close()
         with self._guard:
             if self._client is not None and self._owner == os.getpid():
                 self._client.close()
             self._client = None
 
+    def _headers(self, url: str) -> dict[str, str]:
+        """Who we are, for our own server only: a range may lead elsewhere."""
+        ours = urlsplit(url)[:2] == urlsplit(self.url)[:2]
+        return {"Authorization": f"Bearer {self._token}"} if self._token and ours else {}
+
     def _http(self) -> httpx.Client:
         with self._guard:
             if self._client is None or self._owner != os.getpid():
-                headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-                self._client = httpx.Client(base_url=self.url, headers=headers, timeout=self._timeout)
+                self._client = httpx.Client(base_url=self.url, timeout=self._timeout, verify=self._trust())
                 self._owner = os.getpid()
                 weakref.finalize(self, self._client.close)
             return self._client
@@ -110,14 +147,55 @@ class Server:
             raise ServerUnreachable(f"no answer from the Holdfast server at {self.url}: {reason}") from error
 
 
-def _refuse(answer: httpx.Response) -> None:
-    if answer.is_success:
+class _Trust:
+    """Which servers are believed: the same for every connection, however it is made."""
+
+    def __init__(self) -> None:
+        self._context: ssl.SSLContext | None = None
+
+    def __call__(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = httpx.create_ssl_context()
+        return self._context
+
+
+class _Stream(io.RawIOBase):
+    """The pieces of an answer as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, view: Any, /) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def _cut(data: memoryview) -> Iterator[memoryview]:
+    return (data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
+
+
+def _target(url: str) -> str:
+    """What a request for a URL asks for: its path and query."""
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _refuse(answer: Answer) -> None:
+    if 200 <= answer.status < 300:
         return
     try:
-        problem = answer.json()
+        problem = json.loads(answer.body)
     except ValueError:
         problem = None
-    raise from_problem(answer.status_code, problem if isinstance(problem, dict) else {})
+    raise from_problem(answer.status, problem if isinstance(problem, dict) else {})
 
 
 def _parsed(answer: httpx.Response) -> dict[str, Any]:

@@ -3,17 +3,50 @@
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import _digests, _layout
+from . import _layout
 from ._http import Server
-from ._wire import Committed, Upload
+from ._layout import Layout
+from ._parallel import Patience, in_parallel
+from ._progress import Progress
+from ._wire import Committed, Range, Upload
+from .errors import HoldfastError, IntegrityError, ServerUnreachable
 
+_SAMPLES = 8
+_REFUSALS = 5  # how often a commit may find that the server could not copy what it promised
 _WRITER: dict[int, str] = {}
 
 
-def save(server: Server, save: Mapping[str, Any], state: Any) -> Committed:
+class Memory:
+    """What a writer remembers of its last save: whether the server could reuse any of it, and checksums of chunks."""
+
+    def __init__(self) -> None:
+        self._reused: bool | None = None
+        self._checksums: dict[str, int] = {}
+
+    @property
+    def checksums(self) -> Mapping[str, int]:
+        """The CRC-32 of chunks of the last save, by their digest."""
+        return self._checksums
+
+    def expects_reuse(self, layout: Layout) -> bool:
+        """Whether to hash before sending: always but after a save of which nothing was reused.
+
+        Even then, a few chunks that are the same as last time say that this save is another.
+        """
+        return self._reused is not False or not layout.sample(_SAMPLES).isdisjoint(self._checksums)
+
+    def remember(self, layout: Layout, *, reused: bool) -> None:
+        """A save was made."""
+        self._reused = reused
+        self._checksums = layout.checksums()
+
+
+def save(
+    server: Server, save: Mapping[str, Any], state: Any, memory: Memory | None = None, progress: bool | None = None
+) -> Committed:
     """Send a state as a checkpoint of one file; durable on the server when this returns.
 
     Parameters
@@ -22,21 +55,89 @@ def save(server: Server, save: Mapping[str, Any], state: Any) -> Committed:
         What the API's ``POST /v1/uploads`` takes, without the files and the writer.
     state : dict
         Whatever ``torch.save`` takes.
+    memory : Memory, optional
+        What is remembered of the save before.
+    progress : bool, optional
+        Whether to show a bar.
 
     Raises
     ------
     HoldfastError
         The server refused, or could not be reached.
     """
-    data = _layout.serialize(state)
-    chunks = [{"length": chunk.length, "digest": chunk.digest} for chunk in _digests.cut(data)]
-    file = {"size_bytes": len(data), "chunks": chunks, "tensors": _layout.tensor_index(data)}
-    body = {**save, "writer": writer(), "files": [file]}
-    upload = Upload.from_json(server.call("POST", "/v1/uploads", body=body))
-    for missing in upload.missing:
-        part = data[missing.offset : missing.offset + missing.length]
-        server.send(missing.method, missing.url, missing.headers, part)
-    return Committed.from_json(server.call("POST", f"/v1/uploads/{upload.id}/commit"))
+    memory = memory or Memory()
+    layout = _layout.of(state, memory.checksums)
+    with Progress(f"save {save['name']}", layout.size_bytes, progress) as bar:
+        committed = _Sending(server, save, layout, bar).run(hash_first=memory.expects_reuse(layout))
+    memory.remember(layout, reused=bar.moved_bytes < layout.size_bytes)
+    return committed
+
+
+class _Sending:
+    """One save on its way."""
+
+    def __init__(self, server: Server, save: Mapping[str, Any], layout: Layout, bar: Progress) -> None:
+        self._server = server
+        self._save = {**save, "writer": writer()}
+        self._layout = layout
+        self._bar = bar
+        self._places = {extent.offset: place for place, extent in enumerate(layout.extents)}
+        self._patience = Patience()
+
+    def run(self, *, hash_first: bool) -> Committed:
+        upload = self._reserve(hashed=hash_first)
+        self._bar.reused(self._layout.size_bytes - sum(wanted.length for wanted in upload.missing))
+        refused = 0
+        while True:
+            try:
+                in_parallel(upload.missing, self._send)
+                return self._commit(upload.id)
+            except ServerUnreachable as error:
+                self._patience.wait(error)
+            except HoldfastError as error:
+                if error.code == "digest_mismatch":
+                    raise IntegrityError("the state was changed while it was being saved", code=error.code) from error
+                if error.code != "ranges_missing" or refused == _REFUSALS:
+                    raise
+                refused += 1
+            upload = self._again()
+
+    def _reserve(self, *, hashed: bool) -> Upload:
+        if hashed:
+            chunks = [{"length": chunk.length, "digest": chunk.digest} for chunk in self._layout.chunks()]
+        else:
+            chunks = [{"length": extent.length} for extent in self._layout.extents]
+        file = {"size_bytes": self._layout.size_bytes, "chunks": chunks, "tensors": self._layout.tensors}
+        return Upload.from_json(self._server.call("POST", "/v1/uploads", body={**self._save, "files": [file]}))
+
+    def _again(self) -> Upload:
+        """What is missing by now. The digests tell a server that was restarted what it has already."""
+        while True:
+            try:
+                return self._reserve(hashed=True)
+            except ServerUnreachable as error:
+                self._patience.wait(error)
+
+    def _send(self, wanted: Range) -> None:
+        place = self._places.get(wanted.offset)
+        if place is None:
+            raise IntegrityError(f"the server asks for bytes from {wanted.offset}, where no chunk begins")
+        self._server.send(wanted, self._pieces(place, wanted.length))
+        self._patience.progress()
+
+    def _pieces(self, place: int, length: int) -> Iterator[memoryview]:
+        while length > 0:
+            data, _ = self._layout.read(place)
+            yield data
+            self._bar.moved(len(data))
+            length -= len(data)
+            place += 1
+
+    def _commit(self, upload_id: str) -> Committed:
+        chunks = [{"length": chunk.length, "digest": chunk.digest} for chunk in self._layout.chunks()]
+        return Committed.from_json(
+            self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body={"files": [{"chunks": chunks}]})
+        )
 
 
 def writer() -> str:

@@ -3,13 +3,14 @@
 import math
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
-from . import _download, _layout, _names, _upload, _values
+from . import _download, _names, _upload, _values
+from ._cache import Cache
 from ._directory import Best, RemoteDirectory
 from ._http import Server
 from ._wire import Checkpoint, Committed
@@ -53,6 +54,16 @@ class CheckpointManager:
         Regular checkpoints of every so many epochs stay, too.
     timeout_s : float
         How long, in seconds, the server may be silent before it counts as unreachable.
+    base : str or Path, optional
+        A checkpoint, by a path as `load` takes it, whose bytes a save need not send again: the pretrained model of a
+        fine-tuning, say. What this directory's own checkpoints hold is never sent again.
+    progress : bool, optional
+        Whether long transfers show a bar. Default: ``HOLDFAST_PROGRESS`` (``1`` or ``0``), else on a terminal only.
+    cache_dir : str or Path, optional
+        A folder where loaded checkpoints are kept, so that loading them again costs no transfer, and loading one that
+        is much like them a small one. Default: ``HOLDFAST_CACHE``, else none.
+    cache_max_bytes : int
+        How much may lie there; the least recently used goes first.
 
     Attributes
     ----------
@@ -90,6 +101,10 @@ class CheckpointManager:
         monitor: str | _Unset | None = _UNSET,
         keep_every_epochs: int | None = None,
         timeout_s: float = 300.0,
+        base: str | PurePath | None = None,
+        progress: bool | None = None,
+        cache_dir: str | Path | None = None,
+        cache_max_bytes: int = 20 * 2**30,
     ) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
@@ -103,6 +118,12 @@ class CheckpointManager:
         directory = _names.directory_name(self.checkpoint_dir, self._prefix)
         self._remote = RemoteDirectory(Server(server, token, timeout_s), directory)
         self._warned: set[str] = set()
+        self._memory = _upload.Memory()
+        self._base = base
+        self._base_id: str | None = ""
+        self._progress = progress
+        folder = cache_dir or os.environ.get("HOLDFAST_CACHE")
+        self._cache = Cache(Path(folder).expanduser(), cache_max_bytes) if folder else None
 
     # saving
 
@@ -205,7 +226,14 @@ class CheckpointManager:
 
     # loading
 
-    def load(self, checkpoint_path: str | PurePath, *, map_location: Any = None, weights_only: bool = True) -> Any:
+    def load(
+        self,
+        checkpoint_path: str | PurePath,
+        *,
+        map_location: Any = None,
+        weights_only: bool = True,
+        only: Collection[str] | None = None,
+    ) -> Any:
         """Load a checkpoint by its name, or by the path that `save` returned.
 
         Parameters
@@ -216,6 +244,9 @@ class CheckpointManager:
             As for ``torch.load``.
         weights_only : bool
             As for ``torch.load``. Turning it off lets the checkpoint run code: only for files that you trust.
+        only : collection of str, optional
+            The keys of the state to load, such as ``("model",)``: only their tensors are fetched, and the result has
+            only them.
 
         Returns
         -------
@@ -230,6 +261,8 @@ class CheckpointManager:
             It holds more than weights and plain values; the message says how to proceed.
         IntegrityError
             The bytes are not those that were saved.
+        KeyError
+            The state has not all the keys of ``only``.
 
         Examples
         --------
@@ -238,18 +271,22 @@ class CheckpointManager:
         >>> manager.load(path) == manager.load("checkpoint_epoch_0007.pt") == {"step": 7}
         True
         """
-        return self._load(lambda: self._find(checkpoint_path), map_location, weights_only)
+        return self._load(lambda: self._find(checkpoint_path), map_location, weights_only, only)
 
-    def load_best(self, *, map_location: Any = None, weights_only: bool = True) -> Any:
+    def load_best(
+        self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
+    ) -> Any:
         """Load the best checkpoint of the directory, or None where none can be called best.
 
         The directory's own mode decides; where this manager's differs, it warns. For the other parameters see `load`.
         """
-        return self._load(self._best_checkpoint, map_location, weights_only)
+        return self._load(self._best_checkpoint, map_location, weights_only, only)
 
-    def load_latest(self, *, map_location: Any = None, weights_only: bool = True) -> Any:
+    def load_latest(
+        self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
+    ) -> Any:
         """Load the newest checkpoint of the directory, or None where it holds none. For the parameters see `load`."""
-        return self._load(self._remote.latest, map_location, weights_only)
+        return self._load(self._remote.latest, map_location, weights_only, only)
 
     def download(self, checkpoint_path: str | PurePath, to: str | Path = ".") -> Path:
         """Put a checkpoint's file, or its folder of files, on this machine, verified.
@@ -269,7 +306,7 @@ class CheckpointManager:
         checkpoint = self._find(checkpoint_path)
         target = Path(to)
         target = target.joinpath(*_names.components(checkpoint.name)) if target.is_dir() else target
-        return _download.into_files(self._remote.server, checkpoint, target)
+        return _download.into_files(self._remote.server, checkpoint, target, cache=self._cache, progress=self._progress)
 
     # looking
 
@@ -329,7 +366,9 @@ class CheckpointManager:
             "keep_every_epochs": self.keep_every_epochs,
         }
         save = {**facts, "directory": self._remote.name, "name": name, "save_id": save_id, "policy": policy}
-        self._heed(_upload.save(self._remote.server, save, state), policy)
+        if self._base is not None:
+            save["base"] = self._base_checkpoint(self._base)
+        self._heed(_upload.save(self._remote.server, save, state, self._memory, self._progress), policy)
         return self.checkpoint_dir / name
 
     def _heed(self, committed: Committed, asked: Mapping[str, Any]) -> None:
@@ -362,16 +401,40 @@ class CheckpointManager:
         directory, name = _names.located(checkpoint_path, self.checkpoint_dir, self._prefix)
         return RemoteDirectory(self._remote.server, directory).named(name)
 
-    def _load(self, find: Callable[[], Checkpoint | None], map_location: Any, weights_only: bool) -> Any:
+    def _base_checkpoint(self, base: str | PurePath) -> str | None:
+        """The id of the base, asked for once. Without it, a save costs more and is a save all the same."""
+        if self._base_id == "":
+            try:
+                self._base_id = self._find(base).id
+            except CheckpointNotFound:
+                self._base_id = None
+                self._warn_once(f"there is no checkpoint {str(base)!r} to serve as base; everything is sent")
+        return self._base_id
+
+    def _load(
+        self,
+        find: Callable[[], Checkpoint | None],
+        map_location: Any,
+        weights_only: bool,
+        only: Collection[str] | None,
+    ) -> Any:
         """Load what is found; where it is pruned between the finding and the loading, find again."""
+        if isinstance(only, str):
+            raise TypeError(f"only is a collection of keys, such as ({only!r},)")
         while (found := find()) is not None:
             try:
-                data = _download.into_memory(self._remote.server, found)
+                return _download.state(
+                    self._remote.server,
+                    found,
+                    only=only,
+                    cache=self._cache,
+                    progress=self._progress,
+                    map_location=map_location,
+                    weights_only=weights_only,
+                )
             except CheckpointNotFound as error:
                 if error.code != "checkpoint_removed":
                     raise
-                continue
-            return _layout.deserialize(data, map_location=map_location, weights_only=weights_only)
         return None
 
     def _best_checkpoint(self) -> Checkpoint | None:

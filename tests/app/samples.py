@@ -158,3 +158,13 @@ def changes(act, *arguments, **options):
 def descriptors():
     """The descriptors that this process has open."""
     return sorted(path.name for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+
+
+def feed(sink, data):
+    """Put bytes into a receiver or a shot, as a request's body would be."""
+    while data:
+        room = sink.room()
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        sink.took(count)
+        data = data[count:]

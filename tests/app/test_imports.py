@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "metrics": ("app.catalog.statistics.Statistics",),
     "middleware": ("app.api.problems",),
     "auth": (),
+    "handover": ("app.api.bodies.SOCKET",),
+    "probe": (),
     "logs": (),
     "settings": (),
     "main": ("app",),

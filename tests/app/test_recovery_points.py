@@ -12,6 +12,7 @@ from app.domain import Checkpoint, Chunk, Facts, File, FileMap, Manifest, Save, 
 from app.main import open_root
 from app.settings import Settings
 from app.spans import Span
+from tests.app.samples import feed
 
 DIRECTORY, NAME = "runs/a", "x.pt"
 
@@ -38,7 +39,7 @@ def start(tmp_path):
 def save(server, data=b"bytes", name=NAME, **facts):
     wanted = Save(directory=DIRECTORY, name=name, facts=Facts(**facts), files=(UploadFile("", None),))
     with server.single_shot.begin(wanted) as shot:
-        shot.feed(bytearray(data))
+        feed(shot, data)
         return shot.finish().checkpoint
 
 
@@ -47,7 +48,7 @@ def ready(server, data=b"new bytes", replaces=None):
     wanted = Save(directory=DIRECTORY, name=NAME, save_id="save-new", files=(UploadFile("", len(data)),))
     upload = server.uploading.reserve(wanted).upload
     with server.uploading.receive(upload.id, NAME, Span(0, len(data))) as receiver:
-        receiver.feed(data)
+        feed(receiver, data)
         receiver.finish()
     chunk = Chunk(len(data), digests.of_chunk(data))
     mtime_ns = server.parts.storage.settle(upload)[NAME]
@@ -152,7 +153,7 @@ def test_an_upload_that_was_not_sealed_stays_an_upload(start, tmp_path):
     assert live(server) == []
     assert [missing.span for missing in server.uploading.get(upload_id).missing] == [Span(0, 9)]
     with server.uploading.receive(upload_id, NAME, Span(0, 9)) as receiver:
-        receiver.feed(b"new bytes")
+        feed(receiver, b"new bytes")
         receiver.finish()
     assert server.committing.commit(upload_id).checkpoint.id == upload_id
 

@@ -47,15 +47,11 @@ def test_a_list_entry_shows_the_facts_above_the_metadata(tmp_path):
 
 def test_client_and_server_name_bytes_alike():
     data = random.Random(0).randbytes(2 * _digests.CHUNK_BYTES + 77)
-    chunks = _digests.cut(memoryview(data))
-    assert [chunk.length for chunk in chunks] == [_digests.CHUNK_BYTES, _digests.CHUNK_BYTES, 77]
+    cuts = [(0, _digests.CHUNK_BYTES), (_digests.CHUNK_BYTES, _digests.CHUNK_BYTES), (2 * _digests.CHUNK_BYTES, 77)]
+    chunks = [_wire.Chunk(offset, length, _digests.of_chunk(data[offset : offset + length])) for offset, length in cuts]
     servers = [app.domain.Chunk(chunk.length, chunk.digest) for chunk in chunks]
     assert chunks[2].digest == app.digests.of_chunk(data[-77:])
     assert _digests.of_file(chunks) == app.digests.of_file(servers)
     pairs = [("b/ü.pt", "11" * 32), ("a", "22" * 32)]
     assert _digests.of_checkpoint(pairs) == app.digests.of_checkpoint(pairs)
     assert _digests.CHUNK_BYTES <= app.domain.CHUNK_MAX_BYTES
-
-
-def test_nothing_is_cut_from_nothing():
-    assert _digests.cut(memoryview(b"")) == ()

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
-from app.api.schemas.values import Count, Digest, Metadata, Number, SaveId, WriterId
+from app.api.schemas.values import CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
 from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
 
@@ -57,10 +57,10 @@ class FactsIn(ChangeableFacts):
 
 
 class ChunkIn(RequestBody):
-    """Consecutive bytes of a file and their BLAKE3."""
+    """Consecutive bytes of a file and their BLAKE3. Without a digest, it only says where the file is cut."""
 
     length: int = Field(ge=1, le=CHUNK_MAX_BYTES)
-    digest: Digest
+    digest: Digest | None = None
 
 
 class TensorIn(RequestBody):
@@ -88,6 +88,8 @@ class FileIn(RequestBody):
     def _adds_up(self) -> Self:
         if self.chunks is not None and sum(chunk.length for chunk in self.chunks) != self.size_bytes:
             raise ValueError("the chunks do not add up to size_bytes")
+        if len({chunk.digest is None for chunk in self.chunks or ()}) > 1:
+            raise ValueError("either all chunks have digests or none")
         return self
 
     def file(self) -> UploadFile:
@@ -105,6 +107,7 @@ class UploadIn(FactsIn):
     policy: PolicyIn = PolicyIn()
     writer: WriterId | None = Field(None, description="Who saves, so that two writers of one directory find out.")
     only_if_improved: bool = Field(False, description="Refuse unless the metric is better than the directory's best.")
+    base: CheckpointId | None = Field(None, description="A checkpoint elsewhere whose bytes need not be sent again.")
     files: list[FileIn] = Field(min_length=1, max_length=10_000)
 
     @model_validator(mode="after")
@@ -128,6 +131,7 @@ class UploadIn(FactsIn):
             policy=self.policy.asked(),
             writer=self.writer,
             only_if_improved=self.only_if_improved,
+            base=self.base,
         )
 
 
@@ -136,6 +140,12 @@ class CommittedFileIn(RequestBody):
 
     path: FilePath | None = None
     chunks: list[ChunkIn] = Field(max_length=1_000_000)
+
+    @model_validator(mode="after")
+    def _has_digests(self) -> Self:
+        if any(chunk.digest is None for chunk in self.chunks):
+            raise ValueError("a commit says the digests of all chunks")
+        return self
 
 
 class CommitIn(RequestBody):
@@ -174,4 +184,4 @@ class PruneIn(RequestBody):
 
 
 def _chunks(chunks: list[ChunkIn] | None) -> tuple[Chunk, ...] | None:
-    return tuple(Chunk(chunk.length, chunk.digest) for chunk in chunks) if chunks is not None else None
+    return tuple(Chunk(chunk.length, chunk.digest or "") for chunk in chunks) if chunks is not None else None

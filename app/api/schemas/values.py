@@ -19,6 +19,7 @@ def _no_bool(value: Any) -> Any:
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=MAX_INT)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="BLAKE3, in hex.")]
 SaveId = Annotated[str, Field(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+CheckpointId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 WriterId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")]
 Finite = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Named = Literal["NaN", "Infinity", "-Infinity"]

@@ -1,0 +1,171 @@
+"""Bytes that a directory's checkpoints hold already are not sent again: the server copies them, after the reply."""
+
+import logging
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+from app import digests, spans
+from app.catalog import Query
+from app.checkpoints.finding import Content, Finding
+from app.checkpoints.parts import Parts
+from app.checkpoints.transfers import Transfer
+from app.domain import Checkpoint, Chunk, FileMap, Upload
+from app.errors import Altered, Refusal
+from app.spans import Run, Span, joined
+
+logger = logging.getLogger("holdfast")
+
+SOURCES = 32
+"""How many checkpoints of a directory are looked at, the newest first."""
+RUN_BYTES = 64 * 1024 * 1024
+MAPS_KEPT = 64
+THREADS = 2
+
+Wanted = dict[str, list[tuple[int, Chunk]]]
+
+
+@dataclass
+class _Copies:
+    """What is to be copied into one upload, and the open files that it comes from."""
+
+    transfer: Transfer
+    todo: deque[tuple[Content, str, Run]] = field(default_factory=deque)
+    sources: ExitStack = field(default_factory=ExitStack)
+    workers: int = THREADS
+
+
+class Borrowing:
+    """Finds what need not be sent, and copies it."""
+
+    def __init__(self, parts: Parts, finding: Finding) -> None:
+        self._parts = parts
+        self._finding = finding
+        self._guard = threading.Lock()
+        self._maps: OrderedDict[str, Mapping[str, FileMap]] = OrderedDict()
+        self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="holdfast-copying")
+
+    def promise(self, transfer: Transfer) -> None:
+        """Promise what others hold of an upload whose digests are known, and begin to copy it.
+
+        Where the content stands already under the same name, nothing is copied unless the commit finds it gone.
+        """
+        upload = transfer.upload
+        if not any(file.is_hashed for file in upload.files):
+            return
+        with self._parts.catalog.reading() as session:
+            standing = session.checkpoints.named(upload.directory, upload.name)
+        if standing is not None and standing.digest == digests.of_save(upload):
+            transfer.deferred = True
+            transfer.promised = {file.path: (Span(0, file.size_bytes or 0),) for file in upload.files}
+        else:
+            self.begin(transfer)
+
+    def begin(self, transfer: Transfer) -> None:
+        """Copy what others hold, in the background; what cannot be copied becomes missing."""
+        copies, wanted = _Copies(transfer), _wanted(transfer)
+        transfer.deferred, transfer.promised = False, {}
+        for checkpoint in self._sources(transfer.upload):
+            if not wanted:
+                break
+            with suppress(Refusal, OSError):
+                self._plan(copies, wanted, checkpoint)
+        if not copies.todo:
+            return
+        transfer.copying = [self._workers.submit(self._work, copies) for _ in range(THREADS)]
+
+    def close(self) -> None:
+        """Stop copying; what is unfinished is begun again after the next start."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
+
+    def _sources(self, upload: Upload) -> Iterator[Checkpoint]:
+        """Where to look: the base first, then the directory's newest checkpoints."""
+        with self._parts.catalog.reading() as session:
+            base = session.checkpoints.get(upload.base) if upload.base is not None else None
+            newest = session.checkpoints.page(Query(upload.directory, order_by="-position"), after=None, limit=SOURCES)
+        if base is not None and base.removed_at is None:
+            yield base
+        yield from newest.checkpoints
+
+    def _plan(self, copies: _Copies, wanted: Wanted, checkpoint: Checkpoint) -> None:
+        for source, held in self._map(checkpoint).items():
+            found = {path: spans.runs(chunks, held.chunks, RUN_BYTES) for path, chunks in wanted.items()}
+            if not any(found.values()):
+                continue
+            content = self._finding.open(checkpoint.id, source)
+            copies.sources.callback(content.opened.close)
+            for path, runs in found.items():
+                self._take(copies, wanted, path, [(content, path, run) for run in runs])
+
+    def _take(self, copies: _Copies, wanted: Wanted, path: str, jobs: Sequence[tuple[Content, str, Run]]) -> None:
+        copies.todo.extend(jobs)
+        taken = [run.span for _, _, run in jobs]
+        promised = copies.transfer.promised
+        promised[path] = joined([*promised.get(path, ()), *taken])
+        starts = {offset for _, _, run in jobs for offset in _offsets(run)}
+        wanted[path] = [(offset, chunk) for offset, chunk in wanted[path] if offset not in starts]
+        if not wanted[path]:
+            del wanted[path]
+
+    def _map(self, checkpoint: Checkpoint) -> Mapping[str, FileMap]:
+        """The chunks of a checkpoint; those of the last few are remembered."""
+        with self._guard:
+            if found := self._maps.get(checkpoint.id):
+                self._maps.move_to_end(checkpoint.id)
+                return found
+        loaded = self._finding.maps(checkpoint.id)[1]
+        with self._guard:
+            self._maps[checkpoint.id] = loaded
+            while len(self._maps) > MAPS_KEPT:
+                self._maps.popitem(last=False)
+        return loaded
+
+    def _work(self, copies: _Copies) -> None:
+        try:
+            with suppress(IndexError):
+                while copies.transfer.promised:
+                    self._copy(copies.transfer, *copies.todo.popleft())
+        except (OSError, Refusal) as error:  # the client sends what is missing then
+            logger.warning("upload %s: not everything could be copied: %s", copies.transfer.upload.id, error)
+        finally:
+            with self._guard:
+                copies.workers -= 1
+                last = copies.workers == 0
+            if last:
+                copies.sources.close()
+
+    def _copy(self, transfer: Transfer, content: Content, path: str, run: Run) -> None:
+        with self._parts.storage.partial(transfer.upload, path) as partial:
+            with transfer.writing():
+                if partial.share(content.opened, run.source, run.span):
+                    transfer.note(path, run.span.start, run.chunks)
+                    return
+            source, target = run.source, run.span.start
+            for chunk in run.chunks:
+                data = content.opened.read(source, chunk.length)
+                if digests.of_chunk(data) != chunk.digest:
+                    raise Altered(f"{content.checkpoint.name} is not what it was")
+                with transfer.writing():
+                    partial.write(target, data)
+                    transfer.note(path, target, [chunk])
+                source, target = source + chunk.length, target + chunk.length
+
+
+def _wanted(transfer: Transfer) -> Wanted:
+    """The chunks that have not arrived, by file."""
+    found = {
+        file.path: [
+            (offset, chunk)
+            for offset, chunk in spans.placed(file.chunks or ())
+            if not transfer.has(file.path, Span(offset, offset + chunk.length))
+        ]
+        for file in transfer.upload.files
+    }
+    return {path: chunks for path, chunks in found.items() if chunks}
+
+
+def _offsets(run: Run) -> Iterator[int]:
+    return (run.span.start + offset for offset, _ in spans.placed(run.chunks))

@@ -1,0 +1,59 @@
+"""Open files below the root: one to read from, or one of an upload to put bytes into."""
+
+import os
+from collections.abc import Iterator
+
+from app.spans import Span
+from app.storage import kernel
+from app.storage.base import Opened
+
+
+class LocalOpened:
+    """A file of a checkpoint, open for reading."""
+
+    def __init__(self, descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        self.descriptor = descriptor
+        self.size_bytes = found.st_size
+        self.mtime_ns = found.st_mtime_ns
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self.descriptor, length, offset)
+
+    def read_into(self, offset: int, view: memoryview) -> int:
+        done = 0
+        while done < len(view) and (count := os.preadv(self.descriptor, [view[done:]], offset + done)):
+            done += count
+        return done
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class LocalPartial:
+    """A file of an upload."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def allocate(self, span: Span) -> None:
+        kernel.allocate(self._descriptor, span)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        view, start = memoryview(data), offset
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+        kernel.start_writeback(self._descriptor, Span(start, offset))
+
+    def share(self, source: Opened, start: int, span: Span) -> bool:
+        return kernel.share(source.descriptor, start, self._descriptor, span)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def size_bytes(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def written(self) -> Iterator[Span]:
+        return kernel.written(self._descriptor)

@@ -1,0 +1,64 @@
+"""What Linux can do with files beyond Python's ``os``. Where the system cannot, nothing is done and nothing is lost."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+
+from app.spans import Span
+
+_FICLONERANGE = 0x4020940D
+_SYNC_FILE_RANGE_WRITE = 2
+_UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_OFFSET = ctypes.c_int64
+
+
+def allocate(descriptor: int, span: Span) -> None:
+    """Take disk space for a part of a file, so that it lies together and running out of space shows at once.
+
+    Raises
+    ------
+    OSError
+        There is no space.
+    """
+    if span.start == span.stop or not hasattr(_libc, "fallocate"):
+        return
+    failed = _libc.fallocate(descriptor, 0, _OFFSET(span.start), _OFFSET(span.stop - span.start))
+    if failed and (code := ctypes.get_errno()) not in _UNSUPPORTED:
+        raise OSError(code, os.strerror(code))
+
+
+def start_writeback(descriptor: int, span: Span) -> None:
+    """Let the disk begin to write a part of a file. Promises nothing, and takes no error from a later fsync."""
+    if hasattr(_libc, "sync_file_range"):
+        _libc.sync_file_range(descriptor, _OFFSET(span.start), _OFFSET(span.stop - span.start), _SYNC_FILE_RANGE_WRITE)
+
+
+def share(source: int, start: int, target: int, span: Span) -> bool:
+    """Let a part of a file consist of the blocks of another; False where the file system does not share blocks."""
+    request = struct.pack("qQQQ", source, start, span.stop - span.start, span.start)
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, request)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            raise
+        return False
+    return True
+
+
+def written(descriptor: int) -> Iterator[Span]:
+    """The parts of a file in which bytes lie; what was only allocated is left out where the file system knows."""
+    end, offset = os.fstat(descriptor).st_size, 0
+    while offset < end:
+        try:
+            start = os.lseek(descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole to the end
+                return
+            raise
+        offset = os.lseek(descriptor, start, os.SEEK_HOLE)
+        yield Span(start, offset)

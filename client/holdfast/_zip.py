@@ -1,0 +1,114 @@
+"""The directory of a zip file, as torch writes it: stored records, zip64 where files are large. Pure."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
+_END = struct.Struct("<4sHHHHIIH")
+_END64 = struct.Struct("<4sQHHIIQQQQ")
+_LOCATOR = struct.Struct("<4sIQI")
+_LARGE = 0xFFFFFFFF
+_HAS_DESCRIPTOR = 8
+
+LOCAL_BYTES = 30
+TAIL_BYTES = 128 * 1024
+"""In so many last bytes, the end of the directory is found."""
+
+
+class NotAZip(ValueError):
+    """The bytes are no zip file, or one that torch would not write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the directory says of one record; offsets and sizes in bytes within the file."""
+
+    name: str
+    header_offset: int
+    size_bytes: int
+    is_stored: bool
+    has_descriptor: bool
+    crc_offset: int
+    """Where in the directory its CRC-32 stands."""
+
+    @property
+    def descriptor_bytes(self) -> int:
+        """How long the descriptor after its data is."""
+        if not self.has_descriptor or not self.size_bytes:
+            return 0
+        return 24 if self.header_offset >= _LARGE or self.size_bytes >= _LARGE else 16
+
+
+def directory_extent(tail: bytes, size_bytes: int) -> tuple[int, int]:
+    """Where the directory lies, (offset, length), told by the last bytes of a file.
+
+    Raises
+    ------
+    NotAZip
+        They are not the end of a zip file.
+    """
+    place = tail.rfind(b"PK\x05\x06")
+    if place < 0 or len(tail) - place < _END.size:
+        raise NotAZip("there is no end of a zip directory")
+    *_, length, offset, _ = _END.unpack_from(tail, place)
+    locator = place - _LOCATOR.size
+    if _LARGE in (length, offset) and locator >= 0 and tail[locator : locator + 4] == b"PK\x06\x07":
+        end64 = _LOCATOR.unpack_from(tail, locator)[2] - (size_bytes - len(tail))
+        if not 0 <= end64 <= len(tail) - _END64.size or tail[end64 : end64 + 4] != b"PK\x06\x06":
+            raise NotAZip("the zip64 end of the directory is not where it should be")
+        *_, length, offset = _END64.unpack_from(tail, end64)
+    if offset + length > size_bytes:
+        raise NotAZip("the zip directory lies beyond the file")
+    return offset, length
+
+
+def entries(directory: bytes, offset: int) -> Iterator[Entry]:
+    """The records of a directory that lies at this offset of its file.
+
+    Raises
+    ------
+    NotAZip
+        It is not a directory.
+    """
+    place = 0
+    while place < len(directory):
+        if len(directory) - place < _CENTRAL.size or directory[place : place + 4] != b"PK\x01\x02":
+            raise NotAZip("the zip directory is damaged")
+        found = _CENTRAL.unpack_from(directory, place)
+        flags, method, header = found[3], found[4], found[16]
+        stored, size, name_bytes, extra_bytes, comment_bytes = found[8:13]
+        names = place + _CENTRAL.size
+        extra = directory[names + name_bytes : names + name_bytes + extra_bytes]
+        size, stored, header = _large(extra, size, stored, header)
+        yield Entry(
+            name=directory[names : names + name_bytes].decode("utf-8", "replace"),
+            header_offset=header,
+            size_bytes=size,
+            is_stored=method == 0 and stored == size,
+            has_descriptor=bool(flags & _HAS_DESCRIPTOR),
+            crc_offset=offset + place + 16,
+        )
+        place = names + name_bytes + extra_bytes + comment_bytes
+
+
+def data_offset(entry: Entry, local_header: bytes) -> int:
+    """Where a record's data begins, told by its local header."""
+    if len(local_header) < LOCAL_BYTES or local_header[:4] != b"PK\x03\x04":
+        raise NotAZip(f"{entry.name} has no local header")
+    name_bytes, extra_bytes = struct.unpack_from("<HH", local_header, 26)
+    return int(entry.header_offset + LOCAL_BYTES + name_bytes + extra_bytes)
+
+
+def _large(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
+    """The numbers that need 64 bits, which stand in the extra field in this order."""
+    place = 0
+    while place + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, place)
+        if kind == 1:
+            values = iter(struct.unpack_from(f"<{length // 8}Q", extra, place + 4))
+            size = next(values, size) if size == _LARGE else size
+            stored = next(values, stored) if stored == _LARGE else stored
+            header = next(values, header) if header == _LARGE else header
+        place += 4 + length
+    return size, stored, header
