@@ -36,6 +36,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         checkpoints = opened or open_root(settings)
         app.state.bell = checkpoints.parts.bell
+        app.openapi()  # the framework makes it when it is first asked for, and not safely on several threads at once
         keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
         keeper.start()
         probe = LoopProbe()

@@ -13,9 +13,10 @@ from app.catalog import Query
 from app.checkpoints.finding import Content, Finding
 from app.checkpoints.parts import Parts
 from app.checkpoints.transfers import Transfer
-from app.domain import Checkpoint, Chunk, FileMap, Upload
+from app.domain import Checkpoint, Chunk, Upload
 from app.errors import Altered, Refusal
 from app.spans import Run, Span, joined
+from app.storage.base import Partial
 
 logger = logging.getLogger("holdfast")
 
@@ -26,6 +27,7 @@ MAPS_KEPT = 64
 THREADS = 2
 
 Wanted = dict[str, list[tuple[int, Chunk]]]
+Held = Mapping[str, Sequence[Chunk]]
 
 
 @dataclass
@@ -35,7 +37,7 @@ class _Copies:
     transfer: Transfer
     todo: deque[tuple[Content, str, Run]] = field(default_factory=deque)
     sources: ExitStack = field(default_factory=ExitStack)
-    workers: int = THREADS
+    working: int = THREADS
 
 
 class Borrowing:
@@ -45,7 +47,8 @@ class Borrowing:
         self._parts = parts
         self._finding = finding
         self._guard = threading.Lock()
-        self._maps: OrderedDict[str, Mapping[str, FileMap]] = OrderedDict()
+        self._maps: OrderedDict[str, Held] = OrderedDict()
+        self._closing = threading.Event()
         self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="holdfast-copying")
 
     def promise(self, transfer: Transfer) -> None:
@@ -76,10 +79,13 @@ class Borrowing:
         if not copies.todo:
             return
         transfer.copying = [self._workers.submit(self._work, copies) for _ in range(THREADS)]
+        for copying in transfer.copying:
+            copying.add_done_callback(lambda _: self._done(copies))
 
     def close(self) -> None:
         """Stop copying; what is unfinished is begun again after the next start."""
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._closing.set()
+        self._workers.shutdown(wait=True)
 
     def _sources(self, upload: Upload) -> Iterator[Checkpoint]:
         """Where to look: the base first, then the directory's newest checkpoints."""
@@ -92,7 +98,7 @@ class Borrowing:
 
     def _plan(self, copies: _Copies, wanted: Wanted, checkpoint: Checkpoint) -> None:
         for source, held in self._map(checkpoint).items():
-            found = {path: spans.runs(chunks, held.chunks, RUN_BYTES) for path, chunks in wanted.items()}
+            found = {path: spans.runs(chunks, held, RUN_BYTES) for path, chunks in wanted.items()}
             if not any(found.values()):
                 continue
             content = self._finding.open(checkpoint.id, source)
@@ -110,13 +116,13 @@ class Borrowing:
         if not wanted[path]:
             del wanted[path]
 
-    def _map(self, checkpoint: Checkpoint) -> Mapping[str, FileMap]:
+    def _map(self, checkpoint: Checkpoint) -> Held:
         """The chunks of a checkpoint; those of the last few are remembered."""
         with self._guard:
             if found := self._maps.get(checkpoint.id):
                 self._maps.move_to_end(checkpoint.id)
                 return found
-        loaded = self._finding.maps(checkpoint.id)[1]
+        loaded = {path: found.chunks for path, found in self._finding.maps(checkpoint.id)[1].items()}
         with self._guard:
             self._maps[checkpoint.id] = loaded
             while len(self._maps) > MAPS_KEPT:
@@ -126,32 +132,47 @@ class Borrowing:
     def _work(self, copies: _Copies) -> None:
         try:
             with suppress(IndexError):
-                while copies.transfer.promised:
+                while copies.transfer.promised and not self._closing.is_set():
                     self._copy(copies.transfer, *copies.todo.popleft())
         except (OSError, Refusal) as error:  # the client sends what is missing then
             logger.warning("upload %s: not everything could be copied: %s", copies.transfer.upload.id, error)
-        finally:
-            with self._guard:
-                copies.workers -= 1
-                last = copies.workers == 0
-            if last:
-                copies.sources.close()
+
+    def _done(self, copies: _Copies) -> None:
+        with self._guard:
+            copies.working -= 1
+            last = copies.working == 0
+        if last:
+            copies.sources.close()
 
     def _copy(self, transfer: Transfer, content: Content, path: str, run: Run) -> None:
         with self._parts.storage.partial(transfer.upload, path) as partial:
-            with transfer.writing():
-                if partial.share(content.opened, run.source, run.span):
-                    transfer.note(path, run.span.start, run.chunks)
-                    return
-            source, target = run.source, run.span.start
-            for chunk in run.chunks:
-                data = content.opened.read(source, chunk.length)
-                if digests.of_chunk(data) != chunk.digest:
-                    raise Altered(f"{content.checkpoint.name} is not what it was")
-                with transfer.writing():
-                    partial.write(target, data)
-                    transfer.note(path, target, [chunk])
-                source, target = source + chunk.length, target + chunk.length
+            if self._share(transfer, partial, content, path, run):
+                return
+            for offset, chunk in spans.placed(run.chunks):
+                data = _read(content, run.source + offset, chunk)
+                target = Span(run.span.start + offset, run.span.start + offset + chunk.length)
+                with transfer.writing(path, target):
+                    if not transfer.holds(path, target.start, [chunk]):
+                        partial.write(target.start, data)
+                        transfer.note(path, target.start, [chunk])
+
+    def _share(self, transfer: Transfer, partial: Partial, content: Content, path: str, run: Run) -> bool:
+        """Share the blocks of a run where the file system can, and verify it; not over bytes that have arrived."""
+        with transfer.writing(path, run.span):
+            if transfer.has_any(path, run.span) or not partial.share(content.opened, run.source, run.span):
+                return False
+            for offset, chunk in spans.placed(run.chunks):
+                _read(content, run.source + offset, chunk)
+            transfer.note(path, run.span.start, run.chunks)
+        return True
+
+
+def _read(content: Content, offset: int, chunk: Chunk) -> bytes:
+    """A chunk of a source. `Altered` where it is not what it was."""
+    data = content.opened.read(offset, chunk.length)
+    if digests.of_chunk(data) != chunk.digest:
+        raise Altered(f"{content.checkpoint.directory}/{content.checkpoint.name} was changed on the disk")
+    return data
 
 
 def _wanted(transfer: Transfer) -> Wanted:
@@ -160,7 +181,7 @@ def _wanted(transfer: Transfer) -> Wanted:
         file.path: [
             (offset, chunk)
             for offset, chunk in spans.placed(file.chunks or ())
-            if not transfer.has(file.path, Span(offset, offset + chunk.length))
+            if not transfer.holds(file.path, offset, [chunk])
         ]
         for file in transfer.upload.files
     }

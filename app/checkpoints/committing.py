@@ -121,6 +121,8 @@ class Committing:
 
     def _commit(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed | None:
         settled = None
+        if transfer.deferred and not _as_promised(upload, declared):
+            return None
         if not transfer.deferred:
             settled = settle(self._parts.storage, transfer, declared, self._uploading.missing(upload))
         digest = settled.digest if settled is not None else digests.of_save(upload)
@@ -234,3 +236,9 @@ class Committing:
             self._parts.storage.discard(upload_id)
         except OSError:
             logger.exception("the remains of upload %s are left to the next start", upload_id)
+
+
+def _as_promised(upload: Upload, declared: Mapping[str, Sequence[Chunk]]) -> bool:
+    """Whether a commit declares nothing but what the upload had declared."""
+    promised = {file.path: file.chunks for file in upload.files}
+    return all(promised.get(path) == tuple(chunks) for path, chunks in declared.items())

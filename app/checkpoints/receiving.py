@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from app import digests
 from app.checkpoints.transfers import Transfer
 from app.domain import CHUNK_MAX_BYTES, Chunk
-from app.errors import DigestMismatch, WrongLength
+from app.errors import DigestMismatch, UploadBusy, WrongLength
 from app.spans import Span
 from app.storage.base import Partial
 
@@ -150,8 +150,12 @@ class Receiver:
 
     def _put(self, data: memoryview, chunks: Sequence[Chunk]) -> None:
         span = Span(self._next, self._next + len(data))
-        with self._transfer.writing():
-            if not (self._expected is not None and self._transfer.has(self._path, span)):
+        with self._transfer.writing(self._path, span):
+            if not self._transfer.takes(self._path, self._next, chunks):
+                raise UploadBusy(
+                    f"The digests of {self._path!r} were told meanwhile, and these bytes do not have them."
+                )
+            if not self._transfer.holds(self._path, self._next, chunks):
                 self._partial.write(self._next, data)
             self._transfer.note(self._path, self._next, chunks)
         self._alive(self._transfer)

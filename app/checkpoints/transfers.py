@@ -14,6 +14,9 @@ from app.storage.base import Partial, Storage
 
 Spans = tuple[Span, ...]
 
+GLANCE_S = 0.5
+"""How long somebody who does not wait may find the record in use, in seconds: longer than a change of it takes."""
+
 
 @dataclass
 class Transfer:
@@ -30,7 +33,7 @@ class Transfer:
     deferred: bool = False
     """Whether the promised bytes are not copied before the commit asks for them, as they may never be needed."""
     _hashed: dict[str, dict[int, Chunk]] = field(default_factory=dict)
-    _writers: int = 0
+    _writing: list[tuple[str, Span]] = field(default_factory=list)
     _closed: bool = False
 
     def close(self, *, wait: bool = True) -> None:
@@ -44,11 +47,10 @@ class Transfer:
         self._enter(wait=wait)
         try:
             self._refuse_closed()
-            if self._writers and not wait:
+            if self._writing and not wait:
                 raise UploadBusy(f"Upload {self.upload.id} is receiving bytes.")
             self._closed = True
-            while self._writers:
-                self.changing.wait()
+            self._wait_for_writers()
         finally:
             self.changing.release()
 
@@ -58,16 +60,21 @@ class Transfer:
             self._closed = False
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Bytes are written; nobody closes the upload meanwhile. `UploadBusy` where it is closed already."""
+    def writing(self, path: str, span: Span) -> Iterator[None]:
+        """Bytes of a span are written: nobody else writes them, or closes the upload, before they are noted.
+
+        `UploadBusy` where it is closed already.
+        """
         with self.changing:
+            while not self._closed and any(path == other and spans.meet([at], span) for other, at in self._writing):
+                self.changing.wait()
             self._refuse_closed()
-            self._writers += 1
+            self._writing.append((path, span))
         try:
             yield
         finally:
             with self.changing:
-                self._writers -= 1
+                self._writing.remove((path, span))
                 self.changing.notify_all()
 
     def note(self, path: str, offset: int, chunks: Sequence[Chunk]) -> None:
@@ -83,10 +90,24 @@ class Transfer:
                 offset += chunk.length
             self.arrived[path] = joined([*self.arrived.get(path, ()), span])
 
-    def has(self, path: str, span: Span) -> bool:
-        """Whether all these bytes have arrived."""
+    def holds(self, path: str, offset: int, chunks: Iterable[Chunk]) -> bool:
+        """Whether just these chunks lie there already."""
         with self.changing:
-            return spans.covers(self.arrived.get(path, ()), span)
+            hashed = self._hashed.get(path, {})
+            return all(hashed.get(offset + start) == chunk for start, chunk in spans.placed(chunks))
+
+    def has_any(self, path: str, span: Span) -> bool:
+        """Whether any of these bytes have arrived."""
+        with self.changing:
+            return spans.meet(self.arrived.get(path, ()), span)
+
+    def takes(self, path: str, offset: int, chunks: Sequence[Chunk]) -> bool:
+        """Whether these chunks belong there, as far as their digests have been told."""
+        file = self.upload.file(path)
+        if file is None or file.chunks is None or not file.is_hashed:
+            return True
+        span = Span(offset, offset + sum(chunk.length for chunk in chunks))
+        return spans.chunks_within(file.chunks, span) == tuple(chunks)
 
     def missing(self, file: UploadFile, limit: int) -> list[Span]:
         """What has neither arrived nor is promised of a file, in ranges of at most ``limit`` bytes."""
@@ -100,13 +121,16 @@ class Transfer:
             self.promised, self.deferred = {}, False
 
     def stop_copying(self) -> None:
-        """Break the promises, and return when nothing is copied any more. `UploadBusy` where they are being made."""
+        """Break the promises, and return when nothing is copied any more: soon, as what is not begun is dropped.
+
+        `UploadBusy` where promises are being made.
+        """
         self._enter(wait=False)
         try:
             self.break_promises()
         finally:
             self.changing.release()
-        wait(self.copying)
+        wait([copying for copying in self.copying if not copying.cancel()])
 
     def wait_for_copies(self) -> None:
         """Return when nothing is being copied any more; what could not be copied is then missing."""
@@ -129,6 +153,7 @@ class Transfer:
     def learn(self, upload: Upload) -> None:
         """The digests of the chunks are told at last: only what has them counts as arrived."""
         with self.changing:
+            self._wait_for_writers()
             self.upload = upload
             for file in upload.files:
                 before, self.arrived[file.path] = self._hashed.get(file.path, {}), ()
@@ -138,8 +163,12 @@ class Transfer:
                         self.note(file.path, offset, [chunk])
 
     def _enter(self, *, wait: bool) -> None:
-        if not self.changing.acquire(blocking=wait):
+        if not self.changing.acquire(timeout=-1 if wait else GLANCE_S):
             raise UploadBusy(f"Upload {self.upload.id} is receiving bytes.")
+
+    def _wait_for_writers(self) -> None:
+        while self._writing:
+            self.changing.wait()
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -172,9 +201,7 @@ class Transfers:
             transfer = self._transfers[upload.id] = Transfer(upload)
             transfer.changing.acquire()
         try:
-            for file in upload.files:
-                if file.is_hashed:
-                    self._recall(transfer, file)
+            self._recall(transfer)
             self._promise(transfer)
         except BaseException:
             self.forget(upload.id)
@@ -189,6 +216,7 @@ class Transfers:
         with transfer.changing:
             if transfer.upload.files != upload.files:
                 transfer.learn(upload)
+                self._recall(transfer)
                 self._promise(transfer)
 
     @contextmanager
@@ -215,11 +243,18 @@ class Transfers:
         with self._guard:
             self._transfers.pop(upload_id, None)
 
-    def _recall(self, transfer: Transfer, file: UploadFile) -> None:
+    def _recall(self, transfer: Transfer) -> None:
+        """Find out what lies on the disk that nobody remembers."""
+        for file in transfer.upload.files:
+            if file.is_hashed:
+                self._recall_file(transfer, file)
+
+    def _recall_file(self, transfer: Transfer, file: UploadFile) -> None:
         with self._storage.partial(transfer.upload, file.path) as partial:
             written = joined(partial.written())
             for offset, chunk in spans.placed(file.chunks or ()):
-                if not spans.covers(written, Span(offset, offset + chunk.length)):
+                known = transfer.holds(file.path, offset, [chunk])
+                if known or not spans.covers(written, Span(offset, offset + chunk.length)):
                     continue
                 if self._digest(partial, offset, chunk) == chunk.digest:
                     transfer.note(file.path, offset, [chunk])

@@ -133,7 +133,8 @@ class Uploading:
             except FileNotFoundError as error:
                 raise _no_upload(upload_id) from error
             if file.size_bytes is not None:
-                partial.allocate(span)
+                with transfer.writing(path, span):  # not after the commit has looked at the file
+                    partial.allocate(span)
             receiver = Receiver(transfer, partial, path, span, expected, self._keep_alive)
             stack.callback(receiver.close)
             yield receiver
@@ -186,7 +187,10 @@ class Uploading:
         return upload
 
     def _keep_alive(self, transfer: Transfer) -> None:
-        transfer.upload = self._renewed(transfer.upload)
+        expires_at = self._renewed(transfer.upload).expires_at
+        with transfer.changing:
+            if transfer.upload.expires_at != expires_at:
+                transfer.upload = replace(transfer.upload, expires_at=expires_at)
 
     def _forget(self, upload: Upload) -> None:
         with self._parts.catalog.writing() as session:

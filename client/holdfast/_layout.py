@@ -9,12 +9,13 @@ import pickle
 import struct
 import threading
 import types
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 from typing import Any, NamedTuple
+
+from zlib_ng import zlib_ng
 
 from . import _checksums, _digests, _zip
 from ._digests import CHUNK_BYTES
@@ -67,12 +68,11 @@ class Layout:
         Name, dtype, shape, offset and size in bytes of every tensor, as far as that can be said.
     """
 
-    def __init__(self, sink: "_Sink", tensors: list[dict[str, Any]] | None, checksums: Mapping[str, int]) -> None:
+    def __init__(self, sink: "_Sink", tensors: list[dict[str, Any]] | None) -> None:
         self.size_bytes = sink.size_bytes
         self.tensors = tensors
         self._pieces = sink.pieces
         self._starts = [piece.offset for piece in sink.pieces]
-        self._known = checksums
         self.extents, self._records = _cut(sink)
         self._patches = sorted(
             (offset, place) for place, record in enumerate(self._records) for offset in _crc_offsets(record)
@@ -88,8 +88,7 @@ class Layout:
         if digest is None:
             digest = self._digests[place] = _digests.of_chunk(data)
         if extent.record is not None and self._crcs[place] is None:
-            known = self._known.get(digest)
-            self._crcs[place] = known if known is not None else zlib.crc32(data)
+            self._crcs[place] = zlib_ng.crc32(data)
         return data, digest
 
     def chunks(self) -> tuple[Chunk, ...]:
@@ -110,11 +109,6 @@ class Layout:
         """The digests of a few chunks, spread over the storages."""
         own = [place for place, extent in enumerate(self.extents) if extent.record is not None]
         return {self.read(place)[1] for place in own[:: max(1, len(own) // count)][:count]}
-
-    def checksums(self) -> dict[str, int]:
-        """The CRC-32 of every chunk of a storage that was read, by its digest."""
-        found = zip(self._digests, self._crcs, strict=True)
-        return {digest: crc for digest, crc in found if digest is not None and crc is not None}
 
     def _part(self, extent: _Extent, record: _Record) -> memoryview:
         start = extent.offset - record.offset
@@ -148,18 +142,16 @@ class Layout:
             assert crc is not None, "it was read"
             parts.append((crc, length))
             done += length
-        return zlib.crc32(record.storage.view(done, record.entry.size_bytes), _checksums.combined(parts))
+        return zlib_ng.crc32(record.storage.view(done, record.entry.size_bytes), _checksums.combined(parts))
 
 
-def of(state: Any, checksums: Mapping[str, int] | None = None) -> Layout:
+def of(state: Any) -> Layout:
     """The torch file of a state. The state's tensors must stay as they are while it is read.
 
     Parameters
     ----------
     state : dict
         Whatever ``torch.save`` takes.
-    checksums : mapping of str to int, optional
-        The CRC-32 of chunks by their digest, as far as they are known from an earlier layout.
     """
     import torch
 
@@ -167,7 +159,7 @@ def of(state: Any, checksums: Mapping[str, int] | None = None) -> Layout:
         sink = _written(state, torch.serialization.skip_data)
     except RuntimeError:  # torch cannot leave out the data of this state (quantised tensors): it is written to nowhere
         sink = _written(state, None)
-    return Layout(sink, _tensor_index(state, sink), checksums or {})
+    return Layout(sink, _tensor_index(state, sink))
 
 
 class _Storage:

@@ -20,28 +20,23 @@ _WRITER: dict[int, str] = {}
 
 
 class Memory:
-    """What a writer remembers of its last save: whether the server could reuse any of it, and checksums of chunks."""
+    """What a writer remembers of its last save: whether the server could reuse any of it, and its chunks."""
 
     def __init__(self) -> None:
         self._reused: bool | None = None
-        self._checksums: dict[str, int] = {}
-
-    @property
-    def checksums(self) -> Mapping[str, int]:
-        """The CRC-32 of chunks of the last save, by their digest."""
-        return self._checksums
+        self._digests: set[str] = set()
 
     def expects_reuse(self, layout: Layout) -> bool:
         """Whether to hash before sending: always but after a save of which nothing was reused.
 
         Even then, a few chunks that are the same as last time say that this save is another.
         """
-        return self._reused is not False or not layout.sample(_SAMPLES).isdisjoint(self._checksums)
+        return self._reused is not False or not layout.sample(_SAMPLES).isdisjoint(self._digests)
 
     def remember(self, layout: Layout, *, reused: bool) -> None:
         """A save was made."""
         self._reused = reused
-        self._checksums = layout.checksums()
+        self._digests = {chunk.digest for chunk in layout.chunks()}
 
 
 def save(
@@ -66,7 +61,7 @@ def save(
         The server refused, or could not be reached.
     """
     memory = memory or Memory()
-    layout = _layout.of(state, memory.checksums)
+    layout = _layout.of(state)
     with Progress(f"save {save['name']}", layout.size_bytes, progress) as bar:
         committed = _Sending(server, save, layout, bar).run(hash_first=memory.expects_reuse(layout))
     memory.remember(layout, reused=bar.moved_bytes < layout.size_bytes)
@@ -83,6 +78,7 @@ class _Sending:
         self._bar = bar
         self._places = {extent.offset: place for place, extent in enumerate(layout.extents)}
         self._patience = Patience()
+        self._hashed = False
 
     def run(self, *, hash_first: bool) -> Committed:
         upload = self._reserve(hashed=hash_first)
@@ -103,10 +99,8 @@ class _Sending:
             upload = self._again()
 
     def _reserve(self, *, hashed: bool) -> Upload:
-        if hashed:
-            chunks = [{"length": chunk.length, "digest": chunk.digest} for chunk in self._layout.chunks()]
-        else:
-            chunks = [{"length": extent.length} for extent in self._layout.extents]
+        self._hashed = hashed
+        chunks = self._digests() if hashed else [{"length": extent.length} for extent in self._layout.extents]
         file = {"size_bytes": self._layout.size_bytes, "chunks": chunks, "tensors": self._layout.tensors}
         return Upload.from_json(self._server.call("POST", "/v1/uploads", body={**self._save, "files": [file]}))
 
@@ -134,10 +128,11 @@ class _Sending:
             place += 1
 
     def _commit(self, upload_id: str) -> Committed:
-        chunks = [{"length": chunk.length, "digest": chunk.digest} for chunk in self._layout.chunks()]
-        return Committed.from_json(
-            self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body={"files": [{"chunks": chunks}]})
-        )
+        body = None if self._hashed else {"files": [{"chunks": self._digests()}]}
+        return Committed.from_json(self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body))
+
+    def _digests(self) -> list[dict[str, Any]]:
+        return [{"length": chunk.length, "digest": chunk.digest} for chunk in self._layout.chunks()]
 
 
 def writer() -> str:

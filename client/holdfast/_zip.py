@@ -12,8 +12,8 @@ _LARGE = 0xFFFFFFFF
 _HAS_DESCRIPTOR = 8
 
 LOCAL_BYTES = 30
-TAIL_BYTES = 128 * 1024
-"""In so many last bytes, the end of the directory is found."""
+TAIL_BYTES = 1024
+"""In so many last bytes, the end of the directory is found; torch writes no comment after it."""
 
 
 class NotAZip(ValueError):

@@ -1,0 +1,1 @@
+"""How fast Holdfast is beside the local disk and beside MLflow, measured on the machine where it runs."""

@@ -1,0 +1,67 @@
+"""How contenders are timed: warmed up once, in alternating order, each with a quiet disk and no memory kept for it."""
+
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks import process
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one round took: time, and of the processes what is known."""
+
+    wall_s: float
+    client_cpu_s: float | None = None
+    server_cpu_s: float | None = None
+    client_page_faults: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    cpu_s: float
+    page_faults: int
+
+
+def spend(action: Callable[[], object], server: int | None = None) -> Spent:
+    """Do something in this process and say what it took here and in the server's process.
+
+    What the action gives lives until the clock has stopped: giving memory back is not timed.
+    """
+    server_before = process.cpu_s(server) if server is not None else 0.0
+    before, started = _used(), time.perf_counter()
+    result = action()
+    wall_s, after = time.perf_counter() - started, _used()
+    server_cpu_s = process.cpu_s(server) - server_before if server is not None else None
+    del result
+    return Spent(wall_s, after.cpu_s - before.cpu_s, server_cpu_s, after.page_faults - before.page_faults)
+
+
+def contest(
+    contenders: Mapping[str, Callable[[], Spent]], rounds: int, *, prepare: Callable[[], object] = lambda: None
+) -> dict[str, list[Spent]]:
+    """What each contender took in each round, after a round that does not count.
+
+    Parameters
+    ----------
+    prepare : callable
+        Called before each round, so once for all contenders.
+    """
+    spent: dict[str, list[Spent]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for number in range(rounds + 1):
+        prepare()
+        for name in order if number % 2 else reversed(order):
+            os.sync()
+            process.give_memory_back()
+            taken = contenders[name]()
+            if number > 0:
+                spent[name].append(taken)
+    return spent
+
+
+def _used() -> _Used:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return _Used(used.ru_utime + used.ru_stime, used.ru_minflt)
