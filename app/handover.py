@@ -91,8 +91,8 @@ class Loan:
         return wanted and LendingProtocol.lent < MOST_LENT
 
     def lends_answer(self, size_bytes: int) -> bool:
-        """Whether a part of a file is large enough."""
-        return size_bytes >= BULK_BYTES and LendingProtocol.lent < MOST_LENT
+        """Whether a part of a file is large enough, and no body is still to come that nobody would read meanwhile."""
+        return size_bytes >= BULK_BYTES and not self._cycle.more_body and LendingProtocol.lent < MOST_LENT
 
     async def read_body(self, room: Fill, took: Took) -> None:
         """Fill the body into what ``room`` offers, and say how much by ``took``; both are called on a worker thread.
@@ -130,20 +130,25 @@ class Loan:
         """
         protocol, cycle = self._protocol, self._cycle
         protocol.flow.pause_reading()
-        while protocol.transport.get_write_buffer_size() and not cycle.disconnected:
-            await asyncio.sleep(0.001)
-        if cycle.disconnected or protocol.transport.is_closing():
-            raise Gone("the client left")
+        self._refuse_gone()
         borrowed = _Borrowed(protocol, stop - start)
         try:
+            while protocol.transport.get_write_buffer_size():
+                await asyncio.sleep(0.001)
+                self._refuse_gone()
             await borrowed.work(lambda: borrowed.send(descriptor, start))
         except OSError:
             protocol.transport.abort()
-            await asyncio.sleep(0)  # so that the connection knows that it is lost
+            cycle.disconnected = True  # uvicorn tells only the last request of a connection
             raise
         finally:
             borrowed.close()
         cycle.expected_content_length -= stop - start
+
+    def _refuse_gone(self) -> None:
+        if self._cycle.disconnected or self._protocol.transport.is_closing():
+            self._cycle.disconnected = True
+            raise Gone("the client left")
 
 
 class _Borrowed:
@@ -163,6 +168,7 @@ class _Borrowed:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             self._given_up = True
+            task.add_done_callback(lambda done: done.exception())  # nobody else asks for it any more
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             await asyncio.wait([task])

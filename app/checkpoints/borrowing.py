@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from app.checkpoints.parts import Parts
 from app.checkpoints.transfers import Transfer
 from app.domain import Checkpoint, Chunk, Upload
 from app.errors import Altered, Refusal
-from app.spans import Run, Span, joined
+from app.spans import Run, Span
 from app.storage.base import Partial
 
 logger = logging.getLogger("holdfast")
@@ -26,8 +26,42 @@ RUN_BYTES = 64 * 1024 * 1024
 MAPS_KEPT = 64
 THREADS = 2
 
-Wanted = dict[str, list[tuple[int, Chunk]]]
 Held = Mapping[str, Sequence[Chunk]]
+
+
+class _Wanted:
+    """The chunks of an upload that have not arrived and that nobody was found to hold."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._chunks: dict[str, list[tuple[int, Chunk]]] = {}
+        self._paths: dict[Chunk, set[str]] = {}
+        for file in transfer.upload.files:
+            for offset, chunk in spans.placed(file.chunks or ()):
+                if not transfer.holds(file.path, offset, [chunk]):
+                    self._chunks.setdefault(file.path, []).append((offset, chunk))
+                    self._paths.setdefault(chunk, set()).add(file.path)
+
+    def __bool__(self) -> bool:
+        return bool(self._paths)
+
+    def any_of(self, held: Iterable[Chunk]) -> bool:
+        """Whether a file holds any of them."""
+        return not self._paths.keys().isdisjoint(held)
+
+    def runs(self, held: Sequence[Chunk]) -> list[tuple[str, Run]]:
+        """Which of them a file holds, with the path that wants them."""
+        return [(path, run) for path in self._wanting(held) for run in spans.runs(self._chunks[path], held, RUN_BYTES)]
+
+    def remove(self, held: Sequence[Chunk]) -> None:
+        """They were found: nobody wants them any more."""
+        found = set(held)
+        for path in self._wanting(held):
+            self._chunks[path] = [(offset, chunk) for offset, chunk in self._chunks[path] if chunk not in found]
+        for chunk in found:
+            self._paths.pop(chunk, None)
+
+    def _wanting(self, held: Sequence[Chunk]) -> list[str]:
+        return sorted({path for chunk in held for path in self._paths.get(chunk, ())})
 
 
 @dataclass
@@ -67,9 +101,15 @@ class Borrowing:
         else:
             self.begin(transfer)
 
+    def make_up(self, transfer: Transfer) -> None:
+        """Copy after all what was deferred, unless somebody else does so or commits at the same time."""
+        with transfer.changing:
+            if transfer.deferred and not transfer.is_closed:
+                self.begin(transfer)
+
     def begin(self, transfer: Transfer) -> None:
         """Copy what others hold, in the background; what cannot be copied becomes missing."""
-        copies, wanted = _Copies(transfer), _wanted(transfer)
+        copies, wanted = _Copies(transfer), _Wanted(transfer)
         transfer.deferred, transfer.promised = False, {}
         for checkpoint in self._sources(transfer.upload):
             if not wanted:
@@ -96,25 +136,17 @@ class Borrowing:
             yield base
         yield from newest.checkpoints
 
-    def _plan(self, copies: _Copies, wanted: Wanted, checkpoint: Checkpoint) -> None:
-        for source, held in self._map(checkpoint).items():
-            found = {path: spans.runs(chunks, held, RUN_BYTES) for path, chunks in wanted.items()}
-            if not any(found.values()):
-                continue
-            content = self._finding.open(checkpoint.id, source)
+    def _plan(self, copies: _Copies, wanted: _Wanted, checkpoint: Checkpoint) -> None:
+        maps = self._map(checkpoint)
+        useful = [path for path, held in maps.items() if wanted.any_of(held)]
+        if not useful:
+            return
+        for content in self._finding.open_intact(checkpoint.id, useful):
             copies.sources.callback(content.opened.close)
-            for path, runs in found.items():
-                self._take(copies, wanted, path, [(content, path, run) for run in runs])
-
-    def _take(self, copies: _Copies, wanted: Wanted, path: str, jobs: Sequence[tuple[Content, str, Run]]) -> None:
-        copies.todo.extend(jobs)
-        taken = [run.span for _, _, run in jobs]
-        promised = copies.transfer.promised
-        promised[path] = joined([*promised.get(path, ()), *taken])
-        starts = {offset for _, _, run in jobs for offset in _offsets(run)}
-        wanted[path] = [(offset, chunk) for offset, chunk in wanted[path] if offset not in starts]
-        if not wanted[path]:
-            del wanted[path]
+            runs = wanted.runs(maps[content.file.path])
+            copies.todo.extend((content, path, run) for path, run in runs)
+            copies.transfer.promise(runs)
+            wanted.remove(maps[content.file.path])
 
     def _map(self, checkpoint: Checkpoint) -> Held:
         """The chunks of a checkpoint; those of the last few are remembered."""
@@ -148,6 +180,8 @@ class Borrowing:
         with self._parts.storage.partial(transfer.upload, path) as partial:
             if self._share(transfer, partial, content, path, run):
                 return
+            with transfer.writing(path, run.span):
+                partial.allocate(run.span)  # so that a run that does not fit takes nothing of what others need
             for offset, chunk in spans.placed(run.chunks):
                 data = _read(content, run.source + offset, chunk)
                 target = Span(run.span.start + offset, run.span.start + offset + chunk.length)
@@ -173,20 +207,3 @@ def _read(content: Content, offset: int, chunk: Chunk) -> bytes:
     if digests.of_chunk(data) != chunk.digest:
         raise Altered(f"{content.checkpoint.directory}/{content.checkpoint.name} was changed on the disk")
     return data
-
-
-def _wanted(transfer: Transfer) -> Wanted:
-    """The chunks that have not arrived, by file."""
-    found = {
-        file.path: [
-            (offset, chunk)
-            for offset, chunk in spans.placed(file.chunks or ())
-            if not transfer.holds(file.path, offset, [chunk])
-        ]
-        for file in transfer.upload.files
-    }
-    return {path: chunks for path, chunks in found.items() if chunks}
-
-
-def _offsets(run: Run) -> Iterator[int]:
-    return (run.span.start + offset for offset, _ in spans.placed(run.chunks))

@@ -63,7 +63,7 @@ class Committing:
             raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
         transfer = self._transfers.of(upload)
         while (committed := self._attempt(upload, transfer, declared or {})) is None:
-            self._borrowing.begin(transfer)
+            self._borrowing.make_up(transfer)
         self._transfers.forget(upload.id)
         self._tell(committed)
         return committed
@@ -107,8 +107,7 @@ class Committing:
 
     def _attempt(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed | None:
         """Commit what has arrived; None where copying was deferred and is needed after all."""
-        transfer.wait_for_copies()
-        transfer.close()
+        transfer.close_after_copying()
         try:
             committed = self._commit(upload, transfer, declared)
         except BaseException:

@@ -1,7 +1,8 @@
 """Find and open checkpoints: queries over committed rows, never pointers that could dangle."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,16 @@ from app.catalog.directories import Totals
 from app.catalog.statistics import Statistics
 from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
 from app.domain import Checkpoint, Chunk, Directory, Event, File, FileMap, Mode
-from app.errors import Altered, CheckpointRemoved, FileNotInCheckpoint, ForeignFile, NoBest, NoCheckpoint, SeveralFiles
+from app.errors import (
+    Altered,
+    CheckpointRemoved,
+    FileNotInCheckpoint,
+    ForeignFile,
+    NoBest,
+    NoCheckpoint,
+    Refusal,
+    SeveralFiles,
+)
 from app.storage.base import Opened
 
 
@@ -160,6 +170,23 @@ class Finding:
             raise
         return Content(checkpoint, file, opened)
 
+    def open_intact(self, checkpoint_id: str, paths: Iterable[str]) -> list[Content]:
+        """Open those of some files of a checkpoint that are what was saved. Whoever asked closes them.
+
+        Raises
+        ------
+        CheckpointNotFound, CheckpointRemoved
+        """
+        found = []
+        with self._parts.catalog.lock(self.get(checkpoint_id).directory):
+            with self._parts.catalog.reading() as session:
+                checkpoint = live_checkpoint(session, checkpoint_id)
+            files = {file.path: file for file in checkpoint.files}
+            for path in paths:
+                with suppress(OSError, ForeignFile):
+                    found.append(Content(checkpoint, files[path], self._parts.storage.open(checkpoint, files[path])))
+        return [content for content in found if self._is_intact(content)]
+
     def open_best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> Content:
         """Open the best checkpoint's only file; should it be removed meanwhile, the next best one's."""
         while True:
@@ -175,6 +202,15 @@ class Finding:
                 return self.open(self.latest(directory).id)
             except CheckpointRemoved:
                 continue
+
+    def _is_intact(self, content: Content) -> bool:
+        """Whether a file is what was saved; else it is closed."""
+        try:
+            self._verify(content.checkpoint, content.file, content.opened)
+        except (OSError, Refusal):
+            content.opened.close()
+            return False
+        return True
 
     def _verify(self, checkpoint: Checkpoint, file: File, opened: Opened) -> None:
         """A file that was touched since it was saved is read and hashed before it is served, once for each touch."""

@@ -151,7 +151,7 @@ class Receiver:
     def _put(self, data: memoryview, chunks: Sequence[Chunk]) -> None:
         span = Span(self._next, self._next + len(data))
         with self._transfer.writing(self._path, span):
-            if not self._transfer.takes(self._path, self._next, chunks):
+            if not (self._batch[0].digest or self._transfer.takes(self._path, self._next, chunks)):
                 raise UploadBusy(
                     f"The digests of {self._path!r} were told meanwhile, and these bytes do not have them."
                 )

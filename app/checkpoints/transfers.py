@@ -1,7 +1,7 @@
 """What has arrived of the uploads under way: held in memory, and found out anew from the bytes after a restart."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from app import digests, spans
 from app.domain import Chunk, Upload, UploadFile
 from app.errors import UploadBusy
-from app.spans import Span, joined
+from app.spans import Run, Span, joined
 from app.storage.base import Partial, Storage
 
 Spans = tuple[Span, ...]
@@ -53,6 +53,11 @@ class Transfer:
             self._wait_for_writers()
         finally:
             self.changing.release()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is being committed or given up."""
+        return self._closed
 
     def reopen(self) -> None:
         """The commit was refused: bytes may come again."""
@@ -115,6 +120,15 @@ class Transfer:
             have = [*self.arrived.get(file.path, ()), *self.promised.get(file.path, ())]
         return spans.missing(have, file.size_bytes, file.chunks, limit) if file.size_bytes is not None else []
 
+    def promise(self, runs: Iterable[tuple[str, Run]]) -> None:
+        """These runs, each of the file at its path, will be copied."""
+        found: dict[str, list[Span]] = {}
+        for path, run in runs:
+            found.setdefault(path, []).append(run.span)
+        with self.changing:
+            for path, taken in found.items():
+                self.promised[path] = joined([*self.promised.get(path, ()), *taken])
+
     def break_promises(self) -> None:
         """What was to be copied and has not arrived is missing."""
         with self.changing:
@@ -132,11 +146,16 @@ class Transfer:
             self.changing.release()
         wait([copying for copying in self.copying if not copying.cancel()])
 
-    def wait_for_copies(self) -> None:
-        """Return when nothing is being copied any more; what could not be copied is then missing."""
-        wait(self.copying)
-        if self.copying:
-            self.break_promises()
+    def close_after_copying(self) -> None:
+        """Close when nothing is being copied any more; what could not be copied is then missing."""
+        while True:
+            wait(self.copying)
+            with self.changing:
+                if all(copying.done() for copying in self.copying):
+                    self.close()
+                    if self.copying:
+                        self.break_promises()
+                    return
 
     def chunks_of(self, path: str, size_bytes: int) -> tuple[Chunk, ...] | None:
         """The chunks as they were hashed on arrival, if they make up the whole file."""

@@ -37,8 +37,8 @@ class Opened(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset; fewer than asked where the file ends. May be called from several threads."""
 
-    def read_into(self, offset: int, view: memoryview) -> int:
-        """Read the bytes at an offset; how many there were. May be called from several threads."""
+    def is_as_opened(self) -> bool:
+        """Whether nobody has changed the file since it was opened, as far as its size and its times tell."""
 
     def close(self) -> None:
         """Let go of the file."""

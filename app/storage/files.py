@@ -20,11 +20,9 @@ class LocalOpened:
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self.descriptor, length, offset)
 
-    def read_into(self, offset: int, view: memoryview) -> int:
-        done = 0
-        while done < len(view) and (count := os.preadv(self.descriptor, [view[done:]], offset + done)):
-            done += count
-        return done
+    def is_as_opened(self) -> bool:
+        found = os.fstat(self.descriptor)
+        return (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -7,12 +7,15 @@ everything else; the least recently used goes first.
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from ._wire import Chunk, FileChunks
+from .errors import warn
 
 _LOOKED_AT = 16
+_ABANDONED_S = 86400.0
 
 
 class Cache:
@@ -34,13 +37,20 @@ class Cache:
         """Where chunks of a file may be read: its own entry first, then the entries used last."""
         return Sources([self._folder / f"{file.digest}.data", *self._entries()[-_LOOKED_AT:][::-1]])
 
-    def keep(self, file: FileChunks) -> "Keeping":
-        """Keep a file whose chunks come in any order."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return Keeping(self._folder, file)
+    def keep(self, file: FileChunks) -> "Keeping | None":
+        """Keep a file whose chunks come in any order. None, with a warning, where the folder cannot be written."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return Keeping(self._folder, file)
+        except OSError as error:
+            warn(f"nothing is kept in the cache: {error}")
+            return None
 
     def evict(self) -> None:
-        """Remove what is beyond the limit, the least recently used first."""
+        """Remove what is beyond the limit, the least recently used first, and what a process left half done."""
+        for half_done in self._folder.glob(".*"):
+            if 0 < _used(half_done) < time.time() - _ABANDONED_S:
+                half_done.unlink(missing_ok=True)
         entries = self._entries()
         total = sum(_size(entry) for entry in entries)
         for entry in entries[:-1]:
@@ -60,7 +70,7 @@ class Sources:
     """Open entries, to read chunks from."""
 
     def __init__(self, entries: list[Path]) -> None:
-        self._places: dict[tuple[int, str], tuple[int, int]] = {}
+        self._places: dict[tuple[int, str], tuple[Path, int, int]] = {}
         self._descriptors: list[int] = []
         for entry in entries:
             with suppress(OSError, ValueError, KeyError, TypeError):
@@ -70,7 +80,7 @@ class Sources:
                 os.utime(entry) if entry is entries[0] else None
                 offset = 0
                 for chunk in chunks:
-                    self._places.setdefault(chunk, (descriptor, offset))
+                    self._places.setdefault(chunk, (entry, descriptor, offset))
                     offset += chunk[0]
 
     def has(self, chunk: Chunk) -> bool:
@@ -79,10 +89,14 @@ class Sources:
 
     def read(self, chunk: Chunk, view: memoryview) -> bool:
         """Put a chunk's bytes into a view; False where they are not all there. They are not verified."""
-        descriptor, offset = self._places[chunk.length, chunk.digest]
+        _, descriptor, offset = self._places[chunk.length, chunk.digest]
         with suppress(OSError):
             return os.preadv(descriptor, [view], offset) == len(view)
         return False
+
+    def reject(self, chunk: Chunk) -> None:
+        """The bytes that were read are others: remove the file that has them, so that it can be kept again."""
+        _drop(self._places[chunk.length, chunk.digest][0])
 
     def close(self) -> None:
         """Close the files."""

@@ -29,7 +29,8 @@ def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     files = [FileChunks.from_json(found) for found in answer["files"]]
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
-        if [chunk.offset for chunk in file.chunks] != ends[:-1] or ends[-1] != file.size_bytes:
+        adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
+        if not adds_up or any(chunk.length <= 0 for chunk in file.chunks):
             raise IntegrityError(f"the chunks of {file.path!r} do not make up the file")
     named = [(file.path, _digests.of_file(file.chunks)) for file in files]
     if _digests.of_checkpoint(named) != checkpoint.digest:
@@ -229,6 +230,8 @@ class _Fetching:
             if self.sources.read(chunk, view) and _digests.of_chunk(view) == chunk.digest:
                 self._arrived(place, view)
                 self._bar.reused(chunk.length)
+            else:
+                self.sources.reject(chunk)
 
     def _arrived(self, place: int, view: memoryview) -> None:
         offset = self._file.chunks[place].offset

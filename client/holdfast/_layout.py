@@ -202,16 +202,19 @@ class _Sink:
         self.storages: dict[str, Any] = {}
         self._name = ""
         self._names_next = False
+        self._has_padding = False
 
     def write(self, data: Any) -> int:
         length = len(data)
         storage = self.storages.get(self._name)
         if self._names_next:
             self._name, self._names_next = bytes(data).decode().partition("/")[2], False
-        elif length == _zip.LOCAL_BYTES and data[:4] == b"PK\x03\x04":
-            self._names_next = True
+        elif self._has_padding:  # which may be as long as the data
+            self._has_padding = False
         elif storage is not None and length == storage.nbytes():
             return self.seek(length, 1)
+        elif length == _zip.LOCAL_BYTES and data[:4] == b"PK\x03\x04":
+            self._names_next, self._has_padding = True, any(data[28:30])
         self._keep(length, bytes(data))
         return length
 

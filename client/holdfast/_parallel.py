@@ -27,22 +27,24 @@ def in_parallel(jobs: Iterable[T], work: Callable[[T], None]) -> None:
     failures: list[BaseException] = []
 
     def run() -> None:
-        try:
-            while not failures:
-                work(todo.popleft())
-        except IndexError:
-            return
-        except BaseException as error:
-            failures.append(error)
+        while todo and not failures:
+            try:
+                job = todo.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                work(job)
+            except BaseException as error:
+                failures.append(error)
 
     count = min(CONNECTIONS, len(todo))
     if count <= 1:
         run()
     else:
         threads = [threading.Thread(target=run, name="holdfast-transfer", daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             for thread in threads:
                 thread.join()
         except BaseException as error:  # Ctrl-C: the threads end with what they are at

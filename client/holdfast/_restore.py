@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from . import _zip
 from ._memory import Arena
-from .errors import IntegrityError, ServerUnreachable, UnsafeCheckpoint
+from .errors import HoldfastError, UnsafeCheckpoint
 
 Span = tuple[int, int]
 Fetch = Callable[[list[Span]], None]
@@ -84,7 +84,7 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[str] | None, map_locati
     try:
         storages, records = _directory(arena, fetch)
         walked = _Walk(arena, storages, records)
-    except (IntegrityError, ServerUnreachable):
+    except HoldfastError:
         raise
     except Exception as error:  # whatever this file is, torch may be able to read it
         raise _Unusual from error
@@ -152,10 +152,14 @@ class _Walk:
 
     def keys_of(self, only: Collection[str]) -> set[str]:
         """The keys of the storages that some of the state's keys need."""
-        root = self._root.items if isinstance(self._root, _Stub) else self._root
+        root = self._root
+        if isinstance(root, _Stub):
+            root = root.items
+            if not all(name in root for name in only):  # they may be there in a way that only the object knows
+                raise _Unusual
         if not isinstance(root, dict):
             raise _Unusual
-        return {key for name in only if name in root for key in _keys_in(root[name], set())}
+        return _keys_in([root[name] for name in only if name in root])
 
     def _met(self, key: str) -> None:
         """Torch asks for the place of each storage once, but for those without bytes every time."""
@@ -172,15 +176,19 @@ class _Key(str):
 class _Stub:
     """Stands for any object of a pickle, with whatever it would be made of."""
 
-    def __init__(self, *parts: Any) -> None:
-        self.parts: list[Any] = list(parts)
-        self.items: dict[Any, Any] = {}
+    parts: list[Any]
+    items: dict[Any, Any]
+
+    def __new__(cls, *parts: Any, **named: Any) -> "_Stub":  # a pickle may leave out __init__
+        self = super().__new__(cls)
+        self.parts, self.items = [*parts, named], {}
+        return self
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.items[key] = value
 
     def __setstate__(self, state: Any) -> None:
-        self.__dict__.setdefault("parts", []).append(state)
+        self.parts.append(state)
 
     def append(self, value: Any) -> None:
         self.parts.append(value)
@@ -207,18 +215,20 @@ class _Blind(pickle.Unpickler):
         return _Key(key)
 
 
-def _keys_in(value: Any, seen: set[int]) -> Iterator[str]:
+def _keys_in(value: Any) -> set[str]:
     """The keys of all storages within a value of the blind pickle."""
-    if isinstance(value, _Key):
-        yield str(value)
-        return
-    if id(value) in seen or not isinstance(value, dict | list | tuple | set | frozenset | _Stub):
-        return
-    seen.add(id(value))
-    if isinstance(value, _Stub):
-        value = [*value.parts, value.items]
-    for item in [*value, *value.values()] if isinstance(value, dict) else value:
-        yield from _keys_in(item, seen)
+    found, seen, todo = set(), set(), [value]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, _Key):
+            found.add(str(value))
+        elif id(value) not in seen and isinstance(value, dict | list | tuple | set | frozenset | _Stub):
+            seen.add(id(value))
+            if isinstance(value, _Stub):
+                todo += [value.parts, value.items]
+            else:
+                todo += [*value, *value.values()] if isinstance(value, dict) else value
+    return found
 
 
 def _loaded(arena: Arena, map_location: Any, weights_only: bool) -> Any:

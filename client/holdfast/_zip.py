@@ -79,6 +79,9 @@ def entries(directory: bytes, offset: int) -> Iterator[Entry]:
         flags, method, header = found[3], found[4], found[16]
         stored, size, name_bytes, extra_bytes, comment_bytes = found[8:13]
         names = place + _CENTRAL.size
+        end = names + name_bytes + extra_bytes + comment_bytes
+        if end > len(directory):
+            raise NotAZip("the zip directory ends in the middle of a record")
         extra = directory[names + name_bytes : names + name_bytes + extra_bytes]
         size, stored, header = _large(extra, size, stored, header)
         yield Entry(
@@ -89,7 +92,7 @@ def entries(directory: bytes, offset: int) -> Iterator[Entry]:
             has_descriptor=bool(flags & _HAS_DESCRIPTOR),
             crc_offset=offset + place + 16,
         )
-        place = names + name_bytes + extra_bytes + comment_bytes
+        place = end
 
 
 def data_offset(entry: Entry, local_header: bytes) -> int:
@@ -105,7 +108,7 @@ def _large(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int,
     place = 0
     while place + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, place)
-        if kind == 1:
+        if kind == 1 and place + 4 + length <= len(extra):
             values = iter(struct.unpack_from(f"<{length // 8}Q", extra, place + 4))
             size = next(values, size) if size == _LARGE else size
             stored = next(values, stored) if stored == _LARGE else stored
