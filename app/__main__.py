@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -44,6 +46,7 @@ def serve(settings: Settings) -> int:
     """Serve until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     auth.refuse_unprotected(settings.host, settings.token_text)
+    _allow_descriptors()
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     app = create_app(settings, open_root(settings))
@@ -94,6 +97,13 @@ class _Server(uvicorn.Server):
         if bell := getattr(self._app.state, "bell", None):
             bell.silence()
         super().handle_exit(sig, frame)
+
+
+def _allow_descriptors() -> None:
+    """As many open files as the system lets us: each transfer, and each file that is copied from, needs some."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(settings: Settings) -> socket.socket:

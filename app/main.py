@@ -1,6 +1,7 @@
 """Put the server together: the one place where settings become values and parts meet."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
         checkpoints = opened or open_root(settings)
         app.state.bell = checkpoints.parts.bell
         app.openapi()  # the framework makes it when it is first asked for, and not safely on several threads at once
+        gc.collect()
+        gc.freeze()  # what is there by now stays: collections need not look at it again, which stalls the event loop
         keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
         keeper.start()
         probe = LoopProbe()

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.app.deltas import Uploader, asked, declared, pieces, refusal
 from tests.live import LiveServer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
@@ -50,3 +51,36 @@ def test_an_upload_that_does_not_fit_can_be_abandoned(small):
     assert small.http.delete(f"/v1/uploads/{upload['id']}").status_code == 204
     assert free_bytes(small) > 35_000_000
     small.save("runs/a", bytes(5_000_000), epoch=3)
+
+
+def test_what_cannot_be_copied_for_want_of_space_is_asked_for_and_refused(small):
+    uploader = Uploader(small, "runs/a")
+    held = pieces(8, 3_000_000)
+    checkpoint = uploader.save(held, "1.pt")
+    state = [*pieces(1, 3_000_000), *held]
+    upload = uploader.begin(declared(state), name="2.pt")
+    assert asked(upload) == [("2.pt", 0, 3_000_000)]
+    missing = uploader.commit(upload)
+    assert refusal(missing) == (409, "ranges_missing")
+    assert len(missing.json()["missing"]) > 0
+    answers = [uploader.http.put(r["url"], content=bytes(r["length"])) for r in uploader.get(upload)["missing"]]
+    assert {refusal(answer) for answer in answers} <= {(507, "no_space"), (422, "digest_mismatch")}
+    assert (507, "no_space") in {refusal(answer) for answer in answers}
+    assert uploader.content(checkpoint["id"]) == b"".join(held)
+    assert uploader.abandon(upload).status_code == 204
+    assert free_bytes(small) > 10_000_000
+    uploader.save([*pieces(1, 1_000_000), *held[:2]], "3.pt")
+
+
+def test_copies_go_on_once_there_is_space(small):
+    uploader = Uploader(small, "runs/a")
+    held = pieces(6, 3_000_000)
+    uploader.save(held, "1.pt")
+    other = uploader.save(pieces(4, 3_000_000), "2.pt")
+    upload = uploader.begin(declared(held), name="3.pt")
+    assert asked(upload) == []
+    assert refusal(uploader.commit(upload)) == (409, "ranges_missing")
+    small.http.delete(f"/v1/checkpoints/{other['id']}").raise_for_status()
+    small.wait_until_freed()
+    uploader.send(uploader.get(upload), state=held)
+    uploader.committed(upload, held)
