@@ -22,8 +22,10 @@ from app.checkpoints.rebuilding import rebuild
 from app.errors import CatalogUnusable
 from app.handover import LendingProtocol
 from app.main import create_app, open_root
+from app.niceness import EVENT_LOOP, set_niceness
 from app.settings import Settings
 
+SWITCH_INTERVAL_S = 0.0005  # how long a thread may keep the event loop waiting for the interpreter
 KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that we are closing
 
 
@@ -63,6 +65,8 @@ def serve(settings: Settings) -> int:
     print(f"Holdfast {__version__} keeps {settings.root.resolve()} at http://{shown}:{port}", flush=True)
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: None)  # the server takes them first, and gives them again when it has ended well
+    set_niceness(EVENT_LOOP)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     _Server(config, app).run(sockets=[listener])
     return 0
 

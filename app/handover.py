@@ -19,6 +19,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.bodies import SOCKET
+from app.niceness import BULK, set_niceness
 
 BULK_BYTES = 256 * 1024
 """Bodies below this stay with uvicorn: lending a socket costs more than it saves."""
@@ -38,7 +39,7 @@ class Gone(ConnectionError):
 class LendingProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol; requests with large bodies carry a `Loan` in their scope's extensions."""
 
-    threads = ThreadPoolExecutor(MOST_LENT, thread_name_prefix="holdfast-bulk")
+    threads = ThreadPoolExecutor(MOST_LENT, thread_name_prefix="holdfast-bulk", initializer=lambda: set_niceness(BULK))
     lent = 0
     _skip = 0  # bytes of a lent body that nobody wanted, still to come
 

@@ -15,6 +15,7 @@ from app.checkpoints.parts import Parts
 from app.checkpoints.transfers import Transfer
 from app.domain import Checkpoint, Chunk, Upload
 from app.errors import Altered, Refusal
+from app.niceness import BULK, set_niceness
 from app.spans import Run, Span
 from app.storage.base import Partial
 
@@ -83,7 +84,9 @@ class Borrowing:
         self._guard = threading.Lock()
         self._maps: OrderedDict[str, Held] = OrderedDict()
         self._closing = threading.Event()
-        self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="holdfast-copying")
+        self._workers = ThreadPoolExecutor(
+            THREADS, thread_name_prefix="holdfast-copying", initializer=lambda: set_niceness(BULK)
+        )
 
     def promise(self, transfer: Transfer) -> None:
         """Promise what others hold of an upload whose digests are known, and begin to copy it.

@@ -1,0 +1,16 @@
+"""Which threads the processor serves first: the event loop before those that move bytes."""
+
+import os
+import threading
+from contextlib import suppress
+
+EVENT_LOOP, BULK = -10, 5
+
+
+def set_niceness(niceness: int) -> None:
+    """Set the niceness of the calling thread, and of threads that it starts; where the system refuses, nothing changes.
+
+    Only Linux has a niceness for each thread.
+    """
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
