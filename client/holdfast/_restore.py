@@ -3,7 +3,7 @@
 import io
 import pickle
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import zip_longest
 from pickle import UnpicklingError
 from typing import Any, NamedTuple

@@ -1,0 +1,117 @@
+"""Jobs on several threads, and how long a transfer waits for a server that is away."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from holdfast import IntegrityError, ServerUnreachable, _parallel
+from holdfast._parallel import CONNECTIONS, Patience, in_parallel
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 100])
+def test_every_job_is_done_once(count):
+    done = []
+    in_parallel(range(count), done.append)
+    assert sorted(done) == list(range(count))
+
+
+def test_jobs_are_done_at_the_same_time_but_no_more_than_there_are_connections():
+    together = threading.Barrier(CONNECTIONS, timeout=10)
+    at_it, most, guard = set(), [], threading.Lock()
+
+    def work(job):
+        with guard:
+            at_it.add(job)
+            most.append(len(at_it))
+        together.wait()
+        with guard:
+            at_it.discard(job)
+
+    in_parallel(range(4 * CONNECTIONS), work)
+    assert max(most) == CONNECTIONS
+
+
+@pytest.mark.parametrize("count", [1, 20], ids=["one job", "many jobs"])
+@pytest.mark.parametrize("kind", [ValueError, IndexError, StopIteration, ServerUnreachable, KeyboardInterrupt])
+def test_a_failure_is_raised_and_no_further_job_is_begun(count, kind):
+    begun = []
+
+    def work(job):
+        begun.append(job)
+        raise kind("failed")
+
+    with pytest.raises(kind, match="failed"):
+        in_parallel(range(count), work)
+    assert len(begun) <= CONNECTIONS
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_failure_that_no_waiting_mends_is_raised_before_a_broken_connection(first):
+    both = threading.Barrier(2, timeout=10)
+
+    def work(job):
+        both.wait()
+        raise ServerUnreachable("gone") if job == first else IntegrityError("altered")
+
+    with pytest.raises(IntegrityError):
+        in_parallel(range(2), work)
+
+
+def test_an_interruption_does_not_wait_for_what_is_under_way():
+    asked, begun, go_on = threading.Event(), [], threading.Event()
+
+    def work(job):
+        begun.append(job)
+        if not asked.is_set():
+            asked.set()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert go_on.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parallel(range(20), work)
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "holdfast-transfer":
+            thread.join(10)
+    assert len(begun) <= CONNECTIONS
+
+
+def tries(patience, most=10_000):
+    """How often one tries until patience is at its end, and for how many seconds."""
+    started = time.monotonic()
+    for count in range(most):
+        try:
+            patience.wait(ServerUnreachable("gone"))
+        except ServerUnreachable:
+            return count, time.monotonic() - started
+    raise AssertionError("there is no end to it")
+
+
+def test_patience_ends_with_the_error_that_it_was_given(monkeypatch):
+    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.2)
+    count, seconds = tries(Patience())
+    assert count >= 2
+    assert 0.2 <= seconds < 5
+
+
+def test_patience_begins_again_with_every_progress(monkeypatch):
+    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.05)
+    patience = Patience()
+    tries(patience)
+    patience.progress()
+    count, _ = tries(patience)
+    assert count >= 1
+
+
+def test_waiting_becomes_longer_but_never_very_long(monkeypatch):
+    asked = []
+    monkeypatch.setattr(_parallel.random, "uniform", lambda low, high: asked.append((low, high)) or 0.0)
+    patience = Patience()
+    for _ in range(9):
+        patience.wait(ServerUnreachable("gone"))
+    longest = [high for _, high in asked]
+    assert longest == sorted(longest)
+    assert (longest[0], longest[-1]) == (0.1, 3.0)
+    assert {low for low, _ in asked} == {0}
