@@ -4,38 +4,21 @@
 storage would lie. The checksums that a zip file wants are filled in when the storages have been read.
 """
 
-import ctypes
-import pickle
 import struct
-import threading
-import types
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
 from . import _checksums, _digests, _zip
 from ._digests import CHUNK_BYTES
+from ._sink import ALIGNMENT, Sink, Storage, written
 from ._wire import Chunk
 
-ALIGNMENT = 4096
-"""Storages begin at multiples of this, so that file systems can share their blocks."""
 BIG_BYTES = 64 * 1024
 """Storages of at least this size have chunks of their own, which stay the same while others change."""
-
-_STAGING = threading.local()
-_ALIGNING = threading.Lock()
-
-
-class _Piece(NamedTuple):
-    """Bytes of the file: at hand, or a storage's."""
-
-    offset: int
-    length: int
-    data: "bytes | _Storage"
 
 
 class _Record(NamedTuple):
@@ -43,7 +26,7 @@ class _Record(NamedTuple):
 
     entry: _zip.Entry
     offset: int
-    storage: "_Storage"
+    storage: "Storage"
     chunks: range
 
 
@@ -68,7 +51,7 @@ class Layout:
         Name, dtype, shape, offset and size in bytes of every tensor, as far as that can be said.
     """
 
-    def __init__(self, sink: "_Sink", tensors: list[dict[str, Any]] | None) -> None:
+    def __init__(self, sink: "Sink", tensors: list[dict[str, Any]] | None) -> None:
         self.size_bytes = sink.size_bytes
         self.tensors = tensors
         self._pieces = sink.pieces
@@ -156,131 +139,13 @@ def of(state: Any) -> Layout:
     import torch
 
     try:
-        sink = _written(state, torch.serialization.skip_data)
+        sink = written(state, torch.serialization.skip_data)
     except RuntimeError:  # torch cannot leave out the data of this state (quantised tensors): it is written to nowhere
-        sink = _written(state, None)
+        sink = written(state, None)
     return Layout(sink, _tensor_index(state, sink))
 
 
-class _Storage:
-    """The bytes of a tensor's storage: its own memory, or, on another device, copies of parts of it."""
-
-    def __init__(self, storage: Any, *, staged: bool | None = None) -> None:
-        self.storage = storage
-        self.size_bytes = storage.nbytes()
-        self._staged = storage.device.type != "cpu" if staged is None else staged
-
-    def view(self, start: int, stop: int) -> memoryview:
-        """Some of the bytes; copies hold until this thread asks for others."""
-        if start == stop:
-            return memoryview(b"")
-        if self._staged:
-            return self._copied(start, stop)
-        kind = ctypes.c_char * (stop - start)
-        return memoryview(kind.from_address(self.storage.data_ptr() + start)).cast("B")
-
-    def _copied(self, start: int, stop: int) -> memoryview:
-        import torch
-
-        on_cuda = self.storage.device.type == "cuda"
-        staging = getattr(_STAGING, "tensor", None)
-        if staging is None or staging.numel() < stop - start:
-            length = max(CHUNK_BYTES, stop - start)
-            staging = _STAGING.tensor = torch.empty(length, dtype=torch.uint8, pin_memory=on_cuda)
-        source = torch.empty(0, dtype=torch.uint8, device=self.storage.device).set_(self.storage)
-        staging[: stop - start].copy_(source[start:stop])
-        kind = ctypes.c_char * (stop - start)
-        return memoryview(kind.from_address(staging.data_ptr())).cast("B")
-
-
-class _Sink:
-    """What ``torch.save`` writes to: keeps everything but the data of storages."""
-
-    def __init__(self) -> None:
-        self.size_bytes = 0
-        self.pieces: list[_Piece] = []
-        self.storages: dict[str, Any] = {}
-        self._name = ""
-        self._names_next = False
-        self._has_padding = False
-
-    def write(self, data: Any) -> int:
-        length = len(data)
-        storage = self.storages.get(self._name)
-        if self._names_next:
-            self._name, self._names_next = bytes(data).decode().partition("/")[2], False
-        elif self._has_padding:  # which may be as long as the data
-            self._has_padding = False
-        elif storage is not None and length == storage.nbytes():
-            return self.seek(length, 1)
-        elif length == _zip.LOCAL_BYTES and data[:4] == b"PK\x03\x04":
-            self._names_next, self._has_padding = True, any(data[28:30])
-        self._keep(length, bytes(data))
-        return length
-
-    def seek(self, length: int, whence: int) -> int:
-        """So much of a storage's data is left out."""
-        self._keep(length, _Storage(self.storages[self._name]))
-        self._name = ""
-        return length
-
-    def flush(self) -> None:
-        pass
-
-    def records(self) -> Iterator[tuple[_zip.Entry, _Piece]]:
-        """The storages with data, as the directory at the end names them."""
-        last = takewhile(lambda data: isinstance(data, bytes), (piece.data for piece in reversed(self.pieces)))
-        tail = b"".join(reversed([data for data in last if isinstance(data, bytes)]))
-        offset, length = _zip.directory_extent(tail, self.size_bytes)
-        start = offset - (self.size_bytes - len(tail))
-        entries = sorted(_zip.entries(tail[start : start + length], offset), key=lambda entry: entry.header_offset)
-        pieces = iter(piece for piece in self.pieces if isinstance(piece.data, _Storage))
-        named = [entry for entry in entries if entry.size_bytes and entry.name.partition("/")[2] in self.storages]
-        return zip(named, pieces, strict=True)
-
-    def _keep(self, length: int, data: bytes | _Storage) -> None:
-        if length:
-            self.pieces.append(_Piece(self.size_bytes, length, data))
-            self.size_bytes += length
-
-
-def _written(state: Any, leaving_out: Callable[[], Any] | None) -> _Sink:
-    """Let torch write a state's file, without the data of its storages."""
-    import torch
-    from torch.utils.serialization import config
-
-    sink = _Sink()
-    with _ALIGNING, config.patch("save.storage_alignment", ALIGNMENT):  # type: ignore[attr-defined]
-        if leaving_out is None:
-            torch.save(state, sink, pickle_module=_recorder(sink))  # type: ignore[arg-type]
-        else:
-            with leaving_out():
-                torch.save(state, sink, pickle_module=_recorder(sink))  # type: ignore[arg-type]
-    return sink
-
-
-def _recorder(sink: _Sink) -> types.ModuleType:
-    """The module ``pickle``, whose pickler also tells the sink of every storage that torch meets."""
-
-    class Pickler(pickle.Pickler):
-        def __init_subclass__(cls) -> None:
-            asked = cls.persistent_id
-
-            def persistent_id(self: Any, value: Any) -> Any:
-                found = asked(self, value)
-                if found is not None:
-                    sink.storages[f"data/{found[2]}"] = getattr(value, "_untyped_storage", value)
-                return found
-
-            cls.persistent_id = persistent_id  # type: ignore[method-assign]
-
-    module = types.ModuleType("pickle")
-    module.__dict__.update({name: getattr(pickle, name) for name in pickle.__all__})
-    module.Pickler = Pickler  # type: ignore[attr-defined]
-    return module
-
-
-def _cut(sink: _Sink) -> tuple[tuple[_Extent, ...], list[_Record]]:
+def _cut(sink: Sink) -> tuple[tuple[_Extent, ...], list[_Record]]:
     """Where to cut: large storages by themselves, whatever lies between them together, nothing longer than a chunk."""
     extents: list[_Extent] = []
     records: list[_Record] = []
@@ -293,7 +158,7 @@ def _cut(sink: _Sink) -> tuple[tuple[_Extent, ...], list[_Record]]:
         done = max(done, stop)
 
     for entry, piece in sink.records():
-        assert isinstance(piece.data, _Storage)
+        assert isinstance(piece.data, Storage)
         first = len(extents)
         if piece.length >= BIG_BYTES:
             add(piece.offset, None)
@@ -311,11 +176,11 @@ def _crc_offsets(record: _Record) -> Iterator[int]:
         yield record.offset + record.entry.size_bytes + 4
 
 
-def _tensor_index(state: Any, sink: _Sink) -> list[dict[str, Any]] | None:
+def _tensor_index(state: Any, sink: Sink) -> list[dict[str, Any]] | None:
     """Name, dtype, shape, offset and size in bytes of every tensor, or None where that cannot be said."""
     import torch
 
-    offsets = {p.data.storage._cdata: p.offset for p in sink.pieces if isinstance(p.data, _Storage)}
+    offsets = {p.data.storage._cdata: p.offset for p in sink.pieces if isinstance(p.data, Storage)}
     try:
         return [_entry(name, tensor, offsets) for name, tensor in _tensors(state, ()) if tensor.layout is torch.strided]
     except Exception:  # an index is a convenience: whatever torch cannot do here must not cost a save

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.serialization import config
 
-from holdfast import _digests, _layout
+from holdfast import _digests, _layout, _sink
 from tests.states import MIB, STATES, TRUSTED_STATES, assert_same, raw, trained
 
 every_state = pytest.mark.parametrize("make", [*STATES, *TRUSTED_STATES])
@@ -131,11 +131,11 @@ def test_copies_of_parts_as_other_devices_need_them_give_the_same_bytes(make, mo
     state = make()
     wanted = laid_out(_layout.of(state))
 
-    class Staged(_layout._Storage):
+    class Staged(_sink.Storage):
         def __init__(self, storage):
             super().__init__(storage, staged=True)
 
-    monkeypatch.setattr(_layout, "_Storage", Staged)
+    monkeypatch.setattr(_sink, "Storage", Staged)
     assert laid_out(_layout.of(state)) == wanted
 
 
@@ -277,7 +277,7 @@ def test_a_model_and_its_optimizer_can_be_laid_out_while_others_save_with_torch(
 @pytest.mark.parametrize("length", [1, 4095, 4096, 70_000, 5 * MIB + 3])
 def test_a_staged_storage_gives_any_part_of_its_bytes(length):
     tensor = torch.randint(0, 256, (length,), dtype=torch.uint8)
-    storage = _layout._Storage(tensor.untyped_storage(), staged=True)
+    storage = _sink.Storage(tensor.untyped_storage(), staged=True)
     whole, numbers = raw(tensor), random.Random(length)
     for _ in range(20):
         start, stop = sorted(numbers.choices(range(length + 1), k=2))
