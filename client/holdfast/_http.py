@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,8 +42,7 @@ class Server:
         self._guard = threading.Lock()
         self._client: httpx.Client | None = None
         self._owner = 0
-        self._trust = _Trust()
-        self._connections = Connections(timeout_s, self._trust)
+        self._connections = Connections(timeout_s, _trust)
         weakref.finalize(self, self._connections.close)
 
     def call(
@@ -133,7 +133,7 @@ class Server:
     def _http(self) -> httpx.Client:
         with self._guard:
             if self._client is None or self._owner != os.getpid():
-                self._client = httpx.Client(base_url=self.url, timeout=self._timeout, verify=self._trust())
+                self._client = httpx.Client(base_url=self.url, timeout=self._timeout, verify=_trust())
                 self._owner = os.getpid()
                 weakref.finalize(self, self._client.close)
             return self._client
@@ -147,16 +147,14 @@ class Server:
             raise ServerUnreachable(f"no answer from the Holdfast server at {self.url}: {reason}") from error
 
 
-class _Trust:
-    """Which servers are believed: the same for every connection, however it is made."""
+def _trust() -> ssl.SSLContext:
+    """Which servers are believed: the same for every connection, however it is made. Costly, so made once."""
+    return _trust_as_set(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
-    def __init__(self) -> None:
-        self._context: ssl.SSLContext | None = None
 
-    def __call__(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = httpx.create_ssl_context()
-        return self._context
+@lru_cache(maxsize=4)
+def _trust_as_set(file: str | None, folder: str | None) -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 class _Stream(io.RawIOBase):
