@@ -56,6 +56,7 @@ def contest(
         for name in order if number % 2 else reversed(order):
             os.sync()
             process.give_memory_back()
+            process.warm_free_memory()
             taken = contenders[name]()
             if number > 0:
                 spent[name].append(taken)
