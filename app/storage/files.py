@@ -7,7 +7,6 @@ from app.spans import Span
 from app.storage import kernel
 from app.storage.base import Opened
 
-
 PIECE_BYTES = 256 * 1024
 """How much is written at a time. More would let the kernel take larger pages for it, whose first touch was measured to
 take five times as long on virtual machines that give their free memory back to the host."""
