@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 Mode = Literal["min", "max"]
 Kind = Literal["regular", "best"]
-RemovedBecause = Literal["pruned", "replaced", "deleted"]
+RemovedBecause = Literal["pruned", "replaced", "deleted", "lost"]
 
 LIMITS = ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs")
 
@@ -143,6 +143,19 @@ class Checkpoint:
     created_at: datetime
     removed_at: datetime | None = None
     removed_because: RemovedBecause | None = None
+    trashed: bool = False
+    """Whether the bytes of a removed one have left its directory."""
+    freed: bool = False
+    """Whether the bytes of a removed one are gone."""
+    verified_at: datetime | None = None
+    """When all its bytes were last read back."""
+    damage: str | None = None
+    """What was wrong with them then, in words."""
+
+    @property
+    def restorable(self) -> bool:
+        """Whether it was removed and its bytes are still there."""
+        return self.removed_at is not None and not self.freed
 
     @property
     def size_bytes(self) -> int:

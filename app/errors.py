@@ -9,12 +9,13 @@ class Refusal(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
+    retry_after_s: ClassVar[int | None] = None
 
     def __init__(self, detail: str, **extra: Any) -> None:
         super().__init__(detail)
         self.detail = detail
         self.extra = extra
-        self.headers: dict[str, str] = {}
+        self.headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
 # 401, 403: who may
@@ -157,6 +158,16 @@ class RangeMisaligned(Refusal):
 
 class NotReady(Refusal):
     status, code, title = 503, "not_ready", "The server cannot serve at the moment"
+    retry_after_s = 5
+
+
+class DiskFailed(Refusal):
+    status, code, title = 503, "disk_failed", "The server's disk fails"
+
+
+class Overloaded(Refusal):
+    status, code, title = 503, "overloaded", "The server has too much open at the moment"
+    retry_after_s = 1
 
 
 class NoSpace(Refusal):

@@ -4,25 +4,23 @@ import logging
 import threading
 
 from app.checkpoints import Checkpoints
-from app.checkpoints.rebuilding import rebuild
+from app.checkpoints.rebuilding import Rebuilt, rebuild
+from app.checkpoints.restoring import finish_restoring
 from app.domain import Manifest
+from app.errors import Refusal
 
 logger = logging.getLogger("holdfast")
 
 
-def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> None:
-    """Bring catalog and files to agreement after whatever ended the last process.
+def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> Rebuilt | None:
+    """Bring catalog and files to agreement after whatever ended the last process; what a rebuilding found.
 
     Removals that were acknowledged come first, then, where the catalog was lost, its rebuilding, then the commits that
     had reached their seal.
     """
     parts = checkpoints.parts
     tidy(checkpoints)
-    if rebuild_catalog:
-        rebuilt = rebuild(parts)
-        logger.warning("rebuilt the catalog: %d checkpoints, %d faults", rebuilt.checkpoints, len(rebuilt.faults))
-        for fault in rebuilt.faults:
-            logger.warning("left alone: %s", fault)
+    rebuilt = rebuild(parts) if rebuild_catalog else None
     sealed = parts.storage.sealed()
     for upload_id, manifest in sealed:
         try:
@@ -30,29 +28,42 @@ def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> None:
         except Exception:  # whatever is wrong with one of them, the others and the server go on
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     with parts.catalog.reading() as session:
-        known, unfreed = session.uploads.ids(), {checkpoint.id for checkpoint in session.checkpoints.unfreed()}
+        trash = parts.storage.trash()  # looked at once: removals that a commit above has begun go on meanwhile
+        known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
     for upload_id in parts.storage.uploads() - known:
         if not parts.storage.is_sealed(upload_id):
             parts.storage.discard(upload_id)
-    for checkpoint_id in parts.storage.trash() - unfreed:
+    for checkpoint_id in trash - kept:
         parts.storage.free(checkpoint_id)
+    return rebuilt
 
 
 def tidy(checkpoints: Checkpoints) -> None:
-    """Finish removals, bring manifests up to date, drop uploads whose lease has ended."""
+    """Finish commits and removals, bring manifests up to date, drop ended uploads and what is left of others.
+
+    Commits that failed after their seals come first: what they replace cannot be read until they are finished.
+    """
     parts = checkpoints.parts
+    checkpoints.committing.finish_all()
     with parts.catalog.reading() as session:
-        unfreed, dirty = session.checkpoints.unfreed(), session.checkpoints.dirty()
-    for checkpoint in unfreed:
-        checkpoints.freeing.attempt(checkpoint)
+        dirty, behind = session.checkpoints.dirty(), session.directories.dirty()
+    going = {manifest.replaces for _, manifest in parts.storage.sealed()} if dirty else set()
+    for directory in behind:
+        parts.rewrite_directory(directory.name)
+    checkpoints.freeing.tidy()
     for checkpoint in dirty:
         with parts.catalog.lock(checkpoint.directory):
             with parts.catalog.reading() as session:
                 now = session.checkpoints.get(checkpoint.id)
                 maps = session.checkpoints.maps(checkpoint.id)
-            if now is not None and now.removed_at is None:
-                parts.rewrite_manifest(Manifest(now, maps))
+            try:
+                if now is not None and now.removed_at is None and now.id not in going:  # its bytes may be aside
+                    finish_restoring(parts, Manifest(now, maps))
+            except (OSError, Refusal):  # it stays dirty, and is tried again
+                logger.exception("%s/%s is not in order yet", checkpoint.directory, checkpoint.name)
     checkpoints.uploading.expire()
+    parts.storage.sweep()
+    parts.storage.keep_ballast()
 
 
 class Janitor:

@@ -2,7 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
@@ -17,10 +18,15 @@ from app.api import directories, events, files, openapi, operations, problems, p
 from app.api.dependencies import only_known_queries
 from app.catalog import Catalog
 from app.checkpoints import Checkpoints, Parts
+from app.checkpoints.rebuilding import Rebuilt, rebuild
+from app.checkpoints.scrubbing import Scrubbing
+from app.errors import CatalogUnusable
 from app.middleware import SameSite
 from app.probe import LoopProbe
 from app.settings import Settings
 from app.storage.local import LocalStorage
+
+logger = logging.getLogger("holdfast")
 
 
 class State(TypedDict):
@@ -30,26 +36,13 @@ class State(TypedDict):
     metrics: CollectorRegistry
 
 
+def utc_now() -> datetime:
+    """The time by this machine's clock."""
+    return datetime.now(UTC)
+
+
 def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI:
     """The server as an ASGI application. It takes the root when it starts, unless that was opened before."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-        checkpoints = opened or open_root(settings)
-        app.state.bell = checkpoints.parts.bell
-        app.openapi()  # the framework makes it when it is first asked for, and not safely on several threads at once
-        gc.collect()
-        gc.freeze()  # what is there by now stays: collections need not look at it again, which stalls the event loop
-        keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
-        keeper.start()
-        probe = LoopProbe()
-        watching = asyncio.create_task(probe.watch())
-        try:
-            yield {"checkpoints": checkpoints, "metrics": metrics.registry(checkpoints.finding, probe.longest_s)}
-        finally:
-            watching.cancel()
-            keeper.stop()
-            checkpoints.close()
 
     app: FastAPI = FastAPIOffline(
         title="Holdfast",
@@ -57,7 +50,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
         summary="A checkpoint server for training jobs.",
         description=openapi.DESCRIPTION,
         redoc_url=None,
-        lifespan=lifespan,
+        lifespan=lambda app: _running(app, settings, opened),
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.guard = auth.Guard(settings.token_text)
@@ -74,14 +67,88 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     return app
 
 
-def open_root(settings: Settings, *, rebuild_catalog: bool = False) -> Checkpoints:
-    """Take the root for this process and bring it to order.
+@asynccontextmanager
+async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None) -> AsyncIterator[State]:
+    """What runs beside the requests, from the start to the end."""
+    checkpoints = opened or open_root(settings)
+    app.state.checkpoints = checkpoints
+    app.openapi()  # the framework makes it when it is first asked for, and not safely on several threads at once
+    gc.collect()
+    gc.freeze()  # what is there by now stays: collections need not look at it again, which stalls the event loop
+    keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
+    keeper.start()
+    scrub = Scrubbing(
+        checkpoints.parts, bytes_per_s=settings.scrub_bytes_per_s, every=timedelta(seconds=settings.scrub_every)
+    )
+    scrub.start()
+    probe = LoopProbe()
+    watching = asyncio.create_task(probe.watch())
+    try:
+        process = metrics.Process(probe.longest_s, lambda: scrub.bytes_read, checkpoints.parts.storage.free_bytes)
+        yield {"checkpoints": checkpoints, "metrics": metrics.registry(checkpoints.finding, process)}
+    finally:
+        watching.cancel()
+        scrub.stop()
+        keeper.stop()
+        checkpoints.close()
+
+
+def look_at_root(settings: Settings) -> Parts:
+    """The root as it is, also while a server has it, for those who change nothing.
+
+    Raises
+    ------
+    CatalogUnusable
+        There is no root or catalog of this version.
+    """
+    refuse_no_root(settings)
+    storage = LocalStorage(settings.root, version=__version__, only_look=True)
+    try:
+        return Parts(Catalog(settings.catalog_url, as_it_is=True), storage, clock=utc_now)
+    except BaseException:
+        storage.close()
+        raise
+
+
+def refuse_no_root(settings: Settings) -> None:
+    """`CatalogUnusable` where nobody has ever made a root."""
+    if not (settings.root / ".holdfast" / "format.json").is_file():
+        raise CatalogUnusable(f"There is no root at {settings.root}.")
+
+
+def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Checkpoints:
+    """Take the root for this process and bring it to order; a catalog that was lost is made anew.
 
     Raises
     ------
     CatalogUnusable
         Another process has the root, it is of a newer layout, or the database cannot be used.
     """
+    checkpoints, rebuilt = _opened(settings, clock)
+    if rebuilt is not None:
+        logger.warning("rebuilt the catalog: %d checkpoints, %d faults", rebuilt.checkpoints, len(rebuilt.faults))
+        for fault in rebuilt.faults:
+            logger.warning("left alone: %s", fault)
+        for remark in rebuilt.remarks:
+            logger.warning("taken in, but %s", remark)
+    return checkpoints
+
+
+def reindex_root(settings: Settings) -> Rebuilt:
+    """Bring a root to order as `open_root` does, its catalog made anew in any case, and let go of it; what was found.
+
+    Raises
+    ------
+    CatalogUnusable
+    """
+    checkpoints, rebuilt = _opened(settings, utc_now)
+    try:
+        return rebuilt or rebuild(checkpoints.parts)
+    finally:
+        checkpoints.close()
+
+
+def _opened(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoints, Rebuilt | None]:
     storage = LocalStorage(settings.root, version=__version__)
     try:
         catalog = Catalog(settings.catalog_url)
@@ -91,16 +158,19 @@ def open_root(settings: Settings, *, rebuild_catalog: bool = False) -> Checkpoin
     parts = Parts(
         catalog,
         storage,
-        clock=lambda: datetime.now(UTC),
+        clock=clock,
         lease=timedelta(seconds=settings.upload_lease_s),
         writer_window=timedelta(seconds=settings.writer_window_s),
+        undo_window=timedelta(seconds=settings.undo_window),
+        reserve_bytes=settings.reserve_bytes,
     )
     checkpoints = Checkpoints(parts)
     try:
         lost = catalog.is_new and not storage.is_new
-        janitor.recover(checkpoints, rebuild_catalog=rebuild_catalog or lost)
+        rebuilt = janitor.recover(checkpoints, rebuild_catalog=lost)
         catalog.mark_complete()
+        storage.upgrade()
     except BaseException:
         checkpoints.close()
         raise
-    return checkpoints
+    return checkpoints, rebuilt

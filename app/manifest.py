@@ -6,6 +6,7 @@ A manifest read from disk is input like any other: it is checked in full before 
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,8 +19,10 @@ FORMAT = 1
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NOT_TOLD = {"removed_at", "removed_because", "trashed", "freed", "verified_at", "damage"}
 _MANIFEST = TypeAdapter(Manifest)
 _DIRECTORY = TypeAdapter(Directory)
+_KEYS = {"format", *(field.name for kind in (Manifest, Directory) for field in fields(kind))}
 
 
 class Unreadable(ValueError):
@@ -28,7 +31,7 @@ class Unreadable(ValueError):
 
 def dump(manifest: Manifest) -> bytes:
     """The manifest as bytes that `load` gives back unchanged."""
-    return _dump(_MANIFEST.dump_json(manifest))
+    return _dump(_MANIFEST.dump_json(manifest, exclude={"checkpoint": _NOT_TOLD}))
 
 
 def load(data: bytes) -> Manifest:
@@ -41,6 +44,8 @@ def load(data: bytes) -> Manifest:
     """
     manifest: Manifest = _load(_MANIFEST, data)
     checkpoint = manifest.checkpoint
+    if any(getattr(checkpoint, name) for name in _NOT_TOLD):
+        raise Unreadable("it speaks of what only the catalog knows")
     for name in (checkpoint.id, checkpoint.save_id, *([manifest.replaces] if manifest.replaces is not None else [])):
         if not _ID.fullmatch(name):
             raise Unreadable(f"{name!r} is no id")
@@ -74,8 +79,31 @@ def load_directory(data: bytes) -> Directory:
     return directory
 
 
+def is_as_written(data: bytes) -> bool:
+    """Whether the check in these bytes, or the absence of one, speaks against nothing: else something has changed them.
+
+    Version 0.1.0 wrote no check, and whoever changes a record by hand takes it out.
+    """
+    try:
+        value = json.loads(data)
+        if not isinstance(value, dict):
+            return False
+        if "check" not in value:
+            return value.keys() <= _KEYS  # what was its check once has another name where that was changed
+        return bool(value.pop("check") == _check(value))
+    except (ValueError, RecursionError):
+        return False
+
+
 def _dump(value: bytes) -> bytes:
-    return json.dumps({"format": FORMAT, **json.loads(value)}, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    body = {"format": FORMAT, **json.loads(value)}
+    return json.dumps({**body, "check": _check(body)}, indent=1, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _check(body: Mapping[str, Any]) -> str:
+    """BLAKE3 of a record without its check, as JSON with sorted keys and no spaces."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return digests.of_chunk(text.encode(errors="surrogatepass"))
 
 
 def _load(adapter: TypeAdapter[Any], data: bytes) -> Any:
@@ -83,6 +111,7 @@ def _load(adapter: TypeAdapter[Any], data: bytes) -> Any:
         value = json.loads(data, parse_constant=_refuse_constant)
         if not isinstance(value, dict):
             raise Unreadable("it is no JSON object")
+        value.pop("check", None)
         if (found := value.pop("format", None)) != FORMAT:
             raise Unreadable(f"format {found!r} is not {FORMAT}")
         return adapter.validate_python(value)

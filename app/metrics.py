@@ -1,6 +1,7 @@
 """Figures for Prometheus, read from the catalog when somebody asks: they survive restarts and cannot drift."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -17,10 +18,19 @@ class Counts(Protocol):
         """The figures at this moment."""
 
 
+@dataclass(frozen=True)
+class Process:
+    """Figures of this process, which begin anew with it."""
+
+    longest_stall_s: Callable[[], float]
+    scrubbed_bytes: Callable[[], int]
+    free_bytes: Callable[[], int]
+
+
 class _Figures(Collector):
-    def __init__(self, counts: Counts, longest_stall_s: Callable[[], float]) -> None:
+    def __init__(self, counts: Counts, process: Process) -> None:
         self._counts = counts
-        self._longest_stall_s = longest_stall_s
+        self._process = process
 
     def collect(self) -> Iterator[Metric]:
         found = self._counts.statistics()
@@ -29,13 +39,23 @@ class _Figures(Collector):
         yield _gauge("holdfast_checkpoint_bytes", "Bytes of live checkpoints.", found.size_bytes)
         yield _gauge("holdfast_uploads", "Uploads under way.", found.uploads)
         yield _gauge(
-            "holdfast_unfreed_checkpoints", "Removed checkpoints whose bytes are not yet freed.", found.unfreed
+            "holdfast_unfreed_checkpoints", "Removed checkpoints whose bytes should be gone and are not.", found.unfreed
         )
+        yield _gauge("holdfast_free_bytes", "Free space on the disk of the root.", self._process.free_bytes())
+        yield _gauge("holdfast_trash_checkpoints", "Removed checkpoints that can be restored.", found.trash)
+        yield _gauge("holdfast_trash_bytes", "Bytes of removed checkpoints that can be restored.", found.trash_bytes)
         yield _gauge(
             "holdfast_event_loop_stall_seconds",
             "The longest time within the last minute that the event loop was kept from its work.",
-            self._longest_stall_s(),
+            self._process.longest_stall_s(),
         )
+        yield _gauge(
+            "holdfast_damaged_checkpoints", "Live checkpoints whose bytes are not what was saved.", found.damaged
+        )
+        yield _gauge("holdfast_unverified_checkpoints", "Live checkpoints never read back so far.", found.unverified)
+        scrubbed = CounterMetricFamily("holdfast_scrubbed_bytes", "Bytes read back since the start.")
+        scrubbed.add_metric([], self._process.scrubbed_bytes())
+        yield scrubbed
         commits = CounterMetricFamily("holdfast_commits", "Commits in all directories.")
         commits.add_metric([], found.commits)
         yield commits
@@ -45,10 +65,10 @@ class _Figures(Collector):
         yield removed
 
 
-def registry(counts: Counts, longest_stall_s: Callable[[], float]) -> CollectorRegistry:
+def registry(counts: Counts, process: Process) -> CollectorRegistry:
     """A registry that gives this server's figures."""
     found = CollectorRegistry(auto_describe=False)
-    found.register(_Figures(counts, longest_stall_s))
+    found.register(_Figures(counts, process))
     return found
 
 

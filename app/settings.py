@@ -3,10 +3,24 @@
 Only `app.main` and `app.__main__` import this; everybody else is given values.
 """
 
+import re
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _in_seconds(value: Any) -> Any:
+    """A length of time with a unit, as seconds; anything else as it is."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value.strip())):
+        return float(found[1]) * _UNITS[found[2]]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(ge=0, le=100 * 366 * 86400)]
 
 
 class Settings(BaseSettings):
@@ -22,7 +36,15 @@ class Settings(BaseSettings):
     allowed_hosts: tuple[str, ...] = Field((), description="Further host names that the server answers to, as JSON.")
     upload_lease_s: float = Field(86400.0, gt=0, description="How long an upload without news is kept, in seconds.")
     writer_window_s: float = Field(60.0, ge=0, description="How long a writer counts as active, in seconds.")
+    undo_window: Seconds = Field(
+        0.0, description="How long removed checkpoints can be restored: seconds, or 30m, 24h, 7d."
+    )
+    reserve_bytes: int = Field(256 * 1024 * 1024, ge=0, description="How much of the disk saves leave free, in bytes.")
     janitor_every_s: float = Field(30.0, gt=0, description="How often the janitor tidies up, in seconds.")
+    scrub_bytes_per_s: float = Field(
+        32e6, ge=0, description="How fast checkpoints are read back, in bytes/s; 0: never."
+    )
+    scrub_every: Seconds = Field(604800.0, description="How often each is read back: seconds, or 30m, 24h, 7d.")
     max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
     lend_sockets: bool = Field(True, description="Whether large bodies pass by the event loop, on worker threads.")
     shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")

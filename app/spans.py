@@ -26,6 +26,11 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(result)
 
 
+def total(spans: Iterable[Span]) -> int:
+    """How many bytes spans have that do not overlap."""
+    return sum(span.stop - span.start for span in spans)
+
+
 def covers(spans: Iterable[Span], wanted: Span) -> bool:
     """Whether all the wanted bytes lie within the spans."""
     return any(span.start <= wanted.start and wanted.stop <= span.stop for span in joined(spans))

@@ -1,15 +1,18 @@
 """A real server in a process of its own, over a real socket, for tests to talk to, kill and start again."""
 
+import contextlib
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import httpx
 
@@ -28,7 +31,7 @@ class LiveServer:
         self._command = [python, *([] if python == sys.executable else ["-P"]), "-m", "app", "serve"]
         self.url = ""
         self.http = httpx.Client(timeout=60)
-        self._environment = {**os.environ, "HOLDFAST_ROOT": str(root), "HOLDFAST_PORT": "0"}
+        self._environment = {**os.environ, "HOLDFAST_ROOT": str(root), "HOLDFAST_PORT": str(port_to_keep())}
         self._environment |= {f"HOLDFAST_{name.upper()}": value for name, value in settings.items()}
         self._process: subprocess.Popen[str] | None = None
 
@@ -45,24 +48,27 @@ class LiveServer:
 
     def start(self) -> None:
         """Start, and wait until it answers. On a restart it takes the port that it had, as clients know it."""
-        with self._log.open("a") as errors:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=PROJECT,
-                env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
+        self.launch()
+        assert self._process is not None
         assert self._process.stdout is not None
         found = re.search(r"at (http://\S+):(\d+)", self._process.stdout.readline())
         if found is None:
-            self._process.wait()
+            self.kill()
             raise RuntimeError(f"the server did not start:\n{self.log()[-3000:]}")
         self.url = f"{found[1]}:{found[2]}"
         self._environment["HOLDFAST_PORT"] = found[2]
         self.http.base_url = self.url
         self.http.get("/health/ready").raise_for_status()
+
+    def launch(self) -> None:
+        """Start, and do not wait; `kill` ends it, however far it has come."""
+        with self._log.open("a") as errors:
+            self._process = self._launch(errors)
+
+    def _launch(self, errors: IO[str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self._command, cwd=PROJECT, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
 
     @property
     def process_id(self) -> int:
@@ -79,17 +85,28 @@ class LiveServer:
         return self._end(signal.SIGTERM)
 
     def restart(self) -> None:
-        """Kill it and start it again."""
-        self.kill()
+        """Kill it, if it runs, and start it again."""
+        if self._process is not None:
+            self.kill()
         self.start()
 
     def log(self) -> str:
         """What it has logged so far."""
         return self._log.read_text()
 
-    def _end(self, sign: signal.Signals) -> int:
+    def tell_to_stop(self) -> None:
+        """Ask it to end, and go on."""
         assert self._process is not None
-        self._process.send_signal(sign)
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Until it has ended; the exit status."""
+        return self._end(None)
+
+    def _end(self, sign: signal.Signals | None) -> int:
+        assert self._process is not None
+        if sign is not None:
+            self._process.send_signal(sign)
         status = self._process.wait(timeout=30)
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -118,6 +135,14 @@ class LiveServer:
     def incoming(self) -> list[str]:
         """The ids of the uploads that have bytes on the disk."""
         return sorted(path.name for path in (self.root / ".holdfast" / "incoming").iterdir())
+
+
+def port_to_keep() -> int:
+    """A free port that nobody is given by chance: a server that is started again wants the one that it had."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:

@@ -20,6 +20,12 @@ UNBOUNDED = 1 << 62
 """For `max_body_size` of the routes whose bodies are streamed to disk."""
 
 
+def length_of(request: Request) -> int | None:
+    """The ``Content-Length``, if there is one."""
+    header = request.headers.get("content-length")
+    return int(header) if header is not None and header.isascii() and header.isdigit() else None
+
+
 def declared_length(request: Request, length: int | None) -> int:
     """How many bytes are to come, as the query or the ``Content-Length`` says.
 
@@ -28,8 +34,7 @@ def declared_length(request: Request, length: int | None) -> int:
     WrongLength
         Neither says it, or they contradict each other.
     """
-    header = request.headers.get("content-length")
-    coming = int(header) if header is not None and header.isascii() and header.isdigit() else None
+    coming = length_of(request)
     if length is None and coming is None:
         raise WrongLength("Say how long the range is: as `length`, or by Content-Length.")
     if length is not None and coming is not None and length != coming:

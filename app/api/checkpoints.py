@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.bodies import UNBOUNDED, receive
+from app.api.bodies import UNBOUNDED, length_of, receive
 from app.api.dependencies import (
     By,
     ChangingDep,
@@ -29,10 +29,13 @@ from app.errors import (
     CheckpointNotFound,
     CheckpointRemoved,
     DirectoryNotFound,
+    ForeignFile,
     InvalidName,
+    NameTaken,
     NoBest,
     NoCheckpoint,
     NoTensorIndex,
+    NotReady,
     Pinned,
     SaveIdReused,
     TooLarge,
@@ -49,7 +52,7 @@ router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     responses={
         200: {"model": CommittedOut, "description": "The same save was committed before."},
-        **refuses(InvalidName, SaveIdReused, WrongLength, *AGAINST_A_SAVE),
+        **refuses(InvalidName, SaveIdReused, WrongLength, NotReady, *AGAINST_A_SAVE),
     },
 )
 async def save_checkpoint(
@@ -63,7 +66,8 @@ async def save_checkpoint(
 
     The file is durable when this answers. A directory that no policy was given for keeps everything.
     """
-    return committed_answer(await receive(request, checkpoints.single_shot.begin(query.save())), response)
+    shot = checkpoints.single_shot.begin(query.save(), length_of(request) or 0)
+    return committed_answer(await receive(request, shot), response)
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
@@ -113,6 +117,18 @@ def change_checkpoint(checkpoint_id: Id, change: ChangeIn, changing: ChangingDep
 def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> CheckpointOut:
     """Remove a checkpoint: its bytes go, its facts stay."""
     return CheckpointOut.of(removing.delete(checkpoint_id))
+
+
+@router.post(
+    "/{checkpoint_id}/restore",
+    responses=refuses(CheckpointNotFound, CheckpointRemoved, NameTaken, ForeignFile),
+)
+def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer) -> CheckpointOut:
+    """Bring a removed checkpoint back, as long as its bytes are there; see the undo window among the settings.
+
+    It has its facts and its place in the order again. Where the policy would remove it at the next save, it is pinned.
+    """
+    return CheckpointOut.of(checkpoints.restoring.restore(checkpoint_id))
 
 
 @router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound, CheckpointRemoved))

@@ -43,7 +43,9 @@ def live() -> HealthOut:
 
 @outside.get("/health/ready", responses=refuses(NotReady, public=True))
 def ready(checkpoints: CheckpointsDep) -> HealthOut:
-    """The catalog answers and bytes could be stored."""
+    """The catalog answers, bytes could be stored, and the server is not stopping."""
+    if checkpoints.parts.is_stopping:
+        raise NotReady("The server is stopping.")
     if not checkpoints.parts.catalog.usable():
         raise NotReady("The catalog does not answer.")
     if not checkpoints.parts.storage.writable():

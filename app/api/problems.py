@@ -14,11 +14,13 @@ from starlette.responses import JSONResponse, Response
 
 from app.errors import (
     CrossSite,
+    DiskFailed,
     HostNotAllowed,
     InvalidRequest,
     MethodNotAllowed,
     NoSpace,
     NotFound,
+    Overloaded,
     Refusal,
     TooLarge,
     Unauthorized,
@@ -28,7 +30,19 @@ logger = logging.getLogger("holdfast")
 
 _BY_STATUS: dict[int, type[Refusal]] = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 400: InvalidRequest}
 _MISHAP = Refusal("Something went wrong on the server; its log says what.")
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NO_SPACE = NoSpace("There is no space left for this on the server's disk.")
+_DISK_FAILED = DiskFailed("The server's disk could not do this; the server's log says what failed.")
+_OVERLOADED = Overloaded("The server has too many files open; try again in a moment.")
+_BY_ERRNO: dict[int | None, Refusal] = {
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EIO: _DISK_FAILED,
+    errno.EROFS: _DISK_FAILED,
+    errno.EMFILE: _OVERLOADED,
+    errno.ENFILE: _OVERLOADED,
+}
+_ANYWHERE = (InvalidRequest, Unauthorized, NoSpace, DiskFailed, Overloaded)
+"""What every route that is not public may refuse: even to read takes a disk that works."""
 
 
 class Problem(BaseModel):
@@ -45,7 +59,7 @@ class Problem(BaseModel):
 
 def refuses(*refusals: type[Refusal], public: bool = False) -> dict[int | str, dict[str, Any]]:
     """What a route may refuse, for OpenAPI; what every route may refuse is added. A public one needs no token."""
-    common: tuple[type[Refusal], ...] = (CrossSite, HostNotAllowed, *(() if public else (InvalidRequest, Unauthorized)))
+    common: tuple[type[Refusal], ...] = (CrossSite, HostNotAllowed, *(() if public else _ANYWHERE))
     every = (*refusals, *common)
     codes: dict[int | str, list[str]] = {}
     for refusal in every:
@@ -98,10 +112,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     async def system(request: Request, error: OSError) -> Response:
-        if error.errno in _NO_SPACE:
-            return problem_response(NoSpace("There is no space left for this on the server's disk."))
-        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem_response(_MISHAP)
+        refusal = _BY_ERRNO.get(error.errno, _MISHAP)
+        if refusal is not _NO_SPACE:
+            logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return problem_response(refusal)
 
     @app.exception_handler(Exception)
     async def mishap(request: Request, error: Exception) -> Response:

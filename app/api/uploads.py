@@ -21,6 +21,7 @@ from app.errors import (
     NameTaken,
     NoSpace,
     NotImproved,
+    NotReady,
     Pinned,
     RangeMisaligned,
     RangesMissing,
@@ -51,7 +52,7 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
     status_code=201,
     responses={
         200: {"model": UploadOut, "description": "The same save was begun or committed before."},
-        **refuses(InvalidName, SaveIdReused, TooLarge, *AGAINST_A_SAVE),
+        **refuses(InvalidName, SaveIdReused, TooLarge, NotReady, *AGAINST_A_SAVE),
     },
 )
 def reserve_upload(upload: UploadIn, uploading: UploadingDep, response: Response, _: Writer) -> UploadOut:

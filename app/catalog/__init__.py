@@ -1,7 +1,7 @@
 """What is known, in SQL: order, facts and answers. Never sees where bytes live."""
 
 from app.catalog.catalog import Catalog, Session
-from app.catalog.checkpoints import Page, Query
+from app.catalog.listing import Page, Query
 from app.catalog.order import Order
 
 __all__ = ["Catalog", "Order", "Page", "Query", "Session"]

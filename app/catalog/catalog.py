@@ -1,23 +1,32 @@
 """The catalog: one engine, short transactions, a lock per directory."""
 
+import logging
+import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from app.catalog import schema
 from app.catalog.checkpoints import CheckpointRows
 from app.catalog.directories import DirectoryRows
 from app.catalog.events import EventRows
+from app.catalog.migrating import migrate
 from app.catalog.statistics import Statistics, statistics
 from app.catalog.uploads import UploadRows
-from app.errors import CatalogUnusable, NoSpace
+from app.errors import CatalogUnusable, DiskFailed, NoSpace, Overloaded, Refusal
 
+logger = logging.getLogger("holdfast")
+
+# Bytes that cannot be read are called malformed, too.
+_DISK_FAILED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT}
 _WRITES = "writes"
 _COMPLETE = 1
 
@@ -44,8 +53,8 @@ class Session:
     def events(self) -> EventRows:
         return EventRows(self.connection)
 
-    def statistics(self) -> Statistics:
-        return statistics(self.connection)
+    def statistics(self, undo_begins: datetime | None = None) -> Statistics:
+        return statistics(self.connection, undo_begins)
 
 
 class Catalog:
@@ -55,14 +64,17 @@ class Catalog:
     ----------
     url : str
         A SQLAlchemy URL of an SQLite database.
+    as_it_is : bool
+        It is neither made nor brought up to date: for those who only look.
 
     Raises
     ------
     CatalogUnusable
-        The URL is of another database, or cannot be read.
+        The URL is of another database or cannot be read, or a newer version of the server has used it. Or an older
+        one, or nobody, where it is to be taken as it is.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, as_it_is: bool = False) -> None:
         try:
             backend = make_url(url).get_backend_name()
         except ArgumentError as error:
@@ -73,17 +85,29 @@ class Catalog:
         self._locks: dict[str, threading.RLock] = {}
         self._locks_guard = threading.Lock()
         try:
-            schema.metadata.create_all(self._engine)
+            if as_it_is and not Path(make_url(url).database or "").is_file():
+                raise CatalogUnusable(f"There is no catalog at {url}.")
+            with self.reading() if as_it_is else self.writing() as session:
+                migrate(session.connection, only_look=as_it_is)
             with self.reading() as session:
                 self.is_new = session.connection.execute(text("PRAGMA user_version")).scalar() != _COMPLETE
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, Refusal) as error:
             self._engine.dispose()
-            raise CatalogUnusable(f"The catalog {url} cannot be used: {error}") from error
+            raise CatalogUnusable(f"The catalog {url} cannot be used: {error.__cause__ or error}") from error
+        except CatalogUnusable:
+            self._engine.dispose()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A consistent view; nothing can be changed in it by others, and nothing should be by us."""
-        with self._engine.connect() as connection:
+        """A consistent view; nothing can be changed in it by others, and nothing should be by us.
+
+        Raises
+        ------
+        NoSpace, DiskFailed, Overloaded
+            Even to read takes a disk that works.
+        """
+        with _refusing(), self._engine.connect() as connection:
             yield Session(connection)
 
     @contextmanager
@@ -94,14 +118,15 @@ class Catalog:
         ------
         NoSpace
             The disk is full.
+        DiskFailed, Overloaded
+            The disk fails, or too many files are open.
         """
-        try:
-            with self._engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
-                yield Session(connection)
-        except OperationalError as error:
-            if "is full" in str(error.orig):
-                raise NoSpace("There is no space left on the server's disk.") from error
-            raise
+        with (
+            _refusing(),
+            self._engine.connect().execution_options(**{_WRITES: True}) as connection,
+            connection.begin(),
+        ):
+            yield Session(connection)
 
     @contextmanager
     def lock(self, directory: str) -> Iterator[None]:
@@ -113,19 +138,56 @@ class Catalog:
 
     def mark_complete(self) -> None:
         """It holds all that the files say: from now on `is_new` is false when it is opened."""
+        if not self.is_new:
+            return  # nothing to write, for which a full disk may have no room
         with self.writing() as session:
             session.connection.execute(text(f"PRAGMA user_version = {_COMPLETE}"))
+
+    def faults(self) -> list[str]:
+        """What the database finds wrong with itself."""
+        try:
+            with self.reading() as session:
+                said = session.connection.execute(text("PRAGMA integrity_check")).scalars().all()
+        except SQLAlchemyError as error:
+            return [f"it cannot be checked: {error}"]
+        return [line for line in said if line != "ok"]
 
     def usable(self) -> bool:
         """Whether the database answers."""
         try:
             with self.reading() as session:
                 return session.connection.execute(text("SELECT 1")).scalar() == 1
-        except SQLAlchemyError:
+        except (SQLAlchemyError, Refusal):
             return False
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say in our own words what the disk does to SQLite."""
+    try:
+        yield
+    except DBAPIError as error:
+        match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_FULL:
+                raise NoSpace("There is no space left on the server's disk.") from error
+            case sqlite3.SQLITE_CANTOPEN if not _can_open():
+                raise Overloaded("The server has too many files open; try again in a moment.") from error
+            case code if code in _DISK_FAILED:
+                logger.error("the disk fails under the catalog: %s", error.orig)
+                raise DiskFailed("The server's disk fails under the catalog.") from error
+        raise
+
+
+def _can_open() -> bool:
+    """Whether a file could be opened; SQLite does not tell why it could not."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _engine(url: str) -> Engine:

@@ -1,62 +1,24 @@
 """Rows of checkpoints: their facts, files and order."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import TypeAdapter
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, not_, or_, select, update
 from sqlalchemy.sql import ColumnElement, Select
 
-from app import ranking
-from app.catalog import schema
-from app.catalog.order import Order, Ordering, ordering, ranking_order
-from app.catalog.times import to_text, to_time
-from app.domain import Checkpoint, Facts, File, FileMap, Kind, Manifest, Mode, RemovedBecause
+from app.catalog import schema, words
+from app.catalog.listing import Page, Query, conditions
+from app.catalog.times import to_text
+from app.domain import Checkpoint, File, FileMap, Manifest, Mode, RemovedBecause
 
 _table = schema.checkpoints
 _files = schema.files
-_MAP = TypeAdapter(FileMap)
+NEW_FOR = timedelta(minutes=10)
+DAMAGED_EVERY = timedelta(hours=1)
 _IDS_AT_ONCE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which checkpoints of a directory to list, and in which order; None asks nothing."""
-
-    directory: str
-    order_by: Order = "position"
-    mode: Mode = "min"
-    by: str | None = None
-    name: str | None = None
-    kind: Kind | None = None
-    pinned: bool | None = None
-    is_best: bool | None = None
-    tag: str | None = None
-    epoch_min: int | None = None
-    epoch_max: int | None = None
-    metric_min: float | None = None
-    metric_max: float | None = None
-    include_removed: bool = False
-
-    @property
-    def ordering(self) -> Ordering:
-        return ranking_order(self.mode, self.by) if self.order_by == "best" else ordering(self.order_by)
-
-    @property
-    def key_length(self) -> int:
-        """Of how many values the key of a page consists."""
-        return len(self.ordering.expressions)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some checkpoints, and the key after which the next page begins; None where this is the last."""
-
-    checkpoints: Sequence[Checkpoint]
-    next_key: tuple[Any, ...] | None
+_UNFREED = (_table.c.removed_at.is_not(None), not_(_table.c.freed))
 
 
 class CheckpointRows:
@@ -75,15 +37,46 @@ class CheckpointRows:
         """The live checkpoint of this name."""
         return self._one(select(_table).where(*_live(directory), _table.c.name == name))
 
-    def sequence_taken(self, directory: str, sequence: int) -> bool:
-        """Whether a checkpoint of this directory, removed or not, has this number."""
-        query = select(_table.c.id).where(_table.c.directory == directory, _table.c.sequence == sequence)
-        return self._connection.execute(query).first() is not None
+    def numbers(self) -> dict[str, tuple[str, int]]:
+        """The directory and the sequence of every checkpoint, removed or not, by id."""
+        columns = (_table.c.id, _table.c.directory, _table.c.sequence)
+        return {owner: (directory, number) for owner, directory, number in self._connection.execute(select(*columns))}
 
     def live(self, directory: str) -> Sequence[Checkpoint]:
         """All live checkpoints of a directory, oldest first."""
         query = select(_table).where(*_live(directory)).order_by(_table.c.saved_after, _table.c.sequence)
         return self._many(query)
+
+    def live_names(self, directory: str) -> Sequence[tuple[str, str]]:
+        """Id and name of all live checkpoints of a directory, which can be read where the rest cannot."""
+        query = select(_table.c.id, _table.c.name).where(*_live(directory)).order_by(_table.c.sequence)
+        return [(found, name) for found, name in self._connection.execute(query)]
+
+    def directories(self) -> set[str]:
+        """The names of the directories that have live checkpoints."""
+        query = select(_table.c.directory).where(_table.c.removed_at.is_(None)).distinct()
+        return set(self._connection.execute(query).scalars())
+
+    def largest_sequence(self, directory: str) -> int:
+        """The largest number of all checkpoints of a directory, removed or not; 0 where there are none."""
+        query = select(func.max(_table.c.sequence)).where(_table.c.directory == directory)
+        return self._connection.execute(query).scalar() or 0
+
+    def is_dirty(self, checkpoint_id: str) -> bool:
+        """Whether the facts of a checkpoint have changed since its manifest was written."""
+        return bool(self._connection.execute(select(_table.c.dirty).where(_table.c.id == checkpoint_id)).scalar())
+
+    def is_searched_as(self, checkpoint: Checkpoint) -> bool:
+        """Whether what is searched and added up says the same of a checkpoint as its row."""
+        numbers, tags = schema.numbers.c, schema.tags.c
+        size = select(_table.c.size_bytes).where(_table.c.id == checkpoint.id)
+        pairs = select(numbers.key, numbers.value).where(numbers.checkpoint_id == checkpoint.id)
+        found_tags = select(tags.tag).where(tags.checkpoint_id == checkpoint.id)
+        return (
+            self._connection.execute(size).scalar() == checkpoint.size_bytes
+            and {row.key: row.value for row in self._connection.execute(pairs)} == words.numbers(checkpoint.facts)
+            and set(self._connection.execute(found_tags).scalars()) == set(checkpoint.facts.tags)
+        )
 
     def latest(self, directory: str) -> Checkpoint | None:
         """The newest live checkpoint by position."""
@@ -99,7 +92,7 @@ class CheckpointRows:
         """The next checkpoints of a listing."""
         order = query.ordering
         columns = [expression.label(f"key_{place}") for place, expression in enumerate(order.expressions)]
-        statement = order.joined(select(_table, *columns)).where(*_conditions(query))
+        statement = order.joined(select(_table, *columns)).where(*conditions(query))
         if after is not None:
             statement = statement.where(order.comes_after(after))
         rows = self._connection.execute(statement.order_by(*order.by).limit(limit + 1)).mappings().all()
@@ -113,14 +106,43 @@ class CheckpointRows:
         rows = self._connection.execute(
             select(_files.c.path, _files.c.map).where(_files.c.checkpoint_id == checkpoint_id)
         )
-        return {path: _MAP.validate_json(text) for path, text in rows}
+        return {path: words.file_map(text) for path, text in rows}
 
-    def unfreed(self, directory: str | None = None, name: str | None = None) -> Sequence[Checkpoint]:
-        """Removed checkpoints whose bytes have not been given back."""
-        query = select(_table).where(_table.c.removed_at.is_not(None), _table.c.freed.is_(False))
+    def to_withdraw(self, directory: str | None = None, name: str | None = None) -> Sequence[Checkpoint]:
+        """Removed checkpoints whose bytes have not left their directory."""
+        query = select(_table).where(*_UNFREED, _table.c.trashed.is_(False))
         if directory is not None:
             query = query.where(_table.c.directory == directory, _table.c.name == name)
         return self._many(query)
+
+    def in_trash(self, *, removed_before: datetime | None = None) -> Sequence[Checkpoint]:
+        """Removed checkpoints whose bytes lie in the trash, the first to go first."""
+        query = select(_table).where(*_UNFREED, _table.c.trashed.is_(True))
+        if removed_before is not None:
+            query = query.where(_table.c.removed_at <= to_text(removed_before))
+        return self._many(query.order_by(_table.c.removed_at))
+
+    def ids_with_bytes(self, ids: Iterable[str]) -> set[str]:
+        """Those of some checkpoints whose bytes have not been given back, removed or not."""
+        found: set[str] = set()
+        for some in _batches(list(ids)):
+            query = select(_table.c.id).where(_table.c.id.in_(some), not_(_table.c.freed))
+            found |= set(self._connection.execute(query).scalars())
+        return found
+
+    def to_verify(self, now: datetime, every: timedelta) -> Checkpoint | None:
+        """The live checkpoint that was not read back for the longest time, if that was long ago.
+
+        A new one has a little time in which those who want it find it in memory; a damaged one is looked at more often.
+        """
+        at, damaged = _table.c.verified_at, _table.c.damage.is_not(None)
+        due = or_(
+            and_(at.is_(None), _table.c.created_at < to_text(now - min(every, NEW_FOR))),
+            at < to_text(now - every),
+            and_(damaged, at < to_text(now - min(every, DAMAGED_EVERY))),
+        )
+        query = select(_table).where(_table.c.removed_at.is_(None), due)
+        return self._one(query.order_by(at.asc().nulls_first()).limit(1))
 
     def dirty(self) -> Sequence[Checkpoint]:
         """Live checkpoints whose facts have changed since their manifest was written."""
@@ -128,54 +150,78 @@ class CheckpointRows:
 
     # changing
 
-    def add(self, manifest: Manifest) -> None:
-        """Keep a new checkpoint."""
-        checkpoint = manifest.checkpoint
-        values = {**_fact_values(checkpoint.facts), **_place_values(checkpoint)}
-        self._connection.execute(
-            insert(_table).values(
-                id=checkpoint.id,
-                directory=checkpoint.directory,
-                name=checkpoint.name,
-                digest=checkpoint.digest,
-                size_bytes=checkpoint.size_bytes,
-                created_at=to_text(checkpoint.created_at),
-                **values,
-            )
-        )
-        self._connection.execute(
-            insert(_files),
-            [
-                {
-                    "checkpoint_id": checkpoint.id,
-                    "path": file.path,
-                    "size_bytes": file.size_bytes,
-                    "digest": file.digest,
-                    "mtime_ns": file.mtime_ns,
-                    "map": _MAP.dump_json(manifest.maps[file.path]).decode(),
-                }
-                for file in checkpoint.files
-            ],
-        )
-        self._put_searchable(checkpoint.id, checkpoint.facts)
+    def add(self, *manifests: Manifest) -> None:
+        """Keep new checkpoints."""
+        self._insert(_table, [words.row(manifest.checkpoint) for manifest in manifests])
+        self._insert(_files, [row for manifest in manifests for row in words.file_rows(manifest)])
+        self._put_searchable(manifest.checkpoint for manifest in manifests)
 
     def change(self, checkpoint: Checkpoint) -> None:
         """Keep changed facts or a changed place in the order; the manifest is dirty until `mark_clean`."""
-        values = {**_fact_values(checkpoint.facts), **_place_values(checkpoint)}
+        values = {**words.fact_values(checkpoint.facts), **words.place_values(checkpoint)}
         self._connection.execute(update(_table).where(_table.c.id == checkpoint.id).values(**values, dirty=True))
         for table in (schema.numbers, schema.tags):
             self._connection.execute(delete(table).where(table.c.checkpoint_id == checkpoint.id))
-        self._put_searchable(checkpoint.id, checkpoint.facts)
+        self._put_searchable([checkpoint])
+
+    def put_right(self, manifest: Manifest) -> None:
+        """Let a row say what a manifest says, where it contradicts itself."""
+        checkpoint = manifest.checkpoint
+        values = {
+            "name": checkpoint.name,
+            "digest": checkpoint.digest,
+            "size_bytes": checkpoint.size_bytes,
+            "created_at": to_text(checkpoint.created_at),
+        }
+        self.change(checkpoint)
+        self._connection.execute(update(_table).where(_table.c.id == checkpoint.id).values(**values, dirty=False))
+        self._connection.execute(delete(_files).where(_files.c.checkpoint_id == checkpoint.id))
+        self._insert(_files, list(words.file_rows(manifest)))
+
+    def clear_remains(self, checkpoint_id: str) -> None:
+        """Drop what other tables still say of a checkpoint that has no row any more."""
+        for table in (_files, schema.numbers, schema.tags):
+            self._connection.execute(delete(table).where(table.c.checkpoint_id == checkpoint_id))
 
     def mark_clean(self, checkpoint_id: str) -> None:
         """The manifest says what the row says."""
         self._connection.execute(update(_table).where(_table.c.id == checkpoint_id).values(dirty=False))
+
+    def mark_verified(self, checkpoint_id: str, at: datetime, damage: str | None) -> None:
+        """All bytes of a checkpoint were read back, and this was wrong with them."""
+        values = {"verified_at": to_text(at), "damage": damage}
+        self._connection.execute(update(_table).where(_table.c.id == checkpoint_id).values(**values))
+
+    def verified(self) -> Sequence[Mapping[str, Any]]:
+        """What reading live checkpoints back has shown, for `put_verified`."""
+        columns = (_table.c.id, _table.c.digest, _table.c.verified_at, _table.c.damage)
+        query = select(*columns).where(_table.c.removed_at.is_(None), _table.c.verified_at.is_not(None))
+        return [
+            {f"known_{name}": value for name, value in row.items()}
+            for row in self._connection.execute(query).mappings()
+        ]
+
+    def put_verified(self, verified: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what is known of checkpoints whose content is still the same."""
+        same = (_table.c.id == bindparam("known_id"), _table.c.digest == bindparam("known_digest"))
+        values: dict[str, Any] = {name: bindparam(f"known_{name}") for name in ("verified_at", "damage")}
+        if verified:
+            self._connection.execute(update(_table).where(*same).values(**values), list(verified))
 
     def mark_removed(self, checkpoint: Checkpoint, because: RemovedBecause, at: datetime) -> Checkpoint:
         """Mark a checkpoint as removed; its bytes go later."""
         values = {"removed_at": to_text(at), "removed_because": because}
         self._connection.execute(update(_table).where(_table.c.id == checkpoint.id).values(**values))
         return replace(checkpoint, removed_at=at, removed_because=because)
+
+    def mark_trashed(self, checkpoint_id: str) -> None:
+        """The bytes of a removed checkpoint have left its directory."""
+        self._connection.execute(update(_table).where(_table.c.id == checkpoint_id).values(trashed=True))
+
+    def mark_restored(self, checkpoint: Checkpoint) -> None:
+        """A removed checkpoint is live again; its manifest is dirty until `mark_clean`."""
+        values = {"removed_at": None, "removed_because": None, "trashed": False, "pinned": checkpoint.facts.pinned}
+        self._connection.execute(update(_table).where(_table.c.id == checkpoint.id).values(**values, dirty=True))
 
     def mark_freed(self, checkpoint_id: str) -> None:
         """The bytes of a removed checkpoint are gone."""
@@ -187,17 +233,19 @@ class CheckpointRows:
 
     # below
 
-    def _put_searchable(self, checkpoint_id: str, facts: Facts) -> None:
+    def _put_searchable(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Keep the facts that are asked for by their values in tables of their own."""
-        numbers = [
-            {"checkpoint_id": checkpoint_id, "key": key, "value": value}
-            for key, found in facts.metadata.items()
-            if (value := ranking.finite(found)) is not None
-        ]
-        tags = [{"checkpoint_id": checkpoint_id, "tag": tag} for tag in facts.tags]
-        for table, rows in ((schema.numbers, numbers), (schema.tags, tags)):
-            if rows:
-                self._connection.execute(insert(table), rows)
+        numbers, tags = [], []
+        for checkpoint in checkpoints:
+            for key, value in words.numbers(checkpoint.facts).items():
+                numbers.append({"checkpoint_id": checkpoint.id, "key": key, "value": value})
+            tags += [{"checkpoint_id": checkpoint.id, "tag": tag} for tag in checkpoint.facts.tags]
+        self._insert(schema.numbers, numbers)
+        self._insert(schema.tags, tags)
+
+    def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            self._connection.execute(insert(table), rows)
 
     def _one(self, query: Select[Any]) -> Checkpoint | None:
         return next(iter(self._many(query)), None)
@@ -212,7 +260,7 @@ class CheckpointRows:
             query = select(*columns).where(_files.c.checkpoint_id.in_(ids)).order_by(_files.c.path)
             for owner, *values in self._connection.execute(query):
                 files[owner].append(File(*values))
-        return [_checkpoint(row, tuple(files[row["id"]])) for row in rows]
+        return [words.checkpoint(row, tuple(files[row["id"]])) for row in rows]
 
 
 def _batches(ids: list[str]) -> Iterable[list[str]]:
@@ -221,72 +269,3 @@ def _batches(ids: list[str]) -> Iterable[list[str]]:
 
 def _live(directory: str) -> tuple[ColumnElement[bool], ...]:
     return _table.c.directory == directory, _table.c.removed_at.is_(None)
-
-
-def _conditions(query: Query) -> list[ColumnElement[bool]]:
-    conditions = [_table.c.directory == query.directory]
-    if not query.include_removed:
-        conditions.append(_table.c.removed_at.is_(None))
-    for name in ("name", "kind", "pinned", "is_best"):
-        if (wanted := getattr(query, name)) is not None:
-            conditions.append(_table.c[name] == wanted)
-    if query.tag is not None:
-        tags = schema.tags.c
-        conditions.append(exists().where(tags.checkpoint_id == _table.c.id, tags.tag == query.tag))
-    for column, least, most in (
-        ("epoch", query.epoch_min, query.epoch_max),
-        ("metric", query.metric_min, query.metric_max),
-    ):
-        if least is not None:
-            conditions.append(_table.c[column] >= least)
-        if most is not None:
-            conditions.append(_table.c[column] <= most)
-    return conditions
-
-
-def _fact_values(facts: Facts) -> Mapping[str, Any]:
-    finite = ranking.finite(facts.metric)
-    return {
-        "kind": facts.kind,
-        "epoch": facts.epoch,
-        "metric": finite,
-        "metric_text": None if facts.metric is None or finite is not None else repr(facts.metric),
-        "is_best": facts.is_best,
-        "pinned": facts.pinned,
-        "tags": json.dumps(list(facts.tags), ensure_ascii=False),
-        "metadata": json.dumps(dict(facts.metadata), ensure_ascii=False, allow_nan=False),
-    }
-
-
-def _place_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    return {
-        "save_id": checkpoint.save_id,
-        "sequence": checkpoint.sequence,
-        "saved_after": checkpoint.saved_after,
-    }
-
-
-def _checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
-    facts = Facts(
-        kind=row["kind"],
-        epoch=row["epoch"],
-        metric=float(row["metric_text"]) if row["metric_text"] is not None else row["metric"],
-        is_best=row["is_best"],
-        pinned=row["pinned"],
-        tags=tuple(json.loads(row["tags"])),
-        metadata=json.loads(row["metadata"]),
-    )
-    return Checkpoint(
-        id=row["id"],
-        directory=row["directory"],
-        name=row["name"],
-        save_id=row["save_id"],
-        sequence=row["sequence"],
-        saved_after=row["saved_after"],
-        facts=facts,
-        files=files,
-        digest=row["digest"],
-        created_at=to_time(row["created_at"]),
-        removed_at=to_time(row["removed_at"]),
-        removed_because=row["removed_because"],
-    )

@@ -49,6 +49,14 @@ class DirectoryRows:
         if changed.rowcount == 0:
             self._connection.execute(insert(_table).values(name=directory.name, **values))
 
+    def mark_dirty(self, name: str, dirty: bool) -> None:
+        """Whether the record beside the checkpoints is behind what the row says."""
+        self._connection.execute(update(_table).where(_table.c.name == name).values(dirty=dirty))
+
+    def dirty(self) -> Sequence[Directory]:
+        """The directories whose record is behind."""
+        return [_directory(row) for row in self._connection.execute(select(_table).where(_table.c.dirty)).mappings()]
+
     def remove(self, name: str) -> None:
         """Forget a directory."""
         self._connection.execute(delete(_table).where(_table.c.name == name))

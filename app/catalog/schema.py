@@ -1,4 +1,7 @@
-"""The tables. A non-finite metric stands in ``metric_text`` alone, as SQL databases disagree on NaN."""
+"""The tables; `migrations` makes them, and a test holds the two to each other.
+
+A non-finite metric stands in ``metric_text`` alone, as SQL databases disagree on NaN.
+"""
 
 from sqlalchemy import (
     Boolean,
@@ -30,6 +33,7 @@ directories = Table(
     Column("operator", Text, nullable=False),
     Column("last_writer", String),
     Column("last_write_at", String),
+    Column("dirty", Boolean, nullable=False, server_default=text("0")),
 )
 
 checkpoints = Table(
@@ -56,10 +60,17 @@ checkpoints = Table(
     Column("removed_because", String),
     Column("freed", Boolean, nullable=False, default=False),
     Column("dirty", Boolean, nullable=False, default=False),
+    Column("trashed", Boolean, nullable=False, server_default=text("0")),
+    Column("verified_at", String),
+    Column("damage", Text),
     UniqueConstraint("directory", "sequence"),
     Index("one_live_name", "directory", "name", unique=True, sqlite_where=text("removed_at IS NULL")),
     Index("by_position", "directory", "saved_after", "sequence"),
     Index("by_metric", "directory", "metric"),
+    Index("unfreed", "removed_at", sqlite_where=text("removed_at IS NOT NULL AND NOT freed")),
+    Index("behind", "id", sqlite_where=text("dirty")),
+    Index("by_verification", "verified_at", sqlite_where=text("removed_at IS NULL")),
+    Index("damaged", "id", sqlite_where=text("damage IS NOT NULL AND removed_at IS NULL")),
 )
 
 files = Table(
@@ -96,6 +107,7 @@ saves = Table(
     Column("upload_id", String, nullable=False, unique=True),
     Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), nullable=False),
     Column("digest", String, nullable=False),
+    Index("saves_of_checkpoint", "checkpoint_id"),  # without it, forgetting a checkpoint looks at every save
 )
 
 uploads = Table(

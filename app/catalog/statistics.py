@@ -2,32 +2,43 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, false, func, not_, select
+from sqlalchemy.sql import ColumnElement
 
 from app.catalog import schema
+from app.catalog.times import to_text
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How much there is; ``removed`` counts removed checkpoints by why they went."""
+    """How much there is; ``removed`` counts removed checkpoints by why they went, ``trash`` those kept for undoing."""
 
     directories: int
     commits: int
     checkpoints: int
     size_bytes: int
     unfreed: int
+    damaged: int
+    unverified: int
+    trash: int
+    trash_bytes: int
     uploads: int
     removed: Mapping[str, int]
 
 
-def statistics(connection: Connection) -> Statistics:
-    """The figures within one transaction."""
+def statistics(connection: Connection, undo_begins: datetime | None) -> Statistics:
+    """The figures within one transaction; what was removed before ``undo_begins`` is no longer kept in the trash."""
     directories, found = schema.directories.c, schema.checkpoints.c
     live = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(found.removed_at.is_(None))
     used = select(func.count(), func.coalesce(func.sum(directories.sequence), 0)).where(directories.sequence > 0)
     removed = select(found.removed_because, func.count()).where(found.removed_at.is_not(None))
-    unfreed = select(func.count()).where(found.removed_at.is_not(None), found.freed.is_(False))
+    unfreed = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(
+        found.removed_at.is_not(None), not_(found.freed)
+    )
+    kept = found.removed_at > to_text(undo_begins) if undo_begins is not None else false()
+    trash, trash_bytes = connection.execute(unfreed.where(kept)).one()
     checkpoints, size_bytes = connection.execute(live).one()
     used_directories, commits = connection.execute(used).one()
     return Statistics(
@@ -35,7 +46,16 @@ def statistics(connection: Connection) -> Statistics:
         commits=commits,
         checkpoints=checkpoints,
         size_bytes=size_bytes,
-        unfreed=connection.execute(unfreed).scalar_one(),
+        unfreed=connection.execute(unfreed).one()[0] - trash,
+        damaged=_count_live(connection, found.damage.is_not(None)),
+        unverified=_count_live(connection, found.verified_at.is_(None)),
+        trash=trash,
+        trash_bytes=trash_bytes,
         uploads=connection.execute(select(func.count()).select_from(schema.uploads)).scalar_one(),
         removed=dict(connection.execute(removed.group_by(found.removed_because)).tuples().all()),
     )
+
+
+def _count_live(connection: Connection, condition: ColumnElement[bool]) -> int:
+    query = select(func.count()).where(schema.checkpoints.c.removed_at.is_(None), condition)
+    return connection.execute(query).scalar_one()

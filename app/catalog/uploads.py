@@ -1,6 +1,6 @@
 """Rows of uploads, and which save became which checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
@@ -89,9 +89,20 @@ class UploadRows:
         """What this upload was committed as."""
         return self._saved(schema.saves.c.upload_id == upload_id)
 
+    def saves(self) -> set[tuple[str, str]]:
+        """The directory and the id of every save."""
+        rows = self._connection.execute(select(schema.saves.c.directory, schema.saves.c.save_id))
+        return {(directory, save_id) for directory, save_id in rows}
+
     def add_save(self, directory: str, save_id: str, saved: Saved) -> None:
         """Keep what a save was committed as."""
-        self._connection.execute(insert(schema.saves).values(directory=directory, save_id=save_id, **asdict(saved)))
+        self.add_saves({(directory, save_id): saved})
+
+    def add_saves(self, saves: Mapping[tuple[str, str], Saved]) -> None:
+        """Keep what saves were committed as, by directory and id."""
+        if saves:
+            rows = [{"directory": where, "save_id": save_id, **asdict(it)} for (where, save_id), it in saves.items()]
+            self._connection.execute(insert(schema.saves), rows)
 
     def _saved(self, *conditions: ColumnElement[bool]) -> Saved | None:
         table = schema.saves

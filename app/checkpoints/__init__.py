@@ -7,7 +7,9 @@ from app.checkpoints.finding import Finding
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts
 from app.checkpoints.removing import Removing
+from app.checkpoints.restoring import Restoring
 from app.checkpoints.single_shot import SingleShot
+from app.checkpoints.space import Space
 from app.checkpoints.transfers import Transfers
 from app.checkpoints.uploading import Uploading
 
@@ -23,10 +25,12 @@ class Checkpoints:
         self.borrowing = Borrowing(parts, self.finding)
         transfers = Transfers(parts.storage, self.borrowing.promise)
         self.freeing = Freeing(parts)
-        self.uploading = Uploading(parts, transfers)
+        space = Space(parts, transfers, self.freeing)
+        self.uploading = Uploading(parts, transfers, space, lambda name: self.committing.finish_earlier(name))
         self.committing = Committing(parts, transfers, self.uploading, self.borrowing, self.freeing)
         self.single_shot = SingleShot(self.uploading, self.committing)
         self.removing = Removing(parts, self.freeing)
+        self.restoring = Restoring(parts, self.freeing)
         self.changing = Changing(parts)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from app import digests, spans
 from app.catalog import Query
 from app.checkpoints.finding import Content, Finding
 from app.checkpoints.parts import Parts
-from app.checkpoints.transfers import Transfer
+from app.checkpoints.transfer import Transfer
 from app.domain import Checkpoint, Chunk, Upload
 from app.errors import Altered, Refusal
 from app.niceness import BULK, set_niceness

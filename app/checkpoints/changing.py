@@ -69,17 +69,19 @@ class Changing:
             The name leads through a checkpoint.
         """
         now = self._parts.clock()
-        with self._parts.catalog.lock(name), self._parts.catalog.writing() as session:
-            known = session.directories.get(name)
-            if known is None and ordered == PolicyRequest():
-                raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
-            if known is None and (taken := session.directories.taken_by_checkpoint(name)):
-                raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
-            before = known or Directory(name, created_at=now)
-            after = replace(before, policy=before.policy.after_order(ordered))
-            self._parts.storage.make_directory(after)
-            self._parts.storage.write_directory(after)
-            session.directories.put(after)
-            session.events.add("directory.policy_changed", at=now, directory=name)
+        with self._parts.catalog.lock(name):
+            with self._parts.catalog.writing() as session:
+                known = session.directories.get(name)
+                if known is None and ordered == PolicyRequest():
+                    raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
+                if known is None and (taken := session.directories.taken_by_checkpoint(name)):
+                    raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
+                before = known or Directory(name, created_at=now)
+                after = replace(before, policy=before.policy.after_order(ordered))
+                self._parts.storage.make_directory(after)
+                session.directories.put(after)
+                session.directories.mark_dirty(name, True)
+                session.events.add("directory.policy_changed", at=now, directory=name)
+            self._parts.rewrite_directory(name)
         self._parts.bell.ring()
         return after

@@ -14,10 +14,12 @@ from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
 from app.checkpoints.recording import Committed, Recording, lost_directory, same_content_facts
 from app.checkpoints.settling import Settled, settle
-from app.checkpoints.transfers import Transfer, Transfers
+from app.checkpoints.transfer import Transfer
+from app.checkpoints.transfers import Transfers
 from app.checkpoints.uploading import Uploading
 from app.domain import Checkpoint, Chunk, Directory, Manifest, Policy, Upload
-from app.errors import ForeignFile, SaveIdReused, UploadNotFound
+from app.errors import ForeignFile, Refusal, SaveIdReused, UploadNotFound
+from app.storage.base import NotDurable
 
 logger = logging.getLogger("holdfast")
 
@@ -52,9 +54,11 @@ class Committing:
         DigestMismatch
             What arrived is not what was declared.
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+        NotDurable
+            The disk failed to keep what arrived: all of it is missing again.
         """
         if stuck := self._unfinished.get(upload_id):  # it failed after its seal: the checkpoint exists
-            self.finish(upload_id, stuck)
+            self._finish(upload_id, stuck)
         with self._parts.catalog.reading() as session:
             if saved := session.uploads.committed(upload_id):
                 return self._repeated(session, saved)
@@ -84,20 +88,51 @@ class Committing:
         ForeignFile
             Something is in its way; it is tried again at the next commit to its directory, or at the next start.
         """
+        self._unfinished[upload_id] = manifest  # until nothing has failed from here on
+        self._finish(upload_id, manifest)
+
+    def _finish(self, upload_id: str, manifest: Manifest) -> None:
         with self._parts.catalog.lock(manifest.checkpoint.directory):
+            if upload_id not in self._unfinished:
+                return  # somebody else has finished it, or taken its seal back
             with self._parts.catalog.reading() as session:
                 done = session.checkpoints.get(manifest.checkpoint.id) is not None
             if not done and not self._parts.storage.is_sealed(upload_id):
-                return  # the seal was taken back: it is an upload again
+                self._reopen(upload_id)
+                return
             try:
                 committed = None if done else self._publish_sealed(upload_id, manifest)
             except (ForeignFile, FileNotFoundError):
                 self._reserve_sequence(manifest)
                 raise
+            self._unfinished.pop(upload_id, None)
             self._transfers.forget(upload_id)
-            self._parts.storage.discard(upload_id)
+            self._discard(upload_id)
         if committed is not None:
             self._tell(committed)
+
+    def finish_earlier(self, directory: str) -> None:
+        """Finish the commits to a directory that failed after their seals: their checkpoints exist.
+
+        One that a foreign file keeps from being published for the first time does not hold up the others.
+        """
+        for upload_id, manifest in list(self._unfinished.items()):
+            if manifest.checkpoint.directory == directory:
+                try:
+                    self._finish(upload_id, manifest)
+                except FileNotFoundError:
+                    logger.exception("the bytes of upload %s are gone: it cannot be published", upload_id)
+                except ForeignFile:
+                    if manifest.replaces is not None:
+                        raise
+
+    def finish_all(self) -> None:
+        """Finish what failed after its seal, as far as that is possible by now."""
+        for directory in {manifest.checkpoint.directory for manifest in list(self._unfinished.values())}:
+            try:
+                self.finish_earlier(directory)
+            except (OSError, Refusal):
+                logger.exception("a commit to %s cannot be finished yet", directory)
 
     # below
 
@@ -123,14 +158,18 @@ class Committing:
         if transfer.deferred and not _as_promised(upload, declared):
             return None
         if not transfer.deferred:
-            settled = settle(self._parts.storage, transfer, declared, self._uploading.missing(upload))
+            try:
+                settled = settle(self._parts.storage, transfer, declared, self._uploading.missing(upload))
+            except NotDurable:
+                self._transfers.disbelieve(transfer)
+                raise
         digest = settled.digest if settled is not None else digests.of_save(upload)
         with self._parts.catalog.lock(upload.directory):
-            self._finish_earlier(upload.directory)
+            self.finish_earlier(upload.directory)
             with self._parts.catalog.reading() as session:
                 if saved := session.uploads.committed(upload.id):
                     return self._repeated(session, saved)
-                being_freed = session.checkpoints.unfreed(upload.directory, upload.name)
+                being_freed = session.checkpoints.to_withdraw(upload.directory, upload.name)
             for removed in being_freed:
                 self._freeing.withdraw(removed)
             self._freeing.later(being_freed)
@@ -152,21 +191,6 @@ class Committing:
         checkpoint = known_checkpoint(session, saved.checkpoint_id)
         directory = session.directories.get(checkpoint.directory)
         return Committed(checkpoint, directory.policy if directory else Policy(), repeated=True)
-
-    def _finish_earlier(self, directory: str) -> None:
-        """Commits that failed after their seals come first: their checkpoints exist.
-
-        One that a foreign file keeps from being published for the first time does not hold up the others.
-        """
-        for upload_id, manifest in list(self._unfinished.items()):
-            if manifest.checkpoint.directory == directory:
-                try:
-                    self.finish(upload_id, manifest)
-                except FileNotFoundError:
-                    logger.exception("the bytes of upload %s are gone: it cannot be published", upload_id)
-                except ForeignFile:
-                    if manifest.replaces is not None:
-                        raise
 
     def _reserve_sequence(self, manifest: Manifest) -> None:
         """Let nobody else have the number of a checkpoint that is yet to be published."""
@@ -225,6 +249,12 @@ class Committing:
         committed = self._recording.publish(upload_id, manifest)
         del self._unfinished[upload_id]
         return committed
+
+    def _reopen(self, upload_id: str) -> None:
+        """The seal was taken back, though that failed at its last moment: it is an upload again."""
+        del self._unfinished[upload_id]
+        if transfer := self._transfers.known(upload_id):
+            transfer.reopen()
 
     def _take_back(self, upload_id: str) -> None:
         self._parts.storage.unseal(upload_id)

@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app import digests
 from app.catalog import Page, Query, Session
 from app.catalog.directories import Totals
 from app.catalog.statistics import Statistics
 from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
-from app.domain import Checkpoint, Chunk, Directory, Event, File, FileMap, Mode
+from app.checkpoints.verifying import first_fault
+from app.domain import Checkpoint, Directory, Event, File, FileMap, Mode
 from app.errors import (
     Altered,
     CheckpointRemoved,
@@ -49,7 +49,7 @@ class Finding:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._verified: dict[tuple[str, str], tuple[int, int]] = {}
+        self._verified: dict[tuple[str, str], tuple[int, int, str | None]] = {}
         self._guard = threading.Lock()
 
     # directories
@@ -75,7 +75,7 @@ class Finding:
     def statistics(self) -> Statistics:
         """Figures over everything."""
         with self._parts.catalog.reading() as session:
-            return session.statistics()
+            return session.statistics(self._parts.undo_begins())
 
     # checkpoints
 
@@ -213,16 +213,16 @@ class Finding:
         return True
 
     def _verify(self, checkpoint: Checkpoint, file: File, opened: Opened) -> None:
-        """A file that was touched since it was saved is read and hashed before it is served, once for each touch."""
-        state = (opened.size_bytes, opened.mtime_ns)
-        if state == (file.size_bytes, file.mtime_ns):
+        """A file that was touched or found damaged is read and hashed before it is served, once for each touch."""
+        state = (opened.size_bytes, opened.mtime_ns, checkpoint.damage)
+        if state == (file.size_bytes, file.mtime_ns, None):
             return
         key = (checkpoint.id, file.path)
         with self._guard:
             if self._verified.get(key) == state:
                 return
         chunks = self.maps(checkpoint.id)[1][file.path].chunks
-        if opened.size_bytes != file.size_bytes or not _matches(opened, chunks):
+        if opened.size_bytes != file.size_bytes or first_fault(opened, chunks) is not None:
             raise Altered(f"{checkpoint.stored_at(file)} was changed on the disk after it was saved.")
         with self._guard:
             self._verified[key] = state
@@ -247,12 +247,3 @@ def _chosen(checkpoint: Checkpoint, path: str | None) -> File:
         if path in {None, file.path}:
             return file
     raise FileNotInCheckpoint(f"{checkpoint.directory}/{checkpoint.name} has no file {path!r}.")
-
-
-def _matches(opened: Opened, chunks: Sequence[Chunk]) -> bool:
-    offset = 0
-    for chunk in chunks:
-        if digests.of_chunk(opened.read(offset, chunk.length)) != chunk.digest:
-            return False
-        offset += chunk.length
-    return True

@@ -29,7 +29,7 @@ def refuse_impossible(
         raise Pinned(
             f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=standing.id
         )
-    being_freed = session.checkpoints.unfreed(save.directory, save.name)
+    being_freed = session.checkpoints.to_withdraw(save.directory, save.name)
     if not being_freed and (obstacle := storage.obstacle(save.directory, save.name, standing)):
         raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
     if save.only_if_improved:

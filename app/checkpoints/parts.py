@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from app.catalog import Catalog, Session
 from app.domain import Checkpoint, Directory, Manifest, Policy
-from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, ForeignFile
+from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, Refusal
 from app.storage.base import Storage
 
 logger = logging.getLogger("holdfast")
@@ -55,17 +55,42 @@ class Parts:
     clock: Callable[[], datetime]
     lease: timedelta = timedelta(hours=24)
     writer_window: timedelta = timedelta(minutes=1)
+    undo_window: timedelta = timedelta()
+    reserve_bytes: int = 0
     bell: Bell = field(default_factory=Bell)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server is about to stop: what has begun may end, nothing new begins."""
+        return self.bell.silenced
+
+    def undo_begins(self) -> datetime | None:
+        """What was removed until then cannot be wanted back any more; None for everything."""
+        return self.clock() - self.undo_window if self.undo_window else None
 
     def rewrite_manifest(self, manifest: Manifest) -> None:
         """Bring a manifest up to date with facts that the catalog holds already; what fails is left to the janitor."""
         try:
             self.storage.rewrite(manifest)
-        except (OSError, ForeignFile):
+            with self.catalog.writing() as session:
+                session.checkpoints.mark_clean(manifest.checkpoint.id)
+        except (OSError, Refusal):
             logger.exception("the manifest of %s stays behind for now", manifest.checkpoint.id)
-            return
-        with self.catalog.writing() as session:
-            session.checkpoints.mark_clean(manifest.checkpoint.id)
+
+    def rewrite_directory(self, name: str) -> None:
+        """Bring a directory's record up to date with its row; what fails is left to the janitor."""
+        with self.catalog.lock(name):
+            with self.catalog.reading() as session:
+                directory = session.directories.get(name)
+            if directory is None:
+                return
+            try:
+                self.storage.make_directory(directory)
+                self.storage.write_directory(directory)
+                with self.catalog.writing() as session:
+                    session.directories.mark_dirty(name, False)
+            except (OSError, Refusal):
+                logger.exception("the record of %s stays behind for now", name)
 
 
 def known_directory(session: Session, name: str) -> Directory:

@@ -12,11 +12,12 @@ from app.storage.base import Found
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """How much was found, and what could not be believed, in words."""
+    """How much was found; in words, what was left alone, and what was odd about the rest."""
 
     directories: int
     checkpoints: int
     faults: Sequence[str]
+    remarks: Sequence[str]
 
 
 def rebuild(parts: Parts) -> Rebuilt:
@@ -24,13 +25,16 @@ def rebuild(parts: Parts) -> Rebuilt:
 
     Facts of removed checkpoints, which only the catalog knows, stay as they are. One transaction: all or nothing.
     """
-    faults = []
+    faults, remarks = [], []
     directories: dict[str, Directory] = {}
     manifests: dict[str, Manifest] = {}
     for found in parts.storage.survey():
         if fault := found.fault or _doubled(found, manifests):
             faults.append(f"{found.where}: {fault}")
-        elif found.directory is not None:
+            continue
+        if found.doubt:
+            remarks.append(f"{found.where}: {found.doubt}")
+        if found.directory is not None:
             name = found.where.rpartition("/.holdfast/")[0]
             directories[name] = replace(found.directory, name=name)
         elif found.manifest is not None:
@@ -38,14 +42,11 @@ def rebuild(parts: Parts) -> Rebuilt:
     for manifest in manifests.values():
         _count(directories, manifest)
     with parts.catalog.writing() as session:
+        verified = session.checkpoints.verified()
         session.checkpoints.forget_live()
-        for directory in directories.values():
-            known = session.directories.get(directory.name)
-            sequence = max(directory.sequence, known.sequence if known else 0)
-            session.directories.put(replace(directory, sequence=sequence))
-        for manifest in sorted(manifests.values(), key=lambda m: m.checkpoint.sequence):
-            _restore(session, manifest, faults)
-    return Rebuilt(len(directories), len(manifests), faults)
+        left, odd = restore(session, directories, list(manifests.values()))
+        session.checkpoints.put_verified(verified)
+    return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd])
 
 
 def _doubled(found: Found, manifests: dict[str, Manifest]) -> str | None:
@@ -64,29 +65,57 @@ def _count(directories: dict[str, Directory], manifest: Manifest) -> None:
     directories[directory.name] = replace(directory, sequence=max(directory.sequence, checkpoint.sequence))
 
 
-def _restore(session: Session, manifest: Manifest, faults: list[str]) -> None:
-    checkpoint = manifest.checkpoint
-    if session.checkpoints.get(checkpoint.id) is not None:
-        faults.append(f"{checkpoint.directory}/{checkpoint.name}: it was removed and its bytes are still being freed")
-        return
-    doubled = session.checkpoints.sequence_taken(checkpoint.directory, checkpoint.sequence)
-    if doubled:
-        checkpoint = _renumbered(session, checkpoint)
-        faults.append(
-            f"{checkpoint.directory}/{checkpoint.name}: its number was taken; it is now {checkpoint.sequence}"
-        )
-    session.checkpoints.add(replace(manifest, checkpoint=checkpoint))
-    if doubled:
+def restore(
+    session: Session, directories: dict[str, Directory], manifests: Sequence[Manifest]
+) -> tuple[list[str], list[str]]:
+    """Put all into the catalog, in few statements: one for each row would take several times as long.
+
+    Gives, in words, what was left alone and what was odd about the rest.
+    """
+    faults: list[str] = []
+    remarks: list[str] = []
+    for name, directory in directories.items():
+        if known := session.directories.get(name):
+            directories[name] = replace(directory, sequence=max(directory.sequence, known.sequence))
+    removed = session.checkpoints.numbers()
+    live = []
+    for manifest in sorted(manifests, key=lambda m: m.checkpoint.sequence):
+        if manifest.checkpoint.id in removed:
+            faults.append(f"{_path(manifest)}: it was removed and its bytes are still being freed")
+        else:
+            live.append(manifest)
+    renumbered = _renumber(directories, live, set(removed.values()), remarks)
+    for directory in directories.values():
+        session.directories.put(directory)
+    session.checkpoints.add(*live)
+    for checkpoint in renumbered:
         session.checkpoints.change(checkpoint)  # so that its manifest is brought up to date
-    if session.uploads.saved(checkpoint.directory, checkpoint.save_id) is None:
-        session.uploads.add_save(
-            checkpoint.directory, checkpoint.save_id, Saved(checkpoint.id, checkpoint.id, checkpoint.digest)
-        )
+    known_saves = session.uploads.saves()
+    saves: dict[tuple[str, str], Saved] = {}
+    for checkpoint in (manifest.checkpoint for manifest in live):
+        if (key := (checkpoint.directory, checkpoint.save_id)) not in known_saves:
+            saves.setdefault(key, Saved(checkpoint.id, checkpoint.id, checkpoint.digest))
+    session.uploads.add_saves(saves)
+    return faults, remarks
 
 
-def _renumbered(session: Session, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint under the next number of its directory, as two directories may have been put together by hand."""
-    directory = session.directories.get(checkpoint.directory)
-    assert directory is not None, "directories are restored before checkpoints"
-    session.directories.put(replace(directory, sequence=directory.sequence + 1))
-    return replace(checkpoint, sequence=directory.sequence + 1)
+def _renumber(
+    directories: dict[str, Directory], live: list[Manifest], taken: set[tuple[str, int]], remarks: list[str]
+) -> list[Checkpoint]:
+    """Give the next number of its directory to each whose own is taken, as when two were put together by hand."""
+    renumbered = []
+    for place, manifest in enumerate(live):
+        checkpoint = manifest.checkpoint
+        if (checkpoint.directory, checkpoint.sequence) in taken:
+            directory = directories[checkpoint.directory]
+            directories[directory.name] = replace(directory, sequence=directory.sequence + 1)
+            checkpoint = replace(checkpoint, sequence=directory.sequence + 1)
+            live[place] = replace(manifest, checkpoint=checkpoint)
+            renumbered.append(checkpoint)
+            remarks.append(f"{_path(manifest)}: its number was taken; it is now {checkpoint.sequence}")
+        taken.add((checkpoint.directory, checkpoint.sequence))
+    return renumbered
+
+
+def _path(manifest: Manifest) -> str:
+    return f"{manifest.checkpoint.directory}/{manifest.checkpoint.name}"

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from app import digests
-from app.checkpoints.transfers import Transfer
+from app.checkpoints.transfer import Transfer
 from app.domain import CHUNK_MAX_BYTES, Chunk
 from app.errors import DigestMismatch, UploadBusy, WrongLength
 from app.spans import Span

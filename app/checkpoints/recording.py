@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from app import ranking, retention
 from app.catalog import Session
@@ -39,14 +40,15 @@ class Recording:
         with self._parts.catalog.reading() as session:
             directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
         after = self._moved_on(directory, checkpoint, manifest)
-        self._keep_policy(directory, after)
         with self._parts.catalog.writing() as session:
             old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
             replaced = [old] if old is not None and old.removed_at is None else []
             removed = mark_removed(session, replaced, "replaced", self._parts.clock())
             session.checkpoints.add(manifest)
-            removed += self._record(session, upload_id, after, checkpoint)
-        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, manifest.writer))
+            removed += self._record(session, upload_id, directory, after, checkpoint)
+        self._keep_policy(directory, after)
+        told = _as_it_is(checkpoint, removed)
+        return Committed(told, after.policy, removed, self._other_writer(directory, manifest.writer))
 
     def change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
         """The same content under the same name: no bytes move, but it is a save like any other in the order."""
@@ -61,13 +63,14 @@ class Recording:
         )
         manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
         after = self._moved_on(directory, checkpoint, manifest)
-        self._keep_policy(directory, after)
         with self._parts.catalog.writing() as session:
             session.checkpoints.change(checkpoint)
-            removed = self._record(session, upload.id, after, checkpoint)
+            removed = self._record(session, upload.id, directory, after, checkpoint)
             maps = session.checkpoints.maps(checkpoint.id)
+        self._keep_policy(directory, after)
         self._parts.rewrite_manifest(Manifest(checkpoint, maps))
-        return Committed(checkpoint, after.policy, removed, self._other_writer(directory, upload.writer))
+        told = _as_it_is(checkpoint, removed)
+        return Committed(told, after.policy, removed, self._other_writer(directory, upload.writer))
 
     def _moved_on(self, directory: Directory, checkpoint: Checkpoint, manifest: Manifest) -> Directory:
         return replace(
@@ -79,24 +82,20 @@ class Recording:
         )
 
     def _keep_policy(self, before: Directory, after: Directory) -> None:
-        """What only ``directory.json`` says beside the catalog is durable before the save is acknowledged."""
-        if before.sequence == 0 or before.policy != after.policy:
-            self._parts.storage.write_directory(after)
+        """What only ``directory.json`` says beside the catalog is on the disk before the save is acknowledged."""
+        if _is_told_elsewhere(before, after):
+            self._parts.rewrite_directory(after.name)
 
-    def _record(self, session: Session, upload_id: str, after: Directory, checkpoint: Checkpoint) -> list[Checkpoint]:
+    def _record(
+        self, session: Session, upload_id: str, before: Directory, after: Directory, checkpoint: Checkpoint
+    ) -> list[Checkpoint]:
         """The rest of the commit's transaction; gives the checkpoints that the policy removed."""
         now = self._parts.clock()
         session.directories.put(after)
+        if _is_told_elsewhere(before, after):
+            session.directories.mark_dirty(after.name, True)
         session.uploads.remove(upload_id)
-        session.uploads.add_save(after.name, checkpoint.save_id, Saved(upload_id, checkpoint.id, checkpoint.digest))
-        session.events.add(
-            "checkpoint.saved",
-            at=now,
-            directory=after.name,
-            checkpoint_id=checkpoint.id,
-            name=checkpoint.name,
-            sequence=checkpoint.sequence,
-        )
+        record_save(session, upload_id, checkpoint, at=now)
         if after.policy.keeps_everything:
             return []
         verdicts = retention.judge(session.checkpoints.live(after.name), after.policy)
@@ -107,6 +106,30 @@ class Recording:
             return None
         recent = self._parts.clock() - before.last_write_at <= self._parts.writer_window
         return before.last_writer if recent else None
+
+
+def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at: datetime) -> None:
+    """Record which save became a checkpoint, and tell of it, within the caller's transaction."""
+    saved = Saved(upload_id, checkpoint.id, checkpoint.digest)
+    session.uploads.add_save(checkpoint.directory, checkpoint.save_id, saved)
+    session.events.add(
+        "checkpoint.saved",
+        at=at,
+        directory=checkpoint.directory,
+        checkpoint_id=checkpoint.id,
+        name=checkpoint.name,
+        sequence=checkpoint.sequence,
+    )
+
+
+def _is_told_elsewhere(before: Directory, after: Directory) -> bool:
+    """Whether a commit says something of its directory that no manifest says."""
+    return before.sequence == 0 or before.policy != after.policy
+
+
+def _as_it_is(checkpoint: Checkpoint, removed: Sequence[Checkpoint]) -> Checkpoint:
+    """A checkpoint after its commit: one that was delivered late may have been pruned by it."""
+    return next((gone for gone in removed if gone.id == checkpoint.id), checkpoint)
 
 
 def same_content_facts(standing: Checkpoint | None, upload: Upload, digest: str) -> Facts:

@@ -1,15 +1,19 @@
 """Remove checkpoints: one, a directory's, or those that its policy lets go. Marked first, freed afterwards."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from app import retention
 from app.catalog import Session
 from app.checkpoints.freeing import Freeing
-from app.checkpoints.parts import Parts, known_directory, live_checkpoint
+from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
 from app.domain import Checkpoint, Directory, RemovedBecause, Verdict
 from app.errors import Pinned
+
+logger = logging.getLogger("holdfast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,10 @@ def mark_removed(
 
 
 class Removing:
-    """Removals that somebody asked for. When these methods return, the bytes are gone too."""
+    """Removals that somebody asked for. When these methods return, the bytes are gone or in the trash.
+
+    They are what helps a full disk, so they may use the space that is set aside for them.
+    """
 
     def __init__(self, parts: Parts, freeing: Freeing) -> None:
         self._parts = parts
@@ -69,18 +76,19 @@ class Removing:
         with self._parts.catalog.reading() as session:
             directory = live_checkpoint(session, checkpoint_id).directory
         with self._parts.catalog.lock(directory):
-            with self._parts.catalog.writing() as session:
+            with self._marking() as session:
                 checkpoint = live_checkpoint(session, checkpoint_id)
                 if checkpoint.facts.pinned:
                     raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
                 (removed,) = mark_removed(session, [checkpoint], "deleted", self._parts.clock())
             self._free([removed])
-        return removed
+        with self._parts.catalog.reading() as session:
+            return known_checkpoint(session, checkpoint_id)
 
     def clear(self, directory: str, *, include_pinned: bool = False) -> Cleared:
         """Remove all checkpoints that a directory holds at this moment; later commits stand."""
         with self._parts.catalog.lock(directory):
-            with self._parts.catalog.writing() as session:
+            with self._marking() as session:
                 known_directory(session, directory)
                 live = session.checkpoints.live(directory)
                 pinned = [c for c in live if c.facts.pinned and not include_pinned]
@@ -92,7 +100,7 @@ class Removing:
     def prune(self, directory: str, *, dry_run: bool = False) -> Pruning:
         """Judge one directory by its policy, and remove what does not stay unless it is a dry run."""
         with self._parts.catalog.lock(directory):
-            with self._parts.catalog.writing() as session:
+            with self._marking() as session:
                 known = known_directory(session, directory)
                 pruning = Pruning(known, retention.judge(session.checkpoints.live(directory), known.policy))
                 removed = [] if dry_run else mark_removed(session, pruning.going, "pruned", self._parts.clock())
@@ -104,6 +112,14 @@ class Removing:
         with self._parts.catalog.reading() as session:
             directories = session.directories.below(prefix)
         return [self.prune(directory.name, dry_run=dry_run) for directory in directories]
+
+    @contextmanager
+    def _marking(self) -> Iterator[Session]:
+        """A transaction that writes, in the space that was set aside if there is no other."""
+        if self._parts.storage.drop_ballast():
+            logger.warning("the disk is full: what was set aside for removals is used")
+        with self._parts.catalog.writing() as session:
+            yield session
 
     def _free(self, removed: Sequence[Checkpoint]) -> None:
         for checkpoint in removed:

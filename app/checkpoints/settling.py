@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app import digests
-from app.checkpoints.transfers import Transfer
+from app.checkpoints.transfer import Transfer
 from app.checkpoints.uploading import Missing
 from app.domain import CHUNK_MAX_BYTES, Chunk, File, FileMap, UploadFile
 from app.errors import DigestMismatch, FileNotInCheckpoint, RangesMissing, WrongLength
-from app.storage.base import Partial, Storage
+from app.storage.base import Opened, Partial, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +59,27 @@ def _chunks(
     if file.is_hashed and known != file.chunks:
         raise DigestMismatch(f"The bytes of {file.path!r} are not those that were declared.", file=file.path)
     if declared is None:
-        return known if known is not None else _hashed(partial, _cut(size_bytes))
+        return known if known is not None else hashed(partial, cut(size_bytes))
     if known == tuple(declared):
         return known
     lengths = [chunk.length for chunk in declared]
     if sum(lengths) != size_bytes:
         raise WrongLength(f"The chunks declared for {file.path!r} add up to {sum(lengths)} bytes, not {size_bytes}.")
-    if (found := _hashed(partial, lengths)) != tuple(declared):
+    if (found := hashed(partial, lengths)) != tuple(declared):
         raise DigestMismatch(f"The bytes of {file.path!r} do not have the digests that were declared.", file=file.path)
     return found
 
 
-def _cut(size_bytes: int) -> list[int]:
+def cut(size_bytes: int) -> list[int]:
+    """Where the server cuts a file whose chunks nobody has declared."""
     whole, rest = divmod(size_bytes, CHUNK_MAX_BYTES)
     return [CHUNK_MAX_BYTES] * whole + ([rest] if rest else [])
 
 
-def _hashed(partial: Partial, lengths: Sequence[int]) -> tuple[Chunk, ...]:
+def hashed(file: Partial | Opened, lengths: Sequence[int]) -> tuple[Chunk, ...]:
+    """The chunks of a file that is cut so."""
     chunks, offset = [], 0
     for length in lengths:
-        chunks.append(Chunk(length, digests.of_chunk(partial.read(offset, length))))
+        chunks.append(Chunk(length, digests.of_chunk(file.read(offset, length))))
         offset += length
     return tuple(chunks)

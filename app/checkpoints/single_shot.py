@@ -37,12 +37,17 @@ class SingleShot:
         self._committing = committing
 
     @contextmanager
-    def begin(self, save: Save) -> Iterator[Shot]:
+    def begin(self, save: Save, coming_bytes: int = 0) -> Iterator[Shot]:
         """Take the body of a save of one file; an exception leaves nothing of it.
+
+        Parameters
+        ----------
+        coming_bytes : int
+            How long the body says that it is; 0 where it does not.
 
         Raises
         ------
-        SaveIdReused, ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+        SaveIdReused, ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, NoSpace
         """
         reservation = self._uploading.reserve(save, afresh=True)
         upload = reservation.upload
@@ -51,6 +56,7 @@ class SingleShot:
             yield _Repeat(reservation.checkpoint, save.save_id, self._committing)
             return
         try:
+            self._uploading.expect(upload, coming_bytes)
             with self._uploading.receive(upload.id, upload.name, _UNDECLARED) as receiver:
                 yield _First(upload.id, receiver, self._committing)
         except BaseException:

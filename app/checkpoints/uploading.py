@@ -1,6 +1,6 @@
 """Reserve, receive, look at and abandon an upload: everything of a save before its commit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -9,16 +9,19 @@ from typing import NamedTuple
 
 from app import digests, naming, spans
 from app.catalog import Session
-from app.catalog.uploads import Saved
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
 from app.checkpoints.receiving import Receiver
-from app.checkpoints.transfers import Transfer, Transfers
+from app.checkpoints.repeating import earlier_name, repeated, same_promise
+from app.checkpoints.space import Space
+from app.checkpoints.transfer import Transfer
+from app.checkpoints.transfers import Transfers
 from app.domain import Checkpoint, Chunk, Directory, Save, Upload, UploadFile
 from app.errors import (
     FileNotInCheckpoint,
     NameTaken,
     NoSpace,
+    NotReady,
     RangeMisaligned,
     SaveIdReused,
     UploadBusy,
@@ -27,6 +30,8 @@ from app.errors import (
 )
 from app.spans import Span
 
+MOVING_S = 3.0
+"""How long after its last bytes an upload is waited for when the server stops, in seconds."""
 RENEWED_EVERY = timedelta(minutes=1)
 
 
@@ -57,9 +62,11 @@ class Reservation:
 class Uploading:
     """Uploads from the reservation to the last byte."""
 
-    def __init__(self, parts: Parts, transfers: Transfers) -> None:
+    def __init__(self, parts: Parts, transfers: Transfers, space: Space, finish_earlier: Callable[[str], None]) -> None:
         self._parts = parts
         self._transfers = transfers
+        self._space = space
+        self._finish_earlier = finish_earlier
 
     def reserve(self, save: Save, *, afresh: bool = False) -> Reservation:
         """Promise a place for a save, judging it before any byte is sent.
@@ -72,34 +79,48 @@ class Uploading:
         SaveIdReused
             The ``save_id`` was used for other content.
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+        NoSpace
+            What it declares does not fit on the disk.
+        NotReady
+            The server is stopping.
         """
+        if self._parts.is_stopping:
+            raise NotReady("The server is stopping; it finishes what has begun and takes nothing new.")
         save = replace(save, save_id=save.save_id or token_hex(16))
         dropped = None
+        self._finish_earlier(save.directory)  # what is sealed would look like an obstacle, or like an upload
         # Under the directory's lock, as a commit under way would look like a foreign file.
         with (
             self._parts.catalog.lock(save.directory),
-            ExitStack() as retiring,
+            ExitStack() as undo,
             self._parts.catalog.writing() as session,
         ):
             save = self._completed(session, save)
             if saved := session.uploads.saved(save.directory, save.save_id):
-                return Reservation(checkpoint=_repeated(session, save, saved))
+                return Reservation(checkpoint=repeated(session, save, saved))
             upload = session.uploads.of_save(save.directory, save.save_id)
             if upload is not None and afresh:
-                retiring.enter_context(self._transfers.retiring(upload))
+                undo.enter_context(self._transfers.retiring(upload))
                 self._remove(session, upload)
                 upload, dropped = None, upload
             is_new = upload is None
             if upload is None:
-                upload = self._begin(session, save)
-            elif not _same_promise(upload, save):
+                upload = self._begin(session, save, undo)
+            elif not same_promise(upload, save):
                 raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
             else:
                 upload = self._resume(session, upload, save)
         if dropped is not None:
             self._discard(dropped)
         self._transfers.learn(upload)
-        return Reservation(self._renewed(upload), self.missing(upload), is_new=is_new)
+        missing = self.missing(upload)
+        try:
+            self._space.admit(self._wanted_bytes(upload, missing), upload_id=upload.id)
+        except NoSpace:
+            if is_new:
+                self.abandon(upload.id)
+            raise
+        return Reservation(self._renewed(upload), missing, is_new=is_new)
 
     def get(self, upload_id: str) -> Reservation:
         """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""
@@ -108,6 +129,11 @@ class Uploading:
                 return Reservation(checkpoint=known_checkpoint(session, saved.checkpoint_id))
             upload = _known(session, upload_id)
         return Reservation(self._renewed(upload), self.missing(upload))
+
+    def expect(self, upload: Upload, coming_bytes: int) -> None:
+        """So many bytes are about to come of a file whose size is not declared. `NoSpace` where they do not fit."""
+        self._transfers.of(upload).coming_bytes = coming_bytes
+        self._space.admit(coming_bytes, upload_id=upload.id)
 
     @contextmanager
     def receive(self, upload_id: str, path: str, span: Span) -> Iterator[Receiver]:
@@ -120,6 +146,7 @@ class Uploading:
             The range reaches beyond the file.
         RangeMisaligned
             Chunks were declared and the range does not consist of whole ones.
+        NoSpace
         """
         transfer = self._transfers.known(upload_id) or self._transfers.of(self._found(upload_id))
         self._keep_alive(transfer)
@@ -133,6 +160,8 @@ class Uploading:
             except FileNotFoundError as error:
                 raise _no_upload(upload_id) from error
             if file.size_bytes is not None:
+                left = max(0, file.size_bytes - partial.allocated_bytes())
+                self._space.admit(min(left, span.stop - span.start), upload_id=upload_id)
                 with transfer.writing(path, span):  # not after the commit has looked at the file
                     partial.allocate(span)
             receiver = Receiver(transfer, partial, path, span, expected, self._keep_alive)
@@ -144,6 +173,10 @@ class Uploading:
         transfer = self._transfers.of(upload)
         limit = self._parts.storage.range_max_bytes
         return [Missing(file.path, span) for file in upload.files for span in transfer.missing(file, limit)]
+
+    def is_moving(self) -> bool:
+        """Whether somebody is in the middle of an upload, as far as one can tell."""
+        return self._transfers.moved_within(MOVING_S)
 
     def abandon(self, upload_id: str) -> None:
         """Forget an upload and its bytes.
@@ -186,7 +219,16 @@ class Uploading:
             session.uploads.change(upload)
         return upload
 
+    def _wanted_bytes(self, upload: Upload, missing: Sequence[Missing]) -> int:
+        """How much of the disk an upload is still going to take."""
+        transfer = self._transfers.of(upload)
+        sent = sum(found.span.stop - found.span.start for found in missing)
+        return sent + (0 if self._parts.storage.shares_blocks else transfer.to_copy_bytes)
+
     def _keep_alive(self, transfer: Transfer) -> None:
+        """Told of bytes that came; where nobody knows how many will, there must be room for more."""
+        if transfer.declared_bytes is None:
+            self._space.admit(0, upload_id=transfer.upload.id)
         expires_at = self._renewed(transfer.upload).expires_at
         with transfer.changing:
             if transfer.upload.expires_at != expires_at:
@@ -201,11 +243,11 @@ class Uploading:
         """The save with whatever it left to the server; a repeated one with what it was given the first time."""
         facts, now = save.facts, self._parts.clock()
         name = (
-            save.name or _earlier_name(session, save) or naming.default_name(facts.kind, facts.epoch, now, save.save_id)
+            save.name or earlier_name(session, save) or naming.default_name(facts.kind, facts.epoch, now, save.save_id)
         )
         return replace(save, name=name, files=tuple(replace(file, path=file.path or name) for file in save.files))
 
-    def _begin(self, session: Session, save: Save) -> Upload:
+    def _begin(self, session: Session, save: Save, undo: ExitStack) -> Upload:
         now = self._parts.clock()
         known = session.directories.get(save.directory)
         directory = known or Directory(save.directory, created_at=now)
@@ -217,9 +259,15 @@ class Uploading:
             session.directories.put(directory)
         promised = {field.name: getattr(save, field.name) for field in fields(save)}
         upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._parts.lease)
+        undo.push(lambda kind, *_: self._undo(upload) if kind else None)
         self._parts.storage.begin(upload)
         session.uploads.add(upload)
         return upload
+
+    def _undo(self, upload: Upload) -> None:
+        """Leave no bytes of an upload that could not be recorded."""
+        with suppress(OSError):
+            self._parts.storage.discard(upload.id)
 
     def _remove(self, session: Session, upload: Upload) -> None:
         """Take an upload out of the catalog. What is sealed is a checkpoint already and is not given up."""
@@ -257,39 +305,6 @@ def _known(session: Session, upload_id: str) -> Upload:
 
 def _no_upload(upload_id: str) -> UploadNotFound:
     return UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
-
-
-def _earlier_name(session: Session, save: Save) -> str | None:
-    """The name under which the same save was begun or committed before."""
-    if saved := session.uploads.saved(save.directory, save.save_id):
-        return known_checkpoint(session, saved.checkpoint_id).name
-    upload = session.uploads.of_save(save.directory, save.save_id)
-    return upload.name if upload is not None else None
-
-
-def _repeated(session: Session, save: Save, saved: Saved) -> Checkpoint:
-    """The checkpoint that this save became earlier, if it was the same content."""
-    checkpoint = known_checkpoint(session, saved.checkpoint_id)
-    promised = {file.path: file.size_bytes for file in save.files if file.size_bytes is not None}
-    kept = {file.path: file.size_bytes for file in checkpoint.files}
-    if digests.of_save(save) not in {None, saved.digest} or not promised.items() <= kept.items():
-        raise SaveIdReused(f"The save_id {save.save_id!r} was used for other content.")
-    return checkpoint
-
-
-def _same_promise(upload: Upload, save: Save) -> bool:
-    """Whether a save is the one that an upload was made for; digests may be told later, other ones never."""
-    if (upload.name, len(upload.files)) != (save.name, len(save.files)):
-        return False
-    return all(_same_file(begun, file) for begun, file in zip(upload.files, save.files, strict=True))
-
-
-def _same_file(begun: UploadFile, file: UploadFile) -> bool:
-    if (begun.path, begun.size_bytes) != (file.path, file.size_bytes):
-        return False
-    if begun.chunks is None or file.chunks is None or (begun.is_hashed and file.is_hashed):
-        return begun.chunks == file.chunks
-    return [chunk.length for chunk in begun.chunks] == [chunk.length for chunk in file.chunks]
 
 
 def _expected(file: UploadFile, span: Span) -> Sequence[Chunk] | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from app.domain import Checkpoint, Directory, File, Manifest, Upload
 from app.spans import Span
@@ -11,12 +11,32 @@ from app.spans import Span
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a survey of the files found: a directory, a manifest, or a fault in words."""
+    """What a survey of the files found: a directory, a manifest, or a fault in words.
+
+    ``doubt`` says in words why a record might not be as it was written, although it can be believed.
+    """
 
     where: str
     directory: Directory | None = None
     manifest: Manifest | None = None
     fault: str | None = None
+    doubt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something that lies below the root, outside what the server keeps for itself alone."""
+
+    path: str
+    is_folder: bool
+    size_bytes: int
+    mtime_ns: int
+    is_plain: bool
+    """Whether it is a file, and no link, pipe or the like."""
+
+
+class NotDurable(OSError):
+    """The disk failed to make something durable. To ask again proves nothing: Linux forgets what it did not write."""
 
 
 class Opened(Protocol):
@@ -37,6 +57,9 @@ class Opened(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """The bytes at an offset; fewer than asked where the file ends. May be called from several threads."""
 
+    def forget(self, offset: int, length: int) -> None:
+        """Let the system forget what it remembers of these bytes, so that the next reading is from the disk."""
+
     def is_as_opened(self) -> bool:
         """Whether nobody has changed the file since it was opened, as far as its size and its times tell."""
 
@@ -53,6 +76,9 @@ class Partial(Protocol):
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Put bytes at an offset, and let the disk begin with them."""
 
+    def allocated_bytes(self) -> int:
+        """How much of the disk the file has taken so far."""
+
     def share(self, source: Opened, start: int, span: Span) -> bool:
         """Let a span consist of the blocks at ``start`` of another file; False where blocks cannot be shared."""
 
@@ -66,6 +92,82 @@ class Partial(Protocol):
         """The parts in which bytes may lie, in order; elsewhere none were ever put."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What lies in a folder: a plain file, a folder, a link, or something else."""
+
+    name: str
+    what: Literal["file", "folder", "link", "other"]
+    size_bytes: int
+    mtime_ns: int
+
+
+class Visited(Protocol):
+    """A folder that other tools wrote into, looked at without following links. Paths are relative to it."""
+
+    @property
+    def within(self) -> str | None:
+        """Where the folder lies below the root, empty for the root itself; None where it lies elsewhere."""
+
+    @property
+    def address(self) -> str:
+        """The folder's whole path."""
+
+    def entries(self, path: str) -> Sequence[Entry]:
+        """What lies in a folder, sorted by name; nothing where the folder is missing."""
+
+    def entry(self, path: str) -> Entry | None:
+        """What lies at a path, or None."""
+
+    def open(self, path: str) -> Opened:
+        """Open a plain file."""
+
+    def close(self) -> None:
+        """Let go of the folder."""
+
+
+class Adoption(Protocol):
+    """Taking in what other tools wrote. What was there is never changed, and never replaced."""
+
+    def visit(self, folder: str) -> Visited:
+        """Look at a folder, anywhere.
+
+        Raises
+        ------
+        OSError
+            It is missing, no folder, or cannot be read.
+        """
+
+    def home(self) -> Visited:
+        """The root itself, to look at."""
+
+    def copy_in(self, visited: Visited, path: str, target: str) -> None:
+        """Copy a file or a whole folder to a place below the root: there it is whole or not at all.
+
+        Raises
+        ------
+        FileExistsError
+            Something is in that place.
+        ForeignFile
+            Something in the folder, or on the way to the place, is no plain file or folder.
+        """
+
+    def open(self, path: str) -> Opened:
+        """Open a file below the root, whoever wrote it."""
+
+    def standing(self, directory: str, name: str) -> Manifest | None:
+        """The manifest that stands under a name.
+
+        Raises
+        ------
+        ForeignFile
+            What stands there is no manifest, or speaks of something else.
+        """
+
+    def settle(self, manifest: Manifest) -> None:
+        """Make a checkpoint of files that lie in their place: they are made durable, then the manifest is written."""
+
+
 class Storage(Protocol):
     """Files of uploads and of checkpoints, addressed by id. A published checkpoint is whole, also after a power cut.
 
@@ -74,6 +176,12 @@ class Storage(Protocol):
     """
 
     range_max_bytes: int
+    shares_blocks: bool
+    """Whether files can consist of the same blocks, so that what is copied takes no space."""
+
+    @property
+    def adoption(self) -> Adoption:
+        """Taking in what other tools wrote."""
 
     def begin(self, upload: Upload) -> None:
         """Make room for an upload: every file of it exists, empty."""
@@ -82,7 +190,13 @@ class Storage(Protocol):
         """Open one file of an upload to write and to read back. `FileNotFoundError` when the upload is gone."""
 
     def settle(self, upload: Upload) -> Mapping[str, int]:
-        """Make an upload's bytes durable, ready for its seal; the time of last change of each file, in ns."""
+        """Make an upload's bytes durable, ready for its seal; the time of last change of each file, in ns.
+
+        Raises
+        ------
+        NotDurable
+            That failed: nothing of these bytes is believed any more, and the upload's files are made anew.
+        """
 
     def obstacle(self, directory: str, name: str, replaces: Checkpoint | None) -> str | None:
         """What stands where a checkpoint is to be published and was not written by this server, or None."""
@@ -111,6 +225,9 @@ class Storage(Protocol):
     def discard(self, upload_id: str) -> None:
         """Forget an upload, its bytes and its seal."""
 
+    def sweep(self) -> None:
+        """Try once more to discard what could not be discarded before."""
+
     def uploads(self) -> set[str]:
         """The ids of all uploads that have bytes here."""
 
@@ -119,6 +236,18 @@ class Storage(Protocol):
 
     def withdraw(self, checkpoint: Checkpoint) -> None:
         """Take a checkpoint out of its directory: its manifest first, then its files. Other people's files stay."""
+
+    def is_in_trash(self, checkpoint: Checkpoint) -> bool:
+        """Whether all bytes of a withdrawn checkpoint are still there."""
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put a withdrawn checkpoint's files back in their place.
+
+        Raises
+        ------
+        ForeignFile
+            Something that this server did not write stands there; it stays untouched.
+        """
 
     def free(self, checkpoint_id: str) -> None:
         """Give back the space of a withdrawn checkpoint. Readers keep what they have open."""
@@ -140,6 +269,42 @@ class Storage(Protocol):
 
     def survey(self) -> Iterator[Found]:
         """Everything that the files say: directories and manifests, as far as they can be believed."""
+
+    def upgrade(self) -> None:
+        """Write down that this version uses the root, once all that it holds is as this version expects."""
+
+    def everything(self) -> Iterator[Item]:
+        """All that lies in directories and beside them, whoever wrote it."""
+
+    def place_of_manifest(self, directory: str, name: str) -> str:
+        """Where the manifest of the checkpoint of a name lies, as a path of `everything`."""
+
+    def place_of_directory(self, name: str) -> str:
+        """Where the record of a directory lies, as a path of `everything`."""
+
+    def is_record(self, path: str) -> bool:
+        """Whether a path is where manifests and records of directories lie."""
+
+    def is_temporary(self, path: str) -> bool:
+        """Whether a path is the name that a manifest or a record of a directory has while it is being written."""
+
+    def record(self, path: str) -> bytes:
+        """A manifest or a record of a directory as it stands there."""
+
+    def put_back(self, path: str, place: str) -> None:
+        """Give a file the name that it had. `FileExistsError` where another file has it."""
+
+    def drop(self, path: str) -> None:
+        """Remove something that this server left behind."""
+
+    def free_bytes(self) -> int:
+        """How many bytes could be stored at the moment."""
+
+    def keep_ballast(self) -> None:
+        """Set a little space aside, if there is plenty, for `drop_ballast`."""
+
+    def drop_ballast(self) -> bool:
+        """Give up what was set aside where hardly any other space is left; whether there was something to give up."""
 
     def writable(self) -> bool:
         """Whether bytes could be stored at the moment."""

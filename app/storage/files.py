@@ -24,6 +24,10 @@ class LocalOpened:
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self.descriptor, length, offset)
 
+    def forget(self, offset: int, length: int) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
     def is_as_opened(self) -> bool:
         found = os.fstat(self.descriptor)
         return (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
@@ -47,6 +51,9 @@ class LocalPartial:
             written = os.pwrite(self._descriptor, view[:PIECE_BYTES], offset)
             view, offset = view[written:], offset + written
         kernel.start_writeback(self._descriptor, Span(start, offset))
+
+    def allocated_bytes(self) -> int:
+        return os.fstat(self._descriptor).st_blocks * 512
 
     def share(self, source: Opened, start: int, span: Span) -> bool:
         return kernel.share(source.descriptor, start, self._descriptor, span)

@@ -12,6 +12,7 @@ from app.spans import Span
 _FICLONERANGE = 0x4020940D
 _SYNC_FILE_RANGE_WRITE = 2
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV}
+_LOST = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _OFFSET = ctypes.c_int64
@@ -33,9 +34,19 @@ def allocate(descriptor: int, span: Span) -> None:
 
 
 def start_writeback(descriptor: int, span: Span) -> None:
-    """Let the disk begin to write a part of a file. Promises nothing, and takes no error from a later fsync."""
-    if hasattr(_libc, "sync_file_range"):
-        _libc.sync_file_range(descriptor, _OFFSET(span.start), _OFFSET(span.stop - span.start), _SYNC_FILE_RANGE_WRITE)
+    """Let the disk begin to write a part of a file. Promises nothing, and takes no earlier error from a later fsync.
+
+    Raises
+    ------
+    OSError
+        The disk refused at once. Not every file system tells a later fsync of that, so these bytes did not arrive.
+    """
+    if not hasattr(_libc, "sync_file_range"):
+        return
+    length = _OFFSET(span.stop - span.start)
+    failed = _libc.sync_file_range(descriptor, _OFFSET(span.start), length, _SYNC_FILE_RANGE_WRITE)
+    if failed and (code := ctypes.get_errno()) in _LOST:
+        raise OSError(code, os.strerror(code))
 
 
 def share(source: int, start: int, target: int, span: Span) -> bool:

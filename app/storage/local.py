@@ -1,29 +1,27 @@
 """Checkpoints as plain files below a root that this process alone owns."""
 
-import fcntl
-import json
 import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app import manifest as manifests
 from app.domain import Checkpoint, Directory, File, Manifest, Upload
-from app.errors import CatalogUnusable, ForeignFile, NameTaken
+from app.errors import ForeignFile, NameTaken
 from app.storage import places
-from app.storage.base import Found, Opened, Partial
+from app.storage.adoption import LocalAdoption
+from app.storage.base import Found, Item, NotDurable, Opened, Partial
 from app.storage.files import LocalOpened, LocalPartial
-from app.storage.survey import survey
-from app.storage.tree import Parts, Tree
+from app.storage.root import Root
+from app.storage.survey import everything, survey
+from app.storage.tree import Parts
 
 logger = logging.getLogger("holdfast")
 
-LAYOUT = 1
 
-
-class LocalStorage:
+class LocalStorage(Root):
     """The storage port on a local file system; see the port for what each method promises.
 
     ``<root>/<directory>/<name>`` is the checkpoint, ``<root>/<directory>/.holdfast/<name>.json`` its manifest,
@@ -32,39 +30,20 @@ class LocalStorage:
 
     range_max_bytes = 64 * 1024 * 1024
 
-    def __init__(self, root: Path, *, version: str) -> None:
-        self._probing = threading.Lock()
-        with ExitStack() as undo:
-            try:
-                self.tree = Tree(root)
-            except OSError as error:
-                raise CatalogUnusable(f"{root} cannot be the root: {error}") from error
-            undo.callback(self.tree.close)
-            self._lock = self._take_lock()
-            undo.callback(os.close, self._lock)
-            self.is_new = self._check_layout(version)
-            for folder in (places.INCOMING, places.TRASH):
-                with self.tree.folder(folder, create=True):
-                    pass
-            undo.pop_all()
-
-    def close(self) -> None:
-        os.close(self._lock)
-        self.tree.close()
-
-    def writable(self) -> bool:
-        probe = (places.OWN, "probe")
-        with self._probing:
-            try:
-                self.tree.write(probe, b"")
-                self.tree.unlink(probe)
-            except OSError:
-                return False
-            return True
+    def __init__(self, root: Path, *, version: str, only_look: bool = False) -> None:
+        super().__init__(root, version=version, only_look=only_look)
+        self.adoption = LocalAdoption(self.tree)
+        self._disbelieved: set[str] = set()
+        self._renewing = threading.Lock()
+        self._remains: set[str] = set()
 
     # uploads
 
     def begin(self, upload: Upload) -> None:
+        self._renew(upload)
+        self._make_files(upload)
+
+    def _make_files(self, upload: Upload) -> None:
         for file in upload.files:
             path = places.of_upload(upload, file.path)
             with self.tree.folder(path[:-1], create=True, durable=False):
@@ -72,6 +51,7 @@ class LocalStorage:
 
     @contextmanager
     def partial(self, upload: Upload, path: str) -> Iterator[Partial]:
+        self._renew(upload)
         descriptor = self.tree.open(places.of_upload(upload, path), os.O_RDWR)
         try:
             yield LocalPartial(descriptor)
@@ -79,7 +59,13 @@ class LocalStorage:
             os.close(descriptor)
 
     def settle(self, upload: Upload) -> Mapping[str, int]:
-        self.tree.sync((*places.INCOMING, upload.id, "files"))
+        try:
+            self.tree.sync(places.of_files(upload.id))
+        except NotDurable:
+            self._disbelieved.add(upload.id)
+            with suppress(OSError):  # or else whoever wants the files next does it first
+                self._renew(upload)
+            raise
         times = {}
         for file in upload.files:
             found = self.tree.stat(places.of_upload(upload, file.path))
@@ -89,7 +75,17 @@ class LocalStorage:
         return times
 
     def discard(self, upload_id: str) -> None:
-        self.tree.remove((*places.INCOMING, upload_id))
+        try:
+            self.tree.remove((*places.INCOMING, upload_id))
+        except OSError:
+            self._remains.add(upload_id)
+            raise
+        self._remains.discard(upload_id)
+        self._disbelieved.discard(upload_id)
+
+    def sweep(self) -> None:
+        for upload_id in tuple(self._remains):
+            self.discard(upload_id)
 
     def uploads(self) -> set[str]:
         return set(self.tree.names(places.INCOMING))
@@ -107,6 +103,7 @@ class LocalStorage:
         return f"{directory}/{name}/{'/'.join(foreign[0])}" if foreign else None
 
     def seal(self, upload_id: str, manifest: Manifest) -> None:
+        self.tree.make_up()
         self.tree.sync_names(places.INCOMING)
         self.tree.write(places.of_seal(upload_id), manifests.dump(manifest))
 
@@ -123,11 +120,14 @@ class LocalStorage:
                 continue
             try:
                 seals.append((upload_id, manifests.load(self.tree.read(places.of_seal(upload_id)))))
+            except FileNotFoundError:  # for those who only look: the process that has the root went on meanwhile
+                continue
             except manifests.Unreadable as error:
                 logger.error("the seal of upload %s is left alone: %s", upload_id, error)
         return sorted(seals, key=lambda seal: seal[1].checkpoint.sequence)
 
     def publish(self, upload_id: str, manifest: Manifest) -> None:
+        self.tree.make_up()
         checkpoint = manifest.checkpoint
         if manifest.replaces is not None:
             self._set_aside(checkpoint.directory, checkpoint.name, manifest.replaces)
@@ -135,6 +135,7 @@ class LocalStorage:
         self.rewrite(manifest)
 
     def rewrite(self, manifest: Manifest) -> None:
+        self.tree.make_up()
         self.tree.write(
             places.of_manifest(manifest.checkpoint.directory, manifest.checkpoint.name), manifests.dump(manifest)
         )
@@ -142,6 +143,7 @@ class LocalStorage:
     # removal
 
     def withdraw(self, checkpoint: Checkpoint) -> None:
+        self.tree.make_up()
         standing = self._standing(checkpoint.directory, checkpoint.name)
         aside = (*places.TRASH, checkpoint.id)
         if standing == checkpoint.id:
@@ -159,7 +161,37 @@ class LocalStorage:
                 self._move_if_free((*place, *parts), (*target, *parts))
             self.tree.remove_empty(place)
 
+    def is_in_trash(self, checkpoint: Checkpoint) -> bool:
+        aside = (*places.TRASH, checkpoint.id)
+        if self.tree.stat((*aside, places.SEAL)) is None:  # it went first
+            return False
+        for file in checkpoint.files:
+            inner = places.parts(file.path) if checkpoint.is_folder else ()
+            found = self.tree.stat((*aside, checkpoint.name, *inner))
+            if found is None or found.st_size != file.size_bytes:
+                return False
+        return True
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        self.tree.make_up()
+        aside, place = (*places.TRASH, checkpoint.id, checkpoint.name), places.of_checkpoint(checkpoint)
+        if self.tree.stat(aside) is None:
+            return
+        try:
+            if not checkpoint.is_folder:
+                self.tree.move_file_to_free_name(aside, place)
+            elif self.tree.stat(place) is None:
+                self.tree.move(aside, place)
+            else:
+                for file in checkpoint.files:
+                    parts = places.parts(file.path)
+                    if self.tree.stat((*aside, *parts)) is not None:
+                        self.tree.move_file_to_free_name((*aside, *parts), (*place, *parts))
+        except FileExistsError as error:
+            raise ForeignFile(f"{'/'.join(place)} exists and was not written by this server.") from error
+
     def free(self, checkpoint_id: str) -> None:
+        self.tree.make_up()
         self.tree.unlink((*places.TRASH, checkpoint_id, places.SEAL))
         self.tree.remove((*places.TRASH, checkpoint_id))
 
@@ -174,6 +206,7 @@ class LocalStorage:
     # directories
 
     def make_directory(self, directory: Directory) -> None:
+        self.tree.make_up()
         try:
             with self.tree.folder((*places.parts(directory.name), places.OWN), create=True):
                 pass
@@ -188,44 +221,48 @@ class LocalStorage:
                     os.rmdir(parts[length - 1], dir_fd=parent)
 
     def write_directory(self, directory: Directory) -> None:
+        self.tree.make_up()
         self.tree.write(places.of_directory(directory.name), manifests.dump_directory(directory))
 
     def survey(self) -> Iterator[Found]:
         return survey(self.tree)
 
+    # checks
+
+    def everything(self) -> Iterator[Item]:
+        return everything(self.tree)
+
+    def place_of_manifest(self, directory: str, name: str) -> str:
+        return "/".join(places.of_manifest(directory, name))
+
+    def place_of_directory(self, name: str) -> str:
+        return "/".join(places.of_directory(name))
+
+    def is_record(self, path: str) -> bool:
+        return path.split("/")[1:][-2:-1] == [places.OWN]
+
+    def is_temporary(self, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        return self.is_record(path) and name.startswith(".") and name.endswith(".json.new")
+
+    def record(self, path: str) -> bytes:
+        return self.tree.read(places.parts(path))
+
+    def put_back(self, path: str, place: str) -> None:
+        self.tree.move_file_to_free_name(places.parts(path), places.parts(place))
+
+    def drop(self, path: str) -> None:
+        self.tree.unlink(places.parts(path))
+
     # below
 
-    def _take_lock(self) -> int:
-        self.tree.write(
-            (places.OWN, "about.txt"), b"Holdfast keeps its own records here. Do not change them by hand.\n"
-        )
-        lock = os.open(
-            self.tree.root / places.OWN / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
-        )
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
-            raise CatalogUnusable(
-                f"{self.tree.root} is in use by another Holdfast process (process id {owner}). "
-                "One process owns a root: stop that one first, or choose another root."
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        return lock
-
-    def _check_layout(self, version: str) -> bool:
-        if self.tree.stat(places.FORMAT) is None:
-            self.tree.write(places.FORMAT, json.dumps({"format": LAYOUT, "written_by": version}).encode())
-            return True
-        try:
-            found = json.loads(self.tree.read(places.FORMAT))["format"]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise CatalogUnusable(f"{'/'.join(places.FORMAT)} cannot be read: {error!r}") from error
-        if found != LAYOUT:
-            raise CatalogUnusable(f"{self.tree.root} has layout {found!r}; this version of Holdfast reads {LAYOUT}.")
-        return False
+    def _renew(self, upload: Upload) -> None:
+        """Make the files of an upload anew whose bytes are not believed: others, as these pass for durable already."""
+        with self._renewing:
+            if upload.id in self._disbelieved:
+                self.tree.remove(places.of_files(upload.id))
+                self._make_files(upload)
+                self._disbelieved.discard(upload.id)
 
     def _standing(self, directory: str, name: str) -> str | None:
         """The id in the manifest that stands under a name. One that cannot be read is nobody's."""

@@ -6,6 +6,8 @@ from app.storage.tree import Parts
 OWN = ".holdfast"
 INCOMING: Parts = (OWN, "incoming")
 TRASH: Parts = (OWN, "trash")
+ABOUT: Parts = (OWN, "about.txt")
+BALLAST: Parts = (OWN, "ballast")
 FORMAT: Parts = (OWN, "format.json")
 SEAL = "manifest.json"
 
@@ -13,6 +15,11 @@ SEAL = "manifest.json"
 def parts(path: str) -> Parts:
     """The components of a name with slashes."""
     return tuple(path.split("/"))
+
+
+def of_copy(name: str) -> Parts:
+    """What is copied from elsewhere, before it is whole."""
+    return (*INCOMING, "copying", name)
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> Parts:
@@ -34,6 +41,11 @@ def of_upload(upload: Upload, path: str) -> Parts:
     """A file of an upload, as it will lie when it is published."""
     inner = parts(path) if upload.is_folder else ()
     return (*INCOMING, upload.id, "files", upload.name, *inner)
+
+
+def of_files(upload_id: str) -> Parts:
+    """The folder of an upload's files."""
+    return (*INCOMING, upload_id, "files")
 
 
 def of_seal(upload_id: str) -> Parts:

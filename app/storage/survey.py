@@ -1,13 +1,16 @@
 """What the files below a root say, as far as it can be believed."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from stat import S_ISDIR, S_ISREG
 
 from app import manifest as manifests
 from app import naming
 from app.domain import Manifest
 from app.errors import Refusal
 from app.storage import places
-from app.storage.base import Found
+from app.storage.base import Found, Item
 from app.storage.tree import Parts, Tree
 
 MANIFEST_MAX_BYTES = 256 * 1024 * 1024
@@ -32,33 +35,33 @@ def survey(tree: Tree) -> Iterator[Found]:
 
 def _directories(tree: Tree, parts: Parts) -> Iterator[Parts | Found]:
     try:
-        names = tree.names(parts)
+        names = tree.folders(parts)
     except (OSError, Refusal) as error:
         yield Found("/".join(parts), fault=str(error))
         return
+    if parts and places.OWN in names:
+        yield parts
     for name in names:
-        if name == places.OWN or not tree.is_folder((*parts, name)):
-            continue
-        if tree.is_folder((*parts, name, places.OWN)):
-            yield (*parts, name)
-        yield from _directories(tree, (*parts, name))
+        if name != places.OWN:
+            yield from _directories(tree, (*parts, name))
 
 
 def _found(tree: Tree, parts: Parts, name: str) -> Found:
     path = (*parts, places.OWN, name)
     where = "/".join(path)
     try:
-        found = tree.stat(path)
-        if found is None or found.st_size > MANIFEST_MAX_BYTES:
-            return Found(where, fault="it is gone or too large to be a manifest")
-        data = tree.read(path)
+        with os.fdopen(tree.open(path, os.O_RDONLY), "rb") as file:
+            if os.fstat(file.fileno()).st_size > MANIFEST_MAX_BYTES:
+                return Found(where, fault="it is too large to be a manifest")
+            data = file.read()
+        doubt = None if manifests.is_as_written(data) else "something has changed it since it was written"
         if path == places.of_directory("/".join(parts)):
-            return Found(where, directory=manifests.load_directory(data))
+            return Found(where, directory=manifests.load_directory(data), doubt=doubt)
         manifest = manifests.load(data)
     except (manifests.Unreadable, Refusal, OSError) as error:
         return Found(where, fault=str(error))
     fault = _contradiction(tree, path, manifest)
-    return Found(where, fault=fault) if fault else Found(where, manifest=manifest)
+    return Found(where, fault=fault) if fault else Found(where, manifest=manifest, doubt=doubt)
 
 
 def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
@@ -75,3 +78,18 @@ def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
             state = "missing" if found is None else f"{found.st_size} bytes long instead of {file.size_bytes}"
             return f"{checkpoint.stored_at(file)} is {state}"
     return None
+
+
+def everything(tree: Tree) -> Iterator[Item]:
+    """All that lies below the root but for the server's own records, links not followed."""
+    with tree.folder(()) as root:
+        for where, folders, names, descriptor in os.fwalk(".", dir_fd=root):
+            above = where.removeprefix(".").removeprefix("/")
+            if not above:
+                folders[:] = [name for name in folders if name != places.OWN]
+            for name in (*folders, *names):
+                with suppress(FileNotFoundError):  # a server at work moves things
+                    found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    path = f"{above}/{name}" if above else name
+                    mode, size_bytes = found.st_mode, found.st_size
+                    yield Item(path, S_ISDIR(mode), size_bytes, found.st_mtime_ns, S_ISREG(mode))

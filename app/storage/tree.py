@@ -3,28 +3,52 @@
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from app.errors import ForeignFile
+from app.storage.base import NotDurable
 
 Parts = tuple[str, ...]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PASSING = ".doubtful"
 
 
 class Tree:
     """A folder and what is below it; paths are tuples of names, every one opened relative to its parent."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        _make(root)
         self.root = root.resolve()
         self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._doubtful: set[Parts] = set()
+        self._making_up = threading.Lock()
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def make_up(self) -> None:
+        """Make durable the names in folders for which that has failed before.
+
+        Whoever is about to build on earlier changes calls this first: a step that failed at its last moment looks as if
+        it had happened when it is repeated. Each such folder is changed first, or there would be nothing left to write.
+        """
+        with self._making_up:  # also for those who find nothing doubtful: somebody may be about to make it up
+            while self._doubtful:
+                path = self._doubtful.pop()
+                try:
+                    with self.folder(path) as folder:
+                        _change(folder)
+                        os.fsync(folder)
+                except (FileNotFoundError, ForeignFile):
+                    continue  # it is gone, and its names with it
+                except OSError:
+                    self._doubtful.add(path)
+                    raise
 
     @contextmanager
     def folder(self, path: Parts, *, create: bool = False, durable: bool = True) -> Iterator[int]:
@@ -41,13 +65,13 @@ class Tree:
         """
         current = os.dup(self._descriptor)
         try:
-            for name in path:
+            for place, name in enumerate(path):
                 _refuse_way_out(name)
                 if create:
                     with suppress(FileExistsError):
                         os.mkdir(name, dir_fd=current)
                         if durable:
-                            os.fsync(current)
+                            self._sync_names(path[:place], current)
                 following = self._enter(name, current, path)
                 os.close(current)
                 current = following
@@ -87,6 +111,14 @@ class Tree:
         except FileNotFoundError:
             return []
 
+    def folders(self, path: Parts) -> list[str]:
+        """The sorted names of the folders in a folder, links not followed; none where the folder is missing."""
+        try:
+            with self.folder(path) as folder, os.scandir(folder) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
+
     def read(self, path: Parts) -> bytes:
         """All bytes of a small file."""
         with os.fdopen(self.open(path, os.O_RDONLY), "rb") as file:
@@ -97,19 +129,26 @@ class Tree:
         temporary = f".{path[-1]}.new"
         with self._parent(path, create=True) as parent:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=parent), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, path[-1], src_dir_fd=parent, dst_dir_fd=parent)
-            os.fsync(parent)
+            try:
+                with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=parent), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(temporary, path[-1], src_dir_fd=parent, dst_dir_fd=parent)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=parent)
+                raise
+            self._sync_names(path[:-1], parent)
 
     def move(self, source: Parts, target: Parts) -> None:
         """Rename a file or a folder, durably; the target's folder is made where it is missing."""
         with self._parent(source) as old, self._parent(target, create=True) as new:
             os.rename(source[-1], target[-1], src_dir_fd=old, dst_dir_fd=new)
-            os.fsync(new)
-            os.fsync(old)
+            try:
+                self._sync_names(target[:-1], new)
+            finally:
+                self._sync_names(source[:-1], old)
 
     def move_file_to_free_name(self, source: Parts, target: Parts) -> None:
         """Rename a file where the target's name is free, the new name durably.
@@ -127,14 +166,14 @@ class Tree:
                 there = os.stat(target[-1], dir_fd=new, follow_symlinks=False)
                 if not os.path.samestat(here, there):
                     raise
-            os.fsync(new)
+            self._sync_names(target[:-1], new)
             os.unlink(source[-1], dir_fd=old)  # should this be lost, the file has two names, which repeating mends
 
     def unlink(self, path: Parts) -> None:
         """Remove a file, durably; nothing to do where it is missing."""
         with suppress(FileNotFoundError), self._parent(path) as parent:
             os.unlink(path[-1], dir_fd=parent)
-            os.fsync(parent)
+            self._sync_names(path[:-1], parent)
 
     def remove(self, path: Parts) -> None:
         """Remove a folder and all that is below it, not durably; nothing to do where it is missing."""
@@ -155,32 +194,45 @@ class Tree:
         """All that is below a folder and is no folder, as paths relative to it."""
         with self.folder(path) as folder:
             found = []
-            for where, folders, names, descriptor in os.fwalk(".", dir_fd=folder):
+            for where, folders, names, descriptor in os.fwalk(".", onerror=_fail, dir_fd=folder):
                 parts = tuple(part for part in where.split("/") if part != ".")
                 links = [name for name in folders if _is_link(name, descriptor)]
                 found += [(*parts, name) for name in (*names, *links)]
             return found
 
     def sync(self, path: Parts) -> None:
-        """Make everything below a folder durable: files, then the folders that name them."""
+        """Make everything below a folder durable: files, then the folders that name them.
+
+        Raises
+        ------
+        NotDurable
+            That failed, and cannot be made up: the bytes may be lost although they can be read.
+        """
         with self.folder(path) as folder:
-            for _, _, names, descriptor in os.fwalk(".", topdown=False, dir_fd=folder):
+            for _, _, names, descriptor in os.fwalk(".", topdown=False, onerror=_fail, dir_fd=folder):
                 for name in names:
                     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
                     try:
-                        os.fsync(file)
+                        _sync(file)
                     finally:
                         os.close(file)
-                os.fsync(descriptor)
+                _sync(descriptor)
 
     def sync_names(self, path: Parts) -> None:
         """Make the names in a folder durable, not what they name."""
         with self.folder(path) as folder:
-            os.fsync(folder)
+            self._sync_names(path, folder)
 
     def is_folder(self, path: Parts) -> bool:
         found = self.stat(path)
         return found is not None and S_ISDIR(found.st_mode)
+
+    def _sync_names(self, path: Parts, folder: int) -> None:
+        try:
+            _sync(folder)
+        except OSError:
+            self._doubtful.add(path)
+            raise
 
     @contextmanager
     def _parent(self, path: Parts, *, create: bool = False) -> Iterator[int]:
@@ -198,9 +250,41 @@ class Tree:
             raise
 
 
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing, durably."""
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
 def _refuse_way_out(name: str) -> None:
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ForeignFile(f"{name!r} is no name of a file.")
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise NotDurable(error.errno, error.strerror) from error
+
+
+def _change(folder: int) -> None:
+    """Give a folder something to be made durable."""
+    with suppress(FileExistsError):
+        os.mkdir(_PASSING, dir_fd=folder)
+    os.rmdir(_PASSING, dir_fd=folder)
+
+
+def _fail(error: OSError) -> None:
+    """What cannot be looked into must not pass for empty."""
+    raise error
 
 
 def _is_link(name: str, parent: int) -> bool:

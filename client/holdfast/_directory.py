@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from ._http import Server
 from ._wire import Checkpoint
-from .errors import CheckpointNotFound
+from .errors import CheckpointNotFound, ServerFailed
 
 
 class Best(NamedTuple):
@@ -49,8 +49,10 @@ class RemoteDirectory:
                 page = self.server.call("GET", "/v1/checkpoints", params=params)
             except CheckpointNotFound:
                 return
+            if "checkpoints" not in page:
+                raise ServerFailed(f"{self.server.url} gives a list of checkpoints that is none")
             yield from (Checkpoint.from_json(found) for found in page["checkpoints"])
-            if page["next_page_token"] is None:
+            if page.get("next_page_token") is None:
                 return
             params["page_token"] = page["next_page_token"]
 

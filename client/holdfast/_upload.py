@@ -140,5 +140,6 @@ def writer() -> str:
     process = os.getpid()
     if process not in _WRITER:
         host = socket.gethostname().encode("ascii", "replace").decode()
-        _WRITER[process] = f"{host[:100]}:{process}:{secrets.token_hex(4)}"
+        name = f"{host[:100]}:{process}:{secrets.token_hex(4)}"
+        return _WRITER.setdefault(process, name)  # another thread may have been first
     return _WRITER[process]

@@ -3,7 +3,7 @@
 import math
 import os
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
@@ -13,6 +13,7 @@ from . import _download, _names, _upload, _values
 from ._cache import Cache
 from ._directory import Best, RemoteDirectory
 from ._http import Server
+from ._loading import Loading
 from ._wire import Checkpoint, Committed
 from .errors import CheckpointNotFound, NotImproved, warn
 
@@ -271,7 +272,7 @@ class CheckpointManager:
         >>> manager.load(path) == manager.load("checkpoint_epoch_0007.pt") == {"step": 7}
         True
         """
-        return self._load(lambda: self._find(checkpoint_path), map_location, weights_only, only)
+        return self._loading(map_location, weights_only, only).found(lambda: self._find(checkpoint_path))
 
     def load_best(
         self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
@@ -280,13 +281,22 @@ class CheckpointManager:
 
         The directory's own mode decides; where this manager's differs, it warns. For the other parameters see `load`.
         """
-        return self._load(self._best_checkpoint, map_location, weights_only, only)
+        return self._loading(map_location, weights_only, only).found(self._best_checkpoint)
 
     def load_latest(
         self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
     ) -> Any:
-        """Load the newest checkpoint of the directory, or None where it holds none. For the parameters see `load`."""
-        return self._load(self._remote.latest, map_location, weights_only, only)
+        """Load the newest checkpoint of the directory, or None where it holds none. For the parameters see `load`.
+
+        Where the bytes of the newest are not those that were saved, the newest one that is intact is loaded instead,
+        with a warning that names both.
+
+        Raises
+        ------
+        IntegrityError
+            No checkpoint of the directory is intact.
+        """
+        return self._loading(map_location, weights_only, only).latest()
 
     def download(self, checkpoint_path: str | PurePath, to: str | Path = ".") -> Path:
         """Put a checkpoint's file, or its folder of files, on this machine, verified.
@@ -411,31 +421,8 @@ class CheckpointManager:
                 self._warn_once(f"there is no checkpoint {str(base)!r} to serve as base; everything is sent")
         return self._base_id
 
-    def _load(
-        self,
-        find: Callable[[], Checkpoint | None],
-        map_location: Any,
-        weights_only: bool,
-        only: Collection[str] | None,
-    ) -> Any:
-        """Load what is found; where it is pruned between the finding and the loading, find again."""
-        if isinstance(only, str):
-            raise TypeError(f"only is a collection of keys, such as ({only!r},)")
-        while (found := find()) is not None:
-            try:
-                return _download.state(
-                    self._remote.server,
-                    found,
-                    only=only,
-                    cache=self._cache,
-                    progress=self._progress,
-                    map_location=map_location,
-                    weights_only=weights_only,
-                )
-            except CheckpointNotFound as error:
-                if error.code != "checkpoint_removed":
-                    raise
-        return None
+    def _loading(self, map_location: Any, weights_only: bool, only: Collection[str] | None) -> Loading:
+        return Loading(self._remote, self._cache, self._progress, map_location, weights_only, only)
 
     def _best_checkpoint(self) -> Checkpoint | None:
         best = self._best()

@@ -82,6 +82,7 @@ ROUTES = [
     ("DELETE", "/v1/checkpoints/0123"),
     ("GET", "/v1/checkpoints/0123/content"),
     ("GET", "/v1/checkpoints/0123/files/a"),
+    ("POST", "/v1/checkpoints/0123/restore"),
     ("GET", "/v1/checkpoints/0123/chunks"),
     ("GET", "/v1/checkpoints/0123/tensors"),
     ("POST", "/v1/uploads"),

@@ -218,6 +218,20 @@ def test_a_save_with_the_other_mode_is_refused(server, directory):
     assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
 
 
+@pytest.mark.parametrize("data", [b"others", b"bytes"], ids=["new content", "the content that it has"])
+def test_a_late_delivery_that_its_own_commit_prunes_is_told_so(server, directory, data):
+    server.save(directory, name="late.pt")
+    server.save(directory, name="new.pt")
+    late = server.save(directory, data, name="late.pt", saved_after=0, max_checkpoints=1, save_id="the-late-one")
+    assert "late.pt" in late["removed"]
+    again = server.http.post(
+        "/v1/checkpoints", params={"directory": directory, "save_id": "the-late-one"}, content=data
+    ).json()
+    for told in (late, again):
+        assert told["removed_because"] == "pruned"
+        assert told["removed_at"] == late["removed_at"] is not None
+
+
 def test_a_late_delivery_is_not_the_latest(server, directory):
     server.save(directory, epoch=1)
     newest = server.save(directory, epoch=3)

@@ -9,7 +9,7 @@ import pytest
 
 from app import digests
 from app.checkpoints.borrowing import THREADS
-from app.checkpoints.transfers import Transfer
+from app.checkpoints.transfer import Transfer
 from app.domain import Chunk, Facts, PolicyRequest, Save, UploadFile
 from app.errors import DigestMismatch, RangesMissing, UploadBusy, UploadNotFound
 from app.main import open_root

@@ -1,29 +1,39 @@
 """A disk that is full: a clear refusal, nothing lost, nothing left lying about."""
 
+import http.client
 import os
+import socket
 import subprocess
+from contextlib import suppress
 
+import httpx
 import pytest
 
-from tests.app.deltas import Uploader, asked, declared, pieces, refusal
+from tests.app.deltas import Uploader, declared, pieces, refusal
 from tests.live import LiveServer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
 
 
 @pytest.fixture
-def small(tmp_path):
-    """A server whose root lies on a file system of 40 MB."""
+def mounted(tmp_path):
+    """A root on a file system of 40 MB."""
     root = tmp_path / "root"
     root.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", root], capture_output=True, text=True)
     if mounted.returncode != 0:
         pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
     try:
-        with LiveServer(root) as live:
-            yield live
+        yield root
     finally:
         subprocess.run(["umount", "--lazy", root], check=True)
+
+
+@pytest.fixture
+def small(mounted):
+    """A server with that root that keeps nothing in reserve."""
+    with LiveServer(mounted, reserve_bytes="0") as live:
+        yield live
 
 
 def free_bytes(server):
@@ -31,56 +41,149 @@ def free_bytes(server):
     return found.f_bavail * found.f_frsize
 
 
-def test_a_save_that_does_not_fit_is_refused_and_leaves_nothing(small):
+def answer_on(connection):
+    """The status and the body of the one answer that comes."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return f"HTTP/1.1 {answer.status} ".encode() + answer.read()
+
+
+def fill(path):
+    """Let a file take all that is left of its file system."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+def test_a_save_that_does_not_fit_is_refused_before_its_body(small):
     small.save("runs/a", bytes(5_000_000), epoch=1)
     before = free_bytes(small)
-    answer = small.http.post("/v1/checkpoints", params={"directory": "runs/a", "epoch": 2}, content=bytes(80_000_000))
-    assert (answer.status_code, answer.json()["code"]) == (507, "no_space")
-    assert before - free_bytes(small) < 2_000_000
+    with socket.create_connection(("127.0.0.1", httpx.URL(small.url).port), timeout=20) as connection:
+        lines = (
+            "POST /v1/checkpoints?directory=runs/a&epoch=2 HTTP/1.1",
+            "Host: localhost",
+            "Content-Length: 80000000",
+        )
+        connection.sendall("\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
+        answer = answer_on(connection)
+    assert answer.startswith(b"HTTP/1.1 507 "), answer
+    assert b'"code":"no_space"' in answer
+    assert before - free_bytes(small) < 200_000
+    assert small.incoming() == []
     assert small.names("runs/a") == ["checkpoint_epoch_0001.pt"]
     small.save("runs/a", bytes(5_000_000), epoch=3)
     assert small.http.get("/v1/checkpoints/latest/content", params={"directory": "runs/a"}).content == bytes(5_000_000)
 
 
-def test_an_upload_that_does_not_fit_can_be_abandoned(small):
-    body = {"directory": "runs/a", "name": "big.pt", "files": [{"size_bytes": 80_000_000}]}
+def test_a_body_that_does_not_say_how_long_it_is_leaves_nothing_when_it_does_not_fit(small):
+    before = free_bytes(small)
+    answer = small.http.post(
+        "/v1/checkpoints", params={"directory": "runs/a"}, content=(bytes(1_000_000) for _ in range(80))
+    )
+    assert refusal(answer) == (507, "no_space")
+    assert before - free_bytes(small) < 200_000
+
+
+def test_an_upload_that_does_not_fit_is_refused_when_it_is_reserved(small):
+    body = {"directory": "runs/a", "name": "big.pt", "save_id": "the-big-one", "files": [{"size_bytes": 80_000_000}]}
+    answer = small.http.post("/v1/uploads", json=body)
+    assert refusal(answer) == (507, "no_space")
+    said = answer.json()
+    assert said["wanted_bytes"] == 80_000_000
+    assert said["free_bytes"] < 80_000_000
+    assert small.incoming() == []
+    assert small.http.get("/v1/directories/runs/a").status_code == 404
+
+
+def test_uploads_that_do_not_fit_together_are_not_both_begun(small):
+    def begin(name):
+        return small.http.post(
+            "/v1/uploads", json={"directory": "runs/a", "name": name, "files": [{"size_bytes": 25_000_000}]}
+        )
+
+    first = begin("1.pt")
+    assert first.status_code == 201
+    refused = begin("2.pt")
+    assert refusal(refused) == (507, "no_space")
+    assert refused.json()["promised_bytes"] == 25_000_000
+    for missing in first.json()["missing"]:
+        small.http.put(missing["url"], content=bytes(missing["length"])).raise_for_status()
+    small.http.post(f"/v1/uploads/{first.json()['id']}/commit", json={}).raise_for_status()
+
+
+def test_a_range_that_does_not_fit_any_more_is_refused_and_the_rest_stays(small):
+    body = {"directory": "runs/a", "name": "big.pt", "files": [{"size_bytes": 30_000_000}]}
     upload = small.http.post("/v1/uploads", json=body).json()
-    answers = [small.http.put(r["url"], content=bytes(r["length"])) for r in upload["missing"]]
-    refused = next(answer for answer in answers if answer.status_code != 200)
-    assert (refused.status_code, refused.json()["code"]) == (507, "no_space")
-    assert small.http.delete(f"/v1/uploads/{upload['id']}").status_code == 204
-    assert free_bytes(small) > 35_000_000
-    small.save("runs/a", bytes(5_000_000), epoch=3)
+    other = small.root / "somebody-elses"
+    other.write_bytes(bytes(20_000_000))
+    url = upload["missing"][0]["url"].split("?")[0]
+
+    def put(offset, length):
+        return small.http.put(url, params={"offset": offset, "length": length}, content=bytes(length))
+
+    assert put(0, 8_000_000).status_code == 200
+    assert refusal(put(8_000_000, 22_000_000)) == (507, "no_space")
+    other.unlink()
+    assert put(8_000_000, 22_000_000).status_code == 200
+    assert small.http.post(f"/v1/uploads/{upload['id']}/commit", json={}).status_code == 201
 
 
-def test_what_cannot_be_copied_for_want_of_space_is_asked_for_and_refused(small):
+def test_what_would_have_to_be_copied_must_fit_too(small):
     uploader = Uploader(small, "runs/a")
     held = pieces(8, 3_000_000)
     checkpoint = uploader.save(held, "1.pt")
-    state = [*pieces(1, 3_000_000), *held]
-    upload = uploader.begin(declared(state), name="2.pt")
-    assert asked(upload) == [("2.pt", 0, 3_000_000)]
-    missing = uploader.commit(upload)
-    assert refusal(missing) == (409, "ranges_missing")
-    assert len(missing.json()["missing"]) > 0
-    answers = [uploader.http.put(r["url"], content=bytes(r["length"])) for r in uploader.get(upload)["missing"]]
-    assert {refusal(answer) for answer in answers} <= {(507, "no_space"), (422, "digest_mismatch")}
-    assert (507, "no_space") in {refusal(answer) for answer in answers}
+    assert refusal(uploader.reserve(declared([*pieces(1, 3_000_000), *held]), name="2.pt")) == (507, "no_space")
     assert uploader.content(checkpoint["id"]) == b"".join(held)
-    assert uploader.abandon(upload).status_code == 204
-    assert free_bytes(small) > 10_000_000
-    uploader.save([*pieces(1, 1_000_000), *held[:2]], "3.pt")
+    assert small.incoming() == []
 
 
-def test_copies_go_on_once_there_is_space(small):
-    uploader = Uploader(small, "runs/a")
-    held = pieces(6, 3_000_000)
-    uploader.save(held, "1.pt")
-    other = uploader.save(pieces(4, 3_000_000), "2.pt")
-    upload = uploader.begin(declared(held), name="3.pt")
-    assert asked(upload) == []
-    assert refusal(uploader.commit(upload)) == (409, "ranges_missing")
-    small.http.delete(f"/v1/checkpoints/{other['id']}").raise_for_status()
-    small.wait_until_freed()
-    uploader.send(uploader.get(upload), state=held)
-    uploader.committed(upload, held)
+def test_a_reserve_is_kept_free_for_what_must_go_on(mounted):
+    with LiveServer(mounted, reserve_bytes="20000000") as server:
+        first = server.save("runs/a", bytes(10_000_000), epoch=1)
+        refused = server.http.post("/v1/checkpoints", params={"directory": "runs/a"}, content=bytes(15_000_000))
+        assert (refusal(refused), refused.json()["reserve_bytes"]) == ((507, "no_space"), 20_000_000)
+        (mounted / "somebody-elses").write_bytes(bytes(free_bytes(server) - 15_000_000))
+        assert refusal(server.http.post("/v1/checkpoints?directory=runs/a", content=b"x")) == (507, "no_space")
+        server.http.patch(f"/v1/checkpoints/{first['id']}", json={"tags": ["kept"]}).raise_for_status()
+        server.http.delete(f"/v1/checkpoints/{first['id']}").raise_for_status()
+        server.save("runs/a", b"x")
+
+
+def test_a_server_starts_on_a_disk_that_is_quite_full_and_can_make_room(mounted):
+    with LiveServer(mounted, reserve_bytes="0") as server:
+        saved = [server.save("runs/a", bytes(5_000_000), epoch=epoch) for epoch in (1, 2)]
+        assert server.stop() == 0
+        fill(mounted / "somebody-elses")
+        server.start()
+        content = server.http.get(f"/v1/checkpoints/{saved[1]['id']}/content")
+        assert content.content == bytes(5_000_000)
+        assert refusal(server.http.post("/v1/checkpoints?directory=runs/a", content=bytes(9_000_000))) == (
+            507,
+            "no_space",
+        )
+        server.http.delete(f"/v1/checkpoints/{saved[0]['id']}").raise_for_status()
+        server.wait_until_freed()
+        assert free_bytes(server) > 4_000_000
+        server.save("runs/a", bytes(2_000_000), epoch=3)
+
+
+def test_a_disk_that_somebody_has_filled_can_be_made_less_full(mounted):
+    with LiveServer(mounted, reserve_bytes="0") as server:
+        saved = server.save("runs/a", bytes(5_000_000), epoch=1)
+        fill(mounted / "somebody-elses")
+        assert free_bytes(server) < 4096
+        server.http.delete(f"/v1/checkpoints/{saved['id']}").raise_for_status()
+        server.wait_until_freed()
+        assert free_bytes(server) > 5_000_000
+
+
+def test_space_that_only_the_trash_takes_is_given_to_a_save(mounted):
+    with LiveServer(mounted, reserve_bytes="0", undo_window="1h") as server:
+        saved = [server.save("runs/a", bytes([epoch]) * 10_000_000, epoch=epoch) for epoch in (1, 2, 3)]
+        for checkpoint in saved[:2]:
+            assert server.http.delete(f"/v1/checkpoints/{checkpoint['id']}").json()["restorable"]
+        server.save("runs/a", bytes(15_000_000), epoch=4)
+        gone, kept = (server.http.post(f"/v1/checkpoints/{checkpoint['id']}/restore") for checkpoint in saved[:2])
+        assert refusal(gone) == (410, "checkpoint_removed"), "the oldest went first"
+        assert kept.status_code == 200
+        assert server.http.get(f"/v1/checkpoints/{saved[1]['id']}/content").content == bytes([2]) * 10_000_000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-WORDS = ("domain", "errors", "naming", "ranking", "retention", "spans", "digests", "manifest", "metadata")
+WORDS = ("domain", "errors", "naming", "ranking", "retention", "spans", "digests", "manifest", "metadata", "foreign")
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")
 CLOCK_AND_CHANCE = ("time", "random", "secrets", "uuid", "threading", "asyncio", "socket")
@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "logs": (),
     "settings": (),
     "main": ("app",),
+    "serving": ("app",),
+    "maintenance": ("app",),
     "__main__": ("app",),
     "": (),
 }
@@ -81,7 +83,7 @@ def faults_of_server(module, source, *, is_package=False):
         for name in imported(module, source, is_package=is_package)
         if (within(name, ["app"]) and not within(name, allowed))
         or within(name, NEVER["server"] + NEVER.get(part, ()))
-        or (within(name, ["app.settings"]) and part not in {"main", "__main__"})
+        or (within(name, ["app.settings"]) and part not in {"main", "serving", "maintenance", "__main__"})
         or (part not in {"main", "storage"} and within(name, ["app.storage.local", "app.storage.tree"]))
     ]
 

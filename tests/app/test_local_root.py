@@ -34,7 +34,7 @@ def test_a_root_is_new_once(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param('{"format": 2}', id="newer"),
+        pytest.param('{"format": 3, "written_by": "9.0"}', id="newer"),
         pytest.param("{}", id="unknown"),
         pytest.param("[1]", id="no object"),
         pytest.param("{", id="damaged"),
@@ -44,7 +44,7 @@ def test_a_root_of_another_layout_is_refused_untouched(tmp_path, text):
     with opened(tmp_path) as storage:
         published(storage, ONE)
     record = tmp_path / ".holdfast" / "format.json"
-    assert json.loads(record.read_text())["format"] == 1
+    assert json.loads(record.read_text())["format"] == 2
     record.write_text(text)
     before = below(tmp_path)
     with pytest.raises(CatalogUnusable):
@@ -52,11 +52,23 @@ def test_a_root_of_another_layout_is_refused_untouched(tmp_path, text):
     assert below(tmp_path) == before
 
 
+def test_a_root_of_the_layout_before_is_upgraded_when_all_is_well(tmp_path):
+    with opened(tmp_path):
+        pass
+    record = tmp_path / ".holdfast" / "format.json"
+    record.write_text('{"format": 1, "written_by": "0.1.0"}')
+    with opened(tmp_path) as storage:
+        assert json.loads(record.read_text())["format"] == 1
+        assert not storage.is_new
+        storage.upgrade()
+    assert json.loads(record.read_text())["format"] == 2
+
+
 def test_a_root_that_was_refused_is_let_go(tmp_path):
     with opened(tmp_path):
         pass
     record = tmp_path / ".holdfast" / "format.json"
-    good, _ = record.read_text(), record.write_text('{"format": 2}')
+    good, _ = record.read_text(), record.write_text('{"format": 3}')
     with pytest.raises(CatalogUnusable):
         LocalStorage(tmp_path, version="1")
     record.write_text(good)

@@ -176,7 +176,7 @@ def test_a_marked_removal_is_finished_at_the_next_start(start, tmp_path, step):
     assert not at["manifest"].exists()
     assert nothing_left(tmp_path / "root")
     with server.parts.catalog.reading() as session:
-        assert session.checkpoints.unfreed() == []
+        assert (session.checkpoints.to_withdraw(), session.checkpoints.in_trash()) == ([], [])
 
 
 def test_a_marked_removal_does_not_take_what_has_its_name_by_now(start, tmp_path):

@@ -38,7 +38,7 @@ def xfs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shared(xfs):
     """A server whose root lies there."""
-    with LiveServer(xfs / "root") as live:
+    with LiveServer(xfs / "root", reserve_bytes="0") as live:
         yield live
 
 
@@ -149,7 +149,7 @@ def test_after_a_kill_what_was_shared_is_not_asked_for(uploader):
 @pytest.mark.parametrize("sent", [[2], [0, 2], [0, 1, 2, 3]])
 def test_bytes_that_arrived_stay_when_the_source_turns_out_wrong(xfs, tmp_path, sent):
     state = pieces(4)
-    with closing(open_root(Settings(root=xfs / tmp_path.name))) as server:
+    with closing(open_root(Settings(root=xfs / tmp_path.name, reserve_bytes=0))) as server:
         borrowing.save(server, state, "1.pt")
         with borrowing.nothing_copied(server):
             reservation = borrowing.reserve(server, state, "2.pt")

@@ -38,6 +38,12 @@ def test_a_new_folder_is_durable_before_anything_lies_in_it(tree):
     assert changes(tree.write, ("c", "d"), b"x") == ["mkdir", "fsync", "flush", "fsync", "rename", "fsync"]
 
 
+def test_a_new_root_is_durable_before_anything_lies_in_it(tmp_path):
+    made = []
+    assert changes(lambda: made.append(Tree(tmp_path / "disk" / "root"))) == ["mkdir", "fsync", "mkdir", "fsync"]
+    made[0].close()
+
+
 def test_a_folder_that_need_not_be_durable_is_not_waited_for(tree):
     assert changes(enter, tree, ("a", "b"), create=True, durable=False) == ["mkdir", "mkdir"]
 
@@ -91,3 +97,10 @@ def test_no_descriptor_is_left_open(tmp_path):
             tree.open(path, os.O_RDONLY)
     tree.close()
     assert descriptors() == before
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing_lying_about(tree):
+    (tree.root / "a" / "b").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        tree.write(("a", "b"), b"x")
+    assert tree.names(("a",)) == ["b"]

@@ -79,7 +79,9 @@ def test_what_is_no_epoch_is_refused(given, error):
         _values.epoch(given)
 
 
-@pytest.mark.parametrize("given", ["0.5", [0.5], torch.zeros(2), True, object()], ids=repr)
+@pytest.mark.parametrize(
+    "given", ["0.5", [0.5], torch.zeros(2), True, object()], ids=lambda given: type(given).__name__
+)
 def test_what_is_no_metric_is_a_type_error(given):
     with pytest.raises(TypeError, match="metric must be a number"):
         _values.metric(given)

@@ -1,32 +1,74 @@
-"""The server killed at chosen system calls of a save: before its seal nothing is there, after it everything is."""
+"""The server killed at system calls of everything that changes something: all of it is there afterwards, or nothing."""
 
-import shutil
-import subprocess
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.live import LiveServer, eventually
+from tests.crash import operations
+from tests.crash.operations import ELSEWHERE, NEW, OLD, OPERATIONS, Operation, state
+from tests.crash.points import SEED, prepared, record, sample
+from tests.crash.rounds import rounds
+from tests.crash.tracing import Tracer, needs_strace
+from tests.nursery import Nursery, QuickServer
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+pytestmark = needs_strace
 
-OLD, NEW = b"old bytes", b"new bytes, and more of them"
+EVERY = 10**6
+
+
+@pytest.fixture
+def own_server(nursery: Nursery, tmp_path) -> Iterator[QuickServer]:
+    with nursery.server(tmp_path / "root") as live:
+        live.save(ELSEWHERE, OLD, name="kept.pt")
+        yield live
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
+def test_what_was_interrupted_is_all_or_nothing_and_can_be_repeated(nursery, tmp_path, operation):
+    found = record(nursery, operation)
+    assert len(found.points()) > 10, found.calls
+    chosen = sample(operation, found.points(), rounds(2, EVERY))
+    killed = 0
+    for number, (call, count) in enumerate(chosen):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        with nursery.server(folder / "root") as server:
+            try:
+                killed += interrupted(server, operation, call, count)
+            except Exception as error:
+                raise AssertionError(f"killed at {call} {count} (seed {SEED}): {error}") from error
+    assert killed > len(chosen) / 2, "most of these calls were not made again"
+
+
+def interrupted(server: QuickServer, operation: Operation, call: str, count: int) -> bool:
+    """Kill the server there, start it again, and look; whether it was killed."""
+    found = record(server.nursery, operation)
+    ready = prepared(server, operation)
+    tracer, answer = operation.run(server, ready, lambda pid: Tracer.killing(pid, server.root.parent, call, count))
+    if answer is None:
+        tracer.wait()
+    tracer.detach()
+    server.restart()
+    seen = state(server)
+    assert seen in (found.before, found.after)
+    assert seen == found.after or answer is None or not answer.is_success
+    again = operation.ask(server, ready)
+    assert again.is_success or (operation.name, again.status_code) == ("delete", 410), again.text
+    assert state(server) == found.after
+    operations.everything_is_in_order(server)
+    return answer is None
+
+
+# what exactly is there after some of them
 
 
 class Killer:
     """Kills a server at the n-th call of a system call from now on."""
 
-    def __init__(self, server: LiveServer, call: str, count: int) -> None:
-        inject = f"inject={call}:signal=SIGKILL:when={count}"
-        command = ["strace", "-f", "-p", str(server.process_id), "-e", f"trace={call}", "-e", inject]
-        self._log = server.root.parent / "strace.log"
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        assert eventually(lambda: "attached" in self._log.read_text()), self._log.read_text()
-
-    def wait(self) -> None:
-        """Until the server is dead, which ends the tracer too."""
-        self._process.wait(timeout=30)
+    def __init__(self, server: QuickServer, call: str, count: int) -> None:
+        self._tracer = Tracer.killing(server.process_id, server.root.parent, call, count)
+        self.wait = self._tracer.wait
 
 
 def save(server, data, **query):
@@ -40,15 +82,8 @@ def content(server, name):
 
 def everything_is_in_order(server, kept):
     """Rows, manifests and files agree, and nothing is left over."""
-    server.wait_until_freed()
-    place = server.root / "runs" / "a"
-    assert server.names("runs/a", order_by="name") == sorted(kept)
-    assert sorted(path.name for path in place.iterdir() if path.is_file()) == sorted(kept)
-    assert sorted(path.name for path in (place / ".holdfast").glob("*.pt.json")) == sorted(f"{n}.json" for n in kept)
-    assert server.incoming() == []
-    assert list((server.root / ".holdfast" / "trash").iterdir()) == []
-    for name, data in kept.items():
-        assert content(server, name) == data
+    assert {name: contents[name] for name, (_, contents) in list(state(server).items())[1:]} == kept
+    operations.everything_is_in_order(server)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,9 @@ class CheckpointOut(BaseModel):
     created_at: datetime
     removed_at: datetime | None
     removed_because: RemovedBecause | None
+    restorable: bool = Field(description="Whether it was removed and its bytes are still there.")
+    verified_at: datetime | None = Field(description="When the server last read all its bytes back.")
+    damage: str | None = Field(description="What was wrong with them then, in words.")
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, **more: Any) -> Self:
@@ -78,6 +81,9 @@ class CheckpointOut(BaseModel):
             created_at=checkpoint.created_at,
             removed_at=checkpoint.removed_at,
             removed_because=checkpoint.removed_because,
+            restorable=checkpoint.restorable,
+            verified_at=checkpoint.verified_at,
+            damage=checkpoint.damage,
             **more,
         )
 

@@ -1,0 +1,85 @@
+"""Bring a removed checkpoint back, as long as its bytes are in the trash."""
+
+from dataclasses import replace
+
+from app import retention
+from app.catalog import Session
+from app.checkpoints.freeing import Freeing
+from app.checkpoints.parts import Parts, known_checkpoint
+from app.domain import Checkpoint, Manifest
+from app.errors import CheckpointRemoved, ForeignFile, NameTaken
+
+
+class Restoring:
+    """Removals that somebody takes back."""
+
+    def __init__(self, parts: Parts, freeing: Freeing) -> None:
+        self._parts = parts
+        self._freeing = freeing
+
+    def restore(self, checkpoint_id: str) -> Checkpoint:
+        """Bring a checkpoint back with its facts and its place in the order. One that is live stays as it is.
+
+        Where nothing in the directory's policy would keep it, it is pinned: the next save would remove it again.
+
+        Raises
+        ------
+        CheckpointNotFound
+        CheckpointRemoved
+            Its bytes are gone.
+        NameTaken
+            Another checkpoint or a directory has its name by now.
+        ForeignFile
+            A file that this server did not write has its place.
+        """
+        with self._parts.catalog.reading() as session:
+            directory = known_checkpoint(session, checkpoint_id).directory
+        with self._parts.catalog.lock(directory):
+            with self._parts.catalog.reading() as session:
+                removed = known_checkpoint(session, checkpoint_id)
+            if removed.removed_at is None:
+                return removed
+            self._freeing.withdraw(removed)
+            with self._parts.catalog.writing() as session:
+                self._refuse_impossible(session, removed)
+                restored = self._mark(session, removed)
+                maps = session.checkpoints.maps(checkpoint_id)
+            finish_restoring(self._parts, Manifest(restored, maps))
+        self._parts.bell.ring()
+        return restored
+
+    def _refuse_impossible(self, session: Session, removed: Checkpoint) -> None:
+        place = f"{removed.directory}/{removed.name}"
+        if removed.freed or self._freeing.is_going(removed.id) or not self._parts.storage.is_in_trash(removed):
+            raise CheckpointRemoved(f"{place} was {removed.removed_because}, and its bytes have been freed.")
+        if (standing := session.checkpoints.named(removed.directory, removed.name)) is not None:
+            raise NameTaken(f"Another checkpoint is called {place} by now.", checkpoint_id=standing.id)
+        if session.directories.anything_below(place):
+            raise NameTaken(f"A directory is called {place} by now.")
+        if obstacle := self._parts.storage.obstacle(removed.directory, removed.name, None):
+            raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
+
+    def _mark(self, session: Session, removed: Checkpoint) -> Checkpoint:
+        known = session.directories.get(removed.directory)
+        assert known is not None, "a directory with checkpoints, removed or not, is known"
+        restored = replace(removed, removed_at=None, removed_because=None, trashed=False)
+        live = [*session.checkpoints.live(removed.directory), restored]
+        stays = any(v.stays for v in retention.judge(live, known.policy) if v.checkpoint.id == restored.id)
+        restored = replace(restored, facts=replace(restored.facts, pinned=restored.facts.pinned or not stays))
+        session.checkpoints.mark_restored(restored)
+        session.events.add(
+            "checkpoint.restored",
+            at=self._parts.clock(),
+            directory=restored.directory,
+            checkpoint_id=restored.id,
+            name=restored.name,
+            pinned=restored.facts.pinned,
+        )
+        return restored
+
+
+def finish_restoring(parts: Parts, manifest: Manifest) -> None:
+    """Move the bytes of a checkpoint that is live again out of the trash. May be repeated until it succeeds."""
+    parts.storage.restore(manifest.checkpoint)
+    parts.rewrite_manifest(manifest)
+    parts.storage.free(manifest.checkpoint.id)

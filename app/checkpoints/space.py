@@ -1,0 +1,40 @@
+"""Whether the disk has room for a save: asked before its bytes come, so that a full disk stays what it was."""
+
+from app.checkpoints.freeing import Freeing
+from app.checkpoints.parts import Parts
+from app.checkpoints.transfers import Transfers
+from app.errors import NoSpace
+
+
+class Space:
+    """Keeps a reserve of the disk free: for the catalog, for manifests, and for whoever must remove something."""
+
+    def __init__(self, parts: Parts, transfers: Transfers, freeing: Freeing) -> None:
+        self._parts = parts
+        self._transfers = transfers
+        self._freeing = freeing
+
+    def admit(self, wanted_bytes: int, *, upload_id: str) -> None:
+        """Let so many bytes of an upload come, if they fit beside those that other active uploads have yet to bring.
+
+        Space that only the trash takes counts as free: it is emptied, the oldest first, as far as necessary. Not to be
+        called under a directory's lock.
+
+        Raises
+        ------
+        NoSpace
+            They do not fit above the reserve.
+        """
+        promised = self._transfers.to_come(but=upload_id)
+        least = wanted_bytes + promised + self._parts.reserve_bytes
+        if self._parts.storage.free_bytes() < least:
+            self._freeing.make_room(least)
+        if (free := self._parts.storage.free_bytes()) < least:
+            raise NoSpace(
+                f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised} are for "
+                f"other uploads under way and {self._parts.reserve_bytes} are kept in reserve.",
+                wanted_bytes=wanted_bytes,
+                free_bytes=free,
+                promised_bytes=promised,
+                reserve_bytes=self._parts.reserve_bytes,
+            )

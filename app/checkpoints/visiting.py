@@ -1,0 +1,133 @@
+"""What lies in a folder that other tools wrote into: checkpoints to take in, and what is left alone, with reasons."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from app import naming
+from app.errors import ForeignFile, Refusal
+from app.foreign import Stranger, looks_like_checkpoint
+from app.storage.base import Entry, Visited
+
+OWN = ".holdfast"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Something that is left alone, and why; ``is_missed`` where it looks like a checkpoint."""
+
+    where: str
+    why: str
+    is_missed: bool
+
+
+@dataclass(slots=True)
+class Seen:
+    """What lies in one folder.
+
+    ``folders`` are those to look into, ``known`` counts what is a checkpoint already, ``others`` files of other kinds.
+    """
+
+    strangers: list[Stranger] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    known: int = 0
+    others: int = 0
+
+
+def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
+    """What lies in a folder of those that are visited, of which some names are known as checkpoints."""
+    seen = Seen()
+    for entry in visited.entries(path):
+        if entry.name in known:
+            seen.known += 1
+            continue
+        where = joined(path, entry.name)
+        if entry.name == OWN:
+            if visited.within is None:
+                seen.left.append(Left(shown(visited, where), "it is the record of another Holdfast", False))
+            continue
+        is_checkpoint = _looks_like_checkpoint(entry)
+        try:
+            _refuse_strange(entry, is_checkpoint)
+            if is_checkpoint:
+                seen.strangers.append(Stranger(entry.name, entry.what == "folder", tuple(_files(visited, path, entry))))
+            elif entry.what == "folder":
+                seen.folders.append(entry.name)
+            else:
+                seen.others += 1
+        except (Refusal, OSError) as error:
+            seen.left.append(Left(shown(visited, where), str(error), is_checkpoint))
+    return seen
+
+
+def stranger_at(visited: Visited, path: str, name: str) -> Stranger | None:
+    """What bears a name in a folder, as if it were a checkpoint; None for nothing. `Refusal` where it cannot be one."""
+    entry = visited.entry(joined(path, name))
+    if entry is None:
+        return None
+    if entry.what in {"link", "other"}:
+        raise Strange(f"{joined(path, name)} exists and is neither a file nor a folder; nothing is overwritten")
+    return Stranger(name, entry.what == "folder", tuple(_files(visited, path, entry)))
+
+
+def joined(*paths: str) -> str:
+    """Paths put together, those that are empty left out."""
+    return "/".join(path for path in paths if path)
+
+
+def shown(visited: Visited, path: str) -> str:
+    """A path to print: below the root as the server knows it, else whole; nothing that upsets terminals."""
+    whole = joined(visited.within if visited.within is not None else visited.address, path) or "."
+    return whole if whole.isprintable() else ascii(whole)
+
+
+class Strange(ForeignFile):
+    """Something is not what is taken in."""
+
+
+def _looks_like_checkpoint(entry: Entry) -> bool:
+    if entry.what in {"file", "folder"}:
+        return looks_like_checkpoint(entry.name, is_folder=entry.what == "folder")
+    return any(looks_like_checkpoint(entry.name, is_folder=either) for either in (False, True))
+
+
+def _refuse_strange(entry: Entry, is_checkpoint: bool) -> None:
+    if entry.name.startswith("."):
+        raise Strange("it is hidden")
+    if entry.what == "link":
+        raise Strange("it is a link")
+    if entry.what == "other":
+        raise Strange("it is neither a file nor a folder")
+    if is_checkpoint:
+        naming.checkpoint_name(entry.name)
+        if entry.what == "file" and entry.size_bytes == 0:
+            raise Strange("it is empty")
+
+
+def _files(visited: Visited, path: str, entry: Entry) -> Iterator[tuple[str, int, int]]:
+    """Every file of a checkpoint with its size and its time of last change."""
+    if entry.what == "file":
+        yield _timed(entry.name, entry)
+        return
+    found = sorted(_within(visited, joined(path, entry.name), ""))
+    if not found:
+        raise Strange("it is an empty folder")
+    yield from found
+
+
+def _within(visited: Visited, folder: str, inner: str) -> Iterator[tuple[str, int, int]]:
+    for entry in visited.entries(joined(folder, inner)):
+        path = joined(inner, entry.name)
+        naming.file_path(path)
+        if entry.what == "folder":
+            yield from _within(visited, folder, path)
+        elif entry.what == "file":
+            yield _timed(path, entry)
+        else:
+            raise Strange(f"{path!a} in it is a link, or neither a file nor a folder")
+
+
+def _timed(path: str, entry: Entry) -> tuple[str, int, int]:
+    if entry.mtime_ns < 0:
+        raise Strange(f"{path} was last changed before 1970")
+    return path, entry.size_bytes, entry.mtime_ns

@@ -1,0 +1,109 @@
+"""Serve: listen, protect, log, and stop when told to."""
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import __version__, auth
+from app.errors import CatalogUnusable
+from app.handover import LendingProtocol
+from app.main import create_app, open_root, utc_now
+from app.niceness import EVENT_LOOP, set_niceness
+from app.settings import Settings
+
+SWITCH_INTERVAL_S = 0.0005  # how long a thread may keep the event loop waiting for the interpreter
+LAST_WORDS_S = 1  # what a stopping server gives those who have not ended within its limit
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that we are closing
+
+
+def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int:
+    """Serve until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # which steps are taken, the catalog says itself
+    auth.refuse_unprotected(settings.host, settings.token_text)
+    _allow_descriptors()
+    listener = _listen(settings)
+    host, port = listener.getsockname()[:2]
+    app = create_app(settings, open_root(settings, clock=clock))
+    config = uvicorn.Config(
+        app,
+        http=LendingProtocol if settings.lend_sockets else "auto",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Holdfast {__version__} keeps {settings.root.resolve()} at http://{shown}:{port}", flush=True)
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: None)  # the server takes them first, and gives them again when it has ended well
+    set_niceness(EVENT_LOOP)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _Server(config, app, settings.shutdown_timeout_s).run(sockets=[listener])
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Told to stop, it is not ready any more and begins nothing new; what has begun may end, up to a limit.
+
+    Told a second time, it stops at once. Event streams end with the first word, as they would not by themselves.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, limit_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._limit_s = limit_s
+        self._told_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        checkpoints = getattr(self._app.state, "checkpoints", None)
+        if checkpoints is None or self._told_at is not None:
+            super().handle_exit(sig, frame)
+            return
+        checkpoints.parts.bell.silence()
+        self._told_at = time.monotonic()
+        self._sign = sig
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._told_at is not None and not self.should_exit:
+            left = self._told_at + self._limit_s - time.monotonic()
+            busy = bool(self.server_state.tasks) or self._app.state.checkpoints.uploading.is_moving()
+            if not busy or left <= 0:
+                self.config.timeout_graceful_shutdown = LAST_WORDS_S
+                super().handle_exit(self._sign, None)
+        return await super().on_tick(counter)
+
+
+def _is_no_farewell(record: logging.LogRecord) -> bool:
+    """Leaves out the traces of requests that a stopping server has cut off: it says how many there were."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+def _allow_descriptors() -> None:
+    """As many open files as the system lets us: each transfer, and each file that is copied from, needs some."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server(
+            (settings.host, settings.port),
+            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+            backlog=2048,
+        )
+    except OSError as error:
+        raise CatalogUnusable(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error

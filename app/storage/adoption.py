@@ -1,0 +1,162 @@
+"""How folders that other tools wrote into are looked at, and how what lies in them is copied and given a manifest."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from typing import Literal
+
+from app import manifest as manifests
+from app.domain import Manifest
+from app.errors import ForeignFile
+from app.spans import Span
+from app.storage import kernel, places
+from app.storage.base import Entry, Opened, Visited
+from app.storage.files import LocalOpened
+from app.storage.tree import Parts, Tree
+
+COPIED_AT_ONCE = 64 * 1024 * 1024
+
+
+_KINDS: Mapping[int, Literal["file", "folder", "link", "other"]] = {
+    S_IFREG: "file",
+    S_IFDIR: "folder",
+    S_IFLNK: "link",
+}
+
+
+class LocalVisited:
+    """A folder on this machine."""
+
+    def __init__(self, tree: Tree, root: Path, *, owns_tree: bool = True) -> None:
+        self.tree = tree
+        self.address = str(tree.root)
+        self.within = "/".join(tree.root.relative_to(root).parts) if tree.root.is_relative_to(root) else None
+        self._owns_tree = owns_tree
+
+    def entries(self, path: str) -> Sequence[Entry]:
+        try:
+            with self.tree.folder(_parts(path)) as folder, os.scandir(folder) as entries:
+                found = [_entry(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+        except FileNotFoundError:
+            return []
+        return sorted(found, key=lambda entry: entry.name)
+
+    def entry(self, path: str) -> Entry | None:
+        parts = _parts(path)
+        found = self.tree.stat(parts)
+        return _entry(parts[-1], found) if found is not None else None
+
+    def open(self, path: str) -> Opened:
+        return LocalOpened(self.tree.open(places.parts(path), os.O_RDONLY))
+
+    def close(self) -> None:
+        if self._owns_tree:
+            self.tree.close()
+
+
+class LocalAdoption:
+    """The adoption port below a local root; see the port for what each method promises."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._synced: set[Parts] = set()
+
+    def visit(self, folder: str) -> Visited:
+        self._synced.clear()
+        place = Path(folder).resolve(strict=True)
+        if not place.is_dir():
+            raise NotADirectoryError(f"{folder} is not a folder")
+        return LocalVisited(Tree(place), self._tree.root)
+
+    def home(self) -> Visited:
+        return LocalVisited(self._tree, self._tree.root, owns_tree=False)
+
+    def copy_in(self, visited: Visited, path: str, target: str) -> None:
+        assert isinstance(visited, LocalVisited), "what is visited came from here"
+        source, place = _parts(path), places.parts(target)
+        if self._tree.stat(place) is not None:
+            raise FileExistsError(f"{target} exists")
+        copy = places.of_copy(place[-1])
+        self._tree.remove(copy[:-1])
+        if visited.tree.is_folder(source):
+            for inner in visited.tree.files(source):
+                self._copy(visited.tree, (*source, *inner), (*copy, *inner))
+            self._tree.sync(copy[:-1])
+            self._tree.move(copy, place)
+        else:
+            self._copy(visited.tree, source, copy)
+            self._tree.sync(copy[:-1])
+            self._tree.move_file_to_free_name(copy, place)
+        self._tree.remove(copy[:-1])
+
+    def open(self, path: str) -> Opened:
+        return LocalOpened(self._tree.open(places.parts(path), os.O_RDONLY))
+
+    def standing(self, directory: str, name: str) -> Manifest | None:
+        path = places.of_manifest(directory, name)
+        if self._tree.stat(path) is None:
+            return None
+        try:
+            manifest = manifests.load(self._tree.read(path))
+        except manifests.Unreadable as error:
+            raise ForeignFile(f"{'/'.join(path)} is no manifest: {error}") from error
+        if (manifest.checkpoint.directory, manifest.checkpoint.name) != (directory, name):
+            raise ForeignFile(f"{'/'.join(path)} is the manifest of something else")
+        return manifest
+
+    def settle(self, manifest: Manifest) -> None:
+        checkpoint = manifest.checkpoint
+        folders: set[Parts] = set()
+        for file in checkpoint.files:
+            path = places.parts(checkpoint.stored_at(file))
+            descriptor = self._tree.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            folders |= {path[:length] for length in range(len(path))}
+        for folder in folders - self._synced:  # others may have made them a moment before the visit
+            self._tree.sync_names(folder)
+        self._synced |= folders
+        self._tree.write(places.of_manifest(checkpoint.directory, checkpoint.name), manifests.dump(manifest))
+
+    def _copy(self, tree: Tree, source: Parts, target: Parts) -> None:
+        """A file with its times, its blocks shared where the file system can."""
+        with self._tree.folder(target[:-1], create=True, durable=False):
+            pass
+        reading = tree.open(source, os.O_RDONLY)
+        try:
+            writing = self._tree.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            try:
+                found = os.fstat(reading)
+                _fill(reading, writing, found.st_size)
+                os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+
+
+def _entry(name: str, found: os.stat_result) -> Entry:
+    return Entry(name, _KINDS.get(S_IFMT(found.st_mode), "other"), found.st_size, found.st_mtime_ns)
+
+
+def _fill(source: int, target: int, size_bytes: int) -> None:
+    if size_bytes and kernel.share(source, 0, target, Span(0, size_bytes)):
+        return
+    offset = 0
+    while offset < size_bytes:
+        count = min(COPIED_AT_ONCE, size_bytes - offset)
+        copied = 0
+        with suppress(OSError):  # not between all file systems
+            copied = os.copy_file_range(source, target, count, offset, offset)
+        copied = copied or os.pwrite(target, os.pread(source, min(count, 1 << 20), offset), offset)
+        if not copied:
+            return  # it was cut short meanwhile, which shows when it is compared
+        offset += copied
+
+
+def _parts(path: str) -> Parts:
+    return places.parts(path) if path else ()

@@ -1,0 +1,157 @@
+"""A folder that this process alone owns: its lock, the version of its layout, and the space on its disk."""
+
+import fcntl
+import json
+import os
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from app.errors import CatalogUnusable
+from app.spans import Span
+from app.storage import kernel, places
+from app.storage.tree import Tree
+
+BLOCK_BYTES = 4096
+BALLAST_BYTES = 4 * 1024 * 1024
+LEAST_BYTES = 1024 * 1024
+"""With less the catalog can hardly be opened, and a removal could fail."""
+LAYOUT = 2
+"""What this version writes. Since 2 the trash may hold what somebody wants back, which older servers would delete."""
+READABLE = (1, LAYOUT)
+
+
+class Root:
+    """The root below which everything lies; see the storage port for what the public methods promise.
+
+    Parameters
+    ----------
+    only_look : bool
+        The root is not taken for this process, and nothing may be changed.
+
+    Raises
+    ------
+    CatalogUnusable
+        It cannot be used, another process has it, or its layout is not known.
+    """
+
+    shares_blocks = False
+
+    def __init__(self, root: Path, *, version: str, only_look: bool = False) -> None:
+        self._version = version
+        self._probing = threading.Lock()
+        self._lock: int | None = None
+        with ExitStack() as undo:
+            try:
+                self.tree = Tree(root)
+            except OSError as error:
+                raise CatalogUnusable(f"{root} cannot be the root: {error}") from error
+            undo.callback(self.tree.close)
+            self.is_new = self._layout() is None  # asked before anything is written to a root that is not ours to touch
+            if not only_look:
+                self._lock = self._take_lock()
+                undo.callback(os.close, self._lock)
+                self._prepare()
+            undo.pop_all()
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+        self.tree.close()
+
+    def upgrade(self) -> None:
+        if self._layout() != LAYOUT:
+            self.tree.write(places.FORMAT, json.dumps({"format": LAYOUT, "written_by": self._version}).encode())
+
+    def free_bytes(self) -> int:
+        found = os.statvfs(self.tree.root)
+        return found.f_bavail * found.f_frsize
+
+    def keep_ballast(self) -> None:
+        if self.tree.stat(places.BALLAST) is not None or self.free_bytes() < 8 * BALLAST_BYTES:
+            return
+        descriptor = self.tree.open(places.BALLAST, os.O_WRONLY | os.O_CREAT)
+        try:
+            os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
+        except OSError:
+            self.tree.unlink(places.BALLAST)
+        finally:
+            os.close(descriptor)
+
+    def drop_ballast(self) -> bool:
+        if self.free_bytes() >= LEAST_BYTES or self.tree.stat(places.BALLAST) is None:
+            return False
+        self.tree.unlink(places.BALLAST)
+        return True
+
+    def writable(self) -> bool:
+        probe = (places.OWN, "probe")
+        with self._probing:
+            try:
+                self.tree.write(probe, b"")
+                self.tree.unlink(probe)
+            except OSError:
+                return False
+            return True
+
+    # below
+
+    def _prepare(self) -> None:
+        self.is_new = self._layout() is None
+        if self.is_new:
+            self.upgrade()
+        for folder in (places.INCOMING, places.TRASH):
+            with self.tree.folder(folder, create=True):
+                pass
+        self.drop_ballast()
+        with suppress(OSError):  # a full disk is no reason not to start
+            self.shares_blocks = self._can_share()
+            self.keep_ballast()
+
+    def _take_lock(self) -> int:
+        if self.tree.stat(places.ABOUT) is None:
+            self.tree.write(places.ABOUT, b"Holdfast keeps its own records here. Do not change them by hand.\n")
+        lock = os.open(
+            self.tree.root / places.OWN / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise CatalogUnusable(
+                f"{self.tree.root} is in use by another Holdfast process (process id {owner}). "
+                "One process owns a root: stop that one first, or choose another root."
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+    def _layout(self) -> int | None:
+        """The layout of the root; None for a new one. `CatalogUnusable` where this version does not know it."""
+        if self.tree.stat(places.FORMAT) is None:
+            return None
+        try:
+            said = json.loads(self.tree.read(places.FORMAT))
+            found, writer = said["format"], said.get("written_by", "unknown")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CatalogUnusable(f"{'/'.join(places.FORMAT)} cannot be read: {error!r}") from error
+        if type(found) is not int or found not in READABLE:
+            raise CatalogUnusable(
+                f"{self.tree.root} has layout {found!r}, written by version {writer}; this version of Holdfast knows "
+                f"layouts up to {LAYOUT}. Use that version, or a newer one."
+            )
+        return found
+
+    def _can_share(self) -> bool:
+        """Whether two files can consist of the same blocks here, tried with two small ones."""
+        first, second = (places.OWN, "probe-1"), (places.OWN, "probe-2")
+        span = Span(0, BLOCK_BYTES)
+        with ExitStack() as undo:
+            for path in (first, second):
+                self.tree.write(path, bytes(BLOCK_BYTES))
+                undo.callback(self.tree.unlink, path)
+            descriptors = [self.tree.open(path, os.O_RDWR) for path in (first, second)]
+            for descriptor in descriptors:
+                undo.callback(os.close, descriptor)
+            return kernel.share(descriptors[0], 0, descriptors[1], span)

@@ -1,0 +1,430 @@
+"""What other tools wrote is taken in as it is: nothing of it changes, everything works with it, nothing removes it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.__main__ import main
+from app.main import open_root
+from app.settings import Settings
+from tests.app.samples import below
+from tests.live import PROJECT, eventually
+from tests.nursery import Nursery
+
+TIME_NS = 1_700_000_000_123_456_789
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    """Where servers come from that start in a moment."""
+    with Nursery() as made:
+        yield made
+
+
+@pytest.fixture
+def serving(nursery, root):
+    """A server of the root, as a context."""
+    return lambda: nursery.server(root, scrub_bytes_per_s="0")  # which changes what checkpoints say
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A root that a server has used before."""
+    open_root(Settings(root=tmp_path / "root")).close()
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def adopt(root, capsys):
+    """Run the command; its status, what it said, and what it said was left alone."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = main(["adopt", "--root", str(root), *map(str, arguments)])
+        said = capsys.readouterr()
+        return status, said.out.splitlines(), said.err.splitlines()
+
+    return run
+
+
+def put(place: Path, files):
+    """Files by their paths, a second apart in the order given."""
+    for number, (path, data) in enumerate(files.items()):
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_bytes(data)
+        os.utime(place / path, ns=(TIME_NS, TIME_NS + number * 10**9))
+
+
+def state(place: Path):
+    """Every file and folder below, with its bytes and its time of last change."""
+    times = {path.relative_to(place).as_posix(): path.lstat().st_mtime_ns for path in place.rglob("*")}
+    return {path: (data, times[path]) for path, data in below(place).items()}
+
+
+def listed(server, directory, **query):
+    answer = server.http.get("/v1/checkpoints", params={"directory": directory, **query})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["checkpoints"]
+
+
+LIGHTNING = {
+    "epoch=2-step=300.ckpt": b"third",
+    "epoch=0-step=100.ckpt": b"first",
+    "epoch=1-step=200.ckpt": b"second",
+    "hparams.yaml": b"lr: 1",
+}
+TRANSFORMERS = {
+    "checkpoint-1000/model.safetensors": b"weights",
+    "checkpoint-1000/optimizer.pt": b"momenta",
+    "checkpoint-1000/rank/.hidden": b"",
+    "checkpoint-500/model.safetensors": b"old weights",
+    "trainer_state.json": b"{}",
+}
+OLD = {"model.pth": b"a", "last.pt": b"b" * 9_000_000, "notes.txt": b"c"}
+
+
+def test_it_is_taken_in_where_it_lies_and_nothing_of_it_changes(root, adopt):
+    put(root / "runs/lightning", LIGHTNING)
+    put(root / "runs/hf", TRANSFORMERS)
+    put(root / "runs/hf/old", OLD)
+    before = state(root / "runs")
+    status, said, left = adopt(root / "runs")
+    assert (status, left) == (0, [])
+    assert said == [
+        "runs/hf: 2 checkpoints taken in (0.0 MB), 0 known before, 1 other files left as they are",
+        "runs/hf/old: 2 checkpoints taken in (9.0 MB), 0 known before, 1 other files left as they are",
+        "runs/lightning: 3 checkpoints taken in (0.0 MB), 0 known before, 1 other files left as they are",
+        "In all: 7 checkpoints taken in (3 directories), 0 known before, 0 left alone",
+    ]
+    after = state(root / "runs")
+    gained = {path for path in after if ".holdfast" in path.split("/")}
+    homes = {path.rpartition("/.holdfast")[0] for path in gained}  # a folder that gains an entry gets a new time
+    assert {path: what for path, what in after.items() if path not in gained | homes} == {
+        path: what for path, what in before.items() if path not in homes
+    }
+    assert homes == {"hf", "hf/old", "lightning"}
+
+
+def test_what_was_taken_in_is_served_like_any_other(root, adopt, serving):
+    put(root / "runs/lightning", LIGHTNING)
+    put(root / "runs/hf", TRANSFORMERS)
+    put(root / "runs/hf/old", OLD)
+    adopt(root / "runs")
+    with serving() as server:
+        found = listed(server, "runs/lightning")
+        assert [(one["epoch"], one["metadata"], one["sequence"]) for one in found] == [
+            (0, {"step": 100}, 1),
+            (1, {"step": 200}, 2),
+            (2, {"step": 300}, 3),
+        ]
+        assert {(one["kind"], one["metric"], one["is_best"], one["pinned"]) for one in found} == {
+            ("regular", None, False, False)
+        }
+        assert datetime.fromisoformat(found[2]["created_at"]) == datetime.fromtimestamp(TIME_NS // 10**9, UTC).replace(
+            microsecond=123456
+        )
+        assert [one["name"] for one in listed(server, "runs/hf")] == ["checkpoint-500", "checkpoint-1000"]
+        assert [one["name"] for one in listed(server, "runs/hf/old")] == ["model.pth", "last.pt"]
+        for one in (*found, *listed(server, "runs/hf"), *listed(server, "runs/hf/old")):
+            for file in one["files"]:
+                answer = server.http.get(file["url"])
+                assert answer.headers["etag"].strip('"') == file["digest"]
+                assert answer.content == (root / file["stored_at"]).read_bytes()
+        latest = server.http.get("/v1/checkpoints/latest", params={"directory": "runs/lightning"}).json()
+        assert latest["name"] == "epoch=2-step=300.ckpt"
+        best = server.http.get("/v1/checkpoints/best", params={"directory": "runs/lightning"})
+        assert best.json()["code"] == "no_best"
+        by = server.http.get(
+            "/v1/checkpoints/best", params={"directory": "runs/lightning", "by": "step", "mode": "min"}
+        )
+        assert by.json()["name"] == "epoch=0-step=100.ckpt"
+
+
+def test_later_saves_and_prunes_remove_nothing_of_it(root, adopt, serving):
+    put(root / "runs/a", LIGHTNING)
+    adopt(root / "runs/a")
+    with serving() as server:
+        saved = server.save("runs/a", b"new", epoch=3, metric=1, max_checkpoints=1, max_best_checkpoints=1, mode="min")
+        assert (saved["sequence"], saved["removed"]) == (4, [])
+        pruned = server.http.post("/v1/prune", json={"directory": "runs/a"}).json()
+        assert pruned["freed_bytes"] == 0
+        assert len(server.names("runs/a")) == 4
+        before = listed(server, "runs/a"), server.http.get("/v1/directories").json()
+        server.stop()
+        for path in (root / ".holdfast").glob("catalog.db*"):
+            path.unlink()
+        assert main(["reindex", "--root", str(root)]) == 0
+        server.start()
+        assert (listed(server, "runs/a"), server.http.get("/v1/directories").json()) == before
+
+
+def test_a_folder_outside_the_root_is_copied_and_left_as_it_was(root, adopt, tmp_path, serving):
+    source = tmp_path / "elsewhere"
+    put(source, {**LIGHTNING, **{f"hf/{path}": data for path, data in TRANSFORMERS.items()}})
+    before = state(source)
+    assert adopt(source, "--as", "team/run")[0] == 0
+    assert state(source) == before
+    copied = state(root / "team/run")
+    ours = {path: what for path, what in copied.items() if ".holdfast" not in path and what[0] is not None}
+    others = {"hparams.yaml", "hf/trainer_state.json"}
+    assert ours == {path: what for path, what in before.items() if what[0] is not None and path not in others}
+    assert list((root / ".holdfast/incoming").iterdir()) == []
+    status, said, _ = adopt(source, "--as", "team/run")
+    assert (status, said[-1]) == (0, "In all: 0 checkpoints taken in (0 directories), 5 known before, 0 left alone")
+    assert state(root / "team/run") == copied
+    with serving() as server:
+        assert server.names("team/run/hf") == ["checkpoint-500", "checkpoint-1000"]
+
+
+def test_without_a_name_its_own_path_is_its_name(root, adopt, tmp_path):
+    put(tmp_path / "elsewhere", {"a.pt": b"a"})
+    assert adopt(tmp_path / "elsewhere")[0] == 0
+    assert (root / (tmp_path / "elsewhere").relative_to("/") / "a.pt").read_bytes() == b"a"
+
+
+def test_nothing_that_exists_is_overwritten_by_a_copy(root, adopt, tmp_path):
+    put(tmp_path / "elsewhere", dict.fromkeys(["a.pt", "b.pt", "checkpoint-1/x", "c.pt", "link.pt"], b"new"))
+    put(root / "runs", {"a.pt": b"old", "checkpoint-1/y": b"old"})  # of the same size and time
+    (root / "runs/b.pt").mkdir()
+    (root / "runs/link.pt").symlink_to("nowhere")
+    status, said, left = adopt(tmp_path / "elsewhere", "--as", "runs")
+    assert (status, len(left)) == (1, 4)
+    assert all("nothing is overwritten" in line or "empty folder" in line for line in left)
+    assert said[0].startswith("runs: 1 checkpoint taken in")
+    assert (root / "runs/a.pt").read_bytes() == b"old"
+    assert below(root / "runs/checkpoint-1") == {"y": b"old"}
+
+
+def test_a_second_run_takes_in_only_what_is_new(root, adopt, serving):
+    put(root / "runs", {"epoch_1.pt": b"1", "epoch_2.pt": b"2"})
+    adopt(root / "runs")
+    put(root / "runs", {"epoch_0.pt": b"0"})
+    before = below(root / "runs/.holdfast")
+    status, said, _ = adopt(root / "runs")
+    assert (status, said[0]) == (0, "runs: 1 checkpoint taken in (0.0 MB), 2 known before")
+    after = below(root / "runs/.holdfast")
+    assert {path for path in after if after[path] != before.get(path)} <= {"epoch_0.pt.json", "directory.json"}
+    with serving() as server:
+        assert server.names("runs") == ["epoch_1.pt", "epoch_2.pt", "epoch_0.pt"]
+
+
+def test_a_dry_run_changes_nothing(root, adopt, tmp_path):
+    put(root / "runs", LIGHTNING)
+    put(tmp_path / "elsewhere", TRANSFORMERS)
+    before = state(root / "runs"), sorted(path.name for path in root.iterdir())
+    assert adopt(root / "runs", "--dry-run")[1][0].startswith("runs: 3 checkpoints would be taken in")
+    assert adopt(tmp_path / "elsewhere", "--dry-run", "--as", "x")[1][0].startswith("x: 2 checkpoints would be taken")
+    assert (state(root / "runs"), sorted(path.name for path in root.iterdir())) == before
+
+
+def make_deep_link(place):
+    put(place, {"checkpoint-5/model.pt": b"x"})
+    (place / "checkpoint-5/link").symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["in place", "copied"])
+@pytest.mark.parametrize(
+    ("make", "said", "status"),
+    [
+        pytest.param(lambda p: (p / "a.pt").symlink_to("/etc/passwd"), "a.pt: it is a link", 1, id="a link"),
+        pytest.param(lambda p: (p / "b").symlink_to("/etc"), "b: it is a link", 0, id="a link to a folder"),
+        pytest.param(lambda p: os.mkfifo(p / "a.pt"), "a.pt: it is neither", 1, id="a pipe"),
+        pytest.param(lambda p: (p / "a.pt").touch(), "a.pt: it is empty", 1, id="an empty file"),
+        pytest.param(lambda p: (p / "checkpoint-5").mkdir(), "checkpoint-5: it is an empty", 1, id="an empty folder"),
+        pytest.param(lambda p: put(p, {".a.pt": b"x"}), ".a.pt: it is hidden", 1, id="a hidden file"),
+        pytest.param(lambda p: put(p, {".git/a.pt": b"x"}), ".git: it is hidden", 0, id="a hidden folder"),
+        pytest.param(lambda p: put(p, {"a;b.pt": b"x"}), "may not have", 1, id="a name outside the grammar"),
+        pytest.param(lambda p: put(p, {"a;b/c.pt": b"x"}), "may not have", 1, id="a folder outside the grammar"),
+        pytest.param(lambda p: put(p, {os.fsdecode(b"\xff/c.pt"): b"x"}), "\\udcff", 1, id="a name that is no text"),
+        pytest.param(lambda p: put(p, {"a\n\x1b.pt": b"x"}), "\\x1b", 1, id="a name that upsets terminals"),
+        pytest.param(make_deep_link, "checkpoint-5: 'link' in it is a link", 1, id="a folder with a link"),
+        pytest.param(
+            lambda p: put(p, {"checkpoint-5/.holdfast/x": b"x"}), "checkpoint-5:", 1, id="a folder with records"
+        ),
+    ],
+)
+def test_what_cannot_be_taken_in_is_left_alone_and_named(root, adopt, tmp_path, outside, make, said, status):
+    place = tmp_path / "elsewhere" if outside else root / "runs"
+    put(place, {"good.pt": b"good"})
+    make(place)
+    before = sorted(os.fsencode(path) for path in place.rglob("*"))
+    found, lines, left = adopt(place, *(["--as", "runs"] if outside else []))
+    assert (found, len(left)) == (status, 1), left
+    assert said in left[0]
+    assert left[0].isprintable()
+    assert lines[0].startswith("runs: 1 checkpoint taken in")
+    assert [path for path in sorted(os.fsencode(path) for path in place.rglob("*")) if path in before] == before
+    assert [path.name for path in (root / "runs/.holdfast").glob("*.pt.json")] == ["good.pt.json"]
+
+
+def test_a_directory_whose_policy_would_remove_it_is_refused_with_a_way_out(root, adopt, serving):
+    with serving() as server:
+        server.save("runs/a", b"ours", name="ours.pt", max_checkpoints=3)
+        server.stop()
+        put(root / "runs/a", {"epoch_1.pt": b"1"})
+        put(root / "runs/b", {"epoch_1.pt": b"1"})
+        before = state(root / "runs/a")
+        status, said, left = adopt(root / "runs")
+        assert (status, said[-1].split(" (")[0]) == (1, "In all: 1 checkpoint taken in")
+        assert "max_checkpoints=3" in left[0]
+        assert 'PUT /v1/directories/runs/a {"max_checkpoints": null, "max_best_checkpoints": null}' in left[0]
+        assert state(root / "runs/a") == before
+        server.start()
+        keeping = {"max_checkpoints": None, "max_best_checkpoints": None}
+        server.http.put("/v1/directories/runs/a", json=keeping).raise_for_status()
+        server.stop()
+        assert adopt(root / "runs")[0] == 0
+        server.start()
+        assert server.names("runs/a") == ["ours.pt", "epoch_1.pt"]
+
+
+def test_a_directory_of_ours_that_keeps_everything_takes_it_in_after_its_own(root, adopt, serving):
+    with serving() as server:
+        server.save("runs", b"ours", epoch=9, mode="max", keep_every_epochs=3)
+        upload = {"directory": "runs", "name": "folder", "files": [{"path": "in.pt", "size_bytes": 0}]}
+        made = server.http.post("/v1/uploads", json=upload).json()
+        server.http.post(f"/v1/uploads/{made['id']}/commit").raise_for_status()
+        server.stop()
+        put(root / "runs", {"epoch_1.pt": b"1"})
+        status, said, left = adopt(root)
+        assert (status, left) == (0, [])
+        assert said[0] == "runs: 1 checkpoint taken in (0.0 MB), 2 known before"
+        server.start()
+        assert server.names("runs") == ["checkpoint_epoch_0009.pt", "folder", "epoch_1.pt"]
+        policy = server.http.get("/v1/directories/runs").json()["policy"]
+        assert policy == {
+            "mode": "max",
+            "max_checkpoints": None,
+            "max_best_checkpoints": None,
+            "keep_every_epochs": 3,
+            "set_by_operator": ["max_best_checkpoints", "max_checkpoints"],
+        }
+        assert server.save("runs", b"more", epoch=10)["sequence"] == 4
+
+
+def test_a_folder_that_is_written_to_meanwhile_is_left_for_later(root, adopt):
+    put(root / "runs", {"a.pt": b"a" * 1000, "b.pt": b"b"})
+    ended = threading.Event()
+
+    def write():
+        with (root / "runs/a.pt").open("ab", buffering=0) as file:
+            while not ended.is_set():
+                file.write(b"more")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        status, said, left = adopt(root / "runs")
+    finally:
+        ended.set()
+        writer.join()
+    assert status == 1
+    assert "was changed while it was read" in left[0]
+    assert said[0].startswith("runs: 1 checkpoint taken in")
+    assert adopt(root / "runs")[:2] == (0, [
+        f"runs: 1 checkpoint taken in ({(root / 'runs/a.pt').stat().st_size / 1e6:.1f} MB), 1 known before",
+        "In all: 1 checkpoint taken in (1 directories), 1 known before, 0 left alone",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("between", "outside"),
+    [("nothing", False), ("a server", True), ("a reindex", False)],
+    ids=["in place", "copied, then a save", "in place, then a reindex"],
+)
+def test_a_run_that_was_killed_is_completed_by_the_next(root, adopt, tmp_path, outside, between, serving):
+    count = 200
+    place, more = (tmp_path / "elsewhere", ["--as", "runs"]) if outside else (root / "runs", [])
+    put(place, {f"epoch_{number}.pt": b"%d" % number for number in range(count)})
+    command = [sys.executable, "-m", "app", "adopt", "--root", str(root), str(place), *more]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert eventually(lambda: len(list((root / "runs/.holdfast").glob("epoch_*"))) > 10)
+    process.kill()
+    assert process.wait(timeout=30) == -signal.SIGKILL, "it was done before it was killed"
+    written = len(list((root / "runs/.holdfast").glob("epoch_*")))
+    assert 0 < written < count
+    assert b'"max_checkpoints"' in (root / "runs/.holdfast/directory.json").read_bytes(), "limits come before manifests"
+    if between == "a server":
+        with serving() as server:
+            server.save("runs", b"meanwhile", name="meanwhile.pt")
+    if between == "a reindex":
+        assert main(["reindex", "--root", str(root)]) == 0
+    status, said, left = adopt(place, *more)
+    assert (status, left) == (0, [])
+    taken = count - (written if between == "a reindex" else 0)
+    assert said[0].startswith(f"runs: {taken} checkpoints taken in"), said
+    with serving() as server:
+        names = [name for name in server.names("runs") if name != "meanwhile.pt"]
+        assert names == [f"epoch_{number}.pt" for number in range(count)]
+        before = listed(server, "runs", page_size=1000)
+        assert len({one["sequence"] for one in before}) == len(before)
+        server.stop()
+        assert main(["reindex", "--root", str(root)]) == 0
+        server.start()
+        assert listed(server, "runs", page_size=1000) == before
+        assert server.incoming() == []
+
+
+def test_a_manifest_that_the_catalog_does_not_know_is_not_replaced(root, adopt, serving):
+    with serving() as server:
+        server.save("runs/a", b"ours", name="x.pt", metric=1)
+        server.stop()
+        subprocess.run(["cp", "-a", root / "runs/a", root / "runs/b"], check=True)
+        before = state(root / "runs")
+        status, _, left = adopt(root / "runs")
+        assert status == 1
+        assert "runs/b/x.pt: runs/b/.holdfast/x.pt.json is the manifest of something else" in left[0]
+        assert state(root / "runs") == before
+
+
+def test_what_lies_in_the_root_itself_has_no_directory(root, adopt):
+    put(root, {"a.pt": b"a", "runs/b.pt": b"b"})
+    status, said, left = adopt(root)
+    assert (status, len(left)) == (1, 1)
+    assert "a.pt: what lies in the root itself has no directory" in left[0]
+    assert said[0].startswith("runs: 1 checkpoint taken in")
+
+
+def test_a_pickle_is_never_opened(root, adopt, tmp_path, serving):
+    trap = tmp_path / "trap"
+    put(root / "runs", {"a.pt": b"cos\nsystem\n(S'touch %s'\ntR." % os.fsencode(trap)})
+    assert adopt(root / "runs")[0] == 0
+    with serving() as server:
+        assert server.names("runs") == ["a.pt"]
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "said"),
+    [
+        pytest.param("nowhere", [], "cannot be read", id="nothing"),
+        pytest.param("a.pt", [], "not a folder", id="a file"),
+        pytest.param(".", [], "holds the server's root", id="a folder around the root"),
+        pytest.param("root/.holdfast", [], "own records", id="the records"),
+        pytest.param("root/runs", ["--as", "x"], "in the root already", id="a name for what has one"),
+        pytest.param("elsewhere", ["--as", "../x"], "begins with a dot", id="a name that leads out"),
+        pytest.param("elsewhere", ["--as", "/x"], "absolute", id="a name from the top"),
+        pytest.param("else;where", [], "--as", id="a path that is no name"),
+    ],
+)
+def test_what_cannot_run_says_why(root, adopt, tmp_path, place, more, said):
+    put(tmp_path, {"a.pt": b"a", "elsewhere/a.pt": b"a", "else;where/a.pt": b"a", "root/runs/a.pt": b"a"})
+    before = below(root / "runs")
+    status, lines, left = adopt(tmp_path / place, *more)
+    assert (status, lines, len(left)) == (2, [], 1)
+    assert said in left[0]
+    assert below(root / "runs") == before
+
+
+def test_it_does_not_run_beside_a_server(root, adopt, serving):
+    put(root / "runs", {"a.pt": b"a"})
+    with serving():
+        status, _, left = adopt(root / "runs")
+    assert status == 2
+    assert "in use by another Holdfast process" in left[0]

@@ -1,0 +1,28 @@
+"""What other tools wrote, once it is taken in, loads with the client like any other checkpoint."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from holdfast import CheckpointManager, HoldfastWarning
+from tests.live import PROJECT, LiveServer
+
+
+def test_a_torch_file_that_was_adopted_is_the_latest_and_training_goes_on(tmp_path):
+    place = tmp_path / "root/runs/old"
+    place.mkdir(parents=True)
+    for epoch in range(3):
+        torch.save({"epoch": epoch, "weights": torch.full((30_000,), float(epoch))}, place / f"epoch_{epoch}.pt")
+    command = [sys.executable, "-m", "app", "adopt", "--root", str(tmp_path / "root"), str(place)]
+    subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, timeout=60)
+    with LiveServer(tmp_path / "root") as server:
+        manager = CheckpointManager("runs/old", server=server.url, max_checkpoints=1, max_best_checkpoints=1)
+        state = manager.load_latest()
+        assert state["epoch"] == 2
+        assert torch.equal(state["weights"], torch.full((30_000,), 2.0))
+        with pytest.warns(HoldfastWarning, match="an operator's limits are in force"):
+            manager.save({"epoch": 3}, epoch=3, metric=0.5)
+        assert manager.load_latest()["epoch"] == 3
+        assert len(server.names("runs/old")) == 4

@@ -1,0 +1,57 @@
+"""The power of the disk cut at random moments of a server's work and of its recovery.
+
+What it acknowledged is there afterwards; where it was robbed of its fsyncs, it is not.
+"""
+
+import os
+import random
+
+import pytest
+
+from tests.crash.disk import Disk, hindrance
+from tests.crash.rounds import rounds
+from tests.crash.trial import Broken, Trial
+
+ROUNDS, AT_MOST = rounds(20, 500), 5
+
+
+@pytest.fixture(autouse=True)
+def power_can_be_cut():
+    if reason := hindrance():
+        pytest.skip(reason)
+
+
+def play(nursery, tmp_path, count, *, early=False, **robbed):
+    """So many rounds on one disk; what was put to it early, before anybody waits for it, may hide a missing fsync."""
+    seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
+    print(f"HOLDFAST_SEED={seed} plays the same operations again")
+    with Disk(tmp_path) as disk:
+        if robbed:  # then it is not the root itself that is lost, but what is put into it
+            with nursery.server(disk.path):
+                pass
+        with nursery.server(disk.path, early=early, **robbed) as server:
+            trial = Trial(server, nursery, seed, tmp_path)
+
+            def cut():
+                disk.cut()
+                server.kill()
+                disk.revive()
+
+            for number in range(count):
+                print(f"round {number}")
+                trial.play(cut, lambda: trial.recover(cut))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_was_acknowledged_survives_any_power_cut(nursery, tmp_path, early):
+    play(nursery, tmp_path, ROUNDS // 2, early=early)
+
+
+def test_a_server_that_syncs_nothing_loses_what_it_acknowledged(nursery, tmp_path):
+    with pytest.raises(Broken):
+        play(nursery, tmp_path, AT_MOST, synced=False)
+
+
+def test_a_server_that_syncs_only_its_database_loses_what_it_acknowledged(nursery, tmp_path):
+    with pytest.raises(Broken):
+        play(nursery, tmp_path, AT_MOST, files_synced=False)
