@@ -41,7 +41,7 @@ def events(server, count):
 
 
 def put(path, data):
-    """Change bytes and leave the times of the file as they were; never shorter meanwhile, as the scrub may be reading."""
+    """Change bytes and leave the times as they were; never shorter meanwhile, as the scrub may be reading."""
     with same_times(path), path.open("r+b", buffering=0) as file:
         assert len(data) == path.stat().st_size
         file.write(data)
