@@ -59,6 +59,15 @@ def test_a_failure_that_no_waiting_mends_is_raised_before_a_broken_connection(fi
         in_parallel(range(2), work)
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, also where the tests run in the background of a shell that has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_does_not_wait_for_what_is_under_way():
     asked, begun, go_on = threading.Event(), [], threading.Event()
 
