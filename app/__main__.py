@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         for fault in error.errors():
             print(f"holdfast-server: HOLDFAST_{str(fault['loc'][0]).upper()}: {fault['msg']}", file=sys.stderr)
-    except (CatalogUnusable, CannotAdopt, SettingsError, DatabaseError, Refusal) as error:
+    except (CatalogUnusable, CannotAdopt, SettingsError, DatabaseError, Refusal, OSError) as error:
         cause = getattr(error.__cause__, "orig", None)  # what the database said
         print(f"holdfast-server: {error}" + (f" ({cause})" if cause else ""), file=sys.stderr)
     return 2

@@ -231,6 +231,14 @@ class CheckpointRows:
         """Forget all live checkpoints, so that the files can say anew which there are."""
         self._connection.execute(delete(_table).where(_table.c.removed_at.is_(None)))
 
+    def forget_freed(self, ids: Iterable[str]) -> set[str]:
+        """Forget those of some checkpoints that were removed and whose bytes were given back; which these are."""
+        found: set[str] = set()
+        for some in _batches(list(ids)):
+            gone = delete(_table).where(_table.c.id.in_(some), _table.c.removed_at.is_not(None), _table.c.freed)
+            found |= set(self._connection.execute(gone.returning(_table.c.id)).scalars())
+        return found
+
     # below
 
     def _put_searchable(self, checkpoints: Iterable[Checkpoint]) -> None:

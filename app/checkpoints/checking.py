@@ -37,14 +37,15 @@ class Checking:
         self.checkpoints, self._evidence.pace = 0, Pace()
         if texts := self._parts.catalog.faults():  # nothing that such a catalog says is certain
             return [Fault("catalog", "the catalog", f"{text}; move it away and start the server") for text in texts]
-        found = Found({item.path: item for item in self._parts.storage.everything()})
+        found = self._look()
         self._expect_what_is_under_way(found)
         with self._parts.catalog.reading() as session:
             names = {directory.name for directory in session.directories.below("")} | session.checkpoints.directories()
         for directory in sorted(names):
-            self._check_directory(found, directory)
             with self._parts.catalog.reading() as session:
                 live = session.checkpoints.live_names(directory)
+            is_there = not live or any(f"{directory}/{name}" in found.disk for _, name in live)
+            self._check_directory(found, directory, is_there=is_there)
             for checkpoint_id, name in live:
                 self.checkpoints += 1
                 self._check(found, directory, checkpoint_id, name)
@@ -68,6 +69,17 @@ class Checking:
         self._mending.note_verified()
 
     # below
+
+    def _look(self) -> Found:
+        """What lies on the disk. A folder that cannot be looked into is a fault, and says nothing of what is in it."""
+        found = Found({})
+        for item in self._parts.storage.everything():
+            if item.hidden is None:
+                found.disk[item.path] = item
+            else:
+                found.hidden[item.path] = item.hidden
+                found.add("unreadable", item.path or "the root", item.hidden)
+        return found
 
     def _expect_what_is_under_way(self, found: Found) -> None:
         """What is being published or removed: read after the disk and before the rows, so that nothing slips by."""
@@ -96,7 +108,7 @@ class Checking:
         checkpoint, maps = row.checkpoint, row.maps
         places = self._evidence.places(checkpoint)
         found.expected |= places
-        if where in found.sealed or checkpoint.removed_at is not None:
+        if where in found.sealed or checkpoint.removed_at is not None or any(map(found.is_hidden, places)):
             return
         if not any(place in found.disk for place in places):
             found.missing += [(row, file, maps[file.path]) for file in checkpoint.files if file.path in maps]
@@ -172,7 +184,8 @@ class Checking:
         else:
             found.of_row(row, "disagrees", where, "it and the catalog say different things")
 
-    def _check_directory(self, found: Found, name: str) -> None:
+    def _check_directory(self, found: Found, name: str, *, is_there: bool) -> None:
+        """Its row and its own record, which is not written anew where nothing says that the directory is there."""
         where = self._parts.storage.place_of_directory(name)
         found.expected.add(where)
         with self._parts.catalog.reading() as session:
@@ -180,11 +193,12 @@ class Checking:
         if directory is None or directory.sequence < largest:
             text = "the catalog has no row of it" if directory is None else "the catalog's counter is behind"
             found.add("row", where, text, partial(self._mending.take_in_directory, name))
-        if directory is None:
+        if directory is None or found.is_hidden(where):
             return
         rewrite = partial(self._mending.rewrite_directory, name)
         if where not in found.disk:
-            found.add("record", where, "it is missing", rewrite)
+            is_there = is_there or where.rpartition("/")[0] in found.disk
+            found.add("record", where, "it is missing", rewrite if is_there else None)
             return
         try:
             data = self._parts.storage.record(where)

@@ -41,6 +41,8 @@ class Found:
     """What a check has come across so far."""
 
     disk: dict[str, Item]
+    hidden: dict[str, str] = field(default_factory=dict)
+    """The folders that could not be looked into, and why."""
     expected: set[str] = field(default_factory=set)
     sealed: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
@@ -59,6 +61,10 @@ class Found:
         is_passing: bool = False,
     ) -> None:
         self.faults.append(Fault(kind, where, text, mend, about, is_passing))
+
+    def is_hidden(self, path: str) -> bool:
+        """Whether something may lie at a path and could not be looked at."""
+        return any(not folder or f"{path}/".startswith(f"{folder}/") for folder in self.hidden)
 
     def of_row(self, row: Row, kind: str, where: str, text: str, mend: Callable[[], None] | None = None) -> None:
         self.add(kind, where, text, mend, about=row.told, is_passing=row.is_dirty)

@@ -1,10 +1,11 @@
 """Look among what lies on the disk and nobody expects for what is missing, and say what is lost."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 
 from app import manifest as manifests
-from app.checkpoints.evidence import Evidence, Found, told
+from app.checkpoints.evidence import Evidence, Found, Row, told
 from app.checkpoints.mending import Mending
 from app.checkpoints.parts import Parts
 from app.domain import Manifest
@@ -46,8 +47,13 @@ class Matching:
         if row is None:
             text = "it lies there whole, but the catalog has no row of it"
             found.add("unknown", where, text, partial(self._mending.take_in, said), about=about)
+        elif row.removed_because == "lost":
+            found.add(
+                "unknown", where, "it was lost, and is there again", partial(self._mending.take_in, said), about=about
+            )
         elif row.removed_at is not None:
-            found.add("unknown", where, "it was removed, but is there again", about=about)
+            text = "it was removed, but is there again" + (": reindex takes it in" if row.freed else "")
+            found.add("unknown", where, text, about=about)
         else:  # both are intact, and people have to choose
             found.add("disagrees", path, f"the catalog has it as {row.directory}/{row.name}", about=about)
             found.lost_records.pop(row.id, None)
@@ -106,15 +112,16 @@ class Matching:
             del extra[path]
 
     def _say_what_is_lost(self, found: Found, gone: dict[str, dict[str, str]]) -> None:
-        """Manifests that are not there, then files that are not; where a checkpoint has neither, its row is stale."""
+        """Manifests that are not there, then files that are not; where a checkpoint has neither, its row is stale.
+
+        That is certain only where the directory's own folder is there: a disk may not be mounted, or moved away.
+        """
         about = {row.checkpoint.id: row for row, _, _ in found.missing}
         for checkpoint_id, row in found.lost_records.items():
             checkpoint = row.checkpoint
             place = self._parts.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
             if len(gone[checkpoint_id]) == len(checkpoint.files):
-                text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
-                mend = partial(self._mending.mark_lost, checkpoint.id)
-                found.of_row(row, "stale", f"{checkpoint.directory}/{checkpoint.name}", text, mend)
+                found.of_row(row, "stale", f"{checkpoint.directory}/{checkpoint.name}", *self._why_stale(found, row))
                 del gone[checkpoint_id]
                 found.damage.pop(checkpoint_id, None)
             elif row.is_consistent:
@@ -126,3 +133,14 @@ class Matching:
                 text = "it is not there, and nothing else on the disk is it"
                 found.of_row(about[checkpoint_id], "missing", place, text)
                 found.damage[checkpoint_id][1][path] = f"{place} is missing"
+
+    def _why_stale(self, found: Found, row: Row) -> tuple[str, Callable[[], None] | None]:
+        """Of which nothing lies at its place: what to say of it, and the mend where it is certain that it is lost."""
+        checkpoint = row.checkpoint
+        text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
+        own = self._parts.storage.place_of_directory(checkpoint.directory).rpartition("/")[0]
+        if self._parts.storage.is_in_trash(checkpoint):
+            return f"{text}: they lie in the trash, and a server that starts brings them back", None
+        if own not in found.disk:
+            return f"{text}, nor is anything that the server wrote for this directory: is its disk mounted?", None
+        return text, partial(self._mending.mark_lost, checkpoint.id)

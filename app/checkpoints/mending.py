@@ -9,6 +9,7 @@ from app.checkpoints.parts import Parts
 from app.checkpoints.rebuilding import restore
 from app.checkpoints.recording import lost_directory
 from app.checkpoints.removing import mark_removed
+from app.checkpoints.restoring import note_restored
 from app.checkpoints.scrubbing import note_verified
 from app.domain import Directory, Manifest, Policy
 from app.errors import Refusal
@@ -20,9 +21,9 @@ class Fault:
 
     ``kind`` is one of ``altered``, ``missing``, ``renamed``, ``extra``, ``leftover``, ``record`` (a manifest or a
     ``directory.json``), ``disagrees``, ``stale`` (a row of which nothing is on the disk), ``unknown`` (a checkpoint
-    or a directory that has no row), ``row`` and ``catalog``. ``about`` is what was looked at: where two checks of a
-    root at work find the same with another ``about``, they have seen two passing things. ``is_passing`` says that a
-    server at work can be in the middle of it for a moment.
+    or a directory that has no row), ``unreadable`` (a folder), ``row`` and ``catalog``. ``about`` is what was looked
+    at: where two checks of a root at work find the same with another ``about``, they have seen two passing things.
+    ``is_passing`` says that a server at work can be in the middle of it for a moment.
     """
 
     kind: str
@@ -100,9 +101,12 @@ class Mending:
         with self._parts.catalog.writing() as session:
             name = checkpoint.directory
             self._put_directory(session, name)
+            was_lost = session.checkpoints.forget_freed([checkpoint.id])
             session.checkpoints.clear_remains(checkpoint.id)
             known = session.directories.get(name) or lost_directory(checkpoint)
             restore(session, {name: replace(known, sequence=max(known.sequence, checkpoint.sequence))}, [manifest])
+            if was_lost:
+                note_restored(session, checkpoint, self._parts.clock())
 
     def take_in_directory(self, name: str) -> None:
         """Give a directory its row, with a counter that is behind none of its checkpoints."""

@@ -23,7 +23,8 @@ class Rebuilt:
 def rebuild(parts: Parts) -> Rebuilt:
     """Replace what the catalog says of live checkpoints and directories by what the files say.
 
-    Facts of removed checkpoints, which only the catalog knows, stay as they are. One transaction: all or nothing.
+    Facts of removed checkpoints, which only the catalog knows, stay as they are, but for those whose bytes were given
+    back and that lie there again, whole: somebody has put them back. One transaction: all or nothing.
     """
     faults, remarks = [], []
     directories: dict[str, Directory] = {}
@@ -44,8 +45,10 @@ def rebuild(parts: Parts) -> Rebuilt:
     with parts.catalog.writing() as session:
         verified = session.checkpoints.verified()
         session.checkpoints.forget_live()
+        back = session.checkpoints.forget_freed(manifests)
         left, odd = restore(session, directories, list(manifests.values()))
         session.checkpoints.put_verified(verified)
+    odd += [f"{_path(manifests[found])}: it was removed once, and somebody has put it back" for found in sorted(back)]
     return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd])
 
 

@@ -1,6 +1,7 @@
 """Bring a removed checkpoint back, as long as its bytes are in the trash."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from app import retention
 from app.catalog import Session
@@ -67,14 +68,7 @@ class Restoring:
         stays = any(v.stays for v in retention.judge(live, known.policy) if v.checkpoint.id == restored.id)
         restored = replace(restored, facts=replace(restored.facts, pinned=restored.facts.pinned or not stays))
         session.checkpoints.mark_restored(restored)
-        session.events.add(
-            "checkpoint.restored",
-            at=self._parts.clock(),
-            directory=restored.directory,
-            checkpoint_id=restored.id,
-            name=restored.name,
-            pinned=restored.facts.pinned,
-        )
+        note_restored(session, restored, self._parts.clock())
         return restored
 
 
@@ -83,3 +77,15 @@ def finish_restoring(parts: Parts, manifest: Manifest) -> None:
     parts.storage.restore(manifest.checkpoint)
     parts.rewrite_manifest(manifest)
     parts.storage.free(manifest.checkpoint.id)
+
+
+def note_restored(session: Session, restored: Checkpoint, at: datetime) -> None:
+    """Say in an event that a removed checkpoint is live again, within the caller's transaction."""
+    session.events.add(
+        "checkpoint.restored",
+        at=at,
+        directory=restored.directory,
+        checkpoint_id=restored.id,
+        name=restored.name,
+        pinned=restored.facts.pinned,
+    )

@@ -33,6 +33,8 @@ class Item:
     mtime_ns: int
     is_plain: bool
     """Whether it is a file, and no link, pipe or the like."""
+    hidden: str | None = None
+    """Why what lies in this folder could not be looked at; None where it could, or for what is no folder."""
 
 
 class NotDurable(OSError):

@@ -81,15 +81,37 @@ def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
 
 
 def everything(tree: Tree) -> Iterator[Item]:
-    """All that lies below the root but for the server's own records, links not followed."""
-    with tree.folder(()) as root:
-        for where, folders, names, descriptor in os.fwalk(".", dir_fd=root):
-            above = where.removeprefix(".").removeprefix("/")
-            if not above:
-                folders[:] = [name for name in folders if name != places.OWN]
-            for name in (*folders, *names):
-                with suppress(FileNotFoundError):  # a server at work moves things
-                    found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                    path = f"{above}/{name}" if above else name
-                    mode, size_bytes = found.st_mode, found.st_size
-                    yield Item(path, S_ISDIR(mode), size_bytes, found.st_mtime_ns, S_ISREG(mode))
+    """All that lies below the root but for the server's own records, links not followed.
+
+    A folder that cannot be looked into comes a second time, with the reason.
+    """
+    return _below(tree, ())
+
+
+def _below(tree: Tree, parts: Parts) -> Iterator[Item]:
+    try:
+        items = _items(tree, parts)
+    except FileNotFoundError:  # a server at work moves things
+        return
+    except (OSError, Refusal) as error:
+        yield Item("/".join(parts), is_folder=True, size_bytes=0, mtime_ns=0, is_plain=False, hidden=str(error))
+        return
+    yield from items
+    for item in items:
+        if item.is_folder:
+            yield from _below(tree, places.parts(item.path))
+
+
+def _items(tree: Tree, parts: Parts) -> list[Item]:
+    found = []
+    with tree.folder(parts) as folder, os.scandir(folder) as entries:
+        for entry in entries:
+            if parts or entry.name != places.OWN:
+                with suppress(FileNotFoundError):
+                    found.append(_item("/".join((*parts, entry.name)), entry.stat(follow_symlinks=False)))
+    return found
+
+
+def _item(path: str, found: os.stat_result) -> Item:
+    mode = found.st_mode
+    return Item(path, S_ISDIR(mode), found.st_size, found.st_mtime_ns, S_ISREG(mode))
