@@ -24,7 +24,7 @@ def reindex(settings: Settings) -> int:
         print(f"left alone: {fault}", file=sys.stderr)
     for remark in rebuilt.remarks:
         print(f"taken in, but {remark}", file=sys.stderr)
-    print(f"{rebuilt.checkpoints} checkpoints in {rebuilt.directories} directories")
+    print(f"{_count(rebuilt.checkpoints)} in {_count(rebuilt.directories, 'directory', 'directories')}")
     return 1 if rebuilt.faults else 0
 
 
@@ -37,7 +37,8 @@ def fsck(settings: Settings, dry_run: bool) -> int:
     for fault, outcome in outcomes:
         print(f"{fault} ({outcome})" if outcome else str(fault))
     remain = sum(1 for _, outcome in outcomes if outcome != "repaired")
-    found = f"{len(outcomes)} faults, {len(outcomes) - remain} of them repaired" if outcomes else "all is well"
+    repaired = f"{_count(len(outcomes), 'fault', 'faults')}, {len(outcomes) - remain} repaired"
+    found = repaired if outcomes else "all is well"
     print(f"{_count(checking.checkpoints)}, {checking.bytes_read} bytes read: {found}")
     return 4 if remain else 1 if outcomes else 0
 
@@ -95,9 +96,10 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool) -> i
             print(f"{told.directory}: {_count(told.taken)} {verb} ({size}), {told.known} known before{others}")
     finally:
         checkpoints.close()
-    print(f"In all: {_count(taken)} {verb} ({directories} directories), {known} known before, {missed} left alone")
+    where = _count(directories, "directory", "directories")
+    print(f"In all: {_count(taken)} {verb} ({where}), {known} known before, {missed} left alone")
     return 1 if missed else 0
 
 
-def _count(checkpoints: int) -> str:
-    return f"{checkpoints} checkpoint" if checkpoints == 1 else f"{checkpoints} checkpoints"
+def _count(number: int, one: str = "checkpoint", several: str = "checkpoints") -> str:
+    return f"{number} {one if number == 1 else several}"

@@ -329,7 +329,7 @@ def test_a_folder_that_is_written_to_meanwhile_is_left_for_later(root, adopt):
     assert said[0].startswith("runs: 1 checkpoint taken in")
     assert adopt(root / "runs")[:2] == (0, [
         f"runs: 1 checkpoint taken in ({(root / 'runs/a.pt').stat().st_size / 1e6:.1f} MB), 1 known before",
-        "In all: 1 checkpoint taken in (1 directories), 1 known before, 0 left alone",
+        "In all: 1 checkpoint taken in (1 directory), 1 known before, 0 left alone",
     ])  # fmt: skip
 
 
