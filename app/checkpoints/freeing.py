@@ -62,9 +62,11 @@ class Freeing:
             self._try_to_free(checkpoint)
 
     def make_room(self, wanted_bytes: int) -> None:
-        """Empty the trash, the oldest first, until so many bytes are free or it is empty."""
+        """Empty the trash, the oldest first, until so many bytes are free; not where all of it would be too little."""
         with self._parts.catalog.reading() as session:
             trash = session.checkpoints.in_trash()
+        if self._parts.storage.free_bytes() + sum(checkpoint.size_bytes for checkpoint in trash) < wanted_bytes:
+            return
         for checkpoint in trash:
             if self._parts.storage.free_bytes() >= wanted_bytes:
                 return

@@ -17,8 +17,8 @@ class Space:
     def admit(self, wanted_bytes: int, *, upload_id: str) -> None:
         """Let so many bytes of an upload come, if they fit beside those that other active uploads have yet to bring.
 
-        Space that only the trash takes counts as free: it is emptied, the oldest first, as far as necessary. Not to be
-        called under a directory's lock.
+        Space that only the trash takes counts as free: it is emptied, the oldest first, as far as necessary, and left
+        alone where all of it would not be enough. Not to be called under a directory's lock.
 
         Raises
         ------

@@ -187,3 +187,16 @@ def test_space_that_only_the_trash_takes_is_given_to_a_save(mounted):
         assert refusal(gone) == (410, "checkpoint_removed"), "the oldest went first"
         assert kept.status_code == 200
         assert server.http.get(f"/v1/checkpoints/{saved[1]['id']}/content").content == bytes([2]) * 10_000_000
+
+
+def test_what_would_not_fit_even_without_the_trash_leaves_the_trash_alone(mounted):
+    with LiveServer(mounted, reserve_bytes="0", undo_window="1h") as server:
+        saved = [server.save("runs/a", bytes([epoch]) * 10_000_000, epoch=epoch) for epoch in (1, 2)]
+        server.http.delete(f"/v1/checkpoints/{saved[0]['id']}").raise_for_status()
+        wanted = free_bytes(server) + 10_500_000
+        body = {"directory": "runs/a", "name": "big.pt", "files": [{"size_bytes": wanted}]}
+        assert refusal(server.http.post("/v1/uploads", json=body)) == (507, "no_space")
+        params = {"directory": "runs/a", "epoch": 3}
+        assert refusal(server.http.post("/v1/checkpoints", params=params, content=bytes(wanted))) == (507, "no_space")
+        server.http.post(f"/v1/checkpoints/{saved[0]['id']}/restore").raise_for_status()
+        assert server.http.get(f"/v1/checkpoints/{saved[0]['id']}/content").content == bytes([1]) * 10_000_000
