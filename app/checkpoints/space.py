@@ -3,6 +3,7 @@
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts
 from app.checkpoints.transfers import Transfers
+from app.domain import Save
 from app.errors import NoSpace
 
 
@@ -30,11 +31,28 @@ class Space:
         if self._parts.storage.free_bytes() < least:
             self._freeing.make_room(least)
         if (free := self._parts.storage.free_bytes()) < least:
-            raise NoSpace(
-                f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised} are for "
-                f"other uploads under way and {self._parts.reserve_bytes} are kept in reserve.",
-                wanted_bytes=wanted_bytes,
-                free_bytes=free,
-                promised_bytes=promised,
-                reserve_bytes=self._parts.reserve_bytes,
-            )
+            raise self._no_space(wanted_bytes, free, promised)
+
+    def refuse_hopeless(self, save: Save) -> None:
+        """Refuse a save that `admit` would refuse whatever were freed, before anything is made for it.
+
+        That is one of which more has to be sent than the disk holds in all. Files with digests do not count here: other
+        checkpoints may hold their bytes, and where blocks are shared these take no space, however many they are.
+
+        Raises
+        ------
+        NoSpace
+        """
+        sent = sum(file.size_bytes or 0 for file in save.files if not file.is_hashed)
+        if sent > self._parts.storage.capacity_bytes():
+            raise self._no_space(sent, self._parts.storage.free_bytes(), self._transfers.to_come())
+
+    def _no_space(self, wanted_bytes: int, free: int, promised: int) -> NoSpace:
+        return NoSpace(
+            f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised} are for "
+            f"other uploads under way and {self._parts.reserve_bytes} are kept in reserve.",
+            wanted_bytes=wanted_bytes,
+            free_bytes=free,
+            promised_bytes=promised,
+            reserve_bytes=self._parts.reserve_bytes,
+        )

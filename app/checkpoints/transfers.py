@@ -78,8 +78,8 @@ class Transfers:
             transfer.reopen()
             raise
 
-    def to_come(self, *, but: str) -> int:
-        """How many bytes the uploads that moved a moment ago, but for one, have yet to bring."""
+    def to_come(self, *, but: str | None = None) -> int:
+        """How many bytes the uploads that moved a moment ago, perhaps but for one, have yet to bring."""
         with self._guard:
             others = [transfer for upload_id, transfer in self._transfers.items() if upload_id != but]
         lately = time.monotonic() - ACTIVE_S

@@ -254,6 +254,7 @@ class Uploading:
         if known is None and (taken := session.directories.taken_by_checkpoint(save.directory)):
             raise NameTaken(f"{save.directory!r} cannot be a directory: {taken!r} is a checkpoint.")
         refuse_impossible(session, self._parts.storage, directory, save, digests.of_save(save))
+        self._space.refuse_hopeless(save)
         if known is None:
             self._parts.storage.make_directory(directory)
             session.directories.put(directory)

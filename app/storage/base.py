@@ -302,6 +302,9 @@ class Storage(Protocol):
     def free_bytes(self) -> int:
         """How many bytes could be stored at the moment."""
 
+    def capacity_bytes(self) -> int:
+        """How many bytes could be stored if nothing were there."""
+
     def keep_ballast(self) -> None:
         """Set a little space aside, if there is plenty, for `drop_ballast`."""
 

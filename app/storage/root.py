@@ -67,6 +67,10 @@ class Root:
         found = os.statvfs(self.tree.root)
         return found.f_bavail * found.f_frsize
 
+    def capacity_bytes(self) -> int:
+        found = os.statvfs(self.tree.root)
+        return found.f_blocks * found.f_frsize
+
     def keep_ballast(self) -> None:
         if self.tree.stat(places.BALLAST) is not None or self.free_bytes() < 8 * BALLAST_BYTES:
             return

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -93,6 +94,27 @@ def test_an_upload_that_does_not_fit_is_refused_when_it_is_reserved(small):
     assert said["free_bytes"] < 80_000_000
     assert small.incoming() == []
     assert small.http.get("/v1/directories/runs/a").status_code == 404
+
+
+def peak_bytes(server):
+    """The most memory that the server has had at any time."""
+    lines = Path(f"/proc/{server.process_id}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def test_an_upload_that_no_disk_could_hold_is_refused_before_its_ranges_are_counted(small):
+    small.save("runs/a", b"x" * 1000)
+    sizes = (200_000_000_000_000, 1)
+    files = [{"path": f"{place}.bin", "size_bytes": size} for place, size in enumerate(sizes)]
+    body = {"directory": "runs/b", "name": "folder", "save_id": "more-than-a-disk", "files": files}
+    before = peak_bytes(small)
+    answer = small.http.post("/v1/uploads", json=body)
+    assert refusal(answer) == (507, "no_space")
+    assert answer.json()["wanted_bytes"] == sum(sizes)
+    assert peak_bytes(small) - before < 100_000_000, "its three million ranges were listed"
+    assert small.incoming() == []
+    assert not (small.root / "runs" / "b").exists()
+    assert small.http.get("/v1/directories/runs/b").status_code == 404
 
 
 def test_uploads_that_do_not_fit_together_are_not_both_begun(small):
