@@ -58,32 +58,36 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
 class _Server(uvicorn.Server):
     """Told to stop, it is not ready any more and begins nothing new; what has begun may end, up to a limit.
 
-    Told a second time, it stops at once. Event streams end with the first word, as they would not by themselves.
+    Told a second time, it stops at once, whatever is under way. Event streams end with the first word, as they would
+    not by themselves.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, limit_s: float) -> None:
         super().__init__(config)
         self._app = app
         self._limit_s = limit_s
+        self._signs: list[int] = []
         self._told_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        checkpoints = getattr(self._app.state, "checkpoints", None)
-        if checkpoints is None or self._told_at is not None:
+        """Only notes it, for the next tick: whatever was interrupted may hold a lock."""
+        if self.should_exit:
             super().handle_exit(sig, frame)
-            return
-        checkpoints.parts.bell.silence()
-        self._told_at = time.monotonic()
-        self._sign = sig
+        else:
+            self._signs.append(sig)
 
     async def on_tick(self, counter: int) -> bool:
-        if self._told_at is not None and not self.should_exit:
-            left = self._told_at + self._limit_s - time.monotonic()
-            busy = bool(self.server_state.tasks) or self._app.state.checkpoints.uploading.is_moving()
-            if not busy or left <= 0:
-                self.config.timeout_graceful_shutdown = LAST_WORDS_S
-                super().handle_exit(self._sign, None)
+        if self._signs and not self.should_exit and self._is_time_to_end():
+            self.config.timeout_graceful_shutdown = LAST_WORDS_S
+            super().handle_exit(self._signs[-1], None)
         return await super().on_tick(counter)
+
+    def _is_time_to_end(self) -> bool:
+        if self._told_at is None:
+            self._told_at = time.monotonic()
+            self._app.state.checkpoints.parts.bell.silence()
+        is_busy = bool(self.server_state.tasks) or self._app.state.checkpoints.uploading.is_moving()
+        return len(self._signs) > 1 or not is_busy or time.monotonic() >= self._told_at + self._limit_s
 
 
 def _is_no_farewell(record: logging.LogRecord) -> bool:

@@ -3,11 +3,18 @@
 import os
 import signal
 import socket
+import threading
 import time
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
+from app.main import open_root
+from app.serving import _Server
+from app.settings import Settings
 from tests.app.deltas import refusal
 from tests.live import eventually
 
@@ -24,13 +31,22 @@ def is_told(server):
     return server.http.get("/health/ready").status_code == 503
 
 
+@contextmanager
+def half_sent(server, upload):
+    """A connection on which half of an upload's two million bytes have come."""
+    file = server.root / ".holdfast" / "incoming" / upload["id"] / "files" / "folder" / "0.bin"
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as connection:
+        head = f"PUT {upload['missing'][0]['url']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
+        connection.sendall(head.encode() + bytes(1_000_000))
+        assert eventually(lambda: file.stat().st_size == 2_000_000), "the request has not begun"
+        yield connection
+
+
 @pytest.fixture
 def slow_put(own_server):
     """An upload, and a connection on which half of its bytes have come."""
     upload = begin(own_server, sizes=(2_000_000,))
-    with socket.create_connection(("127.0.0.1", httpx.URL(own_server.url).port), timeout=30) as connection:
-        head = f"PUT {upload['missing'][0]['url']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
-        connection.sendall(head.encode() + bytes(1_000_000))
+    with half_sent(own_server, upload) as connection:
         yield upload, connection
 
 
@@ -72,10 +88,7 @@ def test_an_upload_between_two_ranges_is_waited_for(own_server):
 def test_who_does_not_end_is_not_waited_for_beyond_the_limit(make_server):
     server = make_server(shutdown_timeout_s="1")
     upload = begin(server, sizes=(2_000_000,))
-    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as connection:
-        head = f"PUT {upload['missing'][0]['url']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
-        connection.sendall(head.encode() + bytes(1_000_000))
-        assert eventually(lambda: (server.root / ".holdfast" / "incoming" / upload["id"]).exists())
+    with half_sent(server, upload):
         server.tell_to_stop()
         assert server.wait() == 0
     assert "Traceback" not in server.log()
@@ -90,6 +103,31 @@ def test_told_twice_it_stops_at_once(make_server):
     assert eventually(lambda: is_told(server))
     server.tell_to_stop()
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
+def test_told_twice_it_waits_for_no_transfer(make_server, again):
+    server = make_server(shutdown_timeout_s="1000")
+    upload = begin(server, sizes=(2_000_000,))
+    with half_sent(server, upload):
+        server.tell_to_stop()
+        assert eventually(lambda: is_told(server))
+        os.kill(server.process_id, again)
+        assert server.wait() == 0
+    server.start()
+    assert server.http.get(f"/v1/uploads/{upload['id']}").json()["state"] == "open"
+
+
+def test_a_signal_waits_for_nobody(tmp_path):
+    """It may come while the event loop's own thread holds a lock, which would then never be given back."""
+    checkpoints = open_root(Settings(root=tmp_path / "root"))
+    app = FastAPI()
+    app.state.checkpoints = checkpoints
+    server = _Server(uvicorn.Config(app, log_config=None), app, 10)
+    with closing(checkpoints), checkpoints.parts.bell._guard:
+        told = threading.Thread(target=server.handle_exit, args=(signal.SIGTERM, None), daemon=True)
+        told.start()
+        assert eventually(lambda: not told.is_alive())
 
 
 def test_an_idle_server_stops_without_waiting(make_server):
