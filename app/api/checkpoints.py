@@ -26,6 +26,7 @@ from app.api.schemas.requests import ChangeIn
 from app.api.schemas.transfers import ChunksOut, TensorsOut
 from app.api.uploads import AGAINST_A_SAVE, committed_answer
 from app.errors import (
+    Altered,
     CheckpointNotFound,
     CheckpointRemoved,
     DirectoryNotFound,
@@ -131,14 +132,16 @@ def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer
     return CheckpointOut.of(checkpoints.restoring.restore(checkpoint_id))
 
 
-@router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound, CheckpointRemoved))
+@router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound, CheckpointRemoved, Altered))
 def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader) -> ChunksOut:
     """The chunks of each file with their digests, and the ranges in which to fetch them."""
     checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
     return ChunksOut.of(checkpoint, maps, checkpoints.parts.storage.range_max_bytes)
 
 
-@router.get("/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, CheckpointRemoved, NoTensorIndex))
+@router.get(
+    "/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, CheckpointRemoved, NoTensorIndex, Altered)
+)
 def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader) -> TensorsOut:
     """The tensors in a checkpoint's files, as the client declared them at the save."""
     checkpoint, maps = finding.maps(checkpoint_id)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, not_, or_, select, update
 from sqlalchemy.sql import ColumnElement, Select
@@ -19,6 +19,14 @@ NEW_FOR = timedelta(minutes=10)
 DAMAGED_EVERY = timedelta(hours=1)
 _IDS_AT_ONCE = 500
 _UNFREED = (_table.c.removed_at.is_not(None), not_(_table.c.freed))
+
+
+class Named(NamedTuple):
+    """Which checkpoint a row is of: as much of it as can be read where the rest cannot."""
+
+    id: str
+    directory: str
+    name: str
 
 
 class CheckpointRows:
@@ -130,7 +138,7 @@ class CheckpointRows:
             found |= set(self._connection.execute(query).scalars())
         return found
 
-    def to_verify(self, now: datetime, every: timedelta) -> Checkpoint | None:
+    def to_verify(self, now: datetime, every: timedelta) -> Named | None:
         """The live checkpoint that was not read back for the longest time, if that was long ago.
 
         A new one has a little time in which those who want it find it in memory; a damaged one is looked at more often.
@@ -141,8 +149,9 @@ class CheckpointRows:
             at < to_text(now - every),
             and_(damaged, at < to_text(now - min(every, DAMAGED_EVERY))),
         )
-        query = select(_table).where(_table.c.removed_at.is_(None), due)
-        return self._one(query.order_by(at.asc().nulls_first()).limit(1))
+        query = select(*(_table.c[name] for name in Named._fields)).where(_table.c.removed_at.is_(None), due)
+        row = self._connection.execute(query.order_by(at.asc().nulls_first()).limit(1)).one_or_none()
+        return None if row is None else Named(*row)
 
     def dirty(self) -> Sequence[Checkpoint]:
         """Live checkpoints whose facts have changed since their manifest was written."""
@@ -187,10 +196,13 @@ class CheckpointRows:
         """The manifest says what the row says."""
         self._connection.execute(update(_table).where(_table.c.id == checkpoint_id).values(dirty=False))
 
-    def mark_verified(self, checkpoint_id: str, at: datetime, damage: str | None) -> None:
-        """All bytes of a checkpoint were read back, and this was wrong with them."""
+    def mark_verified(self, checkpoint_id: str, at: datetime, damage: str | None) -> bool:
+        """All bytes of a live checkpoint were read back, and this was wrong with them; whether that is news."""
+        is_live = (_table.c.id == checkpoint_id, _table.c.removed_at.is_(None))
+        known = self._connection.execute(select(_table.c.damage).where(*is_live)).one_or_none()
         values = {"verified_at": to_text(at), "damage": damage}
-        self._connection.execute(update(_table).where(_table.c.id == checkpoint_id).values(**values))
+        self._connection.execute(update(_table).where(*is_live).values(**values))
+        return known is not None and known.damage != damage
 
     def verified(self) -> Sequence[Mapping[str, Any]]:
         """What reading live checkpoints back has shown, for `put_verified`."""

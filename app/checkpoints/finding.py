@@ -127,9 +127,23 @@ class Finding:
             return known_directory(session, directory).policy.ranks_by
 
     def maps(self, checkpoint_id: str) -> tuple[Checkpoint, dict[str, FileMap]]:
-        """A live checkpoint and what lies where in its files."""
+        """A live checkpoint and what lies where in its files.
+
+        Raises
+        ------
+        CheckpointNotFound, CheckpointRemoved
+        Altered
+            The catalog does not know it any more.
+        """
         with self._parts.catalog.reading() as session:
-            return live_checkpoint(session, checkpoint_id), session.checkpoints.maps(checkpoint_id)
+            checkpoint = live_checkpoint(session, checkpoint_id)
+            try:
+                return checkpoint, session.checkpoints.maps(checkpoint_id)
+            except ValueError as error:
+                raise Altered(
+                    f"The catalog does not know any more what lies where in {checkpoint.directory}/{checkpoint.name}; "
+                    "`holdfast-server fsck` reads it from the manifest."
+                ) from error
 
     def events(self, after: int, *, prefix: str, limit: int) -> Sequence[Event]:
         """The next events of directories at or below a prefix."""

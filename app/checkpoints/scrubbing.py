@@ -4,15 +4,17 @@ import logging
 import threading
 from datetime import timedelta
 
+from app.catalog import Named
 from app.checkpoints.parts import Parts
 from app.checkpoints.verifying import Pace, Stopped, faults_of
-from app.domain import Checkpoint
+from app.domain import Checkpoint, File, FileMap
 from app.niceness import BULK, set_niceness
 
 logger = logging.getLogger("holdfast")
 
 IDLE_S = 5.0
 """How often to look for something to read while there is nothing."""
+UNREADABLE = "what the catalog knows of it cannot be read"
 
 
 class Scrubbing:
@@ -64,33 +66,34 @@ class Scrubbing:
             if found is None:
                 self._stop.wait(IDLE_S)
 
-    def _next(self) -> Checkpoint | None:
+    def _next(self) -> Named | None:
         with self._parts.catalog.reading() as session:
             return session.checkpoints.to_verify(self._parts.clock(), self._every)
 
-    def _verify(self, checkpoint: Checkpoint) -> None:
-        with self._parts.catalog.reading() as session:
-            maps = session.checkpoints.maps(checkpoint.id)
-        faults = []
-        for file in checkpoint.files:
-            if file.path not in maps:  # it was removed or replaced a moment ago
-                return
-            try:
-                fault = faults_of(self._parts.storage, checkpoint, file, maps[file.path], self._pace)
-            except FileNotFoundError:
-                fault = f"{checkpoint.stored_at(file)} is missing"
-            faults += [fault] if fault else []
-        note_verified(self._parts, checkpoint, "; ".join(faults) or None)
+    def _verify(self, named: Named) -> None:
+        try:
+            with self._parts.catalog.reading() as session:
+                checkpoint, maps = session.checkpoints.get(named.id), session.checkpoints.maps(named.id)
+        except (ValueError, TypeError):
+            logger.exception("the catalog's row of %s/%s cannot be read", named.directory, named.name)
+            note_verified(self._parts, named, UNREADABLE)  # or it would be next again, and nothing else ever
+            return
+        if checkpoint is None or any(file.path not in maps for file in checkpoint.files):
+            return  # it was removed or replaced a moment ago
+        faults = [self._fault(checkpoint, file, maps[file.path]) for file in checkpoint.files]
+        note_verified(self._parts, checkpoint, "; ".join(fault for fault in faults if fault) or None)
+
+    def _fault(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
+        try:
+            return faults_of(self._parts.storage, checkpoint, file, file_map, self._pace)
+        except FileNotFoundError:
+            return f"{checkpoint.stored_at(file)} is missing"
 
 
-def note_verified(parts: Parts, checkpoint: Checkpoint, damage: str | None) -> None:
+def note_verified(parts: Parts, checkpoint: Checkpoint | Named, damage: str | None) -> None:
     """Record what reading a checkpoint back has shown, unless it was removed meanwhile; an event tells what is new."""
     with parts.catalog.lock(checkpoint.directory), parts.catalog.writing() as session:
-        now = session.checkpoints.get(checkpoint.id)
-        if now is None or now.removed_at is not None:
-            return
-        session.checkpoints.mark_verified(checkpoint.id, parts.clock(), damage)
-        if now.damage == damage:
+        if not session.checkpoints.mark_verified(checkpoint.id, parts.clock(), damage):
             return
         session.events.add(
             "checkpoint.damaged" if damage else "checkpoint.intact",

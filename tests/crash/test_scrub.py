@@ -1,7 +1,9 @@
 """The background scrub of a real server: it finds what is damaged, tells of it, and is in nobody's way."""
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -109,6 +111,33 @@ def test_what_cannot_be_read_is_damage_too(nursery, place, how):
         away.rename(path)
         assert intact(server, saved)
         assert content(server, saved).content == b"bytes" * 1000
+
+
+@pytest.mark.parametrize("column", ["files.map", "checkpoints.tags"])
+def test_a_row_that_cannot_be_read_is_damage_and_in_nobody_s_way(nursery, place, column):
+    with nursery.server(place, scrub_every="0s") as server:
+        bad, good = (server.save(directory, b"bytes", name="x.pt") for directory in ("runs/a", "runs/b"))
+        server.stop()
+        change_row(place, column, bad)
+        server.start()
+        assert eventually(lambda: figure(server, "holdfast_damaged_checkpoints") == 1)
+        assert intact(server, good)
+        read = get(server, good)["verified_at"]
+        assert eventually(lambda: get(server, good)["verified_at"] > read), "it is read again and again"
+        assert events(server, 3)[2:] == ["checkpoint.damaged"]
+        if column == "files.map":
+            assert get(server, bad)["damage"]
+            refused = server.http.get(f"/v1/checkpoints/{bad['id']}/chunks")
+            assert (refused.status_code, refused.json()["code"]) == (409, "altered")
+            assert content(server, bad).status_code == 409
+
+
+def change_row(place, column, saved):
+    """Let a row of the catalog of a server that does not run say what nobody understands."""
+    table, _, name = column.partition(".")
+    key = "id" if table == "checkpoints" else "checkpoint_id"
+    with closing(sqlite3.connect(place / ".holdfast" / "catalog.db")) as connection, connection:
+        connection.execute(f"UPDATE {table} SET {name} = 'garbage' WHERE {key} = ?", (saved["id"],))
 
 
 def test_the_rate_is_not_exceeded(nursery, place):
