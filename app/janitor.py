@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from app.checkpoints import Checkpoints
 from app.checkpoints.rebuilding import Rebuilt, rebuild
@@ -16,7 +18,8 @@ def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> Rebui
     """Bring catalog and files to agreement after whatever ended the last process; what a rebuilding found.
 
     Removals that were acknowledged come first, then, where the catalog was lost, its rebuilding, then the commits that
-    had reached their seal.
+    had reached their seal. What is left over of others and cannot be removed keeps nobody from starting: the remains of
+    uploads are tried again with every round of the janitor, those of checkpoints that nobody knows at the next start.
     """
     parts = checkpoints.parts
     tidy(checkpoints)
@@ -32,9 +35,9 @@ def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> Rebui
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
     for upload_id in parts.storage.uploads() - known:
         if not parts.storage.is_sealed(upload_id):
-            parts.storage.discard(upload_id)
+            _attempt(f"discard upload {upload_id}", partial(parts.storage.discard, upload_id))
     for checkpoint_id in trash - kept:
-        parts.storage.free(checkpoint_id)
+        _attempt(f"free {checkpoint_id}", partial(parts.storage.free, checkpoint_id))
     return rebuilt
 
 
@@ -61,9 +64,17 @@ def tidy(checkpoints: Checkpoints) -> None:
                     finish_restoring(parts, Manifest(now, maps))
             except (OSError, Refusal):  # it stays dirty, and is tried again
                 logger.exception("%s/%s is not in order yet", checkpoint.directory, checkpoint.name)
-    checkpoints.uploading.expire()
+    _attempt("give up expired uploads", checkpoints.uploading.expire)
     parts.storage.sweep()
-    parts.storage.keep_ballast()
+    _attempt("set space aside", parts.storage.keep_ballast)
+
+
+def _attempt(what: str, act: Callable[[], object]) -> None:
+    """Do what nobody waits for; what hinders it is logged, and no reason to leave out the rest."""
+    try:
+        act()
+    except (OSError, Refusal):
+        logger.exception("could not %s yet", what)
 
 
 class Janitor:

@@ -1,5 +1,6 @@
 """Reserve, receive, look at and abandon an upload: everything of a save before its commit."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
@@ -23,12 +24,15 @@ from app.errors import (
     NoSpace,
     NotReady,
     RangeMisaligned,
+    Refusal,
     SaveIdReused,
     UploadBusy,
     UploadNotFound,
     WrongLength,
 )
 from app.spans import Span
+
+logger = logging.getLogger("holdfast")
 
 MOVING_S = 3.0
 """How long after its last bytes an upload is waited for when the server stops, in seconds."""
@@ -197,14 +201,18 @@ class Uploading:
         self._discard(upload)
 
     def expire(self) -> int:
-        """Give up the uploads whose lease has ended, unless they are busy; how many there were."""
+        """Give up the uploads whose lease has ended, unless they are busy or that fails; how many there were."""
         with self._parts.catalog.reading() as session:
             expired = [upload.id for upload in session.uploads.expired(self._parts.clock())]
         count = 0
         for upload_id in expired:
-            with suppress(UploadBusy, UploadNotFound):
+            try:
                 self.abandon(upload_id)
                 count += 1
+            except (UploadBusy, UploadNotFound):
+                continue
+            except (OSError, Refusal):
+                logger.exception("upload %s has expired, and cannot be given up yet", upload_id)
         return count
 
     def _found(self, upload_id: str) -> Upload:

@@ -228,7 +228,7 @@ class Storage(Protocol):
         """Forget an upload, its bytes and its seal."""
 
     def sweep(self) -> None:
-        """Try once more to discard what could not be discarded before."""
+        """Try once more to discard what could not be discarded before; what still cannot is left to the next time."""
 
     def uploads(self) -> set[str]:
         """The ids of all uploads that have bytes here."""

@@ -85,7 +85,10 @@ class LocalStorage(Root):
 
     def sweep(self) -> None:
         for upload_id in tuple(self._remains):
-            self.discard(upload_id)
+            try:
+                self.discard(upload_id)
+            except OSError:
+                logger.exception("the remains of upload %s cannot be removed yet", upload_id)
 
     def uploads(self) -> set[str]:
         return set(self.tree.names(places.INCOMING))
