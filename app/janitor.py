@@ -7,9 +7,7 @@ from functools import partial
 
 from app.checkpoints import Checkpoints
 from app.checkpoints.rebuilding import Rebuilt, rebuild
-from app.checkpoints.restoring import finish_restoring
-from app.domain import Manifest
-from app.errors import Refusal
+from app.checkpoints.restoring import bring_to_order
 
 logger = logging.getLogger("holdfast")
 
@@ -50,30 +48,21 @@ def tidy(checkpoints: Checkpoints) -> None:
     checkpoints.committing.finish_all()
     with parts.catalog.reading() as session:
         dirty, behind = session.checkpoints.dirty(), session.directories.dirty()
-    going = {manifest.replaces for _, manifest in parts.storage.sealed()} if dirty else set()
     for directory in behind:
         parts.rewrite_directory(directory.name)
     checkpoints.freeing.tidy()
     for checkpoint in dirty:
-        with parts.catalog.lock(checkpoint.directory):
-            with parts.catalog.reading() as session:
-                now = session.checkpoints.get(checkpoint.id)
-                maps = session.checkpoints.maps(checkpoint.id)
-            try:
-                if now is not None and now.removed_at is None and now.id not in going:  # its bytes may be aside
-                    finish_restoring(parts, Manifest(now, maps))
-            except (OSError, Refusal):  # it stays dirty, and is tried again
-                logger.exception("%s/%s is not in order yet", checkpoint.directory, checkpoint.name)
+        _attempt(f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(bring_to_order, parts, checkpoint))
     _attempt("give up expired uploads", checkpoints.uploading.expire)
     parts.storage.sweep()
     _attempt("set space aside", parts.storage.keep_ballast)
 
 
 def _attempt(what: str, act: Callable[[], object]) -> None:
-    """Do what nobody waits for; what hinders it is logged, and no reason to leave out the rest."""
+    """Do what nobody waits for; what hinders it is logged, and the rest and the server go on."""
     try:
         act()
-    except (OSError, Refusal):
+    except Exception:
         logger.exception("could not %s yet", what)
 
 

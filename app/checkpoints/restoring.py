@@ -45,7 +45,7 @@ class Restoring:
                 self._refuse_impossible(session, removed)
                 restored = self._mark(session, removed)
                 maps = session.checkpoints.maps(checkpoint_id)
-            finish_restoring(self._parts, Manifest(restored, maps))
+            _finish(self._parts, Manifest(restored, maps))
         self._parts.bell.ring()
         return restored
 
@@ -72,7 +72,22 @@ class Restoring:
         return restored
 
 
-def finish_restoring(parts: Parts, manifest: Manifest) -> None:
+def bring_to_order(parts: Parts, checkpoint: Checkpoint) -> None:
+    """Finish the restoration of a live checkpoint, or a change of its facts, that something interrupted.
+
+    One that a sealed commit replaces is left to that commit, which may have put its bytes aside.
+    """
+    with parts.catalog.lock(checkpoint.directory):
+        with parts.catalog.reading() as session:
+            now, maps = session.checkpoints.get(checkpoint.id), session.checkpoints.maps(checkpoint.id)
+            is_behind = session.checkpoints.is_dirty(checkpoint.id)
+        if now is None or now.removed_at is not None or not is_behind:
+            return
+        if all(manifest.replaces != now.id for _, manifest in parts.storage.sealed()):
+            _finish(parts, Manifest(now, maps))
+
+
+def _finish(parts: Parts, manifest: Manifest) -> None:
     """Move the bytes of a checkpoint that is live again out of the trash. May be repeated until it succeeds."""
     parts.storage.restore(manifest.checkpoint)
     parts.rewrite_manifest(manifest)

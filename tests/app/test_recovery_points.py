@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from app import digests
 from app.checkpoints.removing import mark_removed
 from app.domain import Checkpoint, Chunk, Facts, File, FileMap, Manifest, Save, UploadFile
+from app.janitor import tidy
 from app.main import open_root
 from app.settings import Settings
 from app.spans import Span
-from tests.app.samples import feed
+from tests.app.samples import feed, sealed
 
 DIRECTORY, NAME = "runs/a", "x.pt"
 
@@ -236,3 +238,46 @@ def test_a_foreign_file_in_the_place_of_a_sealed_commit_is_not_touched(start, tm
         assert sorted(found.name for found in live(server)) == ["meanwhile.pt", "other.pt", NAME]
         assert len({found.sequence for found in live(server)}) == 3
         assert read(server, upload_id) == b"new bytes"
+
+
+def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_it_replaces(tmp_path):
+    """It replaces a folder whose manifest is to be written anew, and fails half-way after the janitor's first look."""
+    meanwhile = []
+
+    def clock():
+        while meanwhile:
+            meanwhile.pop()()
+        return datetime.now(UTC)
+
+    def files_of(folder):
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    with closing(open_root(Settings(root=tmp_path / "root", undo_window=3600), clock=clock)) as server:
+        storage = server.parts.storage
+        upload = server.uploading.reserve(
+            Save(directory=DIRECTORY, name="folder", files=(UploadFile("old.bin", 3),))
+        ).upload
+        with server.uploading.receive(upload.id, "old.bin", Span(0, 3)) as receiver:
+            feed(receiver, b"old")
+            receiver.finish()
+        old = server.committing.commit(upload.id).checkpoint
+        with server.parts.catalog.writing() as session:
+            session.checkpoints.change(old)
+        made = []
+
+        def fail_half_way():
+            made.append(
+                sealed(storage, {"new.bin": b"new"}, name="folder", upload_id="newer", sequence=2, replaces=old.id)
+            )
+            storage.publish("newer", made[0])
+
+        meanwhile.append(fail_half_way)
+        tidy(server)
+        assert made, "the janitor looks at the clock in between"
+        assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"new.bin": b"new"}
+        server.committing.finish("newer", made[0])
+        assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"new.bin": b"new"}
+        assert server.finding.get(old.id).removed_because == "replaced"
+        server.removing.delete("newer")
+        assert server.restoring.restore(old.id).id == old.id
+        assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"old.bin": b"old"}
