@@ -30,7 +30,7 @@ class Checkpoints:
         self.committing = Committing(parts, transfers, self.uploading, self.borrowing, self.freeing)
         self.single_shot = SingleShot(self.uploading, self.committing)
         self.removing = Removing(parts, self.freeing)
-        self.restoring = Restoring(parts, self.freeing)
+        self.restoring = Restoring(parts, self.freeing, self.committing.finish_earlier)
         self.changing = Changing(parts)
 
     def close(self) -> None:

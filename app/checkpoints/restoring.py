@@ -1,5 +1,6 @@
 """Bring a removed checkpoint back, as long as its bytes are in the trash."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,12 +15,15 @@ from app.errors import CheckpointRemoved, ForeignFile, NameTaken
 class Restoring:
     """Removals that somebody takes back."""
 
-    def __init__(self, parts: Parts, freeing: Freeing) -> None:
+    def __init__(self, parts: Parts, freeing: Freeing, finish_earlier: Callable[[str], None]) -> None:
         self._parts = parts
         self._freeing = freeing
+        self._finish_earlier = finish_earlier
 
     def restore(self, checkpoint_id: str) -> Checkpoint:
-        """Bring a checkpoint back with its facts and its place in the order. One that is live stays as it is.
+        """Bring a checkpoint back with its facts and its place in the order, its bytes durably there when this returns.
+
+        One that is live stays as it is; where bringing it back had failed half-way, that is finished first.
 
         Where nothing in the directory's policy would keep it, it is pinned: the next save would remove it again.
 
@@ -36,9 +40,11 @@ class Restoring:
         with self._parts.catalog.reading() as session:
             directory = known_checkpoint(session, checkpoint_id).directory
         with self._parts.catalog.lock(directory):
+            self._finish_earlier(directory)  # what is sealed is a checkpoint, and may have the name
             with self._parts.catalog.reading() as session:
                 removed = known_checkpoint(session, checkpoint_id)
             if removed.removed_at is None:
+                bring_to_order(self._parts, removed)
                 return removed
             self._freeing.withdraw(removed)
             with self._parts.catalog.writing() as session:

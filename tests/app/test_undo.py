@@ -36,6 +36,15 @@ def content(server, checkpoint):
     return server.http.get(f"/v1/checkpoints/{checkpoint['id']}/content").content
 
 
+def put_aside(server, place, aside):
+    """Let a restoration have come no further than the row, of the one checkpoint of a server that does not run."""
+    aside.mkdir()
+    place.rename(aside / place.name)
+    (place.parent / ".holdfast" / f"{place.name}.json").rename(aside / "manifest.json")
+    with closing(sqlite3.connect(server.root / ".holdfast" / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE checkpoints SET dirty = 1")
+
+
 def figure(server, name):
     return next(
         float(line.split()[1]) for line in server.http.get("/metrics").text.splitlines() if line.startswith(f"{name} ")
@@ -169,12 +178,7 @@ def test_a_restoration_that_a_crash_cut_off_goes_on_once_nothing_is_in_its_way(o
     saved = own_server.http.post(f"/v1/uploads/{upload['id']}/commit", json={}).json()
     own_server.stop()
     place, aside = own_server.root / "runs" / "a" / name, own_server.root / ".holdfast" / "trash" / saved["id"]
-    aside.mkdir()
-    place.rename(aside / name)
-    (place.parent / ".holdfast" / f"{name}.json").rename(aside / "manifest.json")
-    with sqlite3.connect(own_server.root / ".holdfast" / "catalog.db") as connection:
-        connection.execute("UPDATE checkpoints SET dirty = 1")
-    connection.close()
+    put_aside(own_server, place, aside)
     foreign = place if name == "x.pt" else place / "inner.bin"
     foreign.parent.mkdir(exist_ok=True)
     foreign.write_bytes(b"theirs")
@@ -207,3 +211,40 @@ def test_what_a_sealed_commit_replaces_is_not_taken_for_a_restoration(own_server
     assert files(own_server.root / "runs" / "a" / "folder") == {"new.bin": b"new"}
     assert own_server.http.get("/v1/checkpoints/newer/files/new.bin").content == b"new"
     assert get(own_server, old)["removed_because"] == "replaced"
+
+
+def test_a_sealed_commit_has_its_name_before_a_restoration_asks(make_server):
+    """It failed after its seal, as a foreign file was in its way at a start; then that file went."""
+    server = make_server(undo_window="1h", janitor_every_s="1000")
+    old = server.save("runs/a", b"old", name="x.pt")
+    delete(server, old)
+    server.stop()
+    with closing(LocalStorage(server.root, version="1")) as storage:
+        sealed(storage, {"x.pt": b"new"}, name="x.pt", upload_id="newer", sequence=2)
+    foreign = server.root / "runs" / "a" / "x.pt"
+    foreign.write_bytes(b"theirs")
+    server.start()
+    foreign.unlink()
+    refused = restore(server, old)
+    assert (refusal(refused), refused.json()["checkpoint_id"]) == ((409, "name_taken"), "newer")
+    assert server.http.get("/v1/checkpoints/newer/content").content == foreign.read_bytes() == b"new"
+    server.http.delete("/v1/checkpoints/newer").raise_for_status()
+    assert restore(server, old).status_code == 200
+    assert content(server, old) == b"old"
+
+
+def test_a_restoration_that_failed_half_way_is_finished_when_it_is_repeated(make_server):
+    """The row is live already, the bytes are still in the trash, and the janitor comes much later."""
+    server = make_server(undo_window="1h", janitor_every_s="1000")
+    saved = server.save("runs/a", b"bytes", name="x.pt")
+    server.stop()
+    place, aside = server.root / "runs" / "a" / "x.pt", server.root / ".holdfast" / "trash" / saved["id"]
+    put_aside(server, place, aside)
+    place.write_bytes(b"theirs")
+    server.start()
+    assert refusal(restore(server, saved)) == (409, "foreign_file")
+    assert place.read_bytes() == b"theirs"
+    place.unlink()
+    assert restore(server, saved).status_code == 200
+    assert content(server, saved) == place.read_bytes() == b"bytes"
+    assert not aside.exists()
