@@ -15,7 +15,7 @@ from app.checkpoints.visiting import Left, Seen, Strange, joined, look, shown, s
 from app.domain import Checkpoint, Directory, Facts, File, FileMap, Manifest
 from app.errors import Refusal
 from app.foreign import Stranger, in_order, told
-from app.storage.base import Visited
+from app.storage.base import CHANGED, Visited
 
 SAVE_ID = "adopted-"
 """How the ids begin of saves that nobody made."""
@@ -223,7 +223,7 @@ class _Adopting:
         with closing(self._adoption.open(path)) as opened:
             chunks = hashed(opened, cut(size_bytes))
             if (opened.size_bytes, opened.mtime_ns) != (size_bytes, mtime_ns) or not opened.is_as_opened():
-                raise Strange(f"{path} was changed while it was read; let whoever writes it finish, then adopt again")
+                raise Strange(CHANGED.format(path))
         return FileMap(chunks)
 
     def _record(self, after: Directory, manifests: Sequence[Manifest]) -> None:

@@ -12,7 +12,7 @@ from app.domain import Manifest
 from app.errors import ForeignFile
 from app.spans import Span
 from app.storage import kernel, places
-from app.storage.base import Entry, Opened, Visited
+from app.storage.base import CHANGED, Entry, Opened, Visited
 from app.storage.files import LocalOpened
 from app.storage.tree import Parts, Tree
 
@@ -80,14 +80,15 @@ class LocalAdoption:
             raise FileExistsError(f"{target} exists")
         copy = places.of_copy(place[-1])
         self._tree.remove(copy[:-1])
-        if visited.tree.is_folder(source):
-            for inner in visited.tree.files(source):
-                self._copy(visited.tree, (*source, *inner), (*copy, *inner))
-            self._tree.sync(copy[:-1])
+        is_folder = visited.tree.is_folder(source)
+        inner = visited.tree.files(source) if is_folder else [()]
+        found = {path: self._copy(visited.tree, (*source, *path), (*copy, *path)) for path in inner}
+        for file, before in found.items():  # once all are read: they belong together
+            _refuse_changed((*source, *file), before, visited.tree.stat((*source, *file)))
+        self._tree.sync(copy[:-1])
+        if is_folder:
             self._tree.move(copy, place)
         else:
-            self._copy(visited.tree, source, copy)
-            self._tree.sync(copy[:-1])
             self._tree.move_file_to_free_name(copy, place)
         self._tree.remove(copy[:-1])
 
@@ -122,8 +123,8 @@ class LocalAdoption:
         self._synced |= folders
         self._tree.write(places.of_manifest(checkpoint.directory, checkpoint.name), manifests.dump(manifest))
 
-    def _copy(self, tree: Tree, source: Parts, target: Parts) -> None:
-        """A file with its times, its blocks shared where the file system can."""
+    def _copy(self, tree: Tree, source: Parts, target: Parts) -> os.stat_result:
+        """A file with its times, its blocks shared where the file system can; what the file was, then and before."""
         with self._tree.folder(target[:-1], create=True, durable=False):
             pass
         reading = tree.open(source, os.O_RDONLY)
@@ -133,6 +134,8 @@ class LocalAdoption:
                 found = os.fstat(reading)
                 _fill(reading, writing, found.st_size)
                 os.utime(writing, ns=(found.st_atime_ns, found.st_mtime_ns))
+                _refuse_changed(source, found, os.fstat(reading))
+                return found
             finally:
                 os.close(writing)
         finally:
@@ -156,6 +159,16 @@ def _fill(source: int, target: int, size_bytes: int) -> None:
         if not copied:
             return  # it was cut short meanwhile, which shows when it is compared
         offset += copied
+
+
+def _refuse_changed(path: Parts, before: os.stat_result, now: os.stat_result | None) -> None:
+    """Whoever writes bytes may set the time of last change back, but not that of the last change of the inode."""
+    if now is None or _identity(now) != _identity(before):
+        raise ForeignFile(CHANGED.format("/".join(path)))
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _parts(path: str) -> Parts:

@@ -37,6 +37,10 @@ class Item:
     """Why what lies in this folder could not be looked at; None where it could, or for what is no folder."""
 
 
+CHANGED = "{} was changed while it was read; let whoever writes it finish, then adopt again"
+"""What is said of a file of others that does not hold still."""
+
+
 class NotDurable(OSError):
     """The disk failed to make something durable. To ask again proves nothing: Linux forgets what it did not write."""
 
@@ -151,7 +155,8 @@ class Adoption(Protocol):
         FileExistsError
             Something is in that place.
         ForeignFile
-            Something in the folder, or on the way to the place, is no plain file or folder.
+            Something in the folder, or on the way to the place, is no plain file or folder; or a file was changed while
+            it was copied.
         """
 
     def open(self, path: str) -> Opened:

@@ -13,6 +13,7 @@ import pytest
 from app.__main__ import main
 from app.main import open_root
 from app.settings import Settings
+from app.storage import kernel
 from tests.app.samples import below
 from tests.live import PROJECT, eventually
 from tests.nursery import Nursery
@@ -331,6 +332,70 @@ def test_a_folder_that_is_written_to_meanwhile_is_left_for_later(root, adopt):
         f"runs: 1 checkpoint taken in ({(root / 'runs/a.pt').stat().st_size / 1e6:.1f} MB), 1 known before",
         "In all: 1 checkpoint taken in (1 directory), 1 known before, 0 left alone",
     ])  # fmt: skip
+
+
+@pytest.fixture
+def while_copying(monkeypatch):
+    """Let something happen once half of a file was copied, the first time that one is."""
+
+    def arrange(happens):
+        copy, happened = os.copy_file_range, []
+
+        def copying(source, target, count, *offsets):
+            if happened:
+                return copy(source, target, count, *offsets)
+            copied = copy(source, target, count // 2, *offsets)
+            happened.append(happens())
+            return copied
+
+        monkeypatch.setattr(os, "copy_file_range", copying)
+        monkeypatch.setattr(kernel, "share", lambda *_: False)  # it would be copied in one moment
+
+    return arrange
+
+
+def rewrite(path, data):
+    """Put other bytes where a file has had some, as those do who do not want that to be seen."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda path: rewrite(path, b"b" * 1000), id="its bytes"),
+        pytest.param(lambda path: path.write_bytes(b"b" * 1000), id="its bytes and its time"),
+        pytest.param(lambda path: path.write_bytes(b"b" * 2000), id="its size"),
+        pytest.param(lambda path: (path.rename(path.with_suffix(".old")), path.write_bytes(b"b")), id="its name"),
+        pytest.param(lambda path: path.unlink(), id="it is removed"),
+    ],
+)
+def test_a_copy_of_what_was_changed_meanwhile_is_not_taken_in(root, adopt, tmp_path, while_copying, change):
+    source = tmp_path / "elsewhere"
+    put(source, {"a.pt": b"a" * 1000, "b.pt": b"b"})
+    while_copying(lambda: change(source / "a.pt"))
+    status, said, left = adopt(source, "--as", "runs")
+    assert (status, len(left)) == (1, 1)
+    assert "a.pt was changed while it was read; let whoever writes it finish, then adopt again" in left[0]
+    assert said[0].startswith("runs: 1 checkpoint taken in")
+    assert not (root / "runs/a.pt").exists()
+    assert adopt(source, "--as", "runs")[0] == 0
+    assert below(root / "runs").get("a.pt") == below(source).get("a.pt")
+
+
+def test_the_files_of_a_folder_are_copied_at_one_moment_or_not_at_all(root, adopt, tmp_path, while_copying):
+    source = tmp_path / "elsewhere"
+    names = [f"checkpoint-1/{number}.bin" for number in range(2)]
+    put(source, dict.fromkeys(names, b"a" * 1000))
+    while_copying(lambda: [rewrite(source / name, b"b" * 1000) for name in names])
+    status, _, left = adopt(source, "--as", "runs")
+    assert (status, len(left)) == (1, 1)
+    assert "was changed while it was read" in left[0]
+    assert not (root / "runs/checkpoint-1").exists()
+    assert adopt(source, "--as", "runs")[0] == 0
+    assert set(below(root / "runs/checkpoint-1").values()) == {b"b" * 1000}
 
 
 @pytest.mark.parametrize(
