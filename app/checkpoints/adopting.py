@@ -175,16 +175,9 @@ class _Adopting:
     def _manifest(self, directory: Directory, path: str, stranger: Stranger, sequence: int) -> Manifest:
         """All that can be said of a checkpoint once its bytes were read; copied before, where it lies elsewhere."""
         place = f"{directory.name}/{stranger.name}"
-        if self._visited.within is None:
-            if stranger_at(self._home, directory.name, stranger.name) is None:
-                self._adoption.copy_in(self._visited, joined(path, stranger.name), place)
-            else:
-                self._refuse_other(stranger, joined(path, stranger.name), place)
+        copied = self._copied(stranger, joined(path, stranger.name), directory.name)
         begun = self._adoption.standing(directory.name, stranger.name)
-        maps = self._maps_begun(begun, stranger) or {
-            file: self._map(joined(place, file) if stranger.is_folder else place, size_bytes, mtime_ns)
-            for file, size_bytes, mtime_ns in stranger.files
-        }
+        maps = copied or self._maps_begun(begun, stranger) or self._maps(stranger, place)
         files = tuple(
             File(file, size_bytes, digests.of_file(maps[file].chunks), mtime_ns)
             for file, size_bytes, mtime_ns in sorted(stranger.files)
@@ -204,6 +197,21 @@ class _Adopting:
         )
         return Manifest(checkpoint, maps)
 
+    def _copied(self, stranger: Stranger, source: str, directory: str) -> dict[str, FileMap] | None:
+        """Bring a copy of what lies elsewhere to its place, once it was read back; None where it is there already."""
+        if self._visited.within is not None:
+            return None
+        place = f"{directory}/{stranger.name}"
+        if stranger_at(self._home, directory, stranger.name) is not None:
+            self._refuse_other(stranger, source, place)
+            return None
+        with self._adoption.copying(self._visited, source) as copy:
+            if stranger_at(self._home, copy.rpartition("/")[0], stranger.name) != stranger:
+                raise Strange(CHANGED.format(source))
+            maps = self._maps(stranger, copy)
+            self._adoption.put(copy, place)
+        return maps
+
     def _refuse_other(self, stranger: Stranger, source: str, place: str) -> None:
         """What lies in its place has the same sizes and times; an earlier run copied it only if it is the same."""
         for file, size_bytes, _ in stranger.files:
@@ -218,6 +226,12 @@ class _Adopting:
     def _maps_begun(self, begun: Manifest | None, stranger: Stranger) -> dict[str, FileMap] | None:
         """What an earlier run that was interrupted found out, unless the files have changed since."""
         return dict(begun.maps) if begun is not None and _is_same(begun.checkpoint, stranger) else None
+
+    def _maps(self, stranger: Stranger, place: str) -> dict[str, FileMap]:
+        return {
+            file: self._map(joined(place, file) if stranger.is_folder else place, size_bytes, mtime_ns)
+            for file, size_bytes, mtime_ns in stranger.files
+        }
 
     def _map(self, path: str, size_bytes: int, mtime_ns: int) -> FileMap:
         with closing(self._adoption.open(path)) as opened:

@@ -1,8 +1,8 @@
 """How folders that other tools wrote into are looked at, and how what lies in them is copied and given a manifest."""
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import Literal
@@ -73,24 +73,31 @@ class LocalAdoption:
     def home(self) -> Visited:
         return LocalVisited(self._tree, self._tree.root, owns_tree=False)
 
-    def copy_in(self, visited: Visited, path: str, target: str) -> None:
+    @contextmanager
+    def copying(self, visited: Visited, path: str) -> Iterator[str]:
         assert isinstance(visited, LocalVisited), "what is visited came from here"
-        source, place = _parts(path), places.parts(target)
+        source = _parts(path)
+        copy = places.of_copy(source[-1])
+        self._tree.remove(copy[:-1])
+        try:
+            inner = visited.tree.files(source) if visited.tree.is_folder(source) else [()]
+            found = {file: self._copy(visited.tree, (*source, *file), (*copy, *file)) for file in inner}
+            for file, before in found.items():  # once all are read: they belong together
+                _refuse_changed((*source, *file), before, visited.tree.stat((*source, *file)))
+            self._tree.sync(copy[:-1])
+            yield "/".join(copy)
+        finally:
+            with suppress(OSError):  # the next one removes it first
+                self._tree.remove(copy[:-1])
+
+    def put(self, copy: str, target: str) -> None:
+        source, place = places.parts(copy), places.parts(target)
         if self._tree.stat(place) is not None:
             raise FileExistsError(f"{target} exists")
-        copy = places.of_copy(place[-1])
-        self._tree.remove(copy[:-1])
-        is_folder = visited.tree.is_folder(source)
-        inner = visited.tree.files(source) if is_folder else [()]
-        found = {path: self._copy(visited.tree, (*source, *path), (*copy, *path)) for path in inner}
-        for file, before in found.items():  # once all are read: they belong together
-            _refuse_changed((*source, *file), before, visited.tree.stat((*source, *file)))
-        self._tree.sync(copy[:-1])
-        if is_folder:
-            self._tree.move(copy, place)
+        if self._tree.is_folder(source):
+            self._tree.move(source, place)
         else:
-            self._tree.move_file_to_free_name(copy, place)
-        self._tree.remove(copy[:-1])
+            self._tree.move_file_to_free_name(source, place)
 
     def open(self, path: str) -> Opened:
         return LocalOpened(self._tree.open(places.parts(path), os.O_RDONLY))

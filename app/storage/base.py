@@ -147,16 +147,24 @@ class Adoption(Protocol):
     def home(self) -> Visited:
         """The root itself, to look at."""
 
-    def copy_in(self, visited: Visited, path: str, target: str) -> None:
-        """Copy a file or a whole folder to a place below the root: there it is whole or not at all.
+    def copying(self, visited: Visited, path: str) -> AbstractContextManager[str]:
+        """Copy a file or a whole folder aside, durably; its path there. What is not put anywhere is gone afterwards.
+
+        Raises
+        ------
+        ForeignFile
+            Something in the folder is no plain file or folder; or a file was changed while it was copied.
+        """
+
+    def put(self, copy: str, target: str) -> None:
+        """Move a copy to a place below the root: there it is whole or not at all.
 
         Raises
         ------
         FileExistsError
             Something is in that place.
         ForeignFile
-            Something in the folder, or on the way to the place, is no plain file or folder; or a file was changed while
-            it was copied.
+            Something on the way to the place is no folder.
         """
 
     def open(self, path: str) -> Opened:

@@ -399,6 +399,40 @@ def test_the_files_of_a_folder_are_copied_at_one_moment_or_not_at_all(root, adop
 
 
 @pytest.mark.parametrize(
+    ("late", "then"),
+    [
+        pytest.param("b.pt", lambda path: path.write_bytes(b"B" * 10), id="a file"),
+        pytest.param("checkpoint-1/model.bin", lambda path: path.write_bytes(b"B"), id="a file of a folder"),
+        pytest.param("checkpoint-1/new.bin", lambda path: path.write_bytes(b"new"), id="a new file of a folder"),
+    ],
+)
+def test_a_copy_is_not_put_in_its_place_before_it_was_checked(root, adopt, tmp_path, while_copying, late, then):
+    """Or it would be in its own way ever after."""
+    source = tmp_path / "elsewhere"
+    put(source, {"a.pt": b"a" * 1000, "b.pt": b"b", "checkpoint-1/model.bin": b"b"})
+    while_copying(lambda: then(source / late))  # it was looked at already, and its turn has not come
+    status, said, left = adopt(source, "--as", "runs")
+    assert (status, len(left)) == (1, 1)
+    assert "was changed while it was read" in left[0]
+    assert said[0].startswith("runs: 2 checkpoints taken in")
+    assert not (root / "runs" / late.split("/")[0]).exists()
+    assert list((root / ".holdfast/incoming").iterdir()) == []
+    status, said, left = adopt(source, "--as", "runs")
+    assert (status, left) == (0, [])
+    assert said[0].startswith("runs: 1 checkpoint taken in")
+    assert (root / "runs" / late).read_bytes() == (source / late).read_bytes()
+
+
+def test_a_name_whose_copy_was_refused_stays_free(root, adopt, tmp_path, serving, while_copying):
+    source = tmp_path / "elsewhere"
+    put(source, {"a.pt": b"a" * 1000, "b.pt": b"b"})
+    while_copying(lambda: (source / "b.pt").write_bytes(b"B" * 10))
+    assert adopt(source, "--as", "runs")[0] == 1
+    with serving() as server:
+        assert server.save("runs", b"ours", name="b.pt")["name"] == "b.pt"
+
+
+@pytest.mark.parametrize(
     ("between", "outside"),
     [("nothing", False), ("a server", True), ("a reindex", False)],
     ids=["in place", "copied, then a save", "in place, then a reindex"],
