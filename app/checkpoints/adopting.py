@@ -161,7 +161,7 @@ class _Adopting:
                 if not taken:  # before any manifest: should a crash come now, a reindex must not find other limits
                     self._parts.storage.make_directory(after)
                     self._parts.storage.write_directory(after)
-                self._adoption.settle(manifest)
+                self._adoption.settle(manifest, copied=self._visited.within is None)
             except (OSError, Refusal) as error:
                 left.append(Left(self._shown(path, stranger), str(error), True))
                 continue

@@ -62,6 +62,7 @@ class LocalAdoption:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._synced: set[Parts] = set()
+        self._put: set[Parts] = set()
 
     def visit(self, folder: str) -> Visited:
         self._synced.clear()
@@ -98,6 +99,7 @@ class LocalAdoption:
             self._tree.move(source, place)
         else:
             self._tree.move_file_to_free_name(source, place)
+        self._put.add(place)
 
     def open(self, path: str) -> Opened:
         return LocalOpened(self._tree.open(places.parts(path), os.O_RDONLY))
@@ -114,21 +116,24 @@ class LocalAdoption:
             raise ForeignFile(f"{'/'.join(path)} is the manifest of something else")
         return manifest
 
-    def settle(self, manifest: Manifest) -> None:
+    def settle(self, manifest: Manifest, *, copied: bool) -> None:
         checkpoint = manifest.checkpoint
-        folders: set[Parts] = set()
-        for file in checkpoint.files:
-            path = places.parts(checkpoint.stored_at(file))
-            descriptor = self._tree.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            folders |= {path[:length] for length in range(len(path))}
+        files = [places.parts(checkpoint.stored_at(file)) for file in checkpoint.files]
+        if places.of_checkpoint(checkpoint) not in self._put:
+            for path in files:
+                self._sync_file(path)
+        folders = {path[:length] for path in files for length in range(len(path))}
         for folder in folders - self._synced:  # others may have made them a moment before the visit
-            self._tree.sync_names(folder)
+            self._tree.sync_names(folder, anew=copied)
         self._synced |= folders
         self._tree.write(places.of_manifest(checkpoint.directory, checkpoint.name), manifests.dump(manifest))
+
+    def _sync_file(self, path: Parts) -> None:
+        descriptor = self._tree.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _copy(self, tree: Tree, source: Parts, target: Parts) -> os.stat_result:
         """A file with its times, its blocks shared where the file system can; what the file was, then and before."""

@@ -179,8 +179,14 @@ class Adoption(Protocol):
             What stands there is no manifest, or speaks of something else.
         """
 
-    def settle(self, manifest: Manifest) -> None:
-        """Make a checkpoint of files that lie in their place: they are made durable, then the manifest is written."""
+    def settle(self, manifest: Manifest, *, copied: bool) -> None:
+        """Make a checkpoint of files that lie in their place: they are made durable, then the manifest is written.
+
+        What was ``copied``, now or by an earlier run, was durable before it had its place; a copy for which that failed
+        is made anew, out of new files, and names are made durable anew. What others wrote is taken in where it lies, so
+        nothing can be made anew: where the disk once failed to keep it, in an earlier run or before the first one, the
+        kernel has forgotten that, and this run cannot tell.
+        """
 
 
 class Storage(Protocol):

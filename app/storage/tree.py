@@ -218,9 +218,14 @@ class Tree:
                         os.close(file)
                 _sync(descriptor)
 
-    def sync_names(self, path: Parts) -> None:
-        """Make the names in a folder durable, not what they name."""
+    def sync_names(self, path: Parts, *, anew: bool = False) -> None:
+        """Make the names in a folder durable, not what they name; ``anew`` also where another process failed to.
+
+        The folder is changed for that, or there would be nothing left to write.
+        """
         with self.folder(path) as folder:
+            if anew:
+                _change(folder)
             self._sync_names(path, folder)
 
     def is_folder(self, path: Parts) -> bool:

@@ -1,10 +1,14 @@
 """What other tools wrote is taken in as it is: nothing of it changes, everything works with it, nothing removes it."""
 
+import errno
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -430,6 +434,50 @@ def test_a_name_whose_copy_was_refused_stays_free(root, adopt, tmp_path, serving
     assert adopt(source, "--as", "runs")[0] == 1
     with serving() as server:
         assert server.save("runs", b"ours", name="b.pt")["name"] == "b.pt"
+
+
+class FailingSync:
+    """An fsync of which one fails, once, and after it all that succeed are noted, with the time of the last change."""
+
+    def __init__(self, number: int) -> None:
+        self._left, self._sync = number, os.fsync
+        self.failed: os.stat_result | None = None
+        self.held = -1
+        self.later: list[os.stat_result] = []
+
+    def __call__(self, descriptor: int) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.failed, self.held = os.fstat(descriptor), os.dup(descriptor)  # or its number might be given again
+            time.sleep(0.02)  # so that what is changed from now on has another time
+            raise OSError(errno.EIO, "it cannot be made durable")
+        self._sync(descriptor)
+        self.later.append(os.fstat(descriptor))
+
+    def believed(self, root: Path) -> bool:
+        """Whether that for which it failed is there, and was taken for durable without having been changed first."""
+        failed = self.failed
+        there = [path for path in root.rglob("*") if failed is not None and os.path.samestat(path.lstat(), failed)]
+        synced = [one.st_ctime_ns for one in self.later if failed is not None and os.path.samestat(one, failed)]
+        return bool(there) and not (synced and failed is not None and max(synced) > failed.st_ctime_ns)
+
+
+def test_what_could_not_be_made_durable_is_copied_anew(root, adopt, tmp_path, monkeypatch):
+    source = tmp_path / "elsewhere"
+    put(source, {"a.pt": b"a", "checkpoint-1/model.bin": b"b"})
+    for number in itertools.count(1):
+        sync = FailingSync(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", sync)
+            with suppress(OSError):
+                adopt(source, "--as", f"runs{number}")
+            if sync.failed is None:
+                break
+            status, _, left = adopt(source, "--as", f"runs{number}")
+        assert (status, left) == (0, []), number
+        assert not sync.believed(root), f"fsync {number}"
+        os.close(sync.held)
+    assert number > 15
 
 
 @pytest.mark.parametrize(
