@@ -1,5 +1,7 @@
 """Whether the disk has room for a save: asked before its bytes come, so that a full disk stays what it was."""
 
+from collections.abc import Callable
+
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts
 from app.checkpoints.transfers import Transfers
@@ -15,23 +17,25 @@ class Space:
         self._transfers = transfers
         self._freeing = freeing
 
-    def admit(self, wanted_bytes: int, *, upload_id: str) -> None:
+    def admit(self, wanted: Callable[[], int], *, upload_id: str) -> None:
         """Let so many bytes of an upload come, if they fit beside those that other active uploads have yet to bring.
 
-        Space that only the trash takes counts as free: it is emptied, the oldest first, as far as necessary, and left
-        alone where all of it would not be enough. Not to be called under a directory's lock.
+        ``wanted`` is asked after the disk was: what is copied meanwhile must not count twice. Space that only the trash
+        takes counts as free: it is emptied, the oldest first, as far as necessary, and left alone where all of it would
+        not be enough. Not to be called under a directory's lock.
 
         Raises
         ------
         NoSpace
             They do not fit above the reserve.
         """
-        promised = self._transfers.to_come(but=upload_id)
-        least = wanted_bytes + promised + self._parts.reserve_bytes
-        if self._parts.storage.free_bytes() < least:
-            self._freeing.make_room(least)
-        if (free := self._parts.storage.free_bytes()) < least:
-            raise self._no_space(wanted_bytes, free, promised)
+        beside = self._transfers.to_come(but=upload_id) + self._parts.reserve_bytes
+        free = self._parts.storage.free_bytes()
+        if free < wanted() + beside:
+            self._freeing.make_room(wanted() + beside)
+            free = self._parts.storage.free_bytes()
+        if free < (wanted_bytes := wanted()) + beside:
+            raise self._no_space(wanted_bytes, free, beside - self._parts.reserve_bytes)
 
     def refuse_hopeless(self, save: Save) -> None:
         """Refuse a save that `admit` would refuse whatever were freed, before anything is made for it.

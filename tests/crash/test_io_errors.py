@@ -121,7 +121,7 @@ def told(answer: httpx.Response, call: str, error: str) -> None:
         assert said in {CODES[error], (503, "disk_failed")}
     elif said != (503, "not_ready"):
         assert said == CODES[error]
-    assert answer.headers.get("Retry-After") == ("1" if said == (503, "overloaded") else None)
+    assert answer.headers.get("Retry-After") == {"overloaded": "1", "not_ready": "5"}.get(said[1])
 
 
 @pytest.mark.parametrize("way", ["one request", "upload"])
