@@ -262,7 +262,7 @@ class Storage(Protocol):
         """Whether all bytes of a withdrawn checkpoint are still there."""
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put a withdrawn checkpoint's files back in their place.
+        """Put a withdrawn checkpoint's files and its manifest back in their place; nothing of it stays in the trash.
 
         Raises
         ------

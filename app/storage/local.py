@@ -177,21 +177,15 @@ class LocalStorage(Root):
 
     def restore(self, checkpoint: Checkpoint) -> None:
         self.tree.make_up()
-        aside, place = (*places.TRASH, checkpoint.id, checkpoint.name), places.of_checkpoint(checkpoint)
+        aside = (*places.TRASH, checkpoint.id)
         if self.tree.stat(aside) is None:
             return
-        try:
-            if not checkpoint.is_folder:
-                self.tree.move_file_to_free_name(aside, place)
-            elif self.tree.stat(place) is None:
-                self.tree.move(aside, place)
-            else:
-                for file in checkpoint.files:
-                    parts = places.parts(file.path)
-                    if self.tree.stat((*aside, *parts)) is not None:
-                        self.tree.move_file_to_free_name((*aside, *parts), (*place, *parts))
-        except FileExistsError as error:
-            raise ForeignFile(f"{'/'.join(place)} exists and was not written by this server.") from error
+        self._bring_back(checkpoint)
+        manifest = places.of_manifest(checkpoint.directory, checkpoint.name)
+        if self.tree.stat((*aside, places.SEAL)) is not None and self.tree.stat(manifest) is None:
+            self.tree.move((*aside, places.SEAL), manifest)
+        self.free(checkpoint.id)
+        self.tree.sync_names(places.TRASH)  # nobody looks there again for what is live
 
     def free(self, checkpoint_id: str) -> None:
         self.tree.make_up()
@@ -266,6 +260,23 @@ class LocalStorage(Root):
                 self.tree.remove(places.of_files(upload.id))
                 self._make_files(upload)
                 self._disbelieved.discard(upload.id)
+
+    def _bring_back(self, checkpoint: Checkpoint) -> None:
+        aside, place = (*places.TRASH, checkpoint.id, checkpoint.name), places.of_checkpoint(checkpoint)
+        if self.tree.stat(aside) is None:
+            return
+        try:
+            if not checkpoint.is_folder:
+                self.tree.move_file_to_free_name(aside, place)
+            elif self.tree.stat(place) is None:
+                self.tree.move(aside, place)
+            else:
+                for file in checkpoint.files:
+                    parts = places.parts(file.path)
+                    if self.tree.stat((*aside, *parts)) is not None:
+                        self.tree.move_file_to_free_name((*aside, *parts), (*place, *parts))
+        except FileExistsError as error:
+            raise ForeignFile(f"{'/'.join(place)} exists and was not written by this server.") from error
 
     def _standing(self, directory: str, name: str) -> str | None:
         """The id in the manifest that stands under a name. One that cannot be read is nobody's."""

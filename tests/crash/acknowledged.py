@@ -69,6 +69,11 @@ class State:
         """After these were removed."""
         return replace(self, kept={name: kept for name, kept in self.kept.items() if name not in names})
 
+    def restored(self, kept: Kept) -> "State":
+        """After one that was removed was brought back; it is pinned where the policy would let it go again."""
+        back = replace(self, kept={**self.kept, kept.name: kept})
+        return back if kept.name in back.pruned().kept else back.changed(kept.name, {"pinned": True})
+
     def ordered(self, asked: PolicyRequest) -> "State":
         """After an operator has set a policy; nothing goes yet."""
         return replace(self, policy=self.policy.after_order(asked))

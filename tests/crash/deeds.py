@@ -137,6 +137,19 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """Bring back one that was removed."""
+
+    kept: Kept
+
+    def send(self, http: httpx.Client, *, again: bool = False) -> Answer:
+        return ask(http, "POST", f"/v1/checkpoints/{self.kept.id}/restore")
+
+    def after(self, state: State) -> State:
+        return state.restored(self.kept)
+
+
+@dataclass(frozen=True)
 class Clear:
     """Remove all that is not pinned."""
 

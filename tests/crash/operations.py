@@ -10,7 +10,7 @@ import httpx
 
 from tests.crash.tracing import Tracer
 from tests.live import eventually
-from tests.nursery import QuickServer
+from tests.nursery import Nursery, QuickServer
 
 OLD, NEW, LARGE = b"old bytes", b"new bytes, and more of them", bytes(range(256)) * 1200
 HERE, ELSEWHERE = "runs/a", "runs/kept"
@@ -36,6 +36,11 @@ class Operation:
     name: str
     prepare: Callable[[QuickServer], str]
     ask: Callable[[QuickServer, str], httpx.Response]
+    undo_window: str = "0"
+
+    def server(self, nursery: Nursery, root: Path, **settings: str) -> QuickServer:
+        """A server that it can be asked of, not yet started."""
+        return nursery.server(root, undo_window=self.undo_window, **settings)
 
     def run(self, server: QuickServer, prepared: str, attach: Attach) -> tuple[Tracer, httpx.Response | None]:
         """Ask under the eyes of a tracer; no answer where the server died."""
@@ -99,6 +104,31 @@ def _killed_midway(server: QuickServer) -> str:
     return ""
 
 
+def _deleted(server: QuickServer) -> str:
+    files = {"model.bin": OLD, "inner/state.bin": LARGE}
+    body = {"directory": HERE, "name": "folder", "files": [{"path": p, "size_bytes": len(files[p])} for p in files]}
+    upload = server.http.post("/v1/uploads", json=body).json()
+    for missing in upload["missing"]:
+        server.http.put(missing["url"], content=files[missing["file"]]).raise_for_status()
+    saved(server, "newer.pt", NEW)
+    answer = server.http.post(f"/v1/uploads/{upload['id']}/commit").raise_for_status()
+    gone = str(answer.json()["id"])
+    server.http.delete(f"/v1/checkpoints/{gone}").raise_for_status()
+    return gone
+
+
+def _restored_midway(server: QuickServer) -> str:
+    gone = saved(server, "gone.pt", OLD)
+    server.http.delete(f"/v1/checkpoints/{gone}").raise_for_status()
+    _kill(server, "linkat", 1, lambda: _restore(server, gone))
+    server.kill()
+    return gone
+
+
+def _restore(server: QuickServer, gone: str) -> httpx.Response:
+    return server.http.post(f"/v1/checkpoints/{gone}/restore")
+
+
 def _kill(server: QuickServer, call: str, number: int, ask: Callable[[], object]) -> None:
     tracer = Tracer.killing(server.process_id, server.root.parent, call, number)
     try:
@@ -137,7 +167,9 @@ OPERATIONS = {
             lambda server: saved(server, "old.pt", OLD),
             lambda server, _: server.http.put(f"/v1/directories/{HERE}", json={"max_checkpoints": 5}),
         ),
+        Operation("restore", _deleted, _restore, undo_window="1h"),
         Starting("start", _killed_midway, _replace),
+        Starting("start after a restoration", _restored_midway, _restore, undo_window="1h"),
     )
 }
 
@@ -165,7 +197,7 @@ def everything_is_in_order(server: QuickServer) -> None:
     server.wait_until_freed()
     own = server.root / ".holdfast"
     assert eventually(lambda: server.incoming() == [], 5), server.incoming()
-    assert list((own / "trash").iterdir()) == []
+    assert eventually(lambda: list((own / "trash").iterdir()) == [], 5)
     assert state(server, ELSEWHERE) == {"": None, "kept.pt": (False, {"kept.pt": OLD})}
     seen = state(server)
     place = server.root / HERE

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.crash.operations import ELSEWHERE, OLD, Operation, state
+from tests.crash.operations import ELSEWHERE, OLD, Operation, Starting, state
 from tests.crash.tracing import Call, Tracer
 from tests.nursery import Nursery, QuickServer
 
@@ -42,9 +42,9 @@ def prepared(server: QuickServer, operation: Operation) -> str:
 @cache
 def record(nursery: Nursery, operation: Operation) -> Record:
     """Let a server do it undisturbed."""
-    with TemporaryDirectory() as folder, nursery.server(Path(folder) / "root") as server:
+    with TemporaryDirectory() as folder, operation.server(nursery, Path(folder) / "root") as server:
         ready = prepared(server, operation)
-        before = state(server) if operation.name != "start" else {}
+        before = state(server) if not isinstance(operation, Starting) else {}
         tracer, answer = operation.run(server, ready, lambda pid: Tracer.recording(pid, Path(folder)))
         server.wait_until_freed()
         tracer.detach()

@@ -115,8 +115,13 @@ def wrong_manifest(root: Path, row: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def strangers(root: Path, rows: Iterable[Mapping[str, Any]], directories: set[str], uploads: set[str]) -> list[str]:
-    """The files that are missing below a root, and those that belong to no checkpoint, upload or directory."""
+def strangers(
+    root: Path, rows: Iterable[Mapping[str, Any]], directories: set[str], uploads: set[str], trash: set[str]
+) -> list[str]:
+    """The files that are missing below a root, and those that belong to no checkpoint, upload or directory.
+
+    ``trash`` are the ids of those that can be brought back.
+    """
     rows = list(rows)
     expected = {file["stored_at"] for row in rows for file in row["files"]}
     expected |= {f"{row['directory']}/{OWN}/{row['name']}.json" for row in rows}
@@ -127,10 +132,13 @@ def strangers(root: Path, rows: Iterable[Mapping[str, Any]], directories: set[st
         below = Path(folder).relative_to(root)
         if below.parts[:2] == (OWN, "incoming") and len(below.parts) > 2 and below.parts[2] in uploads:
             continue
+        if below.parts[:2] == (OWN, "trash") and len(below.parts) > 2 and below.parts[2] in trash:
+            continue
         there |= {str(below / name) for name in names}
     wrong = [f"{path} is missing" for path in expected - there]
     wrong += [f"{path} belongs to nobody" for path in there - expected - allowed]
-    wrong += [f"{OWN}/trash/{path.name} is left over" for path in (root / OWN / "trash").iterdir()]
+    removed = {path.name for path in (root / OWN / "trash").iterdir()}
+    wrong += [f"{OWN}/trash/{name} is left over" for name in removed - trash]
     incoming = {path.name for path in (root / OWN / "incoming").iterdir()}
     return wrong + [f"{OWN}/incoming/{name} is left over" for name in incoming - uploads]
 
@@ -142,6 +150,13 @@ def uploads_known(root: Path) -> dict[str, str]:
         assert check == [("ok",)], check
         assert catalog.execute("PRAGMA foreign_key_check").fetchall() == []
         return dict(catalog.execute("SELECT id, save_id FROM uploads").fetchall())
+
+
+def trash_known(root: Path) -> dict[str, bool]:
+    """The removed checkpoints whose bytes are kept, and whether these are in the trash by now."""
+    with closing(sqlite3.connect(f"file:{root / OWN / 'catalog.db'}?mode=ro", uri=True)) as catalog:
+        query = "SELECT id, trashed FROM checkpoints WHERE removed_at IS NOT NULL AND NOT freed"
+        return {checkpoint_id: bool(trashed) for checkpoint_id, trashed in catalog.execute(query)}
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -33,7 +33,7 @@ def test_what_was_interrupted_is_all_or_nothing_and_can_be_repeated(nursery, tmp
     for number, (call, count) in enumerate(chosen):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with nursery.server(folder / "root") as server:
+        with operation.server(nursery, folder / "root") as server:
             try:
                 killed += interrupted(server, operation, call, count)
             except Exception as error:
@@ -145,3 +145,31 @@ def test_a_removal(own_server, count):
     killer.wait()
     own_server.restart()
     everything_is_in_order(own_server, {"new.pt": NEW})
+
+
+@pytest.mark.parametrize(
+    ("call", "count", "is_recorded"),
+    [
+        pytest.param("fdatasync", 1, False, id="while it is recorded"),
+        pytest.param("linkat", 1, True, id="before its file is in place"),
+        pytest.param("renameat", 1, True, id="before its manifest is in place"),
+        pytest.param("unlinkat", 2, True, id="before its place in the trash is cleared away"),
+        pytest.param("fdatasync", 2, True, id="before its manifest is known to be right"),
+    ],
+)
+def test_a_restoration(nursery, tmp_path, call, count, is_recorded):
+    """Once recorded it is finished at the next start, and leaves nothing in the trash."""
+    with nursery.server(tmp_path / "root", undo_window="1h") as server:
+        server.save(ELSEWHERE, OLD, name="kept.pt")
+        gone = server.save("runs/a", OLD, name="old.pt")["id"]
+        assert save(server, NEW, name="new.pt").status_code == 201
+        server.http.delete(f"/v1/checkpoints/{gone}").raise_for_status()
+        killer = Killer(server, call, count)
+        with pytest.raises(httpx.TransportError):
+            server.http.post(f"/v1/checkpoints/{gone}/restore")
+        killer.wait()
+        server.restart()
+        if is_recorded:
+            everything_is_in_order(server, {"old.pt": OLD, "new.pt": NEW})
+        assert server.http.post(f"/v1/checkpoints/{gone}/restore").status_code == 200
+        everything_is_in_order(server, {"old.pt": OLD, "new.pt": NEW})

@@ -8,7 +8,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from tests.crash.operations import OPERATIONS, Operation, everything_is_in_order, state
+from tests.crash.operations import OPERATIONS, Operation, Starting, everything_is_in_order, state
 from tests.crash.points import SEED, Record, prepared, record, sample
 from tests.crash.rounds import rounds
 from tests.crash.tracing import SYNCING, Tracer, needs_strace
@@ -63,7 +63,7 @@ def test_a_disk_that_fails_is_said_and_the_same_again_succeeds_once_it_works(nur
     for number, point in enumerate(chosen):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with nursery.server(folder / "root", janitor_every_s="0.3") as server:
+        with operation.server(nursery, folder / "root", janitor_every_s="0.3") as server:
             try:
                 failing(server, operation, *point)
             except Exception as error:
@@ -82,9 +82,9 @@ def failing(server: QuickServer, operation: Operation, call: str, count: int, er
     tracer.detach()
     if call == "write" and tracer.struck_elsewhere(server.root):
         return
-    if answer is None and operation.name == "start":  # it may refuse to go on
+    if answer is None and isinstance(operation, Starting):  # it may refuse to go on
         server.restart()
-    assert answer is not None or operation.name == "start"
+    assert answer is not None or isinstance(operation, Starting)
     if answer is not None:
         told(answer, call, error)
     assert server.http.get("/health/live").is_success

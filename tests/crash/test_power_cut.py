@@ -21,7 +21,7 @@ def power_can_be_cut():
         pytest.skip(reason)
 
 
-def play(nursery, tmp_path, count, *, early=False, **robbed):
+def play(nursery, tmp_path, count, *, early=False, undo_window="0", **robbed):
     """So many rounds on one disk; what was put to it early, before anybody waits for it, may hide a missing fsync."""
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same operations again")
@@ -29,8 +29,8 @@ def play(nursery, tmp_path, count, *, early=False, **robbed):
         if robbed:  # then it is not the root itself that is lost, but what is put into it
             with nursery.server(disk.path):
                 pass
-        with nursery.server(disk.path, early=early, **robbed) as server:
-            trial = Trial(server, nursery, seed, tmp_path)
+        with nursery.server(disk.path, early=early, undo_window=undo_window, **robbed) as server:
+            trial = Trial(server, nursery, seed, tmp_path, undo=undo_window != "0")
 
             def cut():
                 disk.cut()
@@ -42,9 +42,9 @@ def play(nursery, tmp_path, count, *, early=False, **robbed):
                 trial.play(cut, lambda: trial.recover(cut))
 
 
-@pytest.mark.parametrize("early", [False, True])
-def test_what_was_acknowledged_survives_any_power_cut(nursery, tmp_path, early):
-    play(nursery, tmp_path, ROUNDS // 2, early=early)
+@pytest.mark.parametrize(("early", "undo_window"), [(False, "0"), (True, "2m")], ids=["late", "early, with undo"])
+def test_what_was_acknowledged_survives_any_power_cut(nursery, tmp_path, early, undo_window):
+    play(nursery, tmp_path, ROUNDS // 2, early=early, undo_window=undo_window)
 
 
 def test_a_server_that_syncs_nothing_loses_what_it_acknowledged(nursery, tmp_path):

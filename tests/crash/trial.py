@@ -19,7 +19,7 @@ from tests.crash.acknowledged import State
 from tests.crash.deeds import Abandon, Refused, Save
 from tests.crash.seen import Seen, look
 from tests.crash.workload import Area, Workload
-from tests.live import LiveServer
+from tests.live import LiveServer, eventually
 from tests.nursery import Nursery
 
 SHARED = "runs/shared"
@@ -32,15 +32,15 @@ class Broken(AssertionError):
 class Trial:
     """One server, its writers, and what they know; it goes on over all rounds."""
 
-    def __init__(self, server: LiveServer, nursery: Nursery, seed: int, scratch: Path) -> None:
+    def __init__(self, server: LiveServer, nursery: Nursery, seed: int, scratch: Path, *, undo: bool = False) -> None:
         self.rng = random.Random(seed)
         self._server, self._nursery, self._scratch = server, nursery, scratch
         own = ["runs/own/min", "runs/own/max", "runs/own"]
-        self.areas = [Area(directory, "c", random.Random(self.rng.random())) for directory in own]
+        self.areas = [Area(directory, "c", random.Random(self.rng.random()), undo=undo) for directory in own]
         numbers: dict[int, str] = {}
         for prefix in ("x", "y"):
             rng = random.Random(self.rng.random())
-            self.areas.append(Area(SHARED, prefix, rng, State(sequence=None), numbers=numbers))
+            self.areas.append(Area(SHARED, prefix, rng, State(sequence=None), numbers=numbers, undo=undo))
         self._directories = sorted({area.directory for area in self.areas})
 
     def play(self, end: Callable[[], None], recover: Callable[[], None]) -> None:
@@ -64,6 +64,8 @@ class Trial:
     def verify(self) -> None:
         """`Broken` unless all that was acknowledged is there, and nothing else but what was under way."""
         self._server.wait_until_freed()
+        if not eventually(lambda: all(seen.trash_known(self._server.root).values())):
+            raise Broken("what was removed is not in the trash")
         shown = {directory: look(self._server, directory) for directory in self._directories}
         faults = [fault for area in self.areas for fault in self._settle(area, shown[area.directory])]
         faults = faults or self._wrong_numbers(shown) + self._wrong_files(shown) + self._wrong_uploads(shown)
@@ -121,12 +123,13 @@ class Trial:
         faults = [f"the upload of {lost} is gone" for lost in unfinished - under_way - set(known.values())]
         faults += [f"the upload of {left} is left over" for left in set(known.values()) - unfinished - under_way]
         rows = [row for found in shown.values() for row in found.rows.values()]
-        return faults + seen.strangers(self._server.root, rows, set(self._directories), set(known))
+        trash = set(seen.trash_known(self._server.root))
+        return faults + seen.strangers(self._server.root, rows, set(self._directories), set(known), trash)
 
     def _wrong_rebuilt(self, shown: Mapping[str, Seen]) -> list[str]:
         """In what a catalog that is made anew from a copy of the files does not say the same."""
         copy = self._scratch / "copy"
-        shutil.copytree(self._server.root, copy, ignore=shutil.ignore_patterns("catalog.db*", "lock"))
+        shutil.copytree(self._server.root, copy, ignore=shutil.ignore_patterns("catalog.db*", "lock", "trash"))
         try:
             with self._nursery.server(copy) as other:
                 rebuilt = {directory: look(other, directory) for directory in self._directories}

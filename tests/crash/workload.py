@@ -27,11 +27,13 @@ from tests.crash.deeds import (
     Order,
     Prune,
     Refused,
+    Restore,
     Save,
     Way,
     resumed,
 )
 
+RESTORED_WITHIN_S = 30
 MOST_KEPT = 7  # so that many rounds on one disk do not fill it
 
 
@@ -51,7 +53,8 @@ class Unfinished:
 class Area:
     """What belongs to one writer: what was acknowledged, and what was under way when the server ended.
 
-    ``numbers`` are the sequences that its directory has given, and to which saves.
+    ``numbers`` are the sequences that its directory has given, and to which saves. ``gone`` was deleted the last, at
+    ``gone_at``, and can be brought back where the server has an undo window (``undo``).
     """
 
     directory: str
@@ -64,6 +67,9 @@ class Area:
     numbers: dict[int, str] = field(default_factory=dict)
     past: deque[tuple[Save, str]] = field(default_factory=lambda: deque(maxlen=5))
     count: int = 0
+    undo: bool = False
+    gone: Kept | None = None
+    gone_at: float = 0
 
     @property
     def is_shared(self) -> bool:
@@ -87,6 +93,12 @@ class Area:
             if self.numbers.setdefault(answer["sequence"], operation.save_id) != operation.save_id:
                 raise Refused(f"the number {answer['sequence']} of {self.directory} was given twice")
             self.state = replace(self.state, kept={**self.state.kept, kept.name: kept.as_told(answer)})
+        if isinstance(operation, Delete):
+            self.gone, self.gone_at = operation.kept, time.monotonic()
+        if isinstance(operation, Restore):
+            self.gone = None
+            if differences := self.state.kept[operation.kept.name].differences(answer or {}):
+                raise Refused(f"the server brought something else back: {differences}")
         if self.unfinished is not None and self.unfinished.save_id == getattr(operation, "save_id", None):
             self.unfinished = None
 
@@ -140,6 +152,10 @@ def next_operation(area: Area) -> Operation:
     if area.unfinished is not None and rng.random() < 0.3:
         waiting = area.unfinished
         return Abandon(waiting.upload_id, waiting.save_id) if rng.random() < 0.3 else resumed(waiting.save)
+    if area.undo and area.gone is not None and rng.random() < 0.4:
+        gone, area.gone = area.gone, None
+        if time.monotonic() - area.gone_at < RESTORED_WITHIN_S:
+            return Restore(gone)
     if len(kept) > MOST_KEPT:
         return Delete(unpinned[0]) if (unpinned := _unpinned(kept)) else Change(kept[0], {"pinned": False})
     choice = rng.random()
