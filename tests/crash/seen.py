@@ -89,9 +89,15 @@ def wrong_content(server: LiveServer, row: Mapping[str, Any], contents: Mapping[
         answer = server.http.get(f"/v1/checkpoints/{row['id']}/files/{quote(path)}")
         if answer.status_code != 200 or answer.content != b"".join(pieces):
             found.append(f"{place} comes with status {answer.status_code} and {len(answer.content)} bytes")
-        if _bytes(server.root / place) != b"".join(pieces):
-            found.append(f"{place} has other bytes on the disk")
-    return found
+    return found + wrong_bytes(server.root, f"{row['directory']}/{row['name']}", contents)
+
+
+def wrong_bytes(root: Path, place: str, contents: Mapping[str, tuple[bytes, ...]]) -> list[str]:
+    """Which files of a checkpoint are not on the disk as they should be."""
+    is_folder = list(contents) != [place.rpartition("/")[2]]
+    places = {path: root / place / path if is_folder else root / place for path in contents}
+    wrong = [path for path, pieces in contents.items() if _bytes(places[path]) != b"".join(pieces)]
+    return [f"{place}: {path} has other bytes on the disk, or is not there" for path in wrong]
 
 
 def wrong_manifest(root: Path, row: Mapping[str, Any]) -> list[str]:

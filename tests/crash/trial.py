@@ -29,6 +29,10 @@ class Broken(AssertionError):
     """Something that was acknowledged is not as it should be."""
 
 
+class Lost(Broken):
+    """A checkpoint that was acknowledged is gone, or has other bytes."""
+
+
 class Trial:
     """One server, its writers, and what they know; it goes on over all rounds."""
 
@@ -59,10 +63,13 @@ class Trial:
         try:
             self._server.start()
         except (RuntimeError, httpx.HTTPError) as error:
-            raise Broken(f"the server does not start any more: {error}") from error
+            raise self._broken(f"the server does not start any more: {error}") from error
 
     def verify(self) -> None:
-        """`Broken` unless all that was acknowledged is there, and nothing else but what was under way."""
+        """`Broken` unless all that was acknowledged is there, and nothing else but what was under way.
+
+        `Lost` where some of what was acknowledged is not.
+        """
         self._server.wait_until_freed()
         if not eventually(lambda: all(seen.trash_known(self._server.root).values())):
             raise Broken("what was removed is not in the trash")
@@ -71,9 +78,26 @@ class Trial:
         faults = faults or self._wrong_numbers(shown) + self._wrong_files(shown) + self._wrong_uploads(shown)
         faults = faults or self._wrong_rebuilt(shown) or self._wrong_repetitions()
         if faults:
-            raise Broken("\n".join(faults))
+            raise self._broken("\n".join(faults), shown)
 
     # below
+
+    def _broken(self, fault: str, shown: Mapping[str, Seen] | None = None) -> Broken:
+        lost = [words for area in self.areas for words in self._lost(area, shown)]
+        return Lost("\n".join([*lost, fault])) if lost else Broken(fault)
+
+    def _lost(self, area: Area, shown: Mapping[str, Seen] | None) -> list[str]:
+        """Of what was acknowledged and is not changed by what was under way, what is not there, in words."""
+        state, found = area.state, []
+        after = area.under_way.after(state) if area.under_way is not None else state
+        for name, kept in state.kept.items():
+            place = f"{area.directory}/{name}"
+            if name not in after.kept or after.kept[name].contents != kept.contents:
+                continue
+            if shown is not None and name not in shown[area.directory].rows:
+                found.append(f"{place} is not listed")
+            found += seen.wrong_bytes(self._server.root, place, kept.contents)
+        return found
 
     def _settle(self, area: Area, shown: Seen) -> list[str]:
         """What was under way has happened or has not; whichever it is, is what the area knows from now on."""
