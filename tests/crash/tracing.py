@@ -95,6 +95,10 @@ class Tracer:
                 self._process.kill()
                 self._process.wait()
 
+    def struck(self, root: Path) -> bool:
+        """Whether a call on a file or a folder below the root was made to fail."""
+        return any("(INJECTED)" in line and str(root) in line for line in self.log.read_text().splitlines())
+
     def struck_elsewhere(self, root: Path) -> bool:
         """Whether a call was made to fail that has nothing to do with the disk, as those that wake the event loop."""
         return any("(INJECTED)" in line and str(root) not in line for line in self.log.read_text().splitlines())
