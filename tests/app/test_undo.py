@@ -1,6 +1,8 @@
 """The undo window: removed checkpoints can be restored for a while, with everything that they were."""
 
+import os
 import sqlite3
+import subprocess
 from contextlib import closing
 
 import pytest
@@ -152,6 +154,27 @@ def test_when_the_window_is_over_the_bytes_go(make_server):
     assert eventually(lambda: not get(server, saved)["restorable"])
     assert list((server.root / ".holdfast" / "trash").iterdir()) == []
     assert refusal(restore(server, saved)) == (410, "checkpoint_removed")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+def test_where_space_is_needed_those_go_first_that_were_removed_first(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(root)]
+    if (mounted := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        with LiveServer(root, reserve_bytes="0", undo_window="1h") as server:
+            saved = [server.save("runs/a", bytes(11_000_000), epoch=number) for number in range(3)]
+            order = [saved[1], saved[2], saved[0]]
+            for checkpoint in order:
+                assert delete(server, checkpoint)["restorable"]
+            for gone in range(1, 3):
+                server.save("runs/a", bytes(11_000_000), epoch=10 + gone)
+                kept = [get(server, checkpoint)["restorable"] for checkpoint in order]
+                assert kept == [False] * gone + [True] * (3 - gone)
+    finally:
+        subprocess.run(["umount", "--lazy", root], check=True)
 
 
 def test_without_a_window_nothing_can_be_restored(server, directory):
