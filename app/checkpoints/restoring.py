@@ -97,7 +97,6 @@ def _finish(parts: Parts, manifest: Manifest) -> None:
     """Move the bytes of a checkpoint that is live again out of the trash. May be repeated until it succeeds."""
     parts.storage.restore(manifest.checkpoint)
     parts.rewrite_manifest(manifest)
-    parts.storage.free(manifest.checkpoint.id)
 
 
 def note_restored(session: Session, restored: Checkpoint, at: datetime) -> None:
