@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,11 @@ class Record:
         """Where it can be interrupted: by name and number of the call; opening files that are there changes nothing."""
         changing = (call for call in self.calls if call.changes)
         return sorted({(call.name, call.number) for call in changing})
+
+    def hidden(self) -> list[tuple[str, int, int]]:
+        """Those to which other threads come first, as each has its own numbers; the last says how many do."""
+        counts = Counter((call.name, call.number) for call in self.calls if call.changes)
+        return sorted((*point, rank) for point, count in counts.items() for rank in range(1, count))
 
     def opened(self) -> list[tuple[str, int]]:
         """The calls that take a descriptor."""

@@ -28,25 +28,38 @@ def own_server(nursery: Nursery, tmp_path) -> Iterator[QuickServer]:
 def test_what_was_interrupted_is_all_or_nothing_and_can_be_repeated(nursery, tmp_path, operation):
     found = record(nursery, operation)
     assert len(found.points()) > 10, found.calls
-    chosen = sample(operation, found.points(), rounds(2, EVERY))
+    chosen = sample(operation, [(*point, 0) for point in found.points()], rounds(2, EVERY))
+    chosen += sample(operation, found.hidden(), rounds(1, EVERY))
     killed = 0
-    for number, (call, count) in enumerate(chosen):
+    for number, (call, count, rank) in enumerate(chosen):
         folder = tmp_path / f"{number}"
         folder.mkdir()
         with operation.server(nursery, folder / "root") as server:
             try:
-                killed += interrupted(server, operation, call, count)
+                killed += interrupted(server, operation, call, count, rank)
             except Exception as error:
-                raise AssertionError(f"killed at {call} {count} (seed {SEED}): {error}") from error
+                raise AssertionError(f"killed at {call} {count}, thread {rank} (seed {SEED}): {error}") from error
     assert killed > len(chosen) / 2, "most of these calls were not made again"
 
 
-def interrupted(server: QuickServer, operation: Operation, call: str, count: int) -> bool:
+def interrupted(server: QuickServer, operation: Operation, call: str, count: int, rank: int) -> bool:
     """Kill the server there, start it again, and look; whether it was killed."""
+
+    def attach(process_id: int) -> Tracer:
+        if rank:
+            return Tracer.killing_later(process_id, server.root.parent, call, count, rank)
+        return Tracer.killing(process_id, server.root.parent, call, count)
+
     found = record(server.nursery, operation)
     ready = prepared(server, operation)
-    tracer, answer = operation.run(server, ready, lambda pid: Tracer.killing(pid, server.root.parent, call, count))
-    if answer is None:
+    tracer, answer = operation.run(server, ready, attach)
+    died = answer is None
+    try:
+        if not died:
+            server.wait_until_freed()  # some of it is done after the answer
+    except httpx.TransportError:
+        died = True
+    if died:
         tracer.wait()
     tracer.detach()
     server.restart()
@@ -57,7 +70,7 @@ def interrupted(server: QuickServer, operation: Operation, call: str, count: int
     assert again.is_success or (operation.name, again.status_code) == ("delete", 410), again.text
     assert state(server) == found.after
     operations.everything_is_in_order(server)
-    return answer is None
+    return died
 
 
 # what exactly is there after some of them

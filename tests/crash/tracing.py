@@ -1,11 +1,15 @@
 """strace on a running server: which system calls it makes, and kills or errors at a chosen one of them."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -69,6 +73,27 @@ class Tracer:
     def killing(cls, process_id: int, folder: Path, name: str, number: int) -> Self:
         """Kill the process when one of its threads is about to make its n-th call of this name."""
         return cls(process_id, folder, [f"trace={name}", f"inject={name}:signal=SIGKILL:when={number}"])
+
+    @classmethod
+    def killing_later(cls, process_id: int, folder: Path, name: str, number: int, rank: int) -> Self:
+        """Kill it when one more thread has made its n-th call of this name; ``rank`` 1 is the second to do so.
+
+        strace counts for each thread, so it is stopped each time, and goes on until it is that one's turn.
+        """
+        made = cls(process_id, folder, [f"trace={name}", f"inject={name}:signal=SIGSTOP:when={number}"])
+        threading.Thread(target=made._let_pass, args=(process_id, rank), daemon=True).start()
+        return made
+
+    def _let_pass(self, process_id: int, rank: int) -> None:
+        for passed in range(rank + 1):
+            while self.log.read_text().count("--- SIGSTOP {") <= passed:
+                if self._process.poll() is not None:
+                    return
+                time.sleep(0.002)
+            with suppress(OSError):  # it is gone
+                while Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0] not in "TtZ":
+                    time.sleep(0.002)
+                os.kill(process_id, signal.SIGCONT if passed < rank else signal.SIGKILL)
 
     @classmethod
     def failing(cls, process_id: int, folder: Path, name: str, error: str, when: str) -> Self:
