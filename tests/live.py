@@ -127,6 +127,16 @@ class LiveServer:
         assert answer.status_code == 200, answer.text
         return [checkpoint["name"] for checkpoint in answer.json()["checkpoints"]]
 
+    def event_kinds(self, count: int) -> list[str]:
+        """The kinds of the first so many events of all."""
+        kinds: list[str] = []
+        with self.http.stream("GET", "/v1/events", headers={"Last-Event-ID": "0"}) as answer:
+            for line in answer.iter_lines():
+                kinds += [line.removeprefix("event: ")] if line.startswith("event: ") else []
+                if len(kinds) == count:
+                    break
+        return kinds
+
     def wait_until_freed(self) -> None:
         """Return once the bytes of all removed checkpoints are gone; freeing happens after the reply."""
         freed = "holdfast_unfreed_checkpoints 0.0"

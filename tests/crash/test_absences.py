@@ -38,17 +38,6 @@ def content(server, saved):
     return server.http.get(f"/v1/checkpoints/{saved['id']}/content").raise_for_status().content
 
 
-def kinds(server, count):
-    """The kinds of the first so many events."""
-    found = []
-    with server.http.stream("GET", "/v1/events", headers={"Last-Event-ID": "0"}) as answer:
-        for line in answer.iter_lines():
-            found += [line.removeprefix("event: ")] if line.startswith("event: ") else []
-            if len(found) == count:
-                return found
-    return found
-
-
 @pytest.mark.parametrize("away", ["runs", "runs/a"])
 def test_a_directory_that_is_not_there_for_a_while_is_not_given_up(nursery, place, run, tmp_path, away):
     with nursery.server(place) as server:
@@ -92,7 +81,7 @@ def test_what_was_given_up_as_lost_is_taken_back_when_it_is_there_again(nursery,
         assert server.http.get("/v1/checkpoints/best", params={"directory": "runs/a"}).json()["id"] == saved["id"]
         if command == "fsck":
             told = ["checkpoint.saved", "checkpoint.saved", "checkpoint.removed", "checkpoint.restored"]
-            assert kinds(server, 4) == told
+            assert server.event_kinds(4) == told
 
 
 def test_what_was_deleted_and_is_put_back_by_hand_is_taken_in_by_reindex_alone(nursery, place, run, tmp_path):

@@ -31,17 +31,6 @@ def figure(server, name):
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
-def events(server, count):
-    """The first so many events after a checkpoint was saved, with what they say of damage."""
-    kinds = []
-    with server.http.stream("GET", "/v1/events", headers={"Last-Event-ID": "0"}) as answer:
-        for line in answer.iter_lines():
-            kinds += [line.removeprefix("event: ")] if line.startswith("event: ") else []
-            if len(kinds) == count:
-                return kinds
-    return kinds
-
-
 def put(path, data):
     """Change bytes and leave the times as they were; never shorter meanwhile, as the scrub may be reading."""
     with same_times(path), path.open("r+b", buffering=0) as file:
@@ -85,7 +74,7 @@ def test_what_rots_is_found_and_told_and_not_served_until_it_is_right_again(nurs
         assert figure(server, "holdfast_damaged_checkpoints") == 0
         assert content(server, saved).content == data
         told = ["checkpoint.saved", "checkpoint.saved", "checkpoint.damaged", "checkpoint.intact"]
-        assert events(server, 4) == told, "each is told once, however often it is read"
+        assert server.event_kinds(4) == told, "each is told once, however often it is read"
 
 
 @pytest.mark.parametrize("how", ["missing", "a folder", "a link", "shorter"])
@@ -124,7 +113,7 @@ def test_a_row_that_cannot_be_read_is_damage_and_in_nobody_s_way(nursery, place,
         assert intact(server, good)
         read = get(server, good)["verified_at"]
         assert eventually(lambda: get(server, good)["verified_at"] > read), "it is read again and again"
-        assert events(server, 3)[2:] == ["checkpoint.damaged"]
+        assert server.event_kinds(3)[2:] == ["checkpoint.damaged"]
         if column == "files.map":
             assert get(server, bad)["damage"]
             refused = server.http.get(f"/v1/checkpoints/{bad['id']}/chunks")
