@@ -1,11 +1,12 @@
 """Whether the disk has room for a save: asked before its bytes come, so that a full disk stays what it was."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts
 from app.checkpoints.transfers import Transfers
-from app.domain import Save
+from app.domain import Save, Upload
 from app.errors import NoSpace
 
 
@@ -17,25 +18,22 @@ class Space:
         self._transfers = transfers
         self._freeing = freeing
 
-    def admit(self, wanted: Callable[[], int], *, upload_id: str) -> None:
+    def admit(self, wanted_bytes: int, *, upload_id: str) -> None:
         """Let so many bytes of an upload come, if they fit beside those that other active uploads have yet to bring.
 
-        ``wanted`` is asked after the disk was: what is copied meanwhile must not count twice. Space that only the trash
-        takes counts as free: it is emptied, the oldest first, as far as necessary, and left alone where all of it would
-        not be enough. Not to be called under a directory's lock.
+        Space that only the trash takes counts as free: it is emptied, the oldest first, as far as necessary, and left
+        alone where all of it would not be enough. Not to be called under a directory's lock.
 
         Raises
         ------
         NoSpace
             They do not fit above the reserve.
         """
-        beside = self._transfers.to_come(but=upload_id) + self._parts.reserve_bytes
-        free = self._parts.storage.free_bytes()
-        if free < wanted() + beside:
-            self._freeing.make_room(wanted() + beside)
-            free = self._parts.storage.free_bytes()
-        if free < (wanted_bytes := wanted()) + beside:
-            raise self._no_space(wanted_bytes, free, beside - self._parts.reserve_bytes)
+        self._admit(lambda: wanted_bytes, upload_id)
+
+    def admit_rest(self, upload: Upload, sent_bytes: int) -> None:
+        """As `admit`, for all that an upload still lacks: what is sent, and what the server copies at this moment."""
+        self._admit(lambda: self._rest_bytes(upload, sent_bytes), upload.id)
 
     def refuse_hopeless(self, save: Save) -> None:
         """Refuse a save that `admit` would refuse whatever were freed, before anything is made for it.
@@ -50,6 +48,26 @@ class Space:
         sent = sum(file.size_bytes or 0 for file in save.files if not file.is_hashed)
         if sent > self._parts.storage.capacity_bytes():
             raise self._no_space(sent, self._parts.storage.free_bytes(), self._transfers.to_come())
+
+    def _admit(self, wanted: Callable[[], int], upload_id: str) -> None:
+        """The disk is asked first, then what is wanted of it: what is copied meanwhile must not count twice."""
+        beside = self._transfers.to_come(but=upload_id) + self._parts.reserve_bytes
+        free = self._parts.storage.free_bytes()
+        if free < wanted() + beside:
+            self._freeing.make_room(wanted() + beside)
+            free = self._parts.storage.free_bytes()
+        if free < (wanted_bytes := wanted()) + beside:
+            raise self._no_space(wanted_bytes, free, beside - self._parts.reserve_bytes)
+
+    def _rest_bytes(self, upload: Upload, sent_bytes: int) -> int:
+        to_copy = 0 if self._parts.storage.shares_blocks else self._transfers.of(upload).to_copy_bytes
+        if not to_copy:
+            return sent_bytes
+        lacking = 0
+        for file in upload.files:
+            with suppress(FileNotFoundError), self._parts.storage.partial(upload, file.path) as found:  # given up
+                lacking += max(0, (file.size_bytes or 0) - found.allocated_bytes())
+        return min(sent_bytes + to_copy, lacking)
 
     def _no_space(self, wanted_bytes: int, free: int, promised: int) -> NoSpace:
         return NoSpace(

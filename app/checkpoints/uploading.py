@@ -119,7 +119,7 @@ class Uploading:
         self._transfers.learn(upload)
         missing = self.missing(upload)
         try:
-            self._space.admit(lambda: self._wanted_bytes(upload, missing), upload_id=upload.id)
+            self._space.admit_rest(upload, sum(found.span.stop - found.span.start for found in missing))
         except NoSpace:
             if is_new:
                 self.abandon(upload.id)
@@ -137,7 +137,7 @@ class Uploading:
     def expect(self, upload: Upload, coming_bytes: int) -> None:
         """So many bytes are about to come of a file whose size is not declared. `NoSpace` where they do not fit."""
         self._transfers.of(upload).coming_bytes = coming_bytes
-        self._space.admit(lambda: coming_bytes, upload_id=upload.id)
+        self._space.admit(coming_bytes, upload_id=upload.id)
 
     @contextmanager
     def receive(self, upload_id: str, path: str, span: Span) -> Iterator[Receiver]:
@@ -165,7 +165,7 @@ class Uploading:
                 raise _no_upload(upload_id) from error
             if file.size_bytes is not None:
                 left = max(0, file.size_bytes - partial.allocated_bytes())
-                self._space.admit(lambda: min(left, span.stop - span.start), upload_id=upload_id)
+                self._space.admit(min(left, span.stop - span.start), upload_id=upload_id)
                 with transfer.writing(path, span):  # not after the commit has looked at the file
                     partial.allocate(span)
             receiver = Receiver(transfer, partial, path, span, expected, self._keep_alive)
@@ -227,25 +227,10 @@ class Uploading:
             session.uploads.change(upload)
         return upload
 
-    def _wanted_bytes(self, upload: Upload, missing: Sequence[Missing]) -> int:
-        """How much of the disk an upload is still going to take."""
-        transfer = self._transfers.of(upload)
-        sent = sum(found.span.stop - found.span.start for found in missing)
-        to_copy = 0 if self._parts.storage.shares_blocks else transfer.to_copy_bytes
-        return min(sent + to_copy, self._lacking_bytes(upload)) if to_copy else sent
-
-    def _lacking_bytes(self, upload: Upload) -> int:
-        """How much of an upload's files has no space on the disk yet; what is being copied takes its own as it goes."""
-        lacking = 0
-        for file in upload.files:
-            with suppress(FileNotFoundError), self._parts.storage.partial(upload, file.path) as found:  # given up
-                lacking += max(0, (file.size_bytes or 0) - found.allocated_bytes())
-        return lacking
-
     def _keep_alive(self, transfer: Transfer) -> None:
         """Told of bytes that came; where nobody knows how many will, there must be room for more."""
         if transfer.declared_bytes is None:
-            self._space.admit(lambda: 0, upload_id=transfer.upload.id)
+            self._space.admit(0, upload_id=transfer.upload.id)
         expires_at = self._renewed(transfer.upload).expires_at
         with transfer.changing:
             if transfer.upload.expires_at != expires_at:
