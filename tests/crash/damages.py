@@ -365,6 +365,14 @@ def another_policy(d: Damaged) -> None:
     d.expect("disagrees", f"{name}/.holdfast/directory.json", "stays")
 
 
+OF_DIRECTORIES: list[Any] = [
+    a_byte_of_a_directory_record,
+    a_lost_directory_record,
+    a_lost_row_of_a_directory,
+    a_counter_that_is_behind,
+    another_policy,
+]
+"""Those that each need a directory of their own."""
 QUICK: list[Any] = [
     a_byte_of_a_file,
     a_shorter_file,
