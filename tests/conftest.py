@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from holdfast._delivery import Courier
+from holdfast._retry import Outage
 from tests.live import LiveServer
 
 _numbers = itertools.count()
@@ -17,6 +19,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server that all tests share; nobody stops it."""
     with LiveServer(tmp_path_factory.mktemp("shared") / "root") as live:
         yield live
+
+
+@pytest.fixture(autouse=True)
+def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spool of the test's own, for this process and those that it starts; no outage is known of yet."""
+    Outage._known.clear()
+    Courier._all.clear()
+    folder = tmp_path_factory.mktemp("spool")
+    monkeypatch.setenv("HOLDFAST_SPOOL", str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -220,10 +220,15 @@ class Uploading:
             return _known(session, upload_id)
 
     def _resume(self, session: Session, upload: Upload, save: Save) -> Upload:
-        """The upload of a save that was begun before; it may know the digests now that it did not know then."""
+        """The upload of a save that was begun before; it may know now what it did not know then.
+
+        That is the digests, and that it comes late: a writer that could not end it directly.
+        """
         self._parts.storage.begin(upload)
-        if all(file.is_hashed for file in save.files) and save.files != upload.files:
-            upload = replace(upload, files=save.files)
+        files = save.files if all(file.is_hashed for file in save.files) else upload.files
+        late = upload.saved_after if save.saved_after is None else save.saved_after
+        if (files, late) != (upload.files, upload.saved_after):
+            upload = replace(upload, files=files, saved_after=late)
             session.uploads.change(upload)
         return upload
 

@@ -10,6 +10,7 @@ PosixPath('runs/experiment/checkpoints/checkpoint_epoch_0001.pt')
 Importing this package imports neither torch nor any web framework; torch comes with the first save or load.
 """
 
+from ._stopping import GracefulStop
 from .cleanup import save_checkpoint_with_cleanup
 from .errors import (
     CheckpointExists,
@@ -34,6 +35,7 @@ __all__ = [
     "CheckpointExists",
     "CheckpointManager",
     "CheckpointNotFound",
+    "GracefulStop",
     "HoldfastError",
     "HoldfastWarning",
     "IntegrityError",

@@ -46,7 +46,7 @@ class RemoteDirectory:
         params: dict[str, Any] = {"directory": self.name, "page_size": 1000, **query}
         while True:
             try:
-                page = self.server.call("GET", "/v1/checkpoints", params=params)
+                page = self.server.ask("/v1/checkpoints", params=params)
             except CheckpointNotFound:
                 return
             if "checkpoints" not in page:
@@ -67,6 +67,6 @@ class RemoteDirectory:
 
     def _ask(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
-            return self.server.call("GET", f"/v1/checkpoints/{which}", params={"directory": self.name, **params})
+            return self.server.ask(f"/v1/checkpoints/{which}", params={"directory": self.name, **params})
         except CheckpointNotFound:
             return None

@@ -14,10 +14,11 @@ from . import _digests, _names, _restore
 from ._cache import Cache, Keeping, Sources
 from ._http import Server
 from ._memory import Arena
-from ._parallel import Patience, in_parallel
+from ._parallel import in_parallel
 from ._progress import Progress
+from ._retry import READERS_PATIENCE, Patience, passes
 from ._wire import Checkpoint, Chunk, FileChunks, Range
-from .errors import IntegrityError, InvalidRequest, ServerUnreachable
+from .errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 
 JOB_BYTES = 32 * 1024 * 1024
 """How much is asked for at a time, so that several connections have work."""
@@ -25,7 +26,7 @@ JOB_BYTES = 32 * 1024 * 1024
 
 def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
-    answer = server.call("GET", f"/v1/checkpoints/{checkpoint.id}/chunks")
+    answer = server.ask(f"/v1/checkpoints/{checkpoint.id}/chunks")
     files = [FileChunks.from_json(found) for found in answer["files"]]
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
@@ -38,33 +39,42 @@ def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     return files
 
 
-def state(
-    server: Server,
-    checkpoint: Checkpoint,
-    *,
-    only: Collection[str] | None = None,
-    cache: Cache | None = None,
-    progress: bool | None = None,
-    **load: Any,
-) -> Any:
-    """The state in a checkpoint of one file; ``load`` goes to `_restore.state_in`.
+def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:
+    """What the file of a checkpoint consists of.
 
     Raises
     ------
     InvalidRequest
         The checkpoint has several files.
-    IntegrityError
-        The bytes are not those that were saved.
     """
     files = contents(server, checkpoint)
     if len(files) != 1:
         raise InvalidRequest(
             f"{checkpoint.name!r} has {len(files)} files and is no single state; use download()", code="several_files"
         )
-    arena = Arena(files[0].size_bytes)
-    with _Fetching(server, files[0], arena, cache if only is None else None, progress) as fetching:
+    return files[0]
+
+
+def file_state(
+    server: Server,
+    file: FileChunks,
+    *,
+    only: Collection[str] | None = None,
+    cache: Cache | None = None,
+    progress: bool | None = None,
+    **load: Any,
+) -> Any:
+    """The state in a file; ``load`` goes to `_restore.state_in`.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are not those that were saved.
+    """
+    arena = Arena(file.size_bytes)
+    with _Fetching(server, file, arena, cache if only is None else None, progress) as fetching:
         if only is not None and cache is not None:
-            fetching.sources = cache.sources(files[0])
+            fetching.sources = cache.sources(file)
         return _restore.state_in(arena, fetching.fetch, only=only, **load)
 
 
@@ -136,7 +146,8 @@ class _Fetching:
         self._starts = [chunk.offset for chunk in file.chunks]
         self._range_starts = [wanted.offset for wanted in file.ranges]
         self._have = [False] * len(file.chunks)
-        self._patience = Patience()
+        self._doubted: set[int] = set()
+        self._patience = Patience(READERS_PATIENCE * server.patience_s)
         self._progress = progress
         self._bar = Progress("", 0)
         self._stack = ExitStack()
@@ -171,7 +182,9 @@ class _Fetching:
             while todo := [place for place in todo if not self._have[place]]:
                 try:
                     in_parallel(self._jobs(todo), self._fetch)
-                except ServerUnreachable as error:
+                except HoldfastError as error:
+                    if not passes(error):
+                        raise
                     self._patience.wait(error)
 
     def _places(self, start: int, stop: int) -> range:
@@ -216,10 +229,18 @@ class _Fetching:
                         raise ServerUnreachable(f"{self._file.path!r} did not come whole")
                     filled += count
                 if _digests.of_chunk(view) != chunk.digest:
-                    raise IntegrityError(f"the bytes of {self._file.path!r} from {chunk.offset} are not those saved")
+                    raise self._altered(chunk)
                 self._arrived(place, view)
                 self._bar.moved(chunk.length)
         self._patience.progress()
+
+    def _altered(self, chunk: Chunk) -> HoldfastError:
+        """What to raise for bytes that are not those saved: the second time, it was not the way that altered them."""
+        what = f"the bytes of {self._file.path!r} from {chunk.offset} are not those saved"
+        if chunk.offset in self._doubted:
+            return IntegrityError(what)
+        self._doubted.add(chunk.offset)
+        return ServerUnreachable(what)
 
     def _recall(self, places: list[int]) -> None:
         """Take chunks from the cache; what is not sound there is fetched."""

@@ -3,22 +3,26 @@
 import io
 import json
 import os
+import socket
 import ssl
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from ._sockets import CONNECT_TIMEOUT_S, Answer, Buffer, Connections, Reader, address_of
+from ._retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, passes
+from ._sockets import CONNECT_TIMEOUT_S, Answer, Buffer, Connections, Reader, address_of, deadline
 from ._wire import Range
-from .errors import ServerFailed, ServerUnreachable, from_problem
+from .errors import HoldfastError, ServerFailed, ServerUnreachable, from_problem
 
 DEFAULT_URL = "http://127.0.0.1:8420"
+TIMEOUT_S = 60.0
+"""How long, in seconds, a server may be silent."""
 PIECE_BYTES = 1024 * 1024  # httpcore copies what remains after each partial send, so pieces must be small
 
 
@@ -33,22 +37,54 @@ class Server:
         The bearer token; ``HOLDFAST_TOKEN`` by default.
     timeout_s : float
         How long, in seconds, the server may be silent before it counts as unreachable.
+    patience_s : float
+        How long, in seconds, to go on trying a server that is unreachable.
     """
 
-    def __init__(self, url: str | None = None, token: str | None = None, timeout_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.url = (url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL).rstrip("/")
-        self._token = token or os.environ.get("HOLDFAST_TOKEN") or None
-        self._timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+        self.token = token or os.environ.get("HOLDFAST_TOKEN") or None
+        self.timeout_s = timeout_s
+        self.patience_s = patience_s
+        self.outage = Outage.of(self.url)
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._client: httpx.Client | None = None
         self._owner = 0
         self._connections = Connections(timeout_s, _trust)
         weakref.finalize(self, self._connections.close)
 
+    def again(self) -> "Server":
+        """The same server, over connections of its own."""
+        return Server(self.url, self.token, self.timeout_s, self.patience_s)
+
+    def ask(self, path: str, *, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A question, whose answer is JSON; asked again for a while where the server is away."""
+        patience = Patience(0 if self.outage.is_on else READERS_PATIENCE * self.patience_s)
+        while True:
+            try:
+                return self.call("GET", path, params=params)
+            except HoldfastError as error:
+                if not passes(error):
+                    raise
+                patience.wait(error)
+
     def call(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        longer_s: float = 0.0,
     ) -> dict[str, Any]:
-        """A request with JSON both ways.
+        """A request with JSON both ways, made once. The answer may take so many seconds longer than others.
 
         Raises
         ------
@@ -58,9 +94,19 @@ class Server:
             The server refused; see `holdfast.errors`.
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        with self._translated():
-            answer = self._http().request(method, path, params=given, json=body, headers=self._headers(self.url))
-        _refuse(Answer(answer.status_code, answer.content))
+        timeout_s = self.timeout_s + longer_s
+        timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
+        with self._translated(), deadline(timeout_s, self._cut_all):
+            answer = self._http().request(
+                method,
+                path,
+                params=given,
+                json=body,
+                headers=self._headers(self.url),
+                timeout=timeout,
+                extensions={"trace": self._notice},
+            )
+        _refuse(_refusal(answer))
         return _parsed(answer)
 
     def send(self, wanted: Range, pieces: Iterable[Buffer]) -> None:
@@ -87,7 +133,7 @@ class Server:
             small = (bytes(part) for piece in pieces for part in _cut(memoryview(piece)))
             with self._translated():
                 found = self._http().request(wanted.method, url, headers=headers, content=small)
-            answer = Answer(found.status_code, found.content)
+            answer = _refusal(found)
         _refuse(answer)
 
     @contextmanager
@@ -114,7 +160,8 @@ class Server:
             return
         with self._translated(), self._http().stream(wanted.method, url, headers=headers) as found:
             if found.is_error:
-                _refuse(Answer(found.status_code, found.read()))
+                found.read()
+                _refuse(_refusal(found))
             yield io.BufferedReader(_Stream(found.iter_raw(PIECE_BYTES)), PIECE_BYTES)
 
     def close(self) -> None:
@@ -128,15 +175,29 @@ class Server:
     def _headers(self, url: str) -> dict[str, str]:
         """Who we are, for our own server only: a range may lead elsewhere."""
         ours = urlsplit(url)[:2] == urlsplit(self.url)[:2]
-        return {"Authorization": f"Bearer {self._token}"} if self._token and ours else {}
+        return {"Authorization": f"Bearer {self.token}"} if self.token and ours else {}
 
     def _http(self) -> httpx.Client:
         with self._guard:
             if self._client is None or self._owner != os.getpid():
-                self._client = httpx.Client(base_url=self.url, timeout=self._timeout, verify=_trust())
+                timeout = httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
+                self._client = httpx.Client(base_url=self.url, timeout=timeout, verify=_trust())
                 self._owner = os.getpid()
                 weakref.finalize(self, self._client.close)
             return self._client
+
+    def _notice(self, event: str, info: Mapping[str, Any]) -> None:
+        """Remember which sockets there are; told by httpx of all that it does."""
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}:
+            opened = info["return_value"].get_extra_info("socket")
+            if isinstance(opened, socket.socket):
+                self._sockets.add(opened)
+
+    def _cut_all(self) -> None:
+        """End every request that is under way by httpx: one of them drips, and nobody can say which."""
+        for opened in list(self._sockets):
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -193,7 +254,13 @@ def _refuse(answer: Answer) -> None:
         problem = json.loads(answer.body)
     except ValueError:
         problem = None
-    raise from_problem(answer.status, problem if isinstance(problem, dict) else {})
+    retry_after = answer.retry_after or ""
+    retry_after_s = float(retry_after) if retry_after.isdecimal() else None
+    raise from_problem(answer.status, problem if isinstance(problem, dict) else {}, retry_after_s)
+
+
+def _refusal(answer: httpx.Response) -> Answer:
+    return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))
 
 
 def _parsed(answer: httpx.Response) -> dict[str, Any]:

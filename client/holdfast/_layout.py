@@ -6,14 +6,14 @@ storage would lie. The checksums that a zip file wants are filled in when the st
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
 from . import _checksums, _digests, _zip
 from ._digests import CHUNK_BYTES
+from ._parallel import in_parallel
 from ._sink import ALIGNMENT, Sink, Storage, written
 from ._wire import Chunk
 
@@ -45,7 +45,7 @@ class Layout:
     ----------
     size_bytes : int
         How long the file is.
-    extents : tuple
+    spans : list of (int, int)
         Offset and length, in bytes, of every chunk.
     tensors : list of dict or None
         Name, dtype, shape, offset and size in bytes of every tensor, as far as that can be said.
@@ -60,6 +60,7 @@ class Layout:
         self._patches = sorted(
             (offset, place) for place, record in enumerate(self._records) for offset in _crc_offsets(record)
         )
+        self.spans = [(extent.offset, extent.length) for extent in self.extents]
         self._digests: list[str | None] = [None] * len(self.extents)
         self._crcs: list[int | None] = [None] * len(self.extents)
 
@@ -76,16 +77,25 @@ class Layout:
 
     def chunks(self) -> tuple[Chunk, ...]:
         """Every chunk with its digest; what was not read yet is read, on several threads."""
-        unread = [place for place, digest in enumerate(self._digests) if digest is None]
-        # what lies between storages holds their checksums, so it comes after them
-        unread.sort(key=lambda place: self.extents[place].record is None)
-        with ThreadPoolExecutor(_digests.THREADS) as threads:
-            for _ in threads.map(self.read, unread):
-                pass
+        unread = [place for place in self.reading_order() if self._digests[place] is None]
+        in_parallel(unread, self.read, threads=_digests.THREADS)
         return tuple(
             Chunk(extent.offset, extent.length, digest)
             for extent, digest in zip(self.extents, self._digests, strict=True)
             if digest is not None
+        )
+
+    def reading_order(self) -> list[int]:
+        """All chunks, such that none is read twice: what lies between storages holds their checksums."""
+        return sorted(range(len(self.extents)), key=lambda place: self.extents[place].record is None)
+
+    def has_changed(self) -> bool:
+        """Whether a chunk is another than it was when it was first read."""
+        known = [(extent, digest) for extent, digest in zip(self.extents, self._digests, strict=True) if digest]
+        return any(
+            _digests.of_chunk(self._part(extent, self._records[extent.record])) != digest
+            for extent, digest in known
+            if extent.record is not None
         )
 
     def sample(self, count: int) -> set[str]:
@@ -128,13 +138,15 @@ class Layout:
         return zlib_ng.crc32(record.storage.view(done, record.entry.size_bytes), _checksums.combined(parts))
 
 
-def of(state: Any) -> Layout:
+def of(state: Any, copied: Callable[[list[Storage]], list[Storage]] | None = None) -> Layout:
     """The torch file of a state. The state's tensors must stay as they are while it is read.
 
     Parameters
     ----------
     state : dict
         Whatever ``torch.save`` takes.
+    copied : callable, optional
+        Gives copies of storages, to be read in their place. Then the state may change at once.
     """
     import torch
 
@@ -142,7 +154,10 @@ def of(state: Any) -> Layout:
         sink = written(state, torch.serialization.skip_data)
     except RuntimeError:  # torch cannot leave out the data of this state (quantised tensors): it is written to nowhere
         sink = written(state, None)
-    return Layout(sink, _tensor_index(state, sink))
+    tensors = _tensor_index(state, sink)
+    if copied is not None:
+        sink.replace(copied)
+    return Layout(sink, tensors)
 
 
 def _cut(sink: Sink) -> tuple[tuple[_Extent, ...], list[_Record]]:

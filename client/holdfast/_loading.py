@@ -4,9 +4,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import _download
+from . import _download, _restore
 from ._cache import Cache
 from ._directory import RemoteDirectory
+from ._items import Kept
+from ._memory import Arena
+from ._spool import Item, Queue
 from ._wire import Checkpoint
 from .errors import CheckpointNotFound, HoldfastError, IntegrityError, warn
 
@@ -21,6 +24,8 @@ class Loading:
     map_location: Any = None
     weights_only: bool = True
     only: Collection[str] | None = None
+    queue: Queue | None = None
+    """Where it is kept what is known of the directory."""
 
     def __post_init__(self) -> None:
         if isinstance(self.only, str):
@@ -68,13 +73,35 @@ class Loading:
         except HoldfastError as error:
             raise because from error
 
+    def kept(self, item: Item) -> Any:
+        """The state of a checkpoint that waits in a spool."""
+        with Kept(item.folder, item.facts()) as file:
+            arena = Arena(file.size_bytes)
+
+            def fetch(spans: list[tuple[int, int]]) -> None:
+                for start, stop in spans:
+                    file.copy_into(arena.view, start, stop)
+
+            return _restore.state_in(arena, fetch, only=self.only, **self._how)
+
+    def cached(self, file_digest: str) -> Any:
+        """The state of a file that was loaded before, without a server. `IntegrityError` where it is not all there."""
+        file = self.cache.file(file_digest) if self.cache is not None else None
+        if file is None:
+            raise IntegrityError(f"the file {file_digest} is not in the cache")
+        return _download.file_state(self.remote.server, file, cache=self.cache, **self._how)
+
     def _state(self, checkpoint: Checkpoint) -> Any:
-        return _download.state(
-            self.remote.server,
-            checkpoint,
-            only=self.only,
-            cache=self.cache,
-            progress=self.progress,
-            map_location=self.map_location,
-            weights_only=self.weights_only,
+        file = _download.file_of(self.remote.server, checkpoint)
+        state = _download.file_state(
+            self.remote.server, file, only=self.only, cache=self.cache, progress=self.progress, **self._how
         )
+        if self.queue is not None and checkpoint.directory == self.remote.name:
+            in_cache = self.cache is not None and self.only is None
+            loaded = {"name": checkpoint.name, "sequence": checkpoint.sequence, "file_digest": file.digest}
+            self.queue.learn(checkpoint.sequence, loaded if in_cache else None)
+        return state
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"map_location": self.map_location, "weights_only": self.weights_only}

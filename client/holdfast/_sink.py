@@ -56,7 +56,12 @@ class Storage:
         if self._staged:
             return self._copied(start, stop)
         kind = ctypes.c_char * (stop - start)
-        return memoryview(kind.from_address(self.storage.data_ptr() + start)).cast("B")
+        return memoryview(kind.from_address(self.address + start)).cast("B")
+
+    @property
+    def address(self) -> int:
+        """Where the bytes lie, on this machine."""
+        return int(self.storage.data_ptr())
 
     def _copied(self, start: int, stop: int) -> memoryview:
         import torch
@@ -116,6 +121,13 @@ class Sink:
         pieces = iter(piece for piece in self.pieces if isinstance(piece.data, Storage))
         named = [entry for entry in entries if entry.size_bytes and entry.name.partition("/")[2] in self.storages]
         return zip(named, pieces, strict=True)
+
+    def replace(self, copied: Callable[[list[Storage]], list[Storage]]) -> None:
+        """Take other storages of the same sizes in place of those that were met."""
+        others = iter(copied([piece.data for piece in self.pieces if isinstance(piece.data, Storage)]))
+        self.pieces = [
+            piece._replace(data=next(others)) if isinstance(piece.data, Storage) else piece for piece in self.pieces
+        ]
 
     def _keep(self, length: int, data: bytes | Storage) -> None:
         if length:

@@ -11,7 +11,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -23,6 +24,8 @@ Buffer = bytes | bytearray | memoryview
 CONNECT_TIMEOUT_S = 10.0
 IDLE_S = 60.0  # shorter than servers keep idle connections
 LARGEST_REFUSAL_BYTES = 1024 * 1024
+SLOWEST_BYTES_PER_S = 64 * 1024
+"""A peer that takes or gives less than this over a whole transfer counts as silent."""
 
 
 class Reader(Protocol):
@@ -33,10 +36,11 @@ class Reader(Protocol):
 
 
 class Answer(NamedTuple):
-    """The status of an answer without its bytes, or of a refusal with them."""
+    """The status of an answer without its bytes, or of a refusal with them and what it says of a next attempt."""
 
     status: int
     body: bytes
+    retry_after: str | None = None
 
 
 class Address(NamedTuple):
@@ -82,7 +86,7 @@ class Connections:
 
         An answer that comes before the end of the body is taken, and the rest is not sent.
         """
-        with self._connection(address) as connection:
+        with self._connection(address, int(headers["Content-Length"])) as connection:
             _begin(connection, method, target, headers)
             try:
                 for piece in pieces:
@@ -90,7 +94,7 @@ class Connections:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # whoever hangs up may have said why
             answer = connection.getresponse()
-            return Answer(answer.status, answer.read(LARGEST_REFUSAL_BYTES))
+            return Answer(answer.status, answer.read(LARGEST_REFUSAL_BYTES), answer.getheader("Retry-After"))
 
     @contextmanager
     def fetch(
@@ -103,11 +107,12 @@ class Connections:
         IntegrityError
             The answer is not as long as was asked for.
         """
-        with self._connection(address) as connection:
+        with self._connection(address, length) as connection:
             _begin(connection, method, target, headers)
             with closing(connection.getresponse()) as answer:
                 if not 200 <= answer.status < 300:
-                    yield Answer(answer.status, answer.read(LARGEST_REFUSAL_BYTES)), answer
+                    refusal = answer.read(LARGEST_REFUSAL_BYTES)
+                    yield Answer(answer.status, refusal, answer.getheader("Retry-After")), answer
                 elif answer.length is not None and answer.length != length:
                     raise IntegrityError(f"{target}: {answer.length} bytes come where {length} were asked for")
                 else:
@@ -124,11 +129,13 @@ class Connections:
                 connection.close()
 
     @contextmanager
-    def _connection(self, address: Address) -> Iterator[http.client.HTTPConnection]:
+    def _connection(self, address: Address, length: int) -> Iterator[http.client.HTTPConnection]:
+        """A connection for a request that moves so many bytes; it is cut when that takes far too long."""
         connection = None
         try:
             connection = self._kept(address) or self._opened(address)
-            yield connection
+            with deadline(self._timeout_s + length / SLOWEST_BYTES_PER_S, partial(_cut, connection.sock)):
+                yield connection
         except (http.client.HTTPException, OSError) as error:
             if connection is not None:
                 connection.close()
@@ -159,16 +166,36 @@ class Connections:
 
     def _opened(self, address: Address) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection
+        wait_s = min(CONNECT_TIMEOUT_S, self._timeout_s)
         if address.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                address.host, address.port, timeout=CONNECT_TIMEOUT_S, context=self._trust()
-            )
+            connection = http.client.HTTPSConnection(address.host, address.port, timeout=wait_s, context=self._trust())
         else:
-            connection = http.client.HTTPConnection(address.host, address.port, timeout=CONNECT_TIMEOUT_S)
+            connection = http.client.HTTPConnection(address.host, address.port, timeout=wait_s)
         connection.connect()
         connection.sock.settimeout(self._timeout_s)
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+
+@contextmanager
+def deadline(seconds: float, end: Callable[[], object]) -> Iterator[None]:
+    """Call ``end`` from another thread where what is done within takes longer."""
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        timer.cancel()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connected: socket.socket) -> None:
+    """Let whoever waits for this socket find it closed."""
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _begin(connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]) -> None:

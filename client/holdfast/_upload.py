@@ -3,19 +3,19 @@
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-from . import _layout
 from ._http import Server
-from ._layout import Layout
-from ._parallel import Patience, in_parallel
+from ._parallel import in_parallel
 from ._progress import Progress
-from ._wire import Committed, Range, Upload
-from .errors import HoldfastError, IntegrityError, ServerUnreachable
+from ._retry import Patience, passes
+from ._wire import Chunk, Committed, Range, Upload
+from .errors import HoldfastError, IntegrityError
 
 _SAMPLES = 8
-_REFUSALS = 5  # how often a commit may find that the server could not copy what it promised
+_REFUSALS = 5  # how often a commit may find that a copy which the server promised, or a range, was not sound
+_COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
 _WRITER: dict[int, str] = {}
 
 
@@ -26,30 +26,70 @@ class Memory:
         self._reused: bool | None = None
         self._digests: set[str] = set()
 
-    def expects_reuse(self, layout: Layout) -> bool:
+    def expects_reuse(self, source: "Source") -> bool:
         """Whether to hash before sending: always but after a save of which nothing was reused.
 
         Even then, a few chunks that are the same as last time say that this save is another.
         """
-        return self._reused is not False or not layout.sample(_SAMPLES).isdisjoint(self._digests)
+        return self._reused is not False or not source.sample(_SAMPLES).isdisjoint(self._digests)
 
-    def remember(self, layout: Layout, *, reused: bool) -> None:
+    def remember(self, source: "Source", *, reused: bool) -> None:
         """A save was made."""
         self._reused = reused
-        self._digests = {chunk.digest for chunk in layout.chunks()}
+        self._digests = {chunk.digest for chunk in source.chunks()}
 
 
-def save(
-    server: Server, save: Mapping[str, Any], state: Any, memory: Memory | None = None, progress: bool | None = None
+class Source(Protocol):
+    """The bytes of a file that is to be sent, in chunks. May be read by several threads.
+
+    Attributes
+    ----------
+    size_bytes : int
+        How long the file is.
+    spans : sequence of (int, int)
+        Offset and length, in bytes, of every chunk.
+    tensors : list of dict or None
+        What the file holds, for the server's index.
+    """
+
+    size_bytes: int
+    tensors: list[dict[str, Any]] | None
+
+    @property
+    def spans(self) -> Sequence[tuple[int, int]]: ...
+
+    def read(self, place: int) -> tuple[memoryview, str]:
+        """The bytes of a chunk and their BLAKE3 in hex. The bytes hold until this thread reads the next chunk."""
+
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Every chunk with its digest."""
+
+    def sample(self, count: int) -> set[str]:
+        """The digests of a few chunks."""
+
+    def has_changed(self) -> bool:
+        """Whether a chunk is another than it was when it was first read."""
+
+
+def send(
+    server: Server,
+    save: Mapping[str, Any],
+    source: Source,
+    *,
+    patience: Patience,
+    memory: Memory | None = None,
+    progress: bool | None = None,
 ) -> Committed:
-    """Send a state as a checkpoint of one file; durable on the server when this returns.
+    """Send a checkpoint of one file; durable on the server when this returns.
 
     Parameters
     ----------
     save : mapping
         What the API's ``POST /v1/uploads`` takes, without the files and the writer.
-    state : dict
-        Whatever ``torch.save`` takes.
+    source : Source
+        The file.
+    patience : Patience
+        How long to go on where the server is away.
     memory : Memory, optional
         What is remembered of the save before.
     progress : bool, optional
@@ -58,59 +98,67 @@ def save(
     Raises
     ------
     HoldfastError
-        The server refused, or could not be reached.
+        The server refused, or could not be reached; `_retry.passes` tells these apart.
+    IntegrityError
+        The state was changed while it was being saved.
     """
     memory = memory or Memory()
-    layout = _layout.of(state)
-    with Progress(f"save {save['name']}", layout.size_bytes, progress) as bar:
-        committed = _Sending(server, save, layout, bar).run(hash_first=memory.expects_reuse(layout))
-    memory.remember(layout, reused=bar.moved_bytes < layout.size_bytes)
+    with Progress(f"save {save['name']}", source.size_bytes, progress) as bar:
+        committed = _Sending(server, save, source, patience, bar).run(hash_first=memory.expects_reuse(source))
+    memory.remember(source, reused=bar.moved_bytes < source.size_bytes)
     return committed
 
 
 class _Sending:
     """One save on its way."""
 
-    def __init__(self, server: Server, save: Mapping[str, Any], layout: Layout, bar: Progress) -> None:
+    def __init__(
+        self, server: Server, save: Mapping[str, Any], source: Source, patience: Patience, bar: Progress
+    ) -> None:
         self._server = server
-        self._save = {**save, "writer": writer()}
-        self._layout = layout
+        self._save = {"writer": writer(), **save}
+        self._source = source
         self._bar = bar
-        self._places = {extent.offset: place for place, extent in enumerate(layout.extents)}
-        self._patience = Patience()
+        self._places = {offset: place for place, (offset, _) in enumerate(source.spans)}
+        self._patience = patience
+        self._doubts: dict[str, int] = {}
         self._hashed = False
 
     def run(self, *, hash_first: bool) -> Committed:
-        upload = self._reserve(hashed=hash_first)
-        self._bar.reused(self._layout.size_bytes - sum(wanted.length for wanted in upload.missing))
-        refused = 0
+        """The checkpoint, once it is durable; what fails is tried again as long as that makes sense."""
+        first = True
         while True:
             try:
+                upload = self._reserve(hashed=hash_first or not first)
+                if first:
+                    first = False
+                    self._bar.reused(self._source.size_bytes - sum(wanted.length for wanted in upload.missing))
                 in_parallel(upload.missing, self._send)
                 return self._commit(upload.id)
-            except ServerUnreachable as error:
-                self._patience.wait(error)
             except HoldfastError as error:
-                if error.code == "digest_mismatch":
-                    raise IntegrityError("the state was changed while it was being saved", code=error.code) from error
-                if error.code != "ranges_missing" or refused == _REFUSALS:
-                    raise
-                refused += 1
-            upload = self._again()
+                if passes(error):
+                    self._patience.wait(error)
+                else:
+                    self._doubt(error)
+
+    def _doubt(self, error: HoldfastError) -> None:
+        """Go on where a refusal may come from bytes that were altered on their way; raise it where it stands."""
+        certain = error.status in {None, 409, 410, 507} and error.code != "ranges_missing"
+        seen = self._doubts[error.code] = self._doubts.get(error.code, 0) + 1
+        if error.code == "digest_mismatch" and self._source.has_changed():
+            raise IntegrityError("the state was changed while it was being saved", code=error.code) from error
+        if certain or seen > (_REFUSALS if error.code in {"ranges_missing", "digest_mismatch"} else 1):
+            raise error
 
     def _reserve(self, *, hashed: bool) -> Upload:
-        self._hashed = hashed
-        chunks = self._digests() if hashed else [{"length": extent.length} for extent in self._layout.extents]
-        file = {"size_bytes": self._layout.size_bytes, "chunks": chunks, "tensors": self._layout.tensors}
-        return Upload.from_json(self._server.call("POST", "/v1/uploads", body={**self._save, "files": [file]}))
+        """A place for the save, or what is missing there by now.
 
-    def _again(self) -> Upload:
-        """What is missing by now. The digests tell a server that was restarted what it has already."""
-        while True:
-            try:
-                return self._reserve(hashed=True)
-            except ServerUnreachable as error:
-                self._patience.wait(error)
+        The digests tell a server that was restarted what it has already.
+        """
+        self._hashed = hashed
+        chunks = self._digests() if hashed else [{"length": length} for _, length in self._source.spans]
+        file = {"size_bytes": self._source.size_bytes, "chunks": chunks, "tensors": self._source.tensors}
+        return Upload.from_json(self._server.call("POST", "/v1/uploads", body={**self._save, "files": [file]}))
 
     def _send(self, wanted: Range) -> None:
         place = self._places.get(wanted.offset)
@@ -121,7 +169,7 @@ class _Sending:
 
     def _pieces(self, place: int, length: int) -> Iterator[memoryview]:
         while length > 0:
-            data, _ = self._layout.read(place)
+            data, _ = self._source.read(place)
             yield data
             self._bar.moved(len(data))
             length -= len(data)
@@ -129,10 +177,12 @@ class _Sending:
 
     def _commit(self, upload_id: str) -> Committed:
         body = None if self._hashed else {"files": [{"chunks": self._digests()}]}
-        return Committed.from_json(self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body))
+        longer_s = self._source.size_bytes / _COPIED_BYTES_PER_S
+        answer = self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body, longer_s=longer_s)
+        return Committed.from_json(answer)
 
     def _digests(self) -> list[dict[str, Any]]:
-        return [{"length": chunk.length, "digest": chunk.digest} for chunk in self._layout.chunks()]
+        return [{"length": chunk.length, "digest": chunk.digest} for chunk in self._source.chunks()]
 
 
 def writer() -> str:

@@ -25,6 +25,7 @@ class Checkpoint:
     size_bytes: int
     digest: str
     created_at: datetime
+    saved_after: int = 0
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -43,6 +44,7 @@ class Checkpoint:
             size_bytes=data["size_bytes"],
             digest=data["digest"],
             created_at=datetime.fromisoformat(data["created_at"]),
+            saved_after=data.get("saved_after", data["sequence"] - 1),
         )
 
     def as_dict(self, checkpoint_dir: Path) -> dict[str, Any]:
@@ -129,7 +131,9 @@ class Committed:
     policy: Mapping[str, Any]
     removed: tuple[str, ...]
     other_writer: str | None
+    removed_at: str | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(Checkpoint.from_json(data), data["policy"], tuple(data["removed"]), data["other_writer"])
+        checkpoint, removed = Checkpoint.from_json(data), tuple(data["removed"])
+        return cls(checkpoint, data["policy"], removed, data["other_writer"], data.get("removed_at"))

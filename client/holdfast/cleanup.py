@@ -5,8 +5,11 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from . import _names, _upload
+from . import _layout, _names
 from ._http import Server
+from ._saving import Job, Saving
+from ._spool import Spool, default_folder
+from ._stopping import DRAIN_S
 
 
 def save_checkpoint_with_cleanup(
@@ -51,11 +54,15 @@ def save_checkpoint_with_cleanup(
     PosixPath('runs/simple/step_3.pt')
     """
     directory = _names.directory_name(Path(checkpoint_dir), os.environ.get("HOLDFAST_PREFIX", ""))
+    saving = Saving(Server(server, token), directory, Spool(default_folder()), None, DRAIN_S)
+    saving.begin()
     save = {
         "directory": directory,
         "name": filename,
         "save_id": secrets.token_hex(16),
         "policy": {"max_checkpoints": max_to_keep},
     }
-    _upload.save(Server(server, token), save, state)
+    job = Job(saving, {**save, "kind": "regular"}, _layout.of(state))
+    if job.run() is None:
+        saving.tell_of_outage(job.because)
     return Path(checkpoint_dir) / filename

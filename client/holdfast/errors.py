@@ -35,9 +35,15 @@ class HoldfastError(Exception):
         What went wrong, as a word that stays the same; the server's own where it refused.
     problem : mapping
         All that the server said (RFC 9457); empty where it said nothing.
+    status : int or None
+        The HTTP status of the answer; None where there was none.
+    retry_after_s : float or None
+        In how many seconds the server asks to be tried again, if it said so.
     """
 
     code = "error"
+    status: int | None = None
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, code: str | None = None, problem: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -138,11 +144,17 @@ _BY_STATUS: dict[int, type[HoldfastError]] = {
 }
 
 
-def from_problem(status: int, problem: Mapping[str, Any]) -> HoldfastError:
+def from_problem(status: int, problem: Mapping[str, Any], retry_after_s: float | None = None) -> HoldfastError:
     """The error for a refusal; an unknown code is judged by its status.
 
     An answer without a code is not a Holdfast server's: above all its 404 must not pass for "no checkpoint yet".
     """
+    error = _from_problem(status, problem)
+    error.status, error.retry_after_s = status, retry_after_s
+    return error
+
+
+def _from_problem(status: int, problem: Mapping[str, Any]) -> HoldfastError:
     if "code" not in problem and status != 401:
         message = f"whoever answered with status {status} is no Holdfast server, or stands before one"
         return ServerFailed(message, code=f"http_{status}", problem=problem)

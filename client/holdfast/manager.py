@@ -4,18 +4,27 @@ import math
 import os
 import secrets
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any, Final, Literal
+from types import TracebackType
+from typing import Any, Final, Literal, Self
 
-from . import _download, _names, _upload, _values
+from . import _download, _layout, _names, _spool, _values
+from ._background import Background
 from ._cache import Cache
 from ._directory import Best, RemoteDirectory
-from ._http import Server
+from ._http import TIMEOUT_S, Server
 from ._loading import Loading
-from ._wire import Checkpoint, Committed
-from .errors import CheckpointNotFound, NotImproved, warn
+from ._ranks import Followed, rank_of_process
+from ._resuming import Resuming
+from ._retry import PATIENCE_S
+from ._saving import Job, Saving
+from ._staging import Staging
+from ._stopping import DRAIN_S
+from ._wire import Checkpoint
+from .errors import CheckpointNotFound, HoldfastError, NotImproved, ServerUnreachable, warn
 
 Mode = Literal["min", "max"]
 
@@ -54,7 +63,27 @@ class CheckpointManager:
     keep_every_epochs : int, optional
         Regular checkpoints of every so many epochs stay, too.
     timeout_s : float
-        How long, in seconds, the server may be silent before it counts as unreachable.
+        How long, in seconds, the server may be silent before a request counts as failed.
+    patience_s : float
+        How long, in seconds, a save tries to reach a server that is away before it goes to the spool. Who wants to read
+        tries three times as long.
+    on_unreachable : {'spool', 'raise'}
+        What a save does then: keep the checkpoint on this machine until it can be delivered, or raise.
+    spool_dir : str or Path, optional
+        Where checkpoints are kept while the server is away. Default: ``HOLDFAST_SPOOL``, else
+        ``~/.local/state/holdfast/spool``.
+    spool_max_bytes : int
+        How much may wait there.
+    spool_max_share : float
+        How much of its disk may be taken by what waits, from 0 to 1.
+    background : bool
+        Whether `save` returns as soon as it has a snapshot of the state.
+    max_pending : int
+        How many snapshots there may be at a time; one more save waits.
+    rank : int, optional
+        The rank of this process in its job; only rank 0 saves. Default: what ``torch.distributed`` or ``RANK`` says.
+    drain_s : float
+        How long, in seconds, the end of the process may be put off for saves that are under way.
     base : str or Path, optional
         A checkpoint, by a path as `load` takes it, whose bytes a save need not send again: the pretrained model of a
         fine-tuning, say. What this directory's own checkpoints hold is never sent again.
@@ -101,7 +130,16 @@ class CheckpointManager:
         token: str | None = None,
         monitor: str | _Unset | None = _UNSET,
         keep_every_epochs: int | None = None,
-        timeout_s: float = 300.0,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        on_unreachable: Literal["spool", "raise"] = "spool",
+        spool_dir: str | Path | None = None,
+        spool_max_bytes: int = _spool.MAX_BYTES,
+        spool_max_share: float = _spool.MAX_SHARE,
+        background: bool = False,
+        max_pending: int = 2,
+        rank: int | None = None,
+        drain_s: float = DRAIN_S,
         base: str | PurePath | None = None,
         progress: bool | None = None,
         cache_dir: str | Path | None = None,
@@ -109,6 +147,8 @@ class CheckpointManager:
     ) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        if on_unreachable not in ("spool", "raise"):
+            raise ValueError(f"on_unreachable must be 'spool' or 'raise', not {on_unreachable!r}")
         self.checkpoint_dir = Path(checkpoint_dir)
         self.max_checkpoints = _limit("max_checkpoints", max_checkpoints, least=0)
         self.max_best_checkpoints = _limit("max_best_checkpoints", max_best_checkpoints, least=0)
@@ -117,9 +157,18 @@ class CheckpointManager:
         self.monitor = ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else monitor
         self._prefix = os.environ.get("HOLDFAST_PREFIX", "")
         directory = _names.directory_name(self.checkpoint_dir, self._prefix)
-        self._remote = RemoteDirectory(Server(server, token, timeout_s), directory)
+        self._remote = RemoteDirectory(Server(server, token, timeout_s, patience_s), directory)
         self._warned: set[str] = set()
-        self._memory = _upload.Memory()
+        spool = None
+        if on_unreachable == "spool":
+            place = Path(spool_dir).expanduser() if spool_dir is not None else _spool.default_folder()
+            spool = _spool.Spool(place, spool_max_bytes, spool_max_share)
+        self._saving = Saving(self._remote.server, directory, spool, progress, drain_s)
+        self._background = Background(_limit("max_pending", max_pending, least=1) or 1)
+        self._is_in_background = background
+        self._staging = Staging()
+        self._rank = _limit("rank", rank, least=0)
+        self._followed = Followed()
         self._base = base
         self._base_id: str | None = ""
         self._progress = progress
@@ -134,9 +183,14 @@ class CheckpointManager:
         epoch: int | None = None,
         metric: float | None = None,
         is_best: bool = False,
+        *,
+        wait: bool | None = None,
         **metadata: Any,
     ) -> Path:
         """Save a state; when this returns, it is durable on the server, and older ones have been let go.
+
+        While the server is away, it is durable in the spool instead, with a warning, and is delivered later. In the
+        background, it is neither yet: `wait` says when it is.
 
         Parameters
         ----------
@@ -149,6 +203,8 @@ class CheckpointManager:
             What ranks it. NaN and the infinities are stored but never best. Default: see ``monitor``.
         is_best : bool
             Flags a checkpoint without a metric as one of the best.
+        wait : bool, optional
+            Whether to return only when it is durable. Default: not where the manager saves in the background.
         **metadata
             Further JSON values; tensors and NumPy values of one element become numbers.
 
@@ -166,7 +222,11 @@ class CheckpointManager:
         CheckpointExists
             A pinned checkpoint has that name, or something else has.
         ServerUnreachable
-            The server did not answer.
+            The server did not answer, and the manager was told to raise.
+        OutOfSpace
+            The server did not answer, and the spool cannot take it, either.
+        HoldfastError
+            Also for an earlier save in the background: its error is raised by the next save, or by `wait`.
 
         Examples
         --------
@@ -180,14 +240,15 @@ class CheckpointManager:
         if metric_value is None and not is_best:
             metric_value = _values.monitored(self.monitor, metadata)
         facts = _facts("regular", epoch, metric_value, metadata, is_best=is_best)
-        return self._save(state, "checkpoint", facts)
+        return self._save(state, "checkpoint", facts, wait)
 
     def save_best_if_improved(
-        self, state: Any, metric: float, epoch: int | None = None, **metadata: Any
+        self, state: Any, metric: float, epoch: int | None = None, *, wait: bool | None = None, **metadata: Any
     ) -> Path | None:
         """Save a state only if its metric is strictly better than the best that the server holds.
 
-        The server decides, before any byte is sent and again at commit.
+        The server decides, before any byte is sent and again at commit. While it is away, the state goes to the spool,
+        the path is returned, and the server decides at delivery.
 
         Parameters
         ----------
@@ -197,6 +258,8 @@ class CheckpointManager:
             What is compared. NaN or an infinity is never better: None, with a warning.
         epoch : int, optional
             Names the checkpoint ``best_epoch_0100.pt``.
+        wait : bool, optional
+            As for `save`.
         **metadata
             As for `save`.
 
@@ -220,10 +283,71 @@ class CheckpointManager:
         if not math.isfinite(value):
             warn(f"a metric of {value} is never the best: nothing was saved")
             return None
+        if not self._may_improve(value, epoch, wait):
+            return None
         try:
-            return self._save(state, "best", {**facts, "only_if_improved": True})
+            return self._save(state, "best", {**facts, "only_if_improved": True}, wait)
         except NotImproved:
             return None
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until all saves in the background are durable, on the server or in the spool.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            How many seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            Whether they are.
+
+        Raises
+        ------
+        HoldfastError
+            One of them was refused, or could be kept nowhere.
+
+        Examples
+        --------
+        >>> with CheckpointManager("runs/background", background=True) as manager:
+        ...     path = manager.save({"step": 1}, epoch=1)
+        ...     manager.wait(), manager.pending
+        (True, [])
+        """
+        ended = self._background.wait(timeout_s)
+        self._background.raise_error()
+        return ended
+
+    @property
+    def pending(self) -> list[Path]:
+        """The checkpoints that are not on the server yet: in the background, or in the spool."""
+        waiting = self._saving.queue.names() if self._saving.queue is not None else []
+        return [self.checkpoint_dir / name for name in dict.fromkeys([*waiting, *self._background.pending])]
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Wait for saves in the background, deliver what can be delivered, and name what still waits.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            How many seconds it may take. Default: ``drain_s``.
+        """
+        self._saving.finish(self._background, timeout_s)
+        self._background.raise_error()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except HoldfastError as failure:
+            if error is None:
+                raise
+            warn(f"a checkpoint was not saved: {failure}")
 
     # loading
 
@@ -272,7 +396,11 @@ class CheckpointManager:
         >>> manager.load(path) == manager.load("checkpoint_epoch_0007.pt") == {"step": 7}
         True
         """
-        return self._loading(map_location, weights_only, only).found(lambda: self._find(checkpoint_path))
+        loading = self._loading(map_location, weights_only, only)
+        waiting = self._saving.waiting(*_names.located(checkpoint_path, self.checkpoint_dir, self._prefix))
+        if waiting is not None:
+            return loading.kept(waiting)
+        return loading.found(lambda: self._find(checkpoint_path))
 
     def load_best(
         self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
@@ -297,6 +425,37 @@ class CheckpointManager:
             No checkpoint of the directory is intact.
         """
         return self._loading(map_location, weights_only, only).latest()
+
+    def resume(self, *, map_location: Any = None, weights_only: bool = True) -> Any:
+        """Load the newest usable state, wherever it is: on the server, in the spool, or in the cache.
+
+        It works while the server is away. What is found is verified; what is damaged is passed over, with a warning.
+
+        Parameters
+        ----------
+        map_location, weights_only
+            As for `load`.
+
+        Returns
+        -------
+        dict or None
+            The state, or None where there is none.
+
+        Raises
+        ------
+        ServerUnreachable
+            The server is away, and nothing usable is on this machine.
+
+        Examples
+        --------
+        >>> manager = CheckpointManager("runs/resume")
+        >>> state = manager.resume() or {"step": 0}
+        >>> path = manager.save({"step": state["step"] + 1}, epoch=1)
+        >>> CheckpointManager("runs/resume").resume()
+        {'step': 1}
+        """
+        self._background.wait()
+        return Resuming(self._loading(map_location, weights_only, None)).state()
 
     def download(self, checkpoint_path: str | PurePath, to: str | Path = ".") -> Path:
         """Put a checkpoint's file, or its folder of files, on this machine, verified.
@@ -353,22 +512,28 @@ class CheckpointManager:
     # removing
 
     def cleanup_all(self, *, include_pinned: bool = False) -> None:
-        """Remove all checkpoints that the directory holds at this moment; later saves stand.
+        """Remove all checkpoints that the directory holds at this moment, also those that wait; later saves stand.
 
         Parameters
         ----------
         include_pinned : bool
             Also remove pinned ones, which otherwise stay and are named in a warning.
         """
+        self._background.wait()
+        self._saving.give_up()
         pinned = self._remote.clear(include_pinned=include_pinned)
         if pinned:
             warn(f"pinned checkpoints stay in {self._remote.name!r}: {', '.join(pinned)}")
 
     # below
 
-    def _save(self, state: Any, stem: str, facts: Mapping[str, Any]) -> Path:
+    def _save(self, state: Any, stem: str, facts: Mapping[str, Any], wait: bool | None) -> Path:
+        self._background.raise_error()
         save_id = secrets.token_hex(16)
         name = _names.checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
+        if not self._saves():
+            return self.checkpoint_dir / name
+        self._saving.begin()
         policy = {
             "mode": self.mode,
             "max_checkpoints": self.max_checkpoints,
@@ -376,13 +541,52 @@ class CheckpointManager:
             "keep_every_epochs": self.keep_every_epochs,
         }
         save = {**facts, "directory": self._remote.name, "name": name, "save_id": save_id, "policy": policy}
-        if self._base is not None:
+        if self._base is not None and not self._saving.must_wait():
             save["base"] = self._base_checkpoint(self._base)
-        self._heed(_upload.save(self._remote.server, save, state, self._memory, self._progress), policy)
+        if self._waits(wait):
+            self._background.wait()
+            self._heed(Job(self._saving, save, _layout.of(state)))
+        else:
+            self._background.wait_for_room()
+            snapshot = self._staging.snapshot()
+            job = Job(self._saving, save, _layout.of(state, snapshot.copied), snapshot.close)
+            self._background.do(name, lambda: self._heed_later(job))
         return self.checkpoint_dir / name
 
-    def _heed(self, committed: Committed, asked: Mapping[str, Any]) -> None:
-        """Tell the user what the server has to say beyond "saved"."""
+    def _waits(self, wait: bool | None) -> bool:
+        return not self._is_in_background if wait is None else wait
+
+    def _saves(self) -> bool:
+        """Whether this process is the one of its job that saves."""
+        rank = rank_of_process(self._rank)
+        if rank:
+            self._warn_once(
+                f"rank {rank} does not save; rank 0 of the job does. Where every rank is to save, to a directory of "
+                "its own, give rank=0 to each manager."
+            )
+        return not rank
+
+    def _may_improve(self, metric: float, epoch: int | None, wait: bool | None) -> bool:
+        """Whether to save, or on another rank, whether rank 0 will have saved.
+
+        Where that is decided later or elsewhere, it is a guess from what the server holds now.
+        """
+        is_ours = self._saves()
+        if is_ours and self._waits(wait):
+            return True
+        try:
+            best = None if self._saving.must_wait() else self._remote.best(self.mode)
+        except ServerUnreachable:
+            best = None
+        name = _names.checkpoint_name("best", epoch, datetime.now(UTC), "") if epoch is not None else None
+        return self._followed.improves(metric, best, "" if is_ours else name)
+
+    def _heed(self, job: Job) -> None:
+        """Let a save happen, and tell the user what is to be said beyond "saved"."""
+        committed = job.run()
+        if committed is None:
+            self._saving.tell_of_outage(job.because)
+            return
         other, where = committed.other_writer, self._remote.name
         if other is not None:
             self._warn_once(
@@ -390,9 +594,13 @@ class CheckpointManager:
                 "own checkpoint_dir, or set HOLDFAST_PREFIX; if it is this job before a restart, all is well."
             )
         in_force = {name: committed.policy[name] for name in committed.policy["set_by_operator"]}
-        stronger = [f"{name}={value}" for name, value in in_force.items() if value != asked.get(name)]
+        stronger = [f"{name}={value}" for name, value in in_force.items() if value != job.policy.get(name)]
         if stronger:
             self._warn_once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
+
+    def _heed_later(self, job: Job) -> None:
+        with suppress(NotImproved):
+            self._heed(job)
 
     def _best(self) -> Best | None:
         best = self._remote.best(self.mode)
@@ -422,7 +630,9 @@ class CheckpointManager:
         return self._base_id
 
     def _loading(self, map_location: Any, weights_only: bool, only: Collection[str] | None) -> Loading:
-        return Loading(self._remote, self._cache, self._progress, map_location, weights_only, only)
+        self._saving.begin()
+        queue = self._saving.queue
+        return Loading(self._remote, self._cache, self._progress, map_location, weights_only, only, queue)
 
     def _best_checkpoint(self) -> Checkpoint | None:
         best = self._best()

@@ -1,13 +1,12 @@
-"""Jobs on several threads, and how long a transfer waits for a server that is away."""
+"""Jobs on several threads."""
 
 import signal
 import threading
-import time
 
 import pytest
 
-from holdfast import IntegrityError, ServerUnreachable, _parallel
-from holdfast._parallel import CONNECTIONS, Patience, in_parallel
+from holdfast import IntegrityError, ServerUnreachable
+from holdfast._parallel import CONNECTIONS, in_parallel
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 100])
@@ -85,42 +84,3 @@ def test_an_interruption_does_not_wait_for_what_is_under_way():
         if thread.name == "holdfast-transfer":
             thread.join(10)
     assert len(begun) <= CONNECTIONS
-
-
-def tries(patience, most=10_000):
-    """How often one tries until patience is at its end, and for how many seconds."""
-    started = time.monotonic()
-    for count in range(most):
-        try:
-            patience.wait(ServerUnreachable("gone"))
-        except ServerUnreachable:
-            return count, time.monotonic() - started
-    raise AssertionError("there is no end to it")
-
-
-def test_patience_ends_with_the_error_that_it_was_given(monkeypatch):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.2)
-    count, seconds = tries(Patience())
-    assert count >= 2
-    assert 0.2 <= seconds < 5
-
-
-def test_patience_begins_again_with_every_progress(monkeypatch):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.05)
-    patience = Patience()
-    tries(patience)
-    patience.progress()
-    count, _ = tries(patience)
-    assert count >= 1
-
-
-def test_waiting_becomes_longer_but_never_very_long(monkeypatch):
-    asked = []
-    monkeypatch.setattr(_parallel.random, "uniform", lambda low, high: asked.append((low, high)) or 0.0)
-    patience = Patience()
-    for _ in range(9):
-        patience.wait(ServerUnreachable("gone"))
-    longest = [high for _, high in asked]
-    assert longest == sorted(longest)
-    assert (longest[0], longest[-1]) == (0.1, 3.0)
-    assert {low for low, _ in asked} == {0}

@@ -31,6 +31,7 @@ from tests.forwarder import Forwarder
 from tests.states import assert_same
 
 MIB = 1024 * 1024
+AT_ONCE = {"patience_s": 0.1, "on_unreachable": "raise"}
 STATE = {"a": torch.arange(6 * MIB // 4), "b": torch.ones(3)}
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -137,10 +138,9 @@ def test_a_proxy_for_tls_alone_is_not_asked_for_anything_else(server, directory,
 
 
 def test_a_proxy_that_is_not_there_is_an_unreachable_server(server, directory, monkeypatch, free_port):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.2)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port}")
     with pytest.raises(ServerUnreachable):
-        save_and_load(server.url, directory)
+        save_and_load(server.url, directory, **AT_ONCE)
 
 
 def test_what_a_proxy_alters_is_noticed(server, directory, monkeypatch, proxy):
@@ -185,10 +185,9 @@ def test_a_certificate_that_the_environment_trusts_is_good_for_ranges_too(
     assert_same(torch.load(server.root / path), STATE)
 
 
-def test_a_certificate_that_nobody_trusts_is_an_unreachable_server(directory, monkeypatch, encrypted):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.2)
+def test_a_certificate_that_nobody_trusts_is_an_unreachable_server(directory, encrypted):
     with pytest.raises(ServerUnreachable, match=r"(?i)certificate"):
-        save_and_load(encrypted.url, directory)
+        save_and_load(encrypted.url, directory, **AT_ONCE)
     wanted = Range("a.pt", "GET", f"{encrypted.url}/bytes", {}, 0, 5)
     with pytest.raises(ServerUnreachable, match=r"(?i)certificate"), Server("http://127.0.0.1:1").fetch(wanted):
         pass
@@ -200,7 +199,7 @@ def test_a_certificate_for_another_name_is_an_unreachable_server(monkeypatch, en
     url = encrypted.url.replace("localhost", "127.0.0.1")
     wanted = Range("a.pt", "GET", f"{url}/bytes", {}, 0, 5)
     with pytest.raises(ServerUnreachable):
-        CheckpointManager("runs/a", server=url).load_latest()
+        CheckpointManager("runs/a", server=url, **AT_ONCE).load_latest()
     with pytest.raises(ServerUnreachable), Server(url).fetch(wanted):
         pass
     assert encrypted.up_bytes == 0
@@ -221,11 +220,10 @@ def silent():
         pytest.param(lambda manager: manager.checkpoints, id="list"),
     ],
 )
-def test_whoever_never_answers_is_unreachable_when_the_time_is_over(silent, monkeypatch, ask):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.2)
+def test_whoever_never_answers_is_unreachable_when_the_time_is_over(silent, ask):
     started = time.monotonic()
     with pytest.raises(ServerUnreachable):
-        ask(CheckpointManager("runs/a", server=silent, timeout_s=0.5))
+        ask(CheckpointManager("runs/a", server=silent, timeout_s=0.5, **AT_ONCE))
     assert 0.5 <= time.monotonic() - started < 10
 
 

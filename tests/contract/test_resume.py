@@ -9,13 +9,14 @@ from contextlib import suppress
 import pytest
 import torch
 
-from holdfast import CheckpointManager, IntegrityError, ServerUnreachable, _layout, _parallel
+from holdfast import CheckpointManager, IntegrityError, ServerUnreachable, _layout, _retry
 from holdfast._digests import CHUNK_BYTES
 from holdfast._parallel import CONNECTIONS
 from tests.forwarder import PIECE_BYTES, Forwarder
 from tests.states import assert_same
 
 MIB = 1024 * 1024
+SOON = {"patience_s": 0.5, "on_unreachable": "raise"}
 IN_FLIGHT = CONNECTIONS * (CHUNK_BYTES + 3 * MIB)
 """What a cut can cost: for each connection the chunk under way, and what kernels hold of it and the forwarder does."""
 REQUESTS = 256 * 1024
@@ -26,7 +27,7 @@ ON_THE_WAY = CONNECTIONS * 4 * PIECE_BYTES
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
     """Nobody waits long between the attempts of a test."""
-    monkeypatch.setattr(_parallel, "_LONGEST_WAIT_S", 0.2)
+    monkeypatch.setattr(_retry, "LONGEST_WAIT_S", 0.2)
 
 
 def make_state(size_bytes=40 * MIB):
@@ -199,11 +200,10 @@ def test_a_range_whose_answer_was_lost_is_not_sent_twice(server, directory):
 
 @pytest.mark.parametrize("what", ["save", "load"])
 def test_a_server_that_does_not_come_back_is_unreachable_once_patience_is_at_its_end(own_server, monkeypatch, what):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.5)
     state = make_state(20 * MIB)
     path = manager_of(own_server).save(state, epoch=1)
     with Forwarder(own_server.url) as forwarder:
-        manager = CheckpointManager("runs/a", server=forwarder.url)
+        manager = CheckpointManager("runs/a", server=forwarder.url, **SOON)
         forwarder.when_passed(10 * MIB, own_server.kill)
         started = time.monotonic()
         with pytest.raises(ServerUnreachable):
@@ -215,8 +215,7 @@ def test_a_server_that_does_not_come_back_is_unreachable_once_patience_is_at_its
 
 
 def test_a_server_that_was_never_there_is_waited_for_no_longer_than_patience(free_port, monkeypatch):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.5)
-    manager = CheckpointManager("runs/a", server=f"http://127.0.0.1:{free_port}")
+    manager = CheckpointManager("runs/a", server=f"http://127.0.0.1:{free_port}", **SOON)
     started = time.monotonic()
     for ask in (lambda: manager.save({"a": 1}, epoch=1), manager.load_latest, lambda: manager.checkpoints):
         with pytest.raises(ServerUnreachable):
@@ -225,11 +224,10 @@ def test_a_server_that_was_never_there_is_waited_for_no_longer_than_patience(fre
 
 
 def test_no_thread_and_no_half_file_stays_behind(own_server, tmp_path, monkeypatch):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.2)
     path = manager_of(own_server).save(make_state(20 * MIB), epoch=1)
     with Forwarder(own_server.url) as forwarder:
         forwarder.when_passed(10 * MIB, own_server.kill)
-        manager = CheckpointManager("runs/a", server=forwarder.url, cache_dir=tmp_path / "cache")
+        manager = CheckpointManager("runs/a", server=forwarder.url, cache_dir=tmp_path / "cache", **SOON)
         with pytest.raises(ServerUnreachable):
             manager.download(path, tmp_path / "a.pt")
     assert not [thread for thread in threading.enumerate() if thread.name == "holdfast-transfer"]

@@ -181,7 +181,7 @@ def test_a_name_outside_the_grammar_is_a_value_error(server):
 
 
 def test_a_server_that_does_not_answer_is_a_connection_error(free_port):
-    manager = CheckpointManager("runs/a", server=f"http://127.0.0.1:{free_port}")
+    manager = CheckpointManager("runs/a", server=f"http://127.0.0.1:{free_port}", patience_s=0, on_unreachable="raise")
     with pytest.raises(ServerUnreachable, match="no answer") as caught:
         manager.save({}, epoch=1)
     assert isinstance(caught.value, ConnectionError)

@@ -56,7 +56,7 @@ def answering():
 )
 @pytest.mark.parametrize("answer", [(404, b"<html>"), (502, b""), (200, b"<html>hello</html>"), (200, b"[1]")], ids=str)
 def test_what_is_no_holdfast_server_is_an_error_and_not_an_empty_directory(answering, ask, answer):
-    manager = CheckpointManager("runs/a", server=answering({}, default=answer))
+    manager = CheckpointManager("runs/a", server=answering({}, default=answer), patience_s=0)
     with pytest.raises(ServerFailed):
         ask(manager)
 
@@ -127,6 +127,6 @@ def test_a_connection_that_breaks_in_the_middle_is_a_connection_error(answering,
     url = answering(answers)
     manager = CheckpointManager("runs/a", server=url)
     assert manager.download("a.pt", tmp_path / "a.pt").read_bytes() == DATA
-    gone = CheckpointManager("runs/a", server="http://127.0.0.1:1")
+    gone = CheckpointManager("runs/a", server="http://127.0.0.1:1", patience_s=0)
     with pytest.raises(ServerUnreachable):
         gone.load_latest()

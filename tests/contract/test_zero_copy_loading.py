@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from holdfast import CheckpointManager, IntegrityError, ServerUnreachable, UnsafeCheckpoint, _parallel
+from holdfast import CheckpointManager, IntegrityError, ServerUnreachable, UnsafeCheckpoint
 from tests.memory import resident_bytes
 from tests.states import MIB, STATES, TRUSTED_STATES, assert_same, raw, strided, trained
 
@@ -253,11 +253,13 @@ def impostor(server, directory, make_manager):
 
 def loads(impostor, tmp_path):
     """Every way to get at the bytes."""
-    manager = CheckpointManager("runs/a", server=impostor.url)
+    manager = CheckpointManager("runs/a", server=impostor.url, patience_s=1)
     return [
         manager.load_latest,
         lambda: manager.load_latest(only=("a", "b")),
-        lambda: CheckpointManager("runs/a", server=impostor.url, cache_dir=tmp_path / "cache").load_latest(),
+        lambda: CheckpointManager(
+            "runs/a", server=impostor.url, patience_s=1, cache_dir=tmp_path / "cache"
+        ).load_latest(),
     ]
 
 
@@ -301,8 +303,7 @@ def test_answers_that_ignore_what_was_asked_for_are_errors(impostor, tmp_path):
         CheckpointManager("runs/a", server=impostor.url).load_latest(only=("b",))
 
 
-def test_answers_that_end_early_each_time_are_no_answers(impostor, tmp_path, monkeypatch):
-    monkeypatch.setattr(_parallel, "PATIENCE_S", 0.3)
+def test_answers_that_end_early_each_time_are_no_answers(impostor, tmp_path):
     impostor.alter = lambda start, data: data[: len(data) // 3]
     impostor.length = lambda data: len(data) * 3
     impostor.content = impostor.content[: len(impostor.content) // 3 * 3]

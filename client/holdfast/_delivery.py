@@ -1,0 +1,229 @@
+"""How what waits in a spool reaches its server: in order, each exactly once, by a thread in the background."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from . import _items, _upload
+from ._http import Server
+from ._retry import Patience, Waits, is_about_us, passes
+from ._spool import Item, Queue, Spool
+from ._wire import Committed
+from .errors import HoldfastError, IntegrityError, NotImproved
+
+log = logging.getLogger("holdfast")
+
+
+@dataclass
+class Outcome:
+    """What came of an attempt to deliver a queue.
+
+    Attributes
+    ----------
+    delivered : int
+        How many checkpoints the server has now, or did not want because they were no improvement.
+    parked : list of (Item, Exception)
+        What it refused.
+    error : HoldfastError or None
+        Why the rest still waits.
+    is_claimed_by_other : bool
+        Whether the rest waits because another process is at it.
+    """
+
+    delivered: int = 0
+    parked: list[tuple[Item, Exception]] = field(default_factory=list)
+    error: HoldfastError | None = None
+    is_claimed_by_other: bool = False
+
+
+def deliver(
+    queue: Queue,
+    server: Server,
+    *,
+    patience_s: float = 0.0,
+    progress: bool | None = False,
+    told: Callable[[Item, str], object] = lambda item, what: None,
+) -> Outcome:
+    """Send what waits in a queue, the oldest first, until nothing waits or something stands against it.
+
+    What the server refuses is parked, and the next one follows; what is about this client's rights or the server's
+    space, and what does not arrive, ends it.
+
+    Parameters
+    ----------
+    patience_s : float
+        How long to go on with one checkpoint where the server is away.
+    told : callable
+        Is told what has become of each checkpoint.
+    """
+    outcome = Outcome()
+    with queue.claimed() as mine:
+        outcome.is_claimed_by_other = not mine
+        while mine and (items := queue.items()):
+            for item in items:
+                try:
+                    _deliver(queue, item, server, Patience(patience_s), progress, told)
+                    outcome.delivered += 1
+                except FileNotFoundError as error:
+                    if isinstance(error, HoldfastError):
+                        _park(queue, item, error, outcome)
+                    else:  # it was dropped, or given up
+                        _items.discard(item.folder)
+                except HoldfastError as error:
+                    if passes(error) or is_about_us(error):
+                        outcome.error = error
+                        return outcome
+                    _park(queue, item, error, outcome)
+                except OSError as failure:
+                    outcome.error = IntegrityError(f"{item.folder} cannot be read: {failure}", code="unreadable")
+                    return outcome
+    return outcome
+
+
+def _deliver(
+    queue: Queue,
+    item: Item,
+    server: Server,
+    patience: Patience,
+    progress: bool | None,
+    told: Callable[[Item, str], object],
+) -> None:
+    save, file = queue.open(item)
+    with file:
+        try:
+            committed = _upload.send(server, save, file, patience=patience, progress=progress)
+        except NotImproved:
+            told(item, "was not better than the best, and is not kept")
+        except IntegrityError as error:
+            raise IntegrityError(f"the file was changed while it waited: {error}", code=error.code) from error
+        else:
+            queue.learn(committed.checkpoint.sequence)
+            told(item, _told(committed))
+    server.outage.end()
+    _items.discard(item.folder)
+
+
+def _told(committed: Committed) -> str:
+    name = f"{committed.checkpoint.directory}/{committed.checkpoint.name}"
+    return f"is {name}" if committed.removed_at is None else f"was {name}, which is not kept: newer ones are there"
+
+
+def _park(queue: Queue, item: Item, error: Exception, outcome: Outcome) -> None:
+    place = queue.park(item, error)
+    outcome.parked.append((item, error))
+    log.warning("the server refuses a checkpoint of %r, which lies in %s now: %s", queue.directory, place, error)
+
+
+class Courier:
+    """Delivers what waits for one server, on a thread that lives as long as something waits."""
+
+    _all: ClassVar[dict[tuple[object, ...], "Courier"]] = {}
+
+    def __init__(self, server: Server, spool: Spool) -> None:
+        self._server = server
+        self._spool = spool
+        self._guard = threading.Lock()
+        self._hurried = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._is_asked_again = False
+        self._attempts = 0
+        self._blocked: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of(cls, server: Server, spool: Spool) -> "Courier":
+        """The courier for a server, and whoever it is there; the same for all managers of this process."""
+        key = (os.getpid(), server.url, server.token, spool.folder)
+        return cls._all.setdefault(key, cls(server.again(), spool))
+
+    @classmethod
+    def all(cls) -> list["Courier"]:
+        """Those of this process."""
+        return [courier for (process, *_), courier in list(cls._all.items()) if process == os.getpid()]
+
+    @property
+    def server_url(self) -> str:
+        """Whom it goes to."""
+        return self._server.url
+
+    def waiting(self) -> list[Queue]:
+        """The queues in which something waits."""
+        return [queue for queue in self._spool.queues(self._server.url) if queue.has_items()]
+
+    def wake(self) -> None:
+        """Something may wait: see to it, on a thread."""
+        with self._guard:
+            self._is_asked_again = True
+            if self._thread is not None:
+                return
+            self._idle.clear()
+            self._thread = threading.Thread(target=self._run, name="holdfast-courier", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the interpreter is ending
+                self._thread = None
+                self._idle.set()
+
+    def finish(self, end: float) -> None:
+        """Try at once, and wait until nothing waits any more or the server does not answer.
+
+        Parameters
+        ----------
+        end : float
+            The time, of `time.monotonic`, at which to wait no longer.
+        """
+        seen = self._attempts
+        self.wake()
+        self._hurried.set()
+        while time.monotonic() < end and not self._idle.wait(0.02):
+            if self._attempts > seen and (self._server.outage.is_on or self._blocked):
+                return
+
+    def _run(self) -> None:
+        waits = Waits()
+        while True:
+            self._hurried.clear()
+            with self._guard:
+                self._is_asked_again = False
+            queues = self.waiting()
+            with self._guard:
+                if not queues and not self._is_asked_again:
+                    self._thread = None
+                    self._idle.set()
+                    return
+            if self._round(queues):
+                waits.reset()
+            else:
+                self._hurried.wait(waits.next_s())
+
+    def _round(self, queues: list[Queue]) -> bool:
+        """Go through the queues once; whether anything came of it."""
+        outcomes = [self._attempt(queue) for queue in queues]
+        self._attempts += 1
+        return any(outcome.delivered or outcome.parked for outcome in outcomes)
+
+    def _attempt(self, queue: Queue) -> Outcome:
+        try:
+            patience_s = 0.0 if self._server.outage.is_on else self._server.patience_s
+            outcome = deliver(queue, self._server, patience_s=patience_s, told=_log)
+        except Exception:  # a thread that ends here would end all deliveries
+            log.exception("what waits in %s cannot be delivered", queue.folder)
+            return Outcome()
+        error = outcome.error
+        if error is not None and passes(error):
+            self._server.outage.begin(error)
+        elif error is not None and queue.directory not in self._blocked:
+            self._blocked.add(queue.directory)
+            log.warning("checkpoints of %r wait in %s: %s", queue.directory, queue.folder, error)
+        elif error is None:
+            self._blocked.discard(queue.directory)
+        return outcome
+
+
+def _log(item: Item, what: str) -> None:
+    log.info("what waited as %s %s", item.folder, what)

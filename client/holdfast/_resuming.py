@@ -1,0 +1,93 @@
+"""Where a job goes on: the newest usable state, whether the server has it or this machine."""
+
+from typing import Any
+
+from ._loading import Loading
+from ._retry import passes
+from ._spool import Item
+from ._wire import Checkpoint
+from .errors import HoldfastError, IntegrityError, warn
+
+
+class Resuming:
+    """Looks for the newest state of a directory.
+
+    What waits in the spool was saved after all that its writer knew of. So it is newer than the server's latest
+    unless that one was saved by somebody who knew more.
+
+    Parameters
+    ----------
+    loading : Loading
+        How states are wanted.
+    """
+
+    def __init__(self, loading: Loading) -> None:
+        self._loading = loading
+        self._queue = loading.queue
+
+    def state(self) -> Any:
+        """The newest usable state, or None where there is none.
+
+        Raises
+        ------
+        HoldfastError
+            There may be one on the server, which cannot be had, and none is on this machine.
+        """
+        failure: HoldfastError | None = None
+        latest: Checkpoint | None = None
+        try:
+            latest = self._loading.remote.latest()
+        except HoldfastError as error:
+            if not passes(error):
+                raise
+            failure = error
+        newer, older = self._waiting(latest)
+        for item in newer:
+            if (found := self._kept(item)) is not None:
+                return found[0]
+        if failure is None:
+            try:
+                return self._loading.latest()
+            except HoldfastError as error:
+                if not (passes(error) or isinstance(error, IntegrityError)):
+                    raise
+                failure = error
+        return self._on_this_machine(older, failure)
+
+    def _waiting(self, latest: Checkpoint | None) -> tuple[list[Item], list[Item]]:
+        """What waits or is parked, the newest first: what is newer than the server's latest, and the rest."""
+        newer: list[Item] = []
+        older: list[Item] = []
+        items = sorted([*self._queue.items(), *self._queue.parked()], reverse=True) if self._queue is not None else []
+        for item in items:
+            try:
+                saved_after = item.facts()["save"]["saved_after"]
+            except (HoldfastError, OSError) as error:
+                warn(f"{item.folder} cannot be used: {error}")
+                continue
+            (newer if latest is None or saved_after >= latest.saved_after else older).append(item)
+        return newer, older
+
+    def _kept(self, item: Item) -> tuple[Any] | None:
+        try:
+            return (self._loading.kept(item),)
+        except (IntegrityError, FileNotFoundError) as error:
+            warn(f"{item.folder} cannot be used: {error}")
+            return None
+
+    def _on_this_machine(self, older: list[Item], failure: HoldfastError) -> Any:
+        """What there is without the server: what was loaded last, or else what waits and is older than that."""
+        loaded = self._queue.recalled().get("loaded") if self._queue is not None else None
+        if loaded is not None and self._loading.cache is not None:
+            try:
+                state = self._loading.cached(loaded["file_digest"])
+            except IntegrityError as error:
+                warn(f"{loaded['name']} cannot be used from the cache: {error}")
+            else:
+                warn(f"{failure}. {loaded['name']} is taken from the cache; the server may hold newer ones.")
+                return state
+        for item in older:
+            if (found := self._kept(item)) is not None:
+                warn(f"{failure}. {item.name} is taken from {item.folder}; the server may hold newer ones.")
+                return found[0]
+        raise failure

@@ -1,0 +1,213 @@
+"""One save, from its beginning to where it is durable: on the server, or in the spool while the server is away."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from . import _items, _stopping, _upload
+from ._background import Background
+from ._delivery import Courier
+from ._http import Server
+from ._layout import Layout
+from ._retry import Patience, passes
+from ._spool import Item, Queue, Spool
+from ._wire import Committed
+from .errors import HoldfastError, OutOfSpace, ServerUnreachable, warn
+
+
+class Saving:
+    """Saves to one directory.
+
+    Parameters
+    ----------
+    server : Server
+        Where to.
+    directory : str
+        The server's name of the directory.
+    spool : Spool or None
+        Where to keep checkpoints while the server is away. None: nowhere, an error is raised instead.
+    progress : bool or None
+        Whether to show bars.
+    drain_s : float
+        How long, in seconds, the end of the process may be put off for saves.
+    """
+
+    def __init__(
+        self, server: Server, directory: str, spool: Spool | None, progress: bool | None, drain_s: float
+    ) -> None:
+        self.server = server
+        self.progress = progress
+        self.drain_s = drain_s
+        self.memory = _upload.Memory()
+        self.jobs: list[Job] = []
+        self._spool = spool
+        self.queue: Queue | None = spool.queue(server.url, directory) if spool is not None else None
+        self._courier: Courier | None = Courier.of(server, spool) if spool is not None else None
+        self._is_awake = False
+
+    def begin(self) -> None:
+        """Whoever uses the server delivers what waits for it, once."""
+        if self._courier is not None and not self._is_awake:
+            self._is_awake = True
+            if self._courier.waiting():
+                self._courier.wake()
+
+    def must_wait(self) -> bool:
+        """Whether a save goes to the spool without asking the server."""
+        if self.queue is None:
+            return False
+        return self.queue.has_items() or self.server.outage.is_on or _stopping.requested().is_set()
+
+    def send(self, save: Mapping[str, Any], layout: Layout) -> Committed:
+        """Save to the server itself."""
+        outage = self.server.outage
+        if not outage.is_worth_a_try:
+            raise ServerUnreachable(f"the Holdfast server at {self.server.url} was away a moment ago")
+        patience = Patience(0.0 if outage.is_on else self.server.patience_s, _stopping.requested())
+        try:
+            committed = _upload.send(
+                self.server, save, layout, patience=patience, memory=self.memory, progress=self.progress
+            )
+        except HoldfastError as error:
+            if passes(error):
+                outage.begin(error)
+            else:
+                outage.end()
+            raise
+        outage.end()
+        if self.queue is not None:
+            self.queue.learn(committed.checkpoint.sequence)
+        return committed
+
+    def keep(self, save: Mapping[str, Any], layout: Layout) -> Item:
+        """Put a save into the spool, and have it delivered."""
+        assert self.queue is not None
+        assert self._courier is not None
+        item = self.queue.put(save, layout)
+        self._is_awake = True
+        self._courier.wake()
+        return item
+
+    def waiting(self, directory: str, name: str) -> Item | None:
+        """The newest checkpoint of this name that waits here for the server."""
+        if self._spool is None:
+            return None
+        queue = self._spool.queue(self.server.url, directory)
+        return next((item for item in reversed(queue.items()) if item.name == name), None)
+
+    def give_up(self) -> None:
+        """Forget what waits or was refused; a delivery that is under way ends first, or is left behind."""
+        if self.queue is not None:
+            self.queue.clear()
+            with self.queue.claimed(wait_s=self.server.timeout_s):
+                self.queue.clear()
+
+    def finish(self, background: Background, timeout_s: float | None) -> None:
+        """Wait for saves in the background, deliver what can be delivered, and name what still waits."""
+        limit_s = self.drain_s if timeout_s is None else timeout_s
+        end = time.monotonic() + limit_s
+        if not background.wait(limit_s):
+            for job in list(self.jobs):
+                job.rescue()
+        if self._courier is not None and self.queue is not None and self.queue.has_items():
+            self._courier.finish(end)
+            _stopping.name_what_waits([self.queue])
+
+    def tell_of_outage(self, because: HoldfastError | None) -> None:
+        """Warn, once, that the server is away."""
+        outage = self.server.outage
+        if self.queue is not None and because is not None and not outage.is_told:
+            outage.is_told = True
+            warn(
+                f"{because}. Until that is over, checkpoints are kept in {self.queue.spool.folder}, and delivered "
+                "afterwards by this process, by the next one that uses the server, or by 'holdfast sync'."
+            )
+
+
+class Job:
+    """One logical save. Whoever made it calls `run`; others may wait for it, or rescue it.
+
+    Parameters
+    ----------
+    close : callable
+        Called when nobody reads the layout any more.
+    """
+
+    def __init__(
+        self, saving: Saving, save: Mapping[str, Any], layout: Layout, close: Callable[[], object] = lambda: None
+    ) -> None:
+        self.what = f"{save['directory']}/{save['name']}"
+        self._saving = saving
+        self._save = save
+        self._layout = layout
+        self._close = close
+        self._guard = threading.Lock()
+        self._ended = threading.Event()
+        self._item: Item | None = None
+        self.policy: Mapping[str, Any] = save["policy"]
+        self.because: HoldfastError | None = None
+        """Why it lies in the spool."""
+        saving.jobs.append(self)
+        _stopping.began(self, saving.drain_s)
+
+    def run(self) -> Committed | None:
+        """Save; durable when this returns. None where it lies in the spool.
+
+        Raises
+        ------
+        HoldfastError
+            The server refused.
+        OutOfSpace
+            The server is away, and the spool cannot take it, either (``spool_failed``).
+        """
+        try:
+            if self._saving.must_wait():
+                with suppress(OutOfSpace):  # the server may have room all the same
+                    self._keep(None)
+                    return None
+            try:
+                committed = self._saving.send(self._save, self._layout)
+            except HoldfastError as error:
+                if self._saving.queue is None or not (passes(error) or error.status == 507):
+                    raise
+                self._keep(error)
+                return None
+            with self._guard:
+                if self._item is not None:  # it was rescued while it was on its way, and has arrived all the same
+                    _items.discard(self._item.folder)
+            return committed
+        finally:
+            with self._guard:  # nobody reads the layout from here on
+                self._ended.set()
+            self._saving.jobs[:] = [job for job in self._saving.jobs if job is not self]
+            _stopping.ended(self)
+            self._close()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended within so many seconds."""
+        return self._ended.wait(timeout_s)
+
+    def rescue(self) -> bool:
+        """Write it to the spool, if it has not ended; whether it is durable somewhere now."""
+        with self._guard:
+            if self._ended.is_set() or self._item is not None:
+                return True
+            if self._saving.queue is None:
+                return False
+            with suppress(OSError):
+                self._item = self._saving.keep(self._save, self._layout)
+            return self._item is not None
+
+    def _keep(self, because: HoldfastError | None) -> None:
+        self.because = because
+        with self._guard:
+            if self._item is None:
+                try:
+                    self._item = self._saving.keep(self._save, self._layout)
+                except OSError as error:
+                    why = f"{because}, and " if because is not None else ""
+                    raise OutOfSpace(
+                        f"{why}{self.what} could not be kept on this machine: {error}", code="spool_failed"
+                    ) from error

@@ -1,0 +1,249 @@
+"""What happens when the process is told to end, or ends: what is under way is brought to safety, and the rest is named.
+
+A handler of SIGTERM is put before the one that is there; it never waits. A thread of its own does the work, so that
+no lock which the interrupted code holds can stand in the way, and then lets the former handler have its say.
+"""
+
+import atexit
+import logging
+import multiprocessing
+import multiprocessing.util
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from types import FrameType, TracebackType
+from typing import Any, Protocol, Self
+
+from ._delivery import Courier
+from ._spool import Queue
+
+DRAIN_S = 20.0
+"""How long, in seconds, the end of a process may be put off."""
+GRACE_S = 2.0
+"""How long, in seconds, after SIGTERM, what is under way has to arrive before it is also written to the spool."""
+
+log = logging.getLogger("holdfast")
+
+
+class Job(Protocol):
+    """A save that is under way."""
+
+    @property
+    def what(self) -> str:
+        """Its name, for people."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended within that time, somewhere durable."""
+
+    def rescue(self) -> bool:
+        """Write it to the spool, if it has not ended; whether it is durable somewhere now."""
+
+
+class _State:
+    """What this process knows of its own end."""
+
+    def __init__(self, former: Any = None) -> None:
+        self.requested = threading.Event()
+        self.jobs: list[Job] = []
+        self.graceful: list[GracefulStop] = []
+        self.drain_s = DRAIN_S
+        self.former = former
+        """The handler of SIGTERM that ours was put before; None where ours was not."""
+        self.named: set[tuple[Queue, int]] = set()
+        self.is_watching = False
+        self.is_over = False
+        """Whether nothing is left to be done, so that a signal may have its effect."""
+
+
+_state = _State()
+
+
+def requested() -> threading.Event:
+    """Set from the moment on at which the process was told to end."""
+    return _state.requested
+
+
+def began(job: Job, drain_s: float) -> None:
+    """A save is under way, until `ended` is told of it."""
+    _state.drain_s = drain_s
+    _state.jobs.append(job)
+    _watch()
+
+
+def ended(job: Job) -> None:
+    """A save has ended."""
+    _state.jobs[:] = [other for other in _state.jobs if other is not job]
+
+
+def drain(limit_s: float) -> None:
+    """Bring to safety what is under way in this process, deliver what can be delivered, and name the rest.
+
+    What is under way has the whole time to arrive, or `GRACE_S` once the process was told to end, before it is written
+    to the spool.
+
+    Parameters
+    ----------
+    limit_s : float
+        How many seconds it may take; what is written to the spool at their end comes on top.
+    """
+    end = time.monotonic() + limit_s
+    lost = [job for job in list(_state.jobs) if not _has_ended(job, end) and not job.rescue()]
+    couriers = Courier.all()
+    for courier in couriers:
+        courier.finish(end)
+    for job in lost:
+        if not job.wait(max(0.0, end - time.monotonic())):
+            log.error("%s was not saved: the process ends before it has arrived", job.what)
+    name_what_waits(queue for courier in couriers for queue in courier.waiting())
+
+
+def _has_ended(job: Job, end: float) -> bool:
+    """Wait for a save, as long as that may take."""
+    while not job.wait(0.02):
+        if _state.requested.is_set():
+            end = min(end, time.monotonic() + GRACE_S)
+            return job.wait(max(0.0, end - time.monotonic()))
+        if time.monotonic() >= end:
+            return False
+    return True
+
+
+def name_what_waits(queues: Iterable[Queue]) -> None:
+    """Say, once, what has not reached its server yet, and where it lies."""
+    for queue in queues:
+        count = len(queue.items())
+        if count and (queue, count) not in _state.named:
+            _state.named.add((queue, count))
+            what = f"{count} checkpoint{'s' * (count != 1)} of {queue.directory!r} wait{'s' * (count == 1)}"
+            where = f"in {queue.folder} for {queue.server}"
+            log.warning("%s %s: the next job that uses it delivers them, or 'holdfast sync'", what, where)
+
+
+def _watch() -> None:
+    """Put our handler before the one of SIGTERM; only the main thread can, and only where Python knows that one."""
+    state = _state
+    if state.is_watching or threading.current_thread() is not threading.main_thread():
+        return
+    former = signal.getsignal(signal.SIGTERM)
+    if former in (None, signal.SIG_IGN) or any(signal.SIGTERM in stop.signals for stop in state.graceful):
+        return
+    state.is_watching = True
+    if former is not _on_signal:  # in a forked child it is ours already
+        state.former = former
+        signal.signal(signal.SIGTERM, _on_signal)
+    if multiprocessing.parent_process() is not None:  # children of multiprocessing end without atexit
+        multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    state = _state
+    ends_us = not state.graceful and not callable(state.former)
+    if state.is_over or not state.is_watching or (ends_us and state.requested.is_set()):
+        _let_it_come(number, frame)
+        return
+    _heard(then=number if ends_us else None)
+    if callable(state.former):
+        state.former(number, frame)
+
+
+def _heard(then: int | None = None) -> None:
+    """The process was told to end: bring to safety what is under way, and let a signal come then, if one is given."""
+    if not _state.requested.is_set():
+        _state.requested.set()
+        threading.Thread(target=_bring_to_safety, args=(then,), name="holdfast-drain", daemon=True).start()
+
+
+def _bring_to_safety(then: int | None) -> None:
+    state = _state
+    try:
+        drain(state.drain_s)
+    finally:
+        if then is not None:
+            state.is_over = True
+            os.kill(os.getpid(), then)
+
+
+def _let_it_come(number: int, frame: FrameType | None) -> None:
+    """What would have happened without us."""
+    former = _state.former
+    if callable(former):
+        former(number, frame)
+    else:
+        signal.signal(number, former)
+        signal.raise_signal(number)
+
+
+def _at_exit() -> None:
+    if not _state.is_over:
+        drain(_state.drain_s)
+        _state.is_over = True
+
+
+def _forget() -> None:
+    """In a forked child: what was under way is the parent's."""
+    global _state
+    _state = _State(_state.former)
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_forget)
+
+
+class GracefulStop:
+    """Tells a training loop that it should save once more and end, as ``with GracefulStop() as stop:``.
+
+    While it is entered, the signals do not end the process; ``stop.requested`` becomes true instead. Handlers that
+    were there before are called as well, where they are functions.
+
+    Parameters
+    ----------
+    signals : iterable of signal.Signals
+        Which signals ask for the end. SLURM sends others than SIGTERM with ``--signal``.
+
+    Examples
+    --------
+    >>> import os, signal
+    >>> with GracefulStop() as stop:
+    ...     for step in range(1000):
+    ...         if stop.requested:
+    ...             break
+    ...         if step == 3:
+    ...             os.kill(os.getpid(), signal.SIGTERM)
+    >>> step, stop.signal.name
+    (4, 'SIGTERM')
+    """
+
+    def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGTERM,)) -> None:
+        self.signals = tuple(signals)
+        self.signal: signal.Signals | None = None
+        """The signal that came first, or None."""
+        self._former: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
+
+    def __enter__(self) -> Self:
+        for number in self.signals:
+            self._former[number] = signal.signal(number, self._on_signal)
+        _state.graceful.append(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _state.graceful.remove(self)
+        for number, former in self._former.items():
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, signal.SIG_DFL if former is None else former)
+        self._former = {}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signal = self.signal or signal.Signals(number)
+        _heard()
+        former = self._former.get(number)
+        if callable(former) and former is not signal.default_int_handler:
+            former(number, frame)
