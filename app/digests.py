@@ -1,13 +1,21 @@
-"""How bytes are named: BLAKE3 of a chunk, of a file's chunk list, of a checkpoint's file list. Pure."""
+"""How bytes are named: BLAKE3 of a chunk, of a file's chunk list, of a checkpoint's file list. Pure.
 
+Messages are not stored: by HTTP's own rule, the SHA-256 of a body goes with it.
+"""
+
+import re
 import struct
+from base64 import b64encode
 from collections.abc import Iterable
+from hashlib import sha256
 
 from blake3 import blake3
 
 from app.domain import Chunk, Save
 
 Buffer = bytes | bytearray | memoryview
+
+_MEMBER = re.compile(r"(?P<name>[a-z*][a-z0-9_.*-]*)=:(?P<value>[A-Za-z0-9+/=]*):(;.*)?")
 
 
 def of_chunk(data: Buffer) -> str:
@@ -42,3 +50,21 @@ def of_save(save: Save) -> str | None:
             return None
         named.append((file.path, of_file(file.chunks)))
     return of_checkpoint(named)
+
+
+def of_message(body: Buffer) -> str:
+    """What a message's ``Content-Digest`` says of its body (RFC 9530)."""
+    return f"sha-256=:{_base64(sha256(body).digest())}:"
+
+
+def agrees(content_digest: str, body_sha256: bytes) -> bool:
+    """Whether a ``Content-Digest`` is true of a body. What cannot be read is not; other algorithms are ignored."""
+    for member in content_digest.split(","):
+        match = _MEMBER.fullmatch(member.strip(" \t"))
+        if match is None or (match["name"] == "sha-256" and match["value"] != _base64(body_sha256)):
+            return False
+    return True
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()

@@ -18,6 +18,13 @@ class Refusal(Exception):
         self.headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
+# 400: garbled on its way
+
+
+class BodyAltered(Refusal):
+    status, code, title = 400, "body_altered", "The body is not the one that was sent"
+
+
 # 401, 403: who may
 
 

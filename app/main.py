@@ -21,6 +21,7 @@ from app.checkpoints import Checkpoints, Parts
 from app.checkpoints.rebuilding import Rebuilt, rebuild
 from app.checkpoints.scrubbing import Scrubbing
 from app.errors import CatalogUnusable
+from app.integrity import Integrity
 from app.middleware import SameSite
 from app.probe import LoopProbe
 from app.settings import Settings
@@ -64,6 +65,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     app.include_router(operations.outside)
     openapi.install(app)
     app.add_middleware(SameSite, check_host=app.state.guard.is_open, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(Integrity)  # around everything else, so that refusals have their digest, too
     return app
 
 

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.problems import Problem
+from app.api.problems import Problem, refused_as
+from app.errors import BodyAltered
 
 DESCRIPTION = """\
 Holdfast keeps checkpoints of training jobs as plain files, keeps the last N and the best K of them, and gives the best
@@ -18,6 +19,9 @@ Save:  `curl --data-binary @model.pt 'http://127.0.0.1:8420/v1/checkpoints?direc
 Fetch: `curl 'http://127.0.0.1:8420/v1/checkpoints/best/content?directory=runs/a' -o best.pt`
 
 Refusals are RFC 9457 problem details with a stable `code`.
+
+JSON answers carry a `Content-Digest` (RFC 9530). A request with a JSON body may carry one, and is refused where it is
+not true of the body.
 """
 
 
@@ -53,6 +57,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schema = get_openapi(
         title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
     )
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation.get("requestBody", {}).get("content", {}):
+                operation["responses"][str(BodyAltered.status)] = refused_as([BodyAltered.code])
     components = schema["components"]
     components["schemas"]["Problem"] = Problem.model_json_schema()
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from app import digests
 from app.errors import (
     CrossSite,
     DiskFailed,
@@ -64,12 +65,14 @@ def refuses(*refusals: type[Refusal], public: bool = False) -> dict[int | str, d
     codes: dict[int | str, list[str]] = {}
     for refusal in every:
         codes.setdefault(refusal.status, []).append(refusal.code)
+    return {status: refused_as(found) for status, found in sorted(codes.items(), key=lambda item: str(item[0]))}
+
+
+def refused_as(codes: Iterable[str]) -> dict[str, Any]:
+    """The refusals of one status, for OpenAPI."""
     return {
-        status: {
-            "description": "Refused: " + ", ".join(f"`{code}`" for code in sorted(set(found))),
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status, found in sorted(codes.items(), key=lambda item: str(item[0]))
+        "description": "Refused: " + ", ".join(f"`{code}`" for code in sorted(set(codes))),
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 
 
@@ -101,6 +104,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, Refusal):  # the body was refused while the framework read it
+            return problem_response(error.__cause__)
         kind = _BY_STATUS.get(error.status_code, Refusal)
         refusal = kind(f"{request.method} {request.url.path}: {error.detail}")
         refusal.headers = dict(error.headers or {})
@@ -119,7 +124,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def mishap(request: Request, error: Exception) -> Response:
-        return problem_response(_MISHAP)  # the server logs it
+        answer = problem_response(_MISHAP)  # the server logs it
+        answer.headers["Content-Digest"] = digests.of_message(answer.body)  # it passes no middleware
+        return answer
 
 
 def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "janitor": ("app.checkpoints",),
     "metrics": ("app.catalog.statistics.Statistics",),
     "middleware": ("app.api.problems",),
+    "integrity": (),
     "auth": (),
     "handover": ("app.api.bodies.SOCKET", "app.niceness"),
     "niceness": (),
