@@ -27,6 +27,8 @@ class Forwarder:
     watch : callable, optional
         Is shown whatever passes before it is passed on, with True where it comes from a client. All connections are
         cut where it answers with True.
+    change : callable, optional
+        Gives what is passed on in place of what it is shown; is told True where that comes from a client.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Forwarder:
         cut_every: int | None = None,
         tls: ssl.SSLContext | None = None,
         watch: Callable[[bool, bytes], object] = lambda up, piece: False,
+        change: Callable[[bool, bytes], bytes] = lambda up, piece: piece,
     ) -> None:
         self._target = urlsplit(url)
         self._cut_every = cut_every
         self._tls = tls
         self._watch = watch
+        self._change = change
         self._guard = threading.Lock()
         self._up_bytes = self._down_bytes = 0
         self._actions: list[tuple[int, Callable[[], object]]] = []
@@ -127,7 +131,7 @@ class Forwarder:
                 if self._watch(up, piece) or (self._cut_every and before // self._cut_every < after // self._cut_every):
                     self._cut()
                     return
-                writer.write(piece)
+                writer.write(self._change(up, piece))
                 await writer.drain()
 
     def _cut(self) -> None:

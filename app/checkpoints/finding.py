@@ -90,7 +90,7 @@ class Finding:
             known_directory(session, directory)
             latest = session.checkpoints.latest(directory)
         if latest is None:
-            raise NoCheckpoint(f"{directory!r} holds no checkpoint.")
+            raise NoCheckpoint(f"{directory!r} holds no checkpoint.", directory=directory)
         return latest
 
     def best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> tuple[Checkpoint, Mode, bool]:
@@ -109,10 +109,10 @@ class Finding:
             best = session.checkpoints.best(directory, ranks_by, by)
             empty = best is None and session.checkpoints.latest(directory) is None
         if empty:
-            raise NoCheckpoint(f"{directory!r} holds no checkpoint.")
+            raise NoCheckpoint(f"{directory!r} holds no checkpoint.", directory=directory)
         if best is None:
             value = by or "metric"
-            raise NoBest(f"No checkpoint of {directory!r} has a finite {value}.")
+            raise NoBest(f"No checkpoint of {directory!r} has a finite {value}.", directory=directory)
         return best, ranks_by, ranks_by == known.policy.mode
 
     def page(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> Page:

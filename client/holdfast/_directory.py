@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from ._http import Server
 from ._wire import Checkpoint
-from .errors import CheckpointNotFound, ServerFailed
+from .errors import CheckpointNotFound, ServerFailed, ServerUnreachable
 
 
 class Best(NamedTuple):
@@ -17,7 +17,10 @@ class Best(NamedTuple):
 
 
 class RemoteDirectory:
-    """Questions about a directory. A directory that does not exist yet is an empty one."""
+    """Questions about a directory. A directory that does not exist yet is an empty one.
+
+    An answer that is about another directory, because the question was altered on its way, is `ServerUnreachable`.
+    """
 
     def __init__(self, server: Server, name: str) -> None:
         self.server = server
@@ -28,16 +31,17 @@ class RemoteDirectory:
         found = self._ask("best", {})
         if found is not None and not found["own_mode"] and found["mode"] != mode:
             found = self._ask("best", {"mode": mode})
-        return Best(Checkpoint.from_json(found), found["mode"]) if found is not None else None
+        return Best(self._mine(found), found["mode"]) if found is not None else None
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint."""
         found = self._ask("latest", {})
-        return Checkpoint.from_json(found) if found is not None else None
+        return self._mine(found) if found is not None else None
 
     def named(self, name: str) -> Checkpoint:
         """The checkpoint of this name. `CheckpointNotFound` where there is none."""
         for found in self.checkpoints(name=name):
+            self._refuse_other("checkpoint", name, found.name)
             return found
         raise CheckpointNotFound(f"there is no checkpoint {name!r} in {self.name!r} on {self.server.url}")
 
@@ -47,11 +51,12 @@ class RemoteDirectory:
         while True:
             try:
                 page = self.server.ask("/v1/checkpoints", params=params)
-            except CheckpointNotFound:
+            except CheckpointNotFound as error:
+                self._refuse_other("directory", self.name, error.problem.get("directory", self.name))
                 return
             if "checkpoints" not in page:
                 raise ServerFailed(f"{self.server.url} gives a list of checkpoints that is none")
-            yield from (Checkpoint.from_json(found) for found in page["checkpoints"])
+            yield from (self._mine(found) for found in page["checkpoints"])
             if page.get("next_page_token") is None:
                 return
             params["page_token"] = page["next_page_token"]
@@ -68,5 +73,18 @@ class RemoteDirectory:
     def _ask(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
             return self.server.ask(f"/v1/checkpoints/{which}", params={"directory": self.name, **params})
-        except CheckpointNotFound:
+        except CheckpointNotFound as error:
+            self._refuse_other("directory", self.name, error.problem.get("directory", self.name))
             return None
+
+    def _mine(self, found: Mapping[str, Any]) -> Checkpoint:
+        checkpoint = Checkpoint.from_json(found)
+        self._refuse_other("directory", self.name, checkpoint.directory)
+        return checkpoint
+
+    def _refuse_other(self, what: str, asked: str, answered: object) -> None:
+        if answered != asked:
+            raise ServerUnreachable(
+                f"an answer from {self.server.url} is about another {what} than {asked!r}: "
+                "the question was altered on its way"
+            )

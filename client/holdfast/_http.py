@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from . import _digests
 from ._retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, passes
 from ._sockets import CONNECT_TIMEOUT_S, Answer, Buffer, Connections, Reader, address_of, deadline
 from ._wire import Range
@@ -94,6 +95,7 @@ class Server:
             The server refused; see `holdfast.errors`.
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
+        content, described = _written(body)
         timeout_s = self.timeout_s + longer_s
         timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
         with self._translated(), deadline(timeout_s, self._cut_all):
@@ -101,11 +103,12 @@ class Server:
                 method,
                 path,
                 params=given,
-                json=body,
-                headers=self._headers(self.url),
+                content=content,
+                headers={**self._headers(self.url), **described},
                 timeout=timeout,
                 extensions={"trace": self._notice},
             )
+        _refuse_altered(answer)
         _refuse(_refusal(answer))
         return _parsed(answer)
 
@@ -245,6 +248,21 @@ def _target(url: str) -> str:
     """What a request for a URL asks for: its path and query."""
     parts = urlsplit(url)
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _written(body: Any) -> tuple[bytes | None, dict[str, str]]:
+    """A body as JSON, and the headers that speak of it."""
+    if body is None:
+        return None, {}
+    data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return data, {"Content-Type": "application/json", "Content-Digest": _digests.of_message(data)}
+
+
+def _refuse_altered(answer: httpx.Response) -> None:
+    """`ServerUnreachable` where an answer is not the one that was sent; older servers do not say what they sent."""
+    declared = answer.headers.get("Content-Digest")
+    if declared is not None and not _digests.agrees(declared, answer.content):
+        raise ServerUnreachable(f"the answer from {answer.request.url} was altered on its way")
 
 
 def _refuse(answer: Answer) -> None:

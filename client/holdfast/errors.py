@@ -10,7 +10,7 @@
     ├── NotImproved          (ValueError)         the metric is not better than the directory's best
     ├── NotAllowed           (PermissionError)    no token, a wrong one, or not from there
     ├── OutOfSpace           (OSError)            the server's disk is full
-    ├── ServerUnreachable    (ConnectionError)    no answer
+    ├── ServerUnreachable    (ConnectionError)    no answer, or a message was altered on its way
     ├── ServerFailed         (RuntimeError)       an answer that should not be
     ├── IntegrityError       (OSError)            bytes that are not those that were saved
     └── UnsafeCheckpoint     (UnpicklingError)    it holds more than weights, which ``load`` does not allow by itself
@@ -94,7 +94,7 @@ class OutOfSpace(HoldfastError, OSError):
 
 
 class ServerUnreachable(HoldfastError, ConnectionError):
-    """The server did not answer, or the connection broke."""
+    """The server did not answer, or the connection broke or altered what was said."""
 
     code = "unreachable"
 
@@ -130,6 +130,7 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     "not_improved": NotImproved,
     "altered": IntegrityError,
     "no_space": OutOfSpace,
+    "body_altered": ServerUnreachable,
 }
 _BY_STATUS: dict[int, type[HoldfastError]] = {
     401: NotAllowed,

@@ -49,6 +49,7 @@ def test_every_error_belongs_to_one_of_pythons_families():
         (app.errors.NoSpace, errors.OutOfSpace),
         (app.errors.Altered, errors.IntegrityError),
         (app.errors.NotReady, errors.ServerFailed),
+        (app.errors.BodyAltered, errors.ServerUnreachable),
     ],
 )
 def test_the_servers_refusals_become_these_errors(refusal, kind):
