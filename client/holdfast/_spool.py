@@ -323,6 +323,12 @@ class Queue:
             _items.sync(self.folder)
         return target
 
+    def refusal(self, item: Item) -> str:
+        """Why a parked checkpoint was refused."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((item.folder / "refusal.json").read_text())["detail"])
+        return "nobody knows why"
+
     def unpark(self) -> None:
         """Let what was refused wait again, where it stood in the order."""
         for item in self.parked():
