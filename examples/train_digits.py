@@ -2,7 +2,7 @@
 
 Run it as ``python examples/train_digits.py runs/digits --epochs 12``.
 
-Resumes from the latest checkpoint of that directory, wherever it was saved from.
+Resumes from the newest checkpoint of that directory, wherever it is, and ends after the epoch in which SIGTERM comes.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from holdfast import CheckpointManager
+from holdfast import CheckpointManager, GracefulStop
 
 
 def train(checkpoint_dir: str, epochs: int) -> None:
@@ -23,22 +23,26 @@ def train(checkpoint_dir: str, epochs: int) -> None:
     manager = CheckpointManager(checkpoint_dir, max_checkpoints=3, max_best_checkpoints=2)
 
     first = 0
-    if latest := manager.load_latest():
+    if latest := manager.resume():
         network.load_state_dict(latest["model"])
         optimizer.load_state_dict(latest["optimizer"])
         first = latest["epoch"] + 1
         print(f"resuming at epoch {first}")
 
-    for epoch in range(first, epochs):
-        network.train()
-        for images, labels in DataLoader(training, batch_size=32, shuffle=True):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images), labels).backward()
-            optimizer.step()
-        loss, accuracy = digits.judge(network, judged)
-        state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
-        path = manager.save(state, epoch=epoch, loss=loss, accuracy=accuracy)
-        print(f"epoch {epoch:3d}  loss {loss:.4f}  accuracy {accuracy:.4f}  saved {path}", flush=True)
+    with GracefulStop() as stop:
+        for epoch in range(first, epochs):
+            network.train()
+            for images, labels in DataLoader(training, batch_size=32, shuffle=True):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(network(images), labels).backward()
+                optimizer.step()
+            loss, accuracy = digits.judge(network, judged)
+            state = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+            path = manager.save(state, epoch=epoch, loss=loss, accuracy=accuracy)
+            print(f"epoch {epoch:3d}  loss {loss:.4f}  accuracy {accuracy:.4f}  saved {path}", flush=True)
+            if stop.requested:
+                print(f"stopped by {stop.signal.name}; the next run goes on at epoch {epoch + 1}")
+                break
 
 
 if __name__ == "__main__":

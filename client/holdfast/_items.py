@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,16 +46,24 @@ def write(folder: Path, save: Mapping[str, Any], source: Readable, about: Mappin
     """
     folder.mkdir(mode=0o700)
     try:
-        _write_file(folder / FILE, source)
-        facts = {
-            "version": VERSION,
-            **about,
-            "save": dict(save),
-            "size_bytes": source.size_bytes,
-            "chunks": [[chunk.length, chunk.digest] for chunk in source.chunks()],
-            "tensors": source.tensors,
-        }
-        write_json(folder / FACTS, {**facts, "check": _check(facts)})
+        descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _write_chunks(descriptor, source)
+            facts = {
+                "version": VERSION,
+                **about,
+                "save": dict(save),
+                "size_bytes": source.size_bytes,
+                "chunks": [[chunk.length, chunk.digest] for chunk in source.chunks()],
+                "tensors": source.tensors,
+            }
+            jobs = [
+                partial(os.fsync, descriptor),
+                partial(write_json, folder / FACTS, facts | {"check": _check(facts)}),
+            ]
+            in_parallel(jobs, lambda job: job())  # the disk is waited for once
+        finally:
+            os.close(descriptor)
         sync(folder)
     except BaseException:
         discard(folder)
@@ -86,8 +95,7 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def _write_file(path: Path, source: Readable) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _write_chunks(descriptor: int, source: Readable) -> None:
     spans = source.spans
 
     def write_chunk(place: int) -> None:
@@ -96,11 +104,7 @@ def _write_file(path: Path, source: Readable) -> None:
             done = os.pwrite(descriptor, data, offset)
             data, offset = data[done:], offset + done
 
-    try:
-        in_parallel(source.reading_order(), write_chunk)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    in_parallel(source.reading_order(), write_chunk)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""The digits example trains while its server is killed and started again: it ends as if nothing had happened."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.crash.rounds import rounds
+from tests.live import PROJECT, LiveServer, eventually
+from tests.nursery import Nursery
+
+DIRECTORY = "runs/digits"
+RESTARTS = rounds(20, 200)
+LONG = 2
+"""Of how many restarts the server stays away until training goes on without it."""
+FACTS = ("name", "epoch", "metric", "metadata", "digest", "kind", "is_best", "pinned")
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    with Nursery() as found:
+        yield found
+
+
+def trainer(server: LiveServer, epochs: int) -> "subprocess.Popen[str]":
+    """The example, as a user runs it."""
+    command = [sys.executable, "examples/train_digits.py", DIRECTORY, "--epochs", str(epochs)]
+    environment = {**os.environ, "HOLDFAST_URL": server.url, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def answers(server: LiveServer) -> dict[str, object]:
+    """What people ask about the directory in the end."""
+
+    def facts(checkpoint):
+        return {name: checkpoint[name] for name in FACTS}
+
+    def get(path, **query):
+        return server.http.get(f"/v1/checkpoints{path}", params={"directory": DIRECTORY, **query}).json()
+
+    return {
+        "retained": [facts(found) for found in get("")["checkpoints"]],
+        "ranked": server.names(DIRECTORY, order_by="best"),
+        "best": facts(get("/best")),
+        "latest": facts(get("/latest")),
+        "all": sorted(found["epoch"] for found in get("", include_removed=True, page_size=1000)["checkpoints"]),
+    }
+
+
+def test_twenty_restarts_change_nothing_about_the_end_of_a_training_run(nursery, tmp_path, spool):
+    epochs = 2 * RESTARTS + 4
+    with nursery.server(tmp_path / "quiet") as quiet:
+        undisturbed = trainer(quiet, epochs)
+        undisturbed.communicate()
+        assert undisturbed.returncode == 0
+        expected = answers(quiet)
+    with nursery.server(tmp_path / "restless") as server, trainer(server, epochs) as training:
+        lines = []
+        for number in range(RESTARTS):
+            lines.append(training.stdout.readline())
+            server.kill()
+            if number % (RESTARTS // LONG) == 1:  # until a save has gone to the spool, and one behind it
+                lines += [training.stdout.readline() for _ in range(2)]
+            server.start()
+        lines += training.stdout.readlines()
+        assert training.wait() == 0
+        assert [line.split()[:2] for line in lines] == [["epoch", str(epoch)] for epoch in range(epochs)]
+        delivered = [sys.executable, "-m", "holdfast.cli", "sync"]
+        assert eventually(lambda: subprocess.run(delivered, check=False, stdout=subprocess.DEVNULL).returncode == 0)
+        assert answers(server) == expected
+        assert expected["all"] == list(range(epochs))
+        assert not list(spool.glob("*/*-*-*/"))
