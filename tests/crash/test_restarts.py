@@ -1,6 +1,7 @@
 """The digits example trains while its server is killed and started again: it ends as if nothing had happened."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -57,11 +58,19 @@ def test_twenty_restarts_change_nothing_about_the_end_of_a_training_run(nursery,
         expected = answers(quiet)
     with nursery.server(tmp_path / "restless") as server, trainer(server, epochs) as training:
         lines = []
+
+        def go_on(count):
+            """Let so many epochs end, and stop in the next one."""
+            training.send_signal(signal.SIGCONT)
+            lines.extend(training.stdout.readline() for _ in range(count))
+            training.send_signal(signal.SIGSTOP)
+
         for number in range(RESTARTS):
-            lines.append(training.stdout.readline())
+            go_on(1)
             server.kill()
             if number % (RESTARTS // LONG) == 1:  # until a save has gone to the spool, and one behind it
-                lines += [training.stdout.readline() for _ in range(2)]
+                go_on(2)
+            training.send_signal(signal.SIGCONT)
             server.start()
         lines += training.stdout.readlines()
         assert training.wait() == 0
