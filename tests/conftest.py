@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast import _stopping
 from holdfast._delivery import Courier
 from holdfast._retry import Outage
 from tests.live import LiveServer
@@ -23,7 +24,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture(autouse=True)
 def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A spool of the test's own, for this process and those that it starts; no outage is known of yet."""
+    """A spool of the test's own, for this process and those that it starts; nothing has gone wrong yet."""
+    _stopping.requested().clear()
     Outage._known.clear()
     Courier._all.clear()
     folder = tmp_path_factory.mktemp("spool")

@@ -115,6 +115,11 @@ class Saving:
             self._courier.finish(end)
             _stopping.name_what_waits([self.queue])
 
+    def deliver_before_the_end(self) -> None:
+        """Once the process was told to end, wait until what was just kept is delivered, if the server answers."""
+        if self._courier is not None and _stopping.requested().is_set():
+            self._courier.finish(time.monotonic() + self.drain_s)
+
     def tell_of_outage(self, because: HoldfastError | None) -> None:
         """Warn, once, that the server is away."""
         outage = self.server.outage

@@ -89,7 +89,7 @@ def drain(limit_s: float) -> None:
         How many seconds it may take; what is written to the spool at their end comes on top.
     """
     end = time.monotonic() + limit_s
-    lost = [job for job in list(_state.jobs) if not _has_ended(job, end) and not job.rescue()]
+    lost = _rescue(end)
     couriers = Courier.all()
     for courier in couriers:
         courier.finish(end)
@@ -97,6 +97,11 @@ def drain(limit_s: float) -> None:
         if not job.wait(max(0.0, end - time.monotonic())):
             log.error("%s was not saved: the process ends before it has arrived", job.what)
     name_what_waits(queue for courier in couriers for queue in courier.waiting())
+
+
+def _rescue(end: float) -> list[Job]:
+    """Write to the spool what does not arrive in time; what could not be written."""
+    return [job for job in list(_state.jobs) if not _has_ended(job, end) and not job.rescue()]
 
 
 def _has_ended(job: Job, end: float) -> bool:
@@ -158,7 +163,10 @@ def _heard(then: int | None = None) -> None:
 def _bring_to_safety(then: int | None) -> None:
     state = _state
     try:
-        drain(state.drain_s)
+        if then is None:  # the program goes on for a while, and its end drains the rest
+            _rescue(time.monotonic() + state.drain_s)
+        else:
+            drain(state.drain_s)
     finally:
         if then is not None:
             state.is_over = True

@@ -65,4 +65,5 @@ def save_checkpoint_with_cleanup(
     job = Job(saving, {**save, "kind": "regular"}, _layout.of(state))
     if job.run() is None:
         saving.tell_of_outage(job.because)
+        saving.deliver_before_the_end()
     return Path(checkpoint_dir) / filename

@@ -586,6 +586,7 @@ class CheckpointManager:
         committed = job.run()
         if committed is None:
             self._saving.tell_of_outage(job.because)
+            self._saving.deliver_before_the_end()
             return
         other, where = committed.other_writer, self._remote.name
         if other is not None:

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import re
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +34,9 @@ def test_the_examples_of_the_guide_do_what_they_say(own_server: LiveServer, monk
     blocks = re.findall(r"^```python\n(>>>.*?)^```", (PROJECT / "docs" / "client.md").read_text(), re.S | re.M)
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "client.md", "client.md", 0)
     examples.globs = vars(guide)
-    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, clear_globs=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", holdfast.HoldfastWarning)  # that a server is away, where the guide says so
+        results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, clear_globs=False)
     assert results.attempted > 20
     assert results.failed == 0
 
