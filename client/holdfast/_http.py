@@ -22,7 +22,7 @@ from ._wire import Range
 from .errors import HoldfastError, ServerFailed, ServerUnreachable, from_problem
 
 DEFAULT_URL = "http://127.0.0.1:8420"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 """How long, in seconds, a server may be silent."""
 PIECE_BYTES = 1024 * 1024  # httpcore copies what remains after each partial send, so pieces must be small
 

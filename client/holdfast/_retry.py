@@ -102,6 +102,8 @@ class Outage:
         self._guard = threading.Lock()
         self._waits = Waits()
         self._retry_at: float | None = None
+        self.error: HoldfastError | None = None
+        """What the last attempt met with."""
         self.is_told = False
         """Whether the user has been told of it."""
 
@@ -129,10 +131,11 @@ class Outage:
     def begin(self, error: HoldfastError) -> None:
         """An attempt failed, or the last of several."""
         with self._guard:
+            self.error = error
             self._retry_at = time.monotonic() + self._waits.next_s(error)
 
     def end(self) -> None:
         """The server has answered."""
         with self._guard:
-            self._retry_at, self.is_told = None, False
+            self._retry_at, self.error, self.is_told = None, None, False
             self._waits.reset()

@@ -123,6 +123,7 @@ class Saving:
     def tell_of_outage(self, because: HoldfastError | None) -> None:
         """Warn, once, that the server is away."""
         outage = self.server.outage
+        because = because or outage.error
         if self.queue is not None and because is not None and not outage.is_told:
             outage.is_told = True
             warn(
