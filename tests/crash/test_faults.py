@@ -78,6 +78,22 @@ def assert_arrived(server, writer):
         assert_same(direct.load(checkpoint["name"]), state)
 
 
+def play(server, kind, seed, directory):
+    """Let writers work through faults, and what they leave be delivered without; the writers, and what struck them."""
+    with FaultProxy(server.url, kind, seed=seed) as proxy, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        writers = [Writer(proxy.url, f"{directory}/{n}", seed + n) for n in range(WRITERS)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join(120)
+            assert not writer.is_alive(), "a save hangs"
+        strikes = list(proxy.strikes)
+        proxy.calm()
+        assert eventually(lambda: not any(writer.manager.pending for writer in writers), 60), "not all was delivered"
+    return writers, strikes
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     """Deadlines and waits that suit small checkpoints and short rounds."""
@@ -93,21 +109,9 @@ def test_no_fault_of_the_network_stops_loses_doubles_or_alters_a_save(server, di
     for number in range(ROUNDS):
         seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
         print(f"round {number}: HOLDFAST_SEED={seed} plays it again")
-        with FaultProxy(server.url, kind, seed=seed) as proxy, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            writers = [Writer(proxy.url, f"{directory}/{number}/{n}", seed + n) for n in range(WRITERS)]
-            for writer in writers:
-                writer.start()
-            for writer in writers:
-                writer.join(120)
-                assert not writer.is_alive(), "a save hangs"
-            struck += proxy.struck
-            strikes = list(proxy.strikes)
-            proxy.calm()
-            print(strikes)
-            assert eventually(lambda: not any(writer.manager.pending for writer in writers), 60), (
-                "not all was delivered"
-            )
+        writers, strikes = play(server, kind, seed, f"{directory}/{number}")
+        print(strikes[-30:])
+        struck += len(strikes)
         for writer in writers:
             assert writer.failure is None, writer.failure
             assert writer.is_wrong is None
