@@ -11,10 +11,10 @@ from ._parallel import in_parallel
 from ._progress import Progress
 from ._retry import Patience, passes
 from ._wire import Chunk, Committed, Range, Upload
-from .errors import HoldfastError, IntegrityError
+from .errors import HoldfastError, IntegrityError, ServerUnreachable
 
 _SAMPLES = 8
-_REFUSALS = 5  # how often a commit may find that a copy which the server promised, or a range, was not sound
+_REFUSALS = 5  # how often a commit may find that the server could not copy what it promised
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
 _WRITER: dict[int, str] = {}
 
@@ -121,34 +121,42 @@ class _Sending:
         self._bar = bar
         self._places = {offset: place for place, (offset, _) in enumerate(source.spans)}
         self._patience = patience
-        self._doubts: dict[str, int] = {}
         self._hashed = False
+        self._step = ""
+        self._doubts: dict[str, str] = {}
+        """With which code a step was refused the last time."""
+        self._refusals = 0
 
     def run(self, *, hash_first: bool) -> Committed:
         """The checkpoint, once it is durable; what fails is tried again as long as that makes sense."""
         first = True
         while True:
             try:
+                self._step = "reserve"
                 upload = self._reserve(hashed=hash_first or not first)
+                self._doubts.pop(self._step, None)
                 if first:
                     first = False
                     self._bar.reused(self._source.size_bytes - sum(wanted.length for wanted in upload.missing))
+                self._step = "send"
                 in_parallel(upload.missing, self._send)
+                self._step = "commit"
                 return self._commit(upload.id)
             except HoldfastError as error:
-                if passes(error):
-                    self._patience.wait(error)
-                else:
-                    self._doubt(error)
+                self._patience.wait(error) if passes(error) else self._doubt(error)
 
     def _doubt(self, error: HoldfastError) -> None:
-        """Go on where a refusal may come from bytes that were altered on their way; raise it where it stands."""
-        certain = error.status in {None, 409, 410, 507} and error.code != "ranges_missing"
-        seen = self._doubts[error.code] = self._doubts.get(error.code, 0) + 1
-        if error.code == "digest_mismatch" and self._source.has_changed():
-            raise IntegrityError("the state was changed while it was being saved", code=error.code) from error
-        if certain or seen > (_REFUSALS if error.code in {"ranges_missing", "digest_mismatch"} else 1):
+        """Go on where a refusal may come of what was altered on its way; raise it where it stands."""
+        if error.code == "digest_mismatch":
+            if self._source.has_changed():
+                raise IntegrityError("the state was changed while it was being saved", code=error.code) from error
+            self._patience.wait(ServerUnreachable(f"what is sent is altered on its way: {error}", code=error.code))
+        elif error.code == "ranges_missing" and self._refusals < _REFUSALS:
+            self._refusals += 1
+        elif error.status in {None, 409, 410, 507} or self._doubts.get(self._step) == error.code:
             raise error
+        else:
+            self._doubts[self._step] = error.code
 
     def _reserve(self, *, hashed: bool) -> Upload:
         """A place for the save, or what is missing there by now.
@@ -165,6 +173,7 @@ class _Sending:
         if place is None:
             raise IntegrityError(f"the server asks for bytes from {wanted.offset}, where no chunk begins")
         self._server.send(wanted, self._pieces(place, wanted.length))
+        self._doubts.pop("send", None)
         self._patience.progress()
 
     def _pieces(self, place: int, length: int) -> Iterator[memoryview]:

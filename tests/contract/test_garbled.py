@@ -32,7 +32,7 @@ def garbling(server):
         change = Garbling(old, new, up=up)
         forwarder = Forwarder(server.url, change=change).__enter__()
         forwarders.append(forwarder)
-        return change, Server(forwarder.url)
+        return change, Server(forwarder.url, patience_s=0)
 
     yield make
     for forwarder in forwarders:
