@@ -22,9 +22,14 @@ class RemoteDirectory:
     An answer that is about another directory, because the question was altered on its way, is `ServerUnreachable`.
     """
 
-    def __init__(self, server: Server, name: str) -> None:
+    def __init__(self, server: Server, name: str, *, patience_s: float | None = None) -> None:
         self.server = server
         self.name = name
+        self._patience_s = patience_s
+
+    def hurried(self) -> "RemoteDirectory":
+        """The same directory for somebody who asks once and goes on without an answer."""
+        return RemoteDirectory(self.server, self.name, patience_s=0.0)
 
     def best(self, mode: str) -> Best | None:
         """The best checkpoint by the directory's own mode, or by ``mode`` while it has none."""
@@ -50,7 +55,7 @@ class RemoteDirectory:
         params: dict[str, Any] = {"directory": self.name, "page_size": 1000, **query}
         while True:
             try:
-                page = self.server.ask("/v1/checkpoints", params=params)
+                page = self.server.ask("/v1/checkpoints", params=params, patience_s=self._patience_s)
             except CheckpointNotFound as error:
                 self._refuse_other("directory", self.name, error.problem.get("directory", self.name))
                 return
@@ -72,7 +77,9 @@ class RemoteDirectory:
 
     def _ask(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
-            return self.server.ask(f"/v1/checkpoints/{which}", params={"directory": self.name, **params})
+            return self.server.ask(
+                f"/v1/checkpoints/{which}", params={"directory": self.name, **params}, patience_s=self._patience_s
+            )
         except CheckpointNotFound as error:
             self._refuse_other("directory", self.name, error.problem.get("directory", self.name))
             return None

@@ -65,9 +65,19 @@ class Server:
         """The same server, over connections of its own."""
         return Server(self.url, self.token, self.timeout_s, self.patience_s)
 
-    def ask(self, path: str, *, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """A question, whose answer is JSON; asked again for a while where the server is away."""
-        patience = Patience(0 if self.outage.is_on else READERS_PATIENCE * self.patience_s)
+    def ask(
+        self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None
+    ) -> dict[str, Any]:
+        """A question, whose answer is JSON; asked again for a while where the server is away.
+
+        Parameters
+        ----------
+        patience_s : float, optional
+            For how many seconds. Default: longer than a save would try, but during a known outage not at all.
+        """
+        if patience_s is None:
+            patience_s = 0.0 if self.outage.is_on else READERS_PATIENCE * self.patience_s
+        patience = Patience(patience_s)
         while True:
             try:
                 return self.call("GET", path, params=params)

@@ -4,6 +4,8 @@ import os
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from .errors import HoldfastError, NotAllowed, ServerUnreachable
@@ -31,6 +33,16 @@ def passes(error: HoldfastError) -> bool:
     if error.status >= 500 or error.status in _PASSING:
         return True
     return "code" not in error.problem and error.status not in _LASTING
+
+
+@contextmanager
+def passing_over() -> Iterator[None]:
+    """Do without what cannot be had at the moment."""
+    try:
+        yield
+    except HoldfastError as error:
+        if not passes(error):
+            raise
 
 
 def is_about_us(error: HoldfastError) -> bool:

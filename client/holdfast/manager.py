@@ -19,12 +19,12 @@ from ._http import TIMEOUT_S, Server
 from ._loading import Loading
 from ._ranks import Followed, rank_of_process
 from ._resuming import Resuming
-from ._retry import PATIENCE_S
+from ._retry import PATIENCE_S, passing_over
 from ._saving import Job, Saving
 from ._staging import Staging
 from ._stopping import DRAIN_S
 from ._wire import Checkpoint
-from .errors import CheckpointNotFound, HoldfastError, NotImproved, ServerUnreachable, warn
+from .errors import CheckpointNotFound, HoldfastError, NotImproved, warn
 
 Mode = Literal["min", "max"]
 
@@ -574,10 +574,10 @@ class CheckpointManager:
         is_ours = self._saves()
         if is_ours and self._waits(wait):
             return True
-        try:
-            best = None if self._saving.must_wait() else self._remote.best(self.mode)
-        except ServerUnreachable:
-            best = None
+        best = None
+        if not self._saving.must_wait():
+            with passing_over():
+                best = self._remote.hurried().best(self.mode)
         name = _names.checkpoint_name("best", epoch, datetime.now(UTC), "") if epoch is not None else None
         return self._followed.improves(metric, best, "" if is_ours else name)
 
@@ -623,12 +623,14 @@ class CheckpointManager:
     def _base_checkpoint(self, base: str | PurePath) -> str | None:
         """The id of the base, asked for once. Without it, a save costs more and is a save all the same."""
         if self._base_id == "":
+            directory, name = _names.located(base, self.checkpoint_dir, self._prefix)
             try:
-                self._base_id = self._find(base).id
+                with passing_over():
+                    self._base_id = RemoteDirectory(self._remote.server, directory).hurried().named(name).id
             except CheckpointNotFound:
                 self._base_id = None
                 self._warn_once(f"there is no checkpoint {str(base)!r} to serve as base; everything is sent")
-        return self._base_id
+        return self._base_id or None
 
     def _loading(self, map_location: Any, weights_only: bool, only: Collection[str] | None) -> Loading:
         self._saving.begin()
