@@ -31,11 +31,11 @@ class Loading:
         if isinstance(self.only, str):
             raise TypeError(f"only is a collection of keys, such as ({self.only!r},)")
 
-    def found(self, find: Callable[[], Checkpoint | None]) -> Any:
+    def found(self, find: Callable[[], Checkpoint | None], *, is_latest: bool = False) -> Any:
         """The state of what is found; where that is pruned between the finding and the loading, it is found again."""
         while (checkpoint := find()) is not None:
             try:
-                return self._state(checkpoint)
+                return self._state(checkpoint, is_latest=is_latest)
             except CheckpointNotFound as error:
                 if error.code != "checkpoint_removed":
                     raise
@@ -44,7 +44,7 @@ class Loading:
     def latest(self) -> Any:
         """The state of the newest checkpoint; where its bytes are not what was saved, of the newest intact one."""
         try:
-            return self.found(self.remote.latest)
+            return self.found(self.remote.latest, is_latest=True)
         except IntegrityError as error:
             return self._intact(error)
 
@@ -52,7 +52,7 @@ class Loading:
         damaged = []
         for checkpoint in self._newest_first(because):
             try:
-                state = self._state(checkpoint)
+                state = self._state(checkpoint, is_latest=True)
             except CheckpointNotFound:
                 continue
             except IntegrityError:
@@ -91,16 +91,37 @@ class Loading:
             raise IntegrityError(f"the file {file_digest} is not in the cache")
         return _download.file_state(self.remote.server, file, cache=self.cache, **self._how)
 
-    def _state(self, checkpoint: Checkpoint) -> Any:
+    def _state(self, checkpoint: Checkpoint, *, is_latest: bool) -> Any:
         file = _download.file_of(self.remote.server, checkpoint)
         state = _download.file_state(
             self.remote.server, file, only=self.only, cache=self.cache, progress=self.progress, **self._how
         )
         if self.queue is not None and checkpoint.directory == self.remote.name:
-            in_cache = self.cache is not None and self.only is None
-            loaded = {"name": checkpoint.name, "sequence": checkpoint.sequence, "file_digest": file.digest}
-            self.queue.learn(checkpoint.sequence, loaded if in_cache else None)
+            is_to_note = self.cache is not None and self.only is None and (is_latest or self._is_newer(checkpoint))
+            loaded = {
+                "name": checkpoint.name,
+                "sequence": checkpoint.sequence,
+                "saved_after": checkpoint.saved_after,
+                "file_digest": file.digest,
+            }
+            self.queue.learn(checkpoint.sequence, loaded if is_to_note else None)
         return state
+
+    def noted(self) -> dict[str, Any] | None:
+        """What is in the cache of all that was the newest when it was loaded, or came nearest to that."""
+        noted = self.queue.recalled().get("loaded") if self.queue is not None and self.cache is not None else None
+        if not isinstance(noted, dict) or not isinstance(noted.get("sequence"), int):
+            return None
+        found = {"saved_after": noted["sequence"] - 1, **noted}
+        kinds = {"name": str, "file_digest": str, "saved_after": int}
+        return found if all(isinstance(found.get(key), kind) for key, kind in kinds.items()) else None
+
+    def _is_newer(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is newer than what is noted of those in the cache."""
+        noted = self.noted()
+        if noted is None or self.cache is None or self.cache.file(noted["file_digest"]) is None:
+            return True
+        return (checkpoint.saved_after, checkpoint.sequence) >= (noted["saved_after"], noted["sequence"])
 
     @property
     def _how(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Where a job goes on: the newest usable state, whether the server has it or this machine."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ._loading import Loading
@@ -7,6 +9,10 @@ from ._retry import passes
 from ._spool import Item
 from ._wire import Checkpoint
 from .errors import HoldfastError, IntegrityError, warn
+
+
+class _Gone(Exception):
+    """Something that was to be read is not there any more."""
 
 
 class Resuming:
@@ -24,6 +30,7 @@ class Resuming:
     def __init__(self, loading: Loading) -> None:
         self._loading = loading
         self._queue = loading.queue
+        self._missing: set[Path] = set()
 
     def state(self) -> Any:
         """The newest usable state, or None where there is none.
@@ -33,6 +40,11 @@ class Resuming:
         HoldfastError
             There may be one on the server, which cannot be had, and none is on this machine.
         """
+        while True:
+            with suppress(_Gone):
+                return self._newest()
+
+    def _newest(self) -> Any:
         failure: HoldfastError | None = None
         latest: Checkpoint | None = None
         try:
@@ -41,7 +53,9 @@ class Resuming:
             if not passes(error):
                 raise
             failure = error
-        newer, older = self._waiting(latest)
+        loaded = self._loading.noted() if failure is not None else None
+        after = latest.saved_after if latest is not None else loaded["saved_after"] if loaded is not None else None
+        newer, older = self._waiting(after)
         for item in newer:
             if (found := self._kept(item)) is not None:
                 return found[0]
@@ -54,31 +68,39 @@ class Resuming:
                 failure = error
         return self._on_this_machine(older, failure)
 
-    def _waiting(self, latest: Checkpoint | None) -> tuple[list[Item], list[Item]]:
-        """What waits or is parked, the newest first: what is newer than the server's latest, and the rest."""
+    def _waiting(self, after: int | None) -> tuple[list[Item], list[Item]]:
+        """What waits or is parked, the newest first: what is newer than what was saved after that, and the rest."""
         newer: list[Item] = []
         older: list[Item] = []
-        items = sorted([*self._queue.items(), *self._queue.parked()], reverse=True) if self._queue is not None else []
-        for item in items:
+        waiting, parked = (self._queue.items(), self._queue.parked()) if self._queue is not None else ([], [])
+        for item in sorted([*waiting, *parked], reverse=True):
             try:
                 saved_after = item.facts()["save"]["saved_after"]
             except (HoldfastError, OSError) as error:
-                warn(f"{item.folder} cannot be used: {error}")
+                self._pass_over(item, error)
                 continue
-            (newer if latest is None or saved_after >= latest.saved_after else older).append(item)
+            is_newer = after is None or saved_after > after or (saved_after == after and item not in parked)
+            (newer if is_newer else older).append(item)
         return newer, older
 
     def _kept(self, item: Item) -> tuple[Any] | None:
         try:
             return (self._loading.kept(item),)
-        except (IntegrityError, FileNotFoundError) as error:
-            warn(f"{item.folder} cannot be used: {error}")
+        except OSError as error:
+            self._pass_over(item, error)
             return None
+
+    def _pass_over(self, item: Item, error: Exception) -> None:
+        """Leave out what cannot be read; what has gone meanwhile was delivered or put aside: look again."""
+        if isinstance(error, FileNotFoundError) and item.folder not in self._missing:
+            self._missing.add(item.folder)
+            raise _Gone
+        warn(f"{item.folder} cannot be used: {error}")
 
     def _on_this_machine(self, older: list[Item], failure: HoldfastError) -> Any:
         """What there is without the server: what was loaded last, or else what waits and is older than that."""
-        loaded = self._queue.recalled().get("loaded") if self._queue is not None else None
-        if loaded is not None and self._loading.cache is not None:
+        loaded = self._loading.noted()
+        if loaded is not None:
             try:
                 state = self._loading.cached(loaded["file_digest"])
             except IntegrityError as error:
