@@ -1,10 +1,16 @@
 """Work on a thread of its own, in order, with few pieces of it at a time and no error lost."""
 
+import logging
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+log = logging.getLogger("holdfast")
+_untold: list[tuple[int, BaseException]] = []
+"""What nobody has been told of, by process."""
 
 
 class Background:
@@ -25,6 +31,7 @@ class Background:
         self._changed = threading.Condition()
         self._todo: deque[tuple[str, Callable[[], object]]] = deque()
         self._errors: deque[BaseException] = deque()
+        self._claimed = 0
         self._has_thread = False
 
     @property
@@ -33,12 +40,20 @@ class Background:
         self._own()
         return [what for what, _ in list(self._todo)]
 
-    def wait_for_room(self) -> None:
-        """Wait until there may be one more."""
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Wait until there may be one more; until this ends, the place is kept for whoever came first."""
         self._own()
         with self._changed:
-            while len(self._todo) >= self._limit:
+            while len(self._todo) + self._claimed >= self._limit:
                 self._changed.wait()
+            self._claimed += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._claimed -= 1
+                self._changed.notify_all()
 
     def do(self, what: str, work: Callable[[], object]) -> None:
         """Have something done."""
@@ -70,8 +85,24 @@ class Background:
     def raise_error(self) -> None:
         """Raise the first error that nobody has been told of."""
         self._own()
-        if self._errors:
-            raise self._errors.popleft()
+        with self._changed:
+            error = self._errors.popleft() if self._errors else None
+        if error is not None:
+            _told(error)
+            raise error
+
+    def raise_errors(self) -> None:
+        """Raise the first error that nobody has been told of, with notes that tell of all others."""
+        self._own()
+        with self._changed:
+            errors = list(self._errors)
+            self._errors.clear()
+        for error in errors:
+            _told(error)
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"Nor was this one saved. {in_full(other)}")
+            raise errors[0]
 
     def _own(self) -> None:
         """In a forked child, what is under way is the parent's."""
@@ -89,7 +120,28 @@ class Background:
                 work()
             except BaseException as error:
                 error.add_note(f"This happened in the background, to {what}.")
-                self._errors.append(error)
+                _untold.append((os.getpid(), error))
+                with self._changed:
+                    self._errors.append(error)
             with self._changed:
                 self._todo.popleft()
                 self._changed.notify_all()
+
+
+def in_full(error: BaseException) -> str:
+    """What an error says, and its notes."""
+    return " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+
+
+def name_errors() -> None:
+    """The process ends: say what nobody has been told of."""
+    for process, error in list(_untold):
+        _told(error)
+        if process == os.getpid():
+            log.error("a checkpoint was not saved. %s", in_full(error))
+
+
+def _told(error: BaseException) -> None:
+    for entry in [entry for entry in _untold if entry[1] is error]:
+        with suppress(ValueError):  # another thread was first
+            _untold.remove(entry)

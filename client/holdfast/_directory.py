@@ -27,9 +27,9 @@ class RemoteDirectory:
         self.name = name
         self._patience_s = patience_s
 
-    def hurried(self) -> "RemoteDirectory":
-        """The same directory for somebody who asks once and goes on without an answer."""
-        return RemoteDirectory(self.server, self.name, patience_s=0.0)
+    def within(self, patience_s: float) -> "RemoteDirectory":
+        """The same directory, for somebody who is patient for so many seconds only."""
+        return RemoteDirectory(self.server, self.name, patience_s=patience_s)
 
     def best(self, mode: str) -> Best | None:
         """The best checkpoint by the directory's own mode, or by ``mode`` while it has none."""
@@ -76,10 +76,9 @@ class RemoteDirectory:
         return list(cleared["pinned"])
 
     def _ask(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        asked = {"directory": self.name, **params}
         try:
-            return self.server.ask(
-                f"/v1/checkpoints/{which}", params={"directory": self.name, **params}, patience_s=self._patience_s
-            )
+            return self.server.ask(f"/v1/checkpoints/{which}", params=asked, patience_s=self._patience_s)
         except CheckpointNotFound as error:
             self._refuse_other("directory", self.name, error.problem.get("directory", self.name))
             return None

@@ -59,7 +59,7 @@ class Server:
         self._client: httpx.Client | None = None
         self._owner = 0
         self._connections = Connections(timeout_s, _trust)
-        weakref.finalize(self, self._connections.close)
+        weakref.finalize(self, self._connections.close).atexit = False  # saves may still be under way then
 
     def again(self) -> "Server":
         """The same server, over connections of its own."""
@@ -196,7 +196,7 @@ class Server:
                 timeout = httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
                 self._client = httpx.Client(base_url=self.url, timeout=timeout, verify=_trust())
                 self._owner = os.getpid()
-                weakref.finalize(self, self._client.close)
+                weakref.finalize(self, self._client.close).atexit = False
             return self._client
 
     def _notice(self, event: str, info: Mapping[str, Any]) -> None:

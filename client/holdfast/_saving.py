@@ -9,6 +9,7 @@ from typing import Any
 from . import _items, _stopping, _upload
 from ._background import Background
 from ._delivery import Courier
+from ._directory import Best, RemoteDirectory
 from ._http import Server
 from ._layout import Layout
 from ._retry import Patience, passes
@@ -90,6 +91,22 @@ class Saving:
         self._courier.wake()
         return item
 
+    def guess_best(self, remote: RemoteDirectory, mode: str, patience_s: float) -> Best | None:
+        """What the server holds as the best, or None where that cannot be known soon."""
+        outage = self.server.outage
+        if not outage.is_worth_a_try:
+            return None
+        try:
+            best = remote.within(patience_s).best(mode)
+        except HoldfastError as error:
+            if not passes(error):
+                raise
+            if patience_s:
+                outage.begin(error)
+            return None
+        outage.end()
+        return best
+
     def waiting(self, directory: str, name: str) -> Item | None:
         """The newest checkpoint of this name that waits here for the server."""
         if self._spool is None:
@@ -110,7 +127,8 @@ class Saving:
         end = time.monotonic() + limit_s
         if not background.wait(limit_s):
             for job in list(self.jobs):
-                job.rescue()
+                if not job.rescue():
+                    warn(f"{job.what} is not saved yet, and is lost where the process ends before it is")
         if self._courier is not None and self.queue is not None and self.queue.has_items():
             self._courier.finish(end)
             _stopping.name_what_waits([self.queue])
@@ -187,7 +205,7 @@ class Job:
         finally:
             with self._guard:  # nobody reads the layout from here on
                 self._ended.set()
-            self._saving.jobs[:] = [job for job in self._saving.jobs if job is not self]
+            self._saving.jobs.remove(self)
             _stopping.ended(self)
             self._close()
 

@@ -13,9 +13,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
+from . import _background
 from ._delivery import Courier
 from ._spool import Queue
 
@@ -74,7 +76,8 @@ def began(job: Job, drain_s: float) -> None:
 
 def ended(job: Job) -> None:
     """A save has ended."""
-    _state.jobs[:] = [other for other in _state.jobs if other is not job]
+    with suppress(ValueError):
+        _state.jobs.remove(job)
 
 
 def drain(limit_s: float) -> None:
@@ -97,6 +100,7 @@ def drain(limit_s: float) -> None:
         if not job.wait(max(0.0, end - time.monotonic())):
             log.error("%s was not saved: the process ends before it has arrived", job.what)
     name_what_waits(queue for courier in couriers for queue in courier.waiting())
+    _background.name_errors()
 
 
 def _rescue(end: float) -> list[Job]:

@@ -4,7 +4,7 @@ import math
 import os
 import secrets
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from . import _download, _layout, _names, _spool, _values
-from ._background import Background
+from ._background import Background, in_full
 from ._cache import Cache
 from ._directory import Best, RemoteDirectory
 from ._http import TIMEOUT_S, Server
@@ -24,7 +24,7 @@ from ._saving import Job, Saving
 from ._staging import Staging
 from ._stopping import DRAIN_S
 from ._wire import Checkpoint
-from .errors import CheckpointNotFound, HoldfastError, NotImproved, warn
+from .errors import CheckpointNotFound, NotImproved, warn
 
 Mode = Literal["min", "max"]
 
@@ -334,7 +334,7 @@ class CheckpointManager:
             How many seconds it may take. Default: ``drain_s``.
         """
         self._saving.finish(self._background, timeout_s)
-        self._background.raise_error()
+        self._background.raise_errors()
 
     def __enter__(self) -> Self:
         return self
@@ -344,10 +344,10 @@ class CheckpointManager:
     ) -> None:
         try:
             self.close()
-        except HoldfastError as failure:
+        except Exception as failure:
             if error is None:
                 raise
-            warn(f"a checkpoint was not saved: {failure}")
+            warn(f"a checkpoint was not saved. {in_full(failure)}")
 
     # loading
 
@@ -547,10 +547,12 @@ class CheckpointManager:
             self._background.wait()
             self._heed(Job(self._saving, save, _layout.of(state)))
         else:
-            self._background.wait_for_room()
-            snapshot = self._staging.snapshot()
-            job = Job(self._saving, save, _layout.of(state, snapshot.copied), snapshot.close)
-            self._background.do(name, lambda: self._heed_later(job))
+            with self._background.room(), ExitStack() as failing:
+                snapshot = self._staging.snapshot()
+                failing.callback(snapshot.close)
+                job = Job(self._saving, save, _layout.of(state, snapshot.copied), snapshot.close)
+                failing.pop_all()
+                self._background.do(name, lambda: self._heed_later(job))
         return self.checkpoint_dir / name
 
     def _waits(self, wait: bool | None) -> bool:
@@ -574,10 +576,10 @@ class CheckpointManager:
         is_ours = self._saves()
         if is_ours and self._waits(wait):
             return True
-        best = None
-        if not self._saving.must_wait():
-            with passing_over():
-                best = self._remote.hurried().best(self.mode)
+        if is_ours:
+            best = None if self._saving.must_wait() else self._saving.guess_best(self._remote, self.mode, 0.0)
+        else:
+            best = self._saving.guess_best(self._remote, self.mode, self._remote.server.patience_s)
         name = _names.checkpoint_name("best", epoch, datetime.now(UTC), "") if epoch is not None else None
         return self._followed.improves(metric, best, "" if is_ours else name)
 
@@ -626,7 +628,7 @@ class CheckpointManager:
             directory, name = _names.located(base, self.checkpoint_dir, self._prefix)
             try:
                 with passing_over():
-                    self._base_id = RemoteDirectory(self._remote.server, directory).hurried().named(name).id
+                    self._base_id = RemoteDirectory(self._remote.server, directory, patience_s=0.0).named(name).id
             except CheckpointNotFound:
                 self._base_id = None
                 self._warn_once(f"there is no checkpoint {str(base)!r} to serve as base; everything is sent")
