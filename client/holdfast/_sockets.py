@@ -93,8 +93,11 @@ class Connections:
                     connection.sock.sendall(piece)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # whoever hangs up may have said why
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.read(LARGEST_REFUSAL_BYTES), answer.getheader("Retry-After"))
+            with closing(connection.getresponse()) as answer:
+                said = answer.read(LARGEST_REFUSAL_BYTES)
+                if not answer.isclosed():
+                    connection.close()
+                return Answer(answer.status, said, answer.getheader("Retry-After"))
 
     @contextmanager
     def fetch(
