@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -59,7 +59,7 @@ class Server:
         self._client: httpx.Client | None = None
         self._owner = 0
         self._connections = Connections(timeout_s, _trust)
-        weakref.finalize(self, self._connections.close).atexit = False  # saves may still be under way then
+        _when_gone(self, self._connections.close)
 
     def again(self) -> "Server":
         """The same server, over connections of its own."""
@@ -196,7 +196,7 @@ class Server:
                 timeout = httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
                 self._client = httpx.Client(base_url=self.url, timeout=timeout, verify=_trust())
                 self._owner = os.getpid()
-                weakref.finalize(self, self._client.close).atexit = False
+                _when_gone(self, self._client.close)
             return self._client
 
     def _notice(self, event: str, info: Mapping[str, Any]) -> None:
@@ -219,6 +219,11 @@ class Server:
         except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError) as error:
             reason = str(error) or type(error).__name__
             raise ServerUnreachable(f"no answer from the Holdfast server at {self.url}: {reason}") from error
+
+
+def _when_gone(server: Server, close: Callable[[], object]) -> None:
+    """Close when nobody has the server any more, but not at the end of the process: there it is still needed."""
+    weakref.finalize(server, close).atexit = False
 
 
 def _trust() -> ssl.SSLContext:
