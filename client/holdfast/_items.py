@@ -6,6 +6,8 @@ that holds the name. What is read back is verified, and never unpickled here.
 
 import json
 import os
+import secrets
+import shutil
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +22,8 @@ from ._wire import Chunk
 from .errors import IntegrityError
 
 FILE, FACTS = "state.pt", "item.json"
+HALF_DONE = ".new-"
+"""How the names of folders begin that are not there yet, or no more."""
 VERSION = 1
 
 
@@ -87,12 +91,18 @@ def sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def discard(folder: Path) -> None:
-    """Remove a folder of this kind, as far as it is there; whoever reads its file goes on reading."""
-    with suppress(OSError):
-        for path in folder.iterdir():
-            path.unlink(missing_ok=True)
-        folder.rmdir()
+def discard(folder: Path) -> bool:
+    """Remove a folder of this kind; whether it is gone from where it lay.
+
+    It goes as a whole, so that one of which something is missing was damaged, not discarded. Whoever reads its file
+    goes on reading.
+    """
+    gone = folder
+    if not folder.name.startswith(HALF_DONE):
+        with suppress(OSError):  # then piece by piece
+            gone = folder.rename(folder.with_name(f"{HALF_DONE}{secrets.token_hex(4)}-{folder.name}"))
+    shutil.rmtree(gone, ignore_errors=True)
+    return not folder.exists()
 
 
 def _write_chunks(descriptor: int, source: Readable) -> None:

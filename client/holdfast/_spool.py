@@ -16,13 +16,14 @@ import logging
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from blake3 import blake3
 
@@ -33,7 +34,7 @@ from .errors import HoldfastError, OutOfSpace
 MAX_BYTES = 100 * 2**30
 MAX_SHARE = 0.5
 _NAME = re.compile(r"(\d{12})-(\d+)-([0-9a-f]{32})")
-_HALF_DONE, _ABANDONED_S = ".new-", 86400.0
+_ABANDONED_S = 86400.0
 _SURVEY_S = 60.0
 
 log = logging.getLogger("holdfast")
@@ -119,10 +120,14 @@ class Spool:
         """
         over = self._excess(size_bytes)
         if over > 0:
-            for item in sorted((item for each in self.queues() for item in each.droppable(each == queue)), key=_age):
+            droppable = [item for each in self.queues() for item in each.droppable(each == queue)]
+            enough = sum(item.size_bytes for item in droppable) >= over
+            for item in sorted(droppable, key=_age) if enough else []:
                 if over <= 0:
                     break
-                log.warning("the spool is full: %s was dropped before it could be delivered", item.folder)
+                log.warning(
+                    "the spool is full: %s was dropped from %s before it could be delivered", item.name, item.folder
+                )
                 _items.discard(item.folder)
                 over -= item.size_bytes
             self._surveyed_at = -_SURVEY_S
@@ -154,7 +159,7 @@ class Queue:
         self.folder = folder
         self.server = server
         self.directory = directory
-        self._known: int | None = None
+        self._known = 0
         self._is_made = False
 
     def __eq__(self, other: object) -> bool:
@@ -168,8 +173,7 @@ class Queue:
     @property
     def known(self) -> int:
         """The last sequence that anybody on this machine knew when the server last spoke; 0 where nobody knew any."""
-        if self._known is None:
-            self._known = int(self.recalled().get("sequence", 0))
+        self._known = max(self._known, int(self.recalled().get("sequence", 0)))
         return self._known
 
     def recalled(self) -> dict[str, Any]:
@@ -188,7 +192,7 @@ class Queue:
         with suppress(OSError):  # it is a convenience: without it, a late delivery counts as older than it is
             self._make()
             content = {**self.recalled(), "sequence": self._known, **({"loaded": dict(loaded)} if loaded else {})}
-            temporary = self.folder / f".known-{os.getpid()}"
+            temporary = self.folder / f".known-{_own_name()}"
             temporary.write_text(json.dumps(content))
             temporary.replace(self.folder / "known.json")
 
@@ -204,14 +208,17 @@ class Queue:
         """
         self._make()
         self.spool.make_room(source.size_bytes, self)
-        temporary = self.folder / f"{_HALF_DONE}{save['save_id']}"
-        _items.discard(temporary)
+        folder = self.folder / f"{_items.HALF_DONE}{save['save_id']}"
+        _items.discard(folder)
         about = {"server": self.server, "saved_at": datetime.now(UTC).isoformat()}
-        _items.write(temporary, {**save, "saved_after": self.known}, source, about)
-        with self._numbered() as number:
-            folder = self.folder / f"{number:012d}-{source.size_bytes}-{save['save_id']}"
-            temporary.rename(folder)
-            _items.sync(self.folder)
+        try:
+            _items.write(folder, {**save, "saved_after": self.known}, source, about)
+            with self._numbered() as number:
+                folder = folder.rename(self.folder / f"{number:012d}-{source.size_bytes}-{save['save_id']}")
+                _items.sync(self.folder)
+        except BaseException:
+            _items.discard(folder)
+            raise
         return Item(number, source.size_bytes, save["save_id"], folder)
 
     def _make(self) -> None:
@@ -222,37 +229,45 @@ class Queue:
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
             _items.sync(path.parent)
-        about = self.folder / "queue.json"
-        if not about.exists():
-            temporary = self.folder / f".queue-{os.getpid()}"
-            _items.write_json(temporary, {"version": 1, "server": self.server, "directory": self.directory})
-            temporary.replace(about)
-            _items.sync(self.folder)
-        for half_done in self.folder.glob(f"{_HALF_DONE}*"):
-            if half_done.stat().st_mtime < time.time() - _ABANDONED_S:
-                _items.discard(half_done)
+        self._say_which()
+        for place in (self.folder, self.folder / "parked"):
+            for half_done in place.glob(f"{_items.HALF_DONE}*"):
+                with suppress(FileNotFoundError):  # it is ready by now
+                    if half_done.stat().st_mtime < time.time() - _ABANDONED_S:
+                        _items.discard(half_done)
         self._is_made = True
+
+    def _say_which(self) -> None:
+        """Write whose queue it is, where that cannot be read: nobody would find what waits."""
+        about, content = self.folder / "queue.json", {"server": self.server, "directory": self.directory}
+        with suppress(OSError, ValueError):
+            said = json.loads(about.read_text())
+            if isinstance(said, dict) and content.items() <= said.items():
+                return
+        temporary = self.folder / f".queue-{_own_name()}"
+        _items.write_json(temporary, {"version": 1, **content})
+        temporary.replace(about)
+        _items.sync(self.folder)
 
     @contextmanager
     def _numbered(self) -> Iterator[int]:
         """The number of the next item; nobody else is given one until it has its name."""
-        with (self.folder / "order").open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with (self.folder / "order").open("a+") as file, _locked(file):
             file.seek(0)
             said = file.read().strip()
-            last = int(said) if said.isdecimal() else 0
-            if not last:  # nobody has counted yet, or the file was lost
-                last = max((item.order for item in [*self.items(), *self.parked()]), default=0)
-            yield last + 1
+            last = int(said) if said.isdecimal() else 0  # it is not durable: it may be behind, or lost
+            number = max([last, *(item.order for item in [*self.items(), *self.parked()])]) + 1
             file.truncate(0)
-            file.write(str(last + 1))
+            file.write(str(number))
+            file.flush()
+            yield number
 
     # looking
 
     def has_items(self) -> bool:
         """Whether anything waits."""
         with suppress(OSError), os.scandir(self.folder) as entries:
-            return any(_NAME.fullmatch(entry.name) for entry in entries)
+            return any(_NAME.fullmatch(entry.name) and entry.is_dir() for entry in entries)
         return False
 
     def items(self) -> list[Item]:
@@ -301,9 +316,13 @@ class Queue:
             yield False
             return
         with file:
-            while not (mine := _locked(file.fileno())) and time.monotonic() < end:
+            while not (mine := _lock_at_once(file)) and time.monotonic() < end:
                 time.sleep(0.02)
-            yield mine
+            try:
+                yield mine
+            finally:
+                if mine:
+                    _unlock(file)
 
     def open(self, item: Item) -> tuple[dict[str, Any], Kept]:
         """What to send of an item, and its file."""
@@ -318,7 +337,8 @@ class Queue:
         with suppress(FileNotFoundError):
             item.folder.rename(target)
             why = {"code": getattr(error, "code", "error"), "detail": str(error)}
-            _items.write_json(target / "refusal.json", {**why, "refused_at": datetime.now(UTC).isoformat()})
+            with suppress(OSError):  # where there is no room for it, it is in the log
+                _items.write_json(target / "refusal.json", {**why, "refused_at": datetime.now(UTC).isoformat()})
             _items.sync(place)
             _items.sync(self.folder)
         return target
@@ -341,18 +361,37 @@ class Queue:
             _items.discard(item.folder)
 
 
-def _locked(descriptor: int) -> bool:
-    """Whether a lock could be had, which ends with the descriptor."""
+@contextmanager
+def _locked(file: IO[str]) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        _unlock(file)
+
+
+def _lock_at_once(file: IO[str]) -> bool:
+    """Whether a lock could be had."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
+def _unlock(file: IO[str]) -> None:
+    """Closing is not enough: a process that was forked meanwhile has the file open, too, and holds the lock with it."""
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _own_name() -> str:
+    """What no other thread of this machine is called."""
+    return f"{os.getpid()}-{threading.get_native_id()}"
+
+
 def _items_in(folder: Path) -> list[Item]:
     with suppress(OSError):
-        return sorted(item for path in folder.iterdir() if (item := Item.at(path)) is not None)
+        return sorted(item for path in folder.iterdir() if (item := Item.at(path)) is not None and path.is_dir())
     return []
 
 
