@@ -63,25 +63,41 @@ def deliver(
     outcome = Outcome()
     with queue.claimed() as mine:
         outcome.is_claimed_by_other = not mine
-        while mine and (items := queue.items()):
+        while mine and outcome.error is None and (items := queue.items()):
             for item in items:
                 try:
-                    _deliver(queue, item, server, Patience(patience_s), progress, told)
-                    outcome.delivered += 1
-                except FileNotFoundError as error:
-                    if isinstance(error, HoldfastError):
-                        _park(queue, item, error, outcome)
-                    else:  # it was dropped, or given up
-                        _items.discard(item.folder)
-                except HoldfastError as error:
-                    if passes(error) or is_about_us(error):
-                        outcome.error = error
-                        return outcome
-                    _park(queue, item, error, outcome)
+                    _try(queue, item, server, Patience(patience_s), progress, told, outcome)
                 except OSError as failure:
-                    outcome.error = IntegrityError(f"{item.folder} cannot be read: {failure}", code="unreadable")
-                    return outcome
+                    what = f"{item.folder} cannot be read or moved: {failure}"
+                    outcome.error = IntegrityError(what, code="unreadable")
+                if outcome.error is not None:
+                    break
     return outcome
+
+
+def _try(
+    queue: Queue,
+    item: Item,
+    server: Server,
+    patience: Patience,
+    progress: bool | None,
+    told: Callable[[Item, str], object],
+    outcome: Outcome,
+) -> None:
+    """Deliver one checkpoint, or park it, or say what stands against that."""
+    try:
+        _deliver(queue, item, server, patience, progress, told)
+        outcome.delivered += 1
+    except HoldfastError as error:
+        if passes(error) or is_about_us(error):
+            outcome.error = error
+        else:
+            _park(queue, item, error, outcome)
+    except FileNotFoundError as error:
+        if item.folder.exists():  # else it was dropped, or given up
+            _park(queue, item, error, outcome)
+    except (ValueError, TypeError) as error:  # it can never be sent
+        _park(queue, item, error, outcome)
 
 
 def _deliver(
@@ -104,7 +120,8 @@ def _deliver(
             queue.learn(committed.checkpoint.sequence)
             told(item, _told(committed))
     server.outage.end()
-    _items.discard(item.folder)
+    if not _items.discard(item.folder):
+        raise PermissionError("it has arrived, and would be sent again and again")
 
 
 def _told(committed: Committed) -> str:
@@ -113,9 +130,10 @@ def _told(committed: Committed) -> str:
 
 
 def _park(queue: Queue, item: Item, error: Exception, outcome: Outcome) -> None:
+    name = item.name or "a checkpoint"
     place = queue.park(item, error)
     outcome.parked.append((item, error))
-    log.warning("the server refuses a checkpoint of %r, which lies in %s now: %s", queue.directory, place, error)
+    log.warning("%s of %r cannot be delivered, and lies in %s now: %s", name, queue.directory, place, error)
 
 
 class Courier:
