@@ -114,8 +114,8 @@ class Outage:
         self._guard = threading.Lock()
         self._waits = Waits()
         self._retry_at: float | None = None
-        self.error: HoldfastError | None = None
-        """What the last attempt met with."""
+        self.because: HoldfastError | None = None
+        """How it was noticed last; None where there is none."""
         self.is_told = False
         """Whether the user has been told of it."""
 
@@ -143,11 +143,11 @@ class Outage:
     def begin(self, error: HoldfastError) -> None:
         """An attempt failed, or the last of several."""
         with self._guard:
-            self.error = error
+            self.because = error
             self._retry_at = time.monotonic() + self._waits.next_s(error)
 
     def end(self) -> None:
         """The server has answered."""
         with self._guard:
-            self._retry_at, self.error, self.is_told = None, None, False
+            self._retry_at, self.because, self.is_told = None, None, False
             self._waits.reset()

@@ -45,15 +45,20 @@ class Saving:
         self.jobs: list[Job] = []
         self._spool = spool
         self.queue: Queue | None = spool.queue(server.url, directory) if spool is not None else None
-        self._courier: Courier | None = Courier.of(server, spool) if spool is not None else None
         self._is_awake = False
+
+    @property
+    def _courier(self) -> Courier | None:
+        """Who delivers; in a forked process another one, as threads are not inherited."""
+        return Courier.of(self.server, self._spool) if self._spool is not None else None
 
     def begin(self) -> None:
         """Whoever uses the server delivers what waits for it, once."""
-        if self._courier is not None and not self._is_awake:
+        courier = self._courier
+        if courier is not None and not self._is_awake:
             self._is_awake = True
-            if self._courier.waiting():
-                self._courier.wake()
+            if courier.waiting():
+                courier.wake()
 
     def must_wait(self) -> bool:
         """Whether a save goes to the spool without asking the server."""
@@ -84,11 +89,12 @@ class Saving:
 
     def keep(self, save: Mapping[str, Any], layout: Layout) -> Item:
         """Put a save into the spool, and have it delivered."""
+        courier = self._courier
         assert self.queue is not None
-        assert self._courier is not None
+        assert courier is not None
         item = self.queue.put(save, layout)
         self._is_awake = True
-        self._courier.wake()
+        courier.wake()
         return item
 
     def guess_best(self, remote: RemoteDirectory, mode: str, patience_s: float) -> Best | None:
@@ -129,19 +135,21 @@ class Saving:
             for job in list(self.jobs):
                 if not job.rescue():
                     warn(f"{job.what} is not saved yet, and is lost where the process ends before it is")
-        if self._courier is not None and self.queue is not None and self.queue.has_items():
-            self._courier.finish(end)
+        courier = self._courier
+        if courier is not None and self.queue is not None and self.queue.has_items():
+            courier.finish(end)
             _stopping.name_what_waits([self.queue])
 
     def deliver_before_the_end(self) -> None:
         """Once the process was told to end, wait until what was just kept is delivered, if the server answers."""
-        if self._courier is not None and _stopping.requested().is_set():
-            self._courier.finish(time.monotonic() + self.drain_s)
+        courier = self._courier
+        if courier is not None and _stopping.requested().is_set():
+            courier.finish(time.monotonic() + self.drain_s)
 
     def tell_of_outage(self, because: HoldfastError | None) -> None:
         """Warn, once, that the server is away."""
         outage = self.server.outage
-        because = because or outage.error
+        because = because or outage.because  # a delivery may have been the first to notice
         if self.queue is not None and because is not None and not outage.is_told:
             outage.is_told = True
             warn(
