@@ -188,3 +188,34 @@ def test_a_range_may_be_sent_again(server, directory):
     assert put(server, upload, DATA[4000:8000], offset=4000).status_code == 200
     assert commit(server, upload).status_code == 201
     assert (server.root / directory / upload["name"]).read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    "first",
+    [declared(chunks=chunks(DATA, 5120)), declared(chunks=[{"length": 5120}] * 2)],
+    ids=["with digests", "with lengths only"],
+)
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        pytest.param({}, {"saved_after": 1}, 1, id="begun directly, ended late"),
+        pytest.param({"saved_after": 1}, {}, 1, id="late all the same"),
+        pytest.param({"saved_after": 0}, {"saved_after": 1}, 1, id="told anew"),
+        pytest.param({}, {}, 3, id="direct all the same"),
+    ],
+)
+def test_reserving_again_may_say_that_the_save_comes_late(server, directory, first, before, after, expected):
+    server.save(directory, epoch=1)
+    facts = {"epoch": 2, "save_id": "begun-directly"}
+    upload = begin(server, directory, first, **facts, **before)
+    put(server, upload, DATA[:5120])
+    for epoch in (3, 4):
+        server.save(directory, b"newer work", epoch=epoch)
+    answer = reserve(server, directory, declared(chunks=chunks(DATA, 5120)), **facts, **after)
+    assert (answer.status_code, answer.json()["id"]) == (200, upload["id"])
+    send(server, answer.json())
+    committed = commit(server, upload)
+    assert committed.status_code == 201, committed.text
+    assert (committed.json()["sequence"], committed.json()["saved_after"]) == (4, expected)
+    latest = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()
+    assert latest["epoch"] == (2 if expected == 3 else 4)
