@@ -19,11 +19,11 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from blake3 import blake3
 
@@ -160,7 +160,7 @@ class Queue:
         self.server = server
         self.directory = directory
         self._known = 0
-        self._is_made = False
+        self._is_made = self._is_counted = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Queue) and other.folder == self.folder
@@ -252,15 +252,17 @@ class Queue:
     @contextmanager
     def _numbered(self) -> Iterator[int]:
         """The number of the next item; nobody else is given one until it has its name."""
-        with (self.folder / "order").open("a+") as file, _locked(file):
-            file.seek(0)
-            said = file.read().strip()
-            last = int(said) if said.isdecimal() else 0  # it is not durable: it may be behind, or lost
-            number = max([last, *(item.order for item in [*self.items(), *self.parked()])]) + 1
-            file.truncate(0)
-            file.write(str(number))
-            file.flush()
-            yield number
+        with _lockable(self.folder / "order") as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            said = os.pread(descriptor, 20, 0).strip()
+            last = int(said) if said.isdigit() else 0
+            if not (last and self._is_counted):  # it is not durable: after a power cut it may be behind, or lost
+                last = max([last, *(item.order for item in [*self.items(), *self.parked()])])
+                self._is_counted = True
+            number = str(last + 1).encode()
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, number, 0)
+            yield last + 1
 
     # looking
 
@@ -310,19 +312,15 @@ class Queue:
     def claimed(self, wait_s: float = 0.0) -> Iterator[bool]:
         """Deliver alone: False where another process or thread does, also after so many seconds."""
         end = time.monotonic() + wait_s
-        try:
-            file = (self.folder / "lock").open("a")
-        except OSError:  # nothing has ever waited here, or it cannot be seen
-            yield False
-            return
-        with file:
-            while not (mine := _lock_at_once(file)) and time.monotonic() < end:
-                time.sleep(0.02)
+        with ExitStack() as stack:
             try:
-                yield mine
-            finally:
-                if mine:
-                    _unlock(file)
+                descriptor = stack.enter_context(_lockable(self.folder / "lock"))
+            except OSError:  # nothing has ever waited here, or it cannot be seen
+                yield False
+                return
+            while not (mine := _locked(descriptor)) and time.monotonic() < end:
+                time.sleep(0.02)
+            yield mine
 
     def open(self, item: Item) -> tuple[dict[str, Any], Kept]:
         """What to send of an item, and its file."""
@@ -361,27 +359,40 @@ class Queue:
             _items.discard(item.folder)
 
 
+_lockables: set[int] = set()
+
+
 @contextmanager
-def _locked(file: IO[str]) -> Iterator[None]:
-    fcntl.flock(file, fcntl.LOCK_EX)
+def _lockable(path: Path) -> Iterator[int]:
+    """A descriptor to lock. The lock ends with it, and is not kept by a child that was forked in the meantime."""
+    owner = os.getpid()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    _lockables.add(descriptor)
     try:
-        yield
+        yield descriptor
     finally:
-        _unlock(file)
+        if owner == os.getpid():
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            _lockables.discard(descriptor)
+            os.close(descriptor)
 
 
-def _lock_at_once(file: IO[str]) -> bool:
+def _leave_locks_to_parent() -> None:
+    for descriptor in _lockables:
+        os.close(descriptor)
+    _lockables.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_parent)
+
+
+def _locked(descriptor: int) -> bool:
     """Whether a lock could be had."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _unlock(file: IO[str]) -> None:
-    """Closing is not enough: a process that was forked meanwhile has the file open, too, and holds the lock with it."""
-    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _own_name() -> str:

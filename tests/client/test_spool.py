@@ -113,7 +113,10 @@ def test_it_is_durable_before_it_has_its_name_and_the_name_before_the_answer(fol
     strace = ["strace", "-f", "-y", "-s", "200", "-o", log, "-e", calls, "-e", "signal=none"]
     subprocess.run([*strace, sys.executable, "-c", PUT, folder], cwd=PROJECT, check=True)
     seen = [happened for line in log.read_text().splitlines() if (happened := _call(line, folder)) is not None]
-    assert list(dict.fromkeys(seen)) == [
+    calls = [call for call in dict.fromkeys(seen) if not call.endswith("/order")]
+    bytes_and_facts = calls.index("pwrite64 spool/QUEUE/.new/state.pt") + 1  # which are waited for together
+    calls[bytes_and_facts : bytes_and_facts + 2] = sorted(calls[bytes_and_facts : bytes_and_facts + 2], reverse=True)
+    assert calls == [
         "mkdir spool",
         "fsync .",
         "mkdir spool/QUEUE",
@@ -209,8 +212,9 @@ def test_a_count_that_is_behind_or_lost_costs_no_order(queue, said):
         (queue.folder / "order").unlink()
     else:
         (queue.folder / "order").write_text(said)
-    assert queue.put(save_of(5), file_of(10)).order == 6
-    assert queue.put(save_of(6), file_of(10)).order == 7
+    after = queue.spool.queue(queue.server, queue.directory)  # of a process that was started after the power cut
+    assert after.put(save_of(5), file_of(10)).order == 6
+    assert after.put(save_of(6), file_of(10)).order == 7
 
 
 def test_numbers_go_on_after_all_was_delivered_or_parked(queue):
