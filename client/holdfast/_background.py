@@ -60,9 +60,13 @@ class Background:
         self._own()
         with self._changed:
             self._todo.append((what, work))
-            if not self._has_thread:
-                threading.Thread(target=self._run, name="holdfast-saves", daemon=True).start()
-                self._has_thread = True
+            if self._has_thread:
+                return
+            self._has_thread = True
+        try:
+            threading.Thread(target=self._run, name="holdfast-saves", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending and starts no more threads
+            self._run()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until all is done; whether it is.
