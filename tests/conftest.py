@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 @pytest.fixture(autouse=True)
 def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A spool of the test's own, for this process and those that it starts; nothing has gone wrong yet."""
-    _stopping.requested().clear()
+    _stopping._state.told_at = None
     Outage._known.clear()
     Courier._all.clear()
     folder = tmp_path_factory.mktemp("spool")

@@ -47,6 +47,7 @@ def deliver(
     patience_s: float = 0.0,
     progress: bool | None = False,
     told: Callable[[Item, str], object] = lambda item, what: None,
+    hurried: threading.Event | None = None,
 ) -> Outcome:
     """Send what waits in a queue, the oldest first, until nothing waits or something stands against it.
 
@@ -59,6 +60,8 @@ def deliver(
         How long to go on with one checkpoint where the server is away.
     told : callable
         Is told what has become of each checkpoint.
+    hurried : threading.Event, optional
+        Once it is set, nothing that fails is tried again.
     """
     outcome = Outcome()
     with queue.claimed() as mine:
@@ -66,7 +69,7 @@ def deliver(
         while mine and outcome.error is None and (items := queue.items()):
             for item in items:
                 try:
-                    _try(queue, item, server, Patience(patience_s), progress, told, outcome)
+                    _try(queue, item, server, Patience(patience_s, hurried), progress, told, outcome)
                 except OSError as failure:
                     what = f"{item.folder} cannot be read or moved: {failure}"
                     outcome.error = IntegrityError(what, code="unreadable")
@@ -150,6 +153,8 @@ class Courier:
         self._idle.set()
         self._is_asked_again = False
         self._attempts = 0
+        self._was_woken = False
+        self._hangs: int | None = None
         self._blocked: set[str] = set()
         self._thread: threading.Thread | None = None
 
@@ -161,8 +166,9 @@ class Courier:
 
     @classmethod
     def all(cls) -> list["Courier"]:
-        """Those of this process."""
-        return [courier for (process, *_), courier in list(cls._all.items()) if process == os.getpid()]
+        """Those of this process that have had to see to something."""
+        ours = [courier for (process, *_), courier in list(cls._all.items()) if process == os.getpid()]
+        return [courier for courier in ours if courier._was_woken]
 
     @property
     def server_url(self) -> str:
@@ -176,10 +182,11 @@ class Courier:
     def wake(self) -> None:
         """Something may wait: see to it, on a thread."""
         with self._guard:
-            self._is_asked_again = True
+            self._is_asked_again = self._was_woken = True
             if self._thread is not None:
                 return
             self._idle.clear()
+            self._hurried.clear()
             self._thread = threading.Thread(target=self._run, name="holdfast-courier", daemon=True)
             try:
                 self._thread.start()
@@ -196,16 +203,20 @@ class Courier:
             The time, of `time.monotonic`, at which to wait no longer.
         """
         seen = self._attempts
+        if self._hangs == seen:  # this attempt was waited for already, in vain
+            return
         self.wake()
         self._hurried.set()
-        while time.monotonic() < end and not self._idle.wait(0.02):
+        while time.monotonic() < end:
+            if self._idle.wait(0.02):
+                return
             if self._attempts > seen and (self._server.outage.is_on or self._blocked):
                 return
+        self._hangs = seen if self._attempts == seen else None
 
     def _run(self) -> None:
         waits = Waits()
         while True:
-            self._hurried.clear()
             with self._guard:
                 self._is_asked_again = False
             queues = self.waiting()
@@ -218,6 +229,7 @@ class Courier:
                 waits.reset()
             else:
                 self._hurried.wait(waits.next_s())
+                self._hurried.clear()
 
     def _round(self, queues: list[Queue]) -> bool:
         """Go through the queues once; whether anything came of it."""
@@ -228,7 +240,7 @@ class Courier:
     def _attempt(self, queue: Queue) -> Outcome:
         try:
             patience_s = 0.0 if self._server.outage.is_on else self._server.patience_s
-            outcome = deliver(queue, self._server, patience_s=patience_s, told=_log)
+            outcome = deliver(queue, self._server, patience_s=patience_s, told=_log, hurried=self._hurried)
         except Exception:  # a thread that ends here would end all deliveries
             log.exception("what waits in %s cannot be delivered", queue.folder)
             return Outcome()

@@ -53,13 +53,17 @@ class Server:
         self.token = token or os.environ.get("HOLDFAST_TOKEN") or None
         self.timeout_s = timeout_s
         self.patience_s = patience_s
-        self.outage = Outage.of(self.url)
+        self._process = os.getpid()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._client: httpx.Client | None = None
-        self._owner = 0
         self._connections = Connections(timeout_s, _trust)
         _when_gone(self, self._connections.close)
+
+    @property
+    def outage(self) -> Outage:
+        """What this process knows of the server's absence."""
+        return Outage.of(self.url)
 
     def again(self) -> "Server":
         """The same server, over connections of its own."""
@@ -132,6 +136,7 @@ class Server:
         HoldfastError
             The server refused.
         """
+        self._own()
         url = self.url + wanted.url if wanted.url.startswith("/") else wanted.url
         headers = {
             **self._headers(url),
@@ -160,6 +165,7 @@ class Server:
         ServerUnreachable
             The connection could not be made, or broke.
         """
+        self._own()
         url = self.url + wanted.url if wanted.url.startswith("/") else wanted.url
         headers = {**self._headers(url), **wanted.headers}
         address = address_of(url)
@@ -177,13 +183,27 @@ class Server:
                 _refuse(_refusal(found))
             yield io.BufferedReader(_Stream(found.iter_raw(PIECE_BYTES)), PIECE_BYTES)
 
+    def cut(self) -> None:
+        """Let every request that is under way fail."""
+        self._cut_all()
+        self._connections.cut()
+
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
+        self._own()
         self._connections.close()
         with self._guard:
-            if self._client is not None and self._owner == os.getpid():
+            if self._client is not None:
                 self._client.close()
             self._client = None
+
+    def _own(self) -> None:
+        """In a forked child the connections are the parent's, and a lock may be held by a thread that is not there."""
+        if self._process != os.getpid():
+            self._process, self._guard, self._client = os.getpid(), threading.Lock(), None
+            self._sockets = weakref.WeakSet()
+            self._connections = Connections(self.timeout_s, _trust)
+            _when_gone(self, self._connections.close)
 
     def _headers(self, url: str) -> dict[str, str]:
         """Who we are, for our own server only: a range may lead elsewhere."""
@@ -191,11 +211,11 @@ class Server:
         return {"Authorization": f"Bearer {self.token}"} if self.token and ours else {}
 
     def _http(self) -> httpx.Client:
+        self._own()
         with self._guard:
-            if self._client is None or self._owner != os.getpid():
+            if self._client is None:
                 timeout = httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
                 self._client = httpx.Client(base_url=self.url, timeout=timeout, verify=_trust())
-                self._owner = os.getpid()
                 _when_gone(self, self._client.close)
             return self._client
 

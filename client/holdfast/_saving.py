@@ -1,5 +1,7 @@
 """One save, from its beginning to where it is durable: on the server, or in the spool while the server is away."""
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +18,10 @@ from ._retry import Patience, passes
 from ._spool import Item, Queue, Spool
 from ._wire import Committed
 from .errors import HoldfastError, OutOfSpace, ServerUnreachable, warn
+
+_CUTS, _CUT_EVERY_S = 20, 0.05
+
+log = logging.getLogger("holdfast")
 
 
 class Saving:
@@ -46,6 +52,7 @@ class Saving:
         self._spool = spool
         self.queue: Queue | None = spool.queue(server.url, directory) if spool is not None else None
         self._is_awake = False
+        self._owner = os.getpid()
 
     @property
     def _courier(self) -> Courier | None:
@@ -54,6 +61,7 @@ class Saving:
 
     def begin(self) -> None:
         """Whoever uses the server delivers what waits for it, once."""
+        self._own()
         courier = self._courier
         if courier is not None and not self._is_awake:
             self._is_awake = True
@@ -64,14 +72,14 @@ class Saving:
         """Whether a save goes to the spool without asking the server."""
         if self.queue is None:
             return False
-        return self.queue.has_items() or self.server.outage.is_on or _stopping.requested().is_set()
+        return self.queue.has_items() or self.server.outage.is_on or _stopping.is_requested()
 
-    def send(self, save: Mapping[str, Any], layout: Layout) -> Committed:
-        """Save to the server itself."""
+    def send(self, save: Mapping[str, Any], layout: Layout, hurried: threading.Event) -> Committed:
+        """Save to the server itself; once it is hurried, nothing that fails is tried again."""
         outage = self.server.outage
         if not outage.is_worth_a_try:
             raise ServerUnreachable(f"the Holdfast server at {self.server.url} was away a moment ago")
-        patience = Patience(0.0 if outage.is_on else self.server.patience_s, _stopping.requested())
+        patience = Patience(0.0 if outage.is_on else self.server.patience_s, hurried)
         try:
             committed = _upload.send(
                 self.server, save, layout, patience=patience, memory=self.memory, progress=self.progress
@@ -129,12 +137,13 @@ class Saving:
 
     def finish(self, background: Background, timeout_s: float | None) -> None:
         """Wait for saves in the background, deliver what can be delivered, and name what still waits."""
+        self._own()
         limit_s = self.drain_s if timeout_s is None else timeout_s
         end = time.monotonic() + limit_s
         if not background.wait(limit_s):
             for job in list(self.jobs):
                 if not job.rescue():
-                    warn(f"{job.what} is not saved yet, and is lost where the process ends before it is")
+                    log.warning("%s is not saved yet: it has not arrived within %g s", job.what, limit_s)
         courier = self._courier
         if courier is not None and self.queue is not None and self.queue.has_items():
             courier.finish(end)
@@ -143,8 +152,13 @@ class Saving:
     def deliver_before_the_end(self) -> None:
         """Once the process was told to end, wait until what was just kept is delivered, if the server answers."""
         courier = self._courier
-        if courier is not None and _stopping.requested().is_set():
+        if courier is not None and _stopping.is_requested():
             courier.finish(time.monotonic() + self.drain_s)
+
+    def _own(self) -> None:
+        """In a forked child, what is under way is the parent's."""
+        if self._owner != os.getpid():
+            self._owner, self.jobs, self._is_awake = os.getpid(), [], False
 
     def tell_of_outage(self, because: HoldfastError | None) -> None:
         """Warn, once, that the server is away."""
@@ -177,6 +191,9 @@ class Job:
         self._close = close
         self._guard = threading.Lock()
         self._ended = threading.Event()
+        self._safe = threading.Event()
+        self._hurried = threading.Event()
+        self._is_running = False
         self._item: Item | None = None
         self.policy: Mapping[str, Any] = save["policy"]
         self.because: HoldfastError | None = None
@@ -194,13 +211,16 @@ class Job:
         OutOfSpace
             The server is away, and the spool cannot take it, either (``spool_failed``).
         """
+        self._is_running = True
         try:
+            if self._item is not None:  # it was rescued before its turn came
+                return None
             if self._saving.must_wait():
                 with suppress(OutOfSpace):  # the server may have room all the same
                     self._keep(None)
                     return None
             try:
-                committed = self._saving.send(self._save, self._layout)
+                committed = self._saving.send(self._save, self._layout, self._hurried)
             except HoldfastError as error:
                 if self._saving.queue is None or not (passes(error) or error.status == 507):
                     raise
@@ -210,16 +230,27 @@ class Job:
                 if self._item is not None:  # it was rescued while it was on its way, and has arrived all the same
                     _items.discard(self._item.folder)
             return committed
+        except (KeyboardInterrupt, SystemExit):  # from a handler of the user's, who may not have thought of this save
+            self._is_running = False
+            if _stopping.is_requested():
+                self.rescue()
+            raise
         finally:
             with self._guard:  # nobody reads the layout from here on
                 self._ended.set()
-            self._saving.jobs.remove(self)
+                self._safe.set()
+            with suppress(ValueError):  # in a forked child it was the parent's
+                self._saving.jobs.remove(self)
             _stopping.ended(self)
             self._close()
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it has ended within so many seconds."""
-        return self._ended.wait(timeout_s)
+        """Whether it is durable within so many seconds, or has failed and said so."""
+        return self._safe.wait(timeout_s)
+
+    def hurry(self) -> None:
+        """Try nothing again that fails from here on."""
+        self._hurried.set()
 
     def rescue(self) -> bool:
         """Write it to the spool, if it has not ended; whether it is durable somewhere now."""
@@ -230,7 +261,19 @@ class Job:
                 return False
             with suppress(OSError):
                 self._item = self._saving.keep(self._save, self._layout)
-            return self._item is not None
+            if self._item is None:
+                return False
+        self._safe.set()
+        self._give_up_sending()
+        return True
+
+    def _give_up_sending(self) -> None:
+        """Let others have their turn: the courier sends this one."""
+        self.hurry()
+        for _ in range(_CUTS if self._is_running else 0):
+            self._saving.server.cut()
+            if self._ended.wait(_CUT_EVERY_S):
+                return
 
     def _keep(self, because: HoldfastError | None) -> None:
         self.because = because

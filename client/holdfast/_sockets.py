@@ -77,6 +77,7 @@ class Connections:
         self._trust = trust
         self._guard = threading.Lock()
         self._idle: dict[Address, list[tuple[float, http.client.HTTPConnection]]] = {}
+        self._busy: set[socket.socket] = set()
         self._owner = os.getpid()
 
     def send(
@@ -123,6 +124,11 @@ class Connections:
                 if not answer.isclosed():
                     connection.close()
 
+    def cut(self) -> None:
+        """Let what is under way fail."""
+        for connected in list(self._busy):
+            _cut(connected)
+
     def close(self) -> None:
         """Close what is idle."""
         with self._guard:
@@ -137,8 +143,13 @@ class Connections:
         connection = None
         try:
             connection = self._kept(address) or self._opened(address)
-            with deadline(self._timeout_s + length / SLOWEST_BYTES_PER_S, partial(_cut, connection.sock)):
-                yield connection
+            connected = connection.sock
+            self._busy.add(connected)
+            try:
+                with deadline(self._timeout_s + length / SLOWEST_BYTES_PER_S, partial(_cut, connected)):
+                    yield connection
+            finally:
+                self._busy.discard(connected)
         except (http.client.HTTPException, OSError) as error:
             if connection is not None:
                 connection.close()

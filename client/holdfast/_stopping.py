@@ -37,7 +37,10 @@ class Job(Protocol):
         """Its name, for people."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it has ended within that time, somewhere durable."""
+        """Whether it is durable within that time, or has failed and said so."""
+
+    def hurry(self) -> None:
+        """Try nothing again that fails from here on."""
 
     def rescue(self) -> bool:
         """Write it to the spool, if it has not ended; whether it is durable somewhere now."""
@@ -47,14 +50,18 @@ class _State:
     """What this process knows of its own end."""
 
     def __init__(self, former: Any = None) -> None:
-        self.requested = threading.Event()
+        self.told_at: float | None = None
+        """When, of `time.monotonic`, the process was told to end. Signal handlers may take no lock, so not an Event."""
         self.jobs: list[Job] = []
         self.graceful: list[GracefulStop] = []
         self.drain_s = DRAIN_S
         self.former = former
         """The handler of SIGTERM that ours was put before; None where ours was not."""
         self.named: set[tuple[Queue, int]] = set()
+        self.has_saved = False
         self.is_watching = False
+        self.due: int | None = None
+        """The signal that is to come once all is brought to safety, where no thread could be had to send it."""
         self.is_over = False
         """Whether nothing is left to be done, so that a signal may have its effect."""
 
@@ -62,21 +69,27 @@ class _State:
 _state = _State()
 
 
-def requested() -> threading.Event:
-    """Set from the moment on at which the process was told to end."""
-    return _state.requested
+def is_requested() -> bool:
+    """Whether the process was told to end."""
+    return _state.told_at is not None
 
 
 def began(job: Job, drain_s: float) -> None:
     """A save is under way, until `ended` is told of it."""
     _state.drain_s = drain_s
     _state.jobs.append(job)
+    if not _state.has_saved:
+        _state.has_saved = True
+        if multiprocessing.parent_process() is not None:  # children of multiprocessing end without atexit
+            multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
     _watch()
+    if is_requested():
+        job.hurry()
 
 
 def ended(job: Job) -> None:
     """A save has ended."""
-    with suppress(ValueError):
+    with suppress(ValueError):  # in a forked child it was the parent's
         _state.jobs.remove(job)
 
 
@@ -99,20 +112,20 @@ def drain(limit_s: float) -> None:
     for job in lost:
         if not job.wait(max(0.0, end - time.monotonic())):
             log.error("%s was not saved: the process ends before it has arrived", job.what)
-    name_what_waits(queue for courier in couriers for queue in courier.waiting())
     _background.name_errors()
+    name_what_waits(queue for courier in couriers for queue in courier.waiting())
 
 
 def _rescue(end: float) -> list[Job]:
     """Write to the spool what does not arrive in time; what could not be written."""
-    return [job for job in list(_state.jobs) if not _has_ended(job, end) and not job.rescue()]
+    return [job for job in list(_state.jobs) if not _is_safe(job, end) and not job.rescue()]
 
 
-def _has_ended(job: Job, end: float) -> bool:
+def _is_safe(job: Job, end: float) -> bool:
     """Wait for a save, as long as that may take."""
     while not job.wait(0.02):
-        if _state.requested.is_set():
-            end = min(end, time.monotonic() + GRACE_S)
+        if _state.told_at is not None:
+            end = min(end, _state.told_at + GRACE_S)
             return job.wait(max(0.0, end - time.monotonic()))
         if time.monotonic() >= end:
             return False
@@ -136,37 +149,49 @@ def _watch() -> None:
     if state.is_watching or threading.current_thread() is not threading.main_thread():
         return
     former = signal.getsignal(signal.SIGTERM)
-    if former in (None, signal.SIG_IGN) or any(signal.SIGTERM in stop.signals for stop in state.graceful):
+    if former in (None, signal.SIG_IGN) or _is_graceful(signal.SIGTERM):
         return
     state.is_watching = True
     if former is not _on_signal:  # in a forked child it is ours already
         state.former = former
         signal.signal(signal.SIGTERM, _on_signal)
-    if multiprocessing.parent_process() is not None:  # children of multiprocessing end without atexit
-        multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
+
+
+def _is_graceful(number: int) -> bool:
+    return any(number in stop.signals for stop in _state.graceful)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     state = _state
-    ends_us = not state.graceful and not callable(state.former)
-    if state.is_over or not state.is_watching or (ends_us and state.requested.is_set()):
+    if state.is_over or not state.is_watching:
         _let_it_come(number, frame)
-        return
-    _heard(then=number if ends_us else None)
-    if callable(state.former):
+    elif callable(state.former):
+        _heard()
         state.former(number, frame)
+    elif _is_graceful(number):
+        _heard()
+    else:
+        signal.signal(number, state.former)  # the next one ends the process at once, whatever this thread is at then
+        _heard(then=number)
 
 
 def _heard(then: int | None = None) -> None:
     """The process was told to end: bring to safety what is under way, and let a signal come then, if one is given."""
-    if not _state.requested.is_set():
-        _state.requested.set()
+    state = _state
+    if state.told_at is not None and then is None:
+        return
+    state.told_at = state.told_at or time.monotonic()
+    try:
         threading.Thread(target=_bring_to_safety, args=(then,), name="holdfast-drain", daemon=True).start()
+    except RuntimeError:  # the interpreter is ending, and brings it to safety anyway
+        state.due = then
 
 
 def _bring_to_safety(then: int | None) -> None:
     state = _state
     try:
+        for job in list(state.jobs):
+            job.hurry()
         if then is None:  # the program goes on for a while, and its end drains the rest
             _rescue(time.monotonic() + state.drain_s)
         else:
@@ -191,12 +216,16 @@ def _at_exit() -> None:
     if not _state.is_over:
         drain(_state.drain_s)
         _state.is_over = True
+        if _state.due is not None:
+            os.kill(os.getpid(), _state.due)
 
 
 def _forget() -> None:
-    """In a forked child: what was under way is the parent's."""
+    """In a forked child: what was under way is the parent's, and so are the loops that end gracefully."""
     global _state
-    _state = _State(_state.former)
+    parents, _state = _state, _State(_state.former)
+    for stop in reversed(parents.graceful):
+        stop.leave()
 
 
 atexit.register(_at_exit)
@@ -207,7 +236,8 @@ class GracefulStop:
     """Tells a training loop that it should save once more and end, as ``with GracefulStop() as stop:``.
 
     While it is entered, the signals do not end the process; ``stop.requested`` becomes true instead. Handlers that
-    were there before are called as well, where they are functions.
+    were there before are called as well, where they are functions. In a forked child, such as a worker of a data
+    loader, it is left: there the signals have the effect that they had before.
 
     Parameters
     ----------
@@ -247,7 +277,14 @@ class GracefulStop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _state.graceful.remove(self)
+        with suppress(ValueError):  # in a forked child it was left already
+            _state.graceful.remove(self)
+        self.leave()
+        if _state.has_saved:
+            _watch()
+
+    def leave(self) -> None:
+        """Put the former handlers back, where no others have been put in the meantime."""
         for number, former in self._former.items():
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, signal.SIG_DFL if former is None else former)
