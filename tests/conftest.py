@@ -10,6 +10,7 @@ import pytest
 from holdfast import _stopping
 from holdfast._delivery import Courier
 from holdfast._retry import Outage
+from tests.jobs import Jobs
 from tests.live import LiveServer
 
 _numbers = itertools.count()
@@ -59,6 +60,13 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
     yield make
     for live in made:
         live.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    """Where jobs of users come from."""
+    with Jobs(tmp_path_factory.mktemp("jobs")) as made:
+        yield made
 
 
 @pytest.fixture

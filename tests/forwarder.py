@@ -93,6 +93,8 @@ class Forwarder:
         self.url = f"http{'s' if self._tls else ''}://localhost:{listener.sockets[0].getsockname()[1]}"
         self._started.set()
         await self._stop.wait()
+        for _ in range(10):  # who was accepted just now has no writer yet, and could not be hung up on
+            await asyncio.sleep(0)
         listener.close()
         self._cut()
         others = asyncio.all_tasks() - {asyncio.current_task()}
