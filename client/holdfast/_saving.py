@@ -85,10 +85,10 @@ class Saving:
                 self.server, save, layout, patience=patience, memory=self.memory, progress=self.progress
             )
         except HoldfastError as error:
-            if passes(error):
-                outage.begin(error)
-            else:
+            if not passes(error):
                 outage.end()
+            elif not hurried.is_set():  # else it may be us who broke it off
+                outage.begin(error)
             raise
         outage.end()
         if self.queue is not None:
@@ -143,7 +143,7 @@ class Saving:
         if not background.wait(limit_s):
             for job in list(self.jobs):
                 if not job.rescue():
-                    log.warning("%s is not saved yet: it has not arrived within %g s", job.what, limit_s)
+                    warn(f"{job.what} is not saved yet, and is lost where the process ends before it is")
         courier = self._courier
         if courier is not None and self.queue is not None and self.queue.has_items():
             courier.finish(end)
@@ -166,9 +166,10 @@ class Saving:
         because = because or outage.because  # a delivery may have been the first to notice
         if self.queue is not None and because is not None and not outage.is_told:
             outage.is_told = True
+            why, where = str(because).rstrip("."), self.queue.spool.folder
             warn(
-                f"{because}. Until that is over, checkpoints are kept in {self.queue.spool.folder}, and delivered "
-                "afterwards by this process, by the next one that uses the server, or by 'holdfast sync'."
+                f"{why}. Until that is over, checkpoints are kept in {where}, and delivered afterwards by this process, by "
+                "the next one that uses the server, or by 'holdfast sync'."
             )
 
 
@@ -224,7 +225,8 @@ class Job:
             except HoldfastError as error:
                 if self._saving.queue is None or not (passes(error) or error.status == 507):
                     raise
-                self._keep(error)
+                if self._item is None:
+                    self._keep(error)
                 return None
             with self._guard:
                 if self._item is not None:  # it was rescued while it was on its way, and has arrived all the same

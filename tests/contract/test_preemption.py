@@ -495,7 +495,7 @@ def test_a_large_last_save_is_durable_in_time(jobs, make_place, kind, tmp_path):
     job = place.start(
         jobs,
         f"""
-        kept = manager(drain_s=3)
+        kept = manager(drain_s=0.1)
         weights = {{"weights": torch.full(({size_bytes // 4},), 1.5)}}
         with GracefulStop() as stop:
             print("saving")
