@@ -117,6 +117,10 @@ class NotImproved(Refusal):
     status, code, title = 409, "not_improved", "The metric is not better than the directory's best"
 
 
+class Superseded(Refusal):
+    status, code, title = 409, "superseded", "A newer checkpoint has that name"
+
+
 class RangesMissing(Refusal):
     status, code, title = 409, "ranges_missing", "Not all bytes have arrived"
 

@@ -26,6 +26,7 @@ from app.errors import (
     RangeMisaligned,
     RangesMissing,
     SaveIdReused,
+    Superseded,
     TooLarge,
     UploadBusy,
     UploadNotFound,
@@ -35,7 +36,7 @@ from app.spans import Span
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
-AGAINST_A_SAVE = (ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, NoSpace)
+AGAINST_A_SAVE = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace)
 AGAINST_A_RANGE = (WrongLength, RangeMisaligned, DigestMismatch, NoSpace)
 AGAINST_A_COMMIT = (RangesMissing, DigestMismatch, WrongLength, *AGAINST_A_SAVE)
 

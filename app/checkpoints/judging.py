@@ -3,7 +3,7 @@
 from app import ranking
 from app.catalog import Session
 from app.domain import Checkpoint, Directory, Save
-from app.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned
+from app.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned, Superseded
 from app.storage.base import Storage
 
 
@@ -19,9 +19,14 @@ def refuse_impossible(
 
     Raises
     ------
-    ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+    ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved
     """
     standing = session.checkpoints.named(save.directory, save.name)
+    if standing is not None and save.saved_after is not None and save.saved_after < standing.saved_after:
+        raise Superseded(
+            f"{save.directory}/{save.name} was saved again since this save was made, and is not replaced by it.",
+            checkpoint_id=standing.id,
+        )
     _refuse_mode(directory, save)
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")

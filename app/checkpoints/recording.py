@@ -39,7 +39,7 @@ class Recording:
         checkpoint = manifest.checkpoint
         with self._parts.catalog.reading() as session:
             directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
-        after = self._moved_on(directory, checkpoint, manifest)
+            after = self._moved_on(session, directory, checkpoint, manifest)
         with self._parts.catalog.writing() as session:
             old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
             replaced = [old] if old is not None and old.removed_at is None else []
@@ -62,7 +62,8 @@ class Recording:
             facts=facts,
         )
         manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
-        after = self._moved_on(directory, checkpoint, manifest)
+        with self._parts.catalog.reading() as session:
+            after = self._moved_on(session, directory, checkpoint, manifest)
         with self._parts.catalog.writing() as session:
             session.checkpoints.change(checkpoint)
             removed = self._record(session, upload.id, directory, after, checkpoint)
@@ -72,11 +73,17 @@ class Recording:
         told = _as_it_is(checkpoint, removed)
         return Committed(told, after.policy, removed, self._other_writer(directory, upload.writer))
 
-    def _moved_on(self, directory: Directory, checkpoint: Checkpoint, manifest: Manifest) -> Directory:
+    def _moved_on(
+        self, session: Session, directory: Directory, checkpoint: Checkpoint, manifest: Manifest
+    ) -> Directory:
+        """The directory after a commit. What is delivered late does not undo the limits of newer saves."""
+        latest = session.checkpoints.latest(directory.name)
+        is_late = latest is not None and checkpoint.saved_after < latest.saved_after
+        asked = replace(manifest.policy, limits={}) if is_late else manifest.policy
         return replace(
             directory,
             sequence=max(directory.sequence, checkpoint.sequence),
-            policy=directory.policy.after_save(manifest.policy),
+            policy=directory.policy.after_save(asked),
             last_writer=manifest.writer,
             last_write_at=self._parts.clock(),
         )

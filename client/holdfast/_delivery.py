@@ -13,9 +13,15 @@ from ._http import Server
 from ._retry import Patience, Waits, is_about_us, passes
 from ._spool import Item, Queue, Spool
 from ._wire import Committed
-from .errors import HoldfastError, IntegrityError, NotImproved
+from .errors import HoldfastError, IntegrityError
 
 log = logging.getLogger("holdfast")
+
+_UNWANTED = {
+    "not_improved": "its metric is not better than that of the best",
+    "superseded": "another save of that name is newer",
+}
+"""What the server answers to a save that has lost its point; nothing is amiss then."""
 
 
 @dataclass
@@ -115,10 +121,12 @@ def _deliver(
     with file:
         try:
             committed = _upload.send(server, save, file, patience=patience, progress=progress)
-        except NotImproved:
-            told(item, "was not better than the best, and is not kept")
         except IntegrityError as error:
             raise IntegrityError(f"the file was changed while it waited: {error}", code=error.code) from error
+        except HoldfastError as error:
+            if error.code not in _UNWANTED:
+                raise
+            told(item, f"{save['directory']}/{save['name']} is not kept: {_UNWANTED[error.code]}")
         else:
             queue.learn(committed.checkpoint.sequence)
             told(item, _told(committed))
@@ -129,7 +137,7 @@ def _deliver(
 
 def _told(committed: Committed) -> str:
     name = f"{committed.checkpoint.directory}/{committed.checkpoint.name}"
-    return f"is {name}" if committed.removed_at is None else f"was {name}, which is not kept: newer ones are there"
+    return f"{name} is delivered" + (", and not kept: newer ones are there" if committed.removed_at else "")
 
 
 def _park(queue: Queue, item: Item, error: Exception, outcome: Outcome) -> None:
@@ -256,4 +264,4 @@ class Courier:
 
 
 def _log(item: Item, what: str) -> None:
-    log.info("what waited as %s %s", item.folder, what)
+    log.info("%s (it waited in %s)", what, item.folder)

@@ -11,7 +11,6 @@ from typing import Any
 from . import _items, _stopping, _upload
 from ._background import Background
 from ._delivery import Courier
-from ._directory import Best, RemoteDirectory
 from ._http import Server
 from ._layout import Layout
 from ._retry import Patience, passes
@@ -105,22 +104,6 @@ class Saving:
         courier.wake()
         return item
 
-    def guess_best(self, remote: RemoteDirectory, mode: str, patience_s: float) -> Best | None:
-        """What the server holds as the best, or None where that cannot be known soon."""
-        outage = self.server.outage
-        if not outage.is_worth_a_try:
-            return None
-        try:
-            best = remote.within(patience_s).best(mode)
-        except HoldfastError as error:
-            if not passes(error):
-                raise
-            if patience_s:
-                outage.begin(error)
-            return None
-        outage.end()
-        return best
-
     def waiting(self, directory: str, name: str) -> Item | None:
         """The newest checkpoint of this name that waits here for the server."""
         if self._spool is None:
@@ -168,8 +151,8 @@ class Saving:
             outage.is_told = True
             why, where = str(because).rstrip("."), self.queue.spool.folder
             warn(
-                f"{why}. Until that is over, checkpoints are kept in {where}, and delivered afterwards by this process, by "
-                "the next one that uses the server, or by 'holdfast sync'."
+                f"{why}. Until that is over, checkpoints are kept in {where}, and delivered afterwards by this "
+                "process, by the next one that uses the server, or by 'holdfast sync'."
             )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ._delivery import Outcome, deliver
@@ -65,14 +66,15 @@ def _checkpoints(items: Sequence[Item]) -> str:
     return f"{count} checkpoint{'s' * (count != 1)} wait{'s' * (count == 1)}, {size_mib:,.1f} MiB,"
 
 
-def _told(item: Item, what: str) -> None:
-    print(f"  {item.save_id} {what}")
+def _told(_: Item, what: str) -> None:
+    print(f"  {what}")
 
 
 def _explain(queue: Queue, outcome: Outcome) -> None:
     for item, error in outcome.parked:
-        print(f"  refused: {item.save_id}, {error}", file=sys.stderr)
-        print(f"           it lies in {queue.folder / 'parked' / item.folder.name}", file=sys.stderr)
+        parked = replace(item, folder=queue.folder / "parked" / item.folder.name)
+        print(f"  refused: {parked.name or item.save_id}, {error}", file=sys.stderr)
+        print(f"           it lies in {parked.folder}", file=sys.stderr)
     if outcome.error is not None:
         print(f"  still waiting: {outcome.error}", file=sys.stderr)
     elif outcome.is_claimed_by_other:

@@ -4,7 +4,7 @@
 
     HoldfastError
     ├── CheckpointNotFound   (FileNotFoundError)  no such directory, checkpoint or file; or it was removed
-    ├── CheckpointExists     (FileExistsError)    pinned, or the name is taken by something else
+    ├── CheckpointExists     (FileExistsError)    pinned, newer, or the name is taken by something else
     ├── InvalidRequest       (ValueError)         a name, a value or a combination that the server refuses
     ├── ModeConflict         (ValueError)         the directory ranks in the other mode
     ├── NotImproved          (ValueError)         the metric is not better than the directory's best
@@ -126,6 +126,7 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     "pinned": CheckpointExists,
     "name_taken": CheckpointExists,
     "foreign_file": CheckpointExists,
+    "superseded": CheckpointExists,
     "mode_conflict": ModeConflict,
     "not_improved": NotImproved,
     "altered": IntegrityError,
@@ -172,3 +173,16 @@ def warn(message: str) -> None:
     while frame.f_back is not None and Path(frame.f_code.co_filename).parent == here:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, HoldfastWarning, stacklevel=level)
+
+
+class Told:
+    """What somebody was warned of, so that it is not said again."""
+
+    def __init__(self) -> None:
+        self._messages: set[str] = set()
+
+    def once(self, message: str) -> None:
+        """Warn, unless that was said before."""
+        if message not in self._messages:
+            self._messages.add(message)
+            warn(message)

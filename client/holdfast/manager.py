@@ -2,29 +2,25 @@
 
 import math
 import os
-import secrets
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from . import _download, _layout, _names, _spool, _values
-from ._background import Background, in_full
+from . import _download, _names, _spool, _values
+from ._background import in_full
 from ._cache import Cache
 from ._directory import Best, RemoteDirectory
 from ._http import TIMEOUT_S, Server
 from ._loading import Loading
-from ._ranks import Followed, rank_of_process
 from ._resuming import Resuming
-from ._retry import PATIENCE_S, passing_over
-from ._saving import Job, Saving
-from ._staging import Staging
+from ._retry import PATIENCE_S
+from ._saver import Saver
+from ._saving import Saving
 from ._stopping import DRAIN_S
 from ._wire import Checkpoint
-from .errors import CheckpointNotFound, NotImproved, warn
+from .errors import NotImproved, Told, warn
 
 Mode = Literal["min", "max"]
 
@@ -158,19 +154,20 @@ class CheckpointManager:
         self._prefix = os.environ.get("HOLDFAST_PREFIX", "")
         directory = _names.directory_name(self.checkpoint_dir, self._prefix)
         self._remote = RemoteDirectory(Server(server, token, timeout_s, patience_s), directory)
-        self._warned: set[str] = set()
+        self._told = Told()
         spool = None
         if on_unreachable == "spool":
             place = Path(spool_dir).expanduser() if spool_dir is not None else _spool.default_folder()
             spool = _spool.Spool(place, spool_max_bytes, spool_max_share)
-        self._saving = Saving(self._remote.server, directory, spool, progress, drain_s)
-        self._background = Background(_limit("max_pending", max_pending, least=1) or 1)
-        self._is_in_background = background
-        self._staging = Staging()
-        self._rank = _limit("rank", rank, least=0)
-        self._followed = Followed()
-        self._base = base
-        self._base_id: str | None = ""
+        self._saver = Saver(
+            self._remote,
+            Saving(self._remote.server, directory, spool, progress, drain_s),
+            background=background,
+            max_pending=_limit("max_pending", max_pending, least=1) or 1,
+            rank=_limit("rank", rank, least=0),
+            find_base=None if base is None else lambda: self._find(base, patience_s=0.0).id,
+            told=self._told,
+        )
         self._progress = progress
         folder = cache_dir or os.environ.get("HOLDFAST_CACHE")
         self._cache = Cache(Path(folder).expanduser(), cache_max_bytes) if folder else None
@@ -283,7 +280,7 @@ class CheckpointManager:
         if not math.isfinite(value):
             warn(f"a metric of {value} is never the best: nothing was saved")
             return None
-        if not self._may_improve(value, epoch, wait):
+        if not self._saver.may_improve(value, epoch, self.mode, wait=wait):
             return None
         try:
             return self._save(state, "best", {**facts, "only_if_improved": True}, wait)
@@ -315,15 +312,14 @@ class CheckpointManager:
         ...     manager.wait(), manager.pending
         (True, [])
         """
-        ended = self._background.wait(timeout_s)
-        self._background.raise_error()
+        ended = self._saver.background.wait(timeout_s)
+        self._saver.background.raise_error()
         return ended
 
     @property
     def pending(self) -> list[Path]:
         """The checkpoints that are not on the server yet: in the background, or in the spool."""
-        waiting = self._saving.queue.names() if self._saving.queue is not None else []
-        return [self.checkpoint_dir / name for name in dict.fromkeys([*waiting, *self._background.pending])]
+        return [self.checkpoint_dir / name for name in self._saver.pending()]
 
     def close(self, timeout_s: float | None = None) -> None:
         """Wait for saves in the background, deliver what can be delivered, and name what still waits.
@@ -333,8 +329,7 @@ class CheckpointManager:
         timeout_s : float, optional
             How many seconds it may take. Default: ``drain_s``.
         """
-        self._saving.finish(self._background, timeout_s)
-        self._background.raise_errors()
+        self._saver.close(timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -397,7 +392,7 @@ class CheckpointManager:
         True
         """
         loading = self._loading(map_location, weights_only, only)
-        waiting = self._saving.waiting(*_names.located(checkpoint_path, self.checkpoint_dir, self._prefix))
+        waiting = self._saver.saving.waiting(*_names.located(checkpoint_path, self.checkpoint_dir, self._prefix))
         if waiting is not None:
             return loading.kept(waiting)
         return loading.found(lambda: self._find(checkpoint_path))
@@ -454,7 +449,7 @@ class CheckpointManager:
         >>> CheckpointManager("runs/resume").resume()
         {'step': 1}
         """
-        self._background.wait()
+        self._saver.background.wait()
         return Resuming(self._loading(map_location, weights_only, None)).state()
 
     def download(self, checkpoint_path: str | PurePath, to: str | Path = ".") -> Path:
@@ -519,8 +514,7 @@ class CheckpointManager:
         include_pinned : bool
             Also remove pinned ones, which otherwise stay and are named in a warning.
         """
-        self._background.wait()
-        self._saving.give_up()
+        self._saver.give_up()
         pinned = self._remote.clear(include_pinned=include_pinned)
         if pinned:
             warn(f"pinned checkpoints stay in {self._remote.name!r}: {', '.join(pinned)}")
@@ -528,115 +522,29 @@ class CheckpointManager:
     # below
 
     def _save(self, state: Any, stem: str, facts: Mapping[str, Any], wait: bool | None) -> Path:
-        self._background.raise_error()
-        save_id = secrets.token_hex(16)
-        name = _names.checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
-        if not self._saves():
-            return self.checkpoint_dir / name
-        self._saving.begin()
         policy = {
             "mode": self.mode,
             "max_checkpoints": self.max_checkpoints,
             "max_best_checkpoints": self.max_best_checkpoints,
             "keep_every_epochs": self.keep_every_epochs,
         }
-        save = {**facts, "directory": self._remote.name, "name": name, "save_id": save_id, "policy": policy}
-        if self._base is not None and not self._saving.must_wait():
-            save["base"] = self._base_checkpoint(self._base)
-        if self._waits(wait):
-            self._background.wait()
-            self._heed(Job(self._saving, save, _layout.of(state)))
-        else:
-            with self._background.room(), ExitStack() as failing:
-                snapshot = self._staging.snapshot()
-                failing.callback(snapshot.close)
-                job = Job(self._saving, save, _layout.of(state, snapshot.copied), snapshot.close)
-                failing.pop_all()
-                self._background.do(name, lambda: self._heed_later(job))
-        return self.checkpoint_dir / name
-
-    def _waits(self, wait: bool | None) -> bool:
-        return not self._is_in_background if wait is None else wait
-
-    def _saves(self) -> bool:
-        """Whether this process is the one of its job that saves."""
-        rank = rank_of_process(self._rank)
-        if rank:
-            self._warn_once(
-                f"rank {rank} does not save; rank 0 of the job does. Where every rank is to save, to a directory of "
-                "its own, give rank=0 to each manager."
-            )
-        return not rank
-
-    def _may_improve(self, metric: float, epoch: int | None, wait: bool | None) -> bool:
-        """Whether to save, or on another rank, whether rank 0 will have saved.
-
-        Where that is decided later or elsewhere, it is a guess from what the server holds now.
-        """
-        is_ours = self._saves()
-        if is_ours and self._waits(wait):
-            return True
-        if is_ours:
-            best = None if self._saving.must_wait() else self._saving.guess_best(self._remote, self.mode, 0.0)
-        else:
-            best = self._saving.guess_best(self._remote, self.mode, self._remote.server.patience_s)
-        name = _names.checkpoint_name("best", epoch, datetime.now(UTC), "") if epoch is not None else None
-        return self._followed.improves(metric, best, "" if is_ours else name)
-
-    def _heed(self, job: Job) -> None:
-        """Let a save happen, and tell the user what is to be said beyond "saved"."""
-        committed = job.run()
-        if committed is None:
-            self._saving.tell_of_outage(job.because)
-            self._saving.deliver_before_the_end()
-            return
-        other, where = committed.other_writer, self._remote.name
-        if other is not None:
-            self._warn_once(
-                f"another process ({other}) saved to {where!r} a moment ago. If that is another job, give each its "
-                "own checkpoint_dir, or set HOLDFAST_PREFIX; if it is this job before a restart, all is well."
-            )
-        in_force = {name: committed.policy[name] for name in committed.policy["set_by_operator"]}
-        stronger = [f"{name}={value}" for name, value in in_force.items() if value != job.policy.get(name)]
-        if stronger:
-            self._warn_once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
-
-    def _heed_later(self, job: Job) -> None:
-        with suppress(NotImproved):
-            self._heed(job)
+        return self.checkpoint_dir / self._saver.save(state, stem, facts, policy, wait=wait)
 
     def _best(self) -> Best | None:
         best = self._remote.best(self.mode)
         if best is not None and best.mode != self.mode:
-            self._warn_once(
+            self._told.once(
                 f"{self._remote.name!r} ranks by mode={best.mode!r}; this manager's mode={self.mode!r} is not used"
             )
         return best
 
-    def _warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            warn(message)
-
-    def _find(self, checkpoint_path: str | PurePath) -> Checkpoint:
+    def _find(self, checkpoint_path: str | PurePath, patience_s: float | None = None) -> Checkpoint:
         directory, name = _names.located(checkpoint_path, self.checkpoint_dir, self._prefix)
-        return RemoteDirectory(self._remote.server, directory).named(name)
-
-    def _base_checkpoint(self, base: str | PurePath) -> str | None:
-        """The id of the base, asked for once. Without it, a save costs more and is a save all the same."""
-        if self._base_id == "":
-            directory, name = _names.located(base, self.checkpoint_dir, self._prefix)
-            try:
-                with passing_over():
-                    self._base_id = RemoteDirectory(self._remote.server, directory, patience_s=0.0).named(name).id
-            except CheckpointNotFound:
-                self._base_id = None
-                self._warn_once(f"there is no checkpoint {str(base)!r} to serve as base; everything is sent")
-        return self._base_id or None
+        return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
 
     def _loading(self, map_location: Any, weights_only: bool, only: Collection[str] | None) -> Loading:
-        self._saving.begin()
-        queue = self._saving.queue
+        self._saver.saving.begin()
+        queue = self._saver.saving.queue
         return Loading(self._remote, self._cache, self._progress, map_location, weights_only, only, queue)
 
     def _best_checkpoint(self) -> Checkpoint | None:

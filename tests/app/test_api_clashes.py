@@ -136,3 +136,41 @@ def test_our_own_file_that_was_edited_can_be_saved_again(server, directory):
     again = server.save(directory, epoch=1)
     content = server.http.get(f"/v1/checkpoints/{again['id']}/content")
     assert (content.status_code, content.content) == (200, b"bytes")
+
+
+@pytest.mark.parametrize("same_content", [False, True], ids=["other content", "the same content"])
+def test_a_late_delivery_does_not_replace_a_newer_checkpoint_of_its_name(server, directory, same_content):
+    server.save(directory, b"first", name="a.pt")
+    newer = server.save(directory, b"bytes" if same_content else b"newer", name="a.pt", metric=0.5)
+    assert refusal(save(server, directory, name="a.pt", saved_after=0)) == (409, "superseded")
+    late = reserve(server, directory, name="a.pt", saved_after=0)
+    assert refusal(late) == (409, "superseded")
+    assert late.json()["checkpoint_id"] == newer["id"]
+    found = server.http.get(f"/v1/checkpoints/{newer['id']}").json()
+    assert (found["metric"], found["sequence"], found["removed_at"]) == (0.5, newer["sequence"], None)
+
+
+def test_a_late_delivery_that_was_overtaken_while_it_was_sent_replaces_nothing(server, directory):
+    server.save(directory, b"first", name="a.pt")
+    upload = reserve(server, directory, name="a.pt", saved_after=1).json()
+    server.http.put(upload["missing"][0]["url"], content=b"bytes").raise_for_status()
+    server.save(directory, b"of another", name="b.pt")
+    newer = server.save(directory, b"newer", name="a.pt")
+    answer = server.http.post(f"/v1/uploads/{upload['id']}/commit")
+    assert refusal(answer) == (409, "superseded")
+    assert server.http.get(f"/v1/checkpoints/{newer['id']}/content").content == b"newer"
+
+
+def test_a_late_delivery_replaces_what_its_writer_knew(server, directory):
+    server.save(directory, b"first", name="a.pt")
+    server.save(directory, b"of another", name="b.pt")
+    assert save(server, directory, name="a.pt", saved_after=1).status_code == 201
+
+
+def test_a_late_delivery_sets_limits_only_where_nothing_is_newer(server, directory):
+    server.save(directory, name="a.pt", max_checkpoints=5)
+    server.save(directory, name="b.pt", max_checkpoints=4)
+    late = server.save(directory, name="c.pt", max_checkpoints=1, max_best_checkpoints=7, saved_after=0)
+    assert (late["policy"]["max_checkpoints"], late["policy"]["max_best_checkpoints"]) == (4, None)
+    on_time = server.save(directory, name="d.pt", max_checkpoints=3, saved_after=2)
+    assert on_time["policy"]["max_checkpoints"] == 3

@@ -73,7 +73,7 @@ def held_manager(gate: Gate, directory: str) -> Iterator[Callable[..., Checkpoin
     yield make
     gate.open()
     for manager in made:
-        manager._background.wait(30)
+        manager._saver.background.wait(30)
 
 
 def stored(server, directory, path) -> bytes:
@@ -191,7 +191,7 @@ def test_one_save_more_than_may_be_pending_waits_until_one_has_ended(server, dir
     saving.join(30)
     assert "checkpoint_epoch_0001.pt" in seen[0]
     assert manager.wait(30)
-    assert len(manager._staging._free) <= 2
+    assert len(manager._saver._staging._free) <= 2
     assert epochs(manager) == [0, 1, 2, 3]
 
 
@@ -213,7 +213,7 @@ def test_threads_that_save_at_once_lose_and_mix_nothing_and_keep_to_the_limit(se
         thread.join(60)
     assert manager.wait(60)
     assert max(most) == 2
-    assert len(manager._staging._free) <= 2
+    assert len(manager._saver._staging._free) <= 2
     assert sorted(epochs(manager)) == list(range(12))
     for number, path in paths.items():
         found = manager.load(path)
@@ -238,7 +238,7 @@ def test_memory_does_not_grow_over_many_saves(directory, server):
         manager.save(state, epoch=epoch)
     assert manager.wait(60)
     assert resident_bytes() - before < 64 * MIB
-    assert len(manager._staging._free) <= 2
+    assert len(manager._saver._staging._free) <= 2
 
 
 # what goes wrong
@@ -278,7 +278,7 @@ def test_after_a_refusal_other_saves_go_on(directory, make_manager, server):
     ]
     server.http.patch(f"/v1/checkpoints/{found['id']}", json={"pinned": True}).raise_for_status()
     manager.save({"n": 2}, epoch=1)
-    manager._background.wait()
+    manager._saver.background.wait()
     with pytest.raises(FileExistsError):
         manager.save({}, epoch=2)
     manager.save({"n": 3}, epoch=2)
@@ -334,7 +334,7 @@ def test_an_error_of_another_kind_does_not_hide_the_blocks_own_exception_either(
 
     def block():
         with make_manager(background=True) as manager:
-            manager._background.do("one", lambda: (tmp_path / "none" / "file").read_bytes())
+            manager._saver.background.do("one", lambda: (tmp_path / "none" / "file").read_bytes())
             raise RuntimeError("the block's own")
 
     with pytest.warns(HoldfastWarning, match="No such file"), pytest.raises(RuntimeError, match="own"):
@@ -408,15 +408,15 @@ def test_a_state_that_cannot_be_serialised_raises_at_once_and_costs_nothing(dire
     manager = make_manager(background=True, max_pending=1)
     manager.save({"w": torch.ones(MIB)}, epoch=1)
     assert manager.wait(30)
-    (buffer,) = manager._staging._free
+    (buffer,) = manager._saver._staging._free
     for _ in range(3):
         with pytest.raises((AttributeError, TypeError), match=r"pickle|lambda"):
             manager.save({"w": torch.ones(MIB), "f": lambda: None, "lock": threading.Lock()}, epoch=2)
     assert manager.pending == []
-    assert manager._saving.jobs == []
+    assert manager._saver.saving.jobs == []
     manager.save({"w": torch.zeros(MIB)}, epoch=3)
     assert manager.wait(30)
-    assert manager._staging._free == [buffer]
+    assert manager._saver._staging._free == [buffer]
     assert epochs(manager) == [1, 3]
 
 
@@ -424,7 +424,7 @@ def test_memory_for_a_snapshot_is_not_lost_where_copying_fails(directory, make_m
     manager = make_manager(background=True, max_pending=1)
     manager.save({"w": torch.ones(MIB)}, epoch=1)
     assert manager.wait(30)
-    (buffer,) = manager._staging._free
+    (buffer,) = manager._saver._staging._free
 
     class Fails(torch.utils._python_dispatch.TorchDispatchMode):
         """Nothing can be copied."""
@@ -437,7 +437,7 @@ def test_memory_for_a_snapshot_is_not_lost_where_copying_fails(directory, make_m
     state = {"w": torch.ones(MIB)}
     with Fails(), pytest.raises(MemoryError, match="no copies"):
         manager.save(state, epoch=2)
-    assert manager._staging._free == [buffer]
+    assert manager._saver._staging._free == [buffer]
 
 
 # only if improved
@@ -458,7 +458,7 @@ def test_a_guess_that_the_server_does_not_share_is_no_error(server, directory, m
     make_manager().save({"n": 0}, epoch=1, metric=0.5)
     manager = held_manager()
     going = threading.Event()
-    manager._background.do("what comes first", lambda: going.wait(30))
+    manager._saver.background.do("what comes first", lambda: going.wait(30))
     assert manager.save_best_if_improved({"n": 2}, 0.4, epoch=2) is not None
     make_manager().save({"n": "better"}, epoch=7, metric=0.1)
     going.set()

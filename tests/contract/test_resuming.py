@@ -39,13 +39,13 @@ def spooled(server, manager, *epochs, **more):
         warnings.simplefilter("ignore", HoldfastWarning)
         for epoch in epochs:
             manager.save({"n": epoch, **more}, epoch=epoch)
-    return manager._saving.queue.items()
+    return manager._saver.saving.queue.items()
 
 
 @contextmanager
 def server_again(server, manager):
     """The server is there, but another process is to deliver what waits, and takes its time."""
-    with manager._saving.queue.claimed(wait_s=20) as mine:
+    with manager._saver.saving.queue.claimed(wait_s=20) as mine:
         assert mine
         server.start()
         yield
@@ -177,7 +177,7 @@ def test_what_the_server_refused_is_found_too_if_it_is_the_newest(own_server, ma
     other = make(mode="min")
     spooled(own_server, other, 2)
     own_server.start()
-    assert eventually(lambda: other._saving.queue.parked())
+    assert eventually(lambda: other._saver.saving.queue.parked())
     assert silently(make()) == {"n": 2}
 
 
@@ -239,7 +239,7 @@ class Meanwhile(Loading):
 
 
 def loading_with(manager, todo):
-    loading = Meanwhile(manager._remote, None, False, queue=manager._saving.queue)
+    loading = Meanwhile(manager._remote, None, False, queue=manager._saver.saving.queue)
     loading.__dict__["todo"] = todo
     return loading
 
@@ -250,9 +250,9 @@ def test_what_was_delivered_meanwhile_is_found_on_the_server_and_not_an_older_on
     refused = make(mode="min")
     spooled(own_server, refused, 2)
     own_server.start()
-    assert eventually(lambda: refused._saving.queue.parked())
+    assert eventually(lambda: refused._saver.saving.queue.parked())
     spooled(own_server, manager, 3)
-    claim = manager._saving.queue.claimed(wait_s=20)
+    claim = manager._saver.saving.queue.claimed(wait_s=20)
     assert claim.__enter__()
     own_server.start()
 
@@ -268,13 +268,13 @@ def test_what_was_refused_meanwhile_is_found_where_it_was_put(own_server, make):
     make(mode="max").save({"n": 1}, epoch=1, metric=1.0)
     manager = make(mode="min")
     spooled(own_server, manager, 2)
-    claim = manager._saving.queue.claimed(wait_s=20)
+    claim = manager._saver.saving.queue.claimed(wait_s=20)
     assert claim.__enter__()
     own_server.start()
 
     def deliver():
         claim.__exit__(None, None, None)
-        assert eventually(lambda: manager._saving.queue.parked())
+        assert eventually(lambda: manager._saver.saving.queue.parked())
 
     with warnings.catch_warnings(action="error"):
         assert Resuming(loading_with(manager, deliver)).state() == {"n": 2}
@@ -366,7 +366,7 @@ def test_notes_that_are_damaged_are_as_good_as_none(own_server, make, tmp_path, 
     manager = make(cache_dir=tmp_path / "cache")
     manager.save({"n": 1}, epoch=1)
     manager.resume()
-    notes = manager._saving.queue.folder / "known.json"
+    notes = manager._saver.saving.queue.folder / "known.json"
     assert json.loads(notes.read_text())["loaded"]["name"] == "checkpoint_epoch_0001.pt"
     notes.write_text(content)
     own_server.kill()

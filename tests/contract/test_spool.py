@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -299,7 +300,7 @@ def test_sync_says_what_waits_and_delivers_it(own_server, directory, put, spool)
     status, said, complaints = sync()
     assert (status, complaints) == (0, "")
     assert [line.strip() for line in said.splitlines()[1:]] == [
-        f"{item.save_id} is {directory}/{name(epoch)}" for epoch, item in enumerate(items, 1)
+        f"{directory}/{name(epoch)} is delivered" for epoch in (1, 2)
     ]
     assert sync() == (0, f"nothing waits in {spool}\n", "")
     assert delivered(own_server, directory) == [name(1), name(2)]
@@ -331,7 +332,7 @@ def test_two_processes_at_once_deliver_each_once_and_in_order(server, directory,
     assert 0 in {status for status, _, _ in outcomes}
     assert is_delivered(spool)
     assert delivered(server, directory) == [name(epoch) for epoch in range(12)]
-    assert sum(said.count(f"is {directory}/") for _, said, _ in outcomes) == 12
+    assert sum(said.count("is delivered") for _, said, _ in outcomes) == 12
 
 
 def test_who_finds_another_process_at_it_says_so(server, directory, put, spool):
@@ -421,19 +422,42 @@ def test_a_late_delivery_is_not_the_latest_after_newer_work(server, directory, p
     for epoch in (3, 4):
         server.save(directory, b"of another writer", epoch=epoch)
     status, said, _ = sync()
-    assert (status, f"is {directory}/{name(2)}" in said) == (0, True)
+    assert (status, f"{directory}/{name(2)} is delivered" in said) == (0, True)
     assert server.names(directory, order_by="position")[-1] == name(4)
     assert name(2) in server.names(directory)
 
 
 def test_a_late_delivery_that_is_pruned_at_once_is_told_of(server, directory, put):
-    put(1, policy={"max_checkpoints": 1, "max_best_checkpoints": 0})
+    put(1)
     for epoch in (2, 3):
-        server.save(directory, b"of another writer", epoch=epoch)
+        server.save(directory, b"of another writer", epoch=epoch, max_checkpoints=1, max_best_checkpoints=0)
     status, said, complaints = sync()
     assert (status, complaints) == (0, "")
-    assert f"was {directory}/{name(1)}, which is not kept: newer ones are there" in said
+    assert f"{directory}/{name(1)} is delivered, and not kept: newer ones are there" in said
     assert server.names(directory) == [name(3)]
+
+
+def test_a_late_delivery_replaces_no_newer_checkpoint_of_its_name(server, directory, put, spool):
+    server.save(directory, b"of another writer", epoch=1)
+    item = put(2)
+    put(3)
+    assert item.facts()["save"]["saved_after"] == 0
+    server.save(directory, b"of another writer", epoch=2)
+    status, said, complaints = sync()
+    assert (status, complaints) == (0, "")
+    assert f"{directory}/{name(2)} is not kept: another save of that name is newer" in said
+    assert f"{directory}/{name(3)} is delivered" in said
+    assert (server.root / directory / name(2)).read_bytes() == b"of another writer"
+    assert is_delivered(spool)
+
+
+def test_a_late_delivery_does_not_undo_the_limits_of_newer_saves(server, directory, put):
+    put(1, policy={"max_checkpoints": 1})
+    for epoch in (2, 3):
+        server.save(directory, b"of another writer", epoch=epoch, max_checkpoints=4)
+    assert sync()[0] == 0
+    assert server.http.get(f"/v1/directories/{directory}").json()["policy"]["max_checkpoints"] == 4
+    assert server.names(directory, order_by="position") == [name(2), name(1), name(3)]
 
 
 def test_a_save_that_began_directly_and_was_delivered_from_here_comes_late_too(own_server, directory, spool):
@@ -507,7 +531,7 @@ def test_what_is_refused_is_parked_and_named_and_the_next_follows(
     if is_command:
         status, _, complaints = sync()
         assert status == 1
-        assert f"refused: {item.save_id}" in complaints
+        assert f"refused: {name(1)}, " in complaints
     else:
         manager_of(server, "runs/elsewhere").load_latest()
         assert eventually(lambda: name(2) in server.names(directory))
@@ -642,7 +666,7 @@ def test_what_is_damaged_is_parked_and_named_and_the_rest_is_delivered(server, d
     left = sorted(path.name for path in damaged.folder.iterdir())
     status, _, complaints = sync()
     assert status == 1
-    assert f"refused: {damaged.save_id}" in complaints
+    assert re.search(rf"refused: ({name(2)}|{damaged.save_id}), ", complaints)
     assert delivered(server, directory) == [name(1), name(3)]
     parked = damaged.folder.parent / "parked" / damaged.folder.name
     assert sorted(path.name for path in parked.iterdir()) == sorted([*left, "refusal.json"])
@@ -672,7 +696,7 @@ def test_what_cannot_be_removed_is_not_sent_again_and_again(server, directory, p
         subprocess.run(["mount", "-o", "remount,ro,bind", item.folder], check=True)
         status, said, complaints = sync()
         assert status == 1
-        assert said.count(f"is {directory}/") == 1
+        assert said.count(" is delivered") == 1
         assert "cannot be read or moved" in complaints
     finally:
         subprocess.run(["umount", item.folder], check=True)

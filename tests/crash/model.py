@@ -162,6 +162,8 @@ class Model:
         standing = self.named(name)
         if standing is not None and standing.pinned and standing.content != wanted.content:
             found.add("pinned")
+        if standing is not None and wanted.known is not None and wanted.known < standing.saved_after:
+            found.add("superseded")
         if wanted.only_if_improved and not self._improves(wanted):
             found.add("not_improved")
         return found
@@ -179,6 +181,7 @@ class Model:
         """Save; the names of what the save removes. ``id`` is the one that the server gave."""
         self.sequence += 1
         saved_after = self.sequence - 1 if wanted.known is None else min(wanted.known, self.sequence - 1)
+        is_late = any(saved_after < row.saved_after for row in self.live())
         removed: list[str] = []
         row = Row(id, name, save_id, self.sequence, saved_after, wanted.content, *(getattr(wanted, n) for n in FACTS))
         standing = self.named(name)
@@ -194,7 +197,8 @@ class Model:
         self.rows[id] = row
         self.saves[save_id] = (id, replace(wanted, name=name, save_id=save_id))
         self.mode = self.mode or wanted.mode
-        self.limits |= {key: value for key, value in wanted.limits.items() if key not in self.operator}
+        if not is_late:
+            self.limits |= {key: value for key, value in wanted.limits.items() if key not in self.operator}
         return removed + self.prune()
 
     def prune(self) -> list[str]:

@@ -226,7 +226,7 @@ def play(machine: type[RuleBasedStateMachine]) -> None:
         print(f"HOLDFAST_TORTURE_SEED={number}")
         seed(number)(machine)
     how = settings(
-        max_examples=MANY * 107 // 100 // STEPS_EACH,  # now and then one ends early
+        max_examples=MANY * 125 // 100 // STEPS_EACH,  # now and then one ends early
         stateful_step_count=STEPS_EACH,
         deadline=None,
         database=None,

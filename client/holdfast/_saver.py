@@ -1,0 +1,177 @@
+"""How a manager saves: whether this process does, from the state itself or a snapshot of it, and what is told then."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from . import _layout, _names
+from ._background import Background
+from ._directory import Best, RemoteDirectory
+from ._ranks import Followed, rank_of_process
+from ._retry import passes, passing_over
+from ._saving import Job, Saving
+from ._staging import Staging
+from .errors import CheckpointNotFound, HoldfastError, NotImproved, Told
+
+
+class Saver:
+    """The saves of one manager.
+
+    Parameters
+    ----------
+    remote : RemoteDirectory
+        Where to.
+    saving : Saving
+        How one save becomes durable.
+    background : bool
+        Whether saves return as soon as they have a snapshot.
+    max_pending : int
+        How many snapshots there may be.
+    rank : int or None
+        The rank of this process, where it was given.
+    find_base : callable or None
+        Gives the id of the checkpoint whose bytes need not be sent again.
+    told : Told
+        What was said before.
+    """
+
+    def __init__(
+        self,
+        remote: RemoteDirectory,
+        saving: Saving,
+        *,
+        background: bool,
+        max_pending: int,
+        rank: int | None,
+        find_base: Callable[[], str] | None,
+        told: Told,
+    ) -> None:
+        self.saving = saving
+        self.background = Background(max_pending)
+        self._remote = remote
+        self._is_in_background = background
+        self._rank = rank
+        self._find_base = find_base
+        self._base_id: str | None = None
+        self._told = told
+        self._staging = Staging()
+        self._followed = Followed()
+
+    def save(
+        self, state: Any, stem: str, facts: Mapping[str, Any], policy: Mapping[str, Any], *, wait: bool | None
+    ) -> str:
+        """Save a state, or let rank 0 do it; the checkpoint's name."""
+        self.background.raise_error()
+        save_id = secrets.token_hex(16)
+        name = _names.checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
+        if not self._is_ours():
+            return name
+        self.saving.begin()
+        save = {**facts, "directory": self._remote.name, "name": name, "save_id": save_id, "policy": policy}
+        if self._find_base is not None and not self.saving.must_wait():
+            save["base"] = self._base(self._find_base)
+        if self._waits(wait):
+            self.background.wait()
+            self._run(Job(self.saving, save, _layout.of(state)))
+            return name
+        with self.background.room(), ExitStack() as failing:
+            snapshot = self._staging.snapshot()
+            failing.callback(snapshot.close)
+            job = Job(self.saving, save, _layout.of(state, snapshot.copied), snapshot.close)
+            failing.pop_all()
+            self.background.do(name, lambda: self._run_later(job))
+        return name
+
+    def may_improve(self, metric: float, epoch: int | None, mode: str, *, wait: bool | None) -> bool:
+        """Whether to save, or on another rank, whether rank 0 will have saved.
+
+        Where that is decided later or elsewhere, it is a guess from what the server holds now.
+        """
+        is_ours = self._is_ours()
+        if is_ours and self._waits(wait):
+            return True
+        if is_ours:
+            best = None if self.saving.must_wait() else self._guess_best(mode, 0.0)
+        else:
+            best = self._guess_best(mode, self._remote.server.patience_s)
+        name = _names.checkpoint_name("best", epoch, datetime.now(UTC), "") if epoch is not None else None
+        return self._followed.improves(metric, best, "" if is_ours else name)
+
+    def pending(self) -> list[str]:
+        """The names of what is not on the server yet."""
+        waiting = self.saving.queue.names() if self.saving.queue is not None else []
+        return list(dict.fromkeys([*waiting, *self.background.pending]))
+
+    def close(self, timeout_s: float | None) -> None:
+        """Wait for what is under way, deliver what can be delivered, and raise what nobody was told of."""
+        self.saving.finish(self.background, timeout_s)
+        self.background.raise_errors()
+
+    def give_up(self) -> None:
+        """Let what is under way end, and forget what waits."""
+        self.background.wait()
+        self.saving.give_up()
+
+    def _waits(self, wait: bool | None) -> bool:
+        return not self._is_in_background if wait is None else wait
+
+    def _is_ours(self) -> bool:
+        """Whether this process is the one of its job that saves."""
+        rank = rank_of_process(self._rank)
+        if rank:
+            self._told.once(
+                f"rank {rank} does not save; rank 0 of the job does. Where every rank is to save, to a directory of "
+                "its own, give rank=0 to each manager."
+            )
+        return not rank
+
+    def _guess_best(self, mode: str, patience_s: float) -> Best | None:
+        """What the server holds as the best, or None where that cannot be known soon."""
+        outage = self._remote.server.outage
+        if not outage.is_worth_a_try:
+            return None
+        try:
+            best = self._remote.within(patience_s).best(mode)
+        except HoldfastError as error:
+            if not passes(error):
+                raise
+            if patience_s:
+                outage.begin(error)
+            return None
+        outage.end()
+        return best
+
+    def _base(self, find: Callable[[], str]) -> str | None:
+        """The id of the base, asked for once. Without it, a save costs more and is a save all the same."""
+        if self._base_id is None:
+            try:
+                with passing_over():
+                    self._base_id = find()
+            except CheckpointNotFound as error:
+                self._base_id = ""
+                self._told.once(f"{error}, to serve as base; everything is sent")
+        return self._base_id or None
+
+    def _run(self, job: Job) -> None:
+        """Let a save happen, and tell the user what is to be said beyond "saved"."""
+        committed = job.run()
+        if committed is None:
+            self.saving.tell_of_outage(job.because)
+            self.saving.deliver_before_the_end()
+            return
+        other, where = committed.other_writer, self._remote.name
+        if other is not None:
+            self._told.once(
+                f"another process ({other}) saved to {where!r} a moment ago. If that is another job, give each its "
+                "own checkpoint_dir, or set HOLDFAST_PREFIX; if it is this job before a restart, all is well."
+            )
+        in_force = {name: committed.policy[name] for name in committed.policy["set_by_operator"]}
+        stronger = [f"{name}={value}" for name, value in in_force.items() if value != job.policy.get(name)]
+        if stronger:
+            self._told.once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
+
+    def _run_later(self, job: Job) -> None:
+        with suppress(NotImproved):
+            self._run(job)
