@@ -244,9 +244,10 @@ class Job:
                 return True
             if self._saving.queue is None:
                 return False
-            with suppress(OSError):
+            try:
                 self._item = self._saving.keep(self._save, self._layout)
-            if self._item is None:
+            except Exception as error:  # whatever it is, others are to be rescued all the same
+                log.warning("%s could not be written to the spool: %s", self.what, error)
                 return False
         self._safe.set()
         self._give_up_sending()

@@ -676,6 +676,27 @@ def test_what_can_be_kept_nowhere_is_named(jobs, make_place):
     assert f"{place.directory}/checkpoint_epoch_0001.pt was not saved: the process ends" in job.errors()
 
 
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGTERM)\nsleep()", "both[0].close()", "pass"])
+def test_one_that_cannot_be_written_does_not_hinder_the_others(jobs, make_place, end):
+    place = make_place("silent")
+    job = place.start(
+        jobs,
+        f"""
+        def fail(place):
+            raise RuntimeError("the device is lost")
+        kept = manager(background=True, drain_s=1)
+        for epoch in (1, 2):
+            kept.save(state(epoch), epoch=epoch)
+        kept._saving.jobs[0]._layout.read = fail
+        both = [kept]
+        {end.replace(chr(10), chr(10) + 8 * " ")}
+        """,
+    )
+    assert job.wait() == (-signal.SIGTERM if "SIGTERM" in end else 0), job.errors()
+    assert place.in_spool() == [2]
+    assert f"{place.directory}/checkpoint_epoch_0001.pt could not be written to the spool: the device" in job.errors()
+
+
 # children
 
 CHILDREN = {
