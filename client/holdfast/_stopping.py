@@ -214,7 +214,10 @@ def _let_it_come(number: int, frame: FrameType | None) -> None:
 
 def _at_exit() -> None:
     if not _state.is_over:
-        drain(_state.drain_s)
+        try:
+            drain(_state.drain_s)
+        except KeyboardInterrupt:  # somebody is tired of waiting, and wants to lose nothing all the same
+            drain(0.0)
         _state.is_over = True
         if _state.due is not None:
             os.kill(os.getpid(), _state.due)

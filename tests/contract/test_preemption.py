@@ -697,6 +697,30 @@ def test_one_that_cannot_be_written_does_not_hinder_the_others(jobs, make_place,
     assert f"{place.directory}/checkpoint_epoch_0001.pt could not be written to the spool: the device" in job.errors()
 
 
+@pytest.mark.parametrize("kind", ["silent", "falling silent"])
+def test_whoever_interrupts_the_waiting_at_the_end_loses_nothing(jobs, make_place, kind):
+    place = make_place(kind)
+    job = place.start(
+        jobs,
+        """
+        kept = manager(background=True, drain_s=60)
+        for epoch in (1, 2):
+            kept.save(state(epoch), epoch=epoch)
+        print("saving")
+        sleep()
+        """,
+    )
+    wait_for_start(place, job)
+    job.send_signal(signal.SIGINT)
+    assert eventually(lambda: "KeyboardInterrupt" in job.errors())
+    time.sleep(0.3)
+    interrupted_at = job.send_signal(signal.SIGINT)
+    job.wait()
+    assert time.monotonic() - interrupted_at < 10
+    assert place.in_spool() == [1, 2]
+    assert f"2 checkpoints of '{place.directory}' wait in {place.spool}" in job.errors()
+
+
 # children
 
 CHILDREN = {
