@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -34,15 +35,16 @@ class Progress:
             return
         from tqdm import tqdm
 
-        self._bar = tqdm(
-            desc=what,
-            total=total_bytes,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            delay=0 if shown else _DELAY_S,
-            dynamic_ncols=True,
-        )
+        with suppress(OSError, ValueError, AttributeError):  # nobody can look
+            self._bar = tqdm(
+                desc=what,
+                total=total_bytes,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                delay=0 if shown else _DELAY_S,
+                dynamic_ncols=True,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -50,24 +52,34 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        with self._guard:
+            self._show(lambda bar: bar.close())
 
     def moved(self, count: int) -> None:
         """So many bytes have passed; called from any thread."""
         with self._guard:
             self.moved_bytes += count
-            if self._bar is not None:
-                self._bar.update(count)
+            self._show(lambda bar: bar.update(count))
 
     def reused(self, count: int) -> None:
         """So many bytes need not be moved."""
-        if self._bar is not None and count > 0:
+        if count > 0:
             with self._guard:
                 self._reused_bytes += count
-                shown = self._bar.format_sizeof(self._reused_bytes, "B", 1024)
-                self._bar.set_postfix_str(f"{shown} reused", refresh=False)
-                self._bar.update(count)
+                self._show(self._show_reused)
+                self._show(lambda bar: bar.update(count))
+
+    def _show_reused(self, bar: Any) -> None:
+        shown = bar.format_sizeof(self._reused_bytes, "B", 1024)
+        bar.set_postfix_str(f"{shown} reused", refresh=False)
+
+    def _show(self, change: Callable[[Any], object]) -> None:
+        """Change the bar; where it cannot be shown any more, the transfer goes on without."""
+        try:
+            if self._bar is not None:
+                change(self._bar)
+        except (OSError, ValueError):  # standard error was closed, say, or its disk is full
+            self._bar.disable, self._bar = True, None
 
 
 def _is_wanted(shown: bool | None) -> bool:

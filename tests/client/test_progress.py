@@ -1,5 +1,7 @@
 """A bar for whoever is looking: on a terminal, or where it was asked for, and only for what takes long."""
 
+import errno
+import io
 import os
 import pty
 import re
@@ -114,6 +116,29 @@ def test_without_a_standard_error_there_is_no_bar_and_no_failure(monkeypatch):
     monkeypatch.delenv("HOLDFAST_PROGRESS", raising=False)
     monkeypatch.setattr(sys, "stderr", None)
     assert move(None).moved_bytes == LONG_BYTES
+
+
+class Closing(io.StringIO):
+    """Takes a few lines, and then nothing, as a log does whose disk is full."""
+
+    def __init__(self, lines):
+        super().__init__()
+        self.lines = lines
+
+    def write(self, text):
+        self.lines -= 1
+        if self.lines < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(text)
+
+
+@pytest.mark.parametrize("lines", range(6))
+def test_where_nothing_can_be_shown_any_more_the_transfer_goes_on(server, directory, monkeypatch, lines):
+    manager = CheckpointManager(directory, server=server.url, progress=True, patience_s=0, on_unreachable="raise")
+    state = {"a": torch.randn(9 * MIB)}
+    monkeypatch.setattr(sys, "stderr", Closing(lines))
+    assert move(True).moved_bytes == LONG_BYTES
+    assert torch.equal(manager.load(manager.save(state, epoch=1))["a"], state["a"])
 
 
 def test_saves_and_loads_show_their_bytes(server, directory, capsys):
