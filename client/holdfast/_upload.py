@@ -126,6 +126,8 @@ class _Sending:
         self._doubts: dict[str, str] = {}
         """With which code a step was refused the last time."""
         self._refusals = 0
+        self._sent: set[int] = set()
+        """From where on ranges have arrived."""
 
     def run(self, *, hash_first: bool) -> Committed:
         """The checkpoint, once it is durable; what fails is tried again as long as that makes sense."""
@@ -174,7 +176,9 @@ class _Sending:
             raise IntegrityError(f"the server asks for bytes from {wanted.offset}, where no chunk begins")
         self._server.send(wanted, self._pieces(place, wanted.length))
         self._doubts.pop("send", None)
-        self._patience.progress()
+        if wanted.offset not in self._sent:  # what is lost again and again is no progress
+            self._sent.add(wanted.offset)
+            self._patience.progress()
 
     def _pieces(self, place: int, length: int) -> Iterator[memoryview]:
         while length > 0:

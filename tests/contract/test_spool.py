@@ -635,6 +635,27 @@ def test_an_upload_that_the_server_lost_is_no_refusal(server, directory, put, sp
     assert delivered(server, directory) == [name(1)]
 
 
+def test_a_server_that_loses_every_upload_does_not_hold_up_the_job(server, directory):
+    """As with a balancer before servers that know nothing of each other."""
+
+    def lose(up, piece):
+        if up and b"/commit HTTP/" in piece:
+            lost.append(piece.split(b"/")[3].decode())
+            server.http.delete(f"/v1/uploads/{lost[-1]}").raise_for_status()
+
+    lost = []
+    with Forwarder(server.url, watch=lose) as forwarder:
+        manager = manager_of(forwarder, directory, patience_s=1)
+        began = time.monotonic()
+        with pytest.warns(HoldfastWarning, match=AWAY):
+            manager.save({"weights": torch.rand(2 * MIB)}, epoch=1)
+        assert time.monotonic() - began < 10
+        assert lost
+        assert manager.pending
+    assert sync("--server", server.url)[0] == 0
+    assert delivered(server, directory) == [name(1)]
+
+
 # what is damaged
 
 
