@@ -392,9 +392,13 @@ class CheckpointManager:
         True
         """
         loading = self._loading(map_location, weights_only, only)
-        waiting = self._saver.saving.waiting(*_names.located(checkpoint_path, self.checkpoint_dir, self._prefix))
-        if waiting is not None:
-            return loading.kept(waiting)
+        place = _names.located(checkpoint_path, self.checkpoint_dir, self._prefix)
+        while (waiting := self._saver.saving.waiting(*place)) is not None:
+            try:
+                return loading.kept(waiting)
+            except FileNotFoundError:
+                if waiting.folder.exists():  # else it was delivered meanwhile
+                    raise
         return loading.found(lambda: self._find(checkpoint_path))
 
     def load_best(

@@ -26,6 +26,7 @@ from holdfast import (
     _retry,
     save_checkpoint_with_cleanup,
 )
+from holdfast._loading import Loading
 from holdfast._retry import Outage
 from holdfast._spool import Spool
 from tests.crash.tracing import needs_strace
@@ -111,6 +112,19 @@ def test_a_save_is_kept_named_and_loaded_from_here_with_one_warning(own_server, 
     assert_same(manager_of(own_server, directory).load(path.name), state)
     assert_same(manager_of(own_server, "elsewhere").load(path), state)
     assert manager_of(own_server, directory).load(path, only=("epoch",)) == {"epoch": 1}
+
+
+def test_what_is_delivered_while_it_is_being_loaded_is_loaded_from_the_server(server, directory, put, monkeypatch):
+    def kept(loading, item):
+        assert sync()[0] == 0
+        return real(loading, item)
+
+    real = Loading.kept
+    monkeypatch.setattr(Loading, "kept", kept)
+    manager = manager_of(server, directory)
+    manager._saving.begin()
+    put(1)
+    assert manager.load(name(1)) == {"epoch": 1}
 
 
 def test_each_outage_is_told_of_once(own_server, directory, spool):
