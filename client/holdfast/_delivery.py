@@ -78,7 +78,7 @@ def deliver(
                     _try(queue, item, server, Patience(patience_s, hurried), progress, told, outcome)
                 except OSError as failure:
                     what = f"{item.folder} cannot be read or moved: {failure}"
-                    outcome.error = IntegrityError(what, code="unreadable")
+                    outcome.error = IntegrityError(what, code=_items.UNREADABLE)
                 if outcome.error is not None:
                     break
     return outcome
@@ -98,7 +98,7 @@ def _try(
         _deliver(queue, item, server, patience, progress, told)
         outcome.delivered += 1
     except HoldfastError as error:
-        if passes(error) or is_about_us(error):
+        if passes(error) or is_about_us(error) or error.code == _items.UNREADABLE:
             outcome.error = error
         else:
             _park(queue, item, error, outcome)
@@ -122,6 +122,8 @@ def _deliver(
         try:
             committed = _upload.send(server, save, file, patience=patience, progress=progress)
         except IntegrityError as error:
+            if error.code == _items.UNREADABLE:
+                raise
             raise IntegrityError(f"the file was changed while it waited: {error}", code=error.code) from error
         except HoldfastError as error:
             if error.code not in _UNWANTED:

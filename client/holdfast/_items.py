@@ -25,6 +25,8 @@ FILE, FACTS = "state.pt", "item.json"
 HALF_DONE = ".new-"
 """How the names of folders begin that are not there yet, or no more."""
 VERSION = 1
+UNREADABLE = "unreadable"
+"""The code of an error of this machine's disk, which says nothing of what lies there."""
 
 
 class Readable(Protocol):
@@ -223,7 +225,11 @@ class Kept:
                 raise IntegrityError(f"the bytes of {self._path} from {chunk.offset} are not those saved")
 
     def _fill(self, view: memoryview, offset: int) -> None:
-        if os.preadv(self._descriptor, [view], offset) != len(view):
+        try:
+            count = os.preadv(self._descriptor, [view], offset)
+        except OSError as error:  # not to be taken for one of the network
+            raise IntegrityError(f"{self._path} cannot be read: {error}", code=UNREADABLE) from error
+        if count != len(view):
             raise IntegrityError(f"{self._path} is not as long as it was")
 
 

@@ -1,5 +1,6 @@
 """Checkpoints that wait on this machine while the server is away, and how they reach it: in order, each once."""
 
+import errno
 import json
 import logging
 import os
@@ -714,6 +715,23 @@ def test_what_is_damaged_is_never_loaded(server, directory, put, spool, damage):
         damage(item.folder)
         with pytest.raises((IntegrityError, FileNotFoundError)):
             manager_of(server, directory).load(name(2))
+
+
+def test_a_disk_that_cannot_be_read_is_no_outage_and_no_damage(server, directory, put, spool, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    put(1, {"weights": torch.rand(1000)})
+    manager = manager_of(server, directory)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "preadv", fail)
+        manager.save({"epoch": 2}, epoch=2)
+        assert eventually(lambda: caplog.records)
+        assert "Input/output error" in caplog.text
+        assert not manager._saving.server.outage.is_on
+        assert len(manager.pending) == 2
+    assert eventually(lambda: not manager.pending)
+    assert delivered(server, directory) == [name(1), name(2)]
 
 
 def test_what_can_never_be_sent_is_parked(server, directory, put):
