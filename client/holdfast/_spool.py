@@ -10,6 +10,7 @@
       order, lock                           who gives numbers; who delivers
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -120,17 +121,7 @@ class Spool:
         """
         over = self._excess(size_bytes)
         if over > 0:
-            droppable = [item for each in self.queues() for item in each.droppable(each == queue)]
-            enough = sum(item.size_bytes for item in droppable) >= over
-            for item in sorted(droppable, key=_age) if enough else []:
-                if over <= 0:
-                    break
-                log.warning(
-                    "the spool is full: %s was dropped from %s before it could be delivered", item.name, item.folder
-                )
-                _items.discard(item.folder)
-                over -= item.size_bytes
-            self._surveyed_at = -_SURVEY_S
+            self.drop(over, queue)
             over = self._excess(size_bytes)
         if over > 0:
             raise OutOfSpace(
@@ -138,6 +129,22 @@ class Spool:
                 f"{self._used_bytes:,}, none of which may go"
             )
         self._used_bytes += size_bytes
+
+    def drop(self, size_bytes: int, queue: "Queue") -> bool:
+        """Drop the oldest that nobody will miss most, for what is put into a queue; False where it is too little."""
+        droppable = [item for each in self.queues() for item in each.droppable(each == queue)]
+        if sum(item.size_bytes for item in droppable) < size_bytes:
+            return False
+        for item in sorted(droppable, key=_age):
+            if size_bytes <= 0:
+                break
+            log.warning(
+                "the spool is full: %s was dropped from %s before it could be delivered", item.name, item.folder
+            )
+            _items.discard(item.folder)
+            size_bytes -= item.size_bytes
+        self._surveyed_at = -_SURVEY_S
+        return True
 
     def _excess(self, size_bytes: int) -> int:
         """By how many bytes too much so many more would be."""
@@ -208,6 +215,15 @@ class Queue:
         """
         self._make()
         self.spool.make_room(source.size_bytes, self)
+        try:
+            return self._put(save, source)
+        except OSError as error:  # a quota says nothing before it is exceeded
+            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            if not (is_full and self.spool.drop(source.size_bytes, self)):
+                raise
+        return self._put(save, source)
+
+    def _put(self, save: Mapping[str, Any], source: Readable) -> Item:
         folder = self.folder / f"{_items.HALF_DONE}{save['save_id']}"
         _items.discard(folder)
         about = {"server": self.server, "saved_at": datetime.now(UTC).isoformat()}

@@ -414,6 +414,19 @@ def test_a_disk_that_is_full_of_other_things_is_made_room_on(small_disk):
     assert names(queue) == ["checkpoint_epoch_0001.pt"]
 
 
+def test_a_quota_is_made_room_in_and_only_where_that_helps(small_disk, monkeypatch, caplog):
+    disk = shutil.disk_usage(small_disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(total=2**40, free=2**40))
+    queue = Spool(small_disk).queue(SERVER, "runs/a")
+    for epoch in range(5):
+        queue.put(save_of(epoch), file_of(300_000))
+    assert names(queue) == [f"checkpoint_epoch_000{epoch}.pt" for epoch in (2, 3, 4)]
+    assert caplog.text.count("was dropped") == 2
+    with pytest.raises(OSError, match="No space"):
+        queue.put(save_of(5), file_of(1_000_000))
+    assert len(queue.items()) == 3
+
+
 @pytest.mark.parametrize("pages", [1, 30], ids=["what is said of it", "nothing but its beginning"])
 def test_a_disk_that_fills_up_meanwhile_is_left_as_it_was(small_disk, pages):
     queue = Spool(small_disk, max_share=1.0).queue(SERVER, "runs/a")
