@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from ._http import Server
+from ._http import Server, understood
 from ._wire import Checkpoint
 from .errors import CheckpointNotFound, ServerFailed, ServerUnreachable
 
@@ -34,9 +34,12 @@ class RemoteDirectory:
     def best(self, mode: str) -> Best | None:
         """The best checkpoint by the directory's own mode, or by ``mode`` while it has none."""
         found = self._ask("best", {})
-        if found is not None and not found["own_mode"] and found["mode"] != mode:
+        with understood():
+            is_ours_to_say = found is not None and not found["own_mode"] and found["mode"] != mode
+        if is_ours_to_say:
             found = self._ask("best", {"mode": mode})
-        return Best(self._mine(found), found["mode"]) if found is not None else None
+        with understood():
+            return Best(self._mine(found), found["mode"]) if found is not None else None
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint."""
@@ -73,7 +76,8 @@ class RemoteDirectory:
             cleared = self.server.call("DELETE", f"/v1/directories/{quote(self.name)}", params=params)
         except CheckpointNotFound:
             return []
-        return list(cleared["pinned"])
+        with understood():
+            return list(cleared["pinned"])
 
     def _ask(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         asked = {"directory": self.name, **params}
@@ -84,7 +88,8 @@ class RemoteDirectory:
             return None
 
     def _mine(self, found: Mapping[str, Any]) -> Checkpoint:
-        checkpoint = Checkpoint.from_json(found)
+        with understood():
+            checkpoint = Checkpoint.from_json(found)
         self._refuse_other("directory", self.name, checkpoint.directory)
         return checkpoint
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from . import _digests, _names, _restore
 from ._cache import Cache, Keeping, Sources
-from ._http import Server
+from ._http import Server, understood
 from ._memory import Arena
 from ._parallel import in_parallel
 from ._progress import Progress
@@ -27,7 +27,8 @@ JOB_BYTES = 32 * 1024 * 1024
 def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
     answer = server.ask(f"/v1/checkpoints/{checkpoint.id}/chunks")
-    files = [FileChunks.from_json(found) for found in answer["files"]]
+    with understood():
+        files = [FileChunks.from_json(found) for found in answer["files"]]
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
         adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes

@@ -19,7 +19,7 @@ from . import _digests
 from ._retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, passes
 from ._sockets import CONNECT_TIMEOUT_S, Answer, Buffer, Connections, Reader, address_of, deadline
 from ._wire import Range
-from .errors import HoldfastError, ServerFailed, ServerUnreachable, from_problem
+from .errors import HoldfastError, ServerUnreachable, from_problem
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 TIMEOUT_S = 30.0
@@ -275,6 +275,17 @@ class _Stream(io.RawIOBase):
         return count
 
 
+@contextmanager
+def understood() -> Iterator[None]:
+    """Read an answer. One that says other things than a Holdfast server would is from whoever answers in its place."""
+    try:
+        yield
+    except HoldfastError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise from_problem(200, {}) from error
+
+
 def _cut(data: memoryview) -> Iterator[memoryview]:
     return (data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
 
@@ -324,5 +335,5 @@ def _parsed(answer: httpx.Response) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         found = None
     if not isinstance(found, dict):
-        raise ServerFailed(f"{answer.request.url} did not answer with JSON; is it a Holdfast server?")
+        raise from_problem(answer.status_code, {})
     return found

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from ._http import Server
+from ._http import Server, understood
 from ._parallel import in_parallel
 from ._progress import Progress
 from ._retry import Patience, passes
@@ -168,7 +168,9 @@ class _Sending:
         self._hashed = hashed
         chunks = self._digests() if hashed else [{"length": length} for _, length in self._source.spans]
         file = {"size_bytes": self._source.size_bytes, "chunks": chunks, "tensors": self._source.tensors}
-        return Upload.from_json(self._server.call("POST", "/v1/uploads", body={**self._save, "files": [file]}))
+        answer = self._server.call("POST", "/v1/uploads", body={**self._save, "files": [file]})
+        with understood():
+            return Upload.from_json(answer)
 
     def _send(self, wanted: Range) -> None:
         place = self._places.get(wanted.offset)
@@ -192,7 +194,8 @@ class _Sending:
         body = None if self._hashed else {"files": [{"chunks": self._digests()}]}
         longer_s = self._source.size_bytes / _COPIED_BYTES_PER_S
         answer = self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body, longer_s=longer_s)
-        return Committed.from_json(answer)
+        with understood():
+            return Committed.from_json(answer)
 
     def _digests(self) -> list[dict[str, Any]]:
         return [{"length": chunk.length, "digest": chunk.digest} for chunk in self._source.chunks()]

@@ -6,11 +6,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from holdfast import CheckpointManager, IntegrityError, ServerFailed, ServerUnreachable, _digests
+from holdfast import CheckpointManager, HoldfastWarning, IntegrityError, ServerFailed, ServerUnreachable, _digests
 from holdfast._wire import Chunk
 
 DATA = b"escaped"
 CHUNK = Chunk(0, len(DATA), _digests.of_chunk(DATA))
+
+STRANGE = [
+    (404, b"<html>"),
+    (502, b""),
+    (200, b"<html>hello</html>"),
+    (200, b"[1]"),
+    (200, b"{}"),
+    (200, b""),
+    (200, b'{"status": "ok"}'),
+]
 
 
 @pytest.fixture
@@ -54,11 +64,20 @@ def answering():
         pytest.param(lambda manager: manager.cleanup_all(), id="cleanup"),
     ],
 )
-@pytest.mark.parametrize("answer", [(404, b"<html>"), (502, b""), (200, b"<html>hello</html>"), (200, b"[1]")], ids=str)
+@pytest.mark.parametrize("answer", STRANGE, ids=str)
 def test_what_is_no_holdfast_server_is_an_error_and_not_an_empty_directory(answering, ask, answer):
     manager = CheckpointManager("runs/a", server=answering({}, default=answer), patience_s=0)
-    with pytest.raises(ServerFailed):
+    with pytest.raises(ServerFailed, match=r"no Holdfast server, or stands before one|a list .* that is none"):
         ask(manager)
+
+
+@pytest.mark.parametrize("answer", STRANGE, ids=str)
+def test_whoever_answers_in_the_place_of_a_server_is_an_outage_for_a_save(answering, answer):
+    manager = CheckpointManager("runs/a", server=answering({}, default=answer), patience_s=0.1)
+    with pytest.warns(HoldfastWarning, match="no Holdfast server, or stands before one"):
+        path = manager.save({"epoch": 1}, epoch=1)
+    assert manager.pending == [path]
+    assert manager.resume() == {"epoch": 1}
 
 
 def hostile(path, name="folder", content=DATA):
