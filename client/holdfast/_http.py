@@ -248,7 +248,11 @@ def _when_gone(server: Server, close: Callable[[], object]) -> None:
 
 def _trust() -> ssl.SSLContext:
     """Which servers are believed: the same for every connection, however it is made. Costly, so made once."""
-    return _trust_as_set(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    try:
+        return _trust_as_set(file, folder)
+    except OSError as error:  # among them FileNotFoundError, which means something else to who loads a checkpoint
+        raise ServerUnreachable(f"the certificates in {file or folder} cannot be read: {error}") from error
 
 
 @lru_cache(maxsize=4)

@@ -194,6 +194,21 @@ def test_a_certificate_that_nobody_trusts_is_an_unreachable_server(directory, en
     assert encrypted.up_bytes == 0
 
 
+@pytest.mark.parametrize("content", [None, b"no certificate"], ids=["not there", "damaged"])
+def test_certificates_that_cannot_be_read_do_not_look_like_no_checkpoint(
+    server, directory, monkeypatch, tmp_path, content
+):
+    path = CheckpointManager(directory, server=server.url).save({"a": 1}, epoch=1)
+    place = tmp_path / "certificates.pem"
+    if content is not None:
+        place.write_bytes(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(place))
+    manager = CheckpointManager(directory, server=server.url, patience_s=0)
+    for ask in (manager.resume, lambda: manager.load(path)):
+        with pytest.raises(ServerUnreachable, match=f"the certificates in {place} cannot be read"):
+            ask()
+
+
 def test_a_certificate_for_another_name_is_an_unreachable_server(monkeypatch, encrypted, certificate):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     url = encrypted.url.replace("localhost", "127.0.0.1")
