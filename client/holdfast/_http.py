@@ -224,11 +224,14 @@ class Server:
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}:
             opened = info["return_value"].get_extra_info("socket")
             if isinstance(opened, socket.socket):
-                self._sockets.add(opened)
+                with self._guard:
+                    self._sockets.add(opened)
 
     def _cut_all(self) -> None:
         """End every request that is under way by httpx: one of them drips, and nobody can say which."""
-        for opened in list(self._sockets):
+        with self._guard:
+            known = list(self._sockets)
+        for opened in known:
             with suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
 

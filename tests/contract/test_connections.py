@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -395,6 +396,38 @@ def in_child(do):
         except BaseException:
             os._exit(1)
     return process
+
+
+def test_connections_may_be_opened_while_others_are_cut():
+    class Stream:
+        def get_extra_info(self, _):
+            return opened[-1]
+
+    def cut():
+        while not ended.is_set():
+            try:
+                server.cut()
+            except RuntimeError as error:
+                failures.append(error)
+
+    server, ended, failures, opened = Server("http://127.0.0.1:1"), threading.Event(), [], []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        end = time.monotonic() + 2
+        while time.monotonic() < end and not failures:
+            with ExitStack() as stack:
+                opened = []
+                for _ in range(300):
+                    opened.append(stack.enter_context(socket.socket()))
+                    server._notice("connection.connect_tcp.complete", {"return_value": Stream()})
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert failures == []
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork", "ignore:another process")
