@@ -172,7 +172,7 @@ class Courier:
     def of(cls, server: Server, spool: Spool) -> "Courier":
         """The courier for a server, and whoever it is there; the same for all managers of this process."""
         key = (os.getpid(), server.url, server.token, spool.folder)
-        return cls._all.setdefault(key, cls(server.again(), spool))
+        return cls._all.get(key) or cls._all.setdefault(key, cls(server.again(), spool))
 
     @classmethod
     def all(cls) -> list["Courier"]:

@@ -49,7 +49,8 @@ class Server:
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self.url = (url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL).rstrip("/")
+        self._base = (url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL).rstrip("/")
+        self.url = _without_login(self._base)
         self.token = token or os.environ.get("HOLDFAST_TOKEN") or None
         self.timeout_s = timeout_s
         self.patience_s = patience_s
@@ -67,7 +68,7 @@ class Server:
 
     def again(self) -> "Server":
         """The same server, over connections of its own."""
-        return Server(self.url, self.token, self.timeout_s, self.patience_s)
+        return Server(self._base, self.token, self.timeout_s, self.patience_s)
 
     def ask(
         self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None
@@ -118,7 +119,7 @@ class Server:
                 path,
                 params=given,
                 content=content,
-                headers={**self._headers(self.url), **described},
+                headers={**self._headers(self._base), **described},
                 timeout=timeout,
                 extensions={"trace": self._notice},
             )
@@ -137,7 +138,7 @@ class Server:
             The server refused.
         """
         self._own()
-        url = self.url + wanted.url if wanted.url.startswith("/") else wanted.url
+        url = self._base + wanted.url if wanted.url.startswith("/") else wanted.url
         headers = {
             **self._headers(url),
             **wanted.headers,
@@ -166,7 +167,7 @@ class Server:
             The connection could not be made, or broke.
         """
         self._own()
-        url = self.url + wanted.url if wanted.url.startswith("/") else wanted.url
+        url = self._base + wanted.url if wanted.url.startswith("/") else wanted.url
         headers = {**self._headers(url), **wanted.headers}
         address = address_of(url)
         if address is not None:
@@ -207,7 +208,7 @@ class Server:
 
     def _headers(self, url: str) -> dict[str, str]:
         """Who we are, for our own server only: a range may lead elsewhere."""
-        ours = urlsplit(url)[:2] == urlsplit(self.url)[:2]
+        ours = urlsplit(url)[:2] == urlsplit(self._base)[:2]
         return {"Authorization": f"Bearer {self.token}"} if self.token and ours else {}
 
     def _http(self) -> httpx.Client:
@@ -215,7 +216,7 @@ class Server:
         with self._guard:
             if self._client is None:
                 timeout = httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
-                self._client = httpx.Client(base_url=self.url, timeout=timeout, verify=_trust())
+                self._client = httpx.Client(base_url=self._base, timeout=timeout, verify=_trust())
                 _when_gone(self, self._client.close)
             return self._client
 
@@ -242,6 +243,12 @@ class Server:
         except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError) as error:
             reason = str(error) or type(error).__name__
             raise ServerUnreachable(f"no answer from the Holdfast server at {self.url}: {reason}") from error
+
+
+def _without_login(url: str) -> str:
+    """A URL as it may be shown and stored."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _when_gone(server: Server, close: Callable[[], object]) -> None:

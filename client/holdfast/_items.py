@@ -225,12 +225,14 @@ class Kept:
                 raise IntegrityError(f"the bytes of {self._path} from {chunk.offset} are not those saved")
 
     def _fill(self, view: memoryview, offset: int) -> None:
-        try:
-            count = os.preadv(self._descriptor, [view], offset)
-        except OSError as error:  # not to be taken for one of the network
-            raise IntegrityError(f"{self._path} cannot be read: {error}", code=UNREADABLE) from error
-        if count != len(view):
-            raise IntegrityError(f"{self._path} is not as long as it was")
+        while view:
+            try:
+                count = os.preadv(self._descriptor, [view], offset)
+            except OSError as error:  # not to be taken for one of the network
+                raise IntegrityError(f"{self._path} cannot be read: {error}", code=UNREADABLE) from error
+            if not count:
+                raise IntegrityError(f"{self._path} is not as long as it was")
+            view, offset = view[count:], offset + count
 
 
 def _check(facts: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """How a manager saves: whether this process does, from the state itself or a snapshot of it, and what is told then."""
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,9 @@ from ._ranks import Followed, rank_of_process
 from ._retry import passes, passing_over
 from ._saving import Job, Saving
 from ._staging import Staging
-from .errors import CheckpointNotFound, HoldfastError, NotImproved, Told
+from .errors import CheckpointNotFound, HoldfastError, HoldfastWarning, NotImproved, Told
+
+log = logging.getLogger("holdfast")
 
 
 class Saver:
@@ -58,6 +61,7 @@ class Saver:
         self._told = told
         self._staging = Staging()
         self._followed = Followed()
+        self._is_spool_seen = False
 
     def save(
         self, state: Any, stem: str, facts: Mapping[str, Any], policy: Mapping[str, Any], *, wait: bool | None
@@ -69,6 +73,7 @@ class Saver:
         if not self._is_ours():
             return name
         self.saving.begin()
+        self._see_to_spool()
         save = {**facts, "directory": self._remote.name, "name": name, "save_id": save_id, "policy": policy}
         if self._find_base is not None and not self.saving.must_wait():
             save["base"] = self._base(self._find_base)
@@ -127,6 +132,19 @@ class Saver:
             )
         return not rank
 
+    def _see_to_spool(self) -> None:
+        """Say beforehand, not in the middle of an outage, that nothing can be kept on this machine."""
+        queue = self.saving.queue
+        if queue is not None and not self._is_spool_seen:
+            self._is_spool_seen = True
+            try:
+                queue.prepare()
+            except OSError as error:
+                self._told.once(
+                    f"checkpoints cannot be kept in {queue.spool.folder} should the server be away: {error}. Set "
+                    "HOLDFAST_SPOOL to a folder that can be written."
+                )
+
     def _guess_best(self, mode: str, patience_s: float) -> Best | None:
         """What the server holds as the best, or None where that cannot be known soon."""
         outage = self._remote.server.outage
@@ -173,5 +191,9 @@ class Saver:
             self._told.once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
 
     def _run_later(self, job: Job) -> None:
-        with suppress(NotImproved):
+        try:
             self._run(job)
+        except NotImproved:
+            pass
+        except HoldfastWarning as warning:  # made an error by whoever wants that; the save is none
+            log.warning("%s", warning)

@@ -123,14 +123,14 @@ class Saving:
         self._own()
         limit_s = self.drain_s if timeout_s is None else timeout_s
         end = time.monotonic() + limit_s
-        if not background.wait(limit_s):
-            for job in list(self.jobs):
-                if not job.rescue():
-                    warn(f"{job.what} is not saved yet, and is lost where the process ends before it is")
+        lost = [] if background.wait(limit_s) else [job for job in list(self.jobs) if not job.rescue()]
         courier = self._courier
         if courier is not None and self.queue is not None and self.queue.has_items():
             courier.finish(end)
             _stopping.name_what_waits([self.queue])
+        if lost:
+            what = ", ".join(job.what for job in lost)
+            warn(f"{what} is not saved yet, and is lost where the process ends before it is")
 
     def deliver_before_the_end(self) -> None:
         """Once the process was told to end, wait until what was just kept is delivered, if the server answers."""

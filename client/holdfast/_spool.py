@@ -45,8 +45,11 @@ def default_folder() -> Path:
     """``HOLDFAST_SPOOL``, else a folder below ``XDG_STATE_HOME``, which outlives the process."""
     if given := os.environ.get("HOLDFAST_SPOOL"):
         return Path(given).expanduser()
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "holdfast" / "spool"
+    try:
+        state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:  # nobody knows whose home it is; a folder that cannot be made says so when it is needed
+        state = Path(os.devnull)
+    return state / "holdfast" / "spool"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,7 +154,8 @@ class Spool:
         free = shutil.disk_usage(self.folder).free
         if time.monotonic() - self._surveyed_at > _SURVEY_S or self._used_bytes + size_bytes > self._limit():
             waiting = [item.size_bytes for queue in self.queues() for item in [*queue.items(), *queue.parked()]]
-            self._used_bytes, self._surveyed_at = sum(waiting), time.monotonic()
+            half_done = [_size(path) for path in self.folder.glob(f"*/{_items.HALF_DONE}*/*")]
+            self._used_bytes, self._surveyed_at = sum(waiting) + sum(half_done), time.monotonic()
         return max(self._used_bytes + size_bytes - self._limit(), size_bytes - free)
 
     def _limit(self) -> int:
@@ -236,6 +240,10 @@ class Queue:
             _items.discard(folder)
             raise
         return Item(number, source.size_bytes, save["save_id"], folder)
+
+    def prepare(self) -> None:
+        """See to it that something can be put. `OSError` where it cannot."""
+        self._make()
 
     def _make(self) -> None:
         """Make the folders, durable under their names."""
@@ -420,6 +428,12 @@ def _items_in(folder: Path) -> list[Item]:
     with suppress(OSError):
         return sorted(item for path in folder.iterdir() if (item := Item.at(path)) is not None and path.is_dir())
     return []
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
 
 
 def _age(item: Item) -> float:

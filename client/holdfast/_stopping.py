@@ -76,7 +76,7 @@ def is_requested() -> bool:
 
 def began(job: Job, drain_s: float) -> None:
     """A save is under way, until `ended` is told of it."""
-    _state.drain_s = drain_s
+    _state.drain_s = max(drain_s, _state.drain_s) if _state.has_saved else drain_s
     _state.jobs.append(job)
     if not _state.has_saved:
         _state.has_saved = True

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from holdfast import OutOfSpace, _items
-from holdfast._spool import Spool
+from holdfast._spool import Spool, default_folder
 from tests.crash.tracing import needs_strace
 from tests.live import PROJECT, eventually
 from tests.pieces import Pieces, save_of
@@ -100,7 +100,7 @@ def test_each_directory_of_each_server_has_a_queue_of_its_own(folder):
 PUT = """
 import sys
 from pathlib import Path
-from holdfast._spool import Spool
+from holdfast._spool import Spool, default_folder
 from tests.pieces import Pieces, save_of
 Spool(Path(sys.argv[1])).queue("http://server", "runs/a").put(save_of(1), Pieces(bytes(50_000)))
 """
@@ -156,7 +156,7 @@ MANY = """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from holdfast._spool import Spool
+from holdfast._spool import Spool, default_folder
 from tests.pieces import Pieces, save_of
 done = []
 def put_some(thread):
@@ -226,7 +226,7 @@ def test_numbers_go_on_after_all_was_delivered_or_parked(queue):
 FORK = """
 import os, signal, sys
 from pathlib import Path
-from holdfast._spool import Spool
+from holdfast._spool import Spool, default_folder
 queue = Spool(Path(sys.argv[1])).queue("http://server", "runs/a")
 with queue._numbered(), queue.claimed() as mine:
     assert mine
@@ -264,7 +264,7 @@ import os, sys
 from pathlib import Path
 from holdfast._http import Server
 from holdfast._saving import Saving
-from holdfast._spool import Spool
+from holdfast._spool import Spool, default_folder
 saving = Saving(Server("http://server"), "runs/a", Spool(Path(sys.argv[1])), None, 1.0)
 courier = saving._courier
 child = os.fork()
@@ -467,7 +467,7 @@ class Filling(Pieces):
 HANGING = """
 import sys, time
 from pathlib import Path
-from holdfast._spool import Spool
+from holdfast._spool import Spool, default_folder
 from tests.pieces import Pieces, save_of
 class Endless(Pieces):
     def read(self, place):
@@ -628,3 +628,26 @@ def test_all_of_it_can_be_given_up(folder, queue):
     queue.put(save_of(2), file_of())
     queue.clear()
     assert (queue.items(), queue.parked(), Spool(folder).queues()) == ([], [], [])
+
+
+def test_what_killed_jobs_left_half_written_takes_room_too(folder):
+    limited = Spool(folder, max_bytes=3 * SIZE).queue(SERVER, "runs/a")
+    limited.prepare()
+    half_done = limited.folder / f"{_items.HALF_DONE}{'0' * 32}"
+    half_done.mkdir()
+    (half_done / "state.pt").write_bytes(bytes(2 * SIZE + 1))
+    with pytest.raises(OutOfSpace):
+        limited.put(save_of(1), file_of())
+    shutil.rmtree(half_done)
+    limited.put(save_of(1), file_of())
+
+
+def test_a_home_that_nobody_knows_is_a_spool_that_cannot_be_written(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("HOLDFAST_SPOOL", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(OSError, match="Not a directory"):
+        Spool(default_folder()).queue(SERVER, "runs/a").put(save_of(1), file_of())

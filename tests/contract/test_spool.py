@@ -90,13 +90,48 @@ def is_delivered(spool):
 def held(spool, server, directory):
     """Nobody delivers meanwhile."""
     queue = Spool(spool).queue(server.url, directory)
-    queue._make()
+    queue.prepare()
     with queue.claimed() as mine:
         assert mine
         yield queue
 
 
 # while the server is away
+
+
+def test_a_login_in_the_url_is_stored_and_shown_nowhere(own_server, directory, spool):
+    url = own_server.url.replace("http://", "http://user:secret@")
+    manager = CheckpointManager(directory, server=url, patience_s=0)
+    manager.save({"epoch": 1}, epoch=1)
+    own_server.kill()
+    with pytest.warns(HoldfastWarning, match=AWAY) as warned:
+        manager.save({"epoch": 2}, epoch=2)
+    assert "secret" not in str(warned[0].message)
+    assert not [path for path in spool.rglob("*.json") if "secret" in path.read_text()]
+    own_server.start()
+    manager.close()
+    assert delivered(own_server, directory) == [name(1), name(2)]
+
+
+def test_a_spool_that_cannot_be_written_is_told_of_before_it_is_needed(server, directory, tmp_path):
+    (tmp_path / "file").touch()
+    manager = manager_of(server, directory, spool_dir=tmp_path / "file" / "spool")
+    manager.load_latest()
+    with pytest.warns(HoldfastWarning, match="checkpoints cannot be kept in .* should the server be away"):
+        manager.save({}, epoch=1)
+    manager.save({}, epoch=2)
+    assert server.names(directory) == [name(1), name(2)]
+
+
+def test_a_warning_that_is_made_an_error_is_no_failure_of_a_save_in_the_background(own_server, directory, caplog):
+    manager = manager_of(own_server, directory, background=True)
+    own_server.kill()
+    manager.save({"epoch": 1}, epoch=1)
+    assert manager.wait(30)
+    assert [record.levelname for record in caplog.records if AWAY in record.getMessage()] == ["WARNING"]
+    own_server.start()
+    manager.close()
+    assert delivered(own_server, directory) == [name(1)]
 
 
 def test_a_save_is_kept_named_and_loaded_from_here_with_one_warning(own_server, directory, spool):
