@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from . import _items, _upload
 from ._http import Server
+from ._queue import Item, Queue
 from ._retry import Patience, Waits, is_about_us, passes
-from ._spool import Item, Queue, Spool
+from ._spool import Spool
 from ._wire import Committed
 from .errors import HoldfastError, IntegrityError
 

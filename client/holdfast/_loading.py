@@ -9,7 +9,7 @@ from ._cache import Cache
 from ._directory import RemoteDirectory
 from ._items import Kept
 from ._memory import Arena
-from ._spool import Item, Queue
+from ._queue import Item, Queue
 from ._wire import Checkpoint
 from .errors import CheckpointNotFound, HoldfastError, IntegrityError, warn
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ._loading import Loading
+from ._queue import Item
 from ._retry import passes
-from ._spool import Item
 from ._wire import Checkpoint
 from .errors import HoldfastError, IntegrityError, warn
 

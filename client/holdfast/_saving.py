@@ -13,8 +13,9 @@ from ._background import Background
 from ._delivery import Courier
 from ._http import Server
 from ._layout import Layout
+from ._queue import Item, Queue
 from ._retry import Patience, passes
-from ._spool import Item, Queue, Spool
+from ._spool import Spool
 from ._wire import Committed
 from .errors import HoldfastError, OutOfSpace, ServerUnreachable, warn
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from . import _background
 from ._delivery import Courier
-from ._spool import Queue
+from ._queue import Queue
 
 DRAIN_S = 20.0
 """How long, in seconds, the end of a process may be put off."""

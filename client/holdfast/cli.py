@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ._delivery import Outcome, deliver
 from ._http import Server
-from ._spool import Item, Queue, Spool, default_folder
+from ._queue import Item, Queue
+from ._spool import Spool, default_folder
 
 DELIVERED, WAITING = 0, 1
 

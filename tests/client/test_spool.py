@@ -100,7 +100,7 @@ def test_each_directory_of_each_server_has_a_queue_of_its_own(folder):
 PUT = """
 import sys
 from pathlib import Path
-from holdfast._spool import Spool, default_folder
+from holdfast._spool import Spool
 from tests.pieces import Pieces, save_of
 Spool(Path(sys.argv[1])).queue("http://server", "runs/a").put(save_of(1), Pieces(bytes(50_000)))
 """
@@ -156,7 +156,7 @@ MANY = """
 import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from holdfast._spool import Spool, default_folder
+from holdfast._spool import Spool
 from tests.pieces import Pieces, save_of
 done = []
 def put_some(thread):
@@ -226,7 +226,7 @@ def test_numbers_go_on_after_all_was_delivered_or_parked(queue):
 FORK = """
 import os, signal, sys
 from pathlib import Path
-from holdfast._spool import Spool, default_folder
+from holdfast._spool import Spool
 queue = Spool(Path(sys.argv[1])).queue("http://server", "runs/a")
 with queue._numbered(), queue.claimed() as mine:
     assert mine
@@ -264,7 +264,7 @@ import os, sys
 from pathlib import Path
 from holdfast._http import Server
 from holdfast._saving import Saving
-from holdfast._spool import Spool, default_folder
+from holdfast._spool import Spool
 saving = Saving(Server("http://server"), "runs/a", Spool(Path(sys.argv[1])), None, 1.0)
 courier = saving._courier
 child = os.fork()
@@ -467,7 +467,7 @@ class Filling(Pieces):
 HANGING = """
 import sys, time
 from pathlib import Path
-from holdfast._spool import Spool, default_folder
+from holdfast._spool import Spool
 from tests.pieces import Pieces, save_of
 class Endless(Pieces):
     def read(self, place):

@@ -158,7 +158,7 @@ def test_what_is_delivered_while_it_is_being_loaded_is_loaded_from_the_server(se
     real = Loading.kept
     monkeypatch.setattr(Loading, "kept", kept)
     manager = manager_of(server, directory)
-    manager._saving.begin()
+    manager._saver.saving.begin()
     put(1)
     assert manager.load(name(1)) == {"epoch": 1}
 
@@ -763,7 +763,7 @@ def test_a_disk_that_cannot_be_read_is_no_outage_and_no_damage(server, directory
         manager.save({"epoch": 2}, epoch=2)
         assert eventually(lambda: caplog.records)
         assert "Input/output error" in caplog.text
-        assert not manager._saving.server.outage.is_on
+        assert not manager._saver.saving.server.outage.is_on
         assert len(manager.pending) == 2
     assert eventually(lambda: not manager.pending)
     assert delivered(server, directory) == [name(1), name(2)]

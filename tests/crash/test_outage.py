@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager
-from holdfast._spool import Queue
+from holdfast._queue import Queue
 from tests.crash.rounds import rounds
 from tests.live import LiveServer, eventually
 
