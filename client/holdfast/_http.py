@@ -55,7 +55,7 @@ class Server:
         self.timeout_s = timeout_s
         self.patience_s = patience_s
         self._process = os.getpid()
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets = _Sockets()
         self._guard = threading.Lock()
         self._client: httpx.Client | None = None
         self._connections = Connections(timeout_s, _trust)
@@ -113,7 +113,7 @@ class Server:
         content, described = _written(body)
         timeout_s = self.timeout_s + longer_s
         timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
-        with self._translated(), deadline(timeout_s, self._cut_all):
+        with self._translated(), deadline(timeout_s, self._sockets.cut):
             answer = self._http().request(
                 method,
                 path,
@@ -121,7 +121,7 @@ class Server:
                 content=content,
                 headers={**self._headers(self._base), **described},
                 timeout=timeout,
-                extensions={"trace": self._notice},
+                extensions={"trace": self._sockets.notice},
             )
         _refuse_altered(answer)
         _refuse(_refusal(answer))
@@ -186,7 +186,7 @@ class Server:
 
     def cut(self) -> None:
         """Let every request that is under way fail."""
-        self._cut_all()
+        self._sockets.cut()
         self._connections.cut()
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class Server:
         """In a forked child the connections are the parent's, and a lock may be held by a thread that is not there."""
         if self._process != os.getpid():
             self._process, self._guard, self._client = os.getpid(), threading.Lock(), None
-            self._sockets = weakref.WeakSet()
+            self._sockets = _Sockets()
             self._connections = Connections(self.timeout_s, _trust)
             _when_gone(self, self._connections.close)
 
@@ -220,22 +220,6 @@ class Server:
                 _when_gone(self, self._client.close)
             return self._client
 
-    def _notice(self, event: str, info: Mapping[str, Any]) -> None:
-        """Remember which sockets there are; told by httpx of all that it does."""
-        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}:
-            opened = info["return_value"].get_extra_info("socket")
-            if isinstance(opened, socket.socket):
-                with self._guard:
-                    self._sockets.add(opened)
-
-    def _cut_all(self) -> None:
-        """End every request that is under way by httpx: one of them drips, and nobody can say which."""
-        with self._guard:
-            known = list(self._sockets)
-        for opened in known:
-            with suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -243,6 +227,30 @@ class Server:
         except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError) as error:
             reason = str(error) or type(error).__name__
             raise ServerUnreachable(f"no answer from the Holdfast server at {self.url}: {reason}") from error
+
+
+class _Sockets:
+    """The sockets that httpx has opened. It keeps `notice`, so this keeps no server."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def notice(self, event: str, info: Mapping[str, Any]) -> None:
+        """Told by httpx of all that it does."""
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}:
+            opened = info["return_value"].get_extra_info("socket")
+            if isinstance(opened, socket.socket):
+                with self._guard:
+                    self._open.add(opened)
+
+    def cut(self) -> None:
+        """End every request that is under way: where one of them drips, nobody can say which."""
+        with self._guard:
+            known = list(self._open)
+        for opened in known:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
 
 def _without_login(url: str) -> str:

@@ -222,7 +222,8 @@ def test_a_save_with_the_other_mode_is_refused(server, directory):
 def test_a_late_delivery_that_its_own_commit_prunes_is_told_so(server, directory, data):
     server.save(directory, name="late.pt")
     server.save(directory, name="new.pt")
-    late = server.save(directory, data, name="late.pt", saved_after=0, max_checkpoints=1, save_id="the-late-one")
+    server.http.put(f"/v1/directories/{directory}", json={"max_checkpoints": 1}).raise_for_status()
+    late = server.save(directory, data, name="late.pt", saved_after=0, save_id="the-late-one")
     assert "late.pt" in late["removed"]
     again = server.http.post(
         "/v1/checkpoints", params={"directory": directory, "save_id": "the-late-one"}, content=data

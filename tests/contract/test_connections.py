@@ -1,5 +1,6 @@
 """How the client reaches its server: through proxies, over TLS, within time, and telling its token to nobody else."""
 
+import gc
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -422,7 +424,7 @@ def test_connections_may_be_opened_while_others_are_cut():
                 opened = []
                 for _ in range(300):
                     opened.append(stack.enter_context(socket.socket()))
-                    server._notice("connection.connect_tcp.complete", {"return_value": Stream()})
+                    server._sockets.notice("connection.connect_tcp.complete", {"return_value": Stream()})
     finally:
         ended.set()
         thread.join()
@@ -452,3 +454,15 @@ def test_a_forked_process_has_connections_of_its_own(server, directory):
         f"checkpoint_epoch_{epoch:04d}.pt" for epoch in (0, *range(10, 15), *range(20, 25), *range(30, 35), 40, 41)
     }
     assert set(server.names(directory)) == names
+
+
+def test_a_manager_that_nobody_has_any_more_closes_its_connections(server, directory):
+    manager = CheckpointManager(directory, server=server.url)
+    manager.load(manager.save(STATE, epoch=1))
+    gone = weakref.ref(manager._remote.server)
+    gc.disable()
+    try:
+        del manager
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -687,7 +687,7 @@ def test_one_that_cannot_be_written_does_not_hinder_the_others(jobs, make_place,
         kept = manager(background=True, drain_s=1)
         for epoch in (1, 2):
             kept.save(state(epoch), epoch=epoch)
-        kept._saving.jobs[0]._layout.read = fail
+        kept._saver.saving.jobs[0]._layout.read = fail
         both = [kept]
         {end.replace(chr(10), chr(10) + 8 * " ")}
         """,

@@ -206,6 +206,7 @@ class Impostor:
         self.file = self.chunks["files"][0]
         for wanted in self.file["ranges"]:
             wanted["url"] = "/bytes"
+        self.directory = str(path.parent)
         self.content = (server.root / path).read_bytes()
         self.alter = lambda start, data: data
         self.length = lambda data: len(data)
@@ -253,12 +254,12 @@ def impostor(server, directory, make_manager):
 
 def loads(impostor, tmp_path):
     """Every way to get at the bytes."""
-    manager = CheckpointManager("runs/a", server=impostor.url, patience_s=1)
+    manager = CheckpointManager(impostor.directory, server=impostor.url, patience_s=1)
     return [
         manager.load_latest,
         lambda: manager.load_latest(only=("a", "b")),
         lambda: CheckpointManager(
-            "runs/a", server=impostor.url, patience_s=1, cache_dir=tmp_path / "cache"
+            impostor.directory, server=impostor.url, patience_s=1, cache_dir=tmp_path / "cache"
         ).load_latest(),
     ]
 
@@ -300,7 +301,7 @@ def test_answers_of_other_bytes_are_errors_and_never_states(impostor, tmp_path, 
 def test_answers_that_ignore_what_was_asked_for_are_errors(impostor, tmp_path):
     impostor.alter = lambda start, data: impostor.content
     with pytest.raises(IntegrityError):
-        CheckpointManager("runs/a", server=impostor.url).load_latest(only=("b",))
+        CheckpointManager(impostor.directory, server=impostor.url).load_latest(only=("b",))
 
 
 def test_answers_that_end_early_each_time_are_no_answers(impostor, tmp_path):
@@ -414,7 +415,7 @@ def test_every_byte_of_a_state_was_verified(impostor):
         content = impostor.content
         impostor.content = flipped(content, place)
         with pytest.raises(IntegrityError):
-            CheckpointManager("runs/a", server=impostor.url).load_latest()
+            CheckpointManager(impostor.directory, server=impostor.url).load_latest()
         impostor.content = content
-    found = CheckpointManager("runs/a", server=impostor.url).load_latest()
+    found = CheckpointManager(impostor.directory, server=impostor.url).load_latest()
     assert [raw(tensor) for tensor in strided(found)] == [raw(tensor) for tensor in strided(STATE)]
