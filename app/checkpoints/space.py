@@ -9,6 +9,8 @@ from app.checkpoints.transfers import Transfers
 from app.domain import Save, Upload
 from app.errors import NoSpace
 
+_LOOKS = 100
+
 
 class Space:
     """Keeps a reserve of the disk free: for the catalog, for manifests, and for whoever must remove something."""
@@ -50,14 +52,25 @@ class Space:
             raise self._no_space(sent, self._parts.storage.free_bytes(), self._transfers.to_come())
 
     def _admit(self, wanted: Callable[[], int], upload_id: str) -> None:
-        """The disk is asked first, then what is wanted of it: what is copied meanwhile must not count twice."""
         beside = self._transfers.to_come(but=upload_id) + self._parts.reserve_bytes
-        free = self._parts.storage.free_bytes()
-        if free < wanted() + beside:
-            self._freeing.make_room(wanted() + beside)
-            free = self._parts.storage.free_bytes()
-        if free < (wanted_bytes := wanted()) + beside:
+        wanted_bytes, free = self._compared(wanted)
+        if free < wanted_bytes + beside:
+            self._freeing.make_room(wanted_bytes + beside)
+            wanted_bytes, free = self._compared(wanted)
+        if free < wanted_bytes + beside:
             raise self._no_space(wanted_bytes, free, beside - self._parts.reserve_bytes)
+
+    def _compared(self, wanted: Callable[[], int]) -> tuple[int, int]:
+        """What is wanted and what is free at one moment, so that what is copied meanwhile counts just once.
+
+        Where copying never pauses, the disk is asked last, which wants too much rather than too little.
+        """
+        for _ in range(_LOOKS):
+            wanted_bytes = wanted()
+            free = self._parts.storage.free_bytes()
+            if wanted() == wanted_bytes:
+                break
+        return wanted_bytes, free
 
     def _rest_bytes(self, upload: Upload, sent_bytes: int) -> int:
         to_copy = 0 if self._parts.storage.shares_blocks else self._transfers.of(upload).to_copy_bytes

@@ -232,7 +232,8 @@ def shown(path: Path) -> str:
 
 
 def a_copy_of_a_checkpoint(d: Damaged) -> None:
-    place, path = d.a_file(d.take()), d.root / f"copy-{d.rng.random()}"
+    """Of one that no other is like: a lost one that is could be any of their files, and this copy."""
+    place, path = d.a_file(d.take(lambda victim: "/same-" not in victim.place)), d.root / f"copy-{d.rng.random()}"
     path.write_bytes((d.root / place).read_bytes())
     d.foreign.append(path)
     d.expect("extra", path.name, "stays")
