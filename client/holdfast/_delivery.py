@@ -181,11 +181,6 @@ class Courier:
         ours = [courier for (process, *_), courier in list(cls._all.items()) if process == os.getpid()]
         return [courier for courier in ours if courier._was_woken]
 
-    @property
-    def server_url(self) -> str:
-        """Whom it goes to."""
-        return self._server.url
-
     def waiting(self) -> list[Queue]:
         """The queues in which something waits."""
         return [queue for queue in self._spool.queues(self._server.url) if queue.has_items()]
