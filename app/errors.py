@@ -25,11 +25,19 @@ class BodyAltered(Refusal):
     status, code, title = 400, "body_altered", "The body is not the one that was sent"
 
 
+class InvalidHttp(Refusal):
+    status, code, title = 400, "invalid_http", "This is not HTTP as it should be"
+
+
 # 401, 403: who may
 
 
 class Unauthorized(Refusal):
     status, code, title = 401, "unauthorized", "A valid token is needed"
+
+
+class Forbidden(Refusal):
+    status, code, title = 403, "forbidden", "The token does not allow this"
 
 
 class CrossSite(Refusal):
@@ -40,7 +48,7 @@ class HostNotAllowed(Refusal):
     status, code, title = 403, "host_not_allowed", "This server does not answer to that host name"
 
 
-# 404, 410: not there
+# 404, 410: not there, or not for whoever asks
 
 
 class NotFound(Refusal):
@@ -75,15 +83,23 @@ class UploadNotFound(Refusal):
     status, code, title = 404, "upload_not_found", "There is no such upload, or it has expired"
 
 
+class LinkInvalid(Refusal):
+    status, code, title = 404, "link_invalid", "The link has expired, was withdrawn, or is not one"
+
+
 class CheckpointRemoved(Refusal):
     status, code, title = 410, "checkpoint_removed", "The checkpoint's bytes have been removed"
 
 
-# 405, 413, 416: HTTP itself
+# 405, 408, 413, 416, 429, 431: HTTP itself
 
 
 class MethodNotAllowed(Refusal):
     status, code, title = 405, "method_not_allowed", "This address does not take that method"
+
+
+class RequestTimeout(Refusal):
+    status, code, title = 408, "request_timeout", "The request came too slowly"
 
 
 class TooLarge(Refusal):
@@ -92,6 +108,20 @@ class TooLarge(Refusal):
 
 class RangeNotSatisfiable(Refusal):
     status, code, title = 416, "range_not_satisfiable", "The file has no such range"
+
+
+class TooManyRequests(Refusal):
+    status, code, title = 429, "too_many_requests", "Too many requests of one token at a time"
+    retry_after_s = 1
+
+
+class TooManyUploads(Refusal):
+    status, code, title = 429, "too_many_uploads", "Too many uploads of one token under way"
+    retry_after_s = 30
+
+
+class HeadersTooLarge(Refusal):
+    status, code, title = 431, "headers_too_large", "The request's address and headers are too large"
 
 
 # 409: it contradicts what is there
@@ -183,6 +213,10 @@ class Overloaded(Refusal):
 
 class NoSpace(Refusal):
     status, code, title = 507, "no_space", "The disk is full"
+
+
+class QuotaExceeded(Refusal):
+    status, code, title = 507, "quota_exceeded", "A quota is used up"
 
 
 class CatalogUnusable(Exception):

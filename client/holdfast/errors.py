@@ -9,7 +9,7 @@
     ├── ModeConflict         (ValueError)         the directory ranks in the other mode
     ├── NotImproved          (ValueError)         the metric is not better than the directory's best
     ├── NotAllowed           (PermissionError)    no token, a wrong one, or not from there
-    ├── OutOfSpace           (OSError)            the server's disk is full
+    ├── OutOfSpace           (OSError)            the server's disk is full, or a quota
     ├── ServerUnreachable    (ConnectionError)    no answer, or a message was altered on its way
     ├── ServerFailed         (RuntimeError)       an answer that should not be
     ├── IntegrityError       (OSError)            bytes that are not those that were saved
@@ -88,7 +88,7 @@ class NotAllowed(HoldfastError, PermissionError):
 
 
 class OutOfSpace(HoldfastError, OSError):
-    """The server's disk is full."""
+    """The server's disk is full, or a quota is used up."""
 
     code = "no_space"
 
