@@ -1,8 +1,9 @@
-# The Holdfast server. The server listens on all addresses of the container, and beyond loopback it starts only with a
-# token:
+# The Holdfast server. It listens on all addresses of the container, so it needs a token: the first start makes one and
+# puts it into /data/.admin-token.
 #
 #   docker build -t holdfast-server .
-#   docker run -p 8420:8420 -v holdfast:/data -e HOLDFAST_TOKEN="$(openssl rand -hex 32)" holdfast-server
+#   docker run -p 8420:8420 -v holdfast:/data -e HOLDFAST_ALLOWED_HOSTS=checkpoints.example holdfast-server
+#   docker exec CONTAINER cat /data/.admin-token
 
 FROM python:3.11-slim AS build
 WORKDIR /src
@@ -20,7 +21,8 @@ ENV PATH=/opt/holdfast/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOLDFAST_ROOT=/data \
     HOLDFAST_HOST=0.0.0.0 \
-    HOLDFAST_PORT=8420
+    HOLDFAST_PORT=8420 \
+    HOLDFAST_TOKEN_FILE=/data/.admin-token
 USER 10001:10001
 VOLUME /data
 EXPOSE 8420

@@ -203,7 +203,8 @@ class UploadFile:
 class Save:
     """What somebody wants kept. An empty ``name`` or ``save_id`` is for the server to choose.
 
-    ``base`` is the id of a checkpoint, of any directory, whose bytes need not be sent again.
+    ``base`` is the id of a checkpoint, of any directory, whose bytes need not be sent again. ``token_id`` says who
+    saves; ``may_borrow`` whether they may read what others have saved there, so that the server may copy from it.
     """
 
     directory: str
@@ -216,6 +217,8 @@ class Save:
     writer: str | None = None
     only_if_improved: bool = False
     base: str | None = None
+    token_id: str = ""
+    may_borrow: bool = True
 
     @property
     def is_folder(self) -> bool:

@@ -12,15 +12,20 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
-from app import __version__, auth, janitor, metrics
+from app import __version__, janitor, metrics
+from app.api import audit, directories, events, files, links, openapi, operations, problems, pruning, uploads
 from app.api import checkpoints as checkpoint_routes
-from app.api import directories, events, files, openapi, operations, problems, pruning, uploads
 from app.api.dependencies import only_known_queries
+from app.auth import Authority, Links, Minting, Sessions
+from app.auth.exposure import refuse_weak
 from app.catalog import Catalog
 from app.checkpoints import Checkpoints, Parts
 from app.checkpoints.rebuilding import Rebuilt, rebuild
 from app.checkpoints.scrubbing import Scrubbing
+from app.context import RequestContext
+from app.dashboard import pages
 from app.errors import CatalogUnusable
+from app.gate import Gate
 from app.integrity import Integrity
 from app.middleware import SameSite
 from app.probe import LoopProbe
@@ -34,7 +39,10 @@ class State(TypedDict):
     """What requests find in ``request.state``."""
 
     checkpoints: Checkpoints
-    metrics: CollectorRegistry
+    metrics: Callable[[str], CollectorRegistry]
+    authority: Authority
+    sessions: Sessions
+    links: Links
 
 
 def utc_now() -> datetime:
@@ -43,29 +51,39 @@ def utc_now() -> datetime:
 
 
 def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI:
-    """The server as an ASGI application. It takes the root when it starts, unless that was opened before."""
+    """The server as an ASGI application. It takes the root when it starts, unless that was opened before.
 
+    Raises
+    ------
+    CatalogUnusable
+        The token that is set could be guessed.
+    """
+    refuse_weak(settings.token_text)
     app: FastAPI = FastAPIOffline(
         title="Holdfast",
         version=__version__,
         summary="A checkpoint server for training jobs.",
         description=openapi.DESCRIPTION,
+        docs_url=None,
         redoc_url=None,
         lifespan=lambda app: _running(app, settings, opened),
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.guard = auth.Guard(settings.token_text)
     app.state.root = str(settings.root.resolve())
     problems.install(app)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(only_known_queries)], max_body_size=settings.max_json_bytes)
-    for routes in (directories, files, checkpoint_routes, uploads, pruning, events):
+    for routes in (directories, files, checkpoint_routes, uploads, links, pruning, events, audit):
         v1.include_router(routes.router)
     v1.include_router(operations.api)
     app.include_router(v1)
     app.include_router(operations.outside)
+    pages.install(app)
     openapi.install(app)
-    app.add_middleware(SameSite, check_host=app.state.guard.is_open, allowed_hosts=settings.allowed_hosts)
-    app.add_middleware(Integrity)  # around everything else, so that refusals have their digest, too
+    # The last is around all others: refusals, too, have their request's id and their digest.
+    app.add_middleware(Gate, most_requests=settings.max_requests_per_token)
+    app.add_middleware(SameSite, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(RequestContext, log_access=settings.access_log)
+    app.add_middleware(Integrity)
     return app
 
 
@@ -87,12 +105,44 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
     watching = asyncio.create_task(probe.watch())
     try:
         process = metrics.Process(probe.longest_s, lambda: scrub.bytes_read, checkpoints.parts.storage.free_bytes)
-        yield {"checkpoints": checkpoints, "metrics": metrics.registry(checkpoints.finding, process)}
+        authority = authority_of(settings, checkpoints)
+        catalog, clock = checkpoints.parts.catalog, checkpoints.parts.clock
+        yield {
+            "checkpoints": checkpoints,
+            "metrics": lambda prefix: metrics.registry(checkpoints.finding, process, prefix),
+            "authority": authority,
+            "sessions": Sessions(catalog, authority, clock),
+            "links": Links(catalog, authority, clock),
+        }
     finally:
         watching.cancel()
         scrub.stop()
         keeper.stop()
         checkpoints.close()
+
+
+def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
+    """Whoever knows the tokens of this root; the first one is made where that is wanted.
+
+    Raises
+    ------
+    CatalogUnusable
+        The file for the token cannot be used, or holds one that could be guessed.
+    """
+    parts = checkpoints.parts
+    configured = settings.token_text
+    if configured is None and settings.token_file is not None:
+        try:
+            configured = minting_of(parts).first(settings.token_file)
+        except OSError as error:
+            raise CatalogUnusable(f"HOLDFAST_TOKEN_FILE: {error}") from error
+        refuse_weak(configured)
+    return Authority(parts.catalog, clock=parts.clock, configured=configured, protected=parts.storage.is_protected)
+
+
+def minting_of(parts: Parts) -> Minting:
+    """Whoever makes and revokes the tokens of a root."""
+    return Minting(parts.catalog, clock=parts.clock, close=parts.storage.protect)
 
 
 def look_at_root(settings: Settings) -> Parts:
@@ -165,6 +215,7 @@ def _opened(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoi
         writer_window=timedelta(seconds=settings.writer_window_s),
         undo_window=timedelta(seconds=settings.undo_window),
         reserve_bytes=settings.reserve_bytes,
+        most_uploads=settings.max_uploads_per_token,
     )
     checkpoints = Checkpoints(parts)
     try:

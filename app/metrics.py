@@ -14,8 +14,8 @@ from app.catalog.statistics import Statistics
 class Counts(Protocol):
     """Whoever knows the figures."""
 
-    def statistics(self) -> Statistics:
-        """The figures at this moment."""
+    def statistics(self, prefix: str = "") -> Statistics:
+        """The figures on the directories within a prefix at this moment."""
 
 
 @dataclass(frozen=True)
@@ -28,34 +28,16 @@ class Process:
 
 
 class _Figures(Collector):
-    def __init__(self, counts: Counts, process: Process) -> None:
+    def __init__(self, counts: Counts, process: Process, prefix: str) -> None:
         self._counts = counts
         self._process = process
+        self._prefix = prefix
 
     def collect(self) -> Iterator[Metric]:
-        found = self._counts.statistics()
-        yield _gauge("holdfast_directories", "Directories with commits.", found.directories)
-        yield _gauge("holdfast_checkpoints", "Live checkpoints.", found.checkpoints)
-        yield _gauge("holdfast_checkpoint_bytes", "Bytes of live checkpoints.", found.size_bytes)
-        yield _gauge("holdfast_uploads", "Uploads under way.", found.uploads)
-        yield _gauge(
-            "holdfast_unfreed_checkpoints", "Removed checkpoints whose bytes should be gone and are not.", found.unfreed
-        )
-        yield _gauge("holdfast_free_bytes", "Free space on the disk of the root.", self._process.free_bytes())
-        yield _gauge("holdfast_trash_checkpoints", "Removed checkpoints that can be restored.", found.trash)
-        yield _gauge("holdfast_trash_bytes", "Bytes of removed checkpoints that can be restored.", found.trash_bytes)
-        yield _gauge(
-            "holdfast_event_loop_stall_seconds",
-            "The longest time within the last minute that the event loop was kept from its work.",
-            self._process.longest_stall_s(),
-        )
-        yield _gauge(
-            "holdfast_damaged_checkpoints", "Live checkpoints whose bytes are not what was saved.", found.damaged
-        )
-        yield _gauge("holdfast_unverified_checkpoints", "Live checkpoints never read back so far.", found.unverified)
-        scrubbed = CounterMetricFamily("holdfast_scrubbed_bytes", "Bytes read back since the start.")
-        scrubbed.add_metric([], self._process.scrubbed_bytes())
-        yield scrubbed
+        found = self._counts.statistics(self._prefix)
+        yield from _gauges(found)
+        if not self._prefix:
+            yield from self._of_process()
         commits = CounterMetricFamily("holdfast_commits", "Commits in all directories.")
         commits.add_metric([], found.commits)
         yield commits
@@ -64,12 +46,37 @@ class _Figures(Collector):
             removed.add_metric([because], count)
         yield removed
 
+    def _of_process(self) -> Iterator[Metric]:
+        yield _gauge("holdfast_free_bytes", "Free space on the disk of the root.", self._process.free_bytes())
+        yield _gauge(
+            "holdfast_event_loop_stall_seconds",
+            "The longest time within the last minute that the event loop was kept from its work.",
+            self._process.longest_stall_s(),
+        )
+        scrubbed = CounterMetricFamily("holdfast_scrubbed_bytes", "Bytes read back since the start.")
+        scrubbed.add_metric([], self._process.scrubbed_bytes())
+        yield scrubbed
 
-def registry(counts: Counts, process: Process) -> CollectorRegistry:
-    """A registry that gives this server's figures."""
+
+def registry(counts: Counts, process: Process, prefix: str = "") -> CollectorRegistry:
+    """A registry that gives the figures of the directories within a prefix, and without one the server's own."""
     found = CollectorRegistry(auto_describe=False)
-    found.register(_Figures(counts, process))
+    found.register(_Figures(counts, process, prefix))
     return found
+
+
+def _gauges(found: Statistics) -> Iterator[Metric]:
+    yield _gauge("holdfast_directories", "Directories with commits.", found.directories)
+    yield _gauge("holdfast_checkpoints", "Live checkpoints.", found.checkpoints)
+    yield _gauge("holdfast_checkpoint_bytes", "Bytes of live checkpoints.", found.size_bytes)
+    yield _gauge("holdfast_uploads", "Uploads under way.", found.uploads)
+    yield _gauge(
+        "holdfast_unfreed_checkpoints", "Removed checkpoints whose bytes should be gone and are not.", found.unfreed
+    )
+    yield _gauge("holdfast_trash_checkpoints", "Removed checkpoints that can be restored.", found.trash)
+    yield _gauge("holdfast_trash_bytes", "Bytes of removed checkpoints that can be restored.", found.trash_bytes)
+    yield _gauge("holdfast_damaged_checkpoints", "Live checkpoints whose bytes are not what was saved.", found.damaged)
+    yield _gauge("holdfast_unverified_checkpoints", "Live checkpoints never read back so far.", found.unverified)
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

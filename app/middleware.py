@@ -1,6 +1,8 @@
 """What every request passes: no other web site may speak for a user, and no answer is taken for a page."""
 
+import socket
 from collections.abc import Iterable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -9,35 +11,47 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import problem_response
 from app.errors import CrossSite, HostNotAllowed, Refusal, TooLarge
 
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cache-Control": "no-store",
+}
+"""What answers say unless they say something else themselves: nothing of them runs, is framed, or is kept."""
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SameSite:
     """Refuses foreign ``Host`` and ``Origin`` headers and cross-site requests, on every route.
 
-    Host names are only checked while no token is needed: then a name that was rebound to loopback could reach us.
+    A name that somebody points at this machine must not reach us. Addresses in numbers cannot be pointed anywhere, so
+    they are answered to.
+
+    Parameters
+    ----------
+    allowed_hosts : iterable of str
+        Host names that are answered to besides this machine's own; ``*.example.org`` is all below it, ``*`` any.
     """
 
-    def __init__(self, app: ASGIApp, *, check_host: bool, allowed_hosts: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str]) -> None:
         self._app = app
-        self._check_host = check_host
-        self._hosts = LOOPBACK_HOSTS | {host.lower() for host in allowed_hosts}
+        self._hosts = LOOPBACK_HOSTS | {socket.gethostname().lower()} | {host.lower() for host in allowed_hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        send = _Guarded(scope, receive, send).send
         refusal = self._refusal(scope)
-        if refusal is not None:
-            await problem_response(refusal)(scope, receive, send)
-            return
-
-        await self._app(scope, receive, _Guarded(scope, receive, send).send)
+        await (self._app if refusal is None else problem_response(refusal))(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._check_host and _name(host) not in self._hosts:
+        if not self._answers_to(_name(host)):
             return HostNotAllowed(f"This server does not answer to {host!r}; HOLDFAST_ALLOWED_HOSTS can add it.")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -45,6 +59,12 @@ class SameSite:
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _opens_a_page(scope, headers):
             return CrossSite("A request from another web site is refused.")
         return None
+
+    def _answers_to(self, name: str) -> bool:
+        above = name.partition(".")[2]
+        while above and f"*.{above}" not in self._hosts:
+            above = above.partition(".")[2]
+        return bool(name) and (name in self._hosts or bool(above) or "*" in self._hosts or _is_address(name))
 
 
 class _Guarded:
@@ -68,8 +88,8 @@ class _Guarded:
                     self._scope, self._receive, self._send
                 )
                 return
-            headers.setdefault("X-Content-Type-Options", "nosniff")
-            headers.setdefault("Referrer-Policy", "no-referrer")
+            for name, value in ALWAYS.items():
+                headers.setdefault(name, value)
         await self._send(message)
 
 
@@ -81,7 +101,16 @@ def _name(host: str) -> str:
         return ""
 
 
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _opens_a_page(scope: Scope, headers: Headers) -> bool:
     """Somebody followed a link to a page of ours, which is harmless; the API is not for following links."""
     follows = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    return follows and scope["method"] in {"GET", "HEAD"} and not scope["path"].startswith("/v1")
+    is_for_programs = scope["path"].startswith("/v1") and not scope["path"].startswith("/v1/links/")
+    return follows and scope["method"] in {"GET", "HEAD"} and not is_for_programs

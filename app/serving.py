@@ -15,10 +15,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app import __version__, auth
+from app import __version__, logs
+from app.auth.exposure import refuse_unprotected, refuse_weak
+from app.checkpoints import Checkpoints
 from app.errors import CatalogUnusable
 from app.handover import LendingProtocol
-from app.main import create_app, open_root, utc_now
+from app.main import authority_of, create_app, open_root, refuse_no_root, utc_now
 from app.niceness import EVENT_LOOP, set_niceness
 from app.settings import Settings
 
@@ -29,14 +31,15 @@ KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they nev
 
 def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int:
     """Serve until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    logs.configure(secrets=[settings.token_text or ""])
     logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # which steps are taken, the catalog says itself
-    auth.refuse_unprotected(settings.host, settings.token_text)
+    refuse_weak(settings.token_text)
+    _refuse_unprotected_root(settings)
     _allow_descriptors()
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
-    app = create_app(settings, open_root(settings, clock=clock))
+    app = create_app(settings, _open_protected(settings, clock))
     config = uvicorn.Config(
         app,
         http=LendingProtocol if settings.lend_sockets else "auto",
@@ -44,6 +47,8 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
         server_header=False,
         log_config=None,
         timeout_keep_alive=KEEP_ALIVE_S,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     shown = f"[{host}]" if ":" in host else host
     print(f"Holdfast {__version__} keeps {settings.root.resolve()} at http://{shown}:{port}", flush=True)
@@ -53,6 +58,27 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _Server(config, app, settings.shutdown_timeout_s).run(sockets=[listener])
     return 0
+
+
+def _refuse_unprotected_root(settings: Settings) -> None:
+    """Where no token is set, there are none either in a root that nobody has made yet, and it need not be made."""
+    if settings.token_text is None and settings.token_file is None:
+        try:
+            refuse_no_root(settings)
+        except CatalogUnusable:
+            refuse_unprotected(settings.host)
+
+
+def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> Checkpoints:
+    """Take the root, unless what is in it could then be reached from elsewhere without a token."""
+    checkpoints = open_root(settings, clock=clock)
+    try:
+        if authority_of(settings, checkpoints).is_open:
+            refuse_unprotected(settings.host)
+    except BaseException:
+        checkpoints.close()
+        raise
+    return checkpoints
 
 
 class _Server(uvicorn.Server):

@@ -3,12 +3,13 @@
 Only `app.main` and `app.__main__` import this; everybody else is given values.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -20,6 +21,14 @@ def _in_seconds(value: Any) -> Any:
     return value
 
 
+def _listed(value: Any) -> Any:
+    """The members of a list, written as JSON or with commas."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
+
+
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(ge=0, le=100 * 366 * 86400)]
 
 
@@ -32,8 +41,19 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="The address to listen on; beyond loopback only with a token.")
     port: int = Field(8420, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     database_url: str | None = Field(None, description="The catalog's SQLite database; by default in the root.")
-    token: SecretStr | None = Field(None, description="The bearer token that every request must carry.")
-    allowed_hosts: tuple[str, ...] = Field((), description="Further host names that the server answers to, as JSON.")
+    token: SecretStr | None = Field(None, description="A bearer token that may everything.")
+    token_file: Path | None = Field(
+        None, description="A file with such a token; at the first start one is made and put there."
+    )
+    allowed_hosts: Texts = Field(
+        (), description="Further host names that the server answers to: a.example,*.b.example; * is any."
+    )
+    trusted_proxies: Texts = Field(
+        (), description="Addresses of proxies whose X-Forwarded-For and -Proto are believed."
+    )
+    access_log: bool = Field(False, description="Whether a line is logged for each request.")
+    max_requests_per_token: int = Field(1000, ge=1, description="How many requests of one token run at a time.")
+    max_uploads_per_token: int = Field(1000, ge=1, description="How many uploads of one token are under way at a time.")
     upload_lease_s: float = Field(86400.0, gt=0, description="How long an upload without news is kept, in seconds.")
     writer_window_s: float = Field(60.0, ge=0, description="How long a writer counts as active, in seconds.")
     undo_window: Seconds = Field(

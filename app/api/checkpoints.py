@@ -40,6 +40,7 @@ from app.errors import (
     Pinned,
     SaveIdReused,
     TooLarge,
+    TooManyUploads,
     WrongLength,
 )
 
@@ -53,7 +54,7 @@ router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     responses={
         200: {"model": CommittedOut, "description": "The same save was committed before."},
-        **refuses(InvalidName, SaveIdReused, WrongLength, NotReady, *AGAINST_A_SAVE),
+        **refuses(InvalidName, SaveIdReused, WrongLength, NotReady, DirectoryNotFound, TooManyUploads, *AGAINST_A_SAVE),
     },
 )
 async def save_checkpoint(
@@ -61,13 +62,13 @@ async def save_checkpoint(
     query: Annotated[SaveQuery, Query()],
     checkpoints: CheckpointsDep,
     response: Response,
-    _: Writer,
+    may: Writer,
 ) -> CommittedOut:
     """Save a checkpoint of one file in one shot: the body is the file, the query says what it is.
 
     The file is durable when this answers. A directory that no policy was given for keeps everything.
     """
-    shot = checkpoints.single_shot.begin(query.save(), length_of(request) or 0)
+    shot = checkpoints.single_shot.begin(query.save(may), length_of(request) or 0)
     return committed_answer(await receive(request, shot), response)
 
 

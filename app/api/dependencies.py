@@ -1,4 +1,7 @@
-"""What routes ask for: use cases, permissions, and names that are checked on the way in."""
+"""What routes ask for: use cases, permissions, and names that are checked on the way in.
+
+A route has no permission but by one of these; a test holds every route to one.
+"""
 
 from typing import Annotated
 
@@ -6,7 +9,9 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator
 
 from app import naming
+from app.access import Access, Scope
 from app.api.openapi import query_names
+from app.auth import Links
 from app.checkpoints import Checkpoints
 from app.checkpoints.changing import Changing
 from app.checkpoints.committing import Committing
@@ -62,29 +67,69 @@ def _changing(request: Request) -> Changing:
     return _checkpoints(request).changing
 
 
+def _links(request: Request) -> Links:
+    found: Links = request.state.links
+    return found
+
+
 CheckpointsDep = Annotated[Checkpoints, Depends(_checkpoints)]
 FindingDep = Annotated[Finding, Depends(_finding)]
 UploadingDep = Annotated[Uploading, Depends(_uploading)]
 CommittingDep = Annotated[Committing, Depends(_committing)]
 RemovingDep = Annotated[Removing, Depends(_removing)]
 ChangingDep = Annotated[Changing, Depends(_changing)]
+LinksDep = Annotated[Links, Depends(_links)]
 
 
-def _admitted(request: Request) -> None:
-    request.app.state.guard.admit(request.headers.get("authorization"))
+class Permission:
+    """Lets through who has a scope, and reaches whatever the request names in its address.
+
+    What is out of reach is not there. What a body names, the route has to ask for by `Access.reach`.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def __call__(self, request: Request) -> Access:
+        access: Access = request.state.access
+        if access.prefix:
+            _reach_what_is_named(request, access)
+        access.require(self.scope)
+        return access
 
 
-Reader = Annotated[None, Depends(_admitted)]
-Writer = Annotated[None, Depends(_admitted)]
-Deleter = Annotated[None, Depends(_admitted)]
-Admin = Annotated[None, Depends(_admitted)]
+def _reach_what_is_named(request: Request, access: Access) -> None:
+    for named in (request.path_params, request.query_params):
+        if (directory := named.get("directory")) is not None:
+            access.reach(directory)
+    if (checkpoint_id := request.path_params.get("checkpoint_id")) is not None:
+        _finding(request).reach(access, checkpoint_id)
+    if (upload_id := request.path_params.get("upload_id")) is not None:
+        _uploading(request).reach(access, upload_id)
+
+
+Reader = Annotated[Access, Depends(Permission("read"))]
+Writer = Annotated[Access, Depends(Permission("write"))]
+Deleter = Annotated[Access, Depends(Permission("delete"))]
+Admin = Annotated[Access, Depends(Permission("admin"))]
+
+
+def _within(request: Request, prefix: PrefixQuery = "") -> str:
+    access: Access = request.state.access
+    return access.narrowed(prefix)
+
+
+Within = Annotated[str, Depends(_within)]
+"""The prefix that was asked for, or as much of it as the token reaches."""
 
 
 def only_known_queries(request: Request) -> None:
-    """Refuse query parameters that the route does not have: a misspelt filter must not be taken for none."""
+    """Refuse query parameters that the route does not have, or has twice: a filter must not be taken for none."""
     if not request.query_params:
         return
     known = query_names(request.app)[request.scope["route"].name]
     for name in request.query_params:
         if name not in known:
             raise InvalidRequest(f"There is no query parameter {name!r} here.", known=sorted(known))
+        if not known[name] and len(request.query_params.getlist(name)) > 1:
+            raise InvalidRequest(f"The query parameter {name!r} is given more than once.")

@@ -10,9 +10,9 @@ from app.api.dependencies import (
     FindingDep,
     PageSize,
     PageToken,
-    PrefixQuery,
     Reader,
     RemovingDep,
+    Within,
 )
 from app.api.paging import read_token, write_token
 from app.api.problems import refuses
@@ -24,9 +24,9 @@ from app.errors import DirectoryNotFound, InvalidName, NameTaken, TooLarge
 router = APIRouter(prefix="/directories", tags=["directories"])
 
 
-@router.get("", responses=refuses(InvalidName))
+@router.get("", responses=refuses(InvalidName, DirectoryNotFound))
 def list_directories(
-    finding: FindingDep, _: Reader, prefix: PrefixQuery = "", page_size: PageSize = 100, page_token: PageToken = None
+    finding: FindingDep, _: Reader, prefix: Within, page_size: PageSize = 100, page_token: PageToken = None
 ) -> DirectoryPage:
     """The directories at or below a prefix, by name, each with its counts, bytes, latest and best checkpoint."""
     after = read_token(page_token, "directories", prefix, length=1)

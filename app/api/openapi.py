@@ -37,12 +37,14 @@ def install(app: FastAPI) -> None:
 
 
 @cache
-def query_names(app: FastAPI) -> dict[str, frozenset[str]]:
-    """The query parameters of each operation, by its id."""
+def query_names(app: FastAPI) -> dict[str, dict[str, bool]]:
+    """The query parameters of each operation, by its id, and whether each may be given more than once."""
     return {
-        operation["operationId"]: frozenset(
-            parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"
-        )
+        operation["operationId"]: {
+            parameter["name"]: parameter["schema"].get("type") == "array"
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "query"
+        }
         for operations in app.openapi()["paths"].values()
         for operation in operations.values()
     }

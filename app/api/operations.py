@@ -2,12 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import RedirectResponse
 
 from app import __version__
 from app.api.dependencies import CheckpointsDep, Reader
 from app.api.problems import refuses
-from app.api.schemas.answers import HealthOut, InfoOut
+from app.api.schemas.answers import HealthOut, InfoOut, TokenOut
 from app.domain import CHUNK_MAX_BYTES
 from app.errors import NotReady
 
@@ -16,23 +15,18 @@ outside = APIRouter(tags=["operations"])
 
 
 @api.get("/info", responses=refuses())
-def get_info(request: Request, checkpoints: CheckpointsDep, _: Reader) -> InfoOut:
+def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> InfoOut:
     """What this server is, where its files lie, and how it wants bytes."""
     return InfoOut(
         name="Holdfast",
         version=__version__,
         api="v1",
-        root=request.app.state.root,
+        root=request.app.state.root if not may.prefix else None,
         docs="/docs",
         chunk_max_bytes=CHUNK_MAX_BYTES,
         range_max_bytes=checkpoints.parts.storage.range_max_bytes,
+        token=TokenOut.of(may),
     )
-
-
-@outside.get("/", include_in_schema=False)
-def to_the_documentation() -> Response:
-    """Whoever opens the server in a browser finds the description of its API."""
-    return RedirectResponse("/docs")
 
 
 @outside.get("/health/live", responses=refuses(public=True))
@@ -54,6 +48,6 @@ def ready(checkpoints: CheckpointsDep) -> HealthOut:
 
 
 @outside.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **refuses()})
-def get_metrics(request: Request, _: Reader) -> Response:
-    """Figures for Prometheus."""
-    return Response(generate_latest(request.state.metrics), media_type=CONTENT_TYPE_LATEST)
+def get_metrics(request: Request, may: Reader) -> Response:
+    """Figures for Prometheus: of the directories that the token reaches; of the server where those are all."""
+    return Response(generate_latest(request.state.metrics(may.prefix)), media_type=CONTENT_TYPE_LATEST)

@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from app import digests
+from app import actor, digests
 from app.errors import (
     CrossSite,
     DiskFailed,
+    Forbidden,
     HostNotAllowed,
     InvalidRequest,
     MethodNotAllowed,
@@ -24,6 +25,7 @@ from app.errors import (
     Overloaded,
     Refusal,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
 )
 
@@ -42,7 +44,7 @@ _BY_ERRNO: dict[int | None, Refusal] = {
     errno.EMFILE: _OVERLOADED,
     errno.ENFILE: _OVERLOADED,
 }
-_ANYWHERE = (InvalidRequest, Unauthorized, NoSpace, DiskFailed, Overloaded)
+_ANYWHERE = (InvalidRequest, Unauthorized, Forbidden, TooManyRequests, NoSpace, DiskFailed, Overloaded)
 """What every route that is not public may refuse: even to read takes a disk that works."""
 
 
@@ -56,6 +58,7 @@ class Problem(BaseModel):
     status: int
     code: str
     detail: str
+    request_id: str | None = None
 
 
 def refuses(*refusals: type[Refusal], public: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -78,12 +81,14 @@ def refused_as(codes: Iterable[str]) -> dict[str, Any]:
 
 def problem_response(refusal: Refusal) -> Response:
     """A refusal as an answer."""
+    request_id = actor.current().request_id
     body = {
         "type": f"urn:holdfast:problem:{refusal.code}",
         "title": refusal.title,
         "status": refusal.status,
         "code": refusal.code,
         "detail": refusal.detail,
+        **({"request_id": request_id} if request_id else {}),
         **refusal.extra,
     }
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else refusal.headers
@@ -125,6 +130,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def mishap(request: Request, error: Exception) -> Response:
         answer = problem_response(_MISHAP)  # the server logs it
+        answer.headers["X-Request-Id"] = actor.current().request_id
         answer.headers["Content-Digest"] = digests.of_message(answer.body)  # it passes no middleware
         return answer
 

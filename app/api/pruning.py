@@ -12,15 +12,16 @@ router = APIRouter(prefix="/prune", tags=["retention"])
 
 
 @router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))
-def prune(wanted: PruneIn, removing: RemovingDep, _: Deleter) -> PruneOut:
+def prune(wanted: PruneIn, removing: RemovingDep, may: Deleter) -> PruneOut:
     """Judge directories by their policies: every verdict with its reasons, and the bytes that go.
 
     With `dry_run` nothing is removed. A directory without a policy keeps everything.
     """
     if wanted.directory is not None:
+        may.reach(wanted.directory)
         prunings = [removing.prune(wanted.directory, dry_run=wanted.dry_run)]
     else:
-        prunings = removing.prune_below(wanted.prefix or "", dry_run=wanted.dry_run)
+        prunings = removing.prune_below(may.narrowed(wanted.prefix or ""), dry_run=wanted.dry_run)
     directories = [DirectoryPruneOut.of(pruning) for pruning in prunings]
     freed_bytes = sum(directory.freed_bytes for directory in directories)
     return PruneOut(dry_run=wanted.dry_run, directories=directories, freed_bytes=freed_bytes)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.bodies import UNBOUNDED, declared_length, receive
-from app.api.dependencies import CommittingDep, FilePath, Id, UploadingDep, Writer
+from app.api.dependencies import CommittingDep, FilePath, FindingDep, Id, UploadingDep, Writer
 from app.api.problems import refuses
 from app.api.schemas.answers import CommittedOut
 from app.api.schemas.requests import CommitIn, UploadIn
@@ -14,6 +14,7 @@ from app.api.schemas.values import MAX_INT
 from app.checkpoints.recording import Committed
 from app.errors import (
     DigestMismatch,
+    DirectoryNotFound,
     FileNotInCheckpoint,
     ForeignFile,
     InvalidName,
@@ -28,6 +29,7 @@ from app.errors import (
     SaveIdReused,
     Superseded,
     TooLarge,
+    TooManyUploads,
     UploadBusy,
     UploadNotFound,
     WrongLength,
@@ -53,15 +55,19 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
     status_code=201,
     responses={
         200: {"model": UploadOut, "description": "The same save was begun or committed before."},
-        **refuses(InvalidName, SaveIdReused, TooLarge, NotReady, *AGAINST_A_SAVE),
+        **refuses(InvalidName, SaveIdReused, TooLarge, NotReady, DirectoryNotFound, TooManyUploads, *AGAINST_A_SAVE),
     },
 )
-def reserve_upload(upload: UploadIn, uploading: UploadingDep, response: Response, _: Writer) -> UploadOut:
+def reserve_upload(
+    upload: UploadIn, uploading: UploadingDep, finding: FindingDep, response: Response, may: Writer
+) -> UploadOut:
     """Reserve a place for a checkpoint; the answer says which ranges to send, and how.
 
     Whatever stands against the save is said here, before any byte is sent.
     """
-    reservation = uploading.reserve(upload.save())
+    may.reach(upload.directory)
+    base = upload.base if upload.base is not None and finding.is_readable(may, upload.base) else None
+    reservation = uploading.reserve(upload.save(may, base))
     if not reservation.is_new:
         response.status_code = 200
     return UploadOut.of(reservation)

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,11 +15,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from app.catalog.audit import AuditRows
 from app.catalog.checkpoints import CheckpointRows
 from app.catalog.directories import DirectoryRows
 from app.catalog.events import EventRows
 from app.catalog.migrating import migrate
 from app.catalog.statistics import Statistics, statistics
+from app.catalog.tokens import TokenRows
 from app.catalog.uploads import UploadRows
 from app.errors import CatalogUnusable, DiskFailed, NoSpace, Overloaded, Refusal
 
@@ -53,8 +55,16 @@ class Session:
     def events(self) -> EventRows:
         return EventRows(self.connection)
 
-    def statistics(self, undo_begins: datetime | None = None) -> Statistics:
-        return statistics(self.connection, undo_begins)
+    @cached_property
+    def audit(self) -> AuditRows:
+        return AuditRows(self.connection)
+
+    @cached_property
+    def tokens(self) -> TokenRows:
+        return TokenRows(self.connection)
+
+    def statistics(self, undo_begins: datetime | None = None, *, prefix: str = "") -> Statistics:
+        return statistics(self.connection, undo_begins, prefix)
 
 
 class Catalog:
@@ -81,6 +91,8 @@ class Catalog:
             raise CatalogUnusable(f"The database URL cannot be read: {error}") from error
         if backend != "sqlite":
             raise CatalogUnusable(f"The catalog is kept in SQLite; {backend!r} databases are not supported yet.")
+        if not as_it_is:
+            _keep_private(make_url(url).database)
         self._engine = _engine(url)
         self._locks: dict[str, threading.RLock] = {}
         self._locks_guard = threading.Lock()
@@ -162,6 +174,16 @@ class Catalog:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _keep_private(database: str | None) -> None:
+    """Nobody else may read the keys and what is kept of tokens; the database's own files get the same mode."""
+    if not database or database == ":memory:":
+        return
+    with suppress(OSError):  # that it cannot be used is found out, and said, in a moment
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if Path(database).stat().st_mode & 0o077:
+            Path(database).chmod(0o600)
 
 
 @contextmanager

@@ -41,6 +41,10 @@ class CheckpointRows:
         """The checkpoint of this id, removed or not."""
         return self._one(select(_table).where(_table.c.id == checkpoint_id))
 
+    def directory_of(self, checkpoint_id: str) -> str | None:
+        """The directory of a checkpoint, removed or not; also of one whose row cannot be read otherwise."""
+        return self._connection.execute(select(_table.c.directory).where(_table.c.id == checkpoint_id)).scalar()
+
     def named(self, directory: str, name: str) -> Checkpoint | None:
         """The live checkpoint of this name."""
         return self._one(select(_table).where(*_live(directory), _table.c.name == name))

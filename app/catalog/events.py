@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from app.catalog import schema
+from app.catalog.audit import AuditRows
 from app.catalog.directories import within
 from app.catalog.times import to_text, to_time
 from app.domain import Event
@@ -22,12 +23,13 @@ class EventRows:
         self._connection = connection
 
     def add(self, kind: str, *, at: datetime, directory: str, checkpoint_id: str | None = None, **data: Any) -> None:
-        """Keep an event; it becomes visible, with its id, when the transaction commits."""
+        """Keep an event, and a line of the audit on it; both become visible when the transaction commits."""
         self._connection.execute(
             insert(_table).values(
                 at=to_text(at), type=kind, directory=directory, checkpoint_id=checkpoint_id, data=_json(data)
             )
         )
+        AuditRows(self._connection).add(kind, at=at, directory=directory, checkpoint_id=checkpoint_id, **data)
 
     def after(self, event_id: int, *, prefix: str = "", limit: int) -> Sequence[Event]:
         """The next events, oldest first, of directories at or below a prefix."""

@@ -119,7 +119,9 @@ uploads = Table(
     Column("save_id", String, nullable=False),
     Column("expires_at", String, nullable=False),
     Column("body", Text, nullable=False),
+    Column("token_id", String, nullable=False, server_default=text("''")),
     UniqueConstraint("directory", "save_id"),
+    Index("uploads_of_token", "token_id"),
 )
 
 events = Table(
@@ -132,4 +134,51 @@ events = Table(
     Column("checkpoint_id", String),
     Column("data", Text, nullable=False),
     sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("token_id", String, nullable=False),
+    Column("peer", String, nullable=False),
+    Column("request_id", String, nullable=False),
+    Column("directory", String),
+    Column("checkpoint_id", String),
+    Column("data", Text, nullable=False),
+    Index("audit_of_directory", "directory", "id"),
+    Index("audit_of_token", "token_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("hash", String, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("prefix", String, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("expires_at", String),
+    Column("revoked_at", String),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", String, primary_key=True),
+    Column("token_id", String, nullable=False),
+    Column("expires_at", String, nullable=False),
+)
+
+link_keys = Table(
+    "link_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("secret", String, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("retired_at", String),
 )

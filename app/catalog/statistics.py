@@ -8,6 +8,7 @@ from sqlalchemy import Connection, false, func, not_, select
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog import schema
+from app.catalog.directories import within
 from app.catalog.times import to_text
 
 
@@ -28,14 +29,20 @@ class Statistics:
     removed: Mapping[str, int]
 
 
-def statistics(connection: Connection, undo_begins: datetime | None) -> Statistics:
-    """The figures within one transaction; what was removed before ``undo_begins`` is no longer kept in the trash."""
+def statistics(connection: Connection, undo_begins: datetime | None, prefix: str) -> Statistics:
+    """The figures on the directories within a prefix, in one transaction.
+
+    What was removed before ``undo_begins`` is no longer kept in the trash.
+    """
     directories, found = schema.directories.c, schema.checkpoints.c
-    live = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(found.removed_at.is_(None))
-    used = select(func.count(), func.coalesce(func.sum(directories.sequence), 0)).where(directories.sequence > 0)
-    removed = select(found.removed_because, func.count()).where(found.removed_at.is_not(None))
+    here = within(found.directory, prefix)
+    live = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(found.removed_at.is_(None), here)
+    used = select(func.count(), func.coalesce(func.sum(directories.sequence), 0)).where(
+        directories.sequence > 0, within(directories.name, prefix)
+    )
+    removed = select(found.removed_because, func.count()).where(found.removed_at.is_not(None), here)
     unfreed = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(
-        found.removed_at.is_not(None), not_(found.freed)
+        found.removed_at.is_not(None), not_(found.freed), here
     )
     kept = found.removed_at > to_text(undo_begins) if undo_begins is not None else false()
     trash, trash_bytes = connection.execute(unfreed.where(kept)).one()
@@ -47,15 +54,15 @@ def statistics(connection: Connection, undo_begins: datetime | None) -> Statisti
         checkpoints=checkpoints,
         size_bytes=size_bytes,
         unfreed=connection.execute(unfreed).one()[0] - trash,
-        damaged=_count_live(connection, found.damage.is_not(None)),
-        unverified=_count_live(connection, found.verified_at.is_(None)),
+        damaged=_count_live(connection, found.damage.is_not(None), here),
+        unverified=_count_live(connection, found.verified_at.is_(None), here),
         trash=trash,
         trash_bytes=trash_bytes,
-        uploads=connection.execute(select(func.count()).select_from(schema.uploads)).scalar_one(),
+        uploads=connection.execute(select(func.count()).where(within(schema.uploads.c.directory, prefix))).scalar_one(),
         removed=dict(connection.execute(removed.group_by(found.removed_because)).tuples().all()),
     )
 
 
-def _count_live(connection: Connection, condition: ColumnElement[bool]) -> int:
-    query = select(func.count()).where(schema.checkpoints.c.removed_at.is_(None), condition)
+def _count_live(connection: Connection, *conditions: ColumnElement[bool]) -> int:
+    query = select(func.count()).where(schema.checkpoints.c.removed_at.is_(None), *conditions)
     return connection.execute(query).scalar_one()

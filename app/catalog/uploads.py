@@ -49,6 +49,7 @@ class UploadRows:
                 save_id=upload.save_id,
                 expires_at=to_text(upload.expires_at),
                 body=_UPLOAD.dump_json(upload).decode(),
+                token_id=upload.token_id,
             )
         )
 
@@ -80,6 +81,17 @@ class UploadRows:
         if directory is not None:
             query = query.where(_table.c.directory == directory)
         return self._connection.execute(query).scalar_one()
+
+    def count_of_token(self, token_id: str) -> int:
+        """How many uploads of a token are under way."""
+        return self._connection.execute(select(func.count()).where(_table.c.token_id == token_id)).scalar_one()
+
+    def directory_of(self, upload_id: str) -> str | None:
+        """The directory that an upload is for, or was; None where nobody knows it."""
+        saves = schema.saves.c
+        known = select(_table.c.directory).where(_table.c.id == upload_id)
+        done = select(saves.directory).where(saves.upload_id == upload_id)
+        return self._connection.execute(known).scalar() or self._connection.execute(done).scalar()
 
     def saved(self, directory: str, save_id: str) -> Saved | None:
         """What this save was committed as."""

@@ -94,7 +94,7 @@ class Borrowing:
         Where the content stands already under the same name, nothing is copied unless the commit finds it gone.
         """
         upload = transfer.upload
-        if not any(file.is_hashed for file in upload.files):
+        if not upload.may_borrow or not any(file.is_hashed for file in upload.files):
             return
         with self._parts.catalog.reading() as session:
             standing = session.checkpoints.named(upload.directory, upload.name)

@@ -6,7 +6,7 @@ from typing import Any
 
 from app import metadata
 from app.checkpoints.parts import Parts, live_checkpoint
-from app.domain import Checkpoint, Directory, Facts, Manifest, PolicyRequest
+from app.domain import LIMITS, Checkpoint, Directory, Facts, Manifest, PolicyRequest
 from app.errors import DirectoryNotFound, NameTaken
 
 
@@ -16,6 +16,11 @@ class Change:
 
     facts: Mapping[str, Any]
     metadata: Mapping[str, Any]
+
+    @property
+    def named(self) -> list[str]:
+        """What is changed, by name."""
+        return sorted([*self.facts, *(f"metadata.{key}" for key in self.metadata)])
 
     def applied_to(self, facts: Facts) -> Facts:
         """The facts after the change. `InvalidRequest` where the metadata would grow beyond its bounds."""
@@ -50,6 +55,7 @@ class Changing:
                     directory=directory,
                     checkpoint_id=checkpoint_id,
                     name=after.name,
+                    changed=change.named,
                 )
                 maps = session.checkpoints.maps(checkpoint_id)
             self._parts.rewrite_manifest(Manifest(after, maps))
@@ -81,7 +87,8 @@ class Changing:
                 self._parts.storage.make_directory(after)
                 session.directories.put(after)
                 session.directories.mark_dirty(name, True)
-                session.events.add("directory.policy_changed", at=now, directory=name)
+                policy = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
+                session.events.add("directory.policy_changed", at=now, directory=name, policy=policy)
             self._parts.rewrite_directory(name)
         self._parts.bell.ring()
         return after

@@ -6,14 +6,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app.catalog import Page, Query, Session
+from app.access import Access
+from app.catalog import AuditLine, Page, Query, Session
 from app.catalog.directories import Totals
 from app.catalog.statistics import Statistics
-from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
+from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint, no_checkpoint
 from app.checkpoints.verifying import first_fault
 from app.domain import Checkpoint, Directory, Event, File, FileMap, Mode
 from app.errors import (
     Altered,
+    CheckpointNotFound,
     CheckpointRemoved,
     FileNotInCheckpoint,
     ForeignFile,
@@ -72,12 +74,27 @@ class Finding:
             summaries = [_summary(session, directory) for directory in shown]
         return summaries, shown[-1].name if len(found) > limit else None
 
-    def statistics(self) -> Statistics:
-        """Figures over everything."""
+    def statistics(self, prefix: str = "") -> Statistics:
+        """Figures over the directories within a prefix."""
         with self._parts.catalog.reading() as session:
-            return session.statistics(self._parts.undo_begins())
+            return session.statistics(self._parts.undo_begins(), prefix=prefix)
 
     # checkpoints
+
+    def reach(self, access: Access, checkpoint_id: str) -> None:
+        """`CheckpointNotFound` unless that is a checkpoint, removed or not, in a directory within reach."""
+        with self._parts.catalog.reading() as session:
+            directory = session.checkpoints.directory_of(checkpoint_id)
+        if directory is None or not access.reaches(directory):
+            raise no_checkpoint(checkpoint_id)
+
+    def is_readable(self, access: Access, checkpoint_id: str) -> bool:
+        """Whether somebody may read that checkpoint; False also where there is none."""
+        try:
+            self.reach(access, checkpoint_id)
+        except CheckpointNotFound:
+            return False
+        return access.allows("read")
 
     def get(self, checkpoint_id: str) -> Checkpoint:
         """One checkpoint, removed or not."""
@@ -155,6 +172,11 @@ class Finding:
         with self._parts.catalog.reading() as session:
             return session.events.last_id()
 
+    def audit(self, before: int, *, prefix: str, token_id: str | None, limit: int) -> Sequence[AuditLine]:
+        """Who changed what, the newest first; with a prefix, in the directories within it."""
+        with self._parts.catalog.reading() as session:
+            return session.audit.before(before, prefix=prefix, token_id=token_id, limit=limit)
+
     # content
 
     def open(self, checkpoint_id: str, path: str | None = None) -> Content:
@@ -183,6 +205,12 @@ class Finding:
             opened.close()
             raise
         return Content(checkpoint, file, opened)
+
+    def chosen(self, checkpoint_id: str, path: str | None = None) -> tuple[Checkpoint, File]:
+        """A live checkpoint and a file of it; without a path, its only one. Raises as `open` does."""
+        with self._parts.catalog.reading() as session:
+            checkpoint = live_checkpoint(session, checkpoint_id)
+        return checkpoint, _chosen(checkpoint, path)
 
     def open_intact(self, checkpoint_id: str, paths: Iterable[str]) -> list[Content]:
         """Open those of some files of a checkpoint that are what was saved. Whoever asked closes them.

@@ -57,6 +57,7 @@ class Parts:
     writer_window: timedelta = timedelta(minutes=1)
     undo_window: timedelta = timedelta()
     reserve_bytes: int = 0
+    most_uploads: int = 1000
     bell: Bell = field(default_factory=Bell)
 
     @property
@@ -105,8 +106,13 @@ def known_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
     """The checkpoint of this id, removed or not."""
     checkpoint = session.checkpoints.get(checkpoint_id)
     if checkpoint is None:
-        raise CheckpointNotFound(f"There is no checkpoint with the id {checkpoint_id!r}.")
+        raise no_checkpoint(checkpoint_id)
     return checkpoint
+
+
+def no_checkpoint(checkpoint_id: str) -> CheckpointNotFound:
+    """Said alike of what is not there and of what is out of reach."""
+    return CheckpointNotFound(f"There is no checkpoint with the id {checkpoint_id!r}.")
 
 
 def live_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:

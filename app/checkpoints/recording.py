@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app import ranking, retention
+from app import actor, ranking, retention
 from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.parts import Parts
@@ -40,7 +40,11 @@ class Recording:
         with self._parts.catalog.reading() as session:
             directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
             after = self._moved_on(session, directory, checkpoint, manifest)
-        with self._parts.catalog.writing() as session:
+            begun = session.uploads.get(upload_id)
+        with (
+            actor.finishing_for(begun.token_id if begun is not None else ""),
+            self._parts.catalog.writing() as session,
+        ):
             old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
             replaced = [old] if old is not None and old.removed_at is None else []
             removed = mark_removed(session, replaced, "replaced", self._parts.clock())

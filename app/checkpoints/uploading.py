@@ -9,6 +9,7 @@ from secrets import token_hex
 from typing import NamedTuple
 
 from app import digests, naming, spans
+from app.access import Access
 from app.catalog import Session
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
@@ -26,6 +27,7 @@ from app.errors import (
     RangeMisaligned,
     Refusal,
     SaveIdReused,
+    TooManyUploads,
     UploadBusy,
     UploadNotFound,
     WrongLength,
@@ -87,6 +89,8 @@ class Uploading:
             What it declares does not fit on the disk.
         NotReady
             The server is stopping.
+        TooManyUploads
+            Of the same token, so many are under way.
         """
         if self._parts.is_stopping:
             raise NotReady("The server is stopping; it finishes what has begun and takes nothing new.")
@@ -125,6 +129,13 @@ class Uploading:
                 self.abandon(upload.id)
             raise
         return Reservation(self._renewed(upload), missing, is_new=is_new)
+
+    def reach(self, access: Access, upload_id: str) -> None:
+        """`UploadNotFound` unless that is an upload, or was one, for a directory within reach."""
+        with self._parts.catalog.reading() as session:
+            directory = session.uploads.directory_of(upload_id)
+        if directory is None or not access.reaches(directory):
+            raise _no_upload(upload_id)
 
     def get(self, upload_id: str) -> Reservation:
         """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""
@@ -245,6 +256,7 @@ class Uploading:
         with self._parts.catalog.writing() as session:
             _known(session, upload.id)
             self._remove(session, upload)
+            session.audit.add("upload.abandoned", at=self._parts.clock(), directory=upload.directory, id=upload.id)
 
     def _completed(self, session: Session, save: Save) -> Save:
         """The save with whatever it left to the server; a repeated one with what it was given the first time."""
@@ -256,6 +268,7 @@ class Uploading:
 
     def _begin(self, session: Session, save: Save, undo: ExitStack) -> Upload:
         now = self._parts.clock()
+        self._refuse_too_many(session, save)
         known = session.directories.get(save.directory)
         directory = known or Directory(save.directory, created_at=now)
         if known is None and (taken := session.directories.taken_by_checkpoint(save.directory)):
@@ -271,6 +284,12 @@ class Uploading:
         self._parts.storage.begin(upload)
         session.uploads.add(upload)
         return upload
+
+    def _refuse_too_many(self, session: Session, save: Save) -> None:
+        if session.uploads.count_of_token(save.token_id) >= self._parts.most_uploads:
+            raise TooManyUploads(
+                f"This token has {self._parts.most_uploads} uploads under way (HOLDFAST_MAX_UPLOADS_PER_TOKEN)."
+            )
 
     def _undo(self, upload: Upload) -> None:
         """Leave no bytes of an upload that could not be recorded."""

@@ -330,6 +330,13 @@ class Storage(Protocol):
     def drop_ballast(self) -> bool:
         """Give up what was set aside where hardly any other space is left; whether there was something to give up."""
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether `protect` was ever called."""
+
+    def protect(self) -> None:
+        """Keep in mind, whatever becomes of the catalog, that nothing here is for those without a token."""
+
     def writable(self) -> bool:
         """Whether bytes could be stored at the moment."""
 

@@ -8,6 +8,7 @@ INCOMING: Parts = (OWN, "incoming")
 TRASH: Parts = (OWN, "trash")
 ABOUT: Parts = (OWN, "about.txt")
 BALLAST: Parts = (OWN, "ballast")
+PROTECTED: Parts = (OWN, "protected")
 FORMAT: Parts = (OWN, "format.json")
 SEAL = "manifest.json"
 

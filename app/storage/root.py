@@ -88,6 +88,14 @@ class Root:
         self.tree.unlink(places.BALLAST)
         return True
 
+    @property
+    def is_protected(self) -> bool:
+        return self.tree.stat(places.PROTECTED) is not None
+
+    def protect(self) -> None:
+        if not self.is_protected:
+            self.tree.write(places.PROTECTED, b"While this file is here, the server needs tokens.\n")
+
     def writable(self) -> bool:
         probe = (places.OWN, "probe")
         with self._probing:

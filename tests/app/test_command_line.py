@@ -20,7 +20,7 @@ def run(*arguments, **environment):
     ("environment", "said"),
     [
         pytest.param({"HOLDFAST_PORT": "many"}, "HOLDFAST_PORT", id="a port that is no number"),
-        pytest.param({"HOLDFAST_ALLOWED_HOSTS": "foo"}, "allowed_hosts", id="hosts that are no list"),
+        pytest.param({"HOLDFAST_ALLOWED_HOSTS": "[foo"}, "ALLOWED_HOSTS", id="hosts that are no list"),
         pytest.param({"HOLDFAST_DATABASE_URL": "postgresql://x/y"}, "postgresql", id="another database"),
         pytest.param({"HOLDFAST_DATABASE_URL": "nonsense"}, "database", id="no URL"),
         pytest.param({"HOLDFAST_DATABASE_URL": "sqlite:////nowhere/x.db"}, "nowhere", id="a database out of reach"),
@@ -46,4 +46,4 @@ def test_every_command_explains_itself():
 
 
 def test_the_token_cannot_be_given_where_others_see_it():
-    assert "--token" not in run("serve", "--help").stdout
+    assert "--token " not in run("serve", "--help").stdout

@@ -642,12 +642,12 @@ def test_a_server_that_wants_a_token_now_is_delivered_to_by_who_has_it(tmp_path,
     put(1, url=free.url)
     port = port_of(free)
     free.kill()
-    with LiveServer(tmp_path / "root", port=port, token="a long secret") as closed:
+    with LiveServer(tmp_path / "root", port=port, token="a long secret that nobody guesses") as closed:
         assert closed.url == free.url
         status, _, complaints = sync()
         assert status == 1
         assert "still waiting" in complaints
-        assert sync("--token", "a long secret")[0] == 0
+        assert sync("--token", "a long secret that nobody guesses")[0] == 0
         closed.http.headers["Authorization"] = "Bearer a long secret"
         assert delivered(closed, directory) == [name(1)]
     free.start()

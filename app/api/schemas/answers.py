@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
+from app.access import Access, Scope, in_order
 from app.api.schemas.values import NumberOut
 from app.checkpoints.finding import Summary
 from app.checkpoints.recording import Committed
@@ -176,16 +177,32 @@ class DirectoryPage(BaseModel):
     next_page_token: str | None
 
 
+class TokenOut(BaseModel):
+    """What the token of this request allows. Without tokens, its id is `anonymous`."""
+
+    id: str
+    scopes: list[Scope]
+    prefix: str
+    expires_at: datetime | None
+
+    @classmethod
+    def of(cls, access: Access) -> Self:
+        return cls(
+            id=access.token_id, scopes=in_order(access.scopes), prefix=access.prefix, expires_at=access.expires_at
+        )
+
+
 class InfoOut(BaseModel):
     """What this server is."""
 
     name: str
     version: str
     api: str
-    root: str
+    root: str | None = Field(description="Where its files lie; only told to who reaches all of them.")
     docs: str
     chunk_max_bytes: int
     range_max_bytes: int
+    token: TokenOut
 
 
 class HealthOut(BaseModel):

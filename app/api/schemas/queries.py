@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from app.access import Access
 from app.api.dependencies import CheckpointName, DirectoryName, Tag
 from app.api.schemas.requests import FactsIn, PolicyIn, RequestBody
 from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
@@ -32,7 +33,7 @@ class SaveQuery(FactsIn, PolicyIn):
     only_if_improved: bool = False
     metadata: Annotated[Metadata, BeforeValidator(_parsed)] = Field({}, description="A JSON object.")
 
-    def save(self) -> Save:
+    def save(self, may: Access) -> Save:
         limits = PolicyIn.model_validate(self.model_dump(include=set(PolicyIn.model_fields) & self.model_fields_set))
         return Save(
             directory=self.directory,
@@ -44,6 +45,8 @@ class SaveQuery(FactsIn, PolicyIn):
             policy=limits.asked(),
             writer=self.writer,
             only_if_improved=self.only_if_improved,
+            token_id=may.token_id,
+            may_borrow=may.allows("read"),
         )
 
 

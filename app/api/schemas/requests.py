@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.access import Access
 from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
 from app.api.schemas.values import CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
@@ -120,7 +121,7 @@ class UploadIn(FactsIn):
             raise ValueError("several files need paths")
         return self
 
-    def save(self) -> Save:
+    def save(self, may: Access, base: str | None) -> Save:
         return Save(
             directory=self.directory,
             name=self.name or "",
@@ -131,7 +132,9 @@ class UploadIn(FactsIn):
             policy=self.policy.asked(),
             writer=self.writer,
             only_if_improved=self.only_if_improved,
-            base=self.base,
+            base=base,
+            token_id=may.token_id,
+            may_borrow=may.allows("read"),
         )
 
 

@@ -1,0 +1,39 @@
+"""The route of the audit."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.api.dependencies import Admin, FindingDep, PageSize, PageToken, Within
+from app.api.paging import read_token, write_token
+from app.api.problems import refuses
+from app.api.schemas.auditing import AuditLineOut, AuditPage
+from app.api.schemas.values import MAX_INT
+from app.errors import DirectoryNotFound, InvalidName
+
+router = APIRouter(prefix="/audit", tags=["operations"])
+
+TokenId = Annotated[str | None, Query(min_length=1, max_length=64, description="Only what this token did.")]
+
+
+@router.get("", responses=refuses(InvalidName, DirectoryNotFound))
+def list_audit(
+    finding: FindingDep,
+    _: Admin,
+    prefix: Within,
+    token_id: TokenId = None,
+    page_size: PageSize = 100,
+    page_token: PageToken = None,
+) -> AuditPage:
+    """Who changed what, from where and by which request, the newest first.
+
+    Lines on tokens, keys and sessions belong to no directory: only an admin of all directories sees them, and only
+    without a prefix.
+    """
+    after = read_token(page_token, "audit", prefix, token_id, length=1)
+    before = int(after[0]) if after else MAX_INT
+    lines = finding.audit(before, prefix=prefix, token_id=token_id, limit=page_size + 1)
+    shown = lines[:page_size]
+    more = len(lines) > page_size
+    token = write_token((shown[-1].id,), "audit", prefix, token_id) if more else None
+    return AuditPage(lines=[AuditLineOut.of(line) for line in shown], next_page_token=token)

@@ -1,0 +1,41 @@
+"""Where a server may listen: beyond loopback only where a token is needed."""
+
+from ipaddress import ip_address
+
+from app.errors import CatalogUnusable
+
+SHORTEST = 16
+"""How many characters a token that an operator made up must have."""
+
+
+def refuse_unprotected(host: str) -> None:
+    """Refuse to listen beyond loopback, where no token is needed; the message says what to do."""
+    if not is_loopback(host):
+        raise CatalogUnusable(
+            f"Without a token Holdfast serves this machine only, and {host} can be reached from others. "
+            "Make one by `holdfast-server token create --scope admin`, or name a file for it as HOLDFAST_TOKEN_FILE, "
+            "or set HOLDFAST_TOKEN to a long random text (for example from `openssl rand -hex 32`), "
+            "or listen on 127.0.0.1."
+        )
+
+
+def refuse_weak(token: str | None) -> None:
+    """Refuse a token that could be guessed or cannot be sent in a header."""
+    if token is None:
+        return
+    if len(token) < SHORTEST:
+        raise CatalogUnusable(
+            f"HOLDFAST_TOKEN has fewer than {SHORTEST} characters and could be guessed; try `openssl rand -hex 32`."
+        )
+    if not token.isascii() or not token.isprintable():
+        raise CatalogUnusable("HOLDFAST_TOKEN has characters that cannot be sent in a header.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

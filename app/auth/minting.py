@@ -1,0 +1,112 @@
+"""Tokens as their operator sees them: made, listed, revoked."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from secrets import token_bytes
+
+from app import naming, tokens
+from app.access import SCOPES, Scope, Token, in_order
+from app.catalog import Catalog
+from app.errors import InvalidRequest
+
+
+class Minting:
+    """Makes and revokes tokens.
+
+    Parameters
+    ----------
+    close : callable
+        Makes sure that a server on this root needs tokens from now on, whatever becomes of the catalog.
+    """
+
+    def __init__(self, catalog: Catalog, *, clock: Callable[[], datetime], close: Callable[[], None]) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._close = close
+
+    def create(
+        self, scopes: Iterable[Scope], *, prefix: str = "", expires: timedelta | None = None, note: str = ""
+    ) -> tuple[str, Token]:
+        """A new token, as text, which is not kept, and what is kept of it.
+
+        Raises
+        ------
+        InvalidName, InvalidRequest
+            The prefix cannot be a directory; there are no scopes; the note is longer than 200 characters.
+        """
+        text = tokens.compose(token_bytes(tokens.ID_BYTES), token_bytes(tokens.SECRET_BYTES))
+        return text, self._keep(text, scopes, prefix, expires, note)
+
+    def all(self) -> Sequence[Token]:
+        """All tokens that there ever were, the oldest first."""
+        with self._catalog.reading() as session:
+            return session.tokens.all()
+
+    def revoke(self, token_id: str) -> bool:
+        """Let a token and all that it opened or signed count no more; whether there is one of that id."""
+        with self._catalog.writing() as session:
+            token = session.tokens.get(token_id)
+            if token is None:
+                return False
+            if token.revoked_at is None:
+                now = self._clock()
+                session.tokens.revoke(token_id, now)
+                session.audit.add("token.revoked", at=now, id=token_id)
+        return True
+
+    def first(self, file: Path) -> str | None:
+        """The token in a file; where there is no file, nor any token, a new one that may everything is put there.
+
+        Gives None where the catalog knows the file's token, and so whether it still counts; and where the file was
+        taken away.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read or made.
+        """
+        if not file.exists():
+            if self.all():
+                return None
+            text = tokens.compose(token_bytes(tokens.ID_BYTES), token_bytes(tokens.SECRET_BYTES))
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
+                target.write(f"{text}\n")
+            self._keep(text, SCOPES, note="made at the first start")
+        found = file.read_text().strip()
+        token_id = tokens.id_of(found)
+        with self._catalog.reading() as session:
+            is_known = token_id is not None and session.tokens.get(token_id) is not None
+        return None if is_known else found
+
+    def _keep(
+        self, text: str, scopes: Iterable[Scope], prefix: str = "", expires: timedelta | None = None, note: str = ""
+    ) -> Token:
+        now = self._clock()
+        token = Token(
+            id=tokens.id_of(text) or "",
+            hash=tokens.hash_of(text),
+            scopes=frozenset(scopes),
+            prefix=naming.directory_name(prefix) if prefix else "",
+            note=note,
+            created_at=now,
+            expires_at=now + expires if expires is not None else None,
+        )
+        _refuse_senseless(token)
+        self._close()
+        with self._catalog.writing() as session:
+            session.tokens.add(token)
+            session.audit.add(
+                "token.created", at=now, id=token.id, scopes=in_order(token.scopes), prefix=token.prefix, note=note
+            )
+        return token
+
+
+def _refuse_senseless(token: Token) -> None:
+    if not token.scopes or not token.scopes <= set(SCOPES):
+        raise InvalidRequest(f"A token has at least one scope of {', '.join(SCOPES)}.")
+    if len(token.note) > 200 or not token.note.isprintable():
+        raise InvalidRequest("The note has more than 200 characters, or some that cannot be printed.")
+    if token.expires_at is not None and token.expires_at <= token.created_at:
+        raise InvalidRequest("The token would have expired already.")

@@ -1,0 +1,55 @@
+"""Sessions of the dashboard: opened with a token, and worth no more than that token at each moment."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from secrets import token_urlsafe
+
+from app import tokens
+from app.access import Access
+from app.auth.authority import Authority
+from app.catalog import Catalog
+from app.errors import Unauthorized
+
+LASTS = timedelta(hours=12)
+
+
+class Sessions:
+    """Opens, knows and ends sessions. What a browser holds of one is random; its hash is kept."""
+
+    def __init__(self, catalog: Catalog, authority: Authority, clock: Callable[[], datetime]) -> None:
+        self._catalog = catalog
+        self._authority = authority
+        self._clock = clock
+
+    def begin(self, token: str) -> tuple[str, Access]:
+        """A new session's secret, and what it may do.
+
+        Raises
+        ------
+        Unauthorized
+            The token does not count.
+        """
+        access = self._authority.access_of_token(token.strip())
+        if access is None:
+            raise Unauthorized("This server knows no such token, or not any more.")
+        secret, now = token_urlsafe(32), self._clock()
+        ends_at = min(now + LASTS, access.expires_at or now + LASTS)
+        with self._catalog.writing() as session:
+            session.tokens.end_sessions(now)
+            session.tokens.begin_session(tokens.hash_of(secret), access.token_id, ends_at)
+            session.audit.add("session.begun", at=now, by=access.token_id)
+        return secret, access
+
+    def access(self, secret: str | None) -> Access | None:
+        """What a session may do now; None where it has ended, or its token does not count any more."""
+        if secret is not None:
+            with self._catalog.reading() as session:
+                token_id = session.tokens.token_of_session(tokens.hash_of(secret), self._clock())
+            return self._authority.access_of(token_id) if token_id is not None else None
+        return Access() if self._authority.is_open else None
+
+    def end(self, secret: str) -> None:
+        """The session is over."""
+        with self._catalog.writing() as session:
+            session.tokens.end_session(tokens.hash_of(secret))
+            session.audit.add("session.ended", at=self._clock())

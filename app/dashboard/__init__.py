@@ -1,0 +1,1 @@
+"""Pages for people: they sign in with a token, and see what it reaches."""
