@@ -1,0 +1,244 @@
+"""Who changed what is written down with the change; requests have ids; no secret is in the log."""
+
+import json
+import sqlite3
+
+import pytest
+
+from tests.keys import bearer, mint
+from tests.live import LiveServer
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    with LiveServer(
+        tmp_path_factory.mktemp("guarded") / "root", undo_window="1h", access_log="true", upload_lease_s="3600"
+    ) as live:
+        live.token = mint(live.root, "admin")
+        live.http.headers.update(bearer(live.token))
+        yield live
+
+
+def lines(server, **query):
+    answer = server.http.get("/v1/audit", params={"page_size": 1000, **query})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["lines"]
+
+
+def save(server, directory, **query):
+    return server.save(directory, **query)["id"]
+
+
+CHANGES = {
+    "a save": (lambda s, d, i: save(s, d, name="b.pt"), ["checkpoint.saved"]),
+    "a replacement": (
+        lambda s, d, i: s.save(d, b"other", name="a.pt"),
+        ["checkpoint.removed", "checkpoint.saved"],
+    ),
+    "the same content": (lambda s, d, i: save(s, d, name="a.pt"), ["checkpoint.saved"]),
+    "a pruning save": (
+        lambda s, d, i: save(s, d, name="b.pt", max_checkpoints=1),
+        ["checkpoint.saved", "checkpoint.removed"],
+    ),
+    "a pin": (lambda s, d, i: s.http.patch(f"/v1/checkpoints/{i}", json={"pinned": True}), ["checkpoint.changed"]),
+    "a deletion": (lambda s, d, i: s.http.delete(f"/v1/checkpoints/{i}"), ["checkpoint.removed"]),
+    "a clearing": (lambda s, d, i: s.http.delete(f"/v1/directories/{d}"), ["checkpoint.removed"]),
+    "a policy": (
+        lambda s, d, i: s.http.put(f"/v1/directories/{d}", json={"max_checkpoints": 5}),
+        ["directory.policy_changed"],
+    ),
+    "a link": (lambda s, d, i: s.http.post(f"/v1/checkpoints/{i}/links"), ["link.made"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_written_down_with_who_made_it(guarded, directory, change):
+    checkpoint_id = save(guarded, directory, name="a.pt")
+    before = lines(guarded)[0]["id"]
+    act, expected = CHANGES[change]
+    guarded.http.headers["X-Request-Id"] = f"request-{before}"
+    try:
+        act(guarded, directory, checkpoint_id)
+    finally:
+        del guarded.http.headers["X-Request-Id"]
+    found = [line for line in lines(guarded) if line["id"] > before]
+    assert sorted(line["action"] for line in found) == sorted(expected)
+    for line in found:
+        assert line["token_id"] == guarded.token[5:15]
+        assert line["peer"] == "127.0.0.1"
+        assert line["request_id"] == f"request-{before}"
+        assert line["directory"] == directory
+
+
+def test_a_restoration_and_an_upload_given_up_are_written_down(guarded, directory):
+    checkpoint_id = save(guarded, directory)
+    guarded.http.delete(f"/v1/checkpoints/{checkpoint_id}").raise_for_status()
+    guarded.http.post(f"/v1/checkpoints/{checkpoint_id}/restore").raise_for_status()
+    upload = guarded.http.post("/v1/uploads", json={"directory": directory, "files": [{"size_bytes": 5}]}).json()
+    guarded.http.delete(f"/v1/uploads/{upload['id']}").raise_for_status()
+    found = [line["action"] for line in lines(guarded, prefix=directory)]
+    assert found[:3] == ["upload.abandoned", "checkpoint.restored", "checkpoint.removed"]
+
+
+def test_what_changes_nothing_leaves_no_line(guarded, directory):
+    checkpoint_id = save(guarded, directory, save_id="save-0001", name="a.pt")
+    before = lines(guarded)[0]["id"]
+    repeat = guarded.http.post(f"/v1/checkpoints?directory={directory}&name=a.pt&save_id=save-0001", content=b"bytes")
+    assert repeat.status_code == 200
+    assert guarded.http.post("/v1/prune", json={"directory": directory, "dry_run": True}).status_code == 200
+    assert guarded.http.patch(f"/v1/checkpoints/{checkpoint_id}", json={"pinned": "maybe"}).status_code == 422
+    assert guarded.http.get(f"/v1/checkpoints/{checkpoint_id}/content").status_code == 200
+    assert lines(guarded)[0]["id"] == before
+
+
+def test_the_line_is_in_the_transaction_of_the_change(make_server):
+    live = make_server()
+    live.save("runs/a", name="a.pt")
+    database = sqlite3.connect(live.root / ".holdfast" / "catalog.db")
+    database.execute("CREATE TRIGGER no_line BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no line'); END")
+    database.commit()
+    assert live.http.put("/v1/directories/runs/a", json={"max_checkpoints": 5}).status_code == 500
+    assert live.http.get("/v1/directories/runs/a").json()["policy"]["max_checkpoints"] is None
+    database.execute("DROP TRIGGER no_line")
+    database.commit()
+    database.close()
+    assert live.http.put("/v1/directories/runs/a", json={"max_checkpoints": 5}).status_code == 200
+
+
+def test_pages_and_filters(guarded, directory):
+    other = mint(guarded.root, "admin")
+    for number in range(5):
+        save(guarded, directory, name=f"{number}.pt")
+    guarded.http.delete(f"/v1/directories/{directory}", headers=bearer(other)).raise_for_status()
+    everything = [line["id"] for line in lines(guarded, prefix=directory)]
+    paged, token = [], None
+    while True:
+        query = {"prefix": directory, "page_size": 3, **({"page_token": token} if token else {})}
+        answer = guarded.http.get("/v1/audit", params=query).json()
+        paged += [line["id"] for line in answer["lines"]]
+        if (token := answer["next_page_token"]) is None:
+            break
+    assert paged == everything == sorted(everything, reverse=True)
+    assert {line["action"] for line in lines(guarded, token_id=other[5:15])} == {"checkpoint.removed"}
+    assert len(lines(guarded, token_id=other[5:15])) == 5
+
+
+def test_making_a_token_is_written_down(guarded):
+    token = mint(guarded.root, "read", prefix="team/a")
+    line = lines(guarded)[0]
+    assert (line["action"], line["directory"]) == ("token.created", None)
+    assert line["data"] == {"id": token[5:15], "scopes": ["read"], "prefix": "team/a", "note": ""}
+
+
+def test_what_was_saved_before_a_crash_counts_for_whoever_saved_it(tmp_path):
+    root = tmp_path / "root"
+    with LiveServer(root) as live:
+        token = mint(root, "admin")
+        live.http.headers.update(bearer(token))
+        database = sqlite3.connect(root / ".holdfast" / "catalog.db")
+        database.execute("CREATE TRIGGER no_row BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'no row'); END")
+        database.commit()
+        assert live.http.post("/v1/checkpoints?directory=runs/a&name=a.pt", content=b"bytes").status_code == 500
+        live.kill()
+        database.execute("DROP TRIGGER no_row")
+        database.commit()
+        database.close()
+        live.start()
+        assert live.names("runs/a") == ["a.pt"]
+        (line,) = [line for line in lines(live) if line["action"] == "checkpoint.saved"]
+        assert (line["token_id"], line["request_id"]) == (token[5:15], "")
+
+
+# ids of requests, and the log
+
+
+@pytest.mark.parametrize("given", ["job-17.step_3", "A" * 64])
+def test_a_harmless_request_id_is_kept(guarded, given):
+    answer = guarded.http.get("/v1/checkpoints/0123", headers={"X-Request-Id": given})
+    assert answer.headers["x-request-id"] == given
+    assert answer.json()["request_id"] == given
+    assert f"[{given}]" in guarded.log()
+
+
+@pytest.mark.parametrize("given", ["a b", "A" * 65, "x\tINFO: forged", "é".encode(), "<script>", ""])
+def test_any_other_request_id_is_replaced(guarded, given):
+    answer = guarded.http.get("/v1/checkpoints/0123", headers={"X-Request-Id": given})
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    assert len(answer.headers["x-request-id"]) == 16
+    assert "forged" not in guarded.log()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/health/live", {}, 200),
+        ("/v1/info", {}, 200),
+        ("/v1/info", {"Host": "evil.example"}, 403),
+        ("/v1/info", {"Origin": "http://evil.example"}, 403),
+        ("/v1/info", {"Authorization": "Bearer wrong"}, 401),
+        ("/v1/nothing", {}, 404),
+        ("/sign-in", {}, 200),
+    ],
+)
+def test_every_answer_says_its_request_and_the_log_says_it_too(guarded, path, headers, status):
+    answer = guarded.http.get(path, headers=headers)
+    assert answer.status_code == status
+    request_id = answer.headers["x-request-id"]
+    assert status < 400 or answer.json()["request_id"] == request_id
+    (line,) = [line for line in guarded.log().splitlines() if f"[{request_id}]" in line]
+    assert f"GET {path} {status} " in line
+
+
+def test_a_mishap_is_found_in_the_log_by_the_id_that_the_answer_says(make_server):
+    live = make_server()
+    live.save("runs/a")
+    database = sqlite3.connect(live.root / ".holdfast" / "catalog.db")
+    database.execute("DROP TABLE directories")
+    database.commit()
+    database.close()
+    answer = live.http.get("/v1/directories")
+    assert answer.status_code == 500
+    request_id = answer.json()["request_id"]
+    assert answer.headers["x-request-id"] == request_id
+    complaints = [line for line in live.log().splitlines() if line.startswith("ERROR")]
+    assert complaints
+    assert all(f"[{request_id}]" in line for line in complaints)
+
+
+def test_no_secret_is_ever_in_the_log(make_server, directory):
+    configured = "a secret that an operator made up"
+    live = make_server(token=configured, access_log="true")
+    admin = mint(live.root, "admin")
+    saved = live.http.post(
+        f"/v1/checkpoints?directory={directory}", content=b"bytes", headers=bearer(configured)
+    ).json()
+    link = live.http.post(f"/v1/checkpoints/{saved['id']}/links", headers=bearer(admin)).json()["url"]
+    for secret in (admin, configured, link.rpartition("/")[2]):
+        for address in (f"/v1/{secret}", f"/v1/links/{secret}", f"/v1/info?{secret}=1", f"/v1/directories/{secret}"):
+            live.http.get(address, headers={**bearer(admin), "X-Request-Id": "job"})
+            live.http.get(address, headers={"Authorization": secret, "Cookie": f"holdfast-session={secret}"})
+    session = live.http.post("/sign-in", content=f"token={admin}").cookies["holdfast-session"]
+    live.http.cookies.clear()
+    database = sqlite3.connect(live.root / ".holdfast" / "catalog.db")
+    database.execute("DROP TABLE directories")  # so that there is something to complain about
+    database.commit()
+    database.close()
+    for secret in (admin, configured):
+        assert live.http.get(f"/v1/directories/{secret}", headers=bearer(admin)).status_code == 500
+    said = live.log()
+    assert "Traceback" in said
+    for secret in (admin, admin[15:], configured, link.rpartition(".")[2], session):
+        assert secret not in said
+    written = b"".join(path.read_bytes() for path in (live.root / ".holdfast").glob("catalog.db*"))
+    for secret in (admin, configured, session):
+        assert secret.encode() not in written
+
+
+def test_only_who_runs_the_server_can_read_the_catalog(guarded):
+    for path in (guarded.root / ".holdfast").glob("catalog.db*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_the_lines_are_json_as_described(guarded):
+    described = json.loads(guarded.http.get("/openapi.json").text)["components"]["schemas"]["AuditLineOut"]
+    assert set(described["properties"]) == set(lines(guarded)[0])
