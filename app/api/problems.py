@@ -131,6 +131,7 @@ def install(app: FastAPI) -> None:
     async def mishap(request: Request, error: Exception) -> Response:
         answer = problem_response(_MISHAP)  # the server logs it
         answer.headers["X-Request-Id"] = actor.current().request_id
+        answer.headers["Connection"] = "close"  # uvicorn closes it, so that nobody may begin another request on it
         answer.headers["Content-Digest"] = digests.of_message(answer.body)  # it passes no middleware
         return answer
 
