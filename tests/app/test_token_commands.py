@@ -1,0 +1,168 @@
+"""Tokens as an operator handles them: the command, the first start, and a server that stays closed."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from app import tokens
+from tests.keys import bearer, mint
+from tests.live import PROJECT, LiveServer
+
+
+def run(root, *arguments, **environment):
+    command = [sys.executable, "-m", "app", "token", arguments[0], "--root", str(root), *arguments[1:]]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def status(server, token=None):
+    return server.http.get("/v1/info", headers=bearer(token) if token else {}).status_code
+
+
+def test_a_token_is_made_listed_used_and_revoked_while_the_server_runs(own_server):
+    root = own_server.root
+    assert status(own_server) == 200
+    made = run(root, "create", "--scope", "read", "--scope", "write", "--prefix", "team/a", "--expires", "90d")
+    assert made.returncode == 0
+    token = made.stdout.strip()
+    assert tokens.id_of(token) is not None
+    assert "not shown again" in made.stderr
+    assert token not in made.stderr
+    assert status(own_server) == 401, "the first token closes the server"
+    assert status(own_server, token) == 200
+
+    (listed,) = json.loads(run(root, "list", "--json").stdout)
+    assert listed["id"] == token[5:15]
+    assert (listed["scopes"], listed["prefix"], listed["state"]) == (["read", "write"], "team/a", "valid")
+    table = run(root, "list").stdout
+    assert token[5:15] in table
+    assert token not in table
+
+    assert run(root, "revoke", token[5:15]).returncode == 0
+    assert status(own_server, token) == 401
+    assert json.loads(run(root, "list", "--json").stdout)[0]["state"] == "revoked"
+    assert run(root, "revoke", token[5:15]).returncode == 0, "twice is once"
+    missing = run(root, "revoke", "0000000000")
+    assert (missing.returncode, "0000000000" in missing.stderr) == (1, True)
+    assert status(own_server) == 401, "and it stays closed"
+
+
+def test_a_token_can_be_made_before_the_first_start(tmp_path):
+    token = run(tmp_path / "root", "create", "--scope", "admin").stdout.strip()
+    with LiveServer(tmp_path / "root") as live:
+        assert status(live) == 401
+        assert status(live, token) == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["--scope", "everything"], "invalid choice", id="a scope that there is not"),
+        pytest.param([], "--scope", id="no scope"),
+        pytest.param(["--scope", "read", "--prefix", "../x"], "begins with a dot", id="a prefix outside the grammar"),
+        pytest.param(["--scope", "read", "--expires", "soon"], "90d", id="an expiry that is no time"),
+        pytest.param(["--scope", "read", "--expires", "0m"], "expired already", id="one that is over"),
+        pytest.param(["--scope", "read", "--note", "x" * 201], "200", id="too long a note"),
+        pytest.param(["--scope", "read", "--note", "a\nb"], "printed", id="a note of two lines"),
+    ],
+)
+def test_a_token_that_makes_no_sense_is_not_made(tmp_path, arguments, said):
+    done = run(tmp_path / "root", "create", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_first_start_makes_a_token_where_that_is_wanted(tmp_path):
+    file = tmp_path / "secrets" / "token"
+    file.parent.mkdir()
+    with LiveServer(tmp_path / "root", token_file=str(file), host="0.0.0.0") as live:
+        live.http.base_url = live.url = live.url.replace("0.0.0.0", "127.0.0.1")
+        token = file.read_text().strip()
+        assert tokens.id_of(token) is not None
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert token not in live.log()
+        assert (status(live), status(live, token)) == (401, 200)
+        live.restart()
+        live.http.base_url = live.url.replace("0.0.0.0", "127.0.0.1")
+        assert file.read_text().strip() == token
+        assert status(live, token) == 200
+        assert run(live.root, "revoke", token[5:15]).returncode == 0
+        live.restart()
+        live.http.base_url = live.url.replace("0.0.0.0", "127.0.0.1")
+        assert status(live, token) == 401, "the file does not bring a revoked token back"
+
+
+def test_a_file_that_is_there_holds_the_token(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("a secret that docker mounted\n")
+    with LiveServer(tmp_path / "root", token_file=str(file)) as live:
+        assert status(live, "a secret that docker mounted") == 200
+        assert status(live, "another secret, just as long") == 401
+
+
+@pytest.mark.parametrize("content", ["", "short"])
+def test_a_file_with_a_token_that_can_be_guessed_is_refused(tmp_path, content):
+    file = tmp_path / "token"
+    file.write_text(content)
+    with pytest.raises(RuntimeError, match="16 characters"), LiveServer(tmp_path / "root", token_file=str(file)):
+        pass
+
+
+def test_a_file_that_cannot_be_made_is_told(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="HOLDFAST_TOKEN_FILE"),
+        LiveServer(tmp_path / "root", token_file=str(tmp_path / "nowhere" / "token")),
+    ):
+        pass
+
+
+def test_a_server_that_lost_its_catalog_does_not_open(tmp_path):
+    root = tmp_path / "root"
+    token = mint_before_start(root)
+    with LiveServer(root) as live:
+        assert status(live, token) == 200
+        live.http.post("/v1/checkpoints?directory=runs/a", content=b"x", headers=bearer(token)).raise_for_status()
+        live.kill()
+        for path in (root / ".holdfast").glob("catalog.db*"):
+            path.unlink()
+        live.start()
+        assert (status(live), status(live, token)) == (401, 401)
+        again = mint(root, "read")
+        assert live.http.get("/v1/directories/runs/a", headers=bearer(again)).status_code == 200
+
+
+def mint_before_start(root):
+    return run(root, "create", "--scope", "admin").stdout.strip()
+
+
+def test_reindexing_keeps_the_tokens(tmp_path):
+    root = tmp_path / "root"
+    token = mint_before_start(root)
+    command = [sys.executable, "-m", "app", "reindex", "--root", str(root)]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=60)
+    with LiveServer(root) as live:
+        assert status(live, token) == 200
+
+
+def test_beyond_loopback_a_server_starts_once_there_is_a_token(tmp_path):
+    with contextlib.suppress(RuntimeError), LiveServer(tmp_path / "root", host="0.0.0.0"):
+        pytest.fail("it started without a token")
+    with LiveServer(tmp_path / "root"):
+        pass
+    with pytest.raises(RuntimeError, match="token create"), LiveServer(tmp_path / "root", host="0.0.0.0"):
+        pass
+    mint(tmp_path / "root", "read")
+    with LiveServer(tmp_path / "root", host="0.0.0.0") as live:
+        live.http.base_url = live.url.replace("0.0.0.0", "127.0.0.1")
+        assert status(live) == 401
+
+
+def test_rotating_the_key_is_told(own_server):
+    assert "stay good" in run(own_server.root, "rotate-link-key").stderr
+    assert "not count" in run(own_server.root, "rotate-link-key", "--drop").stderr
