@@ -1,6 +1,7 @@
-"""Whatever the API's description allows, and much that it does not, is answered; never with a 5xx."""
+"""Whatever the API's description allows, and much that it does not, is answered as described; never with a 5xx."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,24 +9,63 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error, response_schema_conformance, status_code_conformance
 
+from tests.keys import bearer, mint
 from tests.live import PROJECT, LiveServer
 
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
+TIMES = 17 if os.environ.get("HOLDFAST_TORTURE") == "long" else 1
+"""In all some 3,000 requests, or 50,000."""
+QUIETLY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 schema = schemathesis.openapi.from_dict(json.loads((PROJECT / "openapi.json").read_text()))
+answered = schema.exclude(operation_id="stream_events")
 
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory):
     """A server with something in it, whose log is looked at afterwards."""
-    with LiveServer(Path(tmp_path_factory.mktemp("fuzzed")) / "root", max_json_bytes="100000") as live:
-        for epoch in range(3):
-            live.save("runs/a", bytes(100), epoch=epoch, metric=epoch, metadata='{"accuracy": 0.5}')
+    root = Path(tmp_path_factory.mktemp("fuzzed")) / "root"
+    with LiveServer(root, max_json_bytes="100000", undo_window="1h") as live:
+        live.tokens = {
+            "full": bearer(mint(root, "admin")),
+            "low": bearer(mint(root, "read", "write", prefix="runs/a")),
+        }
+        for directory in ("runs/a", "runs/b"):
+            for epoch in range(3):
+                query = {"directory": directory, "epoch": epoch, "metric": epoch, "metadata": '{"accuracy": 0.5}'}
+                saved = live.http.post("/v1/checkpoints", params=query, content=bytes(100), headers=live.tokens["full"])
+                saved.raise_for_status()
         yield live
         assert live.http.get("/health/ready").status_code == 200
         assert "Traceback" not in live.log()
+        names = {found["directory"] for found in theirs(live)}
+        assert "runs/b" in names
+        assert not {found["directory"] for found in theirs(live, "low")} - {n for n in names if n.startswith("runs/a")}
 
 
-@schema.exclude(operation_id="stream_events").parametrize()
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_is_a_server_error(case, fuzzed):
-    case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=30)
+def theirs(live, who="full"):
+    answer = live.http.get("/v1/directories?page_size=1000", headers=live.tokens[who])
+    return answer.json()["directories"]
+
+
+@answered.parametrize()
+@settings(max_examples=35 * TIMES, **QUIETLY)
+def test_no_request_of_an_admin_is_a_server_error(case, fuzzed):
+    case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=30, headers=fuzzed.tokens["full"])
+
+
+@answered.parametrize()
+@settings(max_examples=25 * TIMES, **QUIETLY)
+def test_no_request_of_a_token_with_few_rights_is_a_server_error(case, fuzzed):
+    case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=30, headers=fuzzed.tokens["low"])
+
+
+@pytest.mark.parametrize("who", ["full", "low"])
+def test_what_one_answer_names_the_next_request_uses(who, fuzzed):
+    class Workflow(answered.as_state_machine()):
+        def get_call_kwargs(self, case):
+            return {"base_url": fuzzed.url, "headers": fuzzed.tokens[who], "timeout": 30}
+
+        def validate_response(self, response, case, additional_checks=(), **kwargs):
+            case.validate_response(response, checks=CHECKS)
+
+    Workflow.run(settings=settings(max_examples=45 * TIMES, stateful_step_count=10, **QUIETLY))
