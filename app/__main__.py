@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="holdfast-server", description="A checkpoint server for training jobs.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    _add(commands, serve, "serve", set(Settings.model_fields) - {"token"})
+    _add(commands, serve, "serve", set(Settings.model_fields) - {"token", "quotas"})
     _add(commands, reindex, "reindex")
     taking_in = _add(commands, adopt, "adopt")
     taking_in.add_argument("folder", metavar="DIR", help="The folder to take in, with all below it.")

@@ -109,7 +109,9 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
         catalog, clock = checkpoints.parts.catalog, checkpoints.parts.clock
         yield {
             "checkpoints": checkpoints,
-            "metrics": lambda prefix: metrics.registry(checkpoints.finding, process, prefix),
+            "metrics": lambda prefix: metrics.registry(
+                checkpoints.finding, process, checkpoints.allowance.figures, prefix
+            ),
             "authority": authority,
             "sessions": Sessions(catalog, authority, clock),
             "links": Links(catalog, authority, clock),
@@ -216,6 +218,7 @@ def _opened(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoi
         undo_window=timedelta(seconds=settings.undo_window),
         reserve_bytes=settings.reserve_bytes,
         most_uploads=settings.max_uploads_per_token,
+        quotas=settings.quotas,
     )
     checkpoints = Checkpoints(parts)
     try:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.quotas import Quota, read
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -68,6 +70,10 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
     lend_sockets: bool = Field(True, description="Whether large bodies pass by the event loop, on worker threads.")
     shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")
+
+    quotas: Annotated[tuple[Quota, ...], BeforeValidator(read)] = Field(
+        (), validate_default=False, description="The most that may be kept below each prefix, as JSON."
+    )
 
     @property
     def catalog_url(self) -> str:

@@ -38,6 +38,7 @@ from app.errors import (
     NoTensorIndex,
     NotReady,
     Pinned,
+    QuotaExceeded,
     SaveIdReused,
     TooLarge,
     TooManyUploads,
@@ -123,7 +124,7 @@ def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> C
 
 @router.post(
     "/{checkpoint_id}/restore",
-    responses=refuses(CheckpointNotFound, CheckpointRemoved, NameTaken, ForeignFile),
+    responses=refuses(CheckpointNotFound, CheckpointRemoved, NameTaken, ForeignFile, QuotaExceeded),
 )
 def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer) -> CheckpointOut:
     """Bring a removed checkpoint back, as long as its bytes are there; see the undo window among the settings.

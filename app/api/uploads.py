@@ -24,6 +24,7 @@ from app.errors import (
     NotImproved,
     NotReady,
     Pinned,
+    QuotaExceeded,
     RangeMisaligned,
     RangesMissing,
     SaveIdReused,
@@ -38,7 +39,7 @@ from app.spans import Span
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
-AGAINST_A_SAVE = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace)
+AGAINST_A_SAVE = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded)
 AGAINST_A_RANGE = (WrongLength, RangeMisaligned, DigestMismatch, NoSpace)
 AGAINST_A_COMMIT = (RangesMissing, DigestMismatch, WrongLength, *AGAINST_A_SAVE)
 

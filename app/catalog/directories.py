@@ -11,6 +11,7 @@ from sqlalchemy.sql import ColumnElement
 from app.catalog import schema
 from app.catalog.times import to_text, to_time
 from app.domain import LIMITS, Directory, Policy
+from app.quotas import Usage
 
 _table = schema.directories
 
@@ -74,6 +75,12 @@ class DirectoryRows:
         query = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0))
         row = self._connection.execute(query.where(found.directory == name, found.removed_at.is_(None))).one()
         return Totals(*row)
+
+    def usage(self, prefix: str) -> Usage:
+        """Count and bytes of the live checkpoints of all directories at and below a prefix; `""` for all."""
+        found = schema.checkpoints.c
+        query = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(found.removed_at.is_(None))
+        return Usage(*self._connection.execute(query.where(within(found.directory, prefix))).one())
 
     def anything_below(self, name: str) -> bool:
         """Whether a directory has this name, or has it as its first components."""

@@ -1,6 +1,6 @@
 """Rows of uploads, and which save became which checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
@@ -100,6 +100,11 @@ class UploadRows:
     def committed(self, upload_id: str) -> Saved | None:
         """What this upload was committed as."""
         return self._saved(schema.saves.c.upload_id == upload_id)
+
+    def committed_of(self, upload_ids: Iterable[str]) -> set[str]:
+        """Those of some uploads that were committed."""
+        query = select(schema.saves.c.upload_id).where(schema.saves.c.upload_id.in_(list(upload_ids)))
+        return set(self._connection.execute(query).scalars())
 
     def saves(self) -> set[tuple[str, str]]:
         """The directory and the id of every save."""

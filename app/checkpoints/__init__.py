@@ -1,5 +1,6 @@
 """The use cases: everything that can be done with checkpoints, whoever asks."""
 
+from app.checkpoints.allowance import Allowance
 from app.checkpoints.borrowing import Borrowing
 from app.checkpoints.changing import Changing
 from app.checkpoints.committing import Committing
@@ -25,12 +26,15 @@ class Checkpoints:
         self.borrowing = Borrowing(parts, self.finding)
         transfers = Transfers(parts.storage, self.borrowing.promise)
         self.freeing = Freeing(parts)
+        self.allowance = Allowance(parts)
         space = Space(parts, transfers, self.freeing)
-        self.uploading = Uploading(parts, transfers, space, lambda name: self.committing.finish_earlier(name))
-        self.committing = Committing(parts, transfers, self.uploading, self.borrowing, self.freeing)
+        self.uploading = Uploading(
+            parts, transfers, space, self.allowance, lambda name: self.committing.finish_earlier(name)
+        )
+        self.committing = Committing(parts, transfers, self.uploading, self.borrowing, self.freeing, self.allowance)
         self.single_shot = SingleShot(self.uploading, self.committing)
         self.removing = Removing(parts, self.freeing)
-        self.restoring = Restoring(parts, self.freeing, self.committing.finish_earlier)
+        self.restoring = Restoring(parts, self.freeing, self.allowance, self.committing.finish_earlier)
         self.changing = Changing(parts)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from app import digests, ranking
 from app.catalog import Session
 from app.catalog.uploads import Saved
+from app.checkpoints.allowance import Allowance
 from app.checkpoints.borrowing import Borrowing
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.judging import refuse_impossible
@@ -28,13 +29,20 @@ class Committing:
     """Turns uploads into checkpoints."""
 
     def __init__(
-        self, parts: Parts, transfers: Transfers, uploading: Uploading, borrowing: Borrowing, freeing: Freeing
+        self,
+        parts: Parts,
+        transfers: Transfers,
+        uploading: Uploading,
+        borrowing: Borrowing,
+        freeing: Freeing,
+        allowance: Allowance,
     ) -> None:
         self._parts = parts
         self._transfers = transfers
         self._uploading = uploading
         self._borrowing = borrowing
         self._freeing = freeing
+        self._allowance = allowance
         self._recording = Recording(parts)
         self._unfinished: dict[str, Manifest] = {}
 
@@ -53,7 +61,7 @@ class Committing:
             Bytes have not arrived; ``missing`` lists the ranges.
         DigestMismatch
             What arrived is not what was declared.
-        ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+        ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, QuotaExceeded
         NotDurable
             The disk failed to keep what arrived: all of it is missing again.
         """
@@ -68,7 +76,7 @@ class Committing:
         transfer = self._transfers.of(upload)
         while (committed := self._attempt(upload, transfer, declared or {})) is None:
             self._borrowing.make_up(transfer)
-        self._transfers.forget(upload.id)
+        self._forget(upload.id)
         self._tell(committed)
         return committed
 
@@ -106,7 +114,7 @@ class Committing:
                 self._reserve_sequence(manifest)
                 raise
             self._unfinished.pop(upload_id, None)
-            self._transfers.forget(upload_id)
+            self._forget(upload_id)
             self._discard(upload_id)
         if committed is not None:
             self._tell(committed)
@@ -228,6 +236,7 @@ class Committing:
         )
         replaces = standing.id if standing is not None else None
         manifest = Manifest(checkpoint, settled.maps, replaces, upload.policy, upload.writer)
+        self._allowance.seal(directory, manifest)
         self._unfinished[upload.id] = manifest
         try:
             self._parts.storage.seal(upload.id, manifest)
@@ -253,12 +262,18 @@ class Committing:
     def _reopen(self, upload_id: str) -> None:
         """The seal was taken back, though that failed at its last moment: it is an upload again."""
         del self._unfinished[upload_id]
+        self._allowance.unseal(upload_id)
         if transfer := self._transfers.known(upload_id):
             transfer.reopen()
 
     def _take_back(self, upload_id: str) -> None:
         self._parts.storage.unseal(upload_id)
         del self._unfinished[upload_id]
+        self._allowance.unseal(upload_id)
+
+    def _forget(self, upload_id: str) -> None:
+        self._transfers.forget(upload_id)
+        self._allowance.drop(upload_id)
 
     def _discard(self, upload_id: str) -> None:
         try:

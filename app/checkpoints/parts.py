@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from app.catalog import Catalog, Session
 from app.domain import Checkpoint, Directory, Manifest, Policy
 from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, Refusal
+from app.quotas import Quota
 from app.storage.base import Storage
 
 logger = logging.getLogger("holdfast")
@@ -58,6 +59,7 @@ class Parts:
     undo_window: timedelta = timedelta()
     reserve_bytes: int = 0
     most_uploads: int = 1000
+    quotas: tuple[Quota, ...] = ()
     bell: Bell = field(default_factory=Bell)
 
     @property

@@ -9,7 +9,7 @@ from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.parts import Parts
 from app.checkpoints.removing import mark_removed
-from app.domain import Checkpoint, Directory, Facts, Manifest, Policy, Upload
+from app.domain import Checkpoint, Directory, Facts, Manifest, Policy, PolicyRequest, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,11 @@ class Recording:
     def _moved_on(
         self, session: Session, directory: Directory, checkpoint: Checkpoint, manifest: Manifest
     ) -> Directory:
-        """The directory after a commit. What is delivered late does not undo the limits of newer saves."""
-        latest = session.checkpoints.latest(directory.name)
-        is_late = latest is not None and checkpoint.saved_after < latest.saved_after
-        asked = replace(manifest.policy, limits={}) if is_late else manifest.policy
+        """The directory after a commit."""
         return replace(
             directory,
             sequence=max(directory.sequence, checkpoint.sequence),
-            policy=directory.policy.after_save(asked),
+            policy=policy_after(session, directory, checkpoint, manifest.policy),
             last_writer=manifest.writer,
             last_write_at=self._parts.clock(),
         )
@@ -117,6 +114,13 @@ class Recording:
             return None
         recent = self._parts.clock() - before.last_write_at <= self._parts.writer_window
         return before.last_writer if recent else None
+
+
+def policy_after(session: Session, directory: Directory, checkpoint: Checkpoint, asked: PolicyRequest) -> Policy:
+    """The policy after a commit. What is delivered late does not undo the limits of newer saves."""
+    latest = session.checkpoints.latest(directory.name)
+    is_late = latest is not None and checkpoint.saved_after < latest.saved_after
+    return directory.policy.after_save(replace(asked, limits={}) if is_late else asked)
 
 
 def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at: datetime) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from app import retention
 from app.catalog import Session
+from app.checkpoints.allowance import Allowance
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts, known_checkpoint
 from app.domain import Checkpoint, Manifest
@@ -15,9 +16,12 @@ from app.errors import CheckpointRemoved, ForeignFile, NameTaken
 class Restoring:
     """Removals that somebody takes back."""
 
-    def __init__(self, parts: Parts, freeing: Freeing, finish_earlier: Callable[[str], None]) -> None:
+    def __init__(
+        self, parts: Parts, freeing: Freeing, allowance: Allowance, finish_earlier: Callable[[str], None]
+    ) -> None:
         self._parts = parts
         self._freeing = freeing
+        self._allowance = allowance
         self._finish_earlier = finish_earlier
 
     def restore(self, checkpoint_id: str) -> Checkpoint:
@@ -36,6 +40,8 @@ class Restoring:
             Another checkpoint or a directory has its name by now.
         ForeignFile
             A file that this server did not write has its place.
+        QuotaExceeded
+            It would be more than a quota allows.
         """
         with self._parts.catalog.reading() as session:
             directory = known_checkpoint(session, checkpoint_id).directory
@@ -65,6 +71,7 @@ class Restoring:
             raise NameTaken(f"A directory is called {place} by now.")
         if obstacle := self._parts.storage.obstacle(removed.directory, removed.name, None):
             raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
+        self._allowance.restore(session, removed)
 
     def _mark(self, session: Session, removed: Checkpoint) -> Checkpoint:
         known = session.directories.get(removed.directory)

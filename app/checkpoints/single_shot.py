@@ -47,7 +47,7 @@ class SingleShot:
 
         Raises
         ------
-        SaveIdReused, ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, NoSpace
+        SaveIdReused, ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded
         """
         reservation = self._uploading.reserve(save, afresh=True)
         upload = reservation.upload

@@ -66,6 +66,11 @@ class Transfer:
         return sum(sizes) if len(sizes) == len(self.upload.files) else self.coming_bytes or None
 
     @property
+    def arrived_bytes(self) -> int:
+        """How many bytes have arrived."""
+        return self._arrived_bytes
+
+    @property
     def to_come_bytes(self) -> int:
         """How many of them have not arrived, as far as somebody has said how many there will be."""
         return max(0, (self.declared_bytes or 0) - self._arrived_bytes)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from app import digests, naming, spans
 from app.access import Access
 from app.catalog import Session
+from app.checkpoints.allowance import Allowance
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
 from app.checkpoints.receiving import Receiver
@@ -68,10 +69,18 @@ class Reservation:
 class Uploading:
     """Uploads from the reservation to the last byte."""
 
-    def __init__(self, parts: Parts, transfers: Transfers, space: Space, finish_earlier: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        transfers: Transfers,
+        space: Space,
+        allowance: Allowance,
+        finish_earlier: Callable[[str], None],
+    ) -> None:
         self._parts = parts
         self._transfers = transfers
         self._space = space
+        self._allowance = allowance
         self._finish_earlier = finish_earlier
 
     def reserve(self, save: Save, *, afresh: bool = False) -> Reservation:
@@ -87,6 +96,8 @@ class Uploading:
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
         NoSpace
             What it declares does not fit on the disk.
+        QuotaExceeded
+            It would be more than a quota allows.
         NotReady
             The server is stopping.
         TooManyUploads
@@ -110,6 +121,7 @@ class Uploading:
             if upload is not None and afresh:
                 undo.enter_context(self._transfers.retiring(upload))
                 self._remove(session, upload)
+                self._allowance.drop(upload.id)
                 upload, dropped = None, upload
             is_new = upload is None
             if upload is None:
@@ -146,8 +158,14 @@ class Uploading:
         return Reservation(self._renewed(upload), self.missing(upload))
 
     def expect(self, upload: Upload, coming_bytes: int) -> None:
-        """So many bytes are about to come of a file whose size is not declared. `NoSpace` where they do not fit."""
+        """So many bytes are about to come of a file whose size is not declared.
+
+        Raises
+        ------
+        NoSpace, QuotaExceeded
+        """
         self._transfers.of(upload).coming_bytes = coming_bytes
+        self._allowance.moved(upload, coming_bytes)
         self._space.admit(coming_bytes, upload_id=upload.id)
 
     @contextmanager
@@ -235,6 +253,9 @@ class Uploading:
 
         That is the digests, and that it comes late: a writer that could not end it directly.
         """
+        known = session.directories.get(upload.directory)
+        assert known is not None, "an upload's directory is made with it"
+        self._allowance.claim(session, known, upload)
         self._parts.storage.begin(upload)
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
         late = upload.saved_after if save.saved_after is None else save.saved_after
@@ -247,6 +268,9 @@ class Uploading:
         """Told of bytes that came; where nobody knows how many will, there must be room for more."""
         if transfer.declared_bytes is None:
             self._space.admit(0, upload_id=transfer.upload.id)
+            self._allowance.moved(transfer.upload, transfer.arrived_bytes)
+        else:
+            self._allowance.moved(transfer.upload)
         expires_at = self._renewed(transfer.upload).expires_at
         with transfer.changing:
             if transfer.upload.expires_at != expires_at:
@@ -275,12 +299,13 @@ class Uploading:
             raise NameTaken(f"{save.directory!r} cannot be a directory: {taken!r} is a checkpoint.")
         refuse_impossible(session, self._parts.storage, directory, save, digests.of_save(save))
         self._space.refuse_hopeless(save)
+        promised = {field.name: getattr(save, field.name) for field in fields(save)}
+        upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._parts.lease)
+        self._allowance.claim(session, directory, upload)
+        undo.push(lambda kind, *_: self._undo(upload) if kind else None)
         if known is None:
             self._parts.storage.make_directory(directory)
             session.directories.put(directory)
-        promised = {field.name: getattr(save, field.name) for field in fields(save)}
-        upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._parts.lease)
-        undo.push(lambda kind, *_: self._undo(upload) if kind else None)
         self._parts.storage.begin(upload)
         session.uploads.add(upload)
         return upload
@@ -292,7 +317,8 @@ class Uploading:
             )
 
     def _undo(self, upload: Upload) -> None:
-        """Leave no bytes of an upload that could not be recorded."""
+        """Leave nothing of an upload that could not be recorded."""
+        self._allowance.drop(upload.id)
         with suppress(OSError):
             self._parts.storage.discard(upload.id)
 
@@ -305,6 +331,7 @@ class Uploading:
     def _discard(self, upload: Upload) -> None:
         """Forget the bytes of an upload, and its directory if nothing else ever used it."""
         self._transfers.forget(upload.id)
+        self._allowance.drop(upload.id)
         self._parts.storage.discard(upload.id)
         with self._parts.catalog.writing() as session:
             directory = session.directories.get(upload.directory)

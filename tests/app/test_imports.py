@@ -21,6 +21,7 @@ WORDS = (
     "tokens",
     "signing",
     "actor",
+    "quotas",
 )
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")
