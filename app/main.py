@@ -219,6 +219,7 @@ def _opened(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoi
         reserve_bytes=settings.reserve_bytes,
         most_uploads=settings.max_uploads_per_token,
         quotas=settings.quotas,
+        limits=settings.limits,
     )
     checkpoints = Checkpoints(parts)
     try:

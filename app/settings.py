@@ -5,12 +5,14 @@ Only `app.main` and `app.__main__` import this; everybody else is given values.
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.limits import MOST, Limits
 from app.quotas import Quota, read
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -74,6 +76,27 @@ class Settings(BaseSettings):
     quotas: Annotated[tuple[Quota, ...], BeforeValidator(read)] = Field(
         (), validate_default=False, description="The most that may be kept below each prefix, as JSON."
     )
+
+    max_metadata_bytes: int = Field(
+        MOST.metadata_bytes, ge=2, le=MOST.metadata_bytes, description="The most metadata of a checkpoint, in bytes."
+    )
+    max_metadata_depth: int = Field(
+        MOST.metadata_depth, ge=1, le=MOST.metadata_depth, description="How deep metadata may be nested."
+    )
+    max_files: int = Field(MOST.files, ge=1, le=MOST.files, description="The most files of a checkpoint.")
+    max_chunks: int = Field(
+        MOST.chunks, ge=1, le=MOST.chunks, description="The most chunks of a checkpoint, in all its files."
+    )
+    max_tensors: int = Field(
+        MOST.tensors, ge=0, le=MOST.tensors, description="The most tensors of a checkpoint, in all its files."
+    )
+    max_tags: int = Field(MOST.tags, ge=0, le=MOST.tags, description="The most tags of a checkpoint.")
+    max_page_size: int = Field(MOST.page_size, ge=1, le=MOST.page_size, description="The most entries of a page.")
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds of requests."""
+        return Limits(**{field.name: getattr(self, f"max_{field.name}") for field in fields(Limits)})
 
     @property
     def catalog_url(self) -> str:

@@ -55,7 +55,16 @@ router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     responses={
         200: {"model": CommittedOut, "description": "The same save was committed before."},
-        **refuses(InvalidName, SaveIdReused, WrongLength, NotReady, DirectoryNotFound, TooManyUploads, *AGAINST_A_SAVE),
+        **refuses(
+            InvalidName,
+            SaveIdReused,
+            WrongLength,
+            TooLarge,
+            NotReady,
+            DirectoryNotFound,
+            TooManyUploads,
+            *AGAINST_A_SAVE,
+        ),
     },
 )
 async def save_checkpoint(

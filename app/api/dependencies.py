@@ -20,6 +20,7 @@ from app.checkpoints.removing import Removing
 from app.checkpoints.uploading import Uploading
 from app.domain import Mode
 from app.errors import InvalidRequest
+from app.limits import MOST
 
 DirectoryName = Annotated[str, AfterValidator(naming.directory_name)]
 CheckpointName = Annotated[str, AfterValidator(naming.checkpoint_name)]
@@ -37,7 +38,7 @@ DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g.
 PrefixQuery = Annotated[Prefix, Query(description="Only directories equal to this or below it, by whole components.")]
 By = Annotated[str | None, Query(min_length=1, max_length=200, description="Rank by this numeric metadata value.")]
 ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
-PageSize = Annotated[int, Query(ge=1, le=1000, description="The most entries to give at once.")]
+PageSize = Annotated[int, Query(ge=1, le=MOST.page_size, description="The most entries to give at once.")]
 PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the page before.")]
 Id = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 

@@ -41,6 +41,8 @@ class Changing:
         Raises
         ------
         CheckpointNotFound, CheckpointRemoved
+        TooLarge, InvalidRequest
+            The tags or the metadata would be more than may be.
         """
         with self._parts.catalog.reading() as session:
             directory = live_checkpoint(session, checkpoint_id).directory
@@ -48,6 +50,8 @@ class Changing:
             with self._parts.catalog.writing() as session:
                 before = live_checkpoint(session, checkpoint_id)
                 after = replace(before, facts=change.applied_to(before.facts))
+                tags = change.facts.get("tags", ())
+                self._parts.limits.admit_facts(tags, after.facts.metadata if change.metadata else {})
                 session.checkpoints.change(after)
                 session.events.add(
                     "checkpoint.changed",

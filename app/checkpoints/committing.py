@@ -59,6 +59,8 @@ class Committing:
         UploadNotFound, UploadBusy
         RangesMissing
             Bytes have not arrived; ``missing`` lists the ranges.
+        TooLarge
+            Too many chunks are declared.
         DigestMismatch
             What arrived is not what was declared.
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, QuotaExceeded
@@ -71,6 +73,7 @@ class Committing:
             if saved := session.uploads.committed(upload_id):
                 return self._repeated(session, saved)
             upload = session.uploads.get(upload_id)
+        self._parts.limits.admit_chunks(list((declared or {}).values()))
         if upload is None:
             raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
         transfer = self._transfers.of(upload)

@@ -67,8 +67,9 @@ class Finding:
             return _summary(session, directory)
 
     def directories(self, prefix: str, *, after: str, limit: int) -> tuple[list[Summary], str | None]:
-        """The directories at or below a prefix, and the name after which the next page begins."""
+        """The directories at or below a prefix, and the name after which the next page begins; no more than may be."""
         with self._parts.catalog.reading() as session:
+            limit = min(limit, self._parts.limits.page_size)
             found = session.directories.below(prefix, after=after, limit=limit + 1)
             shown = found[:limit]
             summaries = [_summary(session, directory) for directory in shown]
@@ -133,10 +134,10 @@ class Finding:
         return best, ranks_by, ranks_by == known.policy.mode
 
     def page(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> Page:
-        """Some checkpoints of a directory, in order."""
+        """Some checkpoints of a directory, in order; no more than a page may have."""
         with self._parts.catalog.reading() as session:
             known_directory(session, query.directory)
-            return session.checkpoints.page(query, after=after, limit=limit)
+            return session.checkpoints.page(query, after=after, limit=min(limit, self._parts.limits.page_size))
 
     def own_mode(self, directory: str) -> Mode:
         """The mode by which a directory ranks."""

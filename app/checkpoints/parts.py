@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from app.catalog import Catalog, Session
 from app.domain import Checkpoint, Directory, Manifest, Policy
 from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, Refusal
+from app.limits import MOST, Limits
 from app.quotas import Quota
 from app.storage.base import Storage
 
@@ -60,6 +61,7 @@ class Parts:
     reserve_bytes: int = 0
     most_uploads: int = 1000
     quotas: tuple[Quota, ...] = ()
+    limits: Limits = MOST
     bell: Bell = field(default_factory=Bell)
 
     @property

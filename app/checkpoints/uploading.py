@@ -98,6 +98,8 @@ class Uploading:
             What it declares does not fit on the disk.
         QuotaExceeded
             It would be more than a quota allows.
+        TooLarge
+            It declares too much at once.
         NotReady
             The server is stopping.
         TooManyUploads
@@ -105,6 +107,7 @@ class Uploading:
         """
         if self._parts.is_stopping:
             raise NotReady("The server is stopping; it finishes what has begun and takes nothing new.")
+        self._parts.limits.admit(save)
         save = replace(save, save_id=save.save_id or token_hex(16))
         dropped = None
         self._finish_earlier(save.directory)  # what is sealed would look like an obstacle, or like an upload

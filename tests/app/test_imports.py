@@ -22,6 +22,7 @@ WORDS = (
     "signing",
     "actor",
     "quotas",
+    "limits",
 )
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")

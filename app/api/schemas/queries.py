@@ -13,6 +13,7 @@ from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
 from app.catalog import Order
 from app.catalog import Query as Listing
 from app.domain import Kind, Mode, Save, UploadFile
+from app.limits import MOST
 
 
 def _parsed(value: Any) -> Any:
@@ -69,7 +70,7 @@ class ListQuery(RequestBody):
     metric_min: Finite | None = None
     metric_max: Finite | None = None
     include_removed: bool = Field(False, description="Also those whose bytes are gone.")
-    page_size: int = Field(100, ge=1, le=1000)
+    page_size: int = Field(100, ge=1, le=MOST.page_size)
     page_token: Annotated[str, Field(max_length=4096)] | None = None
 
     def listing(self, own_mode: Mode) -> Listing:

@@ -9,6 +9,7 @@ from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix
 from app.api.schemas.values import CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
 from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
+from app.limits import MOST
 
 
 class RequestBody(BaseModel):
@@ -36,7 +37,7 @@ class ChangeableFacts(RequestBody):
     metric: Number | None = None
     is_best: bool = False
     pinned: bool = False
-    tags: list[Tag] = Field(default=[], max_length=100)
+    tags: list[Tag] = Field(default=[], max_length=MOST.tags)
     metadata: Metadata = {}
 
 
@@ -82,8 +83,8 @@ class FileIn(RequestBody):
 
     path: FilePath | None = None
     size_bytes: Count
-    chunks: list[ChunkIn] | None = Field(None, max_length=1_000_000)
-    tensors: list[TensorIn] | None = Field(None, max_length=1_000_000)
+    chunks: list[ChunkIn] | None = Field(None, max_length=MOST.chunks)
+    tensors: list[TensorIn] | None = Field(None, max_length=MOST.tensors)
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -109,7 +110,7 @@ class UploadIn(FactsIn):
     writer: WriterId | None = Field(None, description="Who saves, so that two writers of one directory find out.")
     only_if_improved: bool = Field(False, description="Refuse unless the metric is better than the directory's best.")
     base: CheckpointId | None = Field(None, description="A checkpoint elsewhere whose bytes need not be sent again.")
-    files: list[FileIn] = Field(min_length=1, max_length=10_000)
+    files: list[FileIn] = Field(min_length=1, max_length=MOST.files)
 
     @model_validator(mode="after")
     def _paths_differ(self) -> Self:
@@ -142,7 +143,7 @@ class CommittedFileIn(RequestBody):
     """The chunks of a file, hashed while it was sent."""
 
     path: FilePath | None = None
-    chunks: list[ChunkIn] = Field(max_length=1_000_000)
+    chunks: list[ChunkIn] = Field(max_length=MOST.chunks)
 
     @model_validator(mode="after")
     def _has_digests(self) -> Self:
@@ -154,7 +155,7 @@ class CommittedFileIn(RequestBody):
 class CommitIn(RequestBody):
     """What the client knows of the files by now; may be left out."""
 
-    files: list[CommittedFileIn] = Field(default=[], max_length=10_000)
+    files: list[CommittedFileIn] = Field(default=[], max_length=MOST.files)
 
     def declared(self, name: str) -> dict[str, tuple[Chunk, ...]]:
         return {file.path or name: _chunks(file.chunks) or () for file in self.files}
