@@ -21,24 +21,31 @@ def bounded(metadata: M, *, max_depth: int = MAX_DEPTH) -> M:
         It is larger or deeper than the bounds, or holds what JSON or SQL cannot: NaN, integers beyond 64 bits, lone
         surrogates.
     """
-    if _size(metadata, max_depth, max_depth) > MAX_BYTES:
+    if size_bytes(metadata, max_depth=max_depth) > MAX_BYTES:
         raise InvalidRequest(f"metadata: it has more than {MAX_BYTES} bytes.")
     return metadata
 
 
-def size_bytes(metadata: Mapping[str, Any]) -> int:
-    """About how long metadata within the bounds is as JSON, in bytes."""
-    return _size(metadata, MAX_DEPTH, MAX_DEPTH)
+def size_bytes(metadata: Mapping[str, Any], *, max_depth: int = MAX_DEPTH) -> int:
+    """About how long metadata is as JSON, in bytes; what is beyond the bounds is not looked through to its end."""
+    size = 0
+    waiting: list[tuple[Any, int]] = [(metadata, max_depth)]
+    while waiting and size <= MAX_BYTES:
+        value, depth = waiting.pop()
+        if depth < 0:
+            raise InvalidRequest(f"metadata: it is nested deeper than {max_depth}.")
+        if isinstance(value, Mapping):
+            size += 2 + sum(len(_encoded(key)) + 2 for key in value)
+            waiting += [(item, depth - 1) for item in value.values()]
+        elif isinstance(value, list | tuple):
+            size += 2 + len(value)
+            waiting += [(item, depth - 1) for item in value] if size <= MAX_BYTES else []
+        else:
+            size += _scalar_bytes(value)
+    return size
 
 
-def _size(value: Any, depth: int, max_depth: int) -> int:
-    """About how long the value is as JSON, in bytes."""
-    if depth < 0:
-        raise InvalidRequest(f"metadata: it is nested deeper than {max_depth}.")
-    if isinstance(value, Mapping):
-        return sum(_size(key, 0, max_depth) + _size(item, depth - 1, max_depth) for key, item in value.items()) + 2
-    if isinstance(value, list | tuple):
-        return sum(_size(item, depth - 1, max_depth) + 1 for item in value) + 2
+def _scalar_bytes(value: Any) -> int:
     if isinstance(value, str):
         return len(_encoded(value)) + 2
     if isinstance(value, float) and not math.isfinite(value):

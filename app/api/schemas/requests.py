@@ -3,6 +3,7 @@
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from app.access import Access
 from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
@@ -58,19 +59,21 @@ class FactsIn(ChangeableFacts):
         )
 
 
-class ChunkIn(RequestBody):
+@dataclass(frozen=True, slots=True, config=RequestBody.model_config)  # there may be a million: a model takes far longer
+class ChunkIn:
     """Consecutive bytes of a file and their BLAKE3. Without a digest, it only says where the file is cut."""
 
-    length: int = Field(ge=1, le=CHUNK_MAX_BYTES)
+    length: Annotated[int, Field(ge=1, le=CHUNK_MAX_BYTES)]
     digest: Digest | None = None
 
 
-class TensorIn(RequestBody):
+@dataclass(frozen=True, slots=True, config=RequestBody.model_config)
+class TensorIn:
     """One tensor of a file; `offset` and `size_bytes` in bytes within the file."""
 
-    name: str = Field(max_length=1000)
-    dtype: str = Field(max_length=40)
-    shape: list[Count] = Field(max_length=64)
+    name: Annotated[str, Field(max_length=1000)]
+    dtype: Annotated[str, Field(max_length=40)]
+    shape: Annotated[list[Count], Field(max_length=64)]
     offset: Count | None = None
     size_bytes: Count | None = None
 

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PlainSerializer
+from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer
 
 from app import metadata
 
@@ -36,4 +36,9 @@ def _say(value: float | None) -> float | str | None:
 NumberOut = Annotated[float | None, PlainSerializer(_say, return_type=float | Named | None)]
 
 
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(metadata.bounded)]
+def _bounded(value: Any) -> Any:
+    """Metadata as it is; told of before all of it is looked through, as it may be as large as a body."""
+    return metadata.bounded(value) if isinstance(value, dict) else value
+
+
+Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_bounded)]
