@@ -10,21 +10,23 @@ import asyncio
 import os
 import select
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.api.bodies import SOCKET
+from app.errors import RequestTimeout
+from app.framing import body_bytes
 from app.niceness import BULK, set_niceness
+from app.protocol import BoundedProtocol
 
 BULK_BYTES = 256 * 1024
 """Bodies below this stay with uvicorn: lending a socket costs more than it saves."""
-STALLED_S = 300.0
-"""How long, in seconds, a peer may neither send nor take a byte before it counts as gone."""
 MOST_LENT = 64
 """How many sockets are lent at a time; slow clients beyond them cost the event loop, not the other clients."""
 
@@ -36,8 +38,12 @@ class Gone(ConnectionError):
     """The peer has gone, or has been silent for too long."""
 
 
-class LendingProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol; requests with large bodies carry a `Loan` in their scope's extensions."""
+class TooSlow(Gone):
+    """The peer sends a body too slowly."""
+
+
+class LendingProtocol(BoundedProtocol):
+    """The HTTP protocol; requests with large bodies carry a `Loan` in their scope's extensions."""
 
     threads = ThreadPoolExecutor(MOST_LENT, thread_name_prefix="holdfast-bulk", initializer=lambda: set_niceness(BULK))
     lent = 0
@@ -49,17 +55,17 @@ class LendingProtocol(HttpToolsProtocol):
         waiting = before is not None and not before.response_complete
         if self.cycle is before or waiting or self.scheme != "http" or self.transport.get_extra_info("socket") is None:
             return
-        loan = Loan(self, self.cycle, _body_bytes(self.headers))
+        loan = Loan(self, self.cycle, body_bytes(self.headers))
         extensions: dict[str, Any] = self.scope.setdefault("extensions", {})
         extensions[SOCKET] = loan
 
     def data_received(self, data: bytes) -> None:
         if self._skip:
-            self._unset_keepalive_if_required()
             skipped, data = data[: self._skip], data[self._skip :]
             self._skip -= len(skipped)
-            if not data:
-                return
+            self.body_came(len(skipped))
+            if not self._skip:
+                self.body_ended()
         super().data_received(data)
 
     def body_taken(self, cycle: RequestResponseCycle, left: int) -> None:
@@ -68,7 +74,8 @@ class LendingProtocol(HttpToolsProtocol):
             return
         self._skip = left
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        if not left:
+            self.body_ended()
         cycle.more_body = False
         cycle.message_event.set()
 
@@ -112,6 +119,9 @@ class Loan:
         borrowed = _Borrowed(protocol, self._body_bytes - len(first))
         try:
             await borrowed.work(lambda: borrowed.read(first, room, took))
+        except TooSlow as error:
+            protocol.refuse(RequestTimeout(str(error)))
+            raise
         except Gone:
             protocol.transport.abort()
             raise
@@ -158,7 +168,8 @@ class _Borrowed:
     def __init__(self, protocol: LendingProtocol, left: int) -> None:
         self.left = left
         self._socket = socket.socket(fileno=os.dup(protocol.transport.get_extra_info("socket").fileno()))
-        self._socket.settimeout(STALLED_S)  # it stays non-blocking underneath, as the event loop needs it
+        self._pace = protocol.pace or protocol.bounds.of_body()
+        self._idle_timeout_s = protocol.bounds.idle_timeout_s
         self._given_up = False
         LendingProtocol.lent += 1
 
@@ -199,7 +210,7 @@ class _Borrowed:
             try:
                 sent = os.sendfile(self._socket.fileno(), descriptor, offset, self.left)
             except BlockingIOError:
-                if not poll.poll(STALLED_S * 1000):
+                if not poll.poll(self._idle_timeout_s * 1000):
                     raise Gone("the client takes nothing") from None
                 continue
             except ConnectionError as error:
@@ -210,17 +221,16 @@ class _Borrowed:
             offset += sent
 
     def _receive(self, view: memoryview) -> int:
+        self._socket.settimeout(self._pace.left_s)  # it stays non-blocking underneath, as the event loop needs it
+        began = time.monotonic()
         try:
             count = 0 if self._given_up else self._socket.recv_into(view)
-        except OSError as error:  # a time-out, too
+        except (TimeoutError, BlockingIOError) as error:
+            raise TooSlow(f"It stopped, or would have taken too long: {self.left} bytes are missing.") from error
+        except OSError as error:
             raise Gone(str(error)) from error
         if count == 0:
             raise Gone(f"the client left {self.left} bytes before the end of its body")
+        self._pace.waited(time.monotonic() - began)
+        self._pace.came(count)
         return count
-
-
-def _body_bytes(headers: list[tuple[bytes, bytes]]) -> int:
-    """How long the body is, where one ``Content-Length`` says so; else 0."""
-    found: dict[bytes, Any] = dict(headers)
-    length = found.get(b"content-length", b"")
-    return int(length) if length.isdigit() and b"transfer-encoding" not in found else 0

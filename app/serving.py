@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,10 +24,13 @@ from app.errors import CatalogUnusable
 from app.handover import LendingProtocol
 from app.main import authority_of, create_app, open_root, refuse_no_root, utc_now
 from app.niceness import EVENT_LOOP, set_niceness
+from app.pace import Bounds
+from app.protocol import BoundedProtocol
 from app.settings import Settings
 
 SWITCH_INTERVAL_S = 0.0005  # how long a thread may keep the event loop waiting for the interpreter
 LAST_WORDS_S = 1  # what a stopping server gives those who have not ended within its limit
+LATEST_TICK_S = 0.5  # ticks come every 0.1 s
 KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that we are closing
 
 
@@ -42,7 +47,8 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
     app = create_app(settings, _open_protected(settings, clock))
     config = uvicorn.Config(
         app,
-        http=LendingProtocol if settings.lend_sockets else "auto",
+        http=_protocol(settings),
+        ws="none",
         access_log=False,
         server_header=False,
         log_config=None,
@@ -81,6 +87,18 @@ def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> Checkp
     return checkpoints
 
 
+def _protocol(settings: Settings) -> Any:
+    """What makes the protocol of each connection."""
+    bounds = Bounds(
+        header_bytes=settings.max_header_bytes,
+        head_timeout_s=settings.head_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        body_grace_s=settings.body_grace_s,
+        min_bytes_per_s=settings.min_bytes_per_s,
+    )
+    return partial(LendingProtocol if settings.lend_sockets else BoundedProtocol, bounds=bounds)
+
+
 class _Server(uvicorn.Server):
     """Told to stop, it is not ready any more and begins nothing new; what has begun may end, up to a limit.
 
@@ -94,6 +112,7 @@ class _Server(uvicorn.Server):
         self._limit_s = limit_s
         self._signs: list[int] = []
         self._told_at: float | None = None
+        self._looked_at = time.monotonic()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Only notes it, for the next tick: whatever was interrupted may hold a lock."""
@@ -106,7 +125,15 @@ class _Server(uvicorn.Server):
         if self._signs and not self.should_exit and self._is_time_to_end():
             self.config.timeout_graceful_shutdown = LAST_WORDS_S
             super().handle_exit(self._signs[-1], None)
+        self._look_at_connections()
         return await super().on_tick(counter)
+
+    def _look_at_connections(self) -> None:
+        """Clients are told apart from a server that was busy or suspended: of a late tick, little counts."""
+        before, self._looked_at = self._looked_at, time.monotonic()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.look(min(self._looked_at - before, LATEST_TICK_S))
 
     def _is_time_to_end(self) -> bool:
         if self._told_at is None:

@@ -72,6 +72,15 @@ class Settings(BaseSettings):
     max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
     lend_sockets: bool = Field(True, description="Whether large bodies pass by the event loop, on worker threads.")
     shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")
+    max_header_bytes: int = Field(64 * 1024, ge=4096, description="The largest address with its headers, in bytes.")
+    head_timeout_s: float = Field(30.0, gt=0, description="How long these may take to arrive, in seconds.")
+    idle_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        description="How long a client may send nothing of a body, or take nothing of an answer, in seconds.",
+    )
+    body_grace_s: float = Field(300.0, gt=0, description="How long a body may be slower than it must, in seconds.")
+    min_bytes_per_s: float = Field(1000.0, gt=0, description="How fast bodies must come on the whole, in bytes/s.")
 
     quotas: Annotated[tuple[Quota, ...], BeforeValidator(read)] = Field(
         (), validate_default=False, description="The most that may be kept below each prefix, as JSON."

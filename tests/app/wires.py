@@ -2,6 +2,7 @@
 
 import json
 import random
+import select
 import socket
 import struct
 from collections import Counter
@@ -57,6 +58,17 @@ class Wire:
     def send(self, *parts: bytes) -> None:
         """Say something, in one piece."""
         self.socket.sendall(b"".join(parts))
+
+    def drip(self, *pieces: bytes, every_s: float = 0) -> bool:
+        """Say piece after piece, until the server says something or ends the connection; whether it did."""
+        for piece in pieces:
+            try:
+                self.socket.sendall(piece)
+            except ConnectionError:
+                return True
+            if select.select([self.socket], [], [], every_s)[0]:
+                return True
+        return False
 
     def read(self, count: int) -> bytes:
         """So many bytes, or fewer where the server ends the connection."""
