@@ -132,6 +132,7 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     "altered": IntegrityError,
     "no_space": OutOfSpace,
     "body_altered": ServerUnreachable,
+    "invalid_http": ServerUnreachable,
 }
 _BY_STATUS: dict[int, type[HoldfastError]] = {
     401: NotAllowed,

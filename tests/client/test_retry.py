@@ -26,6 +26,8 @@ def refusal(status, code=None, retry_after_s=None):
         pytest.param(refusal(404), True, id="404 of a proxy that finds nobody behind it"),
         pytest.param(refusal(429, "too_many"), True, id="429"),
         pytest.param(refusal(408), True, id="408"),
+        pytest.param(refusal(408, "request_timeout"), True, id="408 with a code"),
+        pytest.param(refusal(400, "invalid_http"), True, id="a request that arrived as no HTTP"),
         pytest.param(refusal(409, "upload_busy"), True, id="busy"),
         pytest.param(refusal(404, "upload_not_found"), True, id="an upload that the server has lost"),
         pytest.param(refusal(401, "unauthorized"), False, id="401"),
