@@ -30,7 +30,7 @@ from app.settings import Settings
 
 SWITCH_INTERVAL_S = 0.0005  # how long a thread may keep the event loop waiting for the interpreter
 LAST_WORDS_S = 1  # what a stopping server gives those who have not ended within its limit
-LATEST_TICK_S = 0.5  # ticks come every 0.1 s
+LATEST_TICK_S = 0.2  # ticks come every 0.1 s
 KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that we are closing
 
 

@@ -25,7 +25,7 @@ def lends(request):
 @pytest.fixture(scope="module")
 def server(lends, tmp_path_factory):
     """A server without any patience."""
-    short = dict.fromkeys(("head_timeout_s", "idle_timeout_s", "body_grace_s"), "0.3")
+    short = dict.fromkeys(("head_timeout_s", "idle_timeout_s", "body_grace_s"), "0.4")
     with WiredServer(tmp_path_factory.mktemp("wired") / "root", lends=lends, **short, min_bytes_per_s="20000") as live:
         yield live
 
