@@ -26,7 +26,7 @@ class Link:
 
 def sign(link: Link, key_id: str, key: bytes) -> str:
     """The link as text: what it says, which key signed it, and the signature (HMAC-SHA256), with dots in between."""
-    said = f"{PREFIX}{_encoded(json.dumps(astuple(link)).encode())}.{key_id}"
+    said = f"{PREFIX}{_encoded(json.dumps(astuple(link), ensure_ascii=False).encode())}.{key_id}"
     return f"{said}.{_encoded(_signature(said, key))}"
 
 

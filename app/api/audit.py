@@ -32,8 +32,6 @@ def list_audit(
     """
     after = read_token(page_token, "audit", prefix, token_id, length=1)
     before = int(after[0]) if after else MAX_INT
-    lines = finding.audit(before, prefix=prefix, token_id=token_id, limit=page_size + 1)
-    shown = lines[:page_size]
-    more = len(lines) > page_size
-    token = write_token((shown[-1].id,), "audit", prefix, token_id) if more else None
-    return AuditPage(lines=[AuditLineOut.of(line) for line in shown], next_page_token=token)
+    lines, following = finding.audit(before, prefix=prefix, token_id=token_id, limit=page_size)
+    token = write_token((following,), "audit", prefix, token_id) if following is not None else None
+    return AuditPage(lines=[AuditLineOut.of(line) for line in lines], next_page_token=token)

@@ -29,7 +29,7 @@ from app.errors import (
 router = APIRouter(tags=["bytes"])
 
 LONGEST_S = int(LONGEST.total_seconds())
-LinkText = Annotated[str, Path(max_length=8192, description="A link as it was made.")]
+LinkText = Annotated[str, Path(max_length=4096, description="A link as it was made.")]
 FOLLOWED = {
     **BYTES,
     **refuses(

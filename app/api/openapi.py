@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.problems import Problem, refused_as
-from app.errors import BodyAltered
+from app.errors import BodyAltered, InvalidHttp
 
 DESCRIPTION = """\
 Holdfast keeps checkpoints of training jobs as plain files, keeps the last N and the best K of them, and gives the best
@@ -62,7 +62,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for operations in schema["paths"].values():
         for operation in operations.values():
             if "application/json" in operation.get("requestBody", {}).get("content", {}):
-                operation["responses"][str(BodyAltered.status)] = refused_as([BodyAltered.code])
+                operation["responses"][str(BodyAltered.status)] = refused_as([BodyAltered.code, InvalidHttp.code])
     components = schema["components"]
     components["schemas"]["Problem"] = Problem.model_json_schema()
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -17,13 +17,16 @@ from app.errors import (
     CrossSite,
     DiskFailed,
     Forbidden,
+    HeadersTooLarge,
     HostNotAllowed,
+    InvalidHttp,
     InvalidRequest,
     MethodNotAllowed,
     NoSpace,
     NotFound,
     Overloaded,
     Refusal,
+    RequestTimeout,
     TooLarge,
     TooManyRequests,
     Unauthorized,
@@ -44,6 +47,8 @@ _BY_ERRNO: dict[int | None, Refusal] = {
     errno.EMFILE: _OVERLOADED,
     errno.ENFILE: _OVERLOADED,
 }
+_ANYHOW = (InvalidHttp, CrossSite, HostNotAllowed, RequestTimeout, HeadersTooLarge)
+"""What any request may be refused for, before it is known what it asks for."""
 _ANYWHERE = (InvalidRequest, Unauthorized, Forbidden, TooManyRequests, NoSpace, DiskFailed, Overloaded)
 """What every route that is not public may refuse: even to read takes a disk that works."""
 
@@ -63,7 +68,7 @@ class Problem(BaseModel):
 
 def refuses(*refusals: type[Refusal], public: bool = False) -> dict[int | str, dict[str, Any]]:
     """What a route may refuse, for OpenAPI; what every route may refuse is added. A public one needs no token."""
-    common: tuple[type[Refusal], ...] = (CrossSite, HostNotAllowed, *(() if public else _ANYWHERE))
+    common: tuple[type[Refusal], ...] = (*_ANYHOW, *(() if public else _ANYWHERE))
     every = (*refusals, *common)
     codes: dict[int | str, list[str]] = {}
     for refusal in every:

@@ -173,10 +173,14 @@ class Finding:
         with self._parts.catalog.reading() as session:
             return session.events.last_id()
 
-    def audit(self, before: int, *, prefix: str, token_id: str | None, limit: int) -> Sequence[AuditLine]:
-        """Who changed what, the newest first; with a prefix, in the directories within it."""
+    def audit(
+        self, before: int, *, prefix: str, token_id: str | None, limit: int
+    ) -> tuple[Sequence[AuditLine], int | None]:
+        """Who changed what within a prefix, the newest first, and the id before which the next page begins."""
+        limit = min(limit, self._parts.limits.page_size)
         with self._parts.catalog.reading() as session:
-            return session.audit.before(before, prefix=prefix, token_id=token_id, limit=limit)
+            found = session.audit.before(before, prefix=prefix, token_id=token_id, limit=limit + 1)
+        return found[:limit], found[limit - 1].id if len(found) > limit else None
 
     # content
 
