@@ -42,7 +42,9 @@ class Access:
         """`DirectoryNotFound` unless the directory is within the prefix, whether or not there is one of that name."""
         if not self.reaches(directory):
             raise DirectoryNotFound(
-                f"There is no directory {directory!r} for a token of {self.prefix!r}.", directory=directory
+                f"There is no directory {directory!r} for a token of {self.prefix!r}.",
+                directory=directory,
+                token_prefix=self.prefix,
             )
 
     def narrowed(self, prefix: str) -> str:

@@ -8,7 +8,7 @@
     ├── InvalidRequest       (ValueError)         a name, a value or a combination that the server refuses
     ├── ModeConflict         (ValueError)         the directory ranks in the other mode
     ├── NotImproved          (ValueError)         the metric is not better than the directory's best
-    ├── NotAllowed           (PermissionError)    no token, a wrong one, or not from there
+    ├── NotAllowed           (PermissionError)    no token, a wrong one, or not there
     ├── OutOfSpace           (OSError)            the server's disk is full, or a quota
     ├── ServerUnreachable    (ConnectionError)    no answer, or a message was altered on its way
     ├── ServerFailed         (RuntimeError)       an answer that should not be
@@ -163,6 +163,8 @@ def _from_problem(status: int, problem: Mapping[str, Any]) -> HoldfastError:
         return ServerFailed(message, code=f"http_{status}", problem=problem)
     code = str(problem.get("code", "unauthorized"))
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
+    if "token_prefix" in problem:  # out of reach must not pass for "no checkpoint yet"
+        kind = NotAllowed
     message = str(problem.get("detail") or f"the server answered with status {status}")
     return kind(f"{message} [{code}]", code=code, problem=problem)
 
