@@ -1,6 +1,7 @@
 """How much memory this process has."""
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -9,4 +10,18 @@ def resident_bytes() -> int:
     gc.collect()
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     (found,) = (line for line in lines if line.startswith("Private_Dirty:"))
+    return int(found.split()[1]) * 1024
+
+
+def peak_growth(act: Callable[[], object]) -> int:
+    """How many bytes more this process has in memory, at the worst moment of doing something."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts anew
+    before = _peak_bytes()
+    act()
+    return _peak_bytes() - before
+
+
+def _peak_bytes() -> int:
+    (found,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(found.split()[1]) * 1024

@@ -25,6 +25,7 @@ from .errors import (
     OutOfSpace,
     ServerFailed,
     ServerUnreachable,
+    UnreadableCheckpoint,
     UnsafeCheckpoint,
 )
 from .manager import CheckpointManager
@@ -46,6 +47,7 @@ __all__ = [
     "OutOfSpace",
     "ServerFailed",
     "ServerUnreachable",
+    "UnreadableCheckpoint",
     "UnsafeCheckpoint",
     "__version__",
     "save_checkpoint_with_cleanup",

@@ -1,16 +1,15 @@
 """Torch files as states: tensors whose memory is the file's own, of the whole file or of some of its keys."""
 
-import io
-import pickle
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import zip_longest
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 from . import _zip
+from ._blind import BlindUnpickler, Stub
 from ._memory import Arena
-from .errors import HoldfastError, UnsafeCheckpoint
+from ._trust import answering, refuse_bomb
+from .errors import HoldfastError
 
 Span = tuple[int, int]
 Fetch = Callable[[list[Span]], None]
@@ -61,7 +60,9 @@ def state_in(
     Raises
     ------
     UnsafeCheckpoint
-        It holds more than weights, and ``weights_only`` was not turned off.
+        It holds more than weights, or unfolds to far more than its size, and ``weights_only`` was not turned off.
+    UnreadableCheckpoint
+        Torch cannot load it.
     KeyError
         The state has no such key.
     """
@@ -69,7 +70,9 @@ def state_in(
         state = _mapped(arena, fetch, only, map_location, weights_only)
     except _Unusual:
         fetch([(0, arena.size_bytes)])
-        state = _loaded(arena, map_location, weights_only)
+        if weights_only:
+            refuse_bomb(arena)
+        state = _loaded(arena, map_location, weights_only, asks_user=callable(map_location))
     return state if only is None else _part(state, only)
 
 
@@ -105,7 +108,7 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[str] | None, map_locati
         return _relocated(storage, location, map_location)
 
     with torch.serialization.skip_data():
-        return _loaded(arena, place, weights_only)
+        return _loaded(arena, place, weights_only, asks_user=callable(map_location))
 
 
 def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Stored], dict[str, _Stored]]:
@@ -148,12 +151,12 @@ class _Walk:
         self._storages = storages
         self.order: list[tuple[str, int]] = []
         self._seen: set[str] = set()
-        self._root = _Blind(record("data.pkl"), self._met).load()
+        self._root = BlindUnpickler(record("data.pkl"), self._place).load()
 
     def keys_of(self, only: Collection[str]) -> set[str]:
         """The keys of the storages that some of the state's keys need."""
         root = self._root
-        if isinstance(root, _Stub):
+        if isinstance(root, Stub):
             root = root.items
             if not all(name in root for name in only):  # they may be there in a way that only the object knows
                 raise _Unusual
@@ -161,58 +164,18 @@ class _Walk:
             raise _Unusual
         return _keys_in([root[name] for name in only if name in root])
 
-    def _met(self, key: str) -> None:
+    def _place(self, reference: Any) -> "_Key":
         """Torch asks for the place of each storage once, but for those without bytes every time."""
+        key = _Key(reference[2])
         size_bytes = self._storages[key].size_bytes
         if size_bytes == 0 or key not in self._seen:
             self._seen.add(key)
             self.order.append((key, size_bytes))
+        return key
 
 
 class _Key(str):
     """The key of a storage, where the storage would be."""
-
-
-class _Stub:
-    """Stands for any object of a pickle, with whatever it would be made of."""
-
-    parts: list[Any]
-    items: dict[Any, Any]
-
-    def __new__(cls, *parts: Any, **named: Any) -> "_Stub":  # a pickle may leave out __init__
-        self = super().__new__(cls)
-        self.parts, self.items = [*parts, named], {}
-        return self
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.items[key] = value
-
-    def __setstate__(self, state: Any) -> None:
-        self.parts.append(state)
-
-    def append(self, value: Any) -> None:
-        self.parts.append(value)
-
-    def extend(self, values: Iterable[Any]) -> None:
-        self.parts.extend(values)
-
-    add = append
-
-
-class _Blind(pickle.Unpickler):
-    """Reads a pickle without importing or calling anything that it names."""
-
-    def __init__(self, data: bytes, met: Callable[[str], None]) -> None:
-        super().__init__(io.BytesIO(data))
-        self._met = met
-
-    def find_class(self, module: str, name: str) -> Any:
-        return _Stub
-
-    def persistent_load(self, found: Any) -> Any:
-        key = str(found[2])
-        self._met(key)
-        return _Key(key)
 
 
 def _keys_in(value: Any) -> set[str]:
@@ -222,29 +185,21 @@ def _keys_in(value: Any) -> set[str]:
         value = todo.pop()
         if isinstance(value, _Key):
             found.add(str(value))
-        elif id(value) not in seen and isinstance(value, dict | list | tuple | set | frozenset | _Stub):
+        elif id(value) not in seen and isinstance(value, dict | list | tuple | set | frozenset | Stub):
             seen.add(id(value))
-            if isinstance(value, _Stub):
+            if isinstance(value, Stub):
                 todo += [value.parts, value.items]
             else:
                 todo += [*value, *value.values()] if isinstance(value, dict) else value
     return found
 
 
-def _loaded(arena: Arena, map_location: Any, weights_only: bool) -> Any:
+def _loaded(arena: Arena, map_location: Any, weights_only: bool, *, asks_user: bool) -> Any:
     import torch
 
     arena.memory.seek(0)
-    try:
+    with answering(is_untrusted=weights_only, asks_user=asks_user, passing=_Unusual):
         return torch.load(arena.memory, map_location=map_location, weights_only=weights_only)  # type: ignore[arg-type]
-    except UnpicklingError as error:
-        if not weights_only:
-            raise
-        raise UnsafeCheckpoint(
-            "This checkpoint holds more than tensors and plain values, and loading such objects can run code. If you "
-            "trust whoever wrote it, allow its classes with torch.serialization.add_safe_globals([...]), or load it "
-            f"with weights_only=False. torch says: {error}"
-        ) from error
 
 
 def _relocated(storage: Any, location: str, map_location: Any) -> Any:

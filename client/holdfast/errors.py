@@ -13,7 +13,8 @@
     ├── ServerUnreachable    (ConnectionError)    no answer, or a message was altered on its way
     ├── ServerFailed         (RuntimeError)       an answer that should not be
     ├── IntegrityError       (OSError)            bytes that are not those that were saved
-    └── UnsafeCheckpoint     (UnpicklingError)    it holds more than weights, which ``load`` does not allow by itself
+    ├── UnsafeCheckpoint     (UnpicklingError)    it holds more than weights, which ``load`` does not allow by itself
+    └── UnreadableCheckpoint (RuntimeError)       torch cannot load it, here or at all
 
     HoldfastWarning          (UserWarning)        something to look at; nothing was lost
 """
@@ -115,6 +116,12 @@ class UnsafeCheckpoint(HoldfastError, UnpicklingError):
     """The checkpoint holds objects beyond weights, which could run code while they are loaded."""
 
     code = "unsafe"
+
+
+class UnreadableCheckpoint(HoldfastError, RuntimeError):
+    """Torch cannot load the checkpoint: it is no state, or not for this machine."""
+
+    code = "unreadable"
 
 
 class HoldfastWarning(UserWarning):

@@ -379,6 +379,8 @@ class CheckpointManager:
             There is no such checkpoint (a ``FileNotFoundError``).
         UnsafeCheckpoint
             It holds more than weights and plain values; the message says how to proceed.
+        UnreadableCheckpoint
+            Torch cannot load it.
         IntegrityError
             The bytes are not those that were saved.
         KeyError

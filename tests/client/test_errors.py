@@ -20,6 +20,7 @@ FAMILIES = {
     errors.ServerFailed: RuntimeError,
     errors.IntegrityError: OSError,
     errors.UnsafeCheckpoint: UnpicklingError,
+    errors.UnreadableCheckpoint: RuntimeError,
 }
 
 
