@@ -119,13 +119,12 @@ class LocalStorage(Root):
     def sealed(self) -> Sequence[tuple[str, Manifest]]:
         seals = []
         for upload_id in self.tree.names(places.INCOMING):
-            if not self.is_sealed(upload_id):
-                continue
             try:
-                seals.append((upload_id, manifests.load(self.tree.read(places.of_seal(upload_id)))))
+                if self.is_sealed(upload_id):
+                    seals.append((upload_id, manifests.load(self.tree.read(places.of_seal(upload_id)))))
             except FileNotFoundError:  # for those who only look: the process that has the root went on meanwhile
                 continue
-            except manifests.Unreadable as error:
+            except (manifests.Unreadable, ForeignFile) as error:
                 logger.error("the seal of upload %s is left alone: %s", upload_id, error)
         return sorted(seals, key=lambda seal: seal[1].checkpoint.sequence)
 

@@ -82,18 +82,7 @@ class Tree:
     def open(self, path: Parts, flags: int) -> int:
         """A descriptor of a regular file; whoever asked closes it."""
         with self._parent(path) as parent:
-            try:
-                descriptor = os.open(
-                    path[-1], flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666, dir_fd=parent
-                )
-            except OSError as error:
-                if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-                    raise ForeignFile(f"{'/'.join(path)} is not a plain file.") from error
-                raise
-        if not S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise ForeignFile(f"{'/'.join(path)} is not a plain file.")
-        return descriptor
+            return _open(path, flags, parent)
 
     def stat(self, path: Parts) -> os.stat_result | None:
         """What lies at a path, links not followed; None for nothing."""
@@ -128,9 +117,8 @@ class Tree:
         """Put a small file: the old one or the new one is there at any moment, the new one for good on return."""
         temporary = f".{path[-1]}.new"
         with self._parent(path, create=True) as parent:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=parent), "wb") as file:
+                with os.fdopen(_new(temporary, parent), "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -207,11 +195,13 @@ class Tree:
         ------
         NotDurable
             That failed, and cannot be made up: the bytes may be lost although they can be read.
+        ForeignFile
+            Something in it is neither a file nor a folder.
         """
         with self.folder(path) as folder:
-            for _, _, names, descriptor in os.fwalk(".", topdown=False, onerror=_fail, dir_fd=folder):
+            for where, _, names, descriptor in os.fwalk(".", topdown=False, onerror=_fail, dir_fd=folder):
                 for name in names:
-                    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+                    file = _open((*path, *where.split("/")[1:], name), os.O_RDONLY, descriptor)
                     try:
                         _sync(file)
                     finally:
@@ -266,6 +256,30 @@ def _make(folder: Path) -> None:
         os.fsync(parent)
     finally:
         os.close(parent)
+
+
+def _open(path: Parts, flags: int, parent: int) -> int:
+    """A descriptor of the regular file that a path ends at. Nothing else is opened for good, nor waited for."""
+    try:
+        descriptor = os.open(path[-1], flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise ForeignFile(f"{'/'.join(path)} is not a plain file.") from error
+        raise
+    if not S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ForeignFile(f"{'/'.join(path)} is not a plain file.")
+    return descriptor
+
+
+def _new(name: str, parent: int) -> int:
+    """A descriptor of a new file, in the place of what a crash left, or of a pipe or a second name of another file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, 0o666, dir_fd=parent)
+    except FileExistsError:
+        os.unlink(name, dir_fd=parent)
+        return os.open(name, flags, 0o666, dir_fd=parent)
 
 
 def _refuse_way_out(name: str) -> None:
