@@ -1,5 +1,6 @@
 """Grammar of directory, checkpoint and file names: checked and refused, never normalised. Pure."""
 
+import re
 import unicodedata
 from datetime import datetime
 
@@ -9,6 +10,8 @@ from app.errors import InvalidName
 COMPONENT_MAX_BYTES = 200  # leaves room for ".json" and the marks of temporary files below the usual 255
 DIRECTORY_MAX_BYTES = 1024
 PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""Letters and marks that nobody sees (Default_Ignorable_Code_Point), and that some file systems leave out of a name."""
 
 
 def directory_name(text: str) -> str:
@@ -69,14 +72,15 @@ def _component(text: str, what: str, *, dots: bool) -> str:
 def _fault(text: str, *, dots: bool) -> str | None:
     if not text:
         return "has an empty component"
-    if text in {".", ".."} or (text.startswith(".") and not dots) or text.lower() == ".holdfast":
+    if text in {".", ".."} or (text.startswith(".") and not dots) or text.casefold() == ".holdfast":
         return "has a component that begins with a dot"
     if len(text.encode("utf-8", "surrogatepass")) > COMPONENT_MAX_BYTES:
         return f"has a component longer than {COMPONENT_MAX_BYTES} bytes"
     if text != text.strip() or (text.endswith(".") and text != "."):
         return "has a component that begins or ends with a space, or ends with a dot"
     for character in text:
-        if not (character in PUNCTUATION or unicodedata.category(character)[0] in "LNM"):
+        is_letter = unicodedata.category(character)[0] in "LNM" and not INVISIBLE.match(character)
+        if not (character in PUNCTUATION or is_letter):
             return f"contains {character!r}, which names may not have"
     if not unicodedata.is_normalized("NFC", text):
         return "is not in Unicode's NFC form"
