@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -61,6 +62,7 @@ def load(data: bytes) -> Manifest:
         raise Unreadable(refusal.detail) from refusal
     _refuse_limits(manifest.policy.limits)
     _refuse_numbers(manifest)
+    _refuse_times(checkpoint.created_at)
     _agree(checkpoint, manifest.maps)
     return manifest
 
@@ -76,6 +78,7 @@ def load_directory(data: bytes) -> Directory:
     if not 0 <= directory.sequence < 2**63:
         raise Unreadable("it holds a counter that cannot be")
     _refuse_limits({name: getattr(directory.policy, name) for name in LIMITS})
+    _refuse_times(directory.created_at, directory.last_write_at)
     return directory
 
 
@@ -141,6 +144,16 @@ def _refuse_numbers(manifest: Manifest) -> None:
     for chunk in (chunk for found in manifest.maps.values() for chunk in found.chunks):
         if not 0 < chunk.length <= CHUNK_MAX_BYTES or not _DIGEST.fullmatch(chunk.digest):
             raise Unreadable("it holds a chunk whose length or digest cannot be")
+
+
+def _refuse_times(*times: datetime | None) -> None:
+    """Times that are none in UTC, as the last hours of the year 9999 may be."""
+    for at in times:
+        try:
+            if at is not None:
+                at.astimezone(UTC)
+        except (OverflowError, ValueError) as error:
+            raise Unreadable("it holds a time that cannot be") from error
 
 
 def _agree(checkpoint: Checkpoint, maps: Any) -> None:

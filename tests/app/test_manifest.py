@@ -120,6 +120,7 @@ def test_what_was_never_a_manifest_is_unreadable(data):
         pytest.param({"checkpoint__sequence": "first"}, id="a wrong type"),
         pytest.param({"checkpoint__sequence": 10**30}, id="a number that SQL cannot hold"),
         pytest.param({"checkpoint__created_at": "yesterday"}, id="no time"),
+        pytest.param({"checkpoint__created_at": "9999-12-31T23:59:59-12:00"}, id="a time that UTC cannot say"),
         pytest.param({"checkpoint__facts__kind": "worst"}, id="an unknown kind"),
         pytest.param({"checkpoint__facts__metadata": {"loss": math.nan}}, id="NaN, which is no JSON"),
         pytest.param({"checkpoint__directory": "../a"}, id="a directory beside the root"),
