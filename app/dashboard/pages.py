@@ -120,6 +120,9 @@ def show_documentation(request: Request) -> Response:
 def _page(request: Request, name: str, *, status: int = 200, **said: object) -> HTMLResponse:
     page = _templates.TemplateResponse(request, name, said, status_code=status)
     page.headers["Content-Security-Policy"] = POLICY
+    page.headers["Referrer-Policy"] = (
+        "same-origin"  # with none, browsers say of our own forms that they come from nowhere
+    )
     return page
 
 

@@ -158,6 +158,7 @@ def test_pages_allow_their_own_style_only(browser, guarded):
         assert "default-src 'none'" in policy
         assert "script-src" not in policy
         assert "unsafe" not in policy
+        assert browser.get(address).headers["referrer-policy"] == "same-origin"  # else forms have no origin
     assert browser.get("/static/holdfast.css").headers["content-type"].startswith("text/css")
     for address in ("/static/../pages.py", "/static/%2e%2e/pages.py", "/static/", "/static/nothing.css"):
         assert browser.get(address).status_code in {303, 404}
