@@ -149,7 +149,6 @@ audit = Table(
     Column("checkpoint_id", String),
     Column("data", Text, nullable=False),
     Index("audit_of_directory", "directory", "id"),
-    Index("audit_of_token", "token_id", "id"),
     sqlite_autoincrement=True,
 )
 

@@ -108,7 +108,7 @@ def test_after_a_rotation_earlier_links_are_good_unless_their_key_is_dropped(gua
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "hfsl_", "hfsl_.a.b", "hfsl_e30.x.", "%00", "hfsl_" + "A" * 5000, "é", "a.b.c.d"]
+    "text", ["x", "hfsl_", "hfsl_.a.b", "hfsl_e30.x.", "%00", "hfsl_" + "A" * 4000, "é", "a.b.c.d"]
 )
 def test_what_is_no_link_is_refused(guarded, text):
     assert refused(guarded.http.get(f"/v1/links/{text}")) == (404, "link_invalid")

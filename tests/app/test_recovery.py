@@ -17,7 +17,7 @@ def answers(server, **query):
         found[f"of {directory['directory']}"] = directory
         for what in ("", "/best", "/latest"):
             asked = {"directory": directory["directory"], **(query if not what else {})}
-            answer = server.http.get(f"/v1/checkpoints{what}", params=asked)
+            answer = server.http.get(f"/v1/checkpoints{what}", params=asked, headers={"X-Request-Id": "asked"})
             found[f"in {directory['directory']}{what}"] = answer.status_code, answer.json()
     return found
 

@@ -77,7 +77,7 @@ def test_the_same_content_under_another_name_takes_no_space(uploader):
         upload = uploader.begin(declared(state), name=f"{number}.pt")
         assert asked(upload) == []
         uploader.committed(upload, state)
-    assert used_bytes(uploader.server.root) - before < PIECE_BYTES
+    assert used_bytes(uploader.server.root) - before < 2 * PIECE_BYTES  # the log of the catalog
     assert len({uploader.path(f"{number}.pt").stat().st_ino for number in range(1, 6)}) == 5
 
 

@@ -24,7 +24,6 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("audit_of_directory", "audit", ["directory", "id"])
-    op.create_index("audit_of_token", "audit", ["token_id", "id"])
     op.create_table(
         "tokens",
         sa.Column("id", sa.String, primary_key=True),
