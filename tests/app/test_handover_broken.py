@@ -194,7 +194,8 @@ def test_a_hundred_bodies_that_break_off_leave_nothing_behind(server, directory)
                 wire.leave(reset=bool(number % 2))
         server.http.put(place, content=SMALL).raise_for_status()
         assert eventually(lambda: not server.received_files(place) and server.lent() == 0)
-        return server.threads(), len(server.opened())
+        opened = [link for link in server.opened() if "/catalog.db" not in link]  # the catalog keeps a few by itself
+        return server.threads(), len(opened)
 
     threads, descriptors = ten()
     for _ in range(10):

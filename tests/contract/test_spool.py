@@ -648,7 +648,7 @@ def test_a_server_that_wants_a_token_now_is_delivered_to_by_who_has_it(tmp_path,
         assert status == 1
         assert "still waiting" in complaints
         assert sync("--token", "a long secret that nobody guesses")[0] == 0
-        closed.http.headers["Authorization"] = "Bearer a long secret"
+        closed.http.headers["Authorization"] = "Bearer a long secret that nobody guesses"
         assert delivered(closed, directory) == [name(1)]
     free.start()
 

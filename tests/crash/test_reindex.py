@@ -43,7 +43,7 @@ def lose_catalog(root):
 
 
 def asked(server, path, **query):
-    answer = server.http.get(f"/v1/{path}", params=query)
+    answer = server.http.get(f"/v1/{path}", params=query, headers={"X-Request-Id": "asked"})
     return answer.status_code, answer.json()
 
 
