@@ -177,13 +177,17 @@ class Catalog:
 
 
 def _keep_private(database: str | None) -> None:
-    """Nobody else may read the keys and what is kept of tokens; the database's own files get the same mode."""
+    """Nobody else may read the keys and what is kept of tokens.
+
+    SQLite gives the files beside the database its mode when it makes them; after a crash they are there already.
+    """
     if not database or database == ":memory:":
         return
     with suppress(OSError):  # that it cannot be used is found out, and said, in a moment
         os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        if Path(database).stat().st_mode & 0o077:
-            Path(database).chmod(0o600)
+        for file in (Path(database), Path(f"{database}-wal"), Path(f"{database}-shm")):
+            if file.exists() and file.stat().st_mode & 0o077:
+                file.chmod(0o600)
 
 
 @contextmanager

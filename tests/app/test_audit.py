@@ -239,6 +239,19 @@ def test_only_who_runs_the_server_can_read_the_catalog(guarded):
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+def test_nobody_else_can_read_a_catalog_that_an_older_server_left_when_it_crashed(tmp_path):
+    with LiveServer(tmp_path / "root") as live:
+        live.save("runs/a")
+        live.kill()
+        left = list((live.root / ".holdfast").glob("catalog.db*"))
+        assert len(left) == 3
+        for path in left:
+            path.chmod(0o644)
+        live.start()
+        mint(live.root, "admin")
+        assert [path.name for path in left if path.stat().st_mode & 0o077] == []
+
+
 def test_the_lines_are_json_as_described(guarded):
     described = json.loads(guarded.http.get("/openapi.json").text)["components"]["schemas"]["AuditLineOut"]
     assert set(described["properties"]) == set(lines(guarded)[0])
