@@ -139,6 +139,8 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
         except OSError as error:
             raise CatalogUnusable(f"HOLDFAST_TOKEN_FILE: {error}") from error
         refuse_weak(configured)
+    if configured is not None:
+        parts.storage.protect()  # it stays closed if the setting is forgotten at the next start
     return Authority(parts.catalog, clock=parts.clock, configured=configured, protected=parts.storage.is_protected)
 
 

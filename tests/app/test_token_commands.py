@@ -12,6 +12,8 @@ from app import tokens
 from tests.keys import bearer, mint
 from tests.live import PROJECT, LiveServer
 
+CONFIGURED = "a secret that docker mounted"
+
 
 def run(root, *arguments, **environment):
     command = [sys.executable, "-m", "app", "token", arguments[0], "--root", str(root), *arguments[1:]]
@@ -100,9 +102,9 @@ def test_the_first_start_makes_a_token_where_that_is_wanted(tmp_path):
 
 def test_a_file_that_is_there_holds_the_token(tmp_path):
     file = tmp_path / "token"
-    file.write_text("a secret that docker mounted\n")
+    file.write_text(f"{CONFIGURED}\n")
     with LiveServer(tmp_path / "root", token_file=str(file)) as live:
-        assert status(live, "a secret that docker mounted") == 200
+        assert status(live, CONFIGURED) == 200
         assert status(live, "another secret, just as long") == 401
 
 
@@ -135,6 +137,18 @@ def test_a_server_that_lost_its_catalog_does_not_open(tmp_path):
         assert (status(live), status(live, token)) == (401, 401)
         again = mint(root, "read")
         assert live.http.get("/v1/directories/runs/a", headers=bearer(again)).status_code == 200
+
+
+def test_a_server_that_is_started_without_its_configured_token_does_not_open(make_server, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(CONFIGURED)
+    for number, setting in enumerate(({"token": CONFIGURED}, {"token_file": str(file)})):
+        root = tmp_path / f"root-{number}"
+        with LiveServer(root, **setting) as live:
+            assert status(live, CONFIGURED) == 200
+            assert live.stop() == 0
+        again = make_server(root)
+        assert (status(again), status(again, CONFIGURED)) == (401, 401)
 
 
 def mint_before_start(root):
