@@ -132,21 +132,25 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
         The file for the token cannot be used, or holds one that could be guessed.
     """
     parts = checkpoints.parts
+    minting_of(parts).revoke_again()
     configured = settings.token_text
     if configured is None and settings.token_file is not None:
         try:
             configured = minting_of(parts).first(settings.token_file)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise CatalogUnusable(f"HOLDFAST_TOKEN_FILE: {error}") from error
         refuse_weak(configured)
     if configured is not None:
-        parts.storage.protect()  # it stays closed if the setting is forgotten at the next start
+        try:
+            parts.storage.protect()  # it stays closed if the setting is forgotten at the next start
+        except OSError as error:  # a full disk is no reason not to start
+            logger.warning("nothing but its settings keeps this server closed: %s", error)
     return Authority(parts.catalog, clock=parts.clock, configured=configured, protected=parts.storage.is_protected)
 
 
 def minting_of(parts: Parts) -> Minting:
     """Whoever makes and revokes the tokens of a root."""
-    return Minting(parts.catalog, clock=parts.clock, close=parts.storage.protect)
+    return Minting(parts.catalog, parts.storage, clock=parts.clock)
 
 
 def look_at_root(settings: Settings) -> Parts:

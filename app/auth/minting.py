@@ -1,10 +1,12 @@
 """Tokens as their operator sees them: made, listed, revoked."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_bytes
+from typing import Protocol
 
 from app import naming, tokens
 from app.access import SCOPES, Scope, Token, in_order
@@ -12,19 +14,27 @@ from app.catalog import Catalog
 from app.errors import InvalidRequest
 
 
+class Memory(Protocol):
+    """What outlives the catalog; the root is one."""
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """The ids that were ever given to `revoke`."""
+
+    def revoke(self, token_id: str) -> None:
+        """Keep in mind that this token counts no more. One caller at a time."""
+
+    def protect(self) -> None:
+        """Keep in mind that a server on this root needs tokens."""
+
+
 class Minting:
-    """Makes and revokes tokens.
+    """Makes and revokes tokens."""
 
-    Parameters
-    ----------
-    close : callable
-        Makes sure that a server on this root needs tokens from now on, whatever becomes of the catalog.
-    """
-
-    def __init__(self, catalog: Catalog, *, clock: Callable[[], datetime], close: Callable[[], None]) -> None:
+    def __init__(self, catalog: Catalog, memory: Memory, *, clock: Callable[[], datetime]) -> None:
         self._catalog = catalog
+        self._memory = memory
         self._clock = clock
-        self._close = close
 
     def create(
         self, scopes: Iterable[Scope], *, prefix: str = "", expires: timedelta | None = None, note: str = ""
@@ -52,33 +62,42 @@ class Minting:
                 return False
             if token.revoked_at is None:
                 now = self._clock()
+                self._memory.revoke(token_id)
                 session.tokens.revoke(token_id, now)
                 session.audit.add("token.revoked", at=now, id=token_id)
         return True
 
+    def revoke_again(self) -> None:
+        """Revoke what was revoked before, where the catalog was brought back from a copy that does not say so."""
+        revoked = self._memory.revoked
+        for token in self.all() if revoked else ():
+            if token.revoked_at is None and token.id in revoked:
+                self.revoke(token.id)
+
     def first(self, file: Path) -> str | None:
         """The token in a file; where there is no file, nor any token, a new one that may everything is put there.
 
-        Gives None where the catalog knows the file's token, and so whether it still counts; and where the file was
-        taken away.
+        Gives None where the catalog knows the file's token, and so whether it still counts; where it was revoked, even
+        if the catalog was lost since; and where the file was taken away.
 
         Raises
         ------
-        OSError
+        OSError, UnicodeError
             The file cannot be read or made.
         """
         if not file.exists():
             if self.all():
                 return None
             text = tokens.compose(token_bytes(tokens.ID_BYTES), token_bytes(tokens.SECRET_BYTES))
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
-                target.write(f"{text}\n")
+            _put(file, text)
             self._keep(text, SCOPES, note="made at the first start")
         found = file.read_text().strip()
         token_id = tokens.id_of(found)
+        if token_id is None:
+            return found
         with self._catalog.reading() as session:
-            is_known = token_id is not None and session.tokens.get(token_id) is not None
-        return None if is_known else found
+            is_known = session.tokens.get(token_id) is not None
+        return None if is_known or token_id in self._memory.revoked else found
 
     def _keep(
         self, text: str, scopes: Iterable[Scope], prefix: str = "", expires: timedelta | None = None, note: str = ""
@@ -94,13 +113,26 @@ class Minting:
             expires_at=now + expires if expires is not None else None,
         )
         _refuse_senseless(token)
-        self._close()
+        self._memory.protect()
         with self._catalog.writing() as session:
             session.tokens.add(token)
             session.audit.add(
                 "token.created", at=now, id=token.id, scopes=in_order(token.scopes), prefix=token.prefix, note=note
             )
         return token
+
+
+def _put(file: Path, text: str) -> None:
+    """Make a file that only its owner can read. It is there whole or not at all, and replaces none."""
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as target:
+            target.write(f"{text}\n")
+            target.flush()
+            os.fsync(descriptor)
+        file.hardlink_to(temporary)
+    finally:
+        Path(temporary).unlink()
 
 
 def _refuse_senseless(token: Token) -> None:

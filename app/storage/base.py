@@ -337,6 +337,13 @@ class Storage(Protocol):
     def protect(self) -> None:
         """Keep in mind, whatever becomes of the catalog, that nothing here is for those without a token."""
 
+    @property
+    def revoked(self) -> frozenset[str]:
+        """The ids that were ever given to `revoke`."""
+
+    def revoke(self, token_id: str) -> None:
+        """Keep in mind, whatever becomes of the catalog, that this token counts no more. One caller at a time."""
+
     def writable(self) -> bool:
         """Whether bytes could be stored at the moment."""
 

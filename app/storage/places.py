@@ -9,6 +9,7 @@ TRASH: Parts = (OWN, "trash")
 ABOUT: Parts = (OWN, "about.txt")
 BALLAST: Parts = (OWN, "ballast")
 PROTECTED: Parts = (OWN, "protected")
+REVOKED: Parts = (OWN, "revoked")
 FORMAT: Parts = (OWN, "format.json")
 SEAL = "manifest.json"
 

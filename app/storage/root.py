@@ -96,6 +96,17 @@ class Root:
         if not self.is_protected:
             self.tree.write(places.PROTECTED, b"While this file is here, the server needs tokens.\n")
 
+    @property
+    def revoked(self) -> frozenset[str]:
+        try:
+            return frozenset(self.tree.read(places.REVOKED).decode(errors="replace").split())
+        except FileNotFoundError:
+            return frozenset()
+
+    def revoke(self, token_id: str) -> None:
+        if token_id not in (known := self.revoked):
+            self.tree.write(places.REVOKED, "".join(f"{id_}\n" for id_ in sorted(known | {token_id})).encode())
+
     def writable(self) -> bool:
         probe = (places.OWN, "probe")
         with self._probing:

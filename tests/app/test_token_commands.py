@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -88,6 +89,7 @@ def test_the_first_start_makes_a_token_where_that_is_wanted(tmp_path):
         token = file.read_text().strip()
         assert tokens.id_of(token) is not None
         assert file.stat().st_mode & 0o777 == 0o600
+        assert list(file.parent.iterdir()) == [file]
         assert token not in live.log()
         assert (status(live), status(live, token)) == (401, 200)
         live.restart()
@@ -149,6 +151,40 @@ def test_a_server_that_is_started_without_its_configured_token_does_not_open(mak
             assert live.stop() == 0
         again = make_server(root)
         assert (status(again), status(again, CONFIGURED)) == (401, 401)
+
+
+def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_lost(tmp_path):
+    file, root = tmp_path / "token", tmp_path / "root"
+    with LiveServer(root, token_file=str(file)) as live:
+        token = file.read_text().strip()
+        assert run(root, "revoke", token[5:15]).returncode == 0
+        live.kill()
+        for path in (root / ".holdfast").glob("catalog.db*"):
+            path.unlink()
+        live.start()
+        assert (status(live), status(live, token)) == (401, 401)
+        assert run(root, "create", "--scope", "admin").returncode == 0
+
+
+def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_an_older_one(tmp_path):
+    root, copy = tmp_path / "root", tmp_path / "copy.db"
+    revoked, kept = mint_before_start(root), mint_before_start(root)
+    catalog = root / ".holdfast" / "catalog.db"
+    shutil.copy(catalog, copy)
+    assert run(root, "revoke", revoked[5:15]).returncode == 0
+    shutil.copy(copy, catalog)
+    with LiveServer(root) as live:
+        assert (status(live, revoked), status(live, kept)) == (401, 200)
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path):
+    file = tmp_path / "token"
+    file.write_bytes(b"\xff" * 20)
+    with (
+        pytest.raises(RuntimeError, match="HOLDFAST_TOKEN_FILE: 'utf-8' codec"),
+        LiveServer(tmp_path / "root", token_file=str(file)),
+    ):
+        pass
 
 
 def mint_before_start(root):
