@@ -5,7 +5,7 @@ All of it is letters and digits of fixed length, so that secret scanners find a 
 """
 
 import re
-from hashlib import sha256
+from hashlib import scrypt, sha256
 from zlib import crc32
 
 PREFIX = "hfst_"
@@ -33,6 +33,11 @@ def id_of(text: str) -> str | None:
 def hash_of(text: str) -> str:
     """What is kept of a secret in its place: SHA-256, in hex. It is random: a slow hash would not help."""
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def public_id_of(text: str) -> str:
+    """What a token that a person made up is called. Whoever guesses it from that spends a while on each guess."""
+    return f"configured-{scrypt(text.encode(), salt=b'holdfast', n=2**14, r=8, p=1, dklen=4).hex()}"
 
 
 def _checksum(begun: str) -> str:

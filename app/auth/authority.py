@@ -29,7 +29,7 @@ class Authority:
         self._catalog = catalog
         self._clock = clock
         self._configured_hash = tokens.hash_of(configured) if configured is not None else None
-        self._configured_id = f"configured-{(self._configured_hash or '')[:8]}"
+        self._configured_id = tokens.public_id_of(configured) if configured is not None else ""
         self._protected = protected or configured is not None
 
     @property

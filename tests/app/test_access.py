@@ -45,6 +45,12 @@ def test_other_texts_are_no_tokens(text):
     assert len(tokens.hash_of(text)) == 64
 
 
+def test_what_a_made_up_token_is_called_is_always_the_same_and_no_part_of_its_hash():
+    called = tokens.public_id_of("correct-horse-battery")
+    assert called == "configured-97860b18"
+    assert called.removeprefix("configured-") not in tokens.hash_of("correct-horse-battery")
+
+
 @pytest.mark.parametrize(
     ("directory", "prefix", "within"),
     [
