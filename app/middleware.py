@@ -54,7 +54,7 @@ class SameSite:
         if not self._answers_to(_name(host)):
             return HostNotAllowed(f"This server does not answer to {host!r}; HOLDFAST_ALLOWED_HOSTS can add it.")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _host(origin) != host.lower():
             return CrossSite(f"A request from {origin!r} is refused.")
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _opens_a_page(scope, headers):
             return CrossSite("A request from another web site is refused.")
@@ -91,6 +91,14 @@ class _Guarded:
             for name, value in ALWAYS.items():
                 headers.setdefault(name, value)
         await self._send(message)
+
+
+def _host(origin: str) -> str:
+    """The host of a web site, with its port; nothing where there is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:

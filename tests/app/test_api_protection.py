@@ -23,6 +23,7 @@ def refusal(answer):
     [
         pytest.param("https://evil.example", id="another site"),
         pytest.param("null", id="a sandbox"),
+        pytest.param("http://[", id="no address"),
         pytest.param("http://127.0.0.1:1", id="another port"),
         pytest.param("http://127.0.0.1.evil.example", id="a longer name"),
     ],
