@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.api.dependencies import Admin, FindingDep, PageSize, PageToken, Within
-from app.api.paging import read_token, write_token
+from app.api.paging import read_number, write_token
 from app.api.problems import refuses
 from app.api.schemas.auditing import AuditLineOut, AuditPage
 from app.api.schemas.values import MAX_INT
@@ -30,8 +30,9 @@ def list_audit(
     Lines on tokens, keys and sessions belong to no directory: only an admin of all directories sees them, and only
     without a prefix.
     """
-    after = read_token(page_token, "audit", prefix, token_id, length=1)
-    before = int(after[0]) if after else MAX_INT
-    lines, following = finding.audit(before, prefix=prefix, token_id=token_id, limit=page_size)
+    before = read_number(page_token, "audit", prefix, token_id)
+    lines, following = finding.audit(
+        before if before is not None else MAX_INT, prefix=prefix, token_id=token_id, limit=page_size
+    )
     token = write_token((following,), "audit", prefix, token_id) if following is not None else None
     return AuditPage(lines=[AuditLineOut.of(line) for line in lines], next_page_token=token)

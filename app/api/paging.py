@@ -17,6 +17,14 @@ def write_token(key: tuple[Any, ...], *listing: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps([list(listing), list(key)]).encode()).decode().rstrip("=")
 
 
+def read_number(token: str | None, *listing: Any) -> int | None:
+    """As `read_token`, for a listing whose key is a number."""
+    key = read_token(token, *listing, length=1)
+    if key is not None and not isinstance(key[0], int):
+        raise _not_ours()
+    return key[0] if key is not None else None  # type: ignore[return-value]
+
+
 def read_token(token: str | None, *listing: Any, length: int) -> tuple[str | int | float, ...] | None:
     """The key, of so many values, that a token stands for.
 
@@ -32,8 +40,12 @@ def read_token(token: str | None, *listing: Any, length: int) -> tuple[str | int
         if found != list(listing) or len(key) != length or not all(_storable(value) for value in key):
             raise ValueError
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise InvalidRequest("page_token: it belongs to another listing, or is damaged.") from None
+        raise _not_ours() from None
     return tuple(key)
+
+
+def _not_ours() -> InvalidRequest:
+    return InvalidRequest("page_token: it belongs to another listing, or is damaged.")
 
 
 def _storable(value: object) -> bool:
