@@ -217,7 +217,8 @@ def _can_open() -> bool:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30})
+    # Errors do not say the values: keys of links and hashes of tokens would be in the log.
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:

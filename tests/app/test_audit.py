@@ -1,6 +1,8 @@
 """Who changed what is written down with the change; requests have ids; no secret is in the log."""
 
+import base64
 import json
+import re
 import sqlite3
 
 import pytest
@@ -123,6 +125,13 @@ def test_pages_and_filters(guarded, directory):
     assert len(lines(guarded, token_id=other[5:15])) == 5
 
 
+@pytest.mark.parametrize("key", ["abc", 1e300, ""], ids=repr)
+def test_a_page_that_nobody_gave_is_refused(guarded, key):
+    page = base64.urlsafe_b64encode(json.dumps([["audit", "", None], [key]]).encode()).decode()
+    answer = guarded.http.get("/v1/audit", params={"page_token": page})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
 def test_making_a_token_is_written_down(guarded):
     token = mint(guarded.root, "read", prefix="team/a")
     line = lines(guarded)[0]
@@ -221,14 +230,19 @@ def test_no_secret_is_ever_in_the_log(make_server, directory):
     live.http.cookies.clear()
     database = sqlite3.connect(live.root / ".holdfast" / "catalog.db")
     database.execute("DROP TABLE directories")  # so that there is something to complain about
+    database.execute("CREATE TRIGGER no_key BEFORE INSERT ON link_keys BEGIN SELECT RAISE(ABORT, 'no key'); END")
+    database.execute("DELETE FROM link_keys")
     database.commit()
     database.close()
+    assert live.http.post(f"/v1/checkpoints/{saved['id']}/links", headers=bearer(admin)).status_code == 500
     for secret in (admin, configured):
         assert live.http.get(f"/v1/directories/{secret}", headers=bearer(admin)).status_code == 500
-    assert eventually(lambda: live.log().count("Traceback") >= 2)
+    assert eventually(lambda: live.log().count("Traceback") >= 3)
     said = live.log()
     for secret in (admin, admin[15:], configured, link.rpartition(".")[2], session):
         assert secret not in said
+    assert "no key" in said
+    assert re.findall("[0-9a-f]{64}", said) == []  # neither keys of links nor what is kept of tokens
     written = b"".join(path.read_bytes() for path in (live.root / ".holdfast").glob("catalog.db*"))
     for secret in (admin, configured, session):
         assert secret.encode() not in written
