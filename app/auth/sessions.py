@@ -1,10 +1,11 @@
 """Sessions of the dashboard: opened with a token, and worth no more than that token at each moment."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from secrets import token_urlsafe
 
-from app import tokens
+from app import actor, tokens
 from app.access import Access
 from app.auth.authority import Authority
 from app.catalog import Catalog
@@ -34,10 +35,10 @@ class Sessions:
             raise Unauthorized("This server knows no such token, or not any more.")
         secret, now = token_urlsafe(32), self._clock()
         ends_at = min(now + LASTS, access.expires_at or now + LASTS)
-        with self._catalog.writing() as session:
+        with actor.acting(replace(actor.current(), token_id=access.token_id)), self._catalog.writing() as session:
             session.tokens.end_sessions(now)
             session.tokens.begin_session(tokens.hash_of(secret), access.token_id, ends_at)
-            session.audit.add("session.begun", at=now, by=access.token_id)
+            session.audit.add("session.begun", at=now)
         return secret, access
 
     def access(self, secret: str | None) -> Access | None:
@@ -45,11 +46,12 @@ class Sessions:
         if secret is not None:
             with self._catalog.reading() as session:
                 token_id = session.tokens.token_of_session(tokens.hash_of(secret), self._clock())
-            return self._authority.access_of(token_id) if token_id is not None else None
-        return Access() if self._authority.is_open else None
+            if token_id is not None:
+                return self._authority.access_of(token_id)
+        return Access() if self._authority.is_open else None  # whichever server of this host the cookie is of
 
     def end(self, secret: str) -> None:
-        """The session is over."""
+        """The session is over, if there is one."""
         with self._catalog.writing() as session:
-            session.tokens.end_session(tokens.hash_of(secret))
-            session.audit.add("session.ended", at=self._clock())
+            if session.tokens.end_session(tokens.hash_of(secret)):
+                session.audit.add("session.ended", at=self._clock())

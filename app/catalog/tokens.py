@@ -79,9 +79,9 @@ class TokenRows:
         found = query.where(_sessions.c.hash == session_hash, _sessions.c.expires_at > to_text(now))
         return self._connection.execute(found).scalar()
 
-    def end_session(self, session_hash: str) -> None:
-        """Forget a session."""
-        self._connection.execute(delete(_sessions).where(_sessions.c.hash == session_hash))
+    def end_session(self, session_hash: str) -> bool:
+        """Forget a session; whether there was one."""
+        return self._connection.execute(delete(_sessions).where(_sessions.c.hash == session_hash)).rowcount > 0
 
     def end_sessions(self, now: datetime) -> None:
         """Forget the sessions whose time is over."""

@@ -109,6 +109,14 @@ def test_signing_out_ends_the_session_also_for_a_stolen_cookie(browser, guarded)
     assert guarded.http.get("/", headers={"Cookie": f"holdfast-session={stolen}"}).status_code == 401
 
 
+def test_signing_in_and_out_is_written_down_for_the_token(browser, guarded):
+    token = mint(guarded.root, "admin")
+    sign_in(browser, token)
+    browser.post("/sign-out")
+    lines = guarded.http.get("/v1/audit", headers=bearer(token), params={"token_id": token[5:15]}).json()["lines"]
+    assert [line["action"] for line in lines] == ["session.ended", "session.begun"]
+
+
 def test_a_session_ends_after_twelve_hours_or_with_its_token(tmp_path):
     clock = tmp_path / "clock"
     clock.write_text("0")
@@ -178,5 +186,8 @@ def test_without_tokens_nobody_is_asked(make_server):
     page = live.http.get("/", headers=HTML)
     assert page.status_code == 200
     assert "runs/a" in page.text
+    of_another_server = {"Cookie": "holdfast-session=unknown", **HTML}  # cookies know no ports
+    assert live.http.get("/", headers=of_another_server).status_code == 200
     mint(live.root, "read")
+    assert live.http.get("/", headers=of_another_server).status_code == 303
     assert live.http.get("/", headers=HTML).status_code == 303
