@@ -27,6 +27,8 @@ PUBLIC_BELOW = ("/static/", "/static-offline-docs/", "/v1/links/")
 """Files of our own pages; and links that carry their own proof."""
 API = ("/v1", "/metrics")
 COOKIE = "holdfast-session"
+FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
+"""What proxies add: whoever asked them may be anywhere."""
 
 
 class Gate:
@@ -87,8 +89,8 @@ def _access(scope: Scope) -> Access:
         found = sessions.access(cookie_parser(headers.get("cookie", "")).get(COOKIE))
     if found is None:
         raise Unauthorized("Sign in at /sign-in with a token.")
-    if found.token_id == ANYONE and not is_loopback(peer_of(scope)):
-        raise Unauthorized("Without a token this server serves its own machine only.")
+    if found.token_id == ANYONE and not (is_loopback(peer_of(scope)) and FORWARDED.isdisjoint(headers)):
+        raise Unauthorized("Without a token this server serves its own machine only, and no proxy.")
     return found
 
 

@@ -171,6 +171,12 @@ def upload(number):
     return {"directory": "runs/a", "name": f"{number}.pt", "save_id": f"save-000{number}", "files": [{"size_bytes": 5}]}
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded"])
+def test_without_a_token_it_does_not_answer_through_a_proxy(server, header):
+    answer = server.http.get("/v1/info", headers={header: "for=127.0.0.1" if header == "Forwarded" else "127.0.0.1"})
+    assert refusal(answer) == (401, "unauthorized")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_without_a_token_it_does_not_listen_beyond_loopback(tmp_path, host):
     command = [sys.executable, "-m", "app", "serve", "--host", host, "--port", "0", "--root", str(tmp_path / "root")]
