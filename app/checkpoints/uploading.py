@@ -123,7 +123,7 @@ class Uploading:
             upload = session.uploads.of_save(save.directory, save.save_id)
             if upload is not None and afresh:
                 undo.enter_context(self._transfers.retiring(upload))
-                self._remove(session, upload)
+                self._give_up(session, upload)
                 self._allowance.drop(upload.id)
                 upload, dropped = None, upload
             is_new = upload is None
@@ -282,8 +282,7 @@ class Uploading:
     def _forget(self, upload: Upload) -> None:
         with self._parts.catalog.writing() as session:
             _known(session, upload.id)
-            self._remove(session, upload)
-            session.audit.add("upload.abandoned", at=self._parts.clock(), directory=upload.directory, id=upload.id)
+            self._give_up(session, upload)
 
     def _completed(self, session: Session, save: Save) -> Save:
         """The save with whatever it left to the server; a repeated one with what it was given the first time."""
@@ -325,11 +324,12 @@ class Uploading:
         with suppress(OSError):
             self._parts.storage.discard(upload.id)
 
-    def _remove(self, session: Session, upload: Upload) -> None:
+    def _give_up(self, session: Session, upload: Upload) -> None:
         """Take an upload out of the catalog. What is sealed is a checkpoint already and is not given up."""
         if self._parts.storage.is_sealed(upload.id):
             raise UploadBusy(f"Upload {upload.id} is being committed.")
         session.uploads.remove(upload.id)
+        session.audit.add("upload.abandoned", at=self._parts.clock(), directory=upload.directory, id=upload.id)
 
     def _discard(self, upload: Upload) -> None:
         """Forget the bytes of an upload, and its directory if nothing else ever used it."""

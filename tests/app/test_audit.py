@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -156,6 +157,31 @@ def test_what_was_saved_before_a_crash_counts_for_whoever_saved_it(tmp_path):
         assert live.names("runs/a") == ["a.pt"]
         (line,) = [line for line in lines(live) if line["action"] == "checkpoint.saved"]
         assert (line["token_id"], line["request_id"]) == (token[5:15], "")
+
+
+def test_what_a_later_save_finishes_counts_for_whoever_began_it(make_server):
+    live = make_server()
+    first, second = mint(live.root, "admin"), mint(live.root, "write")
+    with closing(sqlite3.connect(live.root / ".holdfast" / "catalog.db")) as database:
+        database.execute("CREATE TRIGGER no_row BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'no row'); END")
+        database.commit()
+        query = {"directory": "runs/a", "name": "a.pt"}
+        assert live.http.post("/v1/checkpoints", params=query, content=b"a", headers=bearer(first)).status_code == 500
+        database.execute("DROP TRIGGER no_row")
+        database.commit()
+    query["name"] = "b.pt"
+    assert live.http.post("/v1/checkpoints", params=query, content=b"b", headers=bearer(second)).status_code == 201
+    live.http.headers.update(bearer(first))
+    saved = {line["data"]["name"]: line["token_id"] for line in lines(live) if line["action"] == "checkpoint.saved"}
+    assert saved == {"a.pt": first[5:15], "b.pt": second[5:15]}
+
+
+def test_an_upload_that_a_save_begins_afresh_is_written_down(guarded, directory):
+    save_ = {"directory": directory, "name": "a.pt", "save_id": "job-17-epoch-2"}
+    upload = guarded.http.post("/v1/uploads", json={**save_, "files": [{"size_bytes": 5}]}).json()
+    guarded.save(**save_)
+    found = [(line["action"], line["data"].get("id")) for line in lines(guarded, prefix=directory)]
+    assert found == [("checkpoint.saved", None), ("upload.abandoned", upload["id"])]
 
 
 # ids of requests, and the log
