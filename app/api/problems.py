@@ -34,6 +34,17 @@ from app.errors import (
 
 logger = logging.getLogger("holdfast")
 
+ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cache-Control": "no-store",
+}
+"""What answers say unless they say something else themselves: nothing of them runs, is framed, or is kept."""
+
 _BY_STATUS: dict[int, type[Refusal]] = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 400: InvalidRequest}
 _MISHAP = Refusal("Something went wrong on the server; its log says what.")
 _NO_SPACE = NoSpace("There is no space left for this on the server's disk.")
@@ -97,6 +108,7 @@ def problem_response(refusal: Refusal) -> Response:
         **refusal.extra,
     }
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else refusal.headers
+    headers = {**ALWAYS, **(headers or {})}  # some pass no middleware
     return JSONResponse(body, refusal.status, headers=headers, media_type="application/problem+json")
 
 

@@ -2,11 +2,14 @@
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
+from tests.app.wires import Wire
 from tests.live import LiveServer, eventually
 
 TOKEN = "secret-0123456789abcdef"
@@ -114,6 +117,23 @@ def test_any_name_can_be_allowed(make_server):
     assert live.http.get("/health/live", headers={"Host": "any.example"}).status_code == 200
 
 
+def test_nor_does_a_refusal_before_all_routes_or_a_mishap(make_server):
+    live = make_server()
+    live.save("runs/a")
+    with Wire(live.url) as wire:
+        wire.send(b"GARBAGE\r\n\r\n")
+        garbage = wire.answer()
+    with closing(sqlite3.connect(live.root / ".holdfast" / "catalog.db")) as database:
+        database.execute("DROP TABLE directories")
+        database.commit()
+    mishap = live.http.get("/v1/directories")
+    assert (garbage.status, mishap.status_code) == (400, 500)
+    for headers in (garbage.headers, mishap.headers):
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+
+
 def test_no_answer_runs_in_a_browser_or_is_kept_by_it(guarded, server, directory):
     server.save(directory)
     answers = [
@@ -130,6 +150,7 @@ def test_no_answer_runs_in_a_browser_or_is_kept_by_it(guarded, server, directory
         assert answer.headers["x-frame-options"] == "DENY"
         assert answer.headers["cache-control"] in {"no-store", "private, no-cache"}
         assert not any(name.startswith("access-control-") for name in answer.headers)
+        assert len({name.lower() for name, _ in answer.headers.multi_items()}) == len(answer.headers.multi_items())
     assert answers[-1].headers["content-disposition"].startswith("attachment")
     assert answers[-1].headers["content-type"] == "application/octet-stream"
 
