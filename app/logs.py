@@ -9,8 +9,12 @@ from app import actor
 _SECRETS = re.compile(r"hfst_[0-9A-Za-z]+|hfsl_[0-9A-Za-z_.=-]+")
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""What would let a path in the log move the cursor of whoever reads it."""
+
+
 class Formatter(logging.Formatter):
-    """Lines with the id of the request, and with tokens and links blotted out.
+    """Lines with the id of the request, with tokens and links blotted out, and without control characters.
 
     Parameters
     ----------
@@ -23,7 +27,7 @@ class Formatter(logging.Formatter):
         self._secrets = [secret for secret in secrets if secret]
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = super().format(record).translate(_CONTROLS)
         if request_id := actor.current().request_id:
             begun, _, rest = text.partition(": ")
             text = f"{begun}: [{request_id}] {rest}"

@@ -5,7 +5,9 @@ Each says in words what it did, and ends with a status that scripts can use.
 
 import sys
 import time
+from contextlib import closing
 
+from app import actor
 from app.checkpoints import adopting
 from app.checkpoints.checking import Checking
 from app.checkpoints.mending import Fault
@@ -69,7 +71,8 @@ def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     checkpoints = open_root(_keeping_the_trash(settings))
     try:
         checking = Checking(checkpoints.parts)
-        return checking, list(checking.mended(checking.run()))
+        with actor.acting(actor.on_the_command_line()):
+            return checking, list(checking.mended(checking.run()))
     finally:
         checkpoints.close()
 
@@ -84,7 +87,7 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool) -> i
     checkpoints = open_root(_keeping_the_trash(settings))
     taken = known = directories = missed = 0
     verb = "would be taken in" if dry_run else "taken in"
-    try:
+    with closing(checkpoints), actor.acting(actor.on_the_command_line()):
         for told in adopting.adopt(checkpoints.parts, folder, name, dry_run=dry_run):
             if isinstance(told, Left):
                 missed += told.is_missed
@@ -94,8 +97,6 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool) -> i
             others = f", {told.others} other files left as they are" if told.others else ""
             size = f"{told.size_bytes / 1e6:.1f} MB"
             print(f"{told.directory}: {_count(told.taken)} {verb} ({size}), {told.known} known before{others}")
-    finally:
-        checkpoints.close()
     where = _count(directories, "directory", "directories")
     print(f"In all: {_count(taken)} {verb} ({where}), {known} known before, {missed} left alone")
     return 1 if missed else 0

@@ -4,7 +4,6 @@ What a script wants is on standard output, what people want to know beside it on
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from datetime import datetime, timedelta
 
 from app import actor
 from app.access import Token, in_order
-from app.actor import Actor
 from app.auth import links
 from app.checkpoints import Parts
 from app.errors import CatalogUnusable, InvalidRequest
@@ -82,7 +80,7 @@ def _root(settings: Settings) -> Iterator[Parts]:
         open_root(settings).close()
     parts = look_at_root(settings)
     try:
-        with actor.acting(Actor("command", os.environ.get("USER", ""))):
+        with actor.acting(actor.on_the_command_line()):
             yield parts
     finally:
         parts.catalog.close()

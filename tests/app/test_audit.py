@@ -2,12 +2,15 @@
 
 import base64
 import json
+import logging
 import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from app.__main__ import main
+from app.logs import Formatter
 from tests.keys import bearer, mint
 from tests.live import LiveServer, eventually
 
@@ -176,6 +179,26 @@ def test_what_a_later_save_finishes_counts_for_whoever_began_it(make_server):
     assert saved == {"a.pt": first[5:15], "b.pt": second[5:15]}
 
 
+def test_what_an_operator_takes_in_and_repairs_is_written_down(tmp_path, capsys):
+    root = tmp_path / "root"
+    with LiveServer(root) as live:
+        live.save("runs/a", name="a.pt")
+        assert live.stop() == 0
+        (root / "runs/a/a.pt").unlink()
+        (root / "runs/a/.holdfast/a.pt.json").unlink()
+        (root / "runs/b").mkdir()
+        (root / "runs/b/b.pt").write_bytes(b"bytes")
+        assert main(["adopt", str(root / "runs/b"), "--root", str(root)]) == 0
+        assert main(["fsck", "--root", str(root)]) == 1
+        live.start()
+        found = [(line["action"], line["token_id"]) for line in lines(live)]
+        assert found == [
+            ("checkpoint.removed", "command"),
+            ("checkpoint.saved", "command"),
+            ("checkpoint.saved", "anonymous"),
+        ]
+
+
 def test_an_upload_that_a_save_begins_afresh_is_written_down(guarded, directory):
     save_ = {"directory": directory, "name": "a.pt", "save_id": "job-17-epoch-2"}
     upload = guarded.http.post("/v1/uploads", json={**save_, "files": [{"size_bytes": 5}]}).json()
@@ -238,6 +261,11 @@ def test_a_mishap_is_found_in_the_log_by_the_id_that_the_answer_says(make_server
     assert eventually(lambda: "ERROR" in live.log())  # it is written after the answer
     complaints = [line for line in live.log().splitlines() if line.startswith("ERROR")]
     assert all(f"[{request_id}]" in line for line in complaints)
+
+
+def test_no_line_of_the_log_moves_the_cursor_of_who_reads_it():
+    record = logging.LogRecord("holdfast", logging.ERROR, "", 0, "GET %s failed", ("/v1/\x1b[2J\r\x9b1m",), None)
+    assert Formatter().format(record) == "ERROR: GET /v1/\\x1b[2J\\x0d\\x9b1m failed"
 
 
 def test_no_secret_is_ever_in_the_log(make_server, directory):
