@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import threading
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class Root:
 
     def __init__(self, root: Path, *, version: str, only_look: bool = False) -> None:
         self._version = version
-        self._probing = threading.Lock()
+        self._guard = threading.Lock()
+        self._probing: Future[bool] | None = None
         self._lock: int | None = None
         with ExitStack() as undo:
             try:
@@ -108,14 +110,16 @@ class Root:
             self.tree.write(places.REVOKED, "".join(f"{id_}\n" for id_ in sorted(known | {token_id})).encode())
 
     def writable(self) -> bool:
-        probe = (places.OWN, "probe")
-        with self._probing:
+        with self._guard:
+            under_way = self._probing  # anyone may ask, and disks may be slow: one try is for all who ask meanwhile
+            found = self._probing = under_way or Future()
+        if under_way is None:
             try:
-                self.tree.write(probe, b"")
-                self.tree.unlink(probe)
-            except OSError:
-                return False
-            return True
+                found.set_result(self._probe())
+            except BaseException as error:
+                found.set_exception(error)
+            self._probing = None
+        return found.result()
 
     # below
 
@@ -130,6 +134,15 @@ class Root:
         with suppress(OSError):  # a full disk is no reason not to start
             self.shares_blocks = self._can_share()
             self.keep_ballast()
+
+    def _probe(self) -> bool:
+        probe = (places.OWN, "probe")
+        try:
+            self.tree.write(probe, b"")
+            self.tree.unlink(probe)
+        except OSError:
+            return False
+        return True
 
     def _take_lock(self) -> int:
         if self.tree.stat(places.ABOUT) is None:

@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -74,6 +77,21 @@ def test_a_root_that_was_refused_is_let_go(tmp_path):
     record.write_text(good)
     with opened(tmp_path) as storage:
         assert not storage.is_new
+
+
+def test_those_who_ask_at_once_whether_it_is_writable_share_one_try(tmp_path):
+    tries = []
+
+    def watch(event, arguments):
+        if event == "os.rename" and arguments[1] == "probe":
+            tries.append(event)
+            time.sleep(0.01)
+
+    sys.addaudithook(watch)
+    with opened(tmp_path) as storage, ThreadPoolExecutor(40) as threads:
+        answers = [threads.submit(storage.writable) for _ in range(200)]
+        assert all(answer.result() for answer in answers)
+    assert 1 <= len(tries) <= 20
 
 
 def test_a_root_that_cannot_be_written_is_not_writable(tmp_path):
