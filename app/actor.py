@@ -1,6 +1,5 @@
 """Who is behind what happens at the moment: which token, from where, by which request. For audit lines and the log."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +20,6 @@ class Actor:
 
 SERVER = Actor()
 _current: ContextVar[Actor] = ContextVar("actor", default=SERVER)
-
-
-def on_the_command_line() -> Actor:
-    """Whoever runs a command."""
-    return Actor("command", os.environ.get("USER", ""))
 
 
 def current() -> Actor:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
 from app import __version__, janitor, metrics
+from app.actor import Actor
 from app.api import audit, directories, events, files, links, openapi, operations, problems, pruning, uploads
 from app.api import checkpoints as checkpoint_routes
 from app.api.dependencies import only_known_queries
@@ -151,6 +153,11 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
 def minting_of(parts: Parts) -> Minting:
     """Whoever makes and revokes the tokens of a root."""
     return Minting(parts.catalog, parts.storage, clock=parts.clock)
+
+
+def on_the_command_line() -> Actor:
+    """Whoever runs a command."""
+    return Actor("command", os.environ.get("USER", ""))
 
 
 def look_at_root(settings: Settings) -> Parts:

@@ -12,7 +12,7 @@ from app.checkpoints import adopting
 from app.checkpoints.checking import Checking
 from app.checkpoints.mending import Fault
 from app.checkpoints.visiting import Left
-from app.main import look_at_root, open_root, refuse_no_root, reindex_root
+from app.main import look_at_root, on_the_command_line, open_root, refuse_no_root, reindex_root
 from app.settings import Settings
 
 PASSING_S = 1.0  # what a server at work is in the middle of is over by then
@@ -71,7 +71,7 @@ def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     checkpoints = open_root(_keeping_the_trash(settings))
     try:
         checking = Checking(checkpoints.parts)
-        with actor.acting(actor.on_the_command_line()):
+        with actor.acting(on_the_command_line()):
             return checking, list(checking.mended(checking.run()))
     finally:
         checkpoints.close()
@@ -87,7 +87,7 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool) -> i
     checkpoints = open_root(_keeping_the_trash(settings))
     taken = known = directories = missed = 0
     verb = "would be taken in" if dry_run else "taken in"
-    with closing(checkpoints), actor.acting(actor.on_the_command_line()):
+    with closing(checkpoints), actor.acting(on_the_command_line()):
         for told in adopting.adopt(checkpoints.parts, folder, name, dry_run=dry_run):
             if isinstance(told, Left):
                 missed += told.is_missed

@@ -15,7 +15,7 @@ from app.access import Token, in_order
 from app.auth import links
 from app.checkpoints import Parts
 from app.errors import CatalogUnusable, InvalidRequest
-from app.main import look_at_root, minting_of, open_root, refuse_no_root, utc_now
+from app.main import look_at_root, minting_of, on_the_command_line, open_root, refuse_no_root, utc_now
 from app.settings import Settings
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -80,7 +80,7 @@ def _root(settings: Settings) -> Iterator[Parts]:
         open_root(settings).close()
     parts = look_at_root(settings)
     try:
-        with actor.acting(actor.on_the_command_line()):
+        with actor.acting(on_the_command_line()):
             yield parts
     finally:
         parts.catalog.close()

@@ -1,4 +1,4 @@
-"""Who changed what is written down with the change; requests have ids; no secret is in the log."""
+"""Who changed what is written down with the change, and for nobody else to read."""
 
 import base64
 import json
