@@ -2,6 +2,7 @@
 
 import logging
 import time
+from ipaddress import ip_address
 from secrets import token_hex
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -64,6 +65,9 @@ class _Answer:
 
 
 def peer_of(scope: Scope) -> str:
-    """The address that a request comes from."""
+    """The address that a request comes from; nothing where a proxy was told something else than an address."""
     client = scope.get("client")
-    return str(client[0]) if client else ""
+    try:
+        return str(ip_address(str(client[0]).partition("%")[0])) if client else ""
+    except ValueError:
+        return ""

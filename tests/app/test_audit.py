@@ -176,6 +176,32 @@ def test_what_a_later_save_finishes_counts_for_whoever_began_it(make_server):
     assert saved == {"a.pt": first[5:15], "b.pt": second[5:15]}
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "peer"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        ("198.51.100.1, 203.0.113.5", "203.0.113.5"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("::2% token=admin", "::2"),
+        ("evil token=admin peer=127.0.0.1", ""),
+    ],
+)
+def test_the_peer_is_an_address_whatever_a_proxy_was_told(behind_proxy, directory, forwarded, peer):
+    saved = behind_proxy.http.post(
+        "/v1/checkpoints", params={"directory": directory}, content=b"bytes", headers={"X-Forwarded-For": forwarded}
+    )
+    assert saved.status_code == 201
+    (line,) = lines(behind_proxy, prefix=directory)
+    assert line["peer"] == peer
+
+
+@pytest.fixture(scope="module")
+def behind_proxy(tmp_path_factory):
+    with LiveServer(tmp_path_factory.mktemp("behind") / "root", trusted_proxies="127.0.0.1") as live:
+        live.http.headers.update(bearer(mint(live.root, "admin")))
+        yield live
+
+
 def test_what_an_operator_takes_in_and_repairs_is_written_down(tmp_path, capsys):
     root = tmp_path / "root"
     with LiveServer(root) as live:
