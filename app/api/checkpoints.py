@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.bodies import UNBOUNDED, length_of, receive
 from app.api.dependencies import (
+    AskingFirst,
     By,
     ChangingDep,
     CheckpointsDep,
@@ -45,7 +46,7 @@ from app.errors import (
     WrongLength,
 )
 
-router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=AskingFirst)
 
 
 @router.post(

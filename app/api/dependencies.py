@@ -3,10 +3,13 @@
 A route has no permission but by one of these; a test holds every route to one.
 """
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import AfterValidator
+from starlette.concurrency import run_in_threadpool
 
 from app import naming
 from app.access import Access, Scope
@@ -107,6 +110,22 @@ def _reach_what_is_named(request: Request, access: Access) -> None:
         _finding(request).reach(access, checkpoint_id)
     if (upload_id := request.path_params.get("upload_id")) is not None:
         _uploading(request).reach(access, upload_id)
+
+
+class AskingFirst(APIRoute):
+    """A route of which a body is not even read, let alone parsed, for those who lack its scope."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        permissions = [needed.call for needed in self.dependant.dependencies if isinstance(needed.call, Permission)]
+
+        async def ask_first(request: Request) -> Response:
+            for permission in permissions:
+                if not request.state.access.allows(permission.scope):
+                    await run_in_threadpool(permission, request)
+            return await handle(request)
+
+        return ask_first
 
 
 Reader = Annotated[Access, Depends(Permission("read"))]

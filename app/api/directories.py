@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.api.dependencies import (
     Admin,
+    AskingFirst,
     ChangingDep,
     Deleter,
     DirectoryName,
@@ -21,7 +22,7 @@ from app.api.schemas.requests import PolicyIn
 from app.api.schemas.retention import ClearedOut
 from app.errors import DirectoryNotFound, InvalidName, NameTaken, TooLarge
 
-router = APIRouter(prefix="/directories", tags=["directories"])
+router = APIRouter(prefix="/directories", tags=["directories"], route_class=AskingFirst)
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))

@@ -2,13 +2,13 @@
 
 from fastapi import APIRouter
 
-from app.api.dependencies import Deleter, RemovingDep
+from app.api.dependencies import AskingFirst, Deleter, RemovingDep
 from app.api.problems import refuses
 from app.api.schemas.requests import PruneIn
 from app.api.schemas.retention import DirectoryPruneOut, PruneOut
 from app.errors import DirectoryNotFound, InvalidName, TooLarge
 
-router = APIRouter(prefix="/prune", tags=["retention"])
+router = APIRouter(prefix="/prune", tags=["retention"], route_class=AskingFirst)
 
 
 @router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.bodies import UNBOUNDED, declared_length, receive
-from app.api.dependencies import CommittingDep, FilePath, FindingDep, Id, UploadingDep, Writer
+from app.api.dependencies import AskingFirst, CommittingDep, FilePath, FindingDep, Id, UploadingDep, Writer
 from app.api.problems import refuses
 from app.api.schemas.answers import CommittedOut
 from app.api.schemas.requests import CommitIn, UploadIn
@@ -37,7 +37,7 @@ from app.errors import (
 )
 from app.spans import Span
 
-router = APIRouter(prefix="/uploads", tags=["uploads"])
+router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=AskingFirst)
 
 AGAINST_A_SAVE = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded)
 AGAINST_A_RANGE = (WrongLength, RangeMisaligned, DigestMismatch, NoSpace)

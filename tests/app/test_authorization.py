@@ -184,6 +184,15 @@ def test_outside_the_prefix_nothing_is_there(operation, scope, outside, held):
     assert not changed
 
 
+@pytest.mark.parametrize("operation", ["set_policy", "change_checkpoint", "reserve_upload", "commit_upload", "prune"])
+def test_no_body_is_looked_at_for_those_who_lack_the_scope(operation, inside, held):
+    scope, method, address, *_ = ROUTES[operation]
+    target = address(inside)
+    for given, expected in ((scope, 422), ("read", 403)):
+        headers = {**held[given], **JSON}
+        assert inside.server.http.request(method, target, content=b"{", headers=headers).status_code == expected
+
+
 @pytest.mark.parametrize("operation", ROUTES)
 def test_what_is_out_of_reach_is_answered_as_what_does_not_exist(operation, guarded, outside, held):
     answer, _ = ask(operation, outside, held["admin"])
