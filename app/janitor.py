@@ -56,6 +56,8 @@ def tidy(checkpoints: Checkpoints) -> None:
     _attempt("give up expired uploads", checkpoints.uploading.expire)
     parts.storage.sweep()
     _attempt("set space aside", parts.storage.keep_ballast)
+    if every := parts.copy_catalog_every:
+        _attempt("copy the catalog", lambda: parts.catalog.copy(every=every, now=parts.clock()))
 
 
 def _attempt(what: str, act: Callable[[], object]) -> None:

@@ -231,12 +231,15 @@ def _opened(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoi
         undo_window=timedelta(seconds=settings.undo_window),
         reserve_bytes=settings.reserve_bytes,
         most_uploads=settings.max_uploads_per_token,
+        copy_catalog_every=timedelta(seconds=settings.copy_catalog_every),
         quotas=settings.quotas,
         limits=settings.limits,
     )
     checkpoints = Checkpoints(parts)
     try:
         lost = catalog.is_new and not storage.is_new
+        if lost and (kept := catalog.keep_copy(clock())):
+            logger.warning("the catalog was lost; %s is a copy of it, with its tokens and its audit", kept)
         rebuilt = janitor.recover(checkpoints, rebuild_catalog=lost)
         catalog.mark_complete()
         storage.upgrade()

@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     )
     reserve_bytes: int = Field(256 * 1024 * 1024, ge=0, description="How much of the disk saves leave free, in bytes.")
     janitor_every_s: float = Field(30.0, gt=0, description="How often the janitor tidies up, in seconds.")
+    copy_catalog_every: Seconds = Field(
+        86400.0, description="How often the catalog is copied: seconds, or 30m, 24h, 7d; 0: never."
+    )
     scrub_bytes_per_s: float = Field(
         32e6, ge=0, description="How fast checkpoints are read back, in bytes/s; 0: never."
     )

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from app.catalog import copying
 from app.catalog.audit import AuditRows
 from app.catalog.checkpoints import CheckpointRows
 from app.catalog.directories import DirectoryRows
@@ -147,6 +148,24 @@ class Catalog:
             lock = self._locks.setdefault(directory, threading.RLock())
         with lock:
             yield
+
+    def copy(self, *, every: timedelta, now: datetime) -> bool:
+        """Put a durable copy beside the database, unless there is one younger than that; whether it did.
+
+        Raises
+        ------
+        OSError, sqlite3.Error
+            It could not; the copy before stays.
+        """
+        return copying.copy(self._database, every=every, now=now)
+
+    def keep_copy(self, now: datetime) -> Path | None:
+        """Where the copy of a database that was lost is kept from now on; None where there is none."""
+        return copying.keep(self._database, now=now)
+
+    @property
+    def _database(self) -> Path:
+        return Path(self._engine.url.database or "")
 
     def mark_complete(self) -> None:
         """It holds all that the files say: from now on `is_new` is false when it is opened."""

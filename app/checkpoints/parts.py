@@ -60,6 +60,7 @@ class Parts:
     undo_window: timedelta = timedelta()
     reserve_bytes: int = 0
     most_uploads: int = 1000
+    copy_catalog_every: timedelta = timedelta()
     quotas: tuple[Quota, ...] = ()
     limits: Limits = MOST
     bell: Bell = field(default_factory=Bell)
