@@ -53,7 +53,7 @@ def tidy(checkpoints: Checkpoints) -> None:
     checkpoints.freeing.tidy()
     for checkpoint in dirty:
         _attempt(f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(bring_to_order, parts, checkpoint))
-    _attempt("give up expired uploads", checkpoints.uploading.expire)
+    _attempt("give up expired uploads", checkpoints.abandoning.expire)
     parts.storage.sweep()
     _attempt("set space aside", parts.storage.keep_ballast)
     if every := parts.copy_catalog_every:

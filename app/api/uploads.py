@@ -5,7 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.bodies import UNBOUNDED, declared_length, receive
-from app.api.dependencies import AskingFirst, CommittingDep, FilePath, FindingDep, Id, UploadingDep, Writer
+from app.api.dependencies import (
+    AskingFirst,
+    CheckpointsDep,
+    CommittingDep,
+    FilePath,
+    FindingDep,
+    Id,
+    UploadingDep,
+    Writer,
+)
 from app.api.problems import refuses
 from app.api.schemas.answers import CommittedOut
 from app.api.schemas.requests import CommitIn, UploadIn
@@ -123,6 +132,6 @@ def commit_upload(
 
 
 @router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy))
-def abandon_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> None:
+def abandon_upload(upload_id: Id, checkpoints: CheckpointsDep, _: Writer) -> None:
     """Forget an upload and the bytes that came."""
-    uploading.abandon(upload_id)
+    checkpoints.abandoning.abandon(upload_id)

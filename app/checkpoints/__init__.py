@@ -1,5 +1,6 @@
 """The use cases: everything that can be done with checkpoints, whoever asks."""
 
+from app.checkpoints.abandoning import Abandoning
 from app.checkpoints.allowance import Allowance
 from app.checkpoints.borrowing import Borrowing
 from app.checkpoints.changing import Changing
@@ -28,11 +29,17 @@ class Checkpoints:
         self.freeing = Freeing(parts)
         self.allowance = Allowance(parts)
         space = Space(parts, transfers, self.freeing)
+        self.abandoning = Abandoning(parts, transfers, self.allowance)
         self.uploading = Uploading(
-            parts, transfers, space, self.allowance, lambda name: self.committing.finish_earlier(name)
+            parts,
+            transfers,
+            space,
+            self.allowance,
+            self.abandoning,
+            finish_earlier=lambda name: self.committing.finish_earlier(name),
         )
         self.committing = Committing(parts, transfers, self.uploading, self.borrowing, self.freeing, self.allowance)
-        self.single_shot = SingleShot(self.uploading, self.committing)
+        self.single_shot = SingleShot(self.uploading, self.abandoning, self.committing)
         self.removing = Removing(parts, self.freeing)
         self.restoring = Restoring(parts, self.freeing, self.allowance, self.committing.finish_earlier)
         self.changing = Changing(parts)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from app.catalog import Catalog, Session
-from app.domain import Checkpoint, Directory, Manifest, Policy
-from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, Refusal
+from app.domain import Checkpoint, Directory, Manifest, Policy, Upload
+from app.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, Refusal, UploadNotFound
 from app.limits import MOST, Limits
 from app.quotas import Quota
 from app.storage.base import Storage
@@ -118,6 +118,19 @@ def known_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
 def no_checkpoint(checkpoint_id: str) -> CheckpointNotFound:
     """Said alike of what is not there and of what is out of reach."""
     return CheckpointNotFound(f"There is no checkpoint with the id {checkpoint_id!r}.")
+
+
+def known_upload(session: Session, upload_id: str) -> Upload:
+    """The upload of this id."""
+    upload = session.uploads.get(upload_id)
+    if upload is None:
+        raise no_upload(upload_id)
+    return upload
+
+
+def no_upload(upload_id: str) -> UploadNotFound:
+    """Said alike of what is not there and of what is out of reach."""
+    return UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
 
 
 def live_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:

@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from app import digests
+from app.checkpoints.abandoning import Abandoning
 from app.checkpoints.committing import Committing
 from app.checkpoints.receiving import Receiver
 from app.checkpoints.recording import Committed
@@ -32,8 +33,9 @@ class Shot(Protocol):
 class SingleShot:
     """Saves in one request."""
 
-    def __init__(self, uploading: Uploading, committing: Committing) -> None:
+    def __init__(self, uploading: Uploading, abandoning: Abandoning, committing: Committing) -> None:
         self._uploading = uploading
+        self._abandoning = abandoning
         self._committing = committing
 
     @contextmanager
@@ -61,7 +63,7 @@ class SingleShot:
                 yield _First(upload.id, receiver, self._committing)
         except BaseException:
             with suppress(UploadNotFound, UploadBusy):
-                self._uploading.abandon(upload.id)
+                self._abandoning.abandon(upload.id)
             raise
 
 

@@ -1,8 +1,8 @@
-"""Reserve, receive, look at and abandon an upload: everything of a save before its commit."""
+"""Reserve, receive and look at an upload: everything of a save before its commit."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from secrets import token_hex
@@ -11,9 +11,10 @@ from typing import NamedTuple
 from app import digests, naming, spans
 from app.access import Access
 from app.catalog import Session
+from app.checkpoints.abandoning import Abandoning
 from app.checkpoints.allowance import Allowance
 from app.checkpoints.judging import refuse_impossible
-from app.checkpoints.parts import Parts, known_checkpoint
+from app.checkpoints.parts import Parts, known_checkpoint, known_upload, no_upload
 from app.checkpoints.receiving import Receiver
 from app.checkpoints.repeating import earlier_name, repeated, same_promise
 from app.checkpoints.space import Space
@@ -26,11 +27,8 @@ from app.errors import (
     NoSpace,
     NotReady,
     RangeMisaligned,
-    Refusal,
     SaveIdReused,
     TooManyUploads,
-    UploadBusy,
-    UploadNotFound,
     WrongLength,
 )
 from app.spans import Span
@@ -75,12 +73,14 @@ class Uploading:
         transfers: Transfers,
         space: Space,
         allowance: Allowance,
+        abandoning: Abandoning,
         finish_earlier: Callable[[str], None],
     ) -> None:
         self._parts = parts
         self._transfers = transfers
         self._space = space
         self._allowance = allowance
+        self._abandoning = abandoning
         self._finish_earlier = finish_earlier
 
     def reserve(self, save: Save, *, afresh: bool = False) -> Reservation:
@@ -123,7 +123,7 @@ class Uploading:
             upload = session.uploads.of_save(save.directory, save.save_id)
             if upload is not None and afresh:
                 undo.enter_context(self._transfers.retiring(upload))
-                self._give_up(session, upload)
+                self._abandoning.give_up(session, upload)
                 self._allowance.drop(upload.id)
                 upload, dropped = None, upload
             is_new = upload is None
@@ -134,14 +134,14 @@ class Uploading:
             else:
                 upload = self._resume(session, upload, save)
         if dropped is not None:
-            self._discard(dropped)
+            self._abandoning.discard(dropped)
         self._transfers.learn(upload)
         missing = self.missing(upload)
         try:
             self._space.admit_rest(upload, sum(found.span.stop - found.span.start for found in missing))
         except NoSpace:
             if is_new:
-                self.abandon(upload.id)
+                self._abandoning.abandon(upload.id)
             raise
         return Reservation(self._renewed(upload), missing, is_new=is_new)
 
@@ -150,14 +150,14 @@ class Uploading:
         with self._parts.catalog.reading() as session:
             directory = session.uploads.directory_of(upload_id)
         if directory is None or not access.reaches(directory):
-            raise _no_upload(upload_id)
+            raise no_upload(upload_id)
 
     def get(self, upload_id: str) -> Reservation:
         """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""
         with self._parts.catalog.reading() as session:
             if saved := session.uploads.committed(upload_id):
                 return Reservation(checkpoint=known_checkpoint(session, saved.checkpoint_id))
-            upload = _known(session, upload_id)
+            upload = known_upload(session, upload_id)
         return Reservation(self._renewed(upload), self.missing(upload))
 
     def expect(self, upload: Upload, coming_bytes: int) -> None:
@@ -194,7 +194,7 @@ class Uploading:
             try:
                 partial = stack.enter_context(self._parts.storage.partial(transfer.upload, file.path))
             except FileNotFoundError as error:
-                raise _no_upload(upload_id) from error
+                raise no_upload(upload_id) from error
             if file.size_bytes is not None:
                 left = max(0, file.size_bytes - partial.allocated_bytes())
                 self._space.admit(min(left, span.stop - span.start), upload_id=upload_id)
@@ -214,42 +214,9 @@ class Uploading:
         """Whether somebody is in the middle of an upload, as far as one can tell."""
         return self._transfers.moved_within(MOVING_S)
 
-    def abandon(self, upload_id: str) -> None:
-        """Forget an upload and its bytes.
-
-        Raises
-        ------
-        UploadNotFound
-        UploadBusy
-            It is being committed.
-        """
-        upload = self._found(upload_id)
-        with self._transfers.retiring(upload):
-            try:
-                self._forget(upload)
-            except NoSpace:  # not even to write down that it is gone, so give its bytes back first
-                self._parts.storage.discard(upload_id)
-                self._forget(upload)
-        self._discard(upload)
-
-    def expire(self) -> int:
-        """Give up the uploads whose lease has ended, unless they are busy or that fails; how many there were."""
-        with self._parts.catalog.reading() as session:
-            expired = [upload.id for upload in session.uploads.expired(self._parts.clock())]
-        count = 0
-        for upload_id in expired:
-            try:
-                self.abandon(upload_id)
-                count += 1
-            except (UploadBusy, UploadNotFound):
-                continue
-            except (OSError, Refusal):
-                logger.exception("upload %s has expired, and cannot be given up yet", upload_id)
-        return count
-
     def _found(self, upload_id: str) -> Upload:
         with self._parts.catalog.reading() as session:
-            return _known(session, upload_id)
+            return known_upload(session, upload_id)
 
     def _resume(self, session: Session, upload: Upload, save: Save) -> Upload:
         """The upload of a save that was begun before; it may know now what it did not know then.
@@ -279,11 +246,6 @@ class Uploading:
             if transfer.upload.expires_at != expires_at:
                 transfer.upload = replace(transfer.upload, expires_at=expires_at)
 
-    def _forget(self, upload: Upload) -> None:
-        with self._parts.catalog.writing() as session:
-            _known(session, upload.id)
-            self._give_up(session, upload)
-
     def _completed(self, session: Session, save: Save) -> Save:
         """The save with whatever it left to the server; a repeated one with what it was given the first time."""
         facts, now = save.facts, self._parts.clock()
@@ -304,7 +266,7 @@ class Uploading:
         promised = {field.name: getattr(save, field.name) for field in fields(save)}
         upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._parts.lease)
         self._allowance.claim(session, directory, upload)
-        undo.push(lambda kind, *_: self._undo(upload) if kind else None)
+        undo.push(lambda kind, *_: self._abandoning.undo(upload) if kind else None)
         if known is None:
             self._parts.storage.make_directory(directory)
             session.directories.put(directory)
@@ -318,31 +280,6 @@ class Uploading:
                 f"This token has {self._parts.most_uploads} uploads under way (HOLDFAST_MAX_UPLOADS_PER_TOKEN)."
             )
 
-    def _undo(self, upload: Upload) -> None:
-        """Leave nothing of an upload that could not be recorded."""
-        self._allowance.drop(upload.id)
-        with suppress(OSError):
-            self._parts.storage.discard(upload.id)
-
-    def _give_up(self, session: Session, upload: Upload) -> None:
-        """Take an upload out of the catalog. What is sealed is a checkpoint already and is not given up."""
-        if self._parts.storage.is_sealed(upload.id):
-            raise UploadBusy(f"Upload {upload.id} is being committed.")
-        session.uploads.remove(upload.id)
-        session.audit.add("upload.abandoned", at=self._parts.clock(), directory=upload.directory, id=upload.id)
-
-    def _discard(self, upload: Upload) -> None:
-        """Forget the bytes of an upload, and its directory if nothing else ever used it."""
-        self._transfers.forget(upload.id)
-        self._allowance.drop(upload.id)
-        self._parts.storage.discard(upload.id)
-        with self._parts.catalog.writing() as session:
-            directory = session.directories.get(upload.directory)
-            unused = directory is not None and directory == Directory(directory.name, directory.created_at)
-            if unused and session.uploads.count(upload.directory) == 0:
-                session.directories.remove(upload.directory)
-                self._parts.storage.drop_directory(upload.directory)
-
     def _renewed(self, upload: Upload) -> Upload:
         """The upload with its lease begun anew; not written each time, as every range asks for it."""
         expires_at = self._parts.clock() + self._parts.lease
@@ -351,17 +288,6 @@ class Uploading:
         with self._parts.catalog.writing() as session:
             session.uploads.renew(upload.id, expires_at)
         return replace(upload, expires_at=expires_at)
-
-
-def _known(session: Session, upload_id: str) -> Upload:
-    upload = session.uploads.get(upload_id)
-    if upload is None:
-        raise _no_upload(upload_id)
-    return upload
-
-
-def _no_upload(upload_id: str) -> UploadNotFound:
-    return UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
 
 
 def _expected(file: UploadFile, span: Span) -> Sequence[Chunk] | None:

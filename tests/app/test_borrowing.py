@@ -147,7 +147,7 @@ def test_sources_are_let_go_when_the_upload_is_given_up(server):
     save(server, state, "1.pt")
     before = descriptors()
     with nothing_copied(server):
-        server.uploading.abandon(reserve(server, state, "2.pt").upload.id)
+        server.abandoning.abandon(reserve(server, state, "2.pt").upload.id)
         assert eventually(lambda: descriptors() == before)
 
 
@@ -310,7 +310,7 @@ def test_an_upload_can_be_abandoned_while_the_copies_of_others_take_long(server)
     save(server, state, "1.pt")
     with nothing_copied(server):
         reservation = reserve(server, state, "2.pt")
-        abandoning = threading.Thread(target=server.uploading.abandon, args=[reservation.upload.id])
+        abandoning = threading.Thread(target=server.abandoning.abandon, args=[reservation.upload.id])
         abandoning.start()
         abandoning.join(timeout=10)
         assert not abandoning.is_alive()
@@ -325,7 +325,7 @@ def test_an_upload_can_be_abandoned_at_any_moment_of_its_copying(server):
     shuffled = state[::-1]
     for number in range(20):
         reservation = reserve(server, shuffled, f"copy-{number}.pt")
-        server.uploading.abandon(reservation.upload.id)
+        server.abandoning.abandon(reservation.upload.id)
         assert server.parts.storage.uploads() == set()
 
 
@@ -335,7 +335,7 @@ def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
     save(server, state, "1.pt")
     with nothing_copied(server):
         reserve(server, state, "2.pt")
-        assert eventually(lambda: server.uploading.expire() or not server.parts.storage.uploads())
+        assert eventually(lambda: server.abandoning.expire() or not server.parts.storage.uploads())
     assert server.parts.storage.uploads() == set()
 
 
