@@ -240,7 +240,7 @@ def test_nobody_else_can_read_a_catalog_that_an_older_server_left_when_it_crashe
         live.save("runs/a")
         live.kill()
         left = list((live.root / ".holdfast").glob("catalog.db*"))
-        assert len(left) == 3
+        assert len(left) >= 3
         for path in left:
             path.chmod(0o644)
         live.start()
