@@ -49,7 +49,7 @@ def _look(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     """What is wrong with a root that a server may be changing: only what is found again."""
     parts = look_at_root(settings)
     try:
-        checking = Checking(parts)
+        checking = Checking(parts, _token_file(settings))
         faults = checking.run()
         if faults:
             faults = _still_there(faults, checking.run())
@@ -70,11 +70,19 @@ def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     refuse_no_root(settings)
     checkpoints = open_root(_keeping_the_trash(settings))
     try:
-        checking = Checking(checkpoints.parts)
+        checking = Checking(checkpoints.parts, _token_file(settings))
         with actor.acting(on_the_command_line()):
             return checking, list(checking.mended(checking.run()))
     finally:
         checkpoints.close()
+
+
+def _token_file(settings: Settings) -> list[str]:
+    """The file with the token, where that lies in the root."""
+    if settings.token_file is None:
+        return []
+    file, root = settings.token_file.resolve(), settings.root.resolve()
+    return [file.relative_to(root).as_posix()] if file.is_relative_to(root) else []
 
 
 def _keeping_the_trash(settings: Settings) -> Settings:

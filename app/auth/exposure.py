@@ -27,8 +27,8 @@ def refuse_weak(token: str | None) -> None:
         raise CatalogUnusable(
             f"HOLDFAST_TOKEN has fewer than {SHORTEST} characters and could be guessed; try `openssl rand -hex 32`."
         )
-    if not token.isascii() or not token.isprintable():
-        raise CatalogUnusable("HOLDFAST_TOKEN has characters that cannot be sent in a header.")
+    if not token.isascii() or not token.isprintable() or token != token.strip():
+        raise CatalogUnusable("HOLDFAST_TOKEN has characters that cannot be sent in a header, or spaces at an end.")
 
 
 def is_loopback(host: str) -> bool:

@@ -4,7 +4,7 @@ A fault that can be mended with certainty carries its mend. Where people have to
 records that disagree, there is none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from app import manifest as manifests
@@ -18,10 +18,17 @@ from app.errors import Refusal
 
 
 class Checking:
-    """One check of everything."""
+    """One check of everything.
 
-    def __init__(self, parts: Parts) -> None:
+    Parameters
+    ----------
+    known : iterable of str
+        Where in the root else something lies that belongs there.
+    """
+
+    def __init__(self, parts: Parts, known: Iterable[str] = ()) -> None:
         self._parts = parts
+        self._known = frozenset(known)
         self._mending = Mending(parts)
         self._evidence = Evidence(parts)
         self._matching = Matching(parts, self._evidence, self._mending)
@@ -73,6 +80,7 @@ class Checking:
     def _look(self) -> Found:
         """What lies on the disk. A folder that cannot be looked into is a fault, and says nothing of what is in it."""
         found = Found({})
+        found.expected |= self._known
         for item in self._parts.storage.everything():
             if item.hidden is None:
                 found.disk[item.path] = item

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from app import tokens
+from app.__main__ import main
 from tests.keys import bearer, mint
 from tests.live import PROJECT, LiveServer
 
@@ -175,6 +176,18 @@ def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_an_older_one(tmp_
     shutil.copy(copy, catalog)
     with LiveServer(root) as live:
         assert (status(live, revoked), status(live, kept)) == (401, 200)
+
+
+def test_a_file_in_the_root_is_no_fault_of_it(tmp_path, monkeypatch):
+    root, file = tmp_path / "root", tmp_path / "root" / ".admin-token"  # as in the container
+    monkeypatch.setenv("HOLDFAST_TOKEN_FILE", str(file))
+    with LiveServer(root) as live:
+        assert live.stop() == 0
+    assert file.is_file()
+    assert main(["fsck", "--root", str(root), "--dry-run"]) == 0
+    assert main(["fsck", "--root", str(root)]) == 0
+    monkeypatch.delenv("HOLDFAST_TOKEN_FILE")
+    assert main(["fsck", "--root", str(root)]) == 4
 
 
 def test_a_file_that_is_no_text_is_told(tmp_path):
