@@ -1,7 +1,7 @@
 """The route of events, as server-sent events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -41,9 +41,8 @@ async def stream_events(
     last = await run_in_threadpool(finding.last_event_id) if last_event_id is None else last_event_id
     while await run_in_threadpool(_still_may, request, may):
         waiter = bell.waiter()
-        events: Sequence[Event] = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
+        events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
         for event in events:
-            last = event.id
             yield ServerSentEvent(id=str(event.id), event=event.type, data=_data(event))
         if not events:
             if bell.silenced or not follow:

@@ -163,10 +163,11 @@ class Finding:
                     "`holdfast-server fsck` reads it from the manifest."
                 ) from error
 
-    def events(self, after: int, *, prefix: str, limit: int) -> Sequence[Event]:
-        """The next events of directories at or below a prefix."""
+    def events(self, after: int, *, prefix: str, limit: int) -> tuple[Sequence[Event], int]:
+        """The next events at or below a prefix, and where to go on: also after those of others that were looked at."""
         with self._parts.catalog.reading() as session:
-            return session.events.after(after, prefix=prefix, limit=limit)
+            found = session.events.after(after, prefix=prefix, limit=limit)
+            return found, found[-1].id if len(found) == limit else max(after, session.events.last_id())
 
     def last_event_id(self) -> int:
         """The id of the newest event."""

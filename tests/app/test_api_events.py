@@ -4,10 +4,13 @@ import json
 import queue
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
+
+from app.main import open_root, utc_now
+from app.settings import Settings
 
 
 def parsed(lines):
@@ -184,3 +187,16 @@ def test_a_root_that_cannot_be_written_is_not_ready(own_server):
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
     own.rmdir()
     assert own_server.http.get("/health/ready").status_code == 200
+
+
+def test_whoever_waits_does_not_look_through_the_events_of_others_again(tmp_path):
+    with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
+        with checkpoints.parts.catalog.writing() as session:
+            for number in range(10):
+                session.events.add("checkpoint.saved", at=utc_now(), directory="a" if number == 3 else "b")
+        events = checkpoints.finding.events
+        assert [event.id for event in events(0, prefix="a", limit=5)[0]] == [4]
+        assert events(0, prefix="a", limit=5)[1] == 10
+        assert events(0, prefix="b", limit=5)[1] == 6, "the next page of them begins where this one ended"
+        assert events(10, prefix="a", limit=5) == ([], 10)
+        assert events(99, prefix="a", limit=5) == ([], 99), "whoever knows later ones waits for those after them"
