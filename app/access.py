@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from app.errors import DirectoryNotFound, Forbidden
 
@@ -17,10 +17,15 @@ ANYONE = "anonymous"
 class Access:
     """What somebody may do in the directories at and below a prefix; ``""`` is all of them. ``admin`` is all scopes."""
 
-    token_id: str = ANYONE
-    scopes: frozenset[Scope] = frozenset(SCOPES)
+    token_id: str
+    scopes: frozenset[Scope]
     prefix: str = ""
     expires_at: datetime | None = None
+
+    @classmethod
+    def unlimited(cls, token_id: str) -> Self:
+        """To do everything everywhere."""
+        return cls(token_id, frozenset(SCOPES))
 
     def allows(self, scope: Scope) -> bool:
         """Whether the scopes hold this one."""

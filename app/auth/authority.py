@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from app import tokens
-from app.access import Access
+from app.access import ANYONE, Access
 from app.catalog import Catalog
 from app.errors import Unauthorized
 
@@ -52,7 +52,7 @@ class Authority:
         if scheme.lower() == "bearer" and (found := self.access_of_token(token.strip())) is not None:
             return found
         if self.is_open:
-            return Access()
+            return Access.unlimited(ANYONE)
         if authorization is None:
             raise Unauthorized("Send a token as `Authorization: Bearer <token>` (HOLDFAST_TOKEN).")
         raise Unauthorized("This server knows no such token, or not any more; `Authorization` is `Bearer <token>`.")
@@ -61,7 +61,7 @@ class Authority:
         """What a token allows; None where it does not count."""
         found_hash = tokens.hash_of(text)
         if self._configured_hash is not None and hmac.compare_digest(found_hash, self._configured_hash):
-            return Access(self._configured_id)
+            return Access.unlimited(self._configured_id)
         token_id = tokens.id_of(text)
         if token_id is None:
             return None
@@ -72,10 +72,10 @@ class Authority:
 
     def access_of(self, token_id: str) -> Access | None:
         """What the token of this id allows now, for what it has opened or signed; None where it does not count."""
-        if token_id == Access().token_id:
-            return Access() if self.is_open else None
+        if token_id == ANYONE:
+            return Access.unlimited(ANYONE) if self.is_open else None
         if self._configured_hash is not None and token_id == self._configured_id:
-            return Access(self._configured_id)
+            return Access.unlimited(self._configured_id)
         with self._catalog.reading() as session:
             token = session.tokens.get(token_id)
         return token.access(self._clock()) if token is not None else None

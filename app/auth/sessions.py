@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from secrets import token_urlsafe
 
 from app import actor, tokens
-from app.access import Access
+from app.access import ANYONE, Access
 from app.auth.authority import Authority
 from app.catalog import Catalog
 from app.errors import Unauthorized
@@ -48,7 +48,7 @@ class Sessions:
                 token_id = session.tokens.token_of_session(tokens.hash_of(secret), self._clock())
             if token_id is not None:
                 return self._authority.access_of(token_id)
-        return Access() if self._authority.is_open else None  # whichever server of this host the cookie is of
+        return self._authority.access_of(ANYONE)  # whichever server of this host the cookie is of
 
     def end(self, secret: str) -> None:
         """The session is over, if there is one."""
