@@ -230,7 +230,8 @@ class Uploading:
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
         late = upload.saved_after if save.saved_after is None else save.saved_after
         if (files, late) != (upload.files, upload.saved_after):
-            upload = replace(upload, files=files, saved_after=late)
+            may_borrow = upload.may_borrow and save.may_borrow  # what is looked for is told to whoever asks
+            upload = replace(upload, files=files, saved_after=late, may_borrow=may_borrow)
             session.uploads.change(upload)
         return upload
 

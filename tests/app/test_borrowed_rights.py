@@ -78,6 +78,19 @@ def test_what_the_directory_holds_is_copied_for_who_may_read_it(act_as, director
         assert asked(upload) == ([] if is_copied else [(name, 0, sum(map(len, state)))])
 
 
+@pytest.mark.parametrize(
+    ("scopes", "is_copied"), [(["write"], False), (["read", "write"], True)], ids=["may not read", "may"]
+)
+def test_digests_that_are_told_later_are_looked_for_only_if_who_tells_them_may_read(
+    act_as, directory, secret, scopes, is_copied
+):
+    state, base = secret
+    save = {"name": "mine.pt", "save_id": "job-17-epoch-2", "base": base}
+    act_as(f"team/{directory}", "admin").begin(declared(state, hashed=False), **save)
+    again = act_as(f"team/{directory}", *scopes).reserve(declared(state), **save).json()
+    assert asked(again) == ([] if is_copied else [("mine.pt", 0, sum(map(len, state)))])
+
+
 def test_who_only_writes_can_still_save_what_is_there(act_as, directory, secret):
     state, _ = secret
     uploader = act_as(f"other/{directory}", "write")
