@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from secrets import token_hex
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app import digests, naming, spans
 from app.access import Access
@@ -230,8 +230,7 @@ class Uploading:
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
         late = upload.saved_after if save.saved_after is None else save.saved_after
         if (files, late) != (upload.files, upload.saved_after):
-            may_borrow = upload.may_borrow and save.may_borrow  # what is looked for is told to whoever asks
-            upload = replace(upload, files=files, saved_after=late, may_borrow=may_borrow)
+            upload = replace(upload, files=files, saved_after=late, **_common_rights(upload, save))
             session.uploads.change(upload)
         return upload
 
@@ -289,6 +288,14 @@ class Uploading:
         with self._parts.catalog.writing() as session:
             session.uploads.renew(upload.id, expires_at)
         return replace(upload, expires_at=expires_at)
+
+
+def _common_rights(upload: Upload, save: Save) -> dict[str, Any]:
+    """From where to copy what is told later: only what both who began it and who tells it may read."""
+    return {
+        "base": upload.base if save.base == upload.base else None,
+        "may_borrow": upload.may_borrow and save.may_borrow,
+    }
 
 
 def _expected(file: UploadFile, span: Span) -> Sequence[Chunk] | None:

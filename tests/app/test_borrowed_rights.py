@@ -79,15 +79,20 @@ def test_what_the_directory_holds_is_copied_for_who_may_read_it(act_as, director
 
 
 @pytest.mark.parametrize(
-    ("scopes", "is_copied"), [(["write"], False), (["read", "write"], True)], ids=["may not read", "may"]
+    ("scopes", "prefix", "is_copied"),
+    [
+        pytest.param(["write"], "", False, id="may not read"),
+        pytest.param(["read", "write"], "team", False, id="may not read the base"),
+        pytest.param(["read", "write"], "", True, id="may"),
+    ],
 )
 def test_digests_that_are_told_later_are_looked_for_only_if_who_tells_them_may_read(
-    act_as, directory, secret, scopes, is_copied
+    act_as, directory, secret, scopes, prefix, is_copied
 ):
     state, base = secret
     save = {"name": "mine.pt", "save_id": "job-17-epoch-2", "base": base}
     act_as(f"team/{directory}", "admin").begin(declared(state, hashed=False), **save)
-    again = act_as(f"team/{directory}", *scopes).reserve(declared(state), **save).json()
+    again = act_as(f"team/{directory}", *scopes, prefix=prefix).reserve(declared(state), **save).json()
     assert asked(again) == ([] if is_copied else [("mine.pt", 0, sum(map(len, state)))])
 
 
