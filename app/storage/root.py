@@ -148,8 +148,10 @@ class Root:
         if self.tree.stat(places.ABOUT) is None:
             self.tree.write(places.ABOUT, b"Holdfast keeps its own records here. Do not change them by hand.\n")
         lock = os.open(
-            self.tree.root / places.OWN / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+            self.tree.root / places.OWN / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
+        with suppress(OSError):
+            os.fchmod(lock, 0o600)  # whoever can open it, if only to read, could keep the server from starting
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

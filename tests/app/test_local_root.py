@@ -28,6 +28,14 @@ def test_one_process_owns_a_root(tmp_path):
         assert again.writable()
 
 
+def test_nobody_else_can_take_its_lock(tmp_path):
+    lock = tmp_path / ".holdfast" / "lock"
+    for _ in range(2):
+        with opened(tmp_path):
+            assert lock.stat().st_mode & 0o777 == 0o600
+        lock.chmod(0o644)  # as older versions made it
+
+
 def test_a_root_is_new_once(tmp_path):
     for new in (True, False):
         with opened(tmp_path) as storage:
