@@ -9,7 +9,7 @@ from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.parts import Parts
 from app.checkpoints.removing import mark_removed
-from app.domain import Checkpoint, Directory, Facts, Manifest, Policy, PolicyRequest, Upload
+from app.domain import LIMITS, Checkpoint, Directory, Facts, Manifest, Policy, PolicyRequest, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,9 @@ class Recording:
         session.directories.put(after)
         if _is_told_elsewhere(before, after):
             session.directories.mark_dirty(after.name, True)
+        if before.policy != after.policy:  # no event: that is for an operator's own
+            said = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
+            session.audit.add("directory.policy_changed", at=now, directory=after.name, policy=said)
         session.uploads.remove(upload_id)
         record_save(session, upload_id, checkpoint, at=now)
         if after.policy.keeps_everything:

@@ -41,7 +41,7 @@ CHANGES = {
     "the same content": (lambda s, d, i: save(s, d, name="a.pt"), ["checkpoint.saved"]),
     "a pruning save": (
         lambda s, d, i: save(s, d, name="b.pt", max_checkpoints=1),
-        ["checkpoint.saved", "checkpoint.removed"],
+        ["directory.policy_changed", "checkpoint.saved", "checkpoint.removed"],
     ),
     "a pin": (lambda s, d, i: s.http.patch(f"/v1/checkpoints/{i}", json={"pinned": True}), ["checkpoint.changed"]),
     "a deletion": (lambda s, d, i: s.http.delete(f"/v1/checkpoints/{i}"), ["checkpoint.removed"]),
