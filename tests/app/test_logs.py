@@ -54,6 +54,7 @@ def test_every_answer_says_its_request_and_the_log_says_it_too(guarded, path, he
     assert answer.status_code == status
     request_id = answer.headers["x-request-id"]
     assert status < 400 or answer.json()["request_id"] == request_id
+    assert eventually(lambda: f"[{request_id}]" in guarded.log())  # it is written after the answer
     (line,) = [line for line in guarded.log().splitlines() if f"[{request_id}]" in line]
     assert f"GET {path} {status} " in line
 
