@@ -239,8 +239,7 @@ def test_nobody_else_can_read_a_catalog_that_an_older_server_left_when_it_crashe
     with LiveServer(tmp_path / "root") as live:
         live.save("runs/a")
         live.kill()
-        left = list((live.root / ".holdfast").glob("catalog.db*"))
-        assert len(left) >= 3
+        left = [live.root / ".holdfast" / f"catalog.db{which}" for which in ("", "-wal", "-shm")]
         for path in left:
             path.chmod(0o644)
         live.start()
