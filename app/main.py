@@ -134,17 +134,18 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
         The file for the token cannot be used, or holds one that could be guessed.
     """
     parts = checkpoints.parts
-    minting_of(parts).revoke_again()
+    minting = minting_of(parts)
+    minting.revoke_again()
     configured = settings.token_text
     if configured is None and settings.token_file is not None:
         try:
-            configured = minting_of(parts).first(settings.token_file)
+            configured = minting.first(settings.token_file)
         except (OSError, UnicodeError) as error:
             raise CatalogUnusable(f"HOLDFAST_TOKEN_FILE: {error}") from error
         refuse_weak(configured)
-    if configured is not None:
+    if configured is not None or minting.all():
         try:
-            parts.storage.protect()  # it stays closed if the setting is forgotten at the next start
+            parts.storage.protect()  # it stays closed if the setting is forgotten, or the catalog lost
         except OSError as error:  # a full disk is no reason not to start
             logger.warning("nothing but its settings keeps this server closed: %s", error)
     return Authority(parts.catalog, clock=parts.clock, configured=configured, protected=parts.storage.is_protected)

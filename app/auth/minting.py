@@ -1,5 +1,6 @@
 """Tokens as their operator sees them: made, listed, revoked."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +14,15 @@ from app.access import SCOPES, Scope, Token, in_order
 from app.catalog import Catalog
 from app.errors import InvalidRequest
 
+logger = logging.getLogger("holdfast")
+
 
 class Memory(Protocol):
     """What outlives the catalog; the root is one."""
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether `protect` was ever called."""
 
     @property
     def revoked(self) -> frozenset[str]:
@@ -77,8 +84,8 @@ class Minting:
     def first(self, file: Path) -> str | None:
         """The token in a file; where there is no file, nor any token, a new one that may everything is put there.
 
-        Gives None where the catalog knows the file's token, and so whether it still counts; where it was revoked, even
-        if the catalog was lost since; and where the file was taken away.
+        Gives None where it is for the catalog to say whether the file's token counts, as for each that was made by
+        `create`, and where the file was taken away. A new root takes in such a token of another one.
 
         Raises
         ------
@@ -97,7 +104,11 @@ class Minting:
             return found
         with self._catalog.reading() as session:
             is_known = session.tokens.get(token_id) is not None
-        return None if is_known or token_id in self._memory.revoked else found
+        if not is_known and not self._memory.is_protected:
+            self._keep(found, SCOPES, note="found at the first start")
+        elif not is_known:  # whatever it once allowed, it must not allow more now
+            logger.warning("the token in %s is not known any more; `holdfast-server token create` makes another", file)
+        return None
 
     def _keep(
         self, text: str, scopes: Iterable[Scope], prefix: str = "", expires: timedelta | None = None, note: str = ""
@@ -113,12 +124,12 @@ class Minting:
             expires_at=now + expires if expires is not None else None,
         )
         _refuse_senseless(token)
-        self._memory.protect()
         with self._catalog.writing() as session:
             session.tokens.add(token)
             session.audit.add(
                 "token.created", at=now, id=token.id, scopes=in_order(token.scopes), prefix=token.prefix, note=note
             )
+        self._memory.protect()
         return token
 
 

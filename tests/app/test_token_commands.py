@@ -167,6 +167,27 @@ def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_lost(tmp_path):
         assert run(root, "create", "--scope", "admin").returncode == 0
 
 
+def test_a_token_in_the_file_may_no_more_when_the_catalog_is_lost(tmp_path):
+    file, root = tmp_path / "token", tmp_path / "root"
+    file.write_text(run(root, "create", "--scope", "read").stdout)
+    token = file.read_text().strip()
+    with LiveServer(root, token_file=str(file)) as live:
+        assert live.http.get("/v1/audit", headers=bearer(token)).status_code == 403
+        live.kill()
+        for path in (root / ".holdfast").glob("catalog.db*"):
+            path.unlink()
+        live.start()
+        assert status(live, token) == 401
+        assert "token create" in live.log()
+
+
+def test_a_new_root_takes_in_the_token_that_lies_in_the_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text(run(tmp_path / "other", "create", "--scope", "read").stdout)
+    with LiveServer(tmp_path / "root", token_file=str(file)) as live:
+        assert (status(live), status(live, file.read_text().strip())) == (401, 200)
+
+
 def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_an_older_one(tmp_path):
     root, copy = tmp_path / "root", tmp_path / "copy.db"
     revoked, kept = mint_before_start(root), mint_before_start(root)
