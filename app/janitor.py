@@ -56,8 +56,6 @@ def tidy(checkpoints: Checkpoints) -> None:
     _attempt("give up expired uploads", checkpoints.abandoning.expire)
     parts.storage.sweep()
     _attempt("set space aside", parts.storage.keep_ballast)
-    if every := parts.copy_catalog_every:
-        _attempt("copy the catalog", lambda: parts.catalog.copy(every=every, now=parts.clock()))
 
 
 def _attempt(what: str, act: Callable[[], object]) -> None:
@@ -91,3 +89,6 @@ class Janitor:
                 tidy(self._checkpoints)
             except Exception:
                 logger.exception("the janitor tries again in %s s", self._every_s)
+            parts = self._checkpoints.parts
+            if every := parts.copy_catalog_every:
+                _attempt("copy the catalog", partial(parts.catalog.copy, every=every, now=parts.clock()))

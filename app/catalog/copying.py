@@ -16,11 +16,11 @@ def copy(database: Path, *, every: timedelta, now: datetime) -> bool:
         It could not; the copy before stays.
     """
     target = place_of(database)
+    fresh = target.with_name(f"{target.name}.new")
+    fresh.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         if now - datetime.fromtimestamp(target.stat().st_mtime, UTC) < every:
             return False
-    fresh = target.with_name(f"{target.name}.new")
-    fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with closing(sqlite3.connect(database)) as connection:

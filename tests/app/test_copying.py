@@ -79,6 +79,7 @@ def test_what_was_lost_with_the_catalog_comes_back_with_its_copy(copied):
     gone = copied.save("runs/a", name="b.pt")["id"]
     copied.http.delete(f"/v1/checkpoints/{gone}").raise_for_status()
     copied.wait_until_freed()
+    assert eventually(copy_of(root).exists)
     before = copy_of(root).stat().st_mtime_ns
     assert eventually(lambda: copy_of(root).stat().st_mtime_ns != before)
     before = copy_of(root).stat().st_mtime_ns

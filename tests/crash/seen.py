@@ -16,6 +16,7 @@ from tests.live import LiveServer
 
 OWN = ".holdfast"
 OF_THE_ROOT = {"about.txt", "ballast", "format.json", "lock", "catalog.db", "catalog.db-wal", "catalog.db-shm"}
+OF_THE_ROOT |= {"catalog.db.copy", "catalog.db.copy.new", "protected", "revoked"}
 
 
 @dataclass(frozen=True)
