@@ -1,11 +1,13 @@
 """Tokens as an operator handles them: the command, the first start, and a server that stays closed."""
 
 import contextlib
+import io
 import json
-import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NamedTuple
 
 import pytest
 
@@ -17,10 +19,21 @@ from tests.live import PROJECT, LiveServer
 CONFIGURED = "a secret that docker mounted"
 
 
-def run(root, *arguments, **environment):
-    command = [sys.executable, "-m", "app", "token", arguments[0], "--root", str(root), *arguments[1:]]
-    variables = {**os.environ, **environment}
-    return subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=60, check=False)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(root, *arguments):
+    """What a command of tokens says and ends with."""
+    said, complained = io.StringIO(), io.StringIO()
+    with redirect_stdout(said), redirect_stderr(complained):
+        try:
+            ended = main(["token", arguments[0], "--root", str(root), *arguments[1:]])
+        except SystemExit as exit:
+            ended = exit.code
+    return Done(ended, said.getvalue(), complained.getvalue())
 
 
 def status(server, token=None):
