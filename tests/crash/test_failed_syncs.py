@@ -22,7 +22,7 @@ BODY = {"directory": HERE, "name": "a.pt", "save_id": "the-new-one", "files": [{
 
 @pytest.fixture
 def own_server(nursery: Nursery, tmp_path: Path):
-    with nursery.server(tmp_path / "root", janitor_every_s="0.3") as live:
+    with nursery.server(tmp_path / "root", janitor_every_s="0.3", copy_catalog_every="0") as live:
         yield live
 
 
@@ -138,7 +138,7 @@ def test_names_that_could_not_be_made_durable_are_before_it_is_said_that_they_ar
     for number in sample(operation, syncs, rounds(3, 100)):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with nursery.server(folder / "root", janitor_every_s="0.3") as server:
+        with nursery.server(folder / "root", janitor_every_s="0.3", copy_catalog_every="0") as server:
             ready = prepared(server, operation)
             with failing(server, "fsync", str(number)) as tracer:
                 if operation.ask(server, ready).status_code == 201:  # it failed for directory.json, which is put right

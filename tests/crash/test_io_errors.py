@@ -51,7 +51,7 @@ def points(found: Record) -> list[Point]:
 
 @pytest.fixture
 def own_server(nursery: Nursery, tmp_path: Path):
-    with nursery.server(tmp_path / "root", janitor_every_s="0.3") as live:
+    with nursery.server(tmp_path / "root", janitor_every_s="0.3", copy_catalog_every="0") as live:
         yield live
 
 
@@ -66,7 +66,7 @@ def test_a_disk_that_fails_is_said_and_the_same_again_succeeds_once_it_works(nur
             break
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with operation.server(nursery, folder / "root", janitor_every_s="0.3") as server:
+        with operation.server(nursery, folder / "root", janitor_every_s="0.3", copy_catalog_every="0") as server:
             try:
                 struck += failing(server, operation, *point)
             except Exception as error:
