@@ -14,6 +14,7 @@ from app.checkpoints.single_shot import SingleShot
 from app.checkpoints.space import Space
 from app.checkpoints.transfers import Transfers
 from app.checkpoints.uploading import Uploading
+from app.checkpoints.viewing import Viewing
 
 __all__ = ["Checkpoints", "Parts"]
 
@@ -43,6 +44,7 @@ class Checkpoints:
         self.removing = Removing(parts, self.freeing)
         self.restoring = Restoring(parts, self.freeing, self.allowance, self.committing.finish_earlier)
         self.changing = Changing(parts)
+        self.viewing = Viewing(parts, transfers)
 
     def close(self) -> None:
         """Finish what was begun in the background, then let go of the catalog and the storage."""

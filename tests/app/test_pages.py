@@ -1,13 +1,16 @@
 """Pages for people: signing in with a token, what a session is good for, and what ends it."""
 
+import base64
+import hashlib
 from datetime import timedelta
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 
+from app.dashboard.vendored import FILES
 from tests.keys import bearer, mint, revoke
-from tests.live import LiveServer
+from tests.live import PROJECT, LiveServer
 from tests.nursery import Nursery
 
 HTML = {"Accept": "text/html"}
@@ -156,15 +159,15 @@ def test_another_site_cannot_sign_anybody_in_or_out(browser, guarded):
 
 
 def test_a_form_may_not_be_endless(browser):
-    assert browser.post("/sign-in", content=b"token=" + b"x" * 10_000).status_code == 413
+    assert browser.post("/sign-in", content=b"token=" + b"x" * 100_000).status_code == 413
 
 
-def test_pages_allow_their_own_style_only(browser, guarded):
+def test_pages_allow_their_own_style_and_scripts_only(browser, guarded):
     sign_in(browser, guarded.token)
     for address in ("/", "/sign-in"):
         policy = browser.get(address).headers["content-security-policy"]
         assert "default-src 'none'" in policy
-        assert "script-src" not in policy
+        assert "script-src 'self';" in policy
         assert "unsafe" not in policy
         assert browser.get(address).headers["referrer-policy"] == "same-origin"  # else forms have no origin
     assert browser.get("/static/holdfast.css").headers["content-type"].startswith("text/css")
@@ -191,3 +194,13 @@ def test_without_tokens_nobody_is_asked(make_server):
     mint(live.root, "read")
     assert live.http.get("/", headers=of_another_server).status_code == 303
     assert live.http.get("/", headers=HTML).status_code == 303
+
+
+def test_scripts_of_others_are_what_their_hashes_say():
+    folder = PROJECT / "app" / "dashboard" / "static" / "vendor"
+    files = {file.name for file in folder.iterdir() if file.suffix in {".js", ".css"}}
+    assert files == {found.file for found in FILES.values()}
+    for found in FILES.values():
+        digest = base64.b64encode(hashlib.sha384((folder / found.file).read_bytes()).digest()).decode()
+        assert found.integrity == f"sha384-{digest}"
+        assert found.version in found.file

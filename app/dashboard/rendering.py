@@ -1,0 +1,83 @@
+"""How a page is answered: its template, the policy that a browser holds it to, and refusals that people can read."""
+
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qs
+
+from fastapi import Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader
+from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.templating import Jinja2Templates
+
+from app.access import ANYONE, Access, in_order
+from app.dashboard import addresses, drawing, vendored, words
+from app.errors import InvalidRequest, Refusal, Unauthorized
+
+HERE = Path(__file__).parent
+FORM_BYTES = 64 * 1024
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+_environment = Environment(
+    loader=FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+_environment.filters.update(words.FILTERS | addresses.FILTERS | drawing.FILTERS)
+_environment.globals["vendored"] = vendored.FILES
+_templates = Jinja2Templates(env=_environment)
+
+
+def page(request: Request, name: str, *, status: int = 200, **said: object) -> HTMLResponse:
+    """A page of that template, for whoever asks."""
+    may: Access | None = getattr(request.state, "access", None)
+    about = {
+        "may": may,
+        "root": request.scope.get("root_path", ""),
+        "scopes": in_order(may.scopes) if may else [],
+        "is_signed_in": may is not None and may.token_id != ANYONE,
+    }
+    answer: HTMLResponse = _templates.TemplateResponse(request, name, {**about, **said}, status_code=status)
+    answer.headers["Content-Security-Policy"] = POLICY
+    # With none at all, browsers say of our own forms that they come from nowhere.
+    answer.headers["Referrer-Policy"] = "same-origin"
+    return answer
+
+
+def moved(request: Request, address: str) -> RedirectResponse:
+    """After a form: where its outcome is seen."""
+    return RedirectResponse(request.scope.get("root_path", "") + address, status_code=303)
+
+
+class PageRoute(APIRoute):
+    """A route whose refusals are pages for browsers, and problem details for everybody else."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (Refusal, RequestValidationError) as error:
+                if isinstance(error, Unauthorized) or not _wants_a_page(request):
+                    raise
+                refusal = error if isinstance(error, Refusal) else InvalidRequest("This page has no such address.")
+                return page(request, "refused.html", status=refusal.status, refusal=refusal)
+
+        return answer
+
+
+async def _form(request: Request) -> Mapping[str, str]:
+    """The fields of a form; of one that is given twice, the last."""
+    body = (await request.body()).decode("utf-8", "replace")
+    return {name: values[-1] for name, values in parse_qs(body, keep_blank_values=True).items()}
+
+
+Form = Annotated[Mapping[str, str], Depends(_form)]
+
+
+def _wants_a_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers

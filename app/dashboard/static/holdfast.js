@@ -1,0 +1,82 @@
+// What pages do beyond being read: they look again when the server tells that something has changed, and they copy.
+"use strict";
+
+const REFRESH_MS = 1000;   // at most so often
+const TIMES_MS = 30000;    // so that "2 min ago" stays true
+
+const live = { source: null, due: 0, timer: null };
+
+function refresh() {
+  clearTimeout(live.timer);
+  const wait = Math.max(0, live.due - Date.now());
+  live.timer = setTimeout(() => {
+    live.due = Date.now() + REFRESH_MS;
+    lookAgain();
+  }, wait);
+}
+
+// Asks for this very page and lets the parts that say so follow it; forms that somebody is filling in stay.
+async function lookAgain() {
+  const parts = [...document.querySelectorAll("[data-refresh]")];
+  if (!parts.length) return;
+  const search = document.querySelector("form.search");
+  const address = new URL(location.href);
+  if (search) for (const [name, value] of new FormData(search)) address.searchParams.set(name, value);
+  const answer = await fetch(address, { headers: { Accept: "text/html" }, redirect: "manual" });
+  if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
+  if (!answer.ok) return;
+  const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of parts) {
+    const other = found.getElementById(part.id);
+    if (other && other.outerHTML !== part.dataset.seen) {
+      await htmx.swap({ text: other.outerHTML, target: part, sourceElement: part, swap: "outerMorph" });
+      const now = document.getElementById(part.id);
+      if (now) now.dataset.seen = other.outerHTML;
+    }
+  }
+  document.dispatchEvent(new CustomEvent("holdfast:refreshed"));
+}
+
+function say(state, text) {
+  const place = document.querySelector("[data-live-state]");
+  if (place) { place.dataset.state = state; place.textContent = text; }
+}
+
+function listen() {
+  const address = document.body.dataset.live;
+  if (!address || live.source) return;
+  const source = live.source = new EventSource(address);
+  source.addEventListener("open", () => say("live", "live"));
+  source.addEventListener("changed", refresh);
+  source.addEventListener("moving", () => { if ("moving" in document.body.dataset) refresh(); });
+  source.addEventListener("error", () => {
+    say("away", "not live");
+    if (source.readyState === EventSource.CLOSED) { stop(); setTimeout(listen, 5000); }
+  });
+}
+
+function stop() {
+  if (live.source) live.source.close();
+  live.source = null;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) { stop(); } else { listen(); refresh(); }   // a hidden page would hold a connection for nothing
+});
+addEventListener("pagehide", stop);
+setInterval(() => { if (!document.hidden) refresh(); }, TIMES_MS);
+listen();
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "Copied";
+  } catch {   // only secure pages may write there: let the user do it
+    getSelection().selectAllChildren(source);
+    button.textContent = "Press Ctrl+C";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+});

@@ -1,0 +1,96 @@
+"""How figures, times and reasons read for people. Pure."""
+
+from datetime import UTC, datetime
+
+from app.domain import Policy, Reason, RemovedBecause
+
+_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+_STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 60, 86400, "d"))
+_WHY = {
+    "newest": "It is the newest.",
+    "last": "It is among the last that the policy keeps.",
+    "best": "It is among the best that the policy keeps.",
+    "every": "Its epoch is one that the policy keeps.",
+    "pinned": "Somebody pinned it.",
+    "unlimited": "The directory keeps everything.",
+}
+_GONE = {
+    "pruned": "pruned by the policy",
+    "replaced": "replaced by a save of the same name",
+    "deleted": "deleted by somebody",
+    "lost": "lost: its file was gone from the disk",
+}
+
+
+def size(count_bytes: float) -> str:
+    """Bytes with a decimal unit, three digits at least as precise as they need to be: ``1.25 GB``."""
+    value, unit = float(count_bytes), 0
+    while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = 0 if unit == 0 or abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def number(value: object) -> str:
+    """A metric or another value, with up to five significant digits; whole numbers as they are."""
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def count(value: int) -> str:
+    """A whole number in groups of three."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def ago(at: datetime | None, now: datetime | None = None) -> str:
+    """How long ago something was: ``2 min ago``; the day where that is long ago."""
+    if at is None:
+        return ""
+    passed = ((now or datetime.now(UTC)) - at).total_seconds()
+    if passed < 1:
+        return "just now"
+    for below, unit, name in _STEPS:
+        if passed < below:
+            return f"{int(passed // unit)} {name} ago"
+    return f"{at:%Y-%m-%d}"
+
+
+def moment(at: datetime | None) -> str:
+    """A time to the second, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""
+
+
+def why(reason: Reason) -> str:
+    """What a reason means."""
+    return _WHY[reason.code]
+
+
+def gone(because: RemovedBecause) -> str:
+    """Why a checkpoint was removed."""
+    return _GONE[because]
+
+
+def policy(found: Policy) -> str:
+    """What a directory keeps, in words."""
+    if found.keeps_everything:
+        kept = ["everything"]
+    else:
+        last, best = found.max_checkpoints, found.max_best_checkpoints
+        kept = [f"the last {last}" if last is not None else "all regular ones"]
+        kept += [f"the best {best}" if best is not None else "all with a metric"]
+    if found.keep_every_epochs is not None:
+        kept.append(f"every {found.keep_every_epochs} epochs")
+    return "keeps " + ", ".join(kept)
+
+
+FILTERS = {
+    "size": size,
+    "number": number,
+    "count": count,
+    "ago": ago,
+    "moment": moment,
+    "why": why,
+    "gone": gone,
+    "policy": policy,
+}
