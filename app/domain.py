@@ -254,6 +254,18 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a live checkpoint stands in its directory: the newest or not, and its number, from 1, in each order.
+
+    ``last`` counts regular ones by position, ``best`` those that can be ranked; None where it does not count.
+    """
+
+    is_newest: bool
+    last: int | None
+    best: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One checkpoint and the reasons why it stays. No reason: it may go."""
 

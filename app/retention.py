@@ -1,9 +1,9 @@
 """Which checkpoints of a directory stay when it is pruned, and why. Pure: no clock, disk or SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from app import ranking
-from app.domain import Checkpoint, Policy, Reason, Verdict
+from app.domain import Checkpoint, Facts, Mode, Place, Policy, Reason, Verdict
 
 
 def judge(checkpoints: Iterable[Checkpoint], policy: Policy) -> tuple[Verdict, ...]:
@@ -14,27 +14,51 @@ def judge(checkpoints: Iterable[Checkpoint], policy: Policy) -> tuple[Verdict, .
     without either limit keeps everything.
     """
     newest_first = sorted(checkpoints, key=ranking.position, reverse=True)
-    reasons: dict[str, list[Reason]] = {checkpoint.id: [] for checkpoint in newest_first}
-    if newest_first:
-        reasons[newest_first[0].id].append(Reason("newest"))
+    found = places(newest_first, policy.ranks_by)
+    return tuple(
+        Verdict(checkpoint, reasons(checkpoint.facts, found[checkpoint.id], policy)) for checkpoint in newest_first
+    )
+
+
+def reasons(facts: Facts, place: Place, policy: Policy) -> tuple[Reason, ...]:
+    """Why a checkpoint stays that has this place; nothing where it may go."""
+    last, best, every = policy.max_checkpoints, policy.max_best_checkpoints, policy.keep_every_epochs
+    found = []
+    if place.is_newest:
+        found.append(Reason("newest"))
     if policy.keeps_everything:
-        for checkpoint in newest_first:
-            reasons[checkpoint.id].append(Reason("unlimited"))
-    _give(reasons, "last", [c for c in newest_first if c.facts.kind == "regular"], policy.max_checkpoints)
-    _give(reasons, "best", ranking.ranked(newest_first, policy.ranks_by), policy.max_best_checkpoints)
-    for checkpoint in newest_first:
-        if _falls_on(checkpoint, policy.keep_every_epochs):
-            reasons[checkpoint.id].append(Reason("every", limit=policy.keep_every_epochs))
-        if checkpoint.facts.pinned:
-            reasons[checkpoint.id].append(Reason("pinned"))
-    return tuple(Verdict(checkpoint, tuple(reasons[checkpoint.id])) for checkpoint in newest_first)
+        found.append(Reason("unlimited"))
+    if place.last is not None and (last is None or place.last <= last):
+        found.append(Reason("last", place.last, last))
+    if place.best is not None and (best is None or place.best <= best):
+        found.append(Reason("best", place.best, best))
+    if _falls_on(facts, every):
+        found.append(Reason("every", limit=every))
+    if facts.pinned:
+        found.append(Reason("pinned"))
+    return tuple(found)
 
 
-def _give(reasons: dict[str, list[Reason]], code: str, ordered: list[Checkpoint], limit: int | None) -> None:
-    for place, checkpoint in enumerate(ordered[:limit], start=1):
-        reasons[checkpoint.id].append(Reason(code, place, limit))  # type: ignore[arg-type]
+def leaves_at_next_save(facts: Facts, place: Place, policy: Policy, *, of_a_better_one: bool) -> bool:
+    """Whether the next regular save, perhaps of the best checkpoint so far, takes the last reason to stay.
+
+    A save brings its manager's limits; this is by the policy as it is.
+    """
+    last = place.last + 1 if place.last is not None else None
+    best = place.best + of_a_better_one if place.best is not None else None
+    return not reasons(facts, Place(False, last, best), policy)
 
 
-def _falls_on(checkpoint: Checkpoint, every: int | None) -> bool:
-    epoch = checkpoint.facts.epoch
-    return every is not None and checkpoint.facts.kind == "regular" and epoch is not None and epoch % every == 0
+def places(newest_first: list[Checkpoint], mode: Mode) -> Mapping[str, Place]:
+    """The place of each live checkpoint of a directory, by id."""
+    regular = [checkpoint for checkpoint in newest_first if checkpoint.facts.kind == "regular"]
+    last = {checkpoint.id: number for number, checkpoint in enumerate(regular, start=1)}
+    best = {checkpoint.id: number for number, checkpoint in enumerate(ranking.ranked(newest_first, mode), start=1)}
+    return {
+        checkpoint.id: Place(age == 0, last.get(checkpoint.id), best.get(checkpoint.id))
+        for age, checkpoint in enumerate(newest_first)
+    }
+
+
+def _falls_on(facts: Facts, every: int | None) -> bool:
+    return every is not None and facts.kind == "regular" and facts.epoch is not None and facts.epoch % every == 0

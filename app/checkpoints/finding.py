@@ -59,12 +59,12 @@ class Finding:
     def directory(self, name: str) -> Summary:
         """One directory. `DirectoryNotFound` where nothing was ever saved."""
         with self._parts.catalog.reading() as session:
-            return _summary(session, known_directory(session, name))
+            return summary_of(session, known_directory(session, name))
 
     def summary(self, directory: Directory) -> Summary:
         """What a directory holds."""
         with self._parts.catalog.reading() as session:
-            return _summary(session, directory)
+            return summary_of(session, directory)
 
     def directories(self, prefix: str, *, after: str, limit: int) -> tuple[list[Summary], str | None]:
         """The directories at or below a prefix, and the name after which the next page begins; no more than may be."""
@@ -72,7 +72,7 @@ class Finding:
             limit = min(limit, self._parts.limits.page_size)
             found = session.directories.below(prefix, after=after, limit=limit + 1)
             shown = found[:limit]
-            summaries = [_summary(session, directory) for directory in shown]
+            summaries = [summary_of(session, directory) for directory in shown]
         return summaries, shown[-1].name if len(found) > limit else None
 
     def statistics(self, prefix: str = "") -> Statistics:
@@ -276,7 +276,8 @@ class Finding:
             self._verified[key] = state
 
 
-def _summary(session: Session, directory: Directory) -> Summary:
+def summary_of(session: Session, directory: Directory) -> Summary:
+    """What a directory holds, within a transaction."""
     return Summary(
         directory,
         session.directories.totals(directory.name),

@@ -10,7 +10,7 @@ from app import retention
 from app.catalog import Session
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
-from app.domain import Checkpoint, Directory, RemovedBecause, Verdict
+from app.domain import Checkpoint, Directory, PolicyRequest, RemovedBecause, Verdict
 from app.errors import Pinned
 
 logger = logging.getLogger("holdfast")
@@ -106,6 +106,13 @@ class Removing:
                 removed = [] if dry_run else mark_removed(session, pruning.going, "pruned", self._parts.clock())
             self._free(removed)
         return pruning
+
+    def preview(self, directory: str, ordered: PolicyRequest) -> Pruning:
+        """The verdicts on one directory if an operator had ordered that policy; nothing changes."""
+        with self._parts.catalog.reading() as session:
+            known = known_directory(session, directory)
+            policy = known.policy.after_order(ordered)
+            return Pruning(known, retention.judge(session.checkpoints.live(directory), policy))
 
     def prune_below(self, prefix: str, *, dry_run: bool = False) -> list[Pruning]:
         """Judge every directory at or below a prefix."""

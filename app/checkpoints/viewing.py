@@ -1,16 +1,27 @@
 """What people look at: many directories at a glance, and one in more detail than programs ask for. Changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from app.catalog import overview
+from app import retention
+from app.catalog import Order, Page, Query, Session, overview, places, series
 from app.catalog.directories import Totals
-from app.checkpoints.parts import Parts
+from app.catalog.places import Candidate
+from app.catalog.series import Point
+from app.checkpoints.finding import Summary, summary_of
+from app.checkpoints.parts import Parts, known_directory
 from app.checkpoints.transfers import Transfers
-from app.domain import Directory
+from app.domain import Checkpoint, Directory, Policy, Reason, Tensor
+from app.errors import CheckpointNotFound
 
 RECENT_COMMITS = 40
-"""Of how many commits the course of the metric is shown at a glance."""
+"""Of how many commits the course of the metric is shown at a glance, and the names of metadata are known."""
+MOST_POINTS = 20_000
+"""How many checkpoints a course may have."""
+MOST_OTHERS = 200
+"""How many checkpoints are offered to be compared with."""
 MOVING_S = 2.0
 """How long after its last bytes an upload counts as moving, in seconds."""
 
@@ -26,6 +37,28 @@ class Glance:
     uploads: int
     is_written: bool
     """Whether somebody saves there, or did a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextSave:
+    """What the next save removes in any case, and what it removes as well if it is the best so far."""
+
+    going: Sequence[Candidate]
+    going_if_best: Sequence[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A directory with some of its checkpoints, why each of them stays, and what comes next; all of one moment."""
+
+    summary: Summary
+    page: Page
+    reasons: Mapping[str, Sequence[Reason]]
+    next_save: NextSave
+    keys: Sequence[str]
+    """The numeric values in the metadata of the last commits."""
+    uploads: int
+    is_written: bool
 
 
 class Viewing:
@@ -55,6 +88,63 @@ class Viewing:
             for directory in found
         ]
 
+    def listing(self, directory: str, *, order_by: Order, include_removed: bool) -> Query:
+        """What `directory` is asked for. `DirectoryNotFound` where there is none."""
+        with self._parts.catalog.reading() as session:
+            mode = known_directory(session, directory).policy.ranks_by
+        return Query(directory, order_by=order_by, mode=mode, include_removed=include_removed)
+
+    def directory(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> View:
+        """One directory, with the checkpoints that a listing gives. `DirectoryNotFound` where there is none."""
+        with self._parts.catalog.reading() as session:
+            directory = known_directory(session, query.directory)
+            page = session.checkpoints.page(query, after=after, limit=min(limit, self._parts.limits.page_size))
+            uploads = session.uploads.count(directory.name)
+            return View(
+                summary_of(session, directory),
+                page,
+                _reasons(session, directory, page.checkpoints),
+                _next_save(places.candidates(session.connection, directory.name, directory.policy), directory.policy),
+                series.keys(session.connection, directory.name, directory.sequence - RECENT_COMMITS),
+                uploads,
+                bool(uploads) or self._was_written_lately(directory),
+            )
+
+    def reasons(self, checkpoint: Checkpoint) -> Sequence[Reason]:
+        """Why a live checkpoint stays."""
+        with self._parts.catalog.reading() as session:
+            directory = known_directory(session, checkpoint.directory)
+            return _reasons(session, directory, [checkpoint]).get(checkpoint.id, ())
+
+    def tensors(self, checkpoint_id: str) -> Sequence[tuple[str, Tensor]] | None:
+        """The tensors of a checkpoint, removed or not, each with its file; None where none were declared."""
+        with self._parts.catalog.reading() as session, suppress(ValueError):  # what fsck has to mend is not known
+            maps = session.checkpoints.maps(checkpoint_id)
+            if any(found.tensors is not None for found in maps.values()):
+                return [(path, tensor) for path, found in sorted(maps.items()) for tensor in found.tensors or ()]
+        return None
+
+    def others(self, checkpoint: Checkpoint) -> Sequence[Checkpoint]:
+        """The newest live checkpoints of the same directory but this one."""
+        listing = Query(checkpoint.directory, order_by="-position")
+        with self._parts.catalog.reading() as session:
+            found = session.checkpoints.page(listing, after=None, limit=MOST_OTHERS).checkpoints
+        return [other for other in found if other.id != checkpoint.id]
+
+    def named(self, path: str) -> Checkpoint:
+        """The live checkpoint of a path that ends with its name. `CheckpointNotFound` where there is none."""
+        directory, _, name = path.rpartition("/")
+        with self._parts.catalog.reading() as session:
+            if (found := session.checkpoints.named(directory, name)) is None:
+                raise CheckpointNotFound(f"There is no checkpoint {path!r}.")
+        return found
+
+    def course(self, directory: str, by: str | None) -> Sequence[Point]:
+        """The course of the metric, or of a numeric value of the metadata, by position."""
+        with self._parts.catalog.reading() as session:
+            known_directory(session, directory)
+            return series.points(session.connection, directory, by, MOST_POINTS)
+
     def is_moving(self) -> bool:
         """Whether the bytes of any upload are on their way."""
         return self._transfers.moved_within(MOVING_S)
@@ -62,3 +152,18 @@ class Viewing:
     def _was_written_lately(self, directory: Directory) -> bool:
         at = directory.last_write_at
         return at is not None and at > self._parts.clock() - self._parts.writer_window
+
+
+def _reasons(session: Session, directory: Directory, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:
+    live = {checkpoint.id: checkpoint.facts for checkpoint in checkpoints if checkpoint.removed_at is None}
+    found = places.places(session.connection, directory.name, directory.policy.ranks_by, live)
+    return {one: retention.reasons(live[one], place, directory.policy) for one, place in found.items()}
+
+
+def _next_save(candidates: Sequence[Candidate], policy: Policy) -> NextSave:
+    def leaves(candidate: Candidate, *, of_a_better_one: bool) -> bool:
+        return retention.leaves_at_next_save(candidate.facts, candidate.place, policy, of_a_better_one=of_a_better_one)
+
+    going = [candidate for candidate in candidates if leaves(candidate, of_a_better_one=False)]
+    rest = [candidate for candidate in candidates if candidate not in going]
+    return NextSave(going, [candidate for candidate in rest if leaves(candidate, of_a_better_one=True)])

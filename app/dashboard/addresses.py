@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+SAID = ("deleted", "restored", "applied", "pruned")
+"""What a page is told of a form that led to it."""
 
 
 def directory(name: str, **query: object) -> str:
@@ -13,6 +16,14 @@ def directory(name: str, **query: object) -> str:
 def checkpoint(checkpoint_id: str, **query: object) -> str:
     """The page of a checkpoint."""
     return _at(f"/checkpoints/{quote(checkpoint_id)}", query)
+
+
+def back(form: Mapping[str, str], otherwise: str, **query: object) -> str:
+    """Where to go on after a form: to the page that it stands on, with something to be said there."""
+    address = own(form.get("to", "")) if form.get("to") else otherwise
+    path, _, before = address.partition("?")
+    kept = [(name, value) for name, value in parse_qsl(before) if name not in SAID]
+    return f"{path}?{urlencode([*kept, *query.items()])}"
 
 
 def own(address: str) -> str:

@@ -14,4 +14,16 @@ def sparkline(values: Sequence[float], width: float = 96, height: float = 24, ma
     return " ".join(f"{margin + i * step:.1f},{margin + (1 - h) * inner:.1f}" for i, h in enumerate(heights))
 
 
+def thinned(values: Sequence[float], most: int) -> Sequence[int]:
+    """The places of at most so many of the values, in order: the first, the last, and the extremes of each stretch."""
+    if len(values) <= most:
+        return range(len(values))
+    stretch = -(-2 * len(values) // (most - 2))
+    kept = {0, len(values) - 1}
+    for start in range(0, len(values), stretch):
+        places = range(start, min(start + stretch, len(values)))
+        kept |= {min(places, key=values.__getitem__), max(places, key=values.__getitem__)}
+    return sorted(kept)
+
+
 FILTERS = {"sparkline": sparkline}

@@ -31,7 +31,7 @@ _environment.globals["vendored"] = vendored.FILES
 _templates = Jinja2Templates(env=_environment)
 
 
-def page(request: Request, name: str, *, status: int = 200, **said: object) -> HTMLResponse:
+def page(request: Request, template: str, /, *, status: int = 200, **said: object) -> HTMLResponse:
     """A page of that template, for whoever asks."""
     may: Access | None = getattr(request.state, "access", None)
     about = {
@@ -40,7 +40,7 @@ def page(request: Request, name: str, *, status: int = 200, **said: object) -> H
         "scopes": in_order(may.scopes) if may else [],
         "is_signed_in": may is not None and may.token_id != ANYONE,
     }
-    answer: HTMLResponse = _templates.TemplateResponse(request, name, {**about, **said}, status_code=status)
+    answer: HTMLResponse = _templates.TemplateResponse(request, template, {**about, **said}, status_code=status)
     answer.headers["Content-Security-Policy"] = POLICY
     # With none at all, browsers say of our own forms that they come from nowhere.
     answer.headers["Referrer-Policy"] = "same-origin"

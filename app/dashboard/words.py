@@ -1,6 +1,8 @@
 """How figures, times and reasons read for people. Pure."""
 
-from datetime import UTC, datetime
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from app.domain import Policy, Reason, RemovedBecause
 
@@ -61,6 +63,25 @@ def moment(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""
 
 
+def duration(length: timedelta) -> str:
+    """A length of time in the largest unit that says it in whole numbers: ``36 h``."""
+    seconds = int(length.total_seconds())
+    for unit_s, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds // unit_s} {name}"
+    return f"{seconds} s"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """The shape of a tensor: ``96 × 32``; of one without dimensions, ``scalar``."""
+    return " × ".join(map(str, sizes)) if sizes else "scalar"
+
+
+def as_json(value: object) -> str:
+    """A value of metadata as it was given."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def why(reason: Reason) -> str:
     """What a reason means."""
     return _WHY[reason.code]
@@ -92,5 +113,8 @@ FILTERS = {
     "moment": moment,
     "why": why,
     "gone": gone,
+    "duration": duration,
+    "shape": shape,
+    "json": as_json,
     "policy": policy,
 }

@@ -80,3 +80,8 @@ document.addEventListener("click", async (event) => {
   }
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 });
+
+document.addEventListener("input", (event) => {   // whoever types a number means it
+  const field = event.target.closest("#policy-form input[type=number]");
+  if (field && field.value) field.form.elements[`${field.name}_rule`].value = "number";
+}, true);

@@ -1,0 +1,58 @@
+"""The course of a value over the commits of a directory, also of checkpoints that were removed since."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, select
+
+from app.catalog import schema
+from app.catalog.times import to_time
+
+_table = schema.checkpoints
+_numbers = schema.numbers
+
+
+class Point(NamedTuple):
+    """One checkpoint and its value."""
+
+    id: str
+    name: str
+    sequence: int
+    epoch: int | None
+    created_at: datetime
+    value: float
+    is_pinned: bool
+    is_removed: bool
+
+
+def points(connection: Connection, directory: str, by: str | None, limit: int) -> Sequence[Point]:
+    """The newest so many checkpoints that have the value, by position; without ``by``, the value is the metric."""
+    found = _table.c
+    value = found.metric if by is None else _numbers.c.value
+    columns = (found.id, found.name, found.sequence, found.epoch, found.created_at, value.label("value"))
+    query = select(*columns, found.pinned, found.removed_at).where(found.directory == directory, value.is_not(None))
+    if by is not None:
+        query = query.join(_numbers, and_(_numbers.c.checkpoint_id == found.id, _numbers.c.key == by))
+    rows = connection.execute(query.order_by(found.saved_after.desc(), found.sequence.desc()).limit(limit)).all()
+    return [
+        Point(
+            row.id,
+            row.name,
+            row.sequence,
+            row.epoch,
+            to_time(row.created_at),
+            row.value,
+            row.pinned,
+            bool(row.removed_at),
+        )
+        for row in reversed(rows)
+    ]
+
+
+def keys(connection: Connection, directory: str, after_sequence: int) -> Sequence[str]:
+    """The numeric values in the metadata of the commits after a sequence, by name."""
+    found = _table.c
+    query = select(_numbers.c.key).join(_table, found.id == _numbers.c.checkpoint_id)
+    query = query.where(found.directory == directory, found.sequence > after_sequence)
+    return connection.execute(query.distinct().order_by(_numbers.c.key)).scalars().all()

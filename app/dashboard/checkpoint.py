@@ -1,0 +1,68 @@
+"""The page of a checkpoint: its facts, its files and its tensors; and what can be done with it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app import naming
+from app.access import ANYONE
+from app.api.dependencies import ChangingDep, CheckpointsDep, Deleter, Id, Reader, RemovingDep, Writer
+from app.checkpoints.changing import Change
+from app.dashboard import addresses, snippets
+from app.dashboard.rendering import Form, PageRoute, moved, page
+from app.dashboard.tensors import shown
+
+router = APIRouter(route_class=PageRoute)
+
+
+@router.get("/checkpoints/{checkpoint_id}")
+def show(
+    request: Request,
+    checkpoint_id: Id,
+    checkpoints: CheckpointsDep,
+    may: Reader,
+    q: Annotated[str, Query(max_length=1000)] = "",
+) -> Response:
+    """One checkpoint, removed or not."""
+    checkpoint = checkpoints.finding.get(checkpoint_id)
+    is_live = checkpoint.removed_at is None
+    return page(
+        request,
+        "checkpoint.html",
+        checkpoint=checkpoint,
+        reasons=checkpoints.viewing.reasons(checkpoint) if is_live else (),
+        tensors=shown(checkpoints.viewing.tensors(checkpoint_id), q),
+        q=q,
+        others=checkpoints.viewing.others(checkpoint),
+        snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},
+        undo_window=checkpoints.parts.undo_window,
+    )
+
+
+@router.post("/checkpoints/{checkpoint_id}/pin")
+def pin(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
+    """Pin a checkpoint, or let go of it."""
+    changing.change(checkpoint_id, Change({"pinned": form.get("pinned") == "true"}, {}))
+    return moved(request, addresses.back(form, addresses.checkpoint(checkpoint_id)))
+
+
+@router.post("/checkpoints/{checkpoint_id}/tags")
+def tag(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
+    """Give a checkpoint these tags instead of those that it has."""
+    tags = dict.fromkeys(naming.tag(word.strip()) for word in form.get("tags", "").split(",") if word.strip())
+    changing.change(checkpoint_id, Change({"tags": tuple(tags)}, {}))
+    return moved(request, addresses.back(form, addresses.checkpoint(checkpoint_id)))
+
+
+@router.post("/checkpoints/{checkpoint_id}/delete")
+def delete(request: Request, checkpoint_id: Id, removing: RemovingDep, _: Deleter, form: Form) -> Response:
+    """Remove a checkpoint."""
+    gone = removing.delete(checkpoint_id)
+    return moved(request, addresses.back(form, addresses.directory(gone.directory), deleted=gone.id))
+
+
+@router.post("/checkpoints/{checkpoint_id}/restore")
+def restore(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer, form: Form) -> Response:
+    """Bring a removed checkpoint back."""
+    back = checkpoints.restoring.restore(checkpoint_id)
+    return moved(request, addresses.back(form, addresses.directory(back.directory), restored=back.id))

@@ -1,0 +1,49 @@
+"""What to type to fetch checkpoints, ready to be copied."""
+
+import shlex
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from fastapi import Request
+
+from app.checkpoints.finding import Summary
+from app.domain import Checkpoint
+
+
+def of_directory(request: Request, summary: Summary, *, is_open: bool) -> Mapping[str, str]:
+    """How to fetch the best and the latest, by language."""
+    url, name = _url(request), summary.directory.name
+    which = "best" if summary.best is not None else "latest"
+    manager = f"manager = CheckpointManager({name!r}, server={url!r})"
+    address = f"{url}/v1/checkpoints/{which}/content?directory={quote(name, safe='/')}"
+    return {
+        "Python": f"from holdfast import CheckpointManager\n\n{manager}\nstate = manager.load_{which}()",
+        "Command line": f"holdfast get {shlex.quote(name)} {which} --server {url} --output {which}.pt",
+        "curl": f"curl {_header(is_open)}--fail --output {which}.pt {shlex.quote(address)}",
+    }
+
+
+def of_checkpoint(request: Request, checkpoint: Checkpoint, *, is_open: bool) -> Mapping[str, str]:
+    """How to fetch one checkpoint, by language."""
+    url, path = _url(request), f"{checkpoint.directory}/{checkpoint.name}"
+    manager = f"manager = CheckpointManager({checkpoint.directory!r}, server={url!r})"
+    how = "download" if checkpoint.is_folder else "load"
+    files = [f"{url}/v1/checkpoints/{checkpoint.id}/files/{quote(file.path)}" for file in checkpoint.files]
+    names = [quote(file.path.rpartition("/")[2]) for file in checkpoint.files]
+    fetch = [
+        f"curl {_header(is_open)}--fail --output {shlex.quote(name)} {shlex.quote(file)}"
+        for name, file in zip(names[:20], files[:20], strict=True)
+    ]
+    return {
+        "Python": f"from holdfast import CheckpointManager\n\n{manager}\nstate = manager.{how}({checkpoint.name!r})",
+        "Command line": f"holdfast get {shlex.quote(path)} --server {url}",
+        "curl": "\n".join(fetch),
+    }
+
+
+def _url(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def _header(is_open: bool) -> str:
+    return "" if is_open else '--header "Authorization: Bearer $HOLDFAST_TOKEN" '

@@ -1,0 +1,158 @@
+// Draws the course of values over the commits of a directory. The table below it says the same in words.
+"use strict";
+
+{
+  const COLOURS = ["--accent", "--warn", "--good", "--bad", "--faint"];
+  const place = document.getElementById("course");
+  const said = document.getElementById("course-said");
+  const controls = document.getElementById("course-controls");
+  let plot = null;
+  let drawn = "";   // what is drawn, so that nothing is drawn twice
+
+  function colour(name) {   // as a canvas understands it, whichever scheme the page has
+    place.style.setProperty("outline-color", `var(${name})`);
+    return getComputedStyle(place).outlineColor;
+  }
+
+  function chosen() {
+    const data = new FormData(controls);
+    return { x: data.get("x"), of: data.getAll("of"), log: data.has("log"), other: (data.get("with") || "").trim() };
+  }
+
+  function addressOf(directory, of) {
+    const path = directory.split("/").map(encodeURIComponent).join("/");
+    return `${place.dataset.courses}${path}?${new URLSearchParams(of.map((value) => ["of", value]))}`;
+  }
+
+  async function fetched(directory, of) {
+    const answer = await fetch(addressOf(directory, of));
+    if (!answer.ok) throw new Error(answer.status === 404 ? `There is no directory ${directory}.` : `Status ${answer.status}.`);
+    return answer.json();
+  }
+
+  // One line for each value of each directory: x, y and what each point is.
+  function linesOf(found, wanted, isOther) {
+    return found.courses.map((course) => {
+      const points = [];
+      for (let i = 0; i < course.id.length; i++) {
+        const x = course[wanted.x][i];
+        const y = course.value[i];
+        if (x === null || (wanted.log && y <= 0)) continue;
+        const marks = [course.state[i]];
+        if (course.of === "metric" && course.id[i] === found.best) marks.push("best");
+        if (course.id[i] === found.latest) marks.push("latest");
+        points.push({ x, y, id: course.id[i], name: course.name[i], marks });
+      }
+      points.sort((a, b) => a.x - b.x);
+      const label = isOther ? `${course.of} of ${found.directory}` : course.of;
+      return { of: course.of, label, isOther, points, left: course.id.length - points.length };
+    });
+  }
+
+  function tableOf(lines) {
+    const xs = [...new Set(lines.flatMap((line) => line.points.map((point) => point.x)))].sort((a, b) => a - b);
+    const row = new Map(xs.map((x, i) => [x, i]));
+    for (const line of lines) {
+      line.at = new Array(xs.length).fill(null);   // of several at one x, the last saved is drawn
+      for (const point of line.points) line.at[row.get(point.x)] = point;
+    }
+    return [xs, ...lines.map((line) => line.at.map((point) => (point ? point.y : null)))];
+  }
+
+  function shape(context, mark, x, y, stroke) {
+    const ratio = devicePixelRatio;
+    const size = { live: 3, removed: 2, pinned: 5, latest: 5, best: 8 }[mark] * ratio;
+    context.beginPath();
+    context.lineWidth = 1.5 * ratio;
+    context.strokeStyle = context.fillStyle = stroke;
+    if (mark === "pinned") { context.moveTo(x, y - size); context.lineTo(x + size, y); context.lineTo(x, y + size); context.lineTo(x - size, y); context.closePath(); context.fill(); }
+    else if (mark === "latest") { context.rect(x - size, y - size, 2 * size, 2 * size); context.stroke(); }
+    else { context.arc(x, y, size, 0, 2 * Math.PI); if (mark === "live") context.fill(); else context.stroke(); }
+  }
+
+  function marksOf(lines) {
+    return (u, seriesIndex) => {
+      const line = lines[seriesIndex - 1];
+      const scale = u.series[seriesIndex].scale;
+      const many = line.points.length > 300;
+      line.at.forEach((point) => {
+        if (!point) return;
+        for (const mark of point.marks) {
+          if (many && mark === "removed") continue;
+          const stroke = colour({ best: "--good", pinned: "--warn", removed: "--faint" }[mark] || line.colour);
+          shape(u.ctx, mark, u.valToPos(point.x, "x", true), u.valToPos(point.y, scale, true), stroke);
+        }
+      });
+      return false;   // instead of the points that the library would draw
+    };
+  }
+
+  function draw(lines, wanted) {
+    const values = [...new Set(lines.map((line) => line.of))];
+    lines.forEach((line) => { line.colour = COLOURS[(values.indexOf(line.of) + (line.isOther ? 3 : 0)) % COLOURS.length]; });
+    const axis = (more) => ({ stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") }, ...more });
+    const options = {
+      width: place.clientWidth,
+      height: Math.max(220, Math.min(380, Math.round(place.clientWidth * 0.42))),
+      scales: { x: { time: wanted.x === "time" }, ...Object.fromEntries(values.map((of) => [of, { distr: wanted.log ? 3 : 1 }])) },
+      series: [
+        { label: wanted.x },
+        ...lines.map((line) => ({
+          label: line.label, scale: line.of, spanGaps: true, width: 1.5, stroke: colour(line.colour),
+          dash: line.isOther ? [6, 4] : undefined, points: { show: marksOf(lines) },
+          value: (u, y) => (y === null ? "–" : Number(y.toPrecision(6))),
+        })),
+      ],
+      axes: [axis({}), ...values.slice(0, 2).map((of, i) => axis({ scale: of, side: i ? 1 : 3, size: 64, label: of, grid: { show: !i, stroke: colour("--line"), width: 1 } }))],
+      cursor: { points: { size: 7 } },
+    };
+    if (plot) plot.destroy();
+    plot = new uPlot(options, tableOf(lines), place);
+    plot.over.addEventListener("click", () => {
+      const point = plot.cursor.idx === null ? null : lines.map((line) => line.at[plot.cursor.idx]).find(Boolean);
+      if (point) location.href = place.dataset.checkpoints + point.id;
+    });
+    (window.holdfastPlots ||= {}).course = plot;
+    plot.holdfastLines = lines;
+  }
+
+  function tell(lines) {
+    const left = lines.reduce((sum, line) => sum + line.left, 0);
+    const counts = lines.map((line) => `${line.label}: ${line.points.length}`).join(", ");
+    place.setAttribute("aria-label", `The course of ${counts || "nothing"}`);
+    said.textContent = lines.every((line) => !line.points.length) ? "No checkpoint has such a value." :
+      left ? `${left} points have no place here.` : "";
+  }
+
+  async function show() {
+    const wanted = chosen();
+    try {
+      const found = [await fetched(place.dataset.directory, wanted.of)];
+      if (wanted.other) found.push(await fetched(wanted.other, wanted.of));
+      const state = JSON.stringify([found, wanted, place.clientWidth, matchMedia("(prefers-color-scheme: dark)").matches]);
+      if (state === drawn) return;
+      drawn = state;
+      const lines = found.flatMap((one, i) => linesOf(one, wanted, i > 0));
+      draw(lines, wanted);
+      tell(lines);
+    } catch (error) {
+      said.textContent = error.message;
+    }
+  }
+
+  async function offerDirectories() {
+    const list = document.getElementById("other-directories");
+    if (list.childElementCount) return;
+    const answer = await fetch(list.dataset.directories);
+    if (answer.ok) list.replaceChildren(...(await answer.json()).map((name) => new Option(name, name)));
+  }
+
+  controls.addEventListener("submit", (event) => event.preventDefault());
+  controls.addEventListener("change", show);
+  controls.elements.with.addEventListener("focus", offerDirectories);
+  document.addEventListener("holdfast:refreshed", show);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+  let resizing = null;
+  new ResizeObserver(() => { clearTimeout(resizing); resizing = setTimeout(show, 150); }).observe(place);
+  show();
+}
