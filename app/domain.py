@@ -257,7 +257,8 @@ class Reason:
 class Place:
     """Where a live checkpoint stands in its directory: the newest or not, and its number, from 1, in each order.
 
-    ``last`` counts regular ones by position, ``best`` those that can be ranked; None where it does not count.
+    ``last`` counts regular ones by position, ``best`` those that can be ranked; None where it does not count, or where
+    it is beyond all that is kept.
     """
 
     is_newest: bool

@@ -65,6 +65,11 @@ checkpoints = Table(
     Column("damage", Text),
     UniqueConstraint("directory", "sequence"),
     Index("one_live_name", "directory", "name", unique=True, sqlite_where=text("removed_at IS NULL")),
+    Index(
+        "live",
+        *("directory", "saved_after", "sequence", "kind", "metric", "metric_text", "is_best", "size_bytes", "id"),
+        sqlite_where=text("removed_at IS NULL"),
+    ),
     Index("by_position", "directory", "saved_after", "sequence"),
     Index("by_metric", "directory", "metric"),
     Index("unfreed", "removed_at", sqlite_where=text("removed_at IS NOT NULL AND NOT freed")),

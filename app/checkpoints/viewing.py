@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import retention
-from app.catalog import Order, Page, Query, Session, overview, places, series
+from app.catalog import Order, Page, Query, overview, places, series
 from app.catalog.directories import Totals
-from app.catalog.places import Candidate
-from app.catalog.series import Point
+from app.catalog.places import Candidate, Standing
+from app.catalog.series import Choose, Point
 from app.checkpoints.finding import Summary, summary_of
 from app.checkpoints.parts import Parts, known_directory
 from app.checkpoints.transfers import Transfers
@@ -45,6 +45,8 @@ class NextSave:
 
     going: Sequence[Candidate]
     going_if_best: Sequence[Candidate]
+    is_partial: bool
+    """Whether there are more than were looked at, which are the oldest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,14 @@ class Viewing:
             directory = known_directory(session, query.directory)
             page = session.checkpoints.page(query, after=after, limit=min(limit, self._parts.limits.page_size))
             uploads = session.uploads.count(directory.name)
+            summary, policy = summary_of(session, directory), directory.policy
+            found = places.standing(session.connection, directory.name, policy)
+            candidates = places.candidates(session.connection, directory.name, policy, summary.totals.count)
             return View(
-                summary_of(session, directory),
+                summary,
                 page,
-                _reasons(session, directory, page.checkpoints),
-                _next_save(places.candidates(session.connection, directory.name, directory.policy), directory.policy),
+                _reasons(found, policy, page.checkpoints),
+                _next_save(found, policy, candidates),
                 series.keys(session.connection, directory.name, directory.sequence - RECENT_COMMITS),
                 uploads,
                 bool(uploads) or self._was_written_lately(directory),
@@ -114,7 +119,8 @@ class Viewing:
         """Why a live checkpoint stays."""
         with self._parts.catalog.reading() as session:
             directory = known_directory(session, checkpoint.directory)
-            return _reasons(session, directory, [checkpoint]).get(checkpoint.id, ())
+            found = places.standing(session.connection, directory.name, directory.policy)
+        return _reasons(found, directory.policy, [checkpoint]).get(checkpoint.id, ())
 
     def tensors(self, checkpoint_id: str) -> Sequence[tuple[str, Tensor]] | None:
         """The tensors of a checkpoint, removed or not, each with its file; None where none were declared."""
@@ -139,11 +145,11 @@ class Viewing:
                 raise CheckpointNotFound(f"There is no checkpoint {path!r}.")
         return found
 
-    def course(self, directory: str, by: str | None) -> Sequence[Point]:
-        """The course of the metric, or of a numeric value of the metadata, by position."""
+    def course(self, directory: str, by: str | None, choose: Choose) -> tuple[Sequence[Point], int]:
+        """The course of the metric, or of a numeric value of the metadata, at chosen places; and of how many it is."""
         with self._parts.catalog.reading() as session:
             known_directory(session, directory)
-            return series.points(session.connection, directory, by, MOST_POINTS)
+            return series.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
 
     def is_moving(self) -> bool:
         """Whether the bytes of any upload are on their way."""
@@ -154,16 +160,20 @@ class Viewing:
         return at is not None and at > self._parts.clock() - self._parts.writer_window
 
 
-def _reasons(session: Session, directory: Directory, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:
-    live = {checkpoint.id: checkpoint.facts for checkpoint in checkpoints if checkpoint.removed_at is None}
-    found = places.places(session.connection, directory.name, directory.policy.ranks_by, live)
-    return {one: retention.reasons(live[one], place, directory.policy) for one, place in found.items()}
+def _reasons(found: Standing, policy: Policy, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:
+    live = [checkpoint for checkpoint in checkpoints if checkpoint.removed_at is None]
+    return {one.id: retention.reasons(one.facts, found.of(one.id), policy) for one in live}
 
 
-def _next_save(candidates: Sequence[Candidate], policy: Policy) -> NextSave:
-    def leaves(candidate: Candidate, *, of_a_better_one: bool) -> bool:
-        return retention.leaves_at_next_save(candidate.facts, candidate.place, policy, of_a_better_one=of_a_better_one)
-
-    going = [candidate for candidate in candidates if leaves(candidate, of_a_better_one=False)]
-    rest = [candidate for candidate in candidates if candidate not in going]
-    return NextSave(going, [candidate for candidate in rest if leaves(candidate, of_a_better_one=True)])
+def _next_save(found: Standing, policy: Policy, candidates: Sequence[Candidate]) -> NextSave:
+    going: list[Candidate] = []
+    staying: list[Candidate] = []
+    for one in candidates:
+        goes = retention.leaves_at_next_save(one.facts, found.of(one.id), policy, of_a_better_one=False)
+        (going if goes else staying).append(one)
+    also = [
+        one
+        for one in staying
+        if retention.leaves_at_next_save(one.facts, found.of(one.id), policy, of_a_better_one=True)
+    ]
+    return NextSave(going, also, len(candidates) == places.MOST_CANDIDATES)

@@ -48,11 +48,11 @@ def names(checkpoints: CheckpointsDep, may: Reader) -> Response:
 
 
 def _course(checkpoints: CheckpointsDep, directory: str, value: str) -> dict[str, Any]:
-    points = checkpoints.viewing.course(directory, None if value == METRIC else value)
-    shown = [points[place] for place in thinned([point.value for point in points], MOST_POINTS)]
+    by = None if value == METRIC else value
+    shown, count = checkpoints.viewing.course(directory, by, lambda values: thinned(values, MOST_POINTS))
     return {
         "of": value,
-        "count": len(points),
+        "count": count,
         "id": [point.id for point in shown],
         "name": [point.name for point in shown],
         "sequence": [point.sequence for point in shown],

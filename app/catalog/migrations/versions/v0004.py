@@ -1,0 +1,12 @@
+"""An index of live checkpoints alone: what was removed long ago need not be looked through."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    columns = ["directory", "saved_after", "sequence", "kind", "metric", "metric_text", "is_best", "size_bytes", "id"]
+    op.create_index("live", "checkpoints", columns, sqlite_where=sa.text("removed_at IS NULL"))
