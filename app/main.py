@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from app import __version__, janitor, metrics
 from app.actor import Actor
-from app.api import audit, directories, events, files, links, openapi, operations, problems, pruning, uploads
+from app.api import audit, comparing, directories, events, files, links, openapi, operations, problems, pruning, uploads
 from app.api import checkpoints as checkpoint_routes
 from app.api.dependencies import only_known_queries
 from app.auth import Authority, Links, Minting, Sessions
@@ -74,7 +74,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     app.state.root = str(settings.root.resolve())
     problems.install(app)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(only_known_queries)], max_body_size=settings.max_json_bytes)
-    for routes in (directories, files, checkpoint_routes, uploads, links, pruning, events, audit):
+    for routes in (directories, files, checkpoint_routes, comparing, uploads, links, pruning, events, audit):
         v1.include_router(routes.router)
     v1.include_router(operations.api)
     app.include_router(v1)

@@ -15,11 +15,15 @@ router = APIRouter(prefix="/prune", tags=["retention"], route_class=AskingFirst)
 def prune(wanted: PruneIn, removing: RemovingDep, may: Deleter) -> PruneOut:
     """Judge directories by their policies: every verdict with its reasons, and the bytes that go.
 
-    With `dry_run` nothing is removed. A directory without a policy keeps everything.
+    With `dry_run` nothing is removed, and `policy` may say by which policy to judge instead of the directory's. A
+    directory without a policy keeps everything.
     """
     if wanted.directory is not None:
         may.reach(wanted.directory)
-        prunings = [removing.prune(wanted.directory, dry_run=wanted.dry_run)]
+        if wanted.policy is not None:
+            prunings = [removing.preview(wanted.directory, wanted.policy.asked())]
+        else:
+            prunings = [removing.prune(wanted.directory, dry_run=wanted.dry_run)]
     else:
         prunings = removing.prune_below(may.narrowed(wanted.prefix or ""), dry_run=wanted.dry_run)
     directories = [DirectoryPruneOut.of(pruning) for pruning in prunings]

@@ -5,6 +5,7 @@ from app.checkpoints.allowance import Allowance
 from app.checkpoints.borrowing import Borrowing
 from app.checkpoints.changing import Changing
 from app.checkpoints.committing import Committing
+from app.checkpoints.comparing import Comparing
 from app.checkpoints.finding import Finding
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts
@@ -44,6 +45,7 @@ class Checkpoints:
         self.removing = Removing(parts, self.freeing)
         self.restoring = Restoring(parts, self.freeing, self.allowance, self.committing.finish_earlier)
         self.changing = Changing(parts)
+        self.comparing = Comparing(parts, self.finding)
         self.viewing = Viewing(parts, transfers)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app import retention
@@ -111,8 +111,8 @@ class Removing:
         """The verdicts on one directory if an operator had ordered that policy; nothing changes."""
         with self._parts.catalog.reading() as session:
             known = known_directory(session, directory)
-            policy = known.policy.after_order(ordered)
-            return Pruning(known, retention.judge(session.checkpoints.live(directory), policy))
+            as_ordered = replace(known, policy=known.policy.after_order(ordered))
+            return Pruning(as_ordered, retention.judge(session.checkpoints.live(directory), as_ordered.policy))
 
     def prune_below(self, prefix: str, *, dry_run: bool = False) -> list[Pruning]:
         """Judge every directory at or below a prefix."""

@@ -89,6 +89,7 @@ ROUTES = {
     "restore_checkpoint": ("write", "POST", lambda p: f"{p.removed()}/restore"),
     "get_chunks": ("read", "GET", lambda p: f"{p.checkpoint()}/chunks"),
     "get_tensors": ("read", "GET", tensors),
+    "compare_checkpoints": ("read", "GET", lambda p: f"{p.checkpoint()}/comparison?against={p.checkpoint()[16:]}"),
     "get_content": ("read", "GET", lambda p: f"{p.checkpoint()}/content"),
     "head_content": ("read", "HEAD", lambda p: f"{p.checkpoint()}/content"),
     "get_file": ("read", "GET", named),

@@ -428,3 +428,25 @@ def test_a_stream_ends_with_its_session(live):
 def test_a_prefix_out_of_reach_tells_nothing(live):
     with Browser(live, "read", prefix="team/a") as browser:
         assert browser.get("/live?prefix=team/ab").status_code == 404
+
+
+def test_two_checkpoints_are_compared(live, admin, name):
+    one = save(live, name, epoch=1, metric=1)
+    other = save(live, f"{name}/other", epoch=2, metric=1)
+    for query in ({"against": one["id"]}, {"path": f"{name}/{one['name']}"}):
+        page = admin.get(f"/checkpoints/{other['id']}/comparison", params=query).text
+        assert "From checkpoint_epoch_0001.pt to checkpoint_epoch_0002.pt" in page
+        assert "No tensors were declared" in page
+        assert '<th scope="row">epoch</th><td>1</td><td>2</td>' in page
+        assert '<th scope="row">metric</th>' not in page
+    assert admin.get(f"/checkpoints/{other['id']}/comparison").status_code == 422
+    assert admin.get(f"/checkpoints/{other['id']}/comparison?path={name}/none").status_code == 404
+
+
+def test_nothing_is_compared_with_what_is_out_of_reach(live, place):
+    other = save(live, "team/ab", name="secret.pt")
+    with Browser(live, "read", prefix="team/a") as browser:
+        for query in ({"against": other["id"]}, {"path": "team/ab/secret.pt"}):
+            answer = browser.get(f"/checkpoints/{place[1]}/comparison", params=query)
+            assert answer.status_code == 404
+            assert "secret.pt" not in answer.text.replace("team/ab/secret.pt", "")

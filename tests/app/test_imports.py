@@ -23,6 +23,7 @@ WORDS = (
     "actor",
     "quotas",
     "limits",
+    "comparing",
 )
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")

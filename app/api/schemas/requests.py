@@ -182,11 +182,14 @@ class PruneIn(RequestBody):
     directory: DirectoryName | None = None
     prefix: Prefix | None = None
     dry_run: bool = False
+    policy: PolicyIn | None = Field(None, description="Judge a directory as if that were ordered; for dry runs only.")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if (self.directory is None) == (self.prefix is None):
             raise ValueError("give either directory or prefix")
+        if self.policy is not None and (self.directory is None or not self.dry_run):
+            raise ValueError("a policy can be tried on one directory, with dry_run")
         return self
 
 

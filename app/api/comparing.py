@@ -1,0 +1,36 @@
+"""The route that compares two checkpoints."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.api.dependencies import AskingFirst, CheckpointsDep, Id, Reader
+from app.api.problems import refuses
+from app.api.schemas.comparing import ComparisonOut
+from app.comparing import CHANGES, Change
+from app.errors import Altered, CheckpointNotFound
+
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=AskingFirst)
+
+AgainstQuery = Annotated[
+    str,
+    Query(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$", description="The id of the one to begin from."),
+]
+ChangesQuery = Annotated[tuple[Change, ...], Query(max_length=20, description="Which tensors to list; by default all.")]
+
+
+@router.get("/{checkpoint_id}/comparison", responses=refuses(CheckpointNotFound, Altered))
+def compare_checkpoints(
+    checkpoint_id: Id,
+    against: AgainstQuery,
+    checkpoints: CheckpointsDep,
+    may: Reader,
+    changes: ChangesQuery = CHANGES,
+) -> ComparisonOut:
+    """How a checkpoint differs from another one: its files and its tensors, by their digests; neither is sent.
+
+    Either may be removed. A tensor is `uncertain` where its bytes share a chunk with others that changed, and cannot be
+    read: because they are gone, or because there are more than 64 MiB of such bytes.
+    """
+    checkpoints.finding.reach(may, against)
+    return ComparisonOut.of(checkpoints.comparing.compare(against, checkpoint_id), changes)

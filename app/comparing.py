@@ -1,0 +1,212 @@
+"""How a checkpoint differs from another one, by the digests of their chunks. Pure: no clock, disk or SQL.
+
+A stretch of bytes is the same where chunks of the same digests cover it at the same places, and different where a chunk
+that lies within it differs. Where neither can be said, as its chunks reach beyond it or are cut otherwise, it is asked.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+from app.domain import Checkpoint, Chunk, File, FileMap, Tensor
+
+Change = Literal["same", "changed", "reshaped", "added", "removed", "uncertain"]
+CHANGES: tuple[Change, ...] = ("changed", "reshaped", "added", "removed", "uncertain", "same")
+"""The kinds of change, what one wants to see first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file of either checkpoint, or of both."""
+
+    path: str
+    change: Change
+    before: File | None
+    after: File | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorChange:
+    """A tensor of either checkpoint, or of both."""
+
+    file: str
+    name: str
+    change: Change
+    before: Tensor | None
+    after: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two checkpoints differ. ``tensors`` is None where none were declared for either of them.
+
+    ``shared_bytes`` is how many bytes of ``after`` lie in chunks that ``before`` holds as well.
+    """
+
+    before: Checkpoint
+    after: Checkpoint
+    files: Sequence[FileChange]
+    tensors: Sequence[TensorChange] | None
+    shared_bytes: int
+
+    @property
+    def counts(self) -> Mapping[Change, int]:
+        """How many tensors there are of each change."""
+        return Counter(tensor.change for tensor in self.tensors or ())
+
+
+class Stretch(NamedTuple):
+    """Bytes of a file."""
+
+    path: str
+    offset: int
+    size_bytes: int
+
+
+Settle = Callable[[Stretch, Stretch], bool | None]
+"""Says whether two stretches of the same length, of the first and of the second checkpoint, are the same bytes; None
+where it cannot."""
+
+
+class Side(NamedTuple):
+    """A checkpoint, and what lies where in its files."""
+
+    checkpoint: Checkpoint
+    maps: Mapping[str, FileMap]
+
+
+def compare(before: Side, after: Side, settle: Settle) -> Comparison:
+    """How a checkpoint differs from another one.
+
+    Two checkpoints of one file each are compared whatever these are called, as their names tell the epoch; files of
+    several are paired by path, tensors by name.
+    """
+    pairs = [_Pair.of(before, after, one, other) for one, other in _paired(before.checkpoint, after.checkpoint)]
+    has_tensors = any(found.tensors is not None for side in (before, after) for found in side.maps.values())
+    return Comparison(
+        before.checkpoint,
+        after.checkpoint,
+        [pair.as_file(settle) for pair in pairs],
+        [change for pair in pairs for change in pair.tensors(settle)] if has_tensors else None,
+        _shared_bytes(before, after),
+    )
+
+
+def _paired(before: Checkpoint, after: Checkpoint) -> Iterator[tuple[File | None, File | None]]:
+    if len(before.files) == len(after.files) == 1:
+        yield before.files[0], after.files[0]
+        return
+    ones, others = ({file.path: file for file in found.files} for found in (before, after))
+    for path in sorted({*ones, *others}):
+        yield ones.get(path), others.get(path)
+
+
+def _shared_bytes(before: Side, after: Side) -> int:
+    held = {chunk.digest for found in before.maps.values() for chunk in found.chunks}
+    return sum(chunk.length for found in after.maps.values() for chunk in found.chunks if chunk.digest in held)
+
+
+class _Half(NamedTuple):
+    """A file of one checkpoint, and where its chunks begin."""
+
+    file: File
+    chunks: Sequence[Chunk]
+    starts: Sequence[int]
+    tensors: Sequence[Tensor]
+
+    def around(self, stretch: Stretch) -> list[tuple[int, int, str]]:
+        """The chunks that a stretch touches: where each begins within it, its length, its digest."""
+        found = []
+        end = stretch.offset + stretch.size_bytes
+        for place in range(max(0, bisect_right(self.starts, stretch.offset) - 1), len(self.chunks)):
+            if self.starts[place] >= end:
+                break
+            found.append((self.starts[place] - stretch.offset, self.chunks[place].length, self.chunks[place].digest))
+        return found
+
+    def stretch(self, tensor: Tensor) -> Stretch | None:
+        """Where a tensor lies; None where that is not known, or beyond the file."""
+        if tensor.offset is None or tensor.size_bytes is None:
+            return None
+        if tensor.offset + tensor.size_bytes > self.file.size_bytes:
+            return None
+        return Stretch(self.file.path, tensor.offset, tensor.size_bytes)
+
+
+def _half(side: Side, file: File | None) -> _Half | None:
+    if file is None:
+        return None
+    found = side.maps.get(file.path, FileMap(()))
+    starts = list(accumulate((chunk.length for chunk in found.chunks), initial=0))[:-1]
+    return _Half(file, found.chunks, starts, found.tensors or ())
+
+
+class _Pair(NamedTuple):
+    """A file of the first checkpoint and the one of the second that it became."""
+
+    before: _Half | None
+    after: _Half | None
+
+    @classmethod
+    def of(cls, before: Side, after: Side, one: File | None, other: File | None) -> "_Pair":
+        return cls(_half(before, one), _half(after, other))
+
+    @property
+    def path(self) -> str:
+        half = self.after or self.before
+        return half.file.path if half is not None else ""
+
+    def as_file(self, settle: Settle) -> FileChange:
+        one, other = (half.file if half is not None else None for half in self)
+        return FileChange(self.path, self._of_file(one, other, settle), one, other)
+
+    def tensors(self, settle: Settle) -> Iterator[TensorChange]:
+        """Those of the second file in their order, then those that are gone."""
+        ones, others = ({tensor.name: tensor for tensor in half.tensors} if half is not None else {} for half in self)
+        for name, tensor in others.items():
+            yield TensorChange(self.path, name, self._of_tensor(ones.get(name), tensor, settle), ones.get(name), tensor)
+        for name, tensor in ones.items():
+            if name not in others:
+                yield TensorChange(self.path, name, "removed", tensor, None)
+
+    def _of_file(self, one: File | None, other: File | None, settle: Settle) -> Change:
+        if one is None or other is None:
+            return "added" if one is None else "removed"
+        if one.digest == other.digest:
+            return "same"
+        if one.size_bytes != other.size_bytes:
+            return "changed"
+        return self._of(Stretch(one.path, 0, one.size_bytes), Stretch(other.path, 0, other.size_bytes), settle)
+
+    def _of_tensor(self, one: Tensor | None, other: Tensor, settle: Settle) -> Change:
+        if one is None:
+            return "added"
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            return "reshaped"
+        assert self.before is not None
+        assert self.after is not None
+        lies, lay = self.after.stretch(other), self.before.stretch(one)
+        if lies is None or lay is None or lies.size_bytes != lay.size_bytes:
+            return "uncertain"
+        return self._of(lay, lies, settle)
+
+    def _of(self, lay: Stretch, lies: Stretch, settle: Settle) -> Change:
+        if not lies.size_bytes:
+            return "same"
+        assert self.before is not None
+        assert self.after is not None
+        ones, others = self.before.around(lay), self.after.around(lies)
+        if ones == others and ones:
+            return "same"
+        within = {(start, length): digest for start, length, digest in ones if _is_within(start, length, lay)}
+        if any(within.get((start, length), digest) != digest for start, length, digest in others):
+            return "changed"
+        is_same = settle(lay, lies)
+        return "uncertain" if is_same is None else "same" if is_same else "changed"
+
+
+def _is_within(start: int, length: int, stretch: Stretch) -> bool:
+    return start >= 0 and start + length <= stretch.size_bytes
