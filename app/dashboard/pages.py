@@ -1,7 +1,11 @@
 """The pages, put together. They know sessions only; what one may do is asked of its token each time, see `app.gate`."""
 
-from fastapi import APIRouter, FastAPI
-from starlette.staticfiles import StaticFiles
+import os
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Response
+from starlette.staticfiles import PathLike, StaticFiles
+from starlette.types import Scope
 
 from app.dashboard import checkpoint, comparison, courses, description, directories, directory, live, policies, sessions
 from app.dashboard.rendering import FORM_BYTES, HERE
@@ -13,4 +17,16 @@ def install(app: FastAPI) -> None:
     for part in (sessions, directories, directory, courses, policies, comparison, checkpoint, live, description):
         pages.include_router(part.router)
     app.include_router(pages)
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.mount("/static", _Files(directory=HERE / "static"), name="static")
+
+
+class _Files(StaticFiles):
+    """What browsers keep: files of others for good, as their names tell the version; ours until they have changed."""
+
+    def file_response(
+        self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        answer = super().file_response(full_path, stat_result, scope, status_code)
+        is_versioned = "vendor" in Path(full_path).parts
+        answer.headers["Cache-Control"] = "public, max-age=31536000, immutable" if is_versioned else "no-cache"
+        return answer

@@ -204,3 +204,10 @@ def test_scripts_of_others_are_what_their_hashes_say():
         digest = base64.b64encode(hashlib.sha384((folder / found.file).read_bytes()).digest()).decode()
         assert found.integrity == f"sha384-{digest}"
         assert found.version in found.file
+
+
+def test_browsers_keep_files_of_others_for_good_and_ask_for_ours(guarded):
+    ours = guarded.http.get("/static/holdfast.css")
+    assert ours.headers["cache-control"] == "no-cache"
+    assert guarded.http.get("/static/holdfast.css", headers={"If-None-Match": ours.headers["etag"]}).status_code == 304
+    assert "immutable" in guarded.http.get(FILES["htmx"].address).headers["cache-control"]
