@@ -15,16 +15,23 @@ function refresh() {
   }, wait);
 }
 
+// The address of this page, with what is being searched for.
+function here() {
+  const address = new URL(location.href);
+  const search = document.querySelector("form.search");
+  if (search) for (const [name, value] of new FormData(search)) address.searchParams.set(name, value);
+  return address.href;
+}
+
 // Asks for this very page and lets the parts that say so follow it; forms that somebody is filling in stay.
 async function lookAgain() {
   const parts = [...document.querySelectorAll("[data-refresh]")];
   if (!parts.length) return;
-  const search = document.querySelector("form.search");
-  const address = new URL(location.href);
-  if (search) for (const [name, value] of new FormData(search)) address.searchParams.set(name, value);
+  const address = here();
   const answer = await fetch(address, { headers: { Accept: "text/html" }, redirect: "manual" });
   if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
   if (!answer.ok) return;
+  if (address !== here()) return;   // somebody wants to see something else by now
   const found = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of parts) {
     const other = found.getElementById(part.id);
@@ -46,7 +53,10 @@ function listen() {
   const address = document.body.dataset.live;
   if (!address || live.source) return;
   const source = live.source = new EventSource(address);
-  source.addEventListener("open", () => say("live", "live"));
+  source.addEventListener("open", (event) => {   // of the connection, and then of the server, which tells from there on
+    say("live", "live");
+    if (event instanceof MessageEvent) refresh();   // what happened before then is told by nobody
+  });
   source.addEventListener("changed", refresh);
   source.addEventListener("moving", () => { if ("moving" in document.body.dataset) refresh(); });
   source.addEventListener("error", () => {
@@ -79,6 +89,11 @@ document.addEventListener("click", async (event) => {
     button.textContent = "Press Ctrl+C";
   }
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
+});
+
+document.addEventListener("change", (event) => {   // what was chosen stays when the page looks again
+  const form = event.target.closest("form[data-address]");
+  if (form) history.replaceState(null, "", `${form.action}?${new URLSearchParams(new FormData(form))}`);
 });
 
 document.addEventListener("input", (event) => {   // whoever types a number means it

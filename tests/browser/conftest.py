@@ -1,0 +1,107 @@
+"""One browser, one server and one training for all tests of this folder that one process runs."""
+
+import os
+import shutil
+from contextlib import suppress
+
+import pytest
+from playwright.sync_api import Error, sync_playwright
+
+from tests.browser.site import Site
+from tests.browser.watching import Watch
+
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="package")
+def chromium():
+    """A browser. No longer than this folder needs it: while it runs, this thread can run no other event loop."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is not installed; scripts/tools installs it")
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        except Error as error:
+            pytest.skip(f"chromium cannot be started here: {error.message.splitlines()[0]}")
+        browser.new_context().close()
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def site(chromium, tmp_path_factory, jobs):
+    """What is looked at; nobody stops it."""
+    made = Site(tmp_path_factory.mktemp("site"), jobs)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def watch(site):
+    """What the browser complains of: nothing, or the test fails."""
+    found = Watch(site.url)
+    yield found
+    assert found.asked, "nobody looked at anything"
+    assert found.complaints == []
+
+
+@pytest.fixture
+def open_context(chromium, site, watch):
+    """Opens windows of browsers that have signed in, unless ``cookie`` says otherwise; they close with the test."""
+    opened = []
+
+    def make(cookie=None, *, signed_in=True, **options):
+        context = chromium.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
+        context.set_default_timeout(15_000)
+        watch.follow(context)
+        opened.append(context)
+        if signed_in:
+            context.add_cookies([cookie or site.cookie])
+        return context
+
+    yield make
+    for context in opened:
+        with suppress(Error):
+            context.close()
+
+
+@pytest.fixture
+def page(open_context):
+    """A window in which somebody has signed in."""
+    return open_context().new_page()
+
+
+@pytest.fixture(scope="package")
+def run(site):
+    """A run of which some epochs are saved, for tests that only look or save more."""
+    made = site.training.run("digits/transformer/seed-1")
+    made.save(5)
+    return made
+
+
+@pytest.fixture
+def new_run(site, request):
+    """A run of this test's own, with so many epochs saved."""
+
+    def make(epochs, **limits):
+        made = site.training.run(f"tests/{request.node.name.replace('[', '-').replace(']', '')}", **limits)
+        made.save(epochs)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Where pictures go: the folder that HOLDFAST_PICTURES names, else one that nobody keeps."""
+    named = os.environ.get("HOLDFAST_PICTURES")
+    return named if named else tmp_path_factory.mktemp("pictures")

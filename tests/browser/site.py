@@ -1,0 +1,70 @@
+"""A server with tokens, directories that were filled in the past, and a training that goes on."""
+
+from contextlib import closing
+from urllib.parse import quote
+
+from app.gate import COOKIE
+from app.main import open_root
+from app.settings import Settings
+from tests.browser.sweep import fill_all
+from tests.browser.training import Training
+from tests.keys import bearer, mint
+from tests.live import LiveServer
+
+
+class Site:
+    """What somebody looks at. ``server.http`` may do everything."""
+
+    def __init__(self, folder, jobs):
+        root = folder / "root"
+        with closing(open_root(Settings(root=root))) as checkpoints:
+            fill_all(checkpoints.parts)
+        self.server = LiveServer(root, undo_window="1h", scrub_bytes_per_s="0", writer_window_s="3600")
+        self.server.start()
+        self.token = mint(root, "admin")
+        self.server.http.headers.update(bearer(self.token))
+        self.training = Training(jobs, folder / "orders", url=self.server.url, token=self.token)
+        self.cookie = self.session(self.token)
+
+    def close(self):
+        """End all of it."""
+        self.training.close()
+        self.server.__exit__(None, None, None)
+
+    @property
+    def url(self):
+        """Where it is."""
+        return self.server.url
+
+    def session(self, token):
+        """The cookie of somebody who has signed in with a token."""
+        answer = self.server.http.post("/sign-in", content=f"token={token}")
+        assert answer.status_code == 303
+        value = answer.cookies[COOKIE]
+        self.server.http.cookies.clear()
+        return {"name": COOKIE, "value": value, "url": self.url, "httpOnly": True, "sameSite": "Strict"}
+
+    def directory(self, name):
+        """The address of a directory's page."""
+        return f"{self.url}/directories/{quote(name)}"
+
+    def checkpoint(self, directory, name):
+        """The address of a checkpoint's page."""
+        return f"{self.url}/checkpoints/{self.found(directory, name)['id']}"
+
+    def checkpoints(self, directory, **query):
+        """The checkpoints of a directory, oldest first."""
+        asked = {"directory": directory, "page_size": 1000, "order_by": "position", **query}
+        return self.server.http.get("/v1/checkpoints", params=asked).raise_for_status().json()["checkpoints"]
+
+    def names(self, directory):
+        """Their names."""
+        return [each["name"] for each in self.checkpoints(directory)]
+
+    def found(self, directory, name):
+        """The live checkpoint of a name."""
+        return next(each for each in self.checkpoints(directory) if each["name"] == name)
+
+    def policy(self, directory):
+        """The policy of a directory."""
+        return self.server.http.get(f"/v1/directories/{directory}").raise_for_status().json()["policy"]

@@ -1,0 +1,92 @@
+"""Runs that people would have on such a server: long ones, with courses as losses have them, put into the catalog."""
+
+import math
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from app import retention
+from app.domain import Checkpoint, Chunk, Directory, Facts, File, FileMap, Manifest, Policy
+
+_POLICY = Policy("min", 3, 3, 25)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A run that was: from which loss to which, how fast, how large, how long ago, and what is kept of it."""
+
+    name: str
+    epochs: int
+    first: float
+    floor: float
+    pace: float
+    size_mb: float
+    ended_h: float
+    policy: Policy = _POLICY
+
+
+PAST = [
+    Past("language/gpt-small/lr-1e-3", 60, 9.8, 3.62, 7, 497.8, 50),
+    Past("language/gpt-small/lr-3e-4", 120, 10.1, 3.31, 14, 497.8, 20),
+    Past("language/gpt-small/lr-3e-4-warm", 96, 10.0, 3.27, 11, 497.8, 3),
+    Past("language/gpt-small/lr-1e-4", 120, 10.3, 3.74, 26, 497.8, 27),
+    Past("speech/conformer/baseline", 80, 4.1, 0.61, 12, 121.4, 130, Policy("min", 5, 5)),
+    Past("speech/conformer/spec-augment", 80, 4.3, 0.48, 15, 121.4, 101, Policy("min", 5, 5)),
+    Past("vision/resnet-50/cutmix", 90, 6.9, 1.42, 17, 205.1, 8, Policy("min", 3, 3, 10)),
+    Past("vision/resnet-50/baseline", 90, 6.9, 1.61, 13, 205.1, 77, Policy("min", 3, 3, 10)),
+]
+
+
+def fill_all(parts):
+    """Put all of them into a new root."""
+    for run in PAST:
+        fill(parts, run)
+
+
+def fill(parts, run):
+    """Put one into its directory, without files: nobody reads them."""
+    chance = random.Random(run.name)
+    kept = [_made(run, epoch, chance) for epoch in range(run.epochs)]
+    put(parts, kept, run.policy)
+
+
+def put(parts, checkpoints, policy):
+    """Put checkpoints into a directory of their own, and let its policy remove what it does not keep."""
+    last = checkpoints[-1]
+    with parts.catalog.writing() as session:
+        at = checkpoints[0].created_at
+        session.directories.put(Directory(last.directory, at, last.sequence, policy, "trainer@gpu-07", last.created_at))
+        session.checkpoints.add(*(Manifest(each, {file.path: _MAP for file in each.files}) for each in checkpoints))
+        for verdict in retention.judge(checkpoints, policy):
+            if not verdict.stays:
+                session.checkpoints.mark_removed(verdict.checkpoint, "pruned", verdict.checkpoint.created_at)
+                session.checkpoints.mark_trashed(verdict.checkpoint.id)
+                session.checkpoints.mark_freed(verdict.checkpoint.id)
+
+
+_MAP = FileMap((Chunk(1, "0" * 64),))
+
+
+def _made(run, epoch, chance):
+    loss = run.floor + (run.first - run.floor) * math.exp(-epoch / run.pace) + chance.gauss(0, 0.012 * run.first)
+    facts = Facts(
+        epoch=epoch,
+        metric=round(loss, 4),
+        pinned=epoch == 40,
+        tags=("release",) if epoch == 40 else (),
+        metadata={"loss": round(loss, 4), "learning_rate": round(1e-3 * math.cos(epoch / run.epochs * 1.5), 6)},
+    )
+    name = f"checkpoint_epoch_{epoch:04d}.pt"
+    at = datetime.now(UTC) - timedelta(hours=run.ended_h, minutes=11 * (run.epochs - epoch))
+    return Checkpoint(
+        id=f"{chance.getrandbits(128):032x}",
+        directory=run.name,
+        name=name,
+        save_id=f"save-{epoch}",
+        sequence=epoch + 1,
+        saved_after=epoch,
+        facts=facts,
+        files=(File(name, int(run.size_mb * 1e6), f"{chance.getrandbits(256):064x}", 0),),
+        digest=f"{chance.getrandbits(256):064x}",
+        created_at=at,
+    )

@@ -1,0 +1,104 @@
+"""The course of values on the page of a directory: what is drawn is what was saved."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.watching import comes_true
+
+_READ = """() => {
+  const plot = window.holdfastPlots.course;
+  const lines = plot.holdfastLines.map((line) => ({ label: line.label, points: line.points, dash: line.isOther }));
+  return { data: plot.data.map((column) => [...column]), lines };
+}"""
+
+
+@pytest.fixture
+def drawn(page, site, run):
+    """What the plot of the run's page draws: its columns, and its lines with their points."""
+    page.goto(site.directory(run.directory))
+    assert comes_true(page, "window.holdfastPlots?.course")
+    return lambda: page.evaluate(_READ)
+
+
+def marks(line, mark):
+    return [point["name"] for point in line["points"] if mark in point["marks"]]
+
+
+def test_the_metric_is_drawn_as_it_was_saved_and_grows_with_a_save(page, run, drawn):
+    expect(page.locator("[data-live-state]")).to_have_text("live")
+    for _ in range(2):
+        assert comes_true(page, f"window.holdfastPlots.course.data[0].length === {len(run.saved)}")
+        found = drawn()
+        assert found["data"] == [[each["epoch"] for each in run.saved], [each["loss"] for each in run.saved]]
+        (line,) = found["lines"]
+        assert [point["name"] for point in line["points"]] == [each["name"] for each in run.saved]
+        assert marks(line, "latest") == [run.saved[-1]["name"]]
+        assert marks(line, "best") == [min(run.saved, key=lambda each: each["loss"])["name"]]
+        run.save()
+    assert page.locator("#course canvas").count() == 1
+
+
+def test_several_values_over_sequence_and_time(page, site, run, drawn):
+    page.get_by_label("accuracy").check()
+    assert comes_true(page, "window.holdfastPlots.course.data.length === 3")
+    expect(page.locator("#course")).to_have_attribute(
+        "aria-label", f"The course of metric: {len(run.saved)}, accuracy: {len(run.saved)}"
+    )
+    assert drawn()["data"][2] == [each["accuracy"] for each in run.saved]
+    expected = {
+        "sequence": [each["sequence"] for each in site.checkpoints(run.directory)],
+        "time": [None] * len(run.saved),
+    }
+    for over in expected:
+        page.get_by_label("Over").select_option(over)
+        assert comes_true(page, f"window.holdfastPlots.course.series[0].label === {over!r}")
+        xs = drawn()["data"][0]
+        assert xs == sorted(xs)
+        if over == "sequence":
+            assert xs == expected[over]
+        else:
+            assert 0 < xs[-1] - xs[0] < 3600  # seconds
+    page.get_by_label("log scale").check()
+    assert comes_true(page, "window.holdfastPlots.course.scales.metric.distr === 3")
+    assert drawn()["data"][1] == [each["loss"] for each in run.saved]
+
+
+def test_another_directory_is_drawn_beside_it(page, run, drawn, watch):
+    watch.allow(r"status of 404.*no/such/directory")
+    other = "language/gpt-small/lr-3e-4"
+    field = page.get_by_label("Compare with")
+    field.focus()
+    expect(page.locator(f'#other-directories option[value="{other}"]')).to_have_count(1)
+    field.fill(other)
+    field.press("Tab")
+    assert comes_true(page, "window.holdfastPlots.course.data.length === 3")
+    ours, theirs = drawn()["lines"]
+    assert (ours["label"], theirs["label"], theirs["dash"]) == ("metric", f"metric of {other}", True)
+    assert len(theirs["points"]) == 120
+    field.fill("no/such/directory")
+    field.press("Tab")
+    expect(page.locator("#course-said")).to_have_text("There is no directory no/such/directory.")
+
+
+def test_the_marks_say_what_became_of_each(page, site):
+    directory = "language/gpt-small/lr-1e-4"
+    page.goto(site.directory(directory))
+    assert comes_true(page, "window.holdfastPlots?.course")
+    (line,) = page.evaluate(_READ)["lines"]
+    live = site.checkpoints(directory)
+    pinned = [each["name"] for each in live if each["pinned"]]
+    assert len(line["points"]) == 120
+    assert marks(line, "pinned") == pinned != []
+    assert marks(line, "live") == [each["name"] for each in live if not each["pinned"]]
+    assert len(marks(line, "removed")) == 120 - len(live)
+    assert marks(line, "latest") == ["checkpoint_epoch_0119.pt"]
+
+
+def test_a_point_leads_to_its_checkpoint(page, site, run, drawn):
+    place = page.evaluate(
+        """() => { const plot = window.holdfastPlots.course; const box = plot.over.getBoundingClientRect();
+        return [box.x + plot.valToPos(plot.data[0][2], "x"), box.y + box.height / 2]; }"""
+    )
+    page.mouse.move(*place)
+    page.mouse.click(*place)
+    expect(page.get_by_role("heading", level=1)).to_have_text(run.saved[2]["name"])

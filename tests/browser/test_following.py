@@ -1,0 +1,165 @@
+"""Pages that are open follow what happens, without being loaded anew."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.live import LiveServer
+
+
+@pytest.fixture
+def stays(page):
+    """Marks the page that is shown; whether it is still the same."""
+
+    def mark():
+        page.evaluate("window.isTheSame = true")
+        return lambda: page.evaluate("window.isTheSame === true")
+
+    return mark
+
+
+def live(page):
+    expect(page.locator("[data-live-state]")).to_have_text("live")
+
+
+def test_the_first_page_is_searched_while_somebody_types(page, site, run, stays):
+    page.goto(site.url)
+    same = stays()
+    shown = page.locator("#found .tree a")
+    expect(shown.filter(has_text="conformer")).to_have_count(0)  # its two runs are below it
+    everything = shown.count()
+    page.get_by_label("Search").press_sequentially("gpt 3e-4", delay=20)
+    expect(shown).to_have_count(2)
+    expect(page.locator("#found .summary")).to_contain_text("2 of ")
+    expect(page.get_by_label("Search")).to_be_focused()
+    page.get_by_label("Search").fill("nothing of that name")
+    expect(page.get_by_text("No directory has that in its name.")).to_be_visible()
+    page.get_by_label("Search").fill("")
+    expect(shown).to_have_count(everything)
+    assert same()
+
+
+def test_groups_of_the_tree_close_and_stay_closed_when_a_save_arrives(page, site, run, stays):
+    page.goto(site.url)
+    live(page)
+    same = stays()
+    group = page.locator("details").filter(has_text="vision/resnet-50/").last
+    inside = page.get_by_role("link", name="cutmix")
+    expect(inside).to_be_visible()
+    group.locator("summary").first.click()
+    expect(inside).to_be_hidden()
+    before = count_of(page, run)
+    run.save()
+    expect_count(page, run, before + 1)
+    expect(inside).to_be_hidden()
+    assert same()
+
+
+def test_a_save_arrives_on_the_first_page(page, site, run, stays):
+    page.goto(site.url)
+    live(page)
+    same = stays()
+    row = row_of(page, run)
+    expect(row.locator(".badge.written")).to_have_text("active")
+    before, course = count_of(page, run), row.locator("polyline").get_attribute("points")
+    run.save()
+    expect_count(page, run, before + 1)
+    expect(row.locator("polyline")).not_to_have_attribute("points", course)
+    assert same()
+
+
+def test_a_save_arrives_while_a_search_is_on(page, site, run, stays):
+    page.goto(site.url)
+    page.get_by_label("Search").fill(run.directory)
+    expect(page.locator("#found .tree a")).to_have_count(1)
+    live(page)
+    same = stays()
+    before = count_of(page, run)
+    run.save()
+    expect_count(page, run, before + 1)
+    expect(page.locator("#found .tree a")).to_have_count(1)
+    expect(page.get_by_label("Search")).to_have_value(run.directory)
+    assert same()
+
+
+def row_of(page, run):
+    return page.locator(".cells", has=page.locator(f'a[title="{run.directory}"]'))
+
+
+def count_of(page, run):
+    return int(row_of(page, run).locator(".number").first.text_content().split()[-1].removeprefix("checkpoints"))
+
+
+def expect_count(page, run, count):
+    expect(row_of(page, run).locator(".number").first).to_have_text(f"checkpoints{count}")
+
+
+def test_a_save_arrives_on_the_page_of_its_directory(page, site, run, stays):
+    page.goto(site.directory(run.directory))
+    live(page)
+    same = stays()
+    rows = page.locator("#checkpoints tbody tr")
+    before = rows.count()
+    saved = run.save()
+    expect(rows).to_have_count(before + 1)
+    expect(rows.first).to_contain_text(saved["name"])
+    expect(rows.first.locator(".reason-newest")).to_be_visible()
+    expect(page.locator("#facts")).to_contain_text(f"{before + 1}, ")
+    assert same()
+
+
+def test_what_somebody_fills_in_stays_when_a_save_arrives(page, site, new_run, stays):
+    """The policy that is being written, the order that was chosen, an open question, and the focus."""
+    run = new_run(3)
+    page.goto(site.directory(run.directory))
+    live(page)
+    same = stays()
+    number = page.get_by_label("Last checkpoints: how many")
+    number.fill("2")
+    rows = page.locator("#checkpoints tbody tr")
+    button = rows.last.get_by_role("button", name="Delete")
+    button.click()
+    asked = page.locator("[popover]:popover-open")
+    expect(asked).to_contain_text(run.saved[0]["name"])
+    run.save()
+    expect(rows).to_have_count(4)
+    expect(asked).to_contain_text(run.saved[0]["name"])
+    expect(number).to_have_value("2")
+    page.keyboard.press("Escape")
+    expect(asked).to_have_count(0)
+    button.focus()
+    run.save()
+    expect(rows).to_have_count(5)
+    expect(rows.last.get_by_role("button", name="Delete")).to_be_focused()
+    assert same()
+
+
+def test_the_page_of_a_checkpoint_follows_what_others_do_with_it(page, site, new_run, stays):
+    run = new_run(2)
+    checkpoint = site.found(run.directory, run.saved[0]["name"])
+    page.goto(f"{site.url}/checkpoints/{checkpoint['id']}")
+    live(page)
+    same = stays()
+    site.server.http.patch(f"/v1/checkpoints/{checkpoint['id']}", json={"pinned": True}).raise_for_status()
+    expect(page.get_by_role("button", name="Unpin")).to_be_visible()
+    site.server.http.patch(f"/v1/checkpoints/{checkpoint['id']}", json={"pinned": False}).raise_for_status()
+    expect(page.get_by_role("button", name="Pin")).to_be_visible()
+    site.server.http.delete(f"/v1/checkpoints/{checkpoint['id']}").raise_for_status()
+    expect(page.locator(".said.gone")).to_contain_text("deleted by somebody")
+    assert same()
+
+
+def test_a_page_says_when_the_server_is_gone_and_catches_up_when_it_is_back(open_context, tmp_path, watch):
+    watch.allow(r"ERR_|status of 50\d|elsewhere: ")  # the server is away, and another one than that of other tests
+    with LiveServer(tmp_path / "root") as server:
+        server.save("runs/a", name="a.pt")
+        page = open_context(signed_in=False).new_page()
+        page.goto(f"{server.url}/directories/runs/a")
+        live(page)
+        page.evaluate("window.isTheSame = true")
+        server.stop()
+        expect(page.locator("[data-live-state]")).to_have_text("not live")
+        server.start()
+        server.save("runs/a", name="b.pt")
+        expect(page.locator("[data-live-state]")).to_have_text("live")
+        expect(page.locator("#checkpoints tbody tr")).to_have_count(2)
+        assert page.evaluate("window.isTheSame === true")

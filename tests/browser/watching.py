@@ -1,0 +1,63 @@
+"""What a browser complains of, and whom it asks, while somebody looks at the pages of one server."""
+
+import re
+
+from tests.live import eventually
+
+_LEFT = "net::ERR_ABORTED"  # whoever goes to another page leaves some requests of this one
+
+
+class Watch:
+    """Follows contexts of a browser.
+
+    Parameters
+    ----------
+    origin : str
+        The only one that pages may ask.
+    """
+
+    def __init__(self, origin):
+        self._origin = origin
+        self._allowed = []
+        self._heard = []
+        self.asked = []
+        """The method and the address of each request, in order."""
+
+    def follow(self, context):
+        """Listen to all pages of a context."""
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self._heard.append(f"error: {error.error}"))
+        context.on("request", self._request)
+        context.on("requestfailed", self._failed)
+
+    def allow(self, pattern):
+        """Let complaints that match a pattern pass: the test makes them happen."""
+        self._allowed.append(re.compile(pattern))
+
+    @property
+    def complaints(self):
+        """What was heard and not allowed."""
+        return [each for each in self._heard if not any(pattern.search(each) for pattern in self._allowed)]
+
+    def _console(self, message):
+        if message.type in {"error", "warning"}:
+            self._heard.append(f"{message.type}: {message.text} ({message.location.get('url')})")
+
+    def _request(self, request):
+        self.asked.append((request.method, request.url))
+        if not request.url.startswith((f"{self._origin}/", "data:", "blob:")):
+            self._heard.append(f"elsewhere: {request.url}")
+
+    def _failed(self, request):
+        if request.failure != _LEFT:
+            self._heard.append(f"failed: {request.url}: {request.failure}")
+
+
+def comes_true(page, condition):
+    """Whether a condition comes true in a page. The browser's own waiting would need what the pages forbid: eval."""
+
+    def look():
+        page.wait_for_timeout(20)  # lets the page go on, which a sleep would not
+        return page.evaluate(condition)
+
+    return eventually(look, seconds=10)
