@@ -68,7 +68,7 @@ _MAP = FileMap((Chunk(1, "0" * 64),))
 
 
 def _made(run, epoch, chance):
-    loss = run.floor + (run.first - run.floor) * math.exp(-epoch / run.pace) + chance.gauss(0, 0.012 * run.first)
+    loss = run.floor + (run.first - run.floor) * math.exp(-epoch / run.pace) + chance.gauss(0, 0.004 * run.first)
     facts = Facts(
         epoch=epoch,
         metric=round(loss, 4),

@@ -23,7 +23,7 @@ class Network(nn.Module):
     def __init__(self):
         super().__init__()
         self.embedding = nn.Embedding(SYMBOLS, WIDTH).requires_grad_(False)
-        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(WIDTH, 4, 64, 0.0, batch_first=True) for _ in range(3))
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(WIDTH, 4, 64, 0.0, batch_first=True) for _ in range(2))
         self.head = nn.Linear(WIDTH, SYMBOLS)
 
     def forward(self, sequences):

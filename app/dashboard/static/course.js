@@ -75,6 +75,8 @@
       const line = lines[seriesIndex - 1];
       const scale = u.series[seriesIndex].scale;
       const many = line.points.length > 300;
+      u.ctx.save();   // the dashes of the line are not those of its marks
+      u.ctx.setLineDash([]);
       line.at.forEach((point) => {
         if (!point) return;
         for (const mark of point.marks) {
@@ -83,6 +85,7 @@
           shape(u.ctx, mark, u.valToPos(point.x, "x", true), u.valToPos(point.y, scale, true), stroke);
         }
       });
+      u.ctx.restore();
       return false;   // instead of the points that the library would draw
     };
   }

@@ -1,0 +1,37 @@
+"""Pictures of the main pages, light and dark; in the folder that HOLDFAST_PICTURES names, if it does."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+LARGEST_BYTES = 150_000
+SEARCHED = "language/gpt-small/lr-3e-4-warm"
+
+
+def directories(page, site, run):
+    page.goto(site.url)
+
+
+def directory(page, site, run):
+    page.goto(f"{site.directory(SEARCHED)}")
+    page.get_by_label("Compare with").fill("language/gpt-small/lr-1e-3")
+    page.get_by_label("Compare with").press("Tab")
+    expect(page.locator("#course tr.u-series")).to_have_count(3)
+
+
+def checkpoint(page, site, run):
+    page.goto(site.checkpoint(run.directory, run.saved[-1]["name"]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("shown", [directories, directory, checkpoint])
+def test_picture(open_context, site, run, pictures, shown, scheme):
+    page = open_context(color_scheme=scheme).new_page()
+    shown(page, site, run)
+    expect(page.locator("[data-live-state]")).to_have_text("live")
+    page.evaluate("document.activeElement.blur()")
+    file = Path(pictures) / f"dashboard-{shown.__name__}-{scheme}.png"
+    page.screenshot(path=file, animations="disabled", caret="hide")
+    assert 10_000 < file.stat().st_size < LARGEST_BYTES
+    assert file.read_bytes().startswith(b"\x89PNG")
