@@ -3,6 +3,7 @@
 
 {
   const COLOURS = ["--accent", "--warn", "--good", "--bad", "--faint"];
+  const WHOLE = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));   // no half epochs
   const place = document.getElementById("course");
   const said = document.getElementById("course-said");
   const controls = document.getElementById("course-controls");
@@ -106,7 +107,7 @@
           value: (u, y) => (y === null ? "–" : Number(y.toPrecision(6))),
         })),
       ],
-      axes: [axis({}), ...values.slice(0, 2).map((of, i) => axis({ scale: of, side: i ? 1 : 3, size: 64, label: of, grid: { show: !i, stroke: colour("--line"), width: 1 } }))],
+      axes: [axis(wanted.x === "time" ? {} : { incrs: WHOLE }), ...values.slice(0, 2).map((of, i) => axis({ scale: of, side: i ? 1 : 3, size: 64, label: of, grid: { show: !i, stroke: colour("--line"), width: 1 } }))],
       cursor: { points: { size: 7 } },
     };
     if (plot) plot.destroy();
