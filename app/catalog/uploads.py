@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog import schema
+from app.catalog.directories import within
 from app.catalog.times import to_text, to_time
 from app.domain import Upload
 
@@ -71,6 +72,12 @@ class UploadRows:
         rows = self._connection.execute(select(_table.c.body).where(_table.c.expires_at < to_text(now)))
         return [_UPLOAD.validate_json(body) for (body,) in rows]
 
+    def leases(self, prefix: str, limit: int) -> Sequence[tuple[str, datetime]]:
+        """The ids of uploads to directories within a prefix, and when their leases end; those that end last first."""
+        query = select(_table.c.id, _table.c.expires_at).where(within(_table.c.directory, prefix))
+        rows = self._connection.execute(query.order_by(_table.c.expires_at.desc(), _table.c.id).limit(limit))
+        return [(upload_id, to_time(expires_at)) for upload_id, expires_at in rows]
+
     def ids(self) -> set[str]:
         """The ids of all uploads."""
         return set(self._connection.execute(select(_table.c.id)).scalars())
@@ -81,6 +88,10 @@ class UploadRows:
         if directory is not None:
             query = query.where(_table.c.directory == directory)
         return self._connection.execute(query).scalar_one()
+
+    def count_within(self, prefix: str) -> int:
+        """How many uploads to directories within a prefix are under way."""
+        return self._connection.execute(select(func.count()).where(within(_table.c.directory, prefix))).scalar_one()
 
     def count_of_token(self, token_id: str) -> int:
         """How many uploads of a token are under way."""

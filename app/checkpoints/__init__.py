@@ -8,6 +8,7 @@ from app.checkpoints.committing import Committing
 from app.checkpoints.comparing import Comparing
 from app.checkpoints.finding import Finding
 from app.checkpoints.freeing import Freeing
+from app.checkpoints.holdings import Holdings
 from app.checkpoints.parts import Parts
 from app.checkpoints.removing import Removing
 from app.checkpoints.restoring import Restoring
@@ -47,6 +48,7 @@ class Checkpoints:
         self.changing = Changing(parts)
         self.comparing = Comparing(parts, self.finding)
         self.viewing = Viewing(parts, transfers)
+        self.holdings = Holdings(parts, transfers)
 
     def close(self) -> None:
         """Finish what was begun in the background, then let go of the catalog and the storage."""

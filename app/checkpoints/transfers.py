@@ -32,6 +32,10 @@ class Transfers:
                 pass
         return transfer
 
+    def glance(self, upload_id: str) -> Transfer | None:
+        """The transfer of an upload, if this process has seen it, as it is at the moment; waits for nobody."""
+        return self._transfers.get(upload_id)
+
     def of(self, upload: Upload) -> Transfer:
         """The transfer of an upload. After a restart, what is on disk is hashed rather than trusted."""
         with self._guard:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import retention
-from app.catalog import Order, Page, Query, overview, places, series
+from app.catalog import Order, Page, Query, courses, overview, places
+from app.catalog.courses import Choose, Point
 from app.catalog.directories import Totals
 from app.catalog.places import Candidate, Standing
-from app.catalog.series import Choose, Point
 from app.checkpoints.finding import Summary, summary_of
 from app.checkpoints.parts import Parts, known_directory
 from app.checkpoints.transfers import Transfers
@@ -110,7 +110,7 @@ class Viewing:
                 page,
                 _reasons(found, policy, page.checkpoints),
                 _next_save(found, policy, candidates),
-                series.keys(session.connection, directory.name, directory.sequence - RECENT_COMMITS),
+                courses.keys(session.connection, directory.name, directory.sequence - RECENT_COMMITS),
                 uploads,
                 bool(uploads) or self._was_written_lately(directory),
             )
@@ -149,7 +149,7 @@ class Viewing:
         """The course of the metric, or of a numeric value of the metadata, at chosen places; and of how many it is."""
         with self._parts.catalog.reading() as session:
             known_directory(session, directory)
-            return series.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
+            return courses.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
 
     def is_moving(self) -> bool:
         """Whether the bytes of any upload are on their way."""

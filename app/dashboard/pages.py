@@ -7,14 +7,36 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import Scope
 
-from app.dashboard import checkpoint, comparison, courses, description, directories, directory, live, policies, sessions
+from app.dashboard import (
+    checkpoint,
+    comparison,
+    courses,
+    description,
+    directories,
+    directory,
+    live,
+    policies,
+    sessions,
+    storage,
+)
 from app.dashboard.rendering import FORM_BYTES, HERE
 
 
 def install(app: FastAPI) -> None:
     """Add the pages and what they are drawn with."""
     pages = APIRouter(include_in_schema=False, max_body_size=FORM_BYTES)
-    for part in (sessions, directories, directory, courses, policies, comparison, checkpoint, live, description):
+    for part in (
+        sessions,
+        directories,
+        directory,
+        courses,
+        policies,
+        comparison,
+        checkpoint,
+        storage,
+        live,
+        description,
+    ):
         pages.include_router(part.router)
     app.include_router(pages)
     app.mount("/static", _Files(directory=HERE / "static"), name="static")

@@ -105,6 +105,28 @@ def policy(found: Policy) -> str:
     return "keeps " + ", ".join(kept)
 
 
+def ahead(at: datetime | None, now: datetime | None = None) -> str:
+    """How long it is until then: ``in 2 min``; the day where that is long."""
+    if at is None:
+        return ""
+    left = (at - (now or datetime.now(UTC))).total_seconds()
+    if left < 1:
+        return "now"
+    for below, unit, name in _STEPS:
+        if left < below:
+            return f"in {int(left // unit)} {name}"
+    return f"{at:%Y-%m-%d}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 in hundredths; what is neither nothing nor all is never shown as such: ``< 0.1 %``."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    if 0.999 < share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.{0 if share in {0, 1} else 1}f} %"
+
+
 FILTERS = {
     "size": size,
     "number": number,
@@ -117,4 +139,6 @@ FILTERS = {
     "shape": shape,
     "json": as_json,
     "policy": policy,
+    "ahead": ahead,
+    "percent": percent,
 }

@@ -1,0 +1,117 @@
+// Draws the bytes of directories over time, one upon the other; hovering tells the figures, else they are the last ones.
+"use strict";
+
+(() => {
+  const AGAIN_MS = 5000;   // at most so often the figures are asked for
+  const place = document.getElementById("storage-plot");
+  const said = document.getElementById("storage-plot-said");
+  const plots = window.holdfastPlots = window.holdfastPlots || {};
+  const state = { plot: null, found: null, layers: [], due: 0, timer: null };
+
+  function size(bytes) {
+    const units = ["B", "KB", "MB", "GB", "TB", "PB"];
+    let unit = 0;
+    for (; Math.abs(bytes) >= 999.5 && unit < units.length - 1; unit++) bytes /= 1000;
+    const digits = unit === 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2;
+    return `${bytes.toFixed(digits)} ${units[unit]}`;
+  }
+
+  const round = (bytes) => size(bytes).replace(/\.(\d*?)0+ /, (_, kept) => (kept ? `.${kept} ` : " "));
+
+  function colour(name) {   // as a canvas takes it, in the scheme of the moment
+    const probe = document.createElement("i");
+    probe.className = name;
+    probe.hidden = true;
+    place.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  }
+
+  // What is drawn of each directory: its own bytes and those of all below it. The largest is at the bottom.
+  function layers(found) {
+    const all = found.directories.map(({ name, size_bytes }, i) => ({ name, own: size_bytes, colour: `series-${i + 1}` }));
+    if (found.others.some(Boolean)) all.push({ name: "all others", own: found.others, colour: "series-0" });
+    let below = found.at.map(() => 0);
+    for (const layer of all) below = layer.top = layer.own.map((bytes, i) => bytes + below[i]);
+    return all;
+  }
+
+  function options(stacked) {
+    const [ground, line, faint] = ["ground", "line", "faint"].map((name) => colour(`colour-${name}`));
+    const axis = { stroke: faint, font: "12px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 } };
+    const stepped = uPlot.paths.stepped({ align: -1 });
+    const day = "\n{D} {MMM} {YYYY}";
+    return {
+      ...extent(),
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
+      padding: [12, 8, 0, 0],
+      cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
+      legend: { markers: { width: 0, fill: (_, i) => (stacked[i - 1] ? colour(stacked[i - 1].colour) : "transparent") } },
+      scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.06 : 1000] } },
+      axes: [
+        { ...axis, space: 70, values: [
+          [86400 * 365, "{YYYY}", null, null, null, null, null, null, 1],
+          [86400 * 28, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+          [86400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+          [60, "{HH}:{mm}", day, null, day, null, null, null, 1],
+          [1, "{HH}:{mm}:{ss}", day, null, day, null, null, null, 1],
+        ] },
+        { ...axis, size: 68, values: (_, splits) => splits.map(round) },
+      ],
+      series: [
+        { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },
+        ...stacked.map((layer) => ({
+          label: layer.name, fill: colour(layer.colour), stroke: ground, width: 1, paths: stepped, points: { show: false },
+          value: (_u, _top, series, i) => (i == null ? "" : size(state.layers[series - 1].own[i])),
+        })),
+        { label: "together", paths: () => null, points: { show: false }, value: (_, top) => (top == null ? "" : size(top)) },
+      ],
+      bands: stacked.slice(1).map((_, i) => ({ series: [i + 2, i + 1] })),
+      hooks: { setCursor: [rest], ready: [rest] },
+    };
+  }
+
+  function rest(plot) {   // where nothing is pointed at, the legend tells what there is now
+    if (plot.cursor.left < 0 || plot.cursor.idx == null) plot.setLegend({ idx: plot.data[0].length - 1 }, false);
+  }
+
+  const extent = () => ({ width: Math.max(200, place.clientWidth), height: 300 });
+
+  const names = (all) => JSON.stringify(all.map((layer) => layer.name));
+
+  function draw(anew = false) {
+    const { found, plot, layers: before } = state, stacked = state.layers = layers(found);
+    const tops = stacked.map((layer) => layer.top), data = [found.at, ...tops, tops.at(-1)];
+    place.hidden = !stacked.length;
+    said.textContent = stacked.length ? "" : "Nothing was kept in this time.";
+    if (plot && !anew && names(before) === names(stacked)) {
+      plot.setData(data);
+      rest(plot);
+      return;
+    }
+    if (plot) plot.destroy();
+    state.plot = plots[place.id] = stacked.length ? new uPlot(options(stacked), data, place) : null;
+  }
+
+  async function ask() {
+    try {
+      const answer = await fetch(place.dataset.series, { headers: { Accept: "application/json" } });
+      if (!answer.ok) throw new Error(answer.statusText);
+      state.found = await answer.json();
+      draw();
+    } catch {   // what was drawn stays; the next look may be luckier
+      said.textContent = "The course over time could not be fetched.";
+    }
+  }
+
+  function askAgain() {
+    clearTimeout(state.timer);
+    state.timer = setTimeout(() => { state.due = Date.now() + AGAIN_MS; ask(); }, Math.max(0, state.due - Date.now()));
+  }
+
+  document.addEventListener("holdfast:refreshed", askAgain);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (state.found) draw(true); });
+  new ResizeObserver(() => { if (state.plot) state.plot.setSize(extent()); }).observe(place);
+  askAgain();
+})();
