@@ -18,7 +18,7 @@ _files = schema.files
 NEW_FOR = timedelta(minutes=10)
 DAMAGED_EVERY = timedelta(hours=1)
 _IDS_AT_ONCE = 500
-_UNFREED = (_table.c.removed_at.is_not(None), not_(_table.c.freed))
+_UNFREED = (_table.c.removed_at.is_not(None), schema.UNFREED)
 
 
 class Named(NamedTuple):
@@ -159,7 +159,7 @@ class CheckpointRows:
 
     def dirty(self) -> Sequence[Checkpoint]:
         """Live checkpoints whose facts have changed since their manifest was written."""
-        return self._many(select(_table).where(_table.c.removed_at.is_(None), _table.c.dirty.is_(True)))
+        return self._many(select(_table).where(_table.c.removed_at.is_(None), schema.DIRTY))
 
     # changing
 

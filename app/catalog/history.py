@@ -12,7 +12,6 @@ from sqlalchemy import (
     false,
     func,
     literal,
-    literal_column,
     not_,
     or_,
     select,
@@ -31,8 +30,6 @@ OTHERS = ""
 _found = schema.checkpoints.c
 _REST = "0000-01-01T00:00:00.000000Z"
 """What a time that was cut off lacks to be one again."""
-_UNFREED: ColumnElement[bool] = literal_column("NOT freed")
-"""As the index of these rows says it; SQLAlchemy's own way, ``freed = 0``, would look at every row."""
 # Clocks are set back now and then: nothing goes before it came, or its bytes would never be taken away again.
 _gone_at = case((_found.removed_at < _found.created_at, _found.created_at), else_=_found.removed_at)
 
@@ -120,7 +117,7 @@ def removed(
 def trash(connection: Connection, prefix: str, undo_begins: datetime | None) -> Trash:
     """What of the removed is there yet; what was removed before ``undo_begins`` cannot be restored any more."""
     totals = (func.count(), func.coalesce(func.sum(_found.size_bytes), 0))
-    there = and_(_within(prefix), _found.removed_at.is_not(None), _UNFREED)
+    there = and_(_within(prefix), _found.removed_at.is_not(None), schema.UNFREED)
     is_kept = _found.removed_at > to_text(undo_begins) if undo_begins is not None else false()
     query = select(*totals, func.min(_found.removed_at), func.max(_found.removed_at))
     count, size_bytes, first, last = connection.execute(query.where(there, is_kept)).one()

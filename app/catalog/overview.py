@@ -65,4 +65,4 @@ def uploads(connection: Connection, prefix: str) -> Mapping[str, int]:
     """How many uploads to each directory within a prefix are under way; nothing is said where there are none."""
     found = schema.uploads.c
     query = select(found.directory, func.count()).where(within(found.directory, prefix)).group_by(found.directory)
-    return dict(connection.execute(query).tuples().all())
+    return {name: number for name, number in connection.execute(query)}  # noqa: C416

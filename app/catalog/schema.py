@@ -15,10 +15,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
+from sqlalchemy.sql import ColumnElement
 
 metadata = MetaData()
+
+UNFREED: ColumnElement[bool] = literal_column("NOT freed")
+DIRTY: ColumnElement[bool] = literal_column("dirty")
+"""Words of partial indexes, which SQLite uses only for queries that say the very same."""
 
 directories = Table(
     "directories",

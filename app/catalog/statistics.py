@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, false, func, not_, select
+from sqlalchemy import Connection, false, func, select
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog import schema
@@ -41,8 +41,9 @@ def statistics(connection: Connection, undo_begins: datetime | None, prefix: str
         directories.sequence > 0, within(directories.name, prefix)
     )
     removed = select(found.removed_because, func.count()).where(found.removed_at.is_not(None), here)
+    by_cause = connection.execute(removed.group_by(found.removed_because))
     unfreed = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(
-        found.removed_at.is_not(None), not_(found.freed), here
+        found.removed_at.is_not(None), schema.UNFREED, here
     )
     kept = found.removed_at > to_text(undo_begins) if undo_begins is not None else false()
     trash, trash_bytes = connection.execute(unfreed.where(kept)).one()
@@ -59,7 +60,7 @@ def statistics(connection: Connection, undo_begins: datetime | None, prefix: str
         trash=trash,
         trash_bytes=trash_bytes,
         uploads=connection.execute(select(func.count()).where(within(schema.uploads.c.directory, prefix))).scalar_one(),
-        removed=dict(connection.execute(removed.group_by(found.removed_because)).tuples().all()),
+        removed={because: count for because, count in by_cause},  # noqa: C416
     )
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from threading import Barrier
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from app.catalog import Catalog
 from app.domain import Directory
@@ -65,3 +65,17 @@ def test_a_database_that_is_none_is_refused_in_words(tmp_path):
     (tmp_path / "catalog.db").write_bytes(b"this is no database, and never was one" * 100)
     with pytest.raises(CatalogUnusable, match="cannot be used"):
         Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
+
+
+@pytest.mark.parametrize("question", ["in_trash", "to_withdraw", "dirty"])
+def test_what_is_to_be_done_is_found_without_looking_at_everything(catalog, question):
+    statements = []
+    with catalog.reading() as session:
+        engine = session.connection.engine
+        listener = lambda *about: statements.append(about[2])  # noqa: E731
+        event.listen(engine, "before_cursor_execute", listener)
+        getattr(session.checkpoints, question)()
+        event.remove(engine, "before_cursor_execute", listener)
+        (asked, *_) = [statement for statement in statements if "FROM checkpoints" in statement]
+        plan = session.connection.execute(text(f"EXPLAIN QUERY PLAN {asked.replace('?', '0')}")).all()
+    assert not any(row.detail.startswith("SCAN checkpoints") and "INDEX" not in row.detail for row in plan), plan
