@@ -1,6 +1,7 @@
 """A server with tokens, directories that were filled in the past, and a training that goes on."""
 
-from contextlib import closing
+import json
+from contextlib import closing, contextmanager
 from urllib.parse import quote
 
 from app.gate import COOKIE
@@ -11,6 +12,8 @@ from tests.browser.training import Training
 from tests.keys import bearer, mint
 from tests.live import LiveServer
 
+_QUOTAS = {"language": {"max_bytes": "30GB"}, "vision": {"max_bytes": "25GB", "max_checkpoints": 100}}
+
 
 class Site:
     """What somebody looks at. ``server.http`` may do everything."""
@@ -19,7 +22,9 @@ class Site:
         root = folder / "root"
         with closing(open_root(Settings(root=root))) as checkpoints:
             fill_all(checkpoints.parts)
-        self.server = LiveServer(root, undo_window="1h", scrub_bytes_per_s="0", writer_window_s="3600")
+        self.server = LiveServer(
+            root, undo_window="1h", scrub_bytes_per_s="0", writer_window_s="3600", quotas=json.dumps(_QUOTAS)
+        )
         self.server.start()
         self.token = mint(root, "admin")
         self.server.http.headers.update(bearer(self.token))
@@ -64,6 +69,17 @@ class Site:
     def found(self, directory, name):
         """The live checkpoint of a name."""
         return next(each for each in self.checkpoints(directory) if each["name"] == name)
+
+    @contextmanager
+    def upload(self, directory, name, *, size_bytes, arrived_bytes):
+        """An upload that stays under way."""
+        body = {"directory": directory, "name": name, "files": [{"path": name, "size_bytes": size_bytes}]}
+        upload = self.server.http.post("/v1/uploads", json=body).raise_for_status().json()
+        address = f"/v1/uploads/{upload['id']}"
+        content = bytes(arrived_bytes)
+        self.server.http.put(f"{address}/files/{name}", params={"offset": 0}, content=content).raise_for_status()
+        yield
+        self.server.http.delete(address).raise_for_status()
 
     def policy(self, directory):
         """The policy of a directory."""

@@ -51,17 +51,20 @@ def fill(parts, run):
 
 
 def put(parts, checkpoints, policy):
-    """Put checkpoints into a directory of their own, and let its policy remove what it does not keep."""
-    last = checkpoints[-1]
+    """Put checkpoints into a directory of their own; after each, what its policy does not keep was removed."""
+    first, last = checkpoints[0], checkpoints[-1]
+    directory = Directory(last.directory, first.created_at, last.sequence, policy, "trainer@gpu-07", last.created_at)
     with parts.catalog.writing() as session:
-        at = checkpoints[0].created_at
-        session.directories.put(Directory(last.directory, at, last.sequence, policy, "trainer@gpu-07", last.created_at))
+        session.directories.put(directory)
         session.checkpoints.add(*(Manifest(each, {file.path: _MAP for file in each.files}) for each in checkpoints))
-        for verdict in retention.judge(checkpoints, policy):
-            if not verdict.stays:
-                session.checkpoints.mark_removed(verdict.checkpoint, "pruned", verdict.checkpoint.created_at)
-                session.checkpoints.mark_trashed(verdict.checkpoint.id)
-                session.checkpoints.mark_freed(verdict.checkpoint.id)
+        live = []
+        for saved in checkpoints:
+            verdicts = retention.judge([*live, saved], policy)
+            live = [verdict.checkpoint for verdict in verdicts if verdict.stays]
+            for gone in (verdict.checkpoint for verdict in verdicts if not verdict.stays):
+                session.checkpoints.mark_removed(gone, "pruned", saved.created_at)
+                session.checkpoints.mark_trashed(gone.id)
+                session.checkpoints.mark_freed(gone.id)
 
 
 _MAP = FileMap((Chunk(1, "0" * 64),))

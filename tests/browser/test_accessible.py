@@ -41,6 +41,18 @@ def checkpoint(page, site, run):
     page.goto(site.checkpoint(run.directory, run.saved[0]["name"]))
 
 
+def comparison(page, site, run):
+    ids = [each["id"] for each in site.checkpoints(run.directory)]
+    page.goto(f"{site.url}/checkpoints/{ids[4]}/comparison?against={ids[0]}&q=model")
+
+
+def storage(page, site, run):
+    with site.upload("vision/resnet-50/cutmix", "next.pt", size_bytes=4_000_000, arrived_bytes=2_500_000):
+        page.goto(f"{site.url}/storage")
+        expect(page.locator(".uploads li")).to_have_count(1)
+        expect(page.locator("#storage-plot canvas")).to_be_visible()
+
+
 def removed(page, site, run):
     found = site.checkpoints("language/gpt-small/lr-3e-4", include_removed=True)
     page.goto(f"{site.url}/checkpoints/{next(each['id'] for each in found if each['removed_at'])}")
@@ -50,7 +62,7 @@ def refused(page, site, run):
     page.goto(f"{site.url}/directories/no/such/directory")
 
 
-PAGES = [sign_in, directories, nothing_found, directory, question, checkpoint, removed, refused]
+PAGES = [sign_in, directories, nothing_found, directory, question, checkpoint, comparison, storage, removed, refused]
 
 
 @pytest.mark.parametrize("shown", PAGES)

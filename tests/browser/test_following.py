@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser.watching import comes_true
 from tests.live import LiveServer
 
 
@@ -145,6 +146,20 @@ def test_the_page_of_a_checkpoint_follows_what_others_do_with_it(page, site, new
     expect(page.get_by_role("button", name="Pin")).to_be_visible()
     site.server.http.delete(f"/v1/checkpoints/{checkpoint['id']}").raise_for_status()
     expect(page.locator(".said.gone")).to_contain_text("deleted by somebody")
+    assert same()
+
+
+def test_the_page_about_space_follows_saves_and_uploads(page, site, run, stays):
+    page.goto(f"{site.url}/storage")
+    live(page)
+    same = stays()
+    row = page.locator(f'tr[data-directory="{run.directory}"]')
+    expect(row.locator("td").nth(1)).to_have_text(str(len(run.saved)))
+    run.save()
+    expect(row.locator("td").nth(1)).to_have_text(str(len(run.saved)))
+    with site.upload(run.directory, "half.pt", size_bytes=4_000_000, arrived_bytes=1_000_000):
+        expect(page.locator(".uploads li")).to_contain_text("1.00 MB of 4.00 MB")
+    assert comes_true(page, "window.holdfastPlots['storage-plot'].data[0].length > 1")
     assert same()
 
 

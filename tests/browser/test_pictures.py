@@ -24,12 +24,23 @@ def checkpoint(page, site, run):
     page.goto(site.checkpoint(run.directory, run.saved[-1]["name"]))
 
 
+def comparison(page, site, run):
+    ids = [each["id"] for each in site.checkpoints(run.directory)]
+    page.goto(f"{site.url}/checkpoints/{ids[4]}/comparison?against={ids[0]}")
+
+
+def storage(page, site, run):
+    page.goto(f"{site.url}/storage")
+    expect(page.locator("#storage-plot canvas")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("shown", [directories, directory, checkpoint])
+@pytest.mark.parametrize("shown", [directories, directory, checkpoint, comparison, storage])
 def test_picture(open_context, site, run, pictures, shown, scheme):
     page = open_context(color_scheme=scheme).new_page()
     shown(page, site, run)
-    expect(page.locator("[data-live-state]")).to_have_text("live")
+    if page.locator("body[data-live]").count():
+        expect(page.locator("[data-live-state]")).to_have_text("live")
     page.evaluate("document.activeElement.blur()")
     file = Path(pictures) / f"dashboard-{shown.__name__}-{scheme}.png"
     page.screenshot(path=file, animations="disabled", caret="hide")
