@@ -13,10 +13,11 @@ def keys(page):
 
     class Keys:
         def go(self, target):
+            element = target.element_handle()
             for _ in range(LIMIT):
                 page.keyboard.press("Tab")
-                if target.evaluate("(element) => element === document.activeElement"):
-                    assert target.evaluate(_IS_SEEN), "one cannot see that it has the focus"
+                if element.evaluate("(element) => element === document.activeElement"):
+                    assert element.evaluate(_IS_SEEN), "one cannot see that it has the focus"
                     return
             raise AssertionError(f"{target} is not reached by Tab")
 

@@ -1,5 +1,6 @@
 """Pictures of the main pages, light and dark; in the folder that HOLDFAST_PICTURES names, if it does."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,5 +45,7 @@ def test_picture(open_context, site, run, pictures, shown, scheme):
     page.evaluate("document.activeElement.blur()")
     file = Path(pictures) / f"dashboard-{shown.__name__}-{scheme}.png"
     page.screenshot(path=file, animations="disabled", caret="hide")
-    assert 10_000 < file.stat().st_size < LARGEST_BYTES
+    assert file.stat().st_size > 10_000
+    if "HOLDFAST_PICTURES" in os.environ:
+        assert file.stat().st_size < LARGEST_BYTES, "too large to be part of the documents"
     assert file.read_bytes().startswith(b"\x89PNG")

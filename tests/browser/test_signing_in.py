@@ -43,12 +43,13 @@ def test_who_may_only_read_is_offered_nothing_else(open_context, site, run):
         expect(page.get_by_role("button", name=name)).to_have_count(0)
 
 
-def test_a_page_that_is_open_when_its_token_is_revoked_asks_for_one(open_context, site, run):
+def test_a_page_that_is_open_when_its_token_is_revoked_asks_for_one(open_context, site, run, watch):
+    watch.allow("status of 401")  # of what the page asks for before it is left
     token = mint(site.server.root, "read")
     page = open_context(site.session(token)).new_page()
     page.goto(site.directory(run.directory))
     expect(page.locator("[data-live-state]")).to_have_text("live")
     assert revoke(site.server.root, token[5:15])
     run.save()
-    expect(page.get_by_label("Token")).to_be_visible()
+    expect(page.get_by_label("Token")).to_be_visible(timeout=15_000)
     assert page.url.startswith(f"{site.url}/sign-in")

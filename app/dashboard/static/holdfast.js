@@ -28,7 +28,8 @@ async function lookAgain() {
   const parts = [...document.querySelectorAll("[data-refresh]")];
   if (!parts.length) return;
   const address = here();
-  const answer = await fetch(address, { headers: { Accept: "text/html" }, redirect: "manual" });
+  const answer = await fetch(address, { headers: { Accept: "text/html" }, redirect: "manual" }).catch(() => null);
+  if (!answer) return;   // the server is away, as is said at the top
   if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
   if (!answer.ok) return;
   if (address !== here()) return;   // somebody wants to see something else by now
@@ -61,7 +62,10 @@ function listen() {
   source.addEventListener("moving", () => { if ("moving" in document.body.dataset) refresh(); });
   source.addEventListener("error", () => {
     say("away", "not live");
-    if (source.readyState === EventSource.CLOSED) { stop(); setTimeout(listen, 5000); }
+    if (source.readyState !== EventSource.CLOSED) return;   // it tries again by itself
+    stop();
+    refresh();   // which asks for a token where the session has ended
+    setTimeout(listen, 5000);
   });
 }
 
