@@ -78,6 +78,7 @@ def test_every_error_of_the_client_is_documented():
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_paths_that_documents_name_exist(document: Path):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+    links += re.findall(r'src(?:set)?="([^"]+)"', document.read_text())
     named = re.findall(r"`((?:app|client|docs|scripts|examples|tests)/[\w./-]+)`", document.read_text())
     for link in links:
         assert (document.parent / link).exists(), link
