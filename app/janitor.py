@@ -12,7 +12,9 @@ from app.checkpoints.restoring import bring_to_order
 logger = logging.getLogger("holdfast")
 
 
-def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> Rebuilt | None:
+def recover(
+    checkpoints: Checkpoints, *, rebuild_catalog: bool = False, read: Callable[[int], object] = lambda _: None
+) -> Rebuilt | None:
     """Bring catalog and files to agreement after whatever ended the last process; what a rebuilding found.
 
     Removals that were acknowledged come first, then, where the catalog was lost, its rebuilding, then the commits that
@@ -21,7 +23,7 @@ def recover(checkpoints: Checkpoints, *, rebuild_catalog: bool = False) -> Rebui
     """
     parts = checkpoints.parts
     tidy(checkpoints)
-    rebuilt = rebuild(parts) if rebuild_catalog else None
+    rebuilt = rebuild(parts, read=read) if rebuild_catalog else None
     sealed = parts.storage.sealed()
     for upload_id, manifest in sealed:
         try:

@@ -202,21 +202,25 @@ def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now) ->
     return checkpoints
 
 
-def reindex_root(settings: Settings) -> Rebuilt:
+def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
     """Bring a root to order as `open_root` does, its catalog made anew in any case, and let go of it; what was found.
+
+    ``read`` is told how many manifests were read so far.
 
     Raises
     ------
     CatalogUnusable
     """
-    checkpoints, rebuilt = _opened(settings, utc_now)
+    checkpoints, rebuilt = _opened(settings, utc_now, read)
     try:
-        return rebuilt or rebuild(checkpoints.parts)
+        return rebuilt or rebuild(checkpoints.parts, read=read)
     finally:
         checkpoints.close()
 
 
-def _opened(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoints, Rebuilt | None]:
+def _opened(
+    settings: Settings, clock: Callable[[], datetime], read: Callable[[int], object] = lambda _: None
+) -> tuple[Checkpoints, Rebuilt | None]:
     storage = LocalStorage(settings.root, version=__version__)
     try:
         catalog = Catalog(settings.catalog_url)
@@ -241,7 +245,7 @@ def _opened(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoi
         lost = catalog.is_new and not storage.is_new
         if lost and (kept := catalog.keep_copy(clock())):
             logger.warning("the catalog was lost; %s is a copy of it, with its tokens and its audit", kept)
-        rebuilt = janitor.recover(checkpoints, rebuild_catalog=lost)
+        rebuilt = janitor.recover(checkpoints, rebuild_catalog=lost, read=read)
         catalog.mark_complete()
         storage.upgrade()
     except BaseException:

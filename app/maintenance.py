@@ -1,27 +1,45 @@
 """What an operator does to a root that no server has: rebuild its catalog, take in what others wrote, check it.
 
-Each says in words what it did, and ends with a status that scripts can use.
+Each says in words what it did, or as one JSON document, and ends with a status that scripts can use.
 """
 
+import json
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+
+from sqlalchemy.exc import DatabaseError
 
 from app import actor
-from app.checkpoints import adopting
+from app.checkpoints import Parts, adopting
+from app.checkpoints.adopting import Adopted
 from app.checkpoints.checking import Checking
 from app.checkpoints.mending import Fault
 from app.checkpoints.visiting import Left
+from app.errors import Refusal
 from app.main import look_at_root, on_the_command_line, open_root, refuse_no_root, reindex_root
 from app.settings import Settings
+from app.terminal import Stand, bar, is_one, say
 
 PASSING_S = 1.0  # what a server at work is in the middle of is over by then
 FOREVER_S = 100 * 366 * 86400
 
 
-def reindex(settings: Settings) -> int:
+def reindex(settings: Settings, *, as_json: bool = False) -> int:
     """Rebuild the catalog from the files; 1 where something on disk could not be believed."""
-    rebuilt = reindex_root(_keeping_the_trash(settings))
+    read = 0
+
+    def note(count: int) -> None:
+        nonlocal read
+        read = count
+
+    with bar(lambda: Stand("reading manifests", read, None, _count(read))):
+        rebuilt = reindex_root(_keeping_the_trash(settings), read=note)
+    if as_json:
+        _print_json(asdict(rebuilt))
+        return 1 if rebuilt.faults else 0
     for fault in rebuilt.faults:
         print(f"left alone: {fault}", file=sys.stderr)
     for remark in rebuilt.remarks:
@@ -30,19 +48,50 @@ def reindex(settings: Settings) -> int:
     return 1 if rebuilt.faults else 0
 
 
-def fsck(settings: Settings, dry_run: bool) -> int:
+def fsck(settings: Settings, dry_run: bool, *, as_json: bool = False) -> int:
     """Compare files, manifests and catalog, read every byte back, and repair what is certain.
 
     The status is 0 where nothing is wrong, 1 where everything could be repaired, 4 where faults remain.
     """
     checking, outcomes = _look(settings) if dry_run else _repair(settings)
-    for fault, outcome in outcomes:
-        print(f"{fault} ({outcome})" if outcome else str(fault))
     remain = sum(1 for _, outcome in outcomes if outcome != "repaired")
-    repaired = f"{_count(len(outcomes), 'fault', 'faults')}, {len(outcomes) - remain} repaired"
-    found = repaired if outcomes else "all is well"
-    print(f"{_count(checking.checkpoints)}, {checking.bytes_read} bytes read: {found}")
+    if as_json:
+        _print_json(
+            {
+                "checkpoints": checking.checkpoints,
+                "bytes_read": checking.bytes_read,
+                "repaired": len(outcomes) - remain,
+                "remaining": remain,
+                "faults": [_fault(fault, outcome) for fault, outcome in outcomes],
+            }
+        )
+    else:
+        _say_faults(checking, outcomes, remain)
     return 4 if remain else 1 if outcomes else 0
+
+
+def _say_faults(checking: Checking, outcomes: list[tuple[Fault, str]], remain: int) -> None:
+    for fault, outcome in outcomes:
+        style = "green" if outcome == "repaired" else "yellow" if fault.mend else "red"
+        told = str(fault).removeprefix(fault.kind)
+        say((fault.kind, f"bold {style}"), told, *([(f" ({outcome})", style)] if outcome else []))
+    repaired = f"{_count(len(outcomes), 'fault', 'faults')}, {len(outcomes) - remain} repaired"
+    found = (repaired, "bold red" if remain else "bold yellow") if outcomes else ("all is well", "bold green")
+    say(f"{_count(checking.checkpoints)}, {checking.bytes_read} bytes read: ", found)
+
+
+def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
+    """A fault for scripts; of an outcome in words, what follows the first colon is the reason."""
+    kind, _, reason = outcome.partition(": ")
+    return {
+        "kind": fault.kind,
+        "directory": fault.directory,
+        "name": fault.name,
+        "where": fault.where,
+        "what": fault.text,
+        "outcome": kind.replace(" ", "_") or "left",
+        "reason": reason or None,
+    }
 
 
 def _look(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
@@ -50,12 +99,15 @@ def _look(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     parts = look_at_root(settings)
     try:
         checking = Checking(parts, _token_file(settings))
-        faults = checking.run()
+        with _reading_back(parts, checking):
+            faults = checking.run()
         if faults:
-            faults = _still_there(faults, checking.run())
+            with _reading_back(parts, checking, "reading again"):
+                faults = _still_there(faults, checking.run())
         if any(fault.is_passing for fault in faults):
             time.sleep(PASSING_S)
-            faults = _still_there(faults, checking.run())
+            with _reading_back(parts, checking, "and again"):
+                faults = _still_there(faults, checking.run())
     finally:
         parts.catalog.close()
         parts.storage.close()
@@ -72,9 +124,27 @@ def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     try:
         checking = Checking(checkpoints.parts, _token_file(settings))
         with actor.acting(on_the_command_line()):
-            return checking, list(checking.mended(checking.run()))
+            with _reading_back(checkpoints.parts, checking):
+                faults = checking.run()
+            return checking, list(checking.mended(faults))
     finally:
         checkpoints.close()
+
+
+@contextmanager
+def _reading_back(parts: Parts, checking: Checking, what: str = "reading back") -> Iterator[None]:
+    """A bar of the bytes that a check has read, of those that live checkpoints have."""
+    total: int | None = None
+    if is_one(sys.stderr):
+        with suppress(DatabaseError, Refusal), parts.catalog.reading() as session:  # the check says it
+            total = session.statistics().size_bytes
+
+    def look() -> Stand:
+        done = checking.bytes_read
+        return Stand(what, done, total, f"{_count(checking.checkpoints)}, {_size(done)}")
+
+    with bar(look):
+        yield
 
 
 def _token_file(settings: Settings) -> list[str]:
@@ -90,24 +160,70 @@ def _keeping_the_trash(settings: Settings) -> Settings:
     return settings.model_copy(update={"undo_window": FOREVER_S})
 
 
-def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool) -> int:
+def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, as_json: bool = False) -> int:
     """Take in checkpoints that other tools wrote; 1 where something that looks like one was left alone."""
     checkpoints = open_root(_keeping_the_trash(settings))
-    taken = known = directories = missed = 0
-    verb = "would be taken in" if dry_run else "taken in"
+    taken: list[Adopted] = []
+    left: list[Left] = []
     with closing(checkpoints), actor.acting(on_the_command_line()):
-        for told in adopting.adopt(checkpoints.parts, folder, name, dry_run=dry_run):
-            if isinstance(told, Left):
-                missed += told.is_missed
-                print(f"left alone: {told.where}: {told.why}", file=sys.stderr)
-                continue
-            taken, known, directories = taken + told.taken, known + told.known, directories + (told.taken > 0)
-            others = f", {told.others} other files left as they are" if told.others else ""
-            size = f"{told.size_bytes / 1e6:.1f} MB"
-            print(f"{told.directory}: {_count(told.taken)} {verb} ({size}), {told.known} known before{others}")
-    where = _count(directories, "directory", "directories")
-    print(f"In all: {_count(taken)} {verb} ({where}), {known} known before, {missed} left alone")
+        reading = _Reading(checkpoints.parts, folder, name)
+        with bar(reading.look):
+            for told in adopting.adopt(checkpoints.parts, folder, name, dry_run=dry_run, read=reading.took):
+                if isinstance(told, Left):
+                    left.append(told)
+                else:
+                    taken.append(told)
+                if not as_json:
+                    _say_taken(told, "would be taken in" if dry_run else "taken in")
+    missed = sum(one.is_missed for one in left)
+    total = {
+        "taken": sum(one.taken for one in taken),
+        "known": sum(one.known for one in taken),
+        "size_bytes": sum(one.size_bytes for one in taken),
+    }
+    if as_json:
+        directories = [asdict(one) for one in taken]
+        _print_json({"dry_run": dry_run, **total, "directories": directories, "left": [asdict(one) for one in left]})
+    else:
+        where = _count(sum(one.taken > 0 for one in taken), "directory", "directories")
+        verb = "would be taken in" if dry_run else "taken in"
+        print(f"In all: {_count(total['taken'])} {verb} ({where}), {total['known']} known before, {missed} left alone")
     return 1 if missed else 0
+
+
+def _say_taken(told: Adopted | Left, verb: str) -> None:
+    if isinstance(told, Left):
+        print(f"left alone: {told.where}: {told.why}", file=sys.stderr)
+        return
+    others = f", {told.others} other files left as they are" if told.others else ""
+    size = f"{told.size_bytes / 1e6:.1f} MB"
+    print(f"{told.directory}: {_count(told.taken)} {verb} ({size}), {told.known} known before{others}")
+
+
+class _Reading:
+    """How much of what is taken in was read. How much there is, a run that changes nothing says, for a bar only."""
+
+    def __init__(self, parts: Parts, folder: str, name: str | None) -> None:
+        self._count = self._bytes = 0
+        self._total: int | None = None
+        if is_one(sys.stderr):
+            looked = adopting.adopt(parts, folder, name, dry_run=True)
+            self._total = sum(told.size_bytes for told in looked if isinstance(told, Adopted))
+
+    def took(self, size_bytes: int) -> None:
+        self._count += 1
+        self._bytes += size_bytes
+
+    def look(self) -> Stand:
+        return Stand("taking in", self._bytes, self._total, f"{_count(self._count)}, {_size(self._bytes)}")
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:.2f} GB"
 
 
 def _count(number: int, one: str = "checkpoint", several: str = "checkpoints") -> str:

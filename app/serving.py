@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app import __version__, logs
+from app import greeting, logs, terminal
 from app.auth.exposure import refuse_unprotected, refuse_weak
 from app.checkpoints import Checkpoints
 from app.errors import CatalogUnusable
@@ -44,7 +44,8 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
     _allow_descriptors()
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
-    app = create_app(settings, _open_protected(settings, clock))
+    checkpoints, is_open = _open_protected(settings, clock)
+    app = create_app(settings, checkpoints)
     config = uvicorn.Config(
         app,
         http=_protocol(settings),
@@ -56,8 +57,10 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
     )
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Holdfast {__version__} keeps {settings.root.resolve()} at http://{shown}:{port}", flush=True)
+    print(greeting.first_line(settings.root.resolve(), host, port), flush=True)
+    if terminal.is_one(sys.stdout):
+        for label, text in greeting.more(host, port, needs_token=not is_open, token_file=settings.token_file):
+            terminal.say(("  " + label.ljust(greeting.WIDTH), "bold"), text)
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: None)  # the server takes them first, and gives them again when it has ended well
     set_niceness(EVENT_LOOP)
@@ -75,16 +78,19 @@ def _refuse_unprotected_root(settings: Settings) -> None:
             refuse_unprotected(settings.host)
 
 
-def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> Checkpoints:
-    """Take the root, unless what is in it could then be reached from elsewhere without a token."""
+def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoints, bool]:
+    """Take the root, unless what is in it could then be reached from elsewhere without a token.
+
+    Also says whether everybody may everything.
+    """
     checkpoints = open_root(settings, clock=clock)
     try:
-        if authority_of(settings, checkpoints).is_open:
+        if is_open := authority_of(settings, checkpoints).is_open:
             refuse_unprotected(settings.host)
     except BaseException:
         checkpoints.close()
         raise
-    return checkpoints
+    return checkpoints, is_open
 
 
 def _protocol(settings: Settings) -> Any:

@@ -1,6 +1,6 @@
 """The server's settings: ``HOLDFAST_*`` in the environment, as one frozen object.
 
-Only `app.main` and `app.__main__` import this; everybody else is given values.
+Only `app.main` and the command line import this; everybody else is given values.
 """
 
 import json

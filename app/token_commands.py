@@ -10,22 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from app import actor
+from app import actor, terminal
 from app.access import Token, in_order
 from app.auth import links
 from app.checkpoints import Parts
 from app.errors import CatalogUnusable, InvalidRequest
+from app.failures import tell
 from app.main import look_at_root, minting_of, on_the_command_line, open_root, refuse_no_root, utc_now
 from app.settings import Settings
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
-def create(settings: Settings, scope: list[str], prefix: str, expires: str, note: str) -> int:
+def create(settings: Settings, scope: list[str], prefix: str, expires: str, note: str, *, as_json: bool = False) -> int:
     """Make a token, print it, and keep only its hash: it is shown this once."""
     lasts = None if expires == "never" else _length(expires)
     with _root(settings) as parts:
         text, token = minting_of(parts).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
+    if as_json:
+        print(json.dumps({"token": text, **_as_json(token)}, indent=2))
+        return 0
     until = f"until {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at else "without end"
     where = f"in {token.prefix}" if token.prefix else "in all directories"
     print(
@@ -43,24 +47,28 @@ def show(settings: Settings, as_json: bool) -> int:
     if as_json:
         print(json.dumps([_as_json(token) for token in found], indent=2))
         return 0
-    rows = [("ID", "SCOPES", "PREFIX", "CREATED", "EXPIRES", "STATE", "NOTE"), *map(_row, found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    terminal.show_table(("ID", "SCOPES", "PREFIX", "CREATED", "EXPIRES", "STATE", "NOTE"), [*map(_row, found)])
     return 0
 
 
-def revoke(settings: Settings, ids: list[str]) -> int:
+def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
     """Revoke tokens by id, at once, with the sessions and links that they made; 1 where there is no such token."""
-    status = 0
     with _root(settings) as parts:
-        for token_id in ids:
-            if minting_of(parts).revoke(token_id):
+        minting = minting_of(parts)
+        known = {token_id: minting.revoke(token_id) for token_id in ids}
+    if as_json:
+        said = {
+            "revoked": [each for each in known if known[each]],
+            "unknown": [each for each in known if not known[each]],
+        }
+        print(json.dumps(said, indent=2))
+    else:
+        for token_id, is_known in known.items():
+            if is_known:
                 print(f"{token_id} is revoked", file=sys.stderr)
             else:
-                print(f"holdfast-server: there is no token {token_id!r}", file=sys.stderr)
-                status = 1
-    return status
+                tell(f"there is no token {token_id!r}")
+    return 0 if all(known.values()) else 1
 
 
 def rotate(settings: Settings, drop: bool) -> int:
@@ -100,11 +108,15 @@ def _state(token: Token, now: datetime) -> str:
     return "valid" if token.access(now) is not None else "expired"
 
 
-def _row(token: Token) -> tuple[str, ...]:
+_STYLES = {"valid": "green", "expired": "yellow", "revoked": "red"}
+
+
+def _row(token: Token) -> tuple[terminal.Span, ...]:
     ends = f"{token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at else "never"
     made = f"{token.created_at:%Y-%m-%d %H:%M}"
     scopes = ",".join(in_order(token.scopes))
-    return token.id, scopes, token.prefix or "(all)", made, ends, _state(token, utc_now()), token.note
+    state = _state(token, utc_now())
+    return token.id, scopes, token.prefix or "(all)", made, ends, (state, _STYLES[state]), token.note
 
 
 def _as_json(token: Token) -> dict[str, object]:

@@ -131,7 +131,7 @@ def _state(process_id: int) -> str:
 
 def _nurse(descriptor: int) -> None:
     """Fork a server for each order that comes, until nobody is there to give any."""
-    import app.__main__  # noqa: F401  # what servers should find done
+    import app.serving  # noqa: F401  # what servers should find done
 
     orders = socket.socket(fileno=descriptor)
     while True:

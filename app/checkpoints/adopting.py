@@ -1,6 +1,6 @@
 """Take in what other tools wrote: where it lies, or copied from elsewhere. Nothing that was there is changed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -39,13 +39,17 @@ class Adopted:
     others: int
 
 
-def adopt(parts: Parts, folder: str, name: str | None, *, dry_run: bool) -> Iterator[Adopted | Left]:
+def adopt(
+    parts: Parts, folder: str, name: str | None, *, dry_run: bool, read: Callable[[int], object] = lambda _: None
+) -> Iterator[Adopted | Left]:
     """Take in every checkpoint in a folder and below, directory by directory. May be repeated until all are there.
 
     Parameters
     ----------
     name : str, optional
         Where a folder that lies outside the root is copied to below it; by default its own path.
+    read : callable, optional
+        Told the size in bytes of each checkpoint once that was read.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def adopt(parts: Parts, folder: str, name: str | None, *, dry_run: bool) -> Iter
     except OSError as error:
         raise CannotAdopt(f"{folder} cannot be read: {error}") from error
     with closing(visited):
-        yield from _Adopting(parts, visited, _target(parts, visited, name), dry_run).below("")
+        yield from _Adopting(parts, visited, _target(parts, visited, name), dry_run, read).below("")
 
 
 def _target(parts: Parts, visited: Visited, name: str | None) -> str:
@@ -79,11 +83,14 @@ def _target(parts: Parts, visited: Visited, name: str | None) -> str:
 class _Adopting:
     """One run."""
 
-    def __init__(self, parts: Parts, visited: Visited, target: str, dry_run: bool) -> None:
+    def __init__(
+        self, parts: Parts, visited: Visited, target: str, dry_run: bool, read: Callable[[int], object]
+    ) -> None:
         self._parts = parts
         self._visited = visited
         self._target = target
         self._dry_run = dry_run
+        self._read = read
         self._adoption = parts.storage.adoption
         self._home = self._adoption.home()
 
@@ -168,6 +175,7 @@ class _Adopting:
             after = replace(after, sequence=after.sequence + 1)
             taken.append(stranger)
             manifests.append(manifest)
+            self._read(stranger.size_bytes)
         if manifests:
             self._record(after, manifests)
         return taken

@@ -109,7 +109,7 @@ class Checking:
         try:
             row = self._evidence.row(checkpoint_id)
         except ValueError:
-            self._check_unreadable(found, where, checkpoint_id)
+            self._check_unreadable(found, where, checkpoint_id, directory, name)
             return
         if row is None:
             return
@@ -148,13 +148,13 @@ class Checking:
         except FileNotFoundError:
             return "it is gone since a moment ago"
 
-    def _check_unreadable(self, found: Found, where: str, checkpoint_id: str) -> None:
+    def _check_unreadable(self, found: Found, where: str, checkpoint_id: str, directory: str, name: str) -> None:
         """A row that is no checkpoint at all: its manifest may know better."""
         said, mend = self._evidence.said(where), None
         if said is not None and said.checkpoint.id == checkpoint_id and self._evidence.is_at_its_place(where, said):
             found.expected |= self._evidence.places(said.checkpoint)
             mend = partial(self._mending.put_right, said)
-        found.add("row", where, "the catalog's row cannot be read", mend)
+        found.add("row", where, "the catalog's row cannot be read", mend, directory=directory, name=name)
 
     def _check_record(self, found: Found, row: Row, where: str) -> Manifest | None:
         """The manifest of a checkpoint, if it can be believed."""
@@ -200,13 +200,13 @@ class Checking:
             directory, largest = session.directories.get(name), session.checkpoints.largest_sequence(name)
         if directory is None or directory.sequence < largest:
             text = "the catalog has no row of it" if directory is None else "the catalog's counter is behind"
-            found.add("row", where, text, partial(self._mending.take_in_directory, name))
+            found.add("row", where, text, partial(self._mending.take_in_directory, name), directory=name)
         if directory is None or found.is_hidden(where):
             return
         rewrite = partial(self._mending.rewrite_directory, name)
         if where not in found.disk:
             is_there = is_there or where.rpartition("/")[0] in found.disk
-            found.add("record", where, "it is missing", rewrite if is_there else None)
+            found.add("record", where, "it is missing", rewrite if is_there else None, directory=name)
             return
         try:
             data = self._parts.storage.record(where)
@@ -214,8 +214,9 @@ class Checking:
             if not manifests.is_as_written(data):
                 raise manifests.Unreadable("something has changed it since it was written")
         except (manifests.Unreadable, Refusal, OSError) as error:
-            found.add("record", where, str(error), rewrite)
+            found.add("record", where, str(error), rewrite, directory=name)
             return
         if said.policy != directory.policy or said.sequence > max(directory.sequence, largest):
             about = data + manifests.dump_directory(directory)
-            found.add("disagrees", where, "it and the catalog say different things", about=about, is_passing=True)
+            text = "it and the catalog say different things"
+            found.add("disagrees", where, text, about=about, is_passing=True, directory=name)

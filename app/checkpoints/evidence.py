@@ -59,15 +59,19 @@ class Found:
         *,
         about: bytes = b"",
         is_passing: bool = False,
+        directory: str | None = None,
+        name: str | None = None,
     ) -> None:
-        self.faults.append(Fault(kind, where, text, mend, about, is_passing))
+        self.faults.append(Fault(kind, where, text, mend, about, is_passing, directory, name))
 
     def is_hidden(self, path: str) -> bool:
         """Whether something may lie at a path and could not be looked at."""
         return any(not folder or f"{path}/".startswith(f"{folder}/") for folder in self.hidden)
 
     def of_row(self, row: Row, kind: str, where: str, text: str, mend: Callable[[], None] | None = None) -> None:
-        self.add(kind, where, text, mend, about=row.told, is_passing=row.is_dirty)
+        checkpoint, is_dirty = row.checkpoint, row.is_dirty
+        said = {"directory": checkpoint.directory, "name": checkpoint.name}
+        self.add(kind, where, text, mend, about=row.told, is_passing=is_dirty, **said)
 
 
 class Evidence:

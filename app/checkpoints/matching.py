@@ -42,20 +42,19 @@ class Matching:
         """A checkpoint lies there whole, with its manifest, and the catalog has nothing live at its place."""
         checkpoint = said.checkpoint
         where, about = f"{checkpoint.directory}/{checkpoint.name}", manifests.dump(said)
+        add = partial(found.add, about=about, directory=checkpoint.directory, name=checkpoint.name)
         with self._parts.catalog.reading() as session:
             row = session.checkpoints.get(checkpoint.id)
         if row is None:
             text = "it lies there whole, but the catalog has no row of it"
-            found.add("unknown", where, text, partial(self._mending.take_in, said), about=about)
+            add("unknown", where, text, partial(self._mending.take_in, said))
         elif row.removed_because == "lost":
-            found.add(
-                "unknown", where, "it was lost, and is there again", partial(self._mending.take_in, said), about=about
-            )
+            add("unknown", where, "it was lost, and is there again", partial(self._mending.take_in, said))
         elif row.removed_at is not None:
             text = "it was removed, but is there again" + (": reindex takes it in" if row.freed else "")
-            found.add("unknown", where, text, about=about)
+            add("unknown", where, text)
         else:  # both are intact, and people have to choose
-            found.add("disagrees", path, f"the catalog has it as {row.directory}/{row.name}", about=about)
+            add("disagrees", path, f"the catalog has it as {row.directory}/{row.name}")
             found.lost_records.pop(row.id, None)
             found.damage.pop(row.id, None)
             found.missing = [missing for missing in found.missing if missing[0].checkpoint.id != row.id]
@@ -106,7 +105,7 @@ class Matching:
                 if not is_known:
                     mend = partial(self._mending.take_in_directory, name)
                     text = "the catalog does not know this directory"
-                    found.add("unknown", path, text, mend, about=about, is_passing=True)
+                    found.add("unknown", path, text, mend, about=about, is_passing=True, directory=name)
             else:
                 continue
             del extra[path]

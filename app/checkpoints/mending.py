@@ -23,7 +23,8 @@ class Fault:
     ``directory.json``), ``disagrees``, ``stale`` (a row of which nothing is on the disk), ``unknown`` (a checkpoint
     or a directory that has no row), ``unreadable`` (a folder), ``row`` and ``catalog``. ``about`` is what was looked
     at: where two checks of a root at work find the same with another ``about``, they have seen two passing things.
-    ``is_passing`` says that a server at work can be in the middle of it for a moment.
+    ``is_passing`` says that a server at work can be in the middle of it for a moment. ``directory`` and ``name`` tell
+    which checkpoint it is about, the directory alone where it is about that; None where nobody knows.
     """
 
     kind: str
@@ -32,6 +33,8 @@ class Fault:
     mend: Callable[[], None] | None = None
     about: bytes = b""
     is_passing: bool = False
+    directory: str | None = None
+    name: str | None = None
 
     def __str__(self) -> str:
         return _printable(f"{self.kind}: {self.where}: {self.text}")

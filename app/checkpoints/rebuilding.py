@@ -1,6 +1,6 @@
 """Make the catalog anew from the files: what they say is the truth about live checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from app.catalog import Session
@@ -20,11 +20,13 @@ class Rebuilt:
     remarks: Sequence[str]
 
 
-def rebuild(parts: Parts) -> Rebuilt:
+def rebuild(parts: Parts, *, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
     """Replace what the catalog says of live checkpoints and directories by what the files say.
 
     Facts of removed checkpoints, which only the catalog knows, stay as they are, but for those whose bytes were given
     back and that lie there again, whole: somebody has put them back. One transaction: all or nothing.
+
+    ``read`` is told how many manifests were read so far.
     """
     faults, remarks = [], []
     directories: dict[str, Directory] = {}
@@ -40,6 +42,7 @@ def rebuild(parts: Parts) -> Rebuilt:
             directories[name] = replace(found.directory, name=name)
         elif found.manifest is not None:
             manifests[found.manifest.checkpoint.id] = found.manifest
+            read(len(manifests))
     for manifest in manifests.values():
         _count(directories, manifest)
     with parts.catalog.writing() as session:

@@ -65,6 +65,11 @@ MAY_IMPORT = {
     "serving": ("app",),
     "maintenance": ("app",),
     "token_commands": ("app",),
+    "commands": ("app",),
+    "flags": ("app.settings",),
+    "failures": ("app.checkpoints.adopting.CannotAdopt",),
+    "greeting": ("app.__version__",),
+    "terminal": (),
     "__main__": ("app",),
     "": (),
 }
@@ -120,7 +125,7 @@ def faults_of_server(module, source, *, is_package=False):
         or within(name, NEVER["server"] + NEVER.get(part, ()))
         or (
             within(name, ["app.settings"])
-            and part not in {"main", "serving", "maintenance", "token_commands", "__main__"}
+            and part not in {"main", "serving", "maintenance", "token_commands", "commands", "flags"}
         )
         or (part not in {"main", "storage"} and within(name, ["app.storage.local", "app.storage.tree"]))
     ]
