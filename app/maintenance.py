@@ -137,7 +137,7 @@ def _reading_back(parts: Parts, checking: Checking, what: str = "reading back") 
     total: int | None = None
     if is_one(sys.stderr):
         with suppress(DatabaseError, Refusal), parts.catalog.reading() as session:  # the check says it
-            total = session.statistics().size_bytes
+            total = session.directories.usage("").size_bytes
 
     def look() -> Stand:
         done = checking.bytes_read

@@ -3,13 +3,16 @@
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import app
 import app.errors
 import holdfast
+from app import commands, failures
 from app.api import openapi
 from app.main import create_app
 from app.settings import Settings
@@ -50,6 +53,48 @@ def test_every_refusal_has_a_status_of_its_own_choice():
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_is_documented(name):
     assert f"HOLDFAST_{name.upper()}" in text("docs/operations.md")
+
+
+def commands_of(group: Any, path: str = "holdfast-server") -> Iterator[tuple[str, Any]]:
+    """Every command of the command line with its whole name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_every_command_of_the_server_and_every_flag_is_documented():
+    documented = text("docs/server-cli.md")
+    rows = {
+        row[1]: row[0] for row in re.findall(r"^(\| `(holdfast-server [a-z -]*[a-z]).*)$", documented, re.MULTILINE)
+    }
+    found = dict(commands_of(commands.command_line()))
+    assert rows.keys() == found.keys()
+    for name, command in found.items():
+        for option in (option for parameter in command.params for option in parameter.opts if option.startswith("-")):
+            if option not in {"--root", "--database-url", "--help", "-h"} and name != "holdfast-server serve":
+                assert f"`{option}" in rows[name], f"{name} {option}"
+    for option in (
+        "--root",
+        "--database-url",
+        "--version",
+        "--install-completion",
+        "--show-completion",
+        "--help",
+        "-h",
+    ):
+        assert f"`{option}`" in documented, option
+    serving = {option for parameter in found["holdfast-server serve"].params for option in parameter.opts}
+    for option in serving - {"--help", "-h"}:
+        assert f"`{option}`" in text("docs/operations.md"), option
+
+
+def test_every_exit_status_is_documented():
+    documented = text("docs/server-cli.md")
+    ended = (failures.CANNOT_RUN, failures.DEFECT, failures.INTERRUPTED, failures.PIPE_CLOSED)
+    for status in (0, 1, 4, *ended):
+        assert f"\n| {status} | " in documented, status
 
 
 def test_every_route_is_documented():
