@@ -8,9 +8,9 @@ def sparkline(values: Sequence[float], width: float = 96, height: float = 24, ma
     if len(values) < 2:
         return ""
     least, most = min(values), max(values)
-    inner = height - 2 * margin
+    inner, extent = height - 2 * margin, most / 2 - least / 2  # halved, so that it is finite
     step = (width - 2 * margin) / (len(values) - 1)
-    heights = [(value / 2 - least / 2) / (most / 2 - least / 2) if most > least else 0.5 for value in values]
+    heights = [(value / 2 - least / 2) / extent if extent else 0.5 for value in values]
     return " ".join(f"{margin + i * step:.1f},{margin + (1 - h) * inner:.1f}" for i, h in enumerate(heights))
 
 

@@ -7,6 +7,8 @@ from app.domain import Tensor
 
 MOST = 5000
 """How many tensors a page shows at once."""
+MOST_LEVELS = 32
+"""How deep the tree is at most: what a name has beyond that is one component."""
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ def _tree(tensors: Sequence[tuple[str, Tensor]]) -> Sequence[Module]:
     known: dict[tuple[str, ...], Module] = {(): top}
     for file, tensor in tensors:
         path: tuple[str, ...] = ()
-        for component in (*([file] if file else []), *tensor.name.split(".")):
+        for component in (*([file] if file else []), *tensor.name.split(".", MOST_LEVELS)):
             above, path = known[path], (*path, component)
             if path not in known:
                 above.below.append(known.setdefault(path, Module(component)))

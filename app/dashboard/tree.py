@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from app.checkpoints.viewing import Glance
 
+MOST_LEVELS = 32
+"""How deep the tree is at most: what a name has beyond that is one component."""
+
 
 @dataclass(slots=True)
 class Node:
@@ -49,7 +52,7 @@ def tree(glances: Iterable[Glance]) -> Sequence[Node]:
     top = Node("")
     for glance in sorted(glances, key=lambda glance: glance.directory.name.split("/")):
         node = top
-        for component in glance.directory.name.split("/"):
+        for component in glance.directory.name.split("/", MOST_LEVELS):
             last = node.below[-1] if node.below else None
             if last is None or last.label != component:
                 node.below.append(last := Node(component))

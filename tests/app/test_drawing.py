@@ -3,14 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.catalog.directories import Totals
 from app.checkpoints.viewing import Glance
 from app.dashboard import addresses, tensors, words
 from app.dashboard.drawing import sparkline, thinned
-from app.dashboard.tree import matching, tree
+from app.dashboard.tree import MOST_LEVELS, matching, tree
 from app.domain import Directory, Policy, Tensor
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,6 +43,19 @@ def test_a_row_sums_up_what_is_below():
     assert (top.count, top.size_bytes, top.directories, top.written) == (10, 100, 3, 1)
 
 
+def depth(rows):
+    return 1 + max((depth(row.below) for row in rows), default=0) if rows else 0
+
+
+def test_no_name_is_so_deep_that_its_tree_cannot_be_drawn():
+    components = ["a"] * 500
+    rows = tree(glance("/".join(components[:length])) for length in range(1, 500))
+    found = tensors.shown([tensor(".".join(components[:length])) for length in range(1, 500)], "")
+    assert depth(rows) <= MOST_LEVELS + 1
+    assert depth(found.modules) <= tensors.MOST_LEVELS + 1
+    assert rows[0].count == found.modules[0].count == 499
+
+
 def test_every_word_is_searched_for():
     names = ["runs/ResNet/lr1", "runs/vit/lr1", "old/resnet"]
     found = matching(map(glance, names), "runs resnet")
@@ -51,6 +64,8 @@ def test_every_word_is_searched_for():
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=60))
+@example([0.0, 5e-324])
+@example([-1.7976931348623157e308, 1.7976931348623157e308])
 def test_a_line_stays_in_its_box(values):
     points = [tuple(map(float, pair.split(","))) for pair in sparkline(values).split()]
     assert len(points) == (len(values) if len(values) > 1 else 0)
