@@ -9,8 +9,9 @@ from app.access import ANYONE
 from app.api.dependencies import ChangingDep, CheckpointsDep, Deleter, Id, Reader, RemovingDep, Writer
 from app.checkpoints.changing import Change
 from app.dashboard import addresses, snippets
-from app.dashboard.rendering import Form, PageRoute, moved, page
+from app.dashboard.rendering import Form, PageRoute, moved, page, required
 from app.dashboard.tensors import shown
+from app.errors import InvalidRequest
 
 router = APIRouter(route_class=PageRoute)
 
@@ -42,14 +43,14 @@ def show(
 @router.post("/checkpoints/{checkpoint_id}/pin")
 def pin(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
     """Pin a checkpoint, or let go of it."""
-    changing.change(checkpoint_id, Change({"pinned": form.get("pinned") == "true"}, {}))
+    changing.change(checkpoint_id, Change({"pinned": _is_true(required(form, "pinned"))}, {}))
     return moved(request, addresses.back(form, addresses.checkpoint(checkpoint_id)))
 
 
 @router.post("/checkpoints/{checkpoint_id}/tags")
 def tag(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
     """Give a checkpoint these tags instead of those that it has."""
-    tags = dict.fromkeys(naming.tag(word.strip()) for word in form.get("tags", "").split(",") if word.strip())
+    tags = dict.fromkeys(naming.tag(word.strip()) for word in required(form, "tags").split(",") if word.strip())
     changing.change(checkpoint_id, Change({"tags": tuple(tags)}, {}))
     return moved(request, addresses.back(form, addresses.checkpoint(checkpoint_id)))
 
@@ -66,3 +67,9 @@ def restore(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, _:
     """Bring a removed checkpoint back."""
     back = checkpoints.restoring.restore(checkpoint_id)
     return moved(request, addresses.back(form, addresses.directory(back.directory), restored=back.id))
+
+
+def _is_true(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise InvalidRequest(f"{text!r} is neither true nor false.")
+    return text == "true"

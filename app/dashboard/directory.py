@@ -55,6 +55,7 @@ def show(
         "directory.html",
         view=view,
         name=directory,
+        here=addresses.directory(directory, order=order, removed="true" if removed else "", page_token=page_token),
         crumbs=_crumbs(directory),
         order=order,
         orders=ORDERS,

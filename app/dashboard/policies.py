@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.api.dependencies import Admin, ChangingDep, CheckpointsDep, DirectoryName, Reader
 from app.dashboard import addresses
-from app.dashboard.rendering import Form, PageRoute, moved, page
+from app.dashboard.rendering import Form, PageRoute, moved, page, required
 from app.domain import LIMITS, Policy, PolicyRequest
 from app.errors import InvalidRequest
 
@@ -74,9 +74,9 @@ def asked(form: Mapping[str, Any]) -> PolicyRequest:
     Raises
     ------
     InvalidRequest
-        It cannot be understood.
+        It cannot be understood, or does not say who decides each limit.
     """
-    limits = {name: _limit(name, form) for name in LIMITS if form.get(f"{name}_rule", SAVES) != SAVES}
+    limits = {name: _limit(name, form) for name in LIMITS if required(form, f"{name}_rule") != SAVES}
     mode = form.get("mode") or None
     if mode not in {None, "min", "max"}:
         raise InvalidRequest("mode: either min or max.")

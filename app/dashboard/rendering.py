@@ -79,5 +79,12 @@ async def _form(request: Request) -> Mapping[str, str]:
 Form = Annotated[Mapping[str, str], Depends(_form)]
 
 
+def required(form: Mapping[str, str], name: str) -> str:
+    """A field that a form has to have. `InvalidRequest` where it lacks it: what is not said changes nothing."""
+    if name not in form:
+        raise InvalidRequest(f"The form lacks the field {name!r}.")
+    return form[name]
+
+
 def _wants_a_page(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers

@@ -1,12 +1,15 @@
 """What pages show and what their forms do, over a socket and without a script."""
 
+import html
 import itertools
 import json
+import re
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 
+from app.domain import LIMITS
 from tests.keys import bearer, mint, revoke
 from tests.live import LiveServer
 
@@ -211,7 +214,7 @@ def test_the_names_of_directories_can_be_chosen_from(live, admin, name):
 
 
 def policy(**rules):
-    fields = {"mode": "min"}
+    fields = {"mode": "min"} | {f"{limit}_rule": "saves" for limit in LIMITS}
     for limit, value in rules.items():
         fields |= {f"{limit}_rule": "none" if value is None else "number", limit: "" if value is None else str(value)}
     return fields
@@ -223,7 +226,6 @@ def test_a_preview_gives_the_verdicts_and_changes_nothing(live, admin, name):
     page = admin.get(f"/previews/{name}", params=policy(max_checkpoints=1, max_best_checkpoints=1)).text
     assert page.count('class="going"') == 2
     assert ">best 1 of 1</span>" in page
-    assert live.names(name) if False else True
     listed = live.http.get("/v1/checkpoints", params={"directory": name}, headers=live.admin).json()["checkpoints"]
     assert len(listed) == 4
     assert live.http.get(f"/v1/directories/{name}", headers=live.admin).json()["policy"]["max_checkpoints"] is None
@@ -249,7 +251,7 @@ def test_a_policy_is_applied_and_what_it_does_not_keep_is_removed_when_asked(liv
 
 def test_a_limit_can_be_left_to_saves_or_taken_away(live, admin, name):
     save(live, name, max_checkpoints=2, max_best_checkpoints=2)
-    admin.send_form(f"/policies/{name}", **policy(max_checkpoints=None), max_best_checkpoints_rule="saves")
+    admin.send_form(f"/policies/{name}", **policy(max_checkpoints=None))
     found = live.http.get(f"/v1/directories/{name}", headers=live.admin).json()["policy"]
     assert found["max_checkpoints"] is None
     assert found["max_best_checkpoints"] == 2
@@ -261,7 +263,7 @@ def test_a_limit_can_be_left_to_saves_or_taken_away(live, admin, name):
 @pytest.mark.parametrize("number", ["", "-1", "1.5", "many", "1e3", "٣", "9" * 30])
 def test_a_number_that_is_none_is_told_and_not_applied(live, admin, name, number):
     save(live, name)
-    fields = {"max_checkpoints_rule": "number", "max_checkpoints": number}
+    fields = policy(max_checkpoints=number)
     assert "Last checkpoints: a whole number from 0" in admin.get(f"/previews/{name}", params=fields).text
     answer = admin.send_form(f"/policies/{name}", **fields)
     assert answer.status_code == 422
@@ -292,6 +294,30 @@ def test_pinning_tagging_deleting_and_undoing(live, admin, name):
     answer = admin.send_form(f"{address}/restore")
     assert "is back" in admin.get(answer.headers["location"]).text
     assert facts(live, saved)["removed_at"] is None
+
+
+@pytest.mark.parametrize("body", ["", '{"pinned": true}', "pinned=1&max_checkpoints_rule=saves"])
+def test_what_a_form_does_not_say_changes_nothing(live, admin, name, body):
+    saved = save(live, name, tags="good")
+    admin.send_form(f"/checkpoints/{saved['id']}/pin", pinned="true")
+    admin.send_form(f"/policies/{name}", **policy(max_checkpoints=5))
+    for address in (f"/checkpoints/{saved['id']}/pin", f"/checkpoints/{saved['id']}/tags", f"/policies/{name}"):
+        answer = admin.post(address, content=body)
+        assert answer.status_code == 422, address
+        assert "That did not work" in answer.text
+    assert (facts(live, saved)["pinned"], facts(live, saved)["tags"]) == (True, ["good"])
+    found = live.http.get(f"/v1/directories/{name}", headers=live.admin).json()["policy"]
+    assert found["set_by_operator"] == ["max_checkpoints"]
+
+
+@pytest.mark.parametrize("component", ["a b (1)", "é", "x,y=[1]{2}@~+:z"])
+def test_forms_lead_back_whatever_the_directory_is_called(live, admin, name, component):
+    saved = save(live, f"{name}/{component}")
+    page = admin.get(f"/directories/{name}/{component}", params={"order": "name"})
+    (to,) = {html.unescape(found) for found in re.findall('name="to" value="([^"]*)"', page.text)}
+    answer = admin.send_form(f"/checkpoints/{saved['id']}/pin", pinned="true", to=to)
+    assert httpx.URL(answer.headers["location"]).path == f"/directories/{name}/{component}"
+    assert httpx.URL(answer.headers["location"]).params["order"] == "name"
 
 
 def test_forms_of_a_page_lead_nowhere_else(live, admin, name):
@@ -346,7 +372,7 @@ def test_pages_and_forms_go_by_scope_and_prefix(live, place, scope, prefix):
             if not reaches:
                 assert "live.pt" not in answer.text
         for address, needed in CHANGING.items():
-            if scope != "admin" and scope != needed:
+            if scope not in {"admin", needed}:
                 answer = browser.send_form(address.format(*place))
                 assert answer.status_code == (403 if reaches else 404), address
             elif not reaches:
