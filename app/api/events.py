@@ -40,15 +40,15 @@ async def stream_events(
     finding, bell = checkpoints.finding, checkpoints.parts.bell
     last = await run_in_threadpool(finding.last_event_id) if last_event_id is None else last_event_id
     while await run_in_threadpool(_still_may, request, may):
-        waiter = bell.waiter()
-        events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
-        for event in events:
-            yield ServerSentEvent(id=str(event.id), event=event.type, data=_data(event))
-        if not events:
-            if bell.silenced or not follow:
-                return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(waiter.wait(), RECHECK_S)
+        with bell.waiter() as waiter:
+            events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
+            for event in events:
+                yield ServerSentEvent(id=str(event.id), event=event.type, data=_data(event))
+            if not events:
+                if bell.silenced or not follow:
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(waiter.wait(), RECHECK_S)
 
 
 def _still_may(request: Request, may: Access) -> bool:

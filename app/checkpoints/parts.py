@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -37,15 +38,24 @@ class Bell:
         self.silenced = True
         self.ring()
 
-    def waiter(self) -> asyncio.Event:
-        """An event of the running loop that the next ring sets. Ask first, look then, wait last: no ring is missed."""
+    @contextmanager
+    def waiter(self) -> Iterator[asyncio.Event]:
+        """An event of the running loop that the next ring sets. Ask first, look then, wait last: no ring is missed.
+
+        Nobody waits any more once the block has ended.
+        """
         event = asyncio.Event()
-        if self.silenced:
-            event.set()
-            return event
+        waiting = (asyncio.get_running_loop(), event)
         with self._guard:
-            self._waiting.add((asyncio.get_running_loop(), event))
-        return event
+            if self.silenced:
+                event.set()
+            else:
+                self._waiting.add(waiting)
+        try:
+            yield event
+        finally:
+            with self._guard:
+                self._waiting.discard(waiting)
 
 
 @dataclass(frozen=True)

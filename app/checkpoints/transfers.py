@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app import digests, spans
+from app.access import is_within
 from app.checkpoints.transfer import Transfer
 from app.domain import Chunk, Upload, UploadFile
 from app.spans import Span, joined
@@ -89,10 +90,12 @@ class Transfers:
         lately = time.monotonic() - ACTIVE_S
         return sum(transfer.to_come_bytes for transfer in others if transfer.touched_at > lately)
 
-    def moved_within(self, seconds: float) -> bool:
-        """Whether any upload has moved so lately."""
+    def moved_within(self, seconds: float, prefix: str = "") -> bool:
+        """Whether any upload to a directory within a prefix has moved so lately."""
+        since = time.monotonic() - seconds
         with self._guard:
-            return any(transfer.touched_at > time.monotonic() - seconds for transfer in self._transfers.values())
+            moved = [transfer for transfer in self._transfers.values() if transfer.touched_at > since]
+        return any(is_within(transfer.upload.directory, prefix) for transfer in moved)
 
     def forget(self, upload_id: str) -> None:
         """The upload has ended."""

@@ -151,9 +151,9 @@ class Viewing:
             known_directory(session, directory)
             return courses.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
 
-    def is_moving(self) -> bool:
-        """Whether the bytes of any upload are on their way."""
-        return self._transfers.moved_within(MOVING_S)
+    def is_moving(self, prefix: str) -> bool:
+        """Whether the bytes of any upload within a prefix are on their way."""
+        return self._transfers.moved_within(MOVING_S, prefix)
 
     def _was_written_lately(self, directory: Directory) -> bool:
         at = directory.last_write_at

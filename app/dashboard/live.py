@@ -26,7 +26,7 @@ RECHECK_EVERY = 15
 async def tell(
     request: Request, checkpoints: CheckpointsDep, may: Reader, prefix: Within
 ) -> AsyncIterator[ServerSentEvent]:
-    """`changed` where something has changed within a prefix, `moving` every second while uploads bring bytes.
+    """`changed` where something has changed within a prefix, `moving` every second while uploads bring bytes there.
 
     It ends with the session. Whoever comes back after an interruption should look anew: nothing is made up for.
     """
@@ -34,18 +34,18 @@ async def tell(
     last = await run_in_threadpool(finding.last_event_id)
     yield ServerSentEvent(event="open", data={})
     while await run_in_threadpool(_still_may, request, may):
-        waiter = bell.waiter()
-        events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
-        if events:
-            yield ServerSentEvent(event="changed", data={"events": len(events)})
-        elif bell.silenced:
-            return
-        else:
-            for _ in range(RECHECK_EVERY):
-                if await _rings(waiter):
-                    break
-                if checkpoints.viewing.is_moving():
-                    yield ServerSentEvent(event="moving", data={})
+        with bell.waiter() as waiter:
+            events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
+            if events:
+                yield ServerSentEvent(event="changed", data={"events": len(events)})
+            elif bell.silenced:
+                return
+            else:
+                for _ in range(RECHECK_EVERY):
+                    if await _rings(waiter):
+                        break
+                    if checkpoints.viewing.is_moving(prefix):
+                        yield ServerSentEvent(event="moving", data={})
 
 
 async def _rings(waiter: asyncio.Event) -> bool:

@@ -431,14 +431,17 @@ def test_open_pages_are_told_of_changes_within_their_prefix(live, admin, name):
     stream.close()
 
 
-def test_open_pages_are_told_while_bytes_come(live, admin, name):
+def test_open_pages_are_told_while_bytes_come_within_their_prefix(live, admin, name):
     body = {"directory": name, "name": "u.pt", "files": [{"size_bytes": 5}]}
     wanted = live.http.post("/v1/uploads", json=body, headers=live.admin).json()["missing"][0]
-    stream = events(admin, "/live?prefix=elsewhere", 2)
-    assert next(stream) == "open"
+    streams = [events(admin, f"/live?prefix={prefix}", 2) for prefix in (name, f"{name}x")]
+    assert [next(stream) for stream in streams] == ["open", "open"]
     live.http.put(wanted["url"], content=b"bytes", headers=live.admin).raise_for_status()
-    assert next(stream) == "moving"
-    stream.close()
+    assert next(streams[0]) == "moving"
+    save(live, f"{name}x")
+    assert next(streams[1]) == "changed"  # and nothing before it
+    for stream in streams:
+        stream.close()
 
 
 def test_a_stream_ends_with_its_session(live):
