@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import app
 import app.errors
@@ -16,6 +17,8 @@ from app import commands, failures
 from app.api import openapi
 from app.main import create_app
 from app.settings import Settings
+from holdfast.cli.app import app as command_line
+from holdfast.cli.statuses import Status
 from tests.live import PROJECT
 
 DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
@@ -133,6 +136,27 @@ def test_paths_that_documents_name_exist(document: Path):
 
 def test_the_map_of_the_architecture_names_every_module():
     documented = text("docs/architecture.md")
-    for path in [*(PROJECT / "app").rglob("*.py"), *(PROJECT / "client" / "holdfast").glob("*.py")]:
+    for path in [*(PROJECT / "app").rglob("*.py"), *(PROJECT / "client" / "holdfast").rglob("*.py")]:
         if path.name != "__init__.py":
             assert path.name in documented, path
+
+
+COMMANDS = get_command(command_line).commands  # type: ignore[attr-defined]
+EVERYWHERE = {"--server", "--json", "--help", "-h"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_every_option_is_documented_in_its_own_section(name):
+    section = re.search(rf"^### holdfast {name}\n(.*?)(?=^##|\Z)", text("docs/cli.md"), re.MULTILINE | re.DOTALL)
+    assert section is not None, name
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("-")}
+    for option in options - EVERYWHERE:
+        assert re.search(rf"`[^`\n]*{re.escape(option)}\b[^`\n]*`", section[1]), f"{name} {option}"
+
+
+def test_what_all_commands_have_and_every_status_is_documented():
+    common = text("docs/cli.md").partition("## Looking")[0]
+    for option in {*EVERYWHERE, "--version", "--install-completion", "--show-completion"}:
+        assert option in common, option
+    documented = {int(status) for status in re.findall(r"^\| (\d+) \|", common, re.MULTILINE)}
+    assert documented == {int(status) for status in Status}

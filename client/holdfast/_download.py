@@ -4,7 +4,7 @@ import os
 import secrets
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from . import _digests, _names, _restore
 from ._cache import Cache, Keeping, Sources
 from ._http import Server, understood
 from ._memory import Arena
-from ._parallel import in_parallel
+from ._parallel import CONNECTIONS, in_parallel
 from ._progress import Progress
 from ._retry import READERS_PATIENCE, Patience, passes
 from ._wire import Checkpoint, Chunk, FileChunks, Range
@@ -91,15 +91,29 @@ def into_files(
     """
     files = contents(server, checkpoint)
     if [file.path for file in files] == [checkpoint.name]:
-        _into_file(server, files[0], to, cache, progress)
+        into_file(server, files[0], to, cache, progress)
         return to
     places = [to.joinpath(*_names.components(file.path)) for file in files]
     for file, place in zip(files, places, strict=True):
-        _into_file(server, file, place, cache, progress)
+        into_file(server, file, place, cache, progress)
     return to
 
 
-def _into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, progress: bool | None) -> None:
+def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
+    """Give the bytes of a file to ``write`` in their order, each verified before. `IntegrityError` as `into_files`."""
+    window = _Window()
+    with (
+        _Fetching(server, file, window, None, False) as fetching,
+        Progress(f"load {file.path}", file.size_bytes, progress) as bar,
+    ):
+        for start, stop in window.cut(file.chunks):
+            fetching.fetch([(start, stop)])
+            write(window.view(start, stop - start))
+            bar.moved(stop - start)
+
+
+def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, progress: bool | None) -> None:
+    """Put one file of a checkpoint at a path, where it replaces what stood there once it is verified."""
     to.parent.mkdir(parents=True, exist_ok=True)
     temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:
@@ -132,6 +146,33 @@ class _FileTarget:
         if len(buffer) < length:
             buffer = self._own.buffer = bytearray(max(length, _digests.CHUNK_BYTES))
         return memoryview(buffer)[:length]
+
+
+class _Window:
+    """Memory for a part of a file, that moves on."""
+
+    def __init__(self) -> None:
+        self._start, self._memory = 0, bytearray()
+
+    def cut(self, chunks: Sequence[Chunk]) -> Iterator[tuple[int, int]]:
+        """Where each part begins and ends: as much as is fetched on all connections at a time."""
+        start = stop = 0
+        for chunk in chunks:
+            if stop - start >= CONNECTIONS * JOB_BYTES:
+                yield self._moved(start, stop)
+                start = stop
+            stop = chunk.offset + chunk.length
+        if stop > start:
+            yield self._moved(start, stop)
+
+    def _moved(self, start: int, stop: int) -> tuple[int, int]:
+        self._start = start
+        if stop - start > len(self._memory):
+            self._memory = bytearray(stop - start)
+        return start, stop
+
+    def view(self, offset: int, length: int) -> memoryview:
+        return memoryview(self._memory)[offset - self._start : offset - self._start + length]
 
 
 class _Fetching:

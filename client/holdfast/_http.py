@@ -184,6 +184,26 @@ class Server:
                 _refuse(_refusal(found))
             yield io.BufferedReader(_Stream(found.iter_raw(PIECE_BYTES)), PIECE_BYTES)
 
+    @contextmanager
+    def listen(self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str]) -> Iterator[Iterator[str]]:
+        """The lines of an answer that goes on, as they come.
+
+        Raises
+        ------
+        ServerUnreachable
+            The connection could not be made, broke, or was silent for ``timeout_s``.
+        HoldfastError
+            The server refused.
+        """
+        ours = {**self._headers(self._base), **headers}
+        noticed = {"trace": self._sockets.notice}
+        stream = self._http().stream("GET", path, params=params, headers=ours, extensions=noticed)
+        with self._translated(), stream as found:
+            if found.is_error:
+                found.read()
+                _refuse(_refusal(found))
+            yield found.iter_lines()
+
     def cut(self) -> None:
         """Let every request that is under way fail."""
         self._sockets.cut()

@@ -197,22 +197,23 @@ def _tensor_index(state: Any, sink: Sink) -> list[dict[str, Any]] | None:
 
     offsets = {p.data.storage._cdata: p.offset for p in sink.pieces if isinstance(p.data, Storage)}
     try:
-        return [_entry(name, tensor, offsets) for name, tensor in _tensors(state, ()) if tensor.layout is torch.strided]
+        return [_entry(name, tensor, offsets) for name, tensor in tensors(state) if tensor.layout is torch.strided]
     except Exception:  # an index is a convenience: whatever torch cannot do here must not cost a save
         return None
 
 
-def _tensors(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every tensor of a state, under the name that it has in the index."""
     import torch
 
     if isinstance(value, torch.Tensor):
         yield ".".join(path) or "tensor", value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _tensors(item, (*path, str(key)))
+            yield from tensors(item, (*path, str(key)))
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
-            yield from _tensors(item, (*path, str(place)))
+            yield from tensors(item, (*path, str(place)))
 
 
 def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any]:

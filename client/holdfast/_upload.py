@@ -104,30 +104,57 @@ def send(
     """
     memory = memory or Memory()
     with Progress(f"save {save['name']}", source.size_bytes, progress) as bar:
-        committed = _Sending(server, save, source, patience, bar).run(hash_first=memory.expects_reuse(source))
+        sending = _Sending(server, save, {None: source}, patience, bar)
+        committed = sending.run(hash_first=memory.expects_reuse(source))
     memory.remember(source, reused=bar.moved_bytes < source.size_bytes)
     return committed
+
+
+def send_files(
+    server: Server,
+    save: Mapping[str, Any],
+    files: Mapping[str | None, Source],
+    *,
+    patience: Patience,
+    progress: bool | None = None,
+) -> Committed:
+    """Send a checkpoint of files by their paths within it; None for the only one, which bears the checkpoint's name.
+
+    They are hashed first, so that a repeated save of the same id sends what has not arrived, and nothing else. For the
+    other parameters, and the errors, see `send`.
+    """
+    size_bytes = sum(source.size_bytes for source in files.values())
+    with Progress(f"save {save['name']}", size_bytes, progress) as bar:
+        return _Sending(server, save, files, patience, bar).run(hash_first=True)
 
 
 class _Sending:
     """One save on its way."""
 
     def __init__(
-        self, server: Server, save: Mapping[str, Any], source: Source, patience: Patience, bar: Progress
+        self,
+        server: Server,
+        save: Mapping[str, Any],
+        files: Mapping[str | None, Source],
+        patience: Patience,
+        bar: Progress,
     ) -> None:
         self._server = server
         self._save = {"writer": writer(), **save}
-        self._source = source
+        self._files = files
+        self._size_bytes = sum(source.size_bytes for source in files.values())
         self._bar = bar
-        self._places = {offset: place for place, (offset, _) in enumerate(source.spans)}
+        self._places = {
+            (path, offset): place for path, source in files.items() for place, (offset, _) in enumerate(source.spans)
+        }
         self._patience = patience
         self._hashed = False
         self._step = ""
         self._doubts: dict[str, str] = {}
         """With which code a step was refused the last time."""
         self._refusals = 0
-        self._sent: set[int] = set()
-        """From where on ranges have arrived."""
+        self._sent: set[tuple[str | None, int]] = set()
+        """Of which files, and from where on, ranges have arrived."""
 
     def run(self, *, hash_first: bool) -> Committed:
         """The checkpoint, once it is durable; what fails is tried again as long as that makes sense."""
@@ -139,7 +166,7 @@ class _Sending:
                 self._doubts.pop(self._step, None)
                 if first:
                     first = False
-                    self._bar.reused(self._source.size_bytes - sum(wanted.length for wanted in upload.missing))
+                    self._bar.reused(self._size_bytes - sum(wanted.length for wanted in upload.missing))
                 self._step = "send"
                 in_parallel(upload.missing, self._send)
                 self._step = "commit"
@@ -150,7 +177,7 @@ class _Sending:
     def _doubt(self, error: HoldfastError) -> None:
         """Go on where a refusal may come of what was altered on its way; raise it where it stands."""
         if error.code == "digest_mismatch":
-            if self._source.has_changed():
+            if any(source.has_changed() for source in self._files.values()):
                 raise IntegrityError("the state was changed while it was being saved", code=error.code) from error
             self._patience.wait(ServerUnreachable(f"what is sent is altered on its way: {error}", code=error.code))
         elif error.code == "ranges_missing" and self._refusals < _REFUSALS:
@@ -166,39 +193,54 @@ class _Sending:
         The digests tell a server that was restarted what it has already.
         """
         self._hashed = hashed
-        chunks = self._digests() if hashed else [{"length": length} for _, length in self._source.spans]
-        file = {"size_bytes": self._source.size_bytes, "chunks": chunks, "tensors": self._source.tensors}
-        answer = self._server.call("POST", "/v1/uploads", body={**self._save, "files": [file]})
+        files = [
+            {
+                **_called(path),
+                "size_bytes": source.size_bytes,
+                "chunks": _digests(source) if hashed else [{"length": length} for _, length in source.spans],
+                "tensors": source.tensors,
+            }
+            for path, source in self._files.items()
+        ]
+        answer = self._server.call("POST", "/v1/uploads", body={**self._save, "files": files})
         with understood():
             return Upload.from_json(answer)
 
     def _send(self, wanted: Range) -> None:
-        place = self._places.get(wanted.offset)
+        path = wanted.file if wanted.file in self._files else None
+        place = self._places.get((path, wanted.offset))
         if place is None:
             raise IntegrityError(f"the server asks for bytes from {wanted.offset}, where no chunk begins")
-        self._server.send(wanted, self._pieces(place, wanted.length))
+        self._server.send(wanted, self._pieces(self._files[path], place, wanted.length))
         self._doubts.pop("send", None)
-        if wanted.offset not in self._sent:  # what is lost again and again is no progress
-            self._sent.add(wanted.offset)
+        if (path, wanted.offset) not in self._sent:  # what is lost again and again is no progress
+            self._sent.add((path, wanted.offset))
             self._patience.progress()
 
-    def _pieces(self, place: int, length: int) -> Iterator[memoryview]:
+    def _pieces(self, source: Source, place: int, length: int) -> Iterator[memoryview]:
         while length > 0:
-            data, _ = self._source.read(place)
+            data, _ = source.read(place)
             yield data
             self._bar.moved(len(data))
             length -= len(data)
             place += 1
 
     def _commit(self, upload_id: str) -> Committed:
-        body = None if self._hashed else {"files": [{"chunks": self._digests()}]}
-        longer_s = self._source.size_bytes / _COPIED_BYTES_PER_S
+        body = None
+        if not self._hashed:
+            body = {"files": [{**_called(path), "chunks": _digests(source)} for path, source in self._files.items()]}
+        longer_s = self._size_bytes / _COPIED_BYTES_PER_S
         answer = self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body, longer_s=longer_s)
         with understood():
             return Committed.from_json(answer)
 
-    def _digests(self) -> list[dict[str, Any]]:
-        return [{"length": chunk.length, "digest": chunk.digest} for chunk in self._source.chunks()]
+
+def _called(path: str | None) -> dict[str, str]:
+    return {"path": path} if path is not None else {}
+
+
+def _digests(source: Source) -> list[dict[str, Any]]:
+    return [{"length": chunk.length, "digest": chunk.digest} for chunk in source.chunks()]
 
 
 def writer() -> str:

@@ -132,8 +132,16 @@ class Committed:
     removed: tuple[str, ...]
     other_writer: str | None
     removed_at: str | None = None
+    repeated: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         checkpoint, removed = Checkpoint.from_json(data), tuple(data["removed"])
-        return cls(checkpoint, data["policy"], removed, data["other_writer"], data.get("removed_at"))
+        return cls(
+            checkpoint,
+            data["policy"],
+            removed,
+            data["other_writer"],
+            data.get("removed_at"),
+            data.get("repeated", False),
+        )

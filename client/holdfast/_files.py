@@ -1,0 +1,101 @@
+"""Files on this machine as what a save sends: read in chunks, hashed on several threads, never whole in memory."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from . import _digests
+from ._parallel import in_parallel
+from ._wire import Chunk
+from .errors import IntegrityError
+
+
+class FileSource:
+    """A file of this machine. It is opened for each chunk, so that a folder of many needs no many descriptors.
+
+    Parameters
+    ----------
+    path : Path
+        Where it lies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size_bytes = path.stat().st_size
+        self.tensors: list[dict[str, Any]] | None = None
+        starts = range(0, self.size_bytes, _digests.CHUNK_BYTES)
+        self.spans = [(start, min(_digests.CHUNK_BYTES, self.size_bytes - start)) for start in starts]
+        self._digests: list[str | None] = [None] * len(self.spans)
+        self._own = threading.local()
+
+    def read(self, place: int) -> tuple[memoryview, str]:
+        """The bytes of a chunk, and the BLAKE3 that they had when they were first read."""
+        view = self._bytes(place)
+        digest = self._digests[place]
+        if digest is None:
+            digest = self._digests[place] = _digests.of_chunk(view)
+        return view, digest
+
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Every chunk with its digest; what was not read yet is read, on several threads."""
+        unread = [place for place, digest in enumerate(self._digests) if digest is None]
+        in_parallel(unread, self.read, threads=_digests.THREADS)
+        return tuple(
+            Chunk(offset, length, digest)
+            for (offset, length), digest in zip(self.spans, self._digests, strict=True)
+            if digest is not None
+        )
+
+    def sample(self, count: int) -> set[str]:
+        """The digests of a few chunks."""
+        return {self.read(place)[1] for place in range(len(self.spans))[:: max(1, len(self.spans) // count)][:count]}
+
+    def has_changed(self) -> bool:
+        """Whether a chunk is another than it was when it was first read."""
+        known = [(place, digest) for place, digest in enumerate(self._digests) if digest is not None]
+        return any(_digests.of_chunk(self._bytes(place)) != digest for place, digest in known)
+
+    def _bytes(self, place: int) -> memoryview:
+        offset, length = self.spans[place]
+        buffer = getattr(self._own, "buffer", None)
+        if buffer is None:
+            buffer = self._own.buffer = bytearray(min(self.size_bytes, _digests.CHUNK_BYTES))
+        view = memoryview(buffer)[:length]
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            filled = 0
+            while filled < length:
+                count = os.preadv(descriptor, [view[filled:]], offset + filled)
+                if not count:
+                    raise IntegrityError(f"{self._path} became shorter while it was being sent")
+                filled += count
+        finally:
+            os.close(descriptor)
+        return view
+
+
+def sources(path: Path, name: str) -> dict[str | None, FileSource]:
+    """A file, or the files of a folder by their paths within it. Links to files count as what they lead to.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a folder.
+    name : str
+        What the checkpoint is to be called.
+
+    Raises
+    ------
+    ValueError
+        The folder holds no file, or something that is neither file nor folder, or cannot be told from a single file.
+    """
+    if not path.is_dir():
+        return {None: FileSource(path)}
+    found = sorted(each for each in path.rglob("*") if not each.is_dir())
+    odd = [each for each in found if not each.is_file()]
+    if odd or not found:
+        raise ValueError(f"{odd[0]} is neither a file nor a folder" if odd else f"{path} holds no file")
+    if [each.relative_to(path).as_posix() for each in found] == [name]:
+        raise ValueError(f"a folder with one file of the checkpoint's own name, {name!r}, would become that file")
+    return {each.relative_to(path).as_posix(): FileSource(each) for each in found}

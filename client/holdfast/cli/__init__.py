@@ -1,0 +1,22 @@
+"""The command ``holdfast``: what people and cron jobs do without a training script.
+
+It needs the extra ``cli``, for all commands but ``sync``: machines that train may have the bare package only.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and return its exit status; `statuses` says what each means."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if find_spec("typer") is not None and find_spec("rich") is not None:
+        from .app import run
+
+        return run(given)
+    from .bare import run as run_bare
+
+    return run_bare(given)

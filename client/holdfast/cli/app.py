@@ -1,0 +1,124 @@
+"""The commands put together: their names, what every one of them does with an error, and which status comes of it."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from .. import __version__
+from ..errors import HoldfastError
+from . import changing, comparing, doctor, getting, listing, pruning, putting, showing, syncing, watching
+from .options import AsJson, SpoolFolder
+from .output import Output, complain
+from .statuses import Misuse, Status, status_of
+
+app = typer.Typer(
+    name="holdfast",
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+COMMANDS: dict[str, Callable[..., int]] = {
+    "ls": listing.ls,
+    "show": showing.show,
+    "tensors": showing.tensors,
+    "diff": comparing.diff,
+    "get": getting.get,
+    "put": putting.put,
+    "pin": changing.pin,
+    "unpin": changing.unpin,
+    "tag": changing.tag,
+    "rm": changing.rm,
+    "restore": changing.restore,
+    "prune": pruning.prune,
+    "watch": watching.watch,
+    "doctor": doctor.doctor,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def holdfast(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version it is.")
+    ] = False,
+) -> None:
+    """Checkpoints on a Holdfast server: look, fetch, save, change, and see what is wrong.
+
+    HOLDFAST_URL says where the server is, HOLDFAST_TOKEN who you are, HOLDFAST_PREFIX what stands before all names.
+    """
+
+
+@app.command()
+def sync(
+    spool: SpoolFolder = None,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="URL", help="Deliver to this one, not to those they wait for.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="The token. HOLDFAST_TOKEN is better: others see a command line.")
+    ] = None,
+    only_list: Annotated[bool, typer.Option("--list", help="Only say what waits, and what was refused.")] = False,
+    retry_refused: Annotated[bool, typer.Option("--retry-refused", help="Also try again what was refused.")] = False,
+    patience: Annotated[
+        float, typer.Option("--patience", metavar="SECONDS", help="How long to try.")
+    ] = syncing.PATIENCE_S,
+    as_json: AsJson = False,
+) -> int:
+    """Deliver the checkpoints that wait on this machine. The status is 0 where none waits or is refused any more."""
+    status = syncing.sync_all(
+        spool=spool,
+        server=server,
+        token=token,
+        only_list=only_list,
+        retry_refused=retry_refused,
+        patience_s=patience,
+        told=not as_json,
+    )
+    if as_json:
+        Output(as_json=True).document(syncing.waiting(syncing.spool_at(spool)))
+    return status
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; its exit status. What fails is one line on standard error."""
+    try:
+        status = _invoked(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough
+        _silence()
+        return Status.DONE
+    except KeyboardInterrupt:
+        return Status.INTERRUPTED
+    return status
+
+
+def _invoked(arguments: Sequence[str]) -> int:
+    try:
+        status = get_command(app).main(list(arguments), prog_name="holdfast", standalone_mode=False)
+        return int(status or 0)
+    except BrokenPipeError:
+        raise
+    except (HoldfastError, Misuse, ValueError, TypeError, OSError) as error:
+        complain(str(error))
+        is_diff = bool(arguments) and arguments[0] == "diff"
+        return Status.MISUSE if is_diff else status_of(error)
+    except typer.TyperException as error:
+        complain(f"{error.format_message()} See 'holdfast --help'.")
+        return Status.MISUSE
+
+
+def _silence() -> None:
+    """Nothing more can be written, and Python's own last flush shall not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,42 @@
+"""What the command can do where the extra ``cli`` is not installed: ``sync``, with the same options."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import syncing
+from .statuses import Status
+
+MISSING = "holdfast: this needs the extra 'cli': pip install 'holdfast[cli]' (only 'holdfast sync' works without)"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``sync``; say what is missing for anything else."""
+    if not arguments or arguments[0] != "sync":
+        print(MISSING, file=sys.stderr)
+        return Status.MISUSE
+    found = parser().parse_args(arguments[1:])
+    try:
+        return syncing.sync_all(
+            spool=found.spool,
+            server=found.server,
+            token=found.token,
+            only_list=found.list,
+            retry_refused=found.retry_refused,
+            patience_s=found.patience,
+        )
+    except KeyboardInterrupt:
+        return Status.INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``sync``."""
+    made = argparse.ArgumentParser(prog="holdfast sync", description=syncing.__doc__)
+    made.add_argument("--spool", type=Path)
+    made.add_argument("--server", metavar="URL")
+    made.add_argument("--token")
+    made.add_argument("--list", action="store_true")
+    made.add_argument("--retry-refused", action="store_true")
+    made.add_argument("--patience", type=float, default=syncing.PATIENCE_S, metavar="SECONDS")
+    return made

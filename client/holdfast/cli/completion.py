@@ -1,0 +1,45 @@
+"""Names of directories and checkpoints for a shell that completes a word: from the server, quickly, or none at all."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from .session import Session
+
+TIMEOUT_S = 2.0
+"""Nobody waits longer for a word."""
+_MOST = 1000
+
+
+def directory_names(incomplete: str) -> list[str]:
+    """The directories that a word may become."""
+    return _found(incomplete, _directories)
+
+
+def checkpoint_names(incomplete: str) -> list[str]:
+    """The directories, and the checkpoints of the one that the word names, that it may become."""
+    return _found(incomplete, _all)
+
+
+def _found(incomplete: str, names: Callable[[Session, str], Iterator[str]]) -> list[str]:
+    with suppress(Exception), warnings.catch_warnings():  # a shell that waits for a word wants no error
+        warnings.simplefilter("ignore")
+        session = Session.of(os.environ.get("HOLDFAST_URL"), as_json=False, patience_s=0.0, timeout_s=TIMEOUT_S)
+        return sorted({name for name in names(session, incomplete) if name.startswith(incomplete)})
+    return []
+
+
+def _directories(session: Session, incomplete: str) -> Iterator[str]:
+    above, _, _ = incomplete.rpartition("/")
+    page = session.ask("/v1/directories", prefix=session.below(above or None), page_size=_MOST)
+    yield from (session.shown(found["directory"]) for found in page["directories"])
+
+
+def _all(session: Session, incomplete: str) -> Iterator[str]:
+    yield from _directories(session, incomplete)
+    above, _, begun = incomplete.rpartition("/")
+    if above and (directory := session.described(session.directory(above))) and directory["count"]:
+        page = session.ask("/v1/checkpoints", directory=directory["directory"], order_by="-position", page_size=_MOST)
+        names = ["best", "latest", *(found["name"] for found in page["checkpoints"])]
+        yield from (f"{above}/{name}" for name in names if name.startswith(begun))

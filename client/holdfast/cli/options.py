@@ -1,0 +1,39 @@
+"""The arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .completion import checkpoint_names, directory_names
+
+ServerUrl = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", help="Where the server is. Default: HOLDFAST_URL, else this machine."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
+Directory = Annotated[
+    str, typer.Argument(metavar="DIRECTORY", help="What the job calls it.", autocompletion=directory_names)
+]
+CheckpointPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="DIRECTORY/NAME, DIRECTORY/best or DIRECTORY/latest.",
+        autocompletion=checkpoint_names,
+    ),
+]
+CheckpointPaths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CHECKPOINT...",
+        help="Each DIRECTORY/NAME, DIRECTORY/best or DIRECTORY/latest.",
+        autocompletion=checkpoint_names,
+    ),
+]
+Which = Annotated[
+    str | None, typer.Argument(metavar="[best|latest|NAME]", help="Which one, where the path is a directory.")
+]
+SpoolFolder = Annotated[
+    Path | None, typer.Option("--spool", help="Where checkpoints wait. Default: HOLDFAST_SPOOL, else the user's own.")
+]

@@ -1,0 +1,117 @@
+"""``holdfast put``: a file or a folder of this machine as a checkpoint. What has arrived before is not sent again."""
+
+import json
+import math
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from blake3 import blake3
+
+from .. import _digests, _files, _upload, _values
+from .._files import FileSource
+from .._retry import PATIENCE_S, Patience
+from .._wire import Committed
+from ..errors import ServerFailed
+from . import words
+from .options import AsJson, Directory, ServerUrl
+from .session import Json, Session
+from .statuses import Misuse, Status
+
+Sources = Mapping[str | None, FileSource]
+
+
+def put(
+    path: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", exists=True, readable=True, help="What to send.")],
+    directory: Directory,
+    name: Annotated[str | None, typer.Option("--name", help="What to call it. Default: as it is called here.")] = None,
+    epoch: Annotated[int | None, typer.Option("--epoch", min=0, help="Its epoch.")] = None,
+    metric: Annotated[float | None, typer.Option("--metric", help="What ranks it.")] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; a value may be JSON.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Keep it whatever the policy says.")] = False,
+    is_best: Annotated[bool, typer.Option("--is-best", help="Flag it as one of the best, without a metric.")] = False,
+    kind: Annotated[str, typer.Option("--kind", help="regular or best.")] = "regular",
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="min or max: the mode of the directory, where it has none yet.")
+    ] = None,
+    only_if_improved: Annotated[
+        bool, typer.Option("--only-if-improved", help="Save only if the metric is better than that of the best.")
+    ] = False,
+    server: ServerUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Save a file or a folder as a checkpoint. Doing it again goes on where it was interrupted, or changes nothing."""
+    session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
+    called = name or path.resolve().name
+    sources = _files.sources(path, called)
+    save: Json = {
+        "directory": session.directory(directory),
+        "name": called,
+        "kind": kind,
+        "epoch": epoch,
+        "metric": _values.number_to_wire(metric),
+        "is_best": is_best,
+        "pinned": pin,
+        "tags": tag or [],
+        "metadata": _metadata(meta or []),
+        "only_if_improved": only_if_improved,
+        **({"policy": {"mode": mode}} if mode else {}),
+    }
+    if only_if_improved and (metric is None or not math.isfinite(metric)):
+        raise Misuse("--only-if-improved needs a --metric that is a finite number")
+    return _told(session, _sent(session, save, sources))
+
+
+def _metadata(given: list[str]) -> Json:
+    found: dict[str, Any] = {}
+    for each in given:
+        key, separator, value = each.partition("=")
+        if not separator or not key:
+            raise Misuse(f"--meta takes KEY=VALUE, not {each!r}")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return _values.metadata(found)
+
+
+def _sent(session: Session, save: Json, sources: Sources) -> Committed:
+    """The checkpoint once it is durable.
+
+    The id of the save follows from what is saved, so that an interrupted one is gone on with. Where the same was saved
+    and removed since, it is another save.
+    """
+    says = json.dumps(save, sort_keys=True)
+    content = {path or "": _digests.of_file(source.chunks()) for path, source in sources.items()}
+    for attempt in count():
+        key = json.dumps([says, content, attempt], sort_keys=True).encode()
+        committed = _upload.send_files(
+            session.server,
+            {**save, "save_id": f"put-{blake3(key).hexdigest()[:32]}"},
+            sources,
+            patience=Patience(session.server.patience_s),
+        )
+        if not committed.repeated or committed.removed_at is None:
+            return committed
+    raise ServerFailed("unreachable")
+
+
+def _told(session: Session, committed: Committed) -> int:
+    found = session.ask(f"/v1/checkpoints/{committed.checkpoint.id}")
+    if session.out.as_json:
+        more = {"repeated": committed.repeated, "removed": list(committed.removed), "policy": dict(committed.policy)}
+        session.out.document({"checkpoint": found, **more})
+        return Status.DONE
+    if not session.out.is_terminal:
+        session.out.row([session.path_of(found)])
+        return Status.DONE
+    what = "is there already" if committed.repeated else "is saved"
+    session.out.line(f"{session.path_of(found)} {what} ({words.size(found['size_bytes'])})")
+    if committed.removed:
+        session.out.line(f"removed by the policy: {', '.join(committed.removed)}", "dim")
+    return Status.DONE

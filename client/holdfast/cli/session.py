@@ -1,0 +1,114 @@
+"""What a command works with: a server, the names that the user gives to its directories, and where answers go."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import quote
+
+from .. import _names
+from .._http import TIMEOUT_S, Server, understood
+from .._wire import Checkpoint
+from ..errors import CheckpointNotFound, ServerFailed
+from .output import Output
+from .statuses import Misuse
+
+PATIENCE_S = 1.0
+"""How long a question may be asked again where the server is away; whoever waits for bytes is more patient."""
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's dealings with a server."""
+
+    server: Server
+    prefix: str
+    out: Output
+
+    @classmethod
+    def of(
+        cls, url: str | None, *, as_json: bool, patience_s: float = PATIENCE_S, timeout_s: float = TIMEOUT_S
+    ) -> "Session":
+        """Nothing is sent yet."""
+        server = Server(url, timeout_s=timeout_s, patience_s=patience_s)
+        return cls(server, os.environ.get("HOLDFAST_PREFIX", "").strip("/"), Output(as_json=as_json))
+
+    # names
+
+    def directory(self, given: str) -> str:
+        """The server's name of a directory."""
+        return _names.directory_name(PurePath(given), self.prefix)
+
+    def below(self, given: str | None) -> str:
+        """The server's prefix for what the user gave, or did not."""
+        return self.directory(given) if given else self.prefix
+
+    def shown(self, directory: str) -> str:
+        """A directory as the user would give it."""
+        return directory.removeprefix(f"{self.prefix}/") if self.prefix else directory
+
+    def path_of(self, checkpoint: Json) -> str:
+        """A checkpoint as the user would give it."""
+        return f"{self.shown(checkpoint['directory'])}/{checkpoint['name']}"
+
+    # questions
+
+    def ask(self, path: str, **params: Any) -> Json:
+        """A question to the API."""
+        return self.server.ask(path, params=params)
+
+    def pages(self, path: str, key: str, **params: Any) -> Iterator[Json]:
+        """All entries of a list, whatever its pages are."""
+        params = {"page_size": 1000, **params}
+        while True:
+            page = self.ask(path, **params)
+            if not isinstance(page.get(key), list):
+                raise ServerFailed(f"{self.server.url} gives a list that is none")
+            yield from page[key]
+            if page.get("next_page_token") is None:
+                return
+            params["page_token"] = page["next_page_token"]
+
+    def described(self, directory: str) -> Json | None:
+        """What the server says of a directory, by its own name for it; None where it does not know it."""
+        try:
+            return self.ask(f"/v1/directories/{quote(directory)}")
+        except CheckpointNotFound:
+            return None
+
+    def find(self, path: str, name: str | None = None) -> Json:
+        """A checkpoint, by ``DIRECTORY/NAME``, ``DIRECTORY/best`` or ``DIRECTORY/latest``.
+
+        Where a checkpoint really is called ``best`` or ``latest``, it is that one.
+
+        Raises
+        ------
+        CheckpointNotFound
+            There is none.
+        """
+        if name is None and "/" not in path.strip("/"):
+            raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
+        given, wanted = _names.located(f"{path}/{name}" if name else path, Path(), "")
+        directory = self.directory(given)
+        if found := self.named(directory, wanted):
+            return found[0]
+        if wanted in ("best", "latest"):
+            return self.ask(f"/v1/checkpoints/{wanted}", directory=directory)
+        raise CheckpointNotFound(f"there is no checkpoint {wanted!r} in {given!r}")
+
+    def named(self, directory: str, name: str, **params: Any) -> list[Json]:
+        """The checkpoints of a name; more than one only where removed ones are asked for."""
+        try:
+            return list(self.pages("/v1/checkpoints", "checkpoints", directory=directory, name=name, **params))
+        except CheckpointNotFound as error:
+            if error.code != "directory_not_found":
+                raise
+            return []
+
+
+def wire(found: Json) -> Checkpoint:
+    """A checkpoint as the rest of the client wants it."""
+    with understood():
+        return Checkpoint.from_json(found)

@@ -1,0 +1,69 @@
+"""Which exit status the command ends with, and for which error. Pure."""
+
+from enum import IntEnum
+
+from ..errors import (
+    CheckpointNotFound,
+    HoldfastError,
+    IntegrityError,
+    InvalidRequest,
+    NotAllowed,
+    OutOfSpace,
+    ServerFailed,
+    ServerUnreachable,
+)
+
+
+class Status(IntEnum):
+    """What the exit status means, for all commands but ``diff`` where it fails."""
+
+    DONE = 0
+    """It was done, or the answer is yes."""
+    NO = 1
+    """The answer is no, it was refused, or not all was done."""
+    MISUSE = 2
+    """The command, a value or a name makes no sense, or something that it needs is not installed."""
+    NOT_FOUND = 3
+    """There is no such directory or checkpoint, or its bytes are gone."""
+    NOT_ALLOWED = 4
+    """The token is missing or wrong, or does not allow it."""
+    UNREACHABLE = 5
+    """The server did not answer, or it failed."""
+    ALTERED = 6
+    """The bytes are not those that were saved."""
+    NO_SPACE = 7
+    """The disk is full, or a quota is used up."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+_BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
+    (CheckpointNotFound, Status.NOT_FOUND),
+    (NotAllowed, Status.NOT_ALLOWED),
+    (ServerUnreachable, Status.UNREACHABLE),
+    (ServerFailed, Status.UNREACHABLE),
+    (IntegrityError, Status.ALTERED),
+    (OutOfSpace, Status.NO_SPACE),
+    (InvalidRequest, Status.MISUSE),
+    (HoldfastError, Status.NO),
+)
+_CONFLICT = 409
+
+
+class Misuse(Exception):
+    """The command was given what makes no sense together."""
+
+
+class Negative(Exception):
+    """The answer is no, and that is all there is to say."""
+
+
+def status_of(error: Exception) -> Status:
+    """The status for an error."""
+    if isinstance(error, Misuse):
+        return Status.MISUSE
+    if isinstance(error, InvalidRequest) and error.status == _CONFLICT and error.code != "several_files":
+        return Status.NO
+    if not isinstance(error, HoldfastError) and isinstance(error, ValueError | TypeError):
+        return Status.MISUSE
+    return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), Status.NO)

@@ -1,0 +1,86 @@
+"""Sizes, times and names as people read them. Pure."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_AGES = ((86400 * 365, "year"), (86400 * 30, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
+NONE = "-"
+"""Stands for what there is none of."""
+
+
+def size(size_bytes: float) -> str:
+    """A number of bytes: ``1.5 MiB``."""
+    for unit in _UNITS:
+        if abs(size_bytes) < 1024 or unit == _UNITS[-1]:
+            break
+        size_bytes /= 1024
+    return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 checkpoint``, ``2 checkpoints``; a noun that ends with y becomes one with ies."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
+def ago(at: str, now: datetime) -> str:
+    """How long ago a time of the API was: ``3 minutes ago``."""
+    seconds = (now - datetime.fromisoformat(at)).total_seconds()
+    for length, noun in _AGES:
+        if seconds >= length:
+            return f"{count(int(seconds // length), noun)} ago"
+    return "just now" if seconds < 10 else f"{count(int(seconds), 'second')} ago"
+
+
+def number(value: Any) -> str:
+    """A metric, an epoch or whatever the API says instead; `NONE` where there is none."""
+    if value is None:
+        return NONE
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def brief(value: Any) -> str:
+    """A JSON value on one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def printable(text: str) -> str:
+    """A text without anything that a terminal might obey, on one line."""
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
+
+
+def shape(tensor: Mapping[str, Any]) -> str:
+    """``[512, 768]``."""
+    return "[" + ", ".join(map(str, tensor["shape"])) + "]"
+
+
+def flags(checkpoint: Mapping[str, Any]) -> str:
+    """What is special about a checkpoint, in one column."""
+    found = [word for word in ("pinned", "is_best") if checkpoint.get(word)]
+    found += ["damaged"] if checkpoint.get("damage") else []
+    if checkpoint.get("removed_because"):
+        found.append(f"{checkpoint['removed_because']}{' (can be restored)' if checkpoint.get('restorable') else ''}")
+    found += [f"#{tag}" for tag in checkpoint["tags"]]
+    return " ".join("best" if word == "is_best" else word for word in found)
+
+
+def policy(found: Mapping[str, Any]) -> str:
+    """What a policy keeps, in words."""
+    last, best, every = (found[key] for key in ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs"))
+    if last is None and best is None:
+        kept = "everything"
+    else:
+        kept = ", ".join(
+            [
+                "all regular ones" if last is None else f"the last {last}",
+                "all that are ranked" if best is None else f"the best {best}",
+                *([f"every {every} epochs"] if every else []),
+            ]
+        )
+    ranked = f"; {found['mode']} is best" if found["mode"] else ""
+    operator = f" (set by the operator: {', '.join(found['set_by_operator'])})" if found["set_by_operator"] else ""
+    return f"{kept}{ranked}{operator}"

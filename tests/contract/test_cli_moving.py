@@ -1,0 +1,233 @@
+"""holdfast get and put: bytes come and go whole, verified, and no more often than needed."""
+
+import io
+import os
+import sys
+
+import pytest
+import torch
+
+from holdfast import _layout, _upload
+from holdfast._files import FileSource
+from holdfast.cli import getting
+from holdfast.cli.statuses import Status
+from tests.forwarder import Forwarder
+from tests.states import assert_same
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as a sharded save leaves it: several files, one without bytes, one in a folder below, and a link."""
+    root = tmp_path / "step-500"
+    (root / "sub").mkdir(parents=True)
+    (root / "model.bin").write_bytes(os.urandom(9 * MIB + 17))
+    (root / "empty").touch()
+    (root / "sub" / "config.json").write_text("{}")
+    (root / "link").symlink_to("sub/config.json")
+    return root
+
+
+def contents(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_file_there_and_back(holdfast, directory, tmp_path, server, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.pt").write_bytes(data := os.urandom(5 * MIB))
+    done = holdfast(
+        "put",
+        "model.pt",
+        directory,
+        "--epoch",
+        3,
+        "--metric",
+        0.5,
+        "--meta",
+        "lr=0.1",
+        "--meta",
+        "who=me",
+        "--tag",
+        "x",
+    )
+    assert (done.status, done.said) == (0, f"{directory}/model.pt\n")
+    found = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()
+    assert (found["epoch"], found["metric"], found["tags"]) == (3, 0.5, ["x"])
+    assert found["metadata"] == {"lr": 0.1, "who": "me"}
+    (tmp_path / "model.pt").unlink()
+    assert holdfast("get", f"{directory}/model.pt").said == "model.pt\n"
+    assert (tmp_path / "model.pt").read_bytes() == data
+    assert holdfast("get", directory, "latest", "-o", tmp_path / "deep" / "other.pt").status == 0
+    assert (tmp_path / "deep" / "other.pt").read_bytes() == data
+    assert holdfast("get", directory, "best", "--output", "-").raw == data
+    document = holdfast("get", directory, "best", "-o", "third.pt", "--json").json
+    assert (document["path"], document["size_bytes"]) == ("third.pt", 5 * MIB)
+
+
+def test_a_folder_there_and_back(holdfast, directory, folder, tmp_path):
+    assert holdfast("put", folder, directory, "--name", "step").said == f"{directory}/step\n"
+    assert holdfast("get", f"{directory}/step", "-o", tmp_path).said == f"{tmp_path / 'step'}\n"
+    assert contents(tmp_path / "step") == contents(folder)
+    assert len(contents(folder)) == 4
+    assert holdfast("get", directory, "step", "--file", "sub/config.json", "-o", "-").said == "{}"
+    assert holdfast("get", directory, "step", "--file", "model.bin", "-o", tmp_path).status == 0
+    assert (tmp_path / "model.bin").read_bytes() == (folder / "model.bin").read_bytes()
+    several = holdfast("get", directory, "step", "-o", "-")
+    assert (several.status, several.raw) == (Status.MISUSE, b"")
+    assert "choose one with --file, of empty, link, model.bin, sub/config.json" in several.complaints
+    assert holdfast("get", directory, "step", "--file", "none").status == Status.NOT_FOUND
+
+
+def test_the_stream_is_more_than_one_window(holdfast, directory, server, monkeypatch):
+    monkeypatch.setattr("holdfast._download.JOB_BYTES", 2 * MIB)
+    data = os.urandom(13 * MIB + 5)
+    server.save(directory, data, epoch=1)
+    assert holdfast("get", directory, "latest", "-o", "-").raw == data
+
+
+def test_a_put_that_is_repeated_changes_nothing(holdfast, directory, tmp_path, server):
+    (tmp_path / "a.bin").write_bytes(b"bytes")
+    put = ("put", tmp_path / "a.bin", directory, "--metric", 1, "--json")
+    first, second = holdfast(*put).json, holdfast(*put).json
+    assert (first["repeated"], second["repeated"]) == (False, True)
+    assert first["checkpoint"] == second["checkpoint"]
+    assert holdfast("rm", "--yes", f"{directory}/a.bin").status == 0
+    third = holdfast(*put).json
+    assert (third["repeated"], third["checkpoint"]["id"] != first["checkpoint"]["id"]) == (False, True)
+    assert server.names(directory) == ["a.bin"]
+    (tmp_path / "a.bin").write_bytes(b"other")
+    assert holdfast(*put).json["repeated"] is False
+    assert holdfast("get", directory, "latest", "-o", "-").raw == b"other"
+
+
+def test_an_interrupted_put_goes_on_where_it_was(holdfast, directory, folder, server, monkeypatch):
+    with Forwarder(server.url) as forwarder:
+        put = ("put", folder, directory, "--server", forwarder.url)
+        monkeypatch.setattr(_upload._Sending, "_commit", interrupt)
+        assert holdfast(*put).status == Status.INTERRUPTED
+        assert forwarder.up_bytes > 9 * MIB
+        monkeypatch.undo()
+        forwarder.reset()
+        assert holdfast(*put).status == 0
+        assert forwarder.up_bytes < MIB
+    assert server.names(directory) == ["step-500"]
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_file_that_changes_while_it_is_sent_is_not_saved(holdfast, directory, tmp_path, server, monkeypatch):
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"before")
+    chunks = FileSource.chunks
+
+    def then_changed(source):
+        found = chunks(source)
+        file.write_bytes(b"behind")
+        return found
+
+    monkeypatch.setattr(FileSource, "chunks", then_changed)
+    done = holdfast("put", file, directory)
+    assert (done.status, "changed while it was being saved" in done.complaints) == (Status.ALTERED, True)
+    assert holdfast("ls", directory).rows == []
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        pytest.param(["--meta", "nothing"], Status.MISUSE, id="metadata without a value"),
+        pytest.param(["--only-if-improved"], Status.MISUSE, id="improved without a metric"),
+        pytest.param(["--name", "a/b"], Status.MISUSE, id="a name that is none"),
+        pytest.param(["--mode", "max"], Status.NO, id="the other mode"),
+        pytest.param(["--metric", "0.7", "--only-if-improved"], Status.NO, id="no improvement"),
+    ],
+)
+def test_what_is_not_saved(holdfast, directory, tmp_path, server, more, status):
+    server.save(directory, epoch=1, metric=0.5, mode="min")
+    (tmp_path / "a.bin").write_bytes(b"bytes")
+    done = holdfast("put", tmp_path / "a.bin", directory, *more)
+    assert (done.status, done.raw) == (status, b"")
+    assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
+
+
+def test_what_cannot_be_put(holdfast, directory, tmp_path):
+    assert holdfast("put", tmp_path / "none", directory).status == Status.MISUSE
+    (tmp_path / "hollow" / "below").mkdir(parents=True)
+    done = holdfast("put", tmp_path / "hollow", directory)
+    assert (done.status, "holds no file" in done.complaints) == (Status.MISUSE, True)
+    os.mkfifo(tmp_path / "hollow" / "pipe")
+    done = holdfast("put", tmp_path / "hollow", directory)
+    assert (done.status, "neither a file nor a folder" in done.complaints) == (Status.MISUSE, True)
+
+
+def test_a_directory_is_no_checkpoint(holdfast, directory, server):
+    server.save(directory, epoch=1)
+    done = holdfast("get", directory)
+    assert (done.status, f"'holdfast get {directory} best'" in done.complaints) == (Status.MISUSE, True)
+
+
+def test_altered_bytes_are_not_handed_out(holdfast, own_server, tmp_path):
+    own_server.save("runs/a", b"x" * MIB, epoch=1)
+    (own_server.root / "runs/a/checkpoint_epoch_0001.pt").write_bytes(b"y" * MIB)
+    for output in ("-", tmp_path / "out.pt"):
+        done = holdfast("get", "runs/a/latest", "-o", output, "--server", own_server.url)
+        assert (done.status, done.raw) == (Status.ALTERED, b"")
+    assert not (tmp_path / "out.pt").exists()
+
+
+def state():
+    torch.manual_seed(0)
+    layers = {f"layer{place}.{part}": torch.randn(64, 64) for place in range(3) for part in ("weight", "bias")}
+    layers["layer1.turned"] = torch.randn(8, 16).t()
+    return {"model": layers, "optimizer": torch.randn(2 * MIB), "epoch": 7}
+
+
+def test_parts_of_a_state(holdfast, directory, make_manager, tmp_path, server):
+    saved = state()
+    make_manager().save(saved, epoch=7)
+    with Forwarder(server.url) as forwarder:
+        part = ("get", directory, "latest", "-o", tmp_path / "part.pt", "--server", forwarder.url)
+        assert holdfast(*part, "--only", "model", "--only", "epoch").said == f"{tmp_path / 'part.pt'}\n"
+        assert_same(torch.load(tmp_path / "part.pt"), {"model": saved["model"], "epoch": 7})
+        assert holdfast(*part, "--tensor", "model.layer1.*").status == 0
+        assert forwarder.down_bytes < 2 * MIB
+    found = torch.load(tmp_path / "part.pt")
+    wanted = {f"model.{name}": tensor for name, tensor in saved["model"].items() if name.startswith("layer1.")}
+    assert len(wanted) == 3
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    assert (tmp_path / "part.pt").stat().st_size < 100_000
+    raw = holdfast("get", directory, "latest", "--only", "epoch", "-o", "-").raw
+    assert torch.load(io.BytesIO(raw)) == {"epoch": 7}
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        pytest.param(["--only", "none", "-o", "x.pt"], Status.NOT_FOUND, id="no such key"),
+        pytest.param(["--tensor", "none.*", "-o", "x.pt"], Status.NOT_FOUND, id="no such tensor"),
+        pytest.param(["--only", "epoch"], Status.MISUSE, id="a part without a name of its own"),
+        pytest.param(["--only", "epoch", "--tensor", "x", "-o", "x.pt"], Status.MISUSE, id="both"),
+        pytest.param(["-o", "-", "--json"], Status.MISUSE, id="bytes and JSON"),
+    ],
+)
+def test_parts_that_there_are_not(holdfast, directory, make_manager, tmp_path, monkeypatch, more, status):
+    monkeypatch.chdir(tmp_path)
+    make_manager().save({"epoch": 1, "w": torch.ones(2)}, epoch=1)
+    done = holdfast("get", directory, "latest", *more)
+    assert (done.status, done.raw, list(tmp_path.iterdir())) == (status, b"", [])
+
+
+def test_parts_need_torch(holdfast, directory, server, monkeypatch):
+    server.save(directory, epoch=1)
+    monkeypatch.setattr(getting, "find_spec", lambda _: None)
+    done = holdfast("get", directory, "latest", "--only", "x", "-o", "x.pt")
+    assert (done.status, "pip install 'holdfast[torch]'" in done.complaints) == (Status.MISUSE, True)
+
+
+def test_the_names_of_tensors_are_those_of_the_index():
+    saved = state()
+    assert [name for name, _ in _layout.tensors(saved)] == [entry["name"] for entry in _layout.of(saved).tensors]
+    assert "torch" in sys.modules
