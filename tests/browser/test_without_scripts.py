@@ -75,3 +75,17 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text(f"{name} is back")).to_be_visible()
     assert name in site.names(run.directory)
+
+
+def test_checkpoints_are_compared_and_space_is_told(page, site, run):
+    page.goto(site.checkpoint(run.directory, run.saved[4]["name"]))
+    page.get_by_role("combobox", name="From").select_option(run.saved[0]["name"])
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"From {run.saved[0]['name']} to {run.saved[4]['name']}")
+    page.get_by_label("Search").fill("head")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#found tbody tr")).to_have_count(2)
+    page.get_by_role("link", name="Storage").click()
+    expect(page.locator('tr[data-directory="language/gpt-small/lr-3e-4"]')).to_contain_text("GB")
+    page.get_by_role("link", name="last day").click()
+    expect(page.get_by_role("link", name="last day")).to_have_attribute("aria-current", "true")
