@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,10 +44,21 @@ class Place:
         self.kind, self.url, self.server, self.directory, self.spool = kind, url, server, directory, spool
         self.is_reached = threading.Event()
         self.may_pass = threading.Event()
+        self.listener: socket.socket | None = None
 
     def start(self, jobs: Jobs, script: str) -> Job:
         """A job that saves there."""
         return jobs.start(PRELUDE + textwrap.dedent(script), HOLDFAST_URL=self.url, DIRECTORY=self.directory)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Where a silent server has heard a request, which it leaves without an answer until this ends."""
+        assert self.listener is not None
+        self.listener.settimeout(60)
+        with self.listener.accept()[0] as connection:
+            connection.settimeout(60)
+            assert connection.recv(1), "nothing was asked"
+            yield
 
     def on_server(self) -> list[int]:
         """The epochs that the server has, in order."""
@@ -86,6 +97,7 @@ def make_place(server: LiveServer, directory: str, spool: Path, free_port: int) 
                 place.url = f"http://127.0.0.1:{free_port}"
             elif kind == "silent":
                 listener = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0), backlog=100)))
+                place.listener = listener
                 place.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             elif kind == "falling silent":
                 place.url = stack.enter_context(Forwarder(server.url, watch=_held(place))).url
@@ -687,12 +699,17 @@ def test_one_that_cannot_be_written_does_not_hinder_the_others(jobs, make_place,
         kept = manager(background=True, drain_s=1)
         for epoch in (1, 2):
             kept.save(state(epoch), epoch=epoch)
+        while not os.path.exists({str(place.spool / "heard")!r}):
+            time.sleep(0.01)
         kept._saver.saving.jobs[0]._layout.read = fail
         both = [kept]
         {end.replace(chr(10), chr(10) + 8 * " ")}
         """,
     )
-    assert job.wait() == (-signal.SIGTERM if "SIGTERM" in end else 0), job.errors()
+    with place.heard():  # it has been read for the server before it cannot be read any more
+        (place.spool / "heard").touch()
+        status = job.wait()
+    assert status == (-signal.SIGTERM if "SIGTERM" in end else 0), job.errors()
     assert place.in_spool() == [2]
     assert f"{place.directory}/checkpoint_epoch_0001.pt could not be written to the spool: the device" in job.errors()
 
