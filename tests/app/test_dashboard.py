@@ -110,6 +110,8 @@ def test_pages_of_a_long_list_follow_each_other(live, admin, name):
     second = admin.get(following.replace("&amp;", "&"))
     rows = [page.text.count('id="row-') for page in (first, second)]
     assert rows == [50, 3]
+    assert ">unlimited</span>" in second.text
+    assert ">last 1</span>" not in second.text
     assert "checkpoint_epoch_0052.pt" in second.text
     assert 'rel="next"' not in second.text
 
