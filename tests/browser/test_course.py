@@ -1,5 +1,7 @@
 """The course of values on the page of a directory: what is drawn is what was saved."""
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 
@@ -59,7 +61,7 @@ def test_several_values_over_sequence_and_time(page, site, run, drawn):
         else:
             assert 0 < xs[-1] - xs[0] < 3600  # seconds
     page.get_by_label("log scale").check()
-    assert comes_true(page, "window.holdfastPlots.course.scales.metric.distr === 3")
+    assert comes_true(page, "window.holdfastPlots.course.scales['of metric'].distr === 3")
     assert drawn()["data"][1] == [each["loss"] for each in run.saved]
 
 
@@ -78,6 +80,31 @@ def test_another_directory_is_drawn_beside_it(page, run, drawn, watch):
     field.fill("no/such/directory")
     field.press("Tab")
     expect(page.locator("#course-said")).to_have_text("There is no directory no/such/directory.")
+    field.fill(other)
+    field.press("Tab")
+    expect(page.locator("#course-said")).to_have_text("")
+
+
+def test_values_are_drawn_whatever_they_are_called(page, site):
+    directory, told = (
+        "tests/names-of-values",
+        {"x": 100, "metric": 5, "<img src=x>": 2} | {f"v{i}": i for i in range(9)},
+    )
+    for epoch in range(3):
+        site.server.save(directory, epoch=epoch, metric=epoch, metadata=json.dumps(told))
+    page.goto(site.directory(directory))
+    assert comes_true(page, "window.holdfastPlots?.course")
+    assert page.locator("input[name=of][value=metric]").count() == 1
+    for name in ("x", "<img src=x>"):
+        page.get_by_label(name, exact=True).check()
+    assert comes_true(page, "window.holdfastPlots.course.data.length === 4")
+    assert page.evaluate(_READ)["data"] == [[0, 1, 2], [0, 1, 2], [2] * 3, [100] * 3]
+    assert page.evaluate("window.holdfastPlots.course.scales.x.max") == 2
+    for i in range(6):
+        page.get_by_label(f"v{i}").check()
+    expect(page.locator("#course-said")).to_have_text("No more than 8 values are drawn at once.")
+    page.locator("input[value=v0]").uncheck()
+    expect(page.locator("#course-said")).to_have_text("")
 
 
 def test_the_marks_say_what_became_of_each(page, site):

@@ -7,6 +7,7 @@
   const place = document.getElementById("course");
   const said = document.getElementById("course-said");
   const controls = document.getElementById("course-controls");
+  const MOST_VALUES = 8;   // that are asked for at once
   let plot = null;
   let drawn = "";   // what is drawn, so that nothing is drawn twice
 
@@ -91,6 +92,8 @@
     };
   }
 
+  const scaleOf = (of) => `of ${of}`;   // the library has one that is called x
+
   function draw(lines, wanted) {
     const values = [...new Set(lines.map((line) => line.of))];
     lines.forEach((line) => { line.colour = COLOURS[(values.indexOf(line.of) + (line.isOther ? 3 : 0)) % COLOURS.length]; });
@@ -98,16 +101,16 @@
     const options = {
       width: place.clientWidth,
       height: Math.max(220, Math.min(380, Math.round(place.clientWidth * 0.42))),
-      scales: { x: { time: wanted.x === "time" }, ...Object.fromEntries(values.map((of) => [of, { distr: wanted.log ? 3 : 1 }])) },
+      scales: { x: { time: wanted.x === "time" }, ...Object.fromEntries(values.map((of) => [scaleOf(of), { distr: wanted.log ? 3 : 1 }])) },
       series: [
         { label: wanted.x },
         ...lines.map((line) => ({
-          label: line.label, scale: line.of, spanGaps: true, width: 1.5, stroke: colour(line.colour),
+          label: line.label, scale: scaleOf(line.of), spanGaps: true, width: 1.5, stroke: colour(line.colour),
           dash: line.isOther ? [6, 4] : undefined, points: { show: marksOf(lines) },
           value: (u, y) => (y === null ? "–" : Number(y.toPrecision(6))),
         })),
       ],
-      axes: [axis(wanted.x === "time" ? {} : { incrs: WHOLE }), ...values.slice(0, 2).map((of, i) => axis({ scale: of, side: i ? 1 : 3, size: 64, label: of, grid: { show: !i, stroke: colour("--line"), width: 1 } }))],
+      axes: [axis(wanted.x === "time" ? {} : { incrs: WHOLE }), ...values.slice(0, 2).map((of, i) => axis({ scale: scaleOf(of), side: i ? 1 : 3, size: 64, label: of, grid: { show: !i, stroke: colour("--line"), width: 1 } }))],
       cursor: { points: { size: 7 } },
     };
     if (plot) plot.destroy();
@@ -131,6 +134,7 @@
   async function show() {
     const wanted = chosen();
     try {
+      if (wanted.of.length > MOST_VALUES) throw new Error(`No more than ${MOST_VALUES} values are drawn at once.`);
       const found = [await fetched(place.dataset.directory, wanted.of)];
       if (wanted.other) found.push(await fetched(wanted.other, wanted.of));
       const state = JSON.stringify([found, wanted, place.clientWidth, matchMedia("(prefers-color-scheme: dark)").matches]);
@@ -141,6 +145,7 @@
       tell(lines);
     } catch (error) {
       said.textContent = error.message;
+      drawn = "";   // the next look says something else, even if it finds the same
     }
   }
 
