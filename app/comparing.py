@@ -115,7 +115,7 @@ class _Half(NamedTuple):
     file: File
     chunks: Sequence[Chunk]
     starts: Sequence[int]
-    tensors: Sequence[Tensor]
+    tensors: Sequence[Tensor] | None
 
     def around(self, stretch: Stretch) -> list[tuple[int, int, str]]:
         """The chunks that a stretch touches: where each begins within it, its length, its digest."""
@@ -141,7 +141,7 @@ def _half(side: Side, file: File | None) -> _Half | None:
         return None
     found = side.maps.get(file.path, FileMap(()))
     starts = list(accumulate((chunk.length for chunk in found.chunks), initial=0))[:-1]
-    return _Half(file, found.chunks, starts, found.tensors or ())
+    return _Half(file, found.chunks, starts, found.tensors)
 
 
 class _Pair(NamedTuple):
@@ -164,13 +164,20 @@ class _Pair(NamedTuple):
         return FileChange(self.path, self._of_file(one, other, settle), one, other)
 
     def tensors(self, settle: Settle) -> Iterator[TensorChange]:
-        """Those of the second file in their order, then those that are gone."""
-        ones, others = ({tensor.name: tensor for tensor in half.tensors} if half is not None else {} for half in self)
+        """Those of the second file in their order, then those that are gone; nothing is said of what is new or gone
+        where the tensors of either file were not declared."""
+        ones, others = ({tensor.name: tensor for tensor in (half and half.tensors) or ()} for half in self)
+        is_declared = all(half is None or half.tensors is not None for half in self)
         for name, tensor in others.items():
-            yield TensorChange(self.path, name, self._of_tensor(ones.get(name), tensor, settle), ones.get(name), tensor)
+            one = ones.get(name)
+            if one is not None:
+                change = self._of_tensor(one, tensor, settle)
+            else:
+                change = "added" if is_declared else "uncertain"
+            yield TensorChange(self.path, name, change, one, tensor)
         for name, tensor in ones.items():
             if name not in others:
-                yield TensorChange(self.path, name, "removed", tensor, None)
+                yield TensorChange(self.path, name, "removed" if is_declared else "uncertain", tensor, None)
 
     def _of_file(self, one: File | None, other: File | None, settle: Settle) -> Change:
         if one is None or other is None:
@@ -181,9 +188,7 @@ class _Pair(NamedTuple):
             return "changed"
         return self._of(Stretch(one.path, 0, one.size_bytes), Stretch(other.path, 0, other.size_bytes), settle)
 
-    def _of_tensor(self, one: Tensor | None, other: Tensor, settle: Settle) -> Change:
-        if one is None:
-            return "added"
+    def _of_tensor(self, one: Tensor, other: Tensor, settle: Settle) -> Change:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return "reshaped"
         assert self.before is not None

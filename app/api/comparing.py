@@ -30,7 +30,8 @@ def compare_checkpoints(
     """How a checkpoint differs from another one: its files and its tensors, by their digests; neither is sent.
 
     Either may be removed. A tensor is `uncertain` where its bytes share a chunk with others that changed, and cannot be
-    read: because they are gone, or because there are more than 64 MiB of such bytes.
+    read: because they are gone, or because there are more than 64 MiB of such bytes. So it is where no tensors were
+    declared for the file of the other checkpoint.
     """
     checkpoints.finding.reach(may, against)
     return ComparisonOut.of(checkpoints.comparing.compare(against, checkpoint_id), changes)

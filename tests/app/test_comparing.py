@@ -116,6 +116,13 @@ def test_without_declared_tensors_there_are_none():
     assert found.shared_bytes == SMALL
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_where_one_file_declared_no_tensors_nothing_is_new_or_gone(is_turned):
+    declared, undeclared = one([HEAD, WEIGHT], [W]), one([HEAD, WEIGHT], None)
+    pair = (undeclared, declared) if is_turned else (declared, undeclared)
+    assert changes(*pair) == {"w": "uncertain"}
+
+
 def test_shared_bytes_are_counted_by_chunk():
     before = side(one([HEAD, WEIGHT], None))
     after = side(one([WEIGHT, (7, "new"), WEIGHT], None), 2)
