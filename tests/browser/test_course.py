@@ -101,7 +101,7 @@ def test_values_are_drawn_whatever_they_are_called(page, site):
     assert page.evaluate(_READ)["data"] == [[0, 1, 2], [0, 1, 2], [2] * 3, [100] * 3]
     assert page.evaluate("window.holdfastPlots.course.scales.x.max") == 2
     for i in range(6):
-        page.get_by_label(f"v{i}").check()
+        page.locator(f"input[value=v{i}]").check()
     expect(page.locator("#course-said")).to_have_text("No more than 8 values are drawn at once.")
     page.locator("input[value=v0]").uncheck()
     expect(page.locator("#course-said")).to_have_text("")
