@@ -2,13 +2,12 @@
 
 import os
 import secrets
-import threading
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from . import _digests, _names, _restore
 from ._cache import Cache, Keeping, Sources
@@ -17,6 +16,7 @@ from ._memory import Arena
 from ._parallel import CONNECTIONS, in_parallel
 from ._progress import Progress
 from ._retry import READERS_PATIENCE, Patience, passes
+from ._targets import FileTarget, Target, Window
 from ._wire import Checkpoint, Chunk, FileChunks, Range
 from .errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 
@@ -101,12 +101,12 @@ def into_files(
 
 def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
     """Give the bytes of a file to ``write`` in their order, each verified before. `IntegrityError` as `into_files`."""
-    window = _Window()
+    window = Window()
     with (
         _Fetching(server, file, window, None, False) as fetching,
         Progress(f"load {file.path}", file.size_bytes, progress) as bar,
     ):
-        for start, stop in window.cut(file.chunks):
+        for start, stop in window.cut(file.chunks, CONNECTIONS * JOB_BYTES):
             fetching.fetch([(start, stop)])
             write(window.view(start, stop - start))
             bar.moved(stop - start)
@@ -119,7 +119,7 @@ def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, p
     try:
         with temporary.open("xb") as sink:
             os.truncate(sink.fileno(), file.size_bytes)
-            with _Fetching(server, file, _FileTarget(sink.fileno()), cache, progress) as fetching:
+            with _Fetching(server, file, FileTarget(sink.fileno()), cache, progress) as fetching:
                 fetching.fetch([(0, file.size_bytes)])
             os.fsync(sink.fileno())
         temporary.replace(to)
@@ -127,59 +127,11 @@ def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, p
         temporary.unlink(missing_ok=True)
 
 
-class _Target(Protocol):
-    """Where the bytes of a file go."""
-
-    def view(self, offset: int, length: int) -> memoryview:
-        """Where to put bytes before they are verified."""
-
-
-class _FileTarget:
-    """A file: bytes are gathered in memory until they are verified, then written."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._own = threading.local()
-
-    def view(self, offset: int, length: int) -> memoryview:
-        buffer = getattr(self._own, "buffer", b"")
-        if len(buffer) < length:
-            buffer = self._own.buffer = bytearray(max(length, _digests.CHUNK_BYTES))
-        return memoryview(buffer)[:length]
-
-
-class _Window:
-    """Memory for a part of a file, that moves on."""
-
-    def __init__(self) -> None:
-        self._start, self._memory = 0, bytearray()
-
-    def cut(self, chunks: Sequence[Chunk]) -> Iterator[tuple[int, int]]:
-        """Where each part begins and ends: as much as is fetched on all connections at a time."""
-        start = stop = 0
-        for chunk in chunks:
-            if stop - start >= CONNECTIONS * JOB_BYTES:
-                yield self._moved(start, stop)
-                start = stop
-            stop = chunk.offset + chunk.length
-        if stop > start:
-            yield self._moved(start, stop)
-
-    def _moved(self, start: int, stop: int) -> tuple[int, int]:
-        self._start = start
-        if stop - start > len(self._memory):
-            self._memory = bytearray(stop - start)
-        return start, stop
-
-    def view(self, offset: int, length: int) -> memoryview:
-        return memoryview(self._memory)[offset - self._start : offset - self._start + length]
-
-
 class _Fetching:
     """One file on its way: knows which chunks are there."""
 
     def __init__(
-        self, server: Server, file: FileChunks, target: _Target, cache: Cache | None, progress: bool | None
+        self, server: Server, file: FileChunks, target: Target, cache: Cache | None, progress: bool | None
     ) -> None:
         self._server = server
         self._file = file
@@ -298,7 +250,7 @@ class _Fetching:
 
     def _arrived(self, place: int, view: memoryview) -> None:
         offset = self._file.chunks[place].offset
-        if isinstance(self._target, _FileTarget):
+        if isinstance(self._target, FileTarget):
             os.pwrite(self._target.descriptor, view, offset)
         if self._keeping is not None:
             self._keeping.write(offset, view)

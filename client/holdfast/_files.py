@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,15 @@ class FileSource:
             digest = self._digests[place] = _digests.of_chunk(view)
         return view, digest
 
-    def chunks(self) -> tuple[Chunk, ...]:
-        """Every chunk with its digest; what was not read yet is read, on several threads."""
+    def chunks(self, moved: Callable[[int], object] = lambda count: None) -> tuple[Chunk, ...]:
+        """Every chunk with its digest; what was not read yet is read, on several threads, and ``moved`` is told."""
+
+        def read(place: int) -> None:
+            self.read(place)
+            moved(self.spans[place][1])
+
         unread = [place for place, digest in enumerate(self._digests) if digest is None]
-        in_parallel(unread, self.read, threads=_digests.THREADS)
+        in_parallel(unread, read, threads=_digests.THREADS)
         return tuple(
             Chunk(offset, length, digest)
             for (offset, length), digest in zip(self.spans, self._digests, strict=True)

@@ -1,7 +1,7 @@
 """The real client against the real server."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from holdfast import CheckpointManager
 from holdfast.cli import main
+from tests.keys import mint
 from tests.live import LiveServer
 
 
@@ -20,6 +21,15 @@ def make_manager(server: LiveServer, directory: str) -> Callable[..., Checkpoint
         return CheckpointManager(options.pop("checkpoint_dir", directory), *arguments, server=server.url, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server that needs a token, and keeps removed bytes for a while."""
+    with LiveServer(tmp_path_factory.mktemp("guarded") / "root", undo_window="3600") as live:
+        live.save("team/runs", epoch=1, metric=0.5)
+        mint(live.root, "admin")
+        yield live
 
 
 @dataclass(frozen=True)

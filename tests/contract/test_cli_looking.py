@@ -6,7 +6,6 @@ import torch
 from holdfast import CheckpointManager
 from holdfast.cli.statuses import Status
 from tests.keys import mint
-from tests.live import LiveServer
 
 ESC = "\x1b[31m"
 
@@ -146,21 +145,12 @@ def test_nothing_that_is_shown_speaks_to_the_terminal(holdfast, directory, serve
     assert ["metadata.note", "a\\x1b[31m\\tb"] in done.rows
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    """A server with tokens."""
-    with LiveServer(tmp_path_factory.mktemp("guarded") / "root") as live:
-        live.save("team/runs", epoch=1, metric=0.5)
-        mint(live.root, "admin")
-        yield live
-
-
 def test_what_a_token_does_not_allow(holdfast, guarded, monkeypatch):
     monkeypatch.delenv("HOLDFAST_TOKEN", raising=False)
     done = holdfast("ls", "--server", guarded.url)
     assert (done.status, "[unauthorized]" in done.complaints) == (Status.NOT_ALLOWED, True)
     monkeypatch.setenv("HOLDFAST_TOKEN", mint(guarded.root, "read"))
-    assert [row[0] for row in holdfast("ls", "--server", guarded.url).rows] == ["team/runs"]
+    assert [row[0] for row in holdfast("ls", "team/runs", "-d", "--server", guarded.url).rows] == ["team/runs"]
     shown = holdfast("show", "team/runs/best", "--server", guarded.url, "--json")
     assert (shown.status, shown.json["reasons"]) == (0, None)
     assert holdfast("pin", "team/runs/best", "--server", guarded.url).status == Status.NOT_ALLOWED

@@ -123,8 +123,8 @@ def test_a_file_that_changes_while_it_is_sent_is_not_saved(holdfast, directory, 
     file.write_bytes(b"before")
     chunks = FileSource.chunks
 
-    def then_changed(source):
-        found = chunks(source)
+    def then_changed(source, *moved):
+        found = chunks(source, *moved)
         file.write_bytes(b"behind")
         return found
 

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -38,8 +39,27 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "watch": watching.watch,
     "doctor": doctor.doctor,
 }
+
+
+class _Unread(Exception):
+    """Whoever read standard output has seen enough; under a name of ours, as Typer has an answer of its own to it."""
+
+
+def _readable(command: Callable[..., int]) -> Callable[..., int]:
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> int:
+        try:
+            status = command(*arguments, **options)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _Unread from error
+        return status
+
+    return run
+
+
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name)(_readable(_command))
 
 
 def _say_version(wanted: bool) -> None:
@@ -61,6 +81,7 @@ def holdfast(
 
 
 @app.command()
+@_readable
 def sync(
     spool: SpoolFolder = None,
     server: Annotated[
@@ -94,22 +115,11 @@ def sync(
 def run(arguments: Sequence[str]) -> int:
     """Run a command; its exit status. What fails is one line on standard error."""
     try:
-        status = _invoked(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has seen enough
-        _silence()
-        return Status.DONE
-    except KeyboardInterrupt:
-        return Status.INTERRUPTED
-    return status
-
-
-def _invoked(arguments: Sequence[str]) -> int:
-    try:
         status = get_command(app).main(list(arguments), prog_name="holdfast", standalone_mode=False)
         return int(status or 0)
-    except BrokenPipeError:
-        raise
+    except _Unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's last flush has nothing to say, too
+        return Status.DONE
     except (HoldfastError, Misuse, ValueError, TypeError, OSError) as error:
         complain(str(error))
         is_diff = bool(arguments) and arguments[0] == "diff"
@@ -117,8 +127,3 @@ def _invoked(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         complain(f"{error.format_message()} See 'holdfast --help'.")
         return Status.MISUSE
-
-
-def _silence() -> None:
-    """Nothing more can be written, and Python's own last flush shall not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

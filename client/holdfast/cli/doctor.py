@@ -19,8 +19,8 @@ from .session import Json, Session, wire
 from .statuses import Status
 
 _MIB = 1024 * 1024
-_ROUNDS = 8
-"""In how many saves and loads, one after the other, the transfers are measured, so that they can end early."""
+_SHARES = (1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""In which parts the transfers are measured: each as large as those before it, so that slow ones can end early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,26 +142,27 @@ class _Examination:
         where = self._session.shown(self._directory)
         return Finding("save", True, f"a small save to {where} is durable after {took_s * 1000:.1f} ms")
 
-    def _upload(self, kept: list[Json]) -> Iterator[int]:
-        part = max(1, self._size_bytes // _ROUNDS)
-        for place in range(_ROUNDS):
-            noise = _Noise(part)
+    def _upload(self, kept: list[Json]) -> Iterator[tuple[int, float]]:
+        for place, share in enumerate(_SHARES):
+            noise = _Noise(int(share * self._size_bytes))
+            before = time.monotonic()
             kept.append(self._send(f"part-{place}", noise))
-            yield part
+            yield noise.size_bytes, time.monotonic() - before
 
-    def _download(self, kept: list[Json]) -> Iterator[int]:
+    def _download(self, kept: list[Json]) -> Iterator[tuple[int, float]]:
         for found in kept:
+            before = time.monotonic()
             file = _download.file_of(self._server, wire(found))
             _download.into_stream(self._server, file, lambda _: None, False)
-            yield file.size_bytes
+            yield file.size_bytes, time.monotonic() - before
 
-    def _measured(self, what: str, moved: Iterator[int]) -> Finding:
-        """How fast bytes move; ended early where they are slow."""
-        before, size_bytes, took_s = time.monotonic(), 0, 0.0
-        for count in moved:
+    def _measured(self, what: str, moved: Iterator[tuple[int, float]]) -> Finding:
+        """How fast bytes move; ended early where the next part, as large as all so far, would take too long."""
+        size_bytes, took_s = 0, 0.0
+        for count, seconds in moved:
             size_bytes += count
-            took_s = time.monotonic() - before
-            if took_s > self._time_s:
+            took_s += seconds
+            if 2 * took_s > self._time_s:
                 break
         mib_per_s = size_bytes / _MIB / max(took_s, 1e-6)
         self.figures[f"{what}_mib_per_s"] = round(mib_per_s, 3)

@@ -26,7 +26,7 @@ CHECKPOINT_ORDERS = ("position", "best", "epoch", "metric", "created_at", "name"
 
 def ls(
     path: Annotated[
-        str | None, typer.Argument(metavar="[PREFIX|DIRECTORY]", autocompletion=directory_names, help="What to list.")
+        str | None, typer.Argument(metavar="PREFIX|DIRECTORY", autocompletion=directory_names, help="What to list.")
     ] = None,
     directories: Annotated[
         bool, typer.Option("--directories", "-d", help="List directories, also where the path is one.")
@@ -99,13 +99,14 @@ def _checkpoints(session: Session, directory: Json, order: str, limit: int | Non
         return Status.DONE
     best = directory["best"]["id"] if directory["best"] else None
     now = datetime.now(UTC)
-    columns = ["NAME", ">EPOCH", ">METRIC", ">SIZE", "SAVED", "KIND", ""]
+    columns = ["NAME", ">EPOCH", ">METRIC", ">SIZE", "SAVED", "KIND", "MARKS"]
     session.out.table(columns, (_checkpoint_row(checkpoint, best, now) for checkpoint in found))
     return Status.DONE
 
 
 def _checkpoint_row(found: Json, best: str | None, now: datetime) -> Row:
     is_best = found["id"] == best
+    marks = ", ".join(word for word in ("the best" if is_best else "", words.flags(found)) if word)
     return [
         Cell(found["name"], found["name"], "dim strike" if found["removed_at"] else "bold" if is_best else ""),
         words.number(found["epoch"]),
@@ -113,7 +114,7 @@ def _checkpoint_row(found: Json, best: str | None, now: datetime) -> Row:
         _size(found),
         _saved(found, now),
         found["kind"],
-        Cell.of(" ".join(word for word in ("the best" if is_best else "", words.flags(found)) if word) or words.NONE),
+        Cell(marks, marks or words.NONE),
     ]
 
 

@@ -26,13 +26,13 @@ CheckpointPath = Annotated[
 CheckpointPaths = Annotated[
     list[str],
     typer.Argument(
-        metavar="CHECKPOINT...",
+        metavar="CHECKPOINT",
         help="Each DIRECTORY/NAME, DIRECTORY/best or DIRECTORY/latest.",
         autocompletion=checkpoint_names,
     ),
 ]
 Which = Annotated[
-    str | None, typer.Argument(metavar="[best|latest|NAME]", help="Which one, where the path is a directory.")
+    str | None, typer.Argument(metavar="WHICH", help="best, latest or a name, where the path is a directory.")
 ]
 SpoolFolder = Annotated[
     Path | None, typer.Option("--spool", help="Where checkpoints wait. Default: HOLDFAST_SPOOL, else the user's own.")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from .words import printable
@@ -70,18 +70,27 @@ class Output:
         self.console.print(Text("  ").join(Text(printable(cell.shown), style=cell.style) for cell in found))
 
     def table(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """A table; a column whose title begins with ``>`` is flush right. In a pipe it has no titles."""
+        """A table; a column whose title begins with ``>`` is flush right. In a pipe it has no titles.
+
+        Names are not cut where they are longer than the terminal is wide: that wraps them.
+        """
         if not self.is_terminal:
             for row in rows:
                 self._write_plain([Cell.of(cell) for cell in row])
             return
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
-        for title in columns:
-            table.add_column(title.lstrip(">"), justify="right" if title.startswith(">") else "left", no_wrap=True)
-        for row in rows:
-            found = [Cell.of(cell) for cell in row]
-            table.add_row(*(Text(printable(cell.shown), style=cell.style) for cell in found))
-        self.console.print(table, soft_wrap=False, crop=False, overflow="ignore", width=_width(self.console, table))
+        found = [[Cell.of(cell) for cell in row] for row in rows]
+        titles = [Cell(title.lstrip(">"), "", "bold dim") for title in columns]
+        widths = [
+            max(cell_len(printable(row[place].shown)) for row in [titles, *found]) for place in range(len(columns))
+        ]
+        for row in [titles, *found]:
+            line = Text()
+            for title, cell, width in zip(columns, row, widths, strict=True):
+                text = printable(cell.shown)
+                space = " " * (width - cell_len(text))
+                line.append(space + text if title.startswith(">") else text + space, cell.style).append("  ")
+            line.rstrip()
+            self.console.print(line)
 
     def facts(self, rows: Iterable[Row]) -> None:
         """A name and its values, a line for each."""
@@ -98,8 +107,3 @@ class Output:
 def complain(message: str) -> None:
     """One line on standard error."""
     print(f"holdfast: {printable(' '.join(message.split()))}", file=sys.stderr)
-
-
-def _width(console: Console, table: Table) -> int:
-    """As wide as the table needs: names are not cut, a terminal wraps them."""
-    return max(console.width, table.__rich_measure__(console, console.options.update(max_width=10_000)).maximum)

@@ -15,7 +15,7 @@ from .statuses import Misuse, Status
 
 def prune(
     directory: Annotated[
-        str | None, typer.Argument(metavar="[DIRECTORY]", help="Which one.", autocompletion=directory_names)
+        str | None, typer.Argument(metavar="DIRECTORY", help="Which one.", autocompletion=directory_names)
     ] = None,
     prefix: Annotated[
         str | None,
@@ -72,10 +72,11 @@ def _show(session: Session, judged: Json) -> None:
 
 def _row(session: Session, verdict: Json, goes: str) -> list[Cell | str]:
     found, stays = verdict["checkpoint"], verdict["stays"]
+    why = ", ".join(reason["text"] for reason in verdict["reasons"])
     return [
         Cell(f"  {found['name']}", session.path_of(found), "" if stays else "dim"),
         words.number(found["metric"]),
         Cell(words.size(found["size_bytes"]), str(found["size_bytes"])),
         Cell("stays" if stays else goes, "stays" if stays else "goes", "green" if stays else "red"),
-        ", ".join(reason["text"] for reason in verdict["reasons"]) or words.NONE,
+        Cell(why, why or words.NONE),
     ]

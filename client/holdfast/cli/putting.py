@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from .. import _digests, _files, _upload, _values
 from .._files import FileSource
+from .._progress import Progress
 from .._retry import PATIENCE_S, Patience
 from .._wire import Committed
 from ..errors import ServerFailed
@@ -87,7 +88,8 @@ def _sent(session: Session, save: Json, sources: Sources) -> Committed:
     and removed since, it is another save.
     """
     says = json.dumps(save, sort_keys=True)
-    content = {path or "": _digests.of_file(source.chunks()) for path, source in sources.items()}
+    with Progress(f"read {save['name']}", sum(source.size_bytes for source in sources.values())) as bar:
+        content = {path or "": _digests.of_file(source.chunks(bar.moved)) for path, source in sources.items()}
     for attempt in count():
         key = json.dumps([says, content, attempt], sort_keys=True).encode()
         committed = _upload.send_files(

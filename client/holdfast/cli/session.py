@@ -14,7 +14,7 @@ from ..errors import CheckpointNotFound, ServerFailed
 from .output import Output
 from .statuses import Misuse
 
-PATIENCE_S = 1.0
+PATIENCE_S = 0.5
 """How long a question may be asked again where the server is away; whoever waits for bytes is more patient."""
 Json = dict[str, Any]
 

@@ -23,7 +23,7 @@ _STYLES = {"checkpoint.saved": "green", "checkpoint.removed": "dim", "checkpoint
 
 def watch(
     path: Annotated[
-        str | None, typer.Argument(metavar="[PREFIX]", autocompletion=directory_names, help="Only what is below it.")
+        str | None, typer.Argument(metavar="PREFIX", autocompletion=directory_names, help="Only what is below it.")
     ] = None,
     since: Annotated[
         int | None, typer.Option("--since", metavar="ID", min=0, help="Begin after this event; 0 is the first of all.")

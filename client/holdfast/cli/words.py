@@ -65,7 +65,7 @@ def flags(checkpoint: Mapping[str, Any]) -> str:
     if checkpoint.get("removed_because"):
         found.append(f"{checkpoint['removed_because']}{' (can be restored)' if checkpoint.get('restorable') else ''}")
     found += [f"#{tag}" for tag in checkpoint["tags"]]
-    return " ".join("best" if word == "is_best" else word for word in found)
+    return ", ".join("flagged best" if word == "is_best" else word for word in found)
 
 
 def policy(found: Mapping[str, Any]) -> str:
@@ -82,5 +82,5 @@ def policy(found: Mapping[str, Any]) -> str:
             ]
         )
     ranked = f"; {found['mode']} is best" if found["mode"] else ""
-    operator = f" (set by the operator: {', '.join(found['set_by_operator'])})" if found["set_by_operator"] else ""
+    operator = f" (operator: {', '.join(found['set_by_operator'])})" if found["set_by_operator"] else ""
     return f"{kept}{ranked}{operator}"
