@@ -86,13 +86,9 @@ def compare(before: Side, after: Side, settle: Settle) -> Comparison:
     """
     pairs = [_Pair.of(before, after, one, other) for one, other in _paired(before.checkpoint, after.checkpoint)]
     has_tensors = any(found.tensors is not None for side in (before, after) for found in side.maps.values())
-    return Comparison(
-        before.checkpoint,
-        after.checkpoint,
-        [pair.as_file(settle) for pair in pairs],
-        [change for pair in pairs for change in pair.tensors(settle)] if has_tensors else None,
-        _shared_bytes(before, after),
-    )
+    tensors = [change for pair in pairs for change in pair.tensors(settle)] if has_tensors else None
+    files = [pair.as_file(settle) for pair in pairs]  # last, as to settle these may take all that there is to be read
+    return Comparison(before.checkpoint, after.checkpoint, files, tensors, _shared_bytes(before, after))
 
 
 def _paired(before: Checkpoint, after: Checkpoint) -> Iterator[tuple[File | None, File | None]]:

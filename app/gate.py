@@ -96,10 +96,10 @@ def _access(scope: Scope) -> Access:
 
 def _turned_away(scope: Scope, refusal: Refusal) -> Response:
     """A problem detail; whoever looks at pages is asked to sign in."""
-    wants_a_page = scope["method"] == "GET" and "text/html" in Headers(scope=scope).get("accept", "")
+    wants_a_page = "text/html" in Headers(scope=scope).get("accept", "")
     if isinstance(refusal, Unauthorized) and wants_a_page and not is_api(scope["path"]):
-        wanted = quote(scope["path"], safe="/")
-        if scope["query_string"]:
+        wanted = quote(scope["path"], safe="/") if scope["method"] == "GET" else "/"
+        if scope["query_string"] and scope["method"] == "GET":
             wanted += "?" + scope["query_string"].decode("latin-1")
         return RedirectResponse(f"/sign-in?to={quote(wanted, safe='/')}", status_code=303)
     return problem_response(refusal)

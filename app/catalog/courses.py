@@ -12,6 +12,8 @@ from app.catalog.times import to_time
 _table = schema.checkpoints
 _numbers = schema.numbers
 
+MOST_KEYS = 50
+
 
 class Point(NamedTuple):
     """One checkpoint and its value."""
@@ -50,11 +52,11 @@ def points(
 
 
 def keys(connection: Connection, directory: str, after_sequence: int) -> Sequence[str]:
-    """The numeric values in the metadata of the commits after a sequence, by name."""
+    """The numeric values in the metadata of the commits after a sequence, by name; no more than `MOST_KEYS`."""
     found = _table.c
     query = select(_numbers.c.key).join(_table, found.id == _numbers.c.checkpoint_id)
     query = query.where(found.directory == directory, found.sequence > after_sequence)
-    return connection.execute(query.distinct().order_by(_numbers.c.key)).scalars().all()
+    return connection.execute(query.distinct().order_by(_numbers.c.key).limit(MOST_KEYS)).scalars().all()
 
 
 def _point(row: Any) -> Point:

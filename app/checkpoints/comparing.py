@@ -72,13 +72,16 @@ class _Reading:
         if files[0] is None or files[1] is None:
             return None
         self._left_bytes -= after.size_bytes
-        try:
-            return all(
-                files[0].read(before.offset + start, length) == files[1].read(after.offset + start, length)
-                for start, length in _pieces(after.size_bytes)
-            )
-        except OSError:
-            return None
+        for start, length in _pieces(after.size_bytes):
+            try:
+                one, other = files[0].read(before.offset + start, length), files[1].read(after.offset + start, length)
+            except OSError:
+                return None
+            if len(one) != length or len(other) != length:  # cut off since it was opened
+                return None
+            if one != other:
+                return False
+        return True
 
     def _file(self, checkpoint_id: str, path: str) -> Opened | None:
         key = (checkpoint_id, path)

@@ -90,6 +90,11 @@ class Viewing:
             for directory in found
         ]
 
+    def names(self, prefix: str, *, limit: int) -> list[str]:
+        """The names of the first so many directories at or below a prefix."""
+        with self._parts.catalog.reading() as session:
+            return [directory.name for directory in session.directories.below(prefix, limit=limit)]
+
     def listing(self, directory: str, *, order_by: Order, include_removed: bool) -> Query:
         """What `directory` is asked for. `DirectoryNotFound` where there is none."""
         with self._parts.catalog.reading() as session:

@@ -27,12 +27,13 @@ def show(
     """One checkpoint, removed or not."""
     checkpoint = checkpoints.finding.get(checkpoint_id)
     is_live = checkpoint.removed_at is None
+    is_first_look = "holdfast-refresh" not in request.headers  # tensors do not change
     return page(
         request,
         "checkpoint.html",
         checkpoint=checkpoint,
         reasons=checkpoints.viewing.reasons(checkpoint) if is_live else (),
-        tensors=shown(checkpoints.viewing.tensors(checkpoint_id), q),
+        tensors=shown(checkpoints.viewing.tensors(checkpoint_id), q) if is_first_look else None,
         q=q,
         others=checkpoints.viewing.others(checkpoint),
         snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},

@@ -44,7 +44,7 @@ def courses(
 @router.get("/names")
 def names(checkpoints: CheckpointsDep, may: Reader) -> Response:
     """The names of the directories that there are to choose from."""
-    return JSONResponse([glance.directory.name for glance in checkpoints.viewing.directories(may.prefix)[:MOST_NAMES]])
+    return JSONResponse(checkpoints.viewing.names(may.prefix, limit=MOST_NAMES))
 
 
 def _course(checkpoints: CheckpointsDep, directory: str, value: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def _limit(name: str, form: Mapping[str, Any]) -> int | None:
     match form.get(f"{name}_rule"):
         case "none":
             return None
-        case "number" if (text := str(form.get(name, "")).strip()).isascii() and text.isdigit() and len(text) < 10:
+        case "number" if (text := str(form.get(name, "")).strip()).isascii() and text.isdigit() and len(text) < 19:
             if int(text) >= least:
                 return int(text)
     raise InvalidRequest(f"{LABELS[name]}: a whole number from {least}.")

@@ -64,7 +64,7 @@ class PageRoute(APIRoute):
             except (Refusal, RequestValidationError) as error:
                 if isinstance(error, Unauthorized) or not _wants_a_page(request):
                     raise
-                refusal = error if isinstance(error, Refusal) else InvalidRequest("This page has no such address.")
+                refusal = error if isinstance(error, Refusal) else _not_understood(error)
                 return page(request, "refused.html", status=refusal.status, refusal=refusal)
 
         return answer
@@ -84,6 +84,12 @@ def required(form: Mapping[str, str], name: str) -> str:
     if name not in form:
         raise InvalidRequest(f"The form lacks the field {name!r}.")
     return form[name]
+
+
+def _not_understood(error: RequestValidationError) -> InvalidRequest:
+    """What is wrong with an address."""
+    faults = (f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
+    return InvalidRequest("This page has no such address. " + "; ".join(faults))
 
 
 def _wants_a_page(request: Request) -> bool:

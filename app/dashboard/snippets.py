@@ -9,6 +9,9 @@ from fastapi import Request
 from app.checkpoints.finding import Summary
 from app.domain import Checkpoint
 
+MOST_FILES = 20
+"""For how many files of a checkpoint it is told."""
+
 
 def of_directory(request: Request, summary: Summary, *, is_open: bool) -> Mapping[str, str]:
     """How to fetch the best and the latest, by language."""
@@ -18,7 +21,7 @@ def of_directory(request: Request, summary: Summary, *, is_open: bool) -> Mappin
     address = f"{url}/v1/checkpoints/{which}/content?directory={quote(name, safe='/')}"
     return {
         "Python": f"from holdfast import CheckpointManager\n\n{manager}\nstate = manager.load_{which}()",
-        "Command line": f"holdfast get {shlex.quote(name)} {which} --server {url} --output {which}.pt",
+        "Command line": f"holdfast get {shlex.quote(name)} {which} --server {shlex.quote(url)} --output {which}.pt",
         "curl": f"curl {_header(is_open)}--fail --output {which}.pt {shlex.quote(address)}",
     }
 
@@ -28,15 +31,16 @@ def of_checkpoint(request: Request, checkpoint: Checkpoint, *, is_open: bool) ->
     url, path = _url(request), f"{checkpoint.directory}/{checkpoint.name}"
     manager = f"manager = CheckpointManager({checkpoint.directory!r}, server={url!r})"
     how = "download" if checkpoint.is_folder else "load"
-    files = [f"{url}/v1/checkpoints/{checkpoint.id}/files/{quote(file.path)}" for file in checkpoint.files]
-    names = [quote(file.path.rpartition("/")[2]) for file in checkpoint.files]
     fetch = [
-        f"curl {_header(is_open)}--fail --output {shlex.quote(name)} {shlex.quote(file)}"
-        for name, file in zip(names[:20], files[:20], strict=True)
+        f"curl {_header(is_open)}--fail --create-dirs --output {shlex.quote(f'./{file.path}')} "
+        + shlex.quote(f"{url}/v1/checkpoints/{checkpoint.id}/files/{quote(file.path)}")
+        for file in checkpoint.files[:MOST_FILES]
     ]
+    if len(checkpoint.files) > MOST_FILES:
+        fetch.append(f"# and so on, for {len(checkpoint.files) - MOST_FILES} more files")
     return {
         "Python": f"from holdfast import CheckpointManager\n\n{manager}\nstate = manager.{how}({checkpoint.name!r})",
-        "Command line": f"holdfast get {shlex.quote(path)} --server {url}",
+        "Command line": f"holdfast get {shlex.quote(path)} --server {shlex.quote(url)}",
         "curl": "\n".join(fetch),
     }
 

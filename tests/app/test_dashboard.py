@@ -399,7 +399,8 @@ def test_without_a_session_every_page_asks_to_sign_in_and_leads_back(live, place
             asked = httpx.URL(answer.headers["location"])
             assert asked.params["to"] == f"{path}?q=a+b"
         for address in CHANGING:
-            assert stranger.post(address.format(*place)).status_code == 401
+            assert stranger.post(address.format(*place)).headers["location"] == "/sign-in?to=/"
+            assert stranger.post(address.format(*place), headers={"Accept": "*/*"}).status_code == 401
 
 
 def test_refusals_are_pages_for_people_and_problems_for_programs(admin):
@@ -409,7 +410,9 @@ def test_refusals_are_pages_for_people_and_problems_for_programs(admin):
     assert "directory_not_found" in answer.text
     assert admin.get("/directories/no/such", headers={"Accept": "*/*"}).json()["code"] == "directory_not_found"
     assert admin.get("/directories/a//b").status_code == 422
-    assert admin.get("/?q=" + "x" * 2000).status_code == 422
+    answer = admin.get("/?q=" + "x" * 2000)
+    assert answer.status_code == 422
+    assert "q: String should have at most 1000 characters" in answer.text
 
 
 # live
@@ -481,3 +484,12 @@ def test_nothing_is_compared_with_what_is_out_of_reach(live, place):
             answer = browser.get(f"/checkpoints/{place[1]}/comparison", params=query)
             assert answer.status_code == 404
             assert "secret.pt" not in answer.text.replace("team/ab/secret.pt", "")
+
+
+def test_files_of_a_folder_are_fetched_to_their_places(live, admin, name):
+    files = [{"path": path, "size_bytes": 0} for path in ("a/model.pt", "b/model.pt", "-é it.pt")]
+    upload = live.http.post("/v1/uploads", json={"directory": name, "name": "f", "files": files}, headers=live.admin)
+    saved = live.http.post(f"/v1/uploads/{upload.json()['id']}/commit", headers=live.admin).json()
+    page = html.unescape(admin.get(f"/checkpoints/{saved['id']}").text)
+    for place in ("./a/model.pt ", "./b/model.pt ", "'./-é it.pt' "):
+        assert f"--create-dirs --output {place}" in page

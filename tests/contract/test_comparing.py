@@ -151,3 +151,12 @@ def test_a_policy_is_tried_without_being_set(server, directory):
     ):
         assert server.http.post("/v1/prune", json=refused).status_code == 422
     assert len(server.names(directory)) == 4
+
+
+def test_files_that_are_cut_otherwise_are_read(server, directory, manager):
+    path = manager.save(state(), epoch=1)
+    same = (server.root / path).read_bytes()
+    other = server.save(directory, same, name="curled.pt")
+    (found,) = [one for one in listed(server, directory) if one["epoch"] == 1]
+    (file,) = comparison(server, found["id"], other["id"])["files"]
+    assert file["change"] == "same"

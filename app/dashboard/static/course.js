@@ -9,6 +9,7 @@
   const controls = document.getElementById("course-controls");
   const MOST_VALUES = 8;   // that are asked for at once
   let plot = null;
+  let looks = 0;
   let drawn = "";   // what is drawn, so that nothing is drawn twice
 
   function colour(name) {   // as a canvas understands it, whichever scheme the page has
@@ -133,10 +134,12 @@
 
   async function show() {
     const wanted = chosen();
+    const look = ++looks;
     try {
       if (wanted.of.length > MOST_VALUES) throw new Error(`No more than ${MOST_VALUES} values are drawn at once.`);
       const found = [await fetched(place.dataset.directory, wanted.of)];
       if (wanted.other) found.push(await fetched(wanted.other, wanted.of));
+      if (look !== looks) return;   // somebody wants to see something else by now
       const state = JSON.stringify([found, wanted, place.clientWidth, matchMedia("(prefers-color-scheme: dark)").matches]);
       if (state === drawn) return;
       drawn = state;

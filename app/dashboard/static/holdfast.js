@@ -4,6 +4,7 @@
 const REFRESH_MS = 1000;   // at most so often
 const TIMES_MS = 30000;    // so that "2 min ago" stays true
 
+const seen = new Map();    // by its id, what each part looked like when it was last refreshed
 const live = { source: null, due: 0, timer: null };
 
 function refresh() {
@@ -28,7 +29,7 @@ async function lookAgain() {
   const parts = [...document.querySelectorAll("[data-refresh]")];
   if (!parts.length) return;
   const address = here();
-  const answer = await fetch(address, { headers: { Accept: "text/html" }, redirect: "manual" }).catch(() => null);
+  const answer = await fetch(address, { headers: { Accept: "text/html", "Holdfast-Refresh": "yes" }, redirect: "manual" }).catch(() => null);
   if (!answer) return;   // the server is away, as is said at the top
   if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
   if (!answer.ok) return;
@@ -36,10 +37,9 @@ async function lookAgain() {
   const found = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of parts) {
     const other = found.getElementById(part.id);
-    if (other && other.outerHTML !== part.dataset.seen) {
+    if (other && other.outerHTML !== seen.get(part.id)) {
+      seen.set(part.id, other.outerHTML);
       await htmx.swap({ text: other.outerHTML, target: part, sourceElement: part, swap: "outerMorph" });
-      const now = document.getElementById(part.id);
-      if (now) now.dataset.seen = other.outerHTML;
     }
   }
   document.dispatchEvent(new CustomEvent("holdfast:refreshed"));
