@@ -104,19 +104,26 @@ def test_pruning(holdfast, paths, server, directory):
         pytest.param([], id="nothing"),
         pytest.param(["runs/a", "--prefix", "runs"], id="both"),
         pytest.param(["runs/a", "--last", "3"], id="another policy, for good"),
+        pytest.param(["--prefix", "runs", "--last", "3", "--dry-run"], id="another policy, everywhere"),
     ],
 )
 def test_prunings_that_make_no_sense(holdfast, arguments):
     assert holdfast("prune", *arguments, "--yes").status == Status.MISUSE
 
 
-def test_another_policy_is_asked_for_by_the_names_of_the_api():
-    from holdfast.cli.pruning import _policy
-
-    assert _policy(3, None, 10, "max") == {
-        "policy": {"max_checkpoints": 3, "keep_every_epochs": 10, "mode": "max"},
-    }
-    assert _policy(None, None, None, None) == {}
+def test_another_policy_is_tried(holdfast, paths, server, directory):
+    policy(server, directory, max_checkpoints=3, mode="min")
+    for options, staying in [
+        (["--last", 1, "--best", 0], [2]),
+        (["--last", 1, "--best", 1], [2, 1]),
+        (["--last", 1, "--best", 1, "--mode", "max"], [2, 0]),
+        (["--last", 0, "--best", 0, "--every", 2], [2, 0]),
+    ]:
+        done = holdfast("prune", directory, "--dry-run", *options)
+        assert done.status == 0
+        assert [int(row[0][-4]) for row in done.rows if row[3] == "stays"] == staying, options
+    assert len(server.names(directory)) == 3
+    assert server.http.get(f"/v1/directories/{directory}").json()["policy"]["max_checkpoints"] == 3
 
 
 @pytest.mark.parametrize(

@@ -115,15 +115,18 @@ def sync(
 def run(arguments: Sequence[str]) -> int:
     """Run a command; its exit status. What fails is one line on standard error."""
     try:
-        status = get_command(app).main(list(arguments), prog_name="holdfast", standalone_mode=False)
-        return int(status or 0)
+        return int(get_command(app).main(list(arguments), prog_name="holdfast", standalone_mode=False) or Status.DONE)
     except _Unread:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's last flush has nothing to say, too
         return Status.DONE
-    except (HoldfastError, Misuse, ValueError, TypeError, OSError) as error:
+    except (HoldfastError, Misuse, ValueError, OSError) as error:
         complain(str(error))
-        is_diff = bool(arguments) and arguments[0] == "diff"
-        return Status.MISUSE if is_diff else status_of(error)
+        status = status_of(error)
+    except (KeyError, TypeError) as error:
+        complain(f"an answer of the server makes no sense here: {error!r}")
+        status = Status.UNREACHABLE
     except typer.TyperException as error:
         complain(f"{error.format_message()} See 'holdfast --help'.")
-        return Status.MISUSE
+        status = Status.MISUSE
+    is_diff = bool(arguments) and arguments[0] == "diff"
+    return Status.MISUSE if is_diff else status  # in diff(1), too, trouble is 2

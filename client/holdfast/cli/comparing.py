@@ -18,7 +18,7 @@ def diff(before: CheckpointPath, after: CheckpointPath, server: ServerUrl = None
     session = Session.of(server, as_json=as_json)
     old, new = session.find(before), session.find(after)
     found = session.ask(f"/v1/checkpoints/{new['id']}/comparison", against=old["id"])
-    is_same = not any(each["change"] != "same" for each in [*found["files"], *found["tensors"]])
+    is_same = not any(each["change"] != "same" for each in [*found["files"], *(found["tensors"] or [])])
     if session.out.as_json:
         session.out.document({"same": is_same, **found})
     else:
@@ -57,7 +57,7 @@ def _files(found: Json) -> Iterator[Row]:
 
 def _tensors(found: Json) -> Iterator[Row]:
     several = len(found["files"]) > 1
-    for tensor in found["tensors"]:
+    for tensor in found["tensors"] or []:
         if tensor["change"] != "same":
             name = f"{tensor['file']}: {tensor['name']}" if several else tensor["name"]
             yield [_mark(tensor["change"]), "tensor", name, _typed(tensor["before"]), _typed(tensor["after"])]

@@ -37,6 +37,8 @@ def prune(
     policy = _policy(last, best, every, mode)
     if policy and not dry_run:
         raise Misuse("--last, --best, --every and --mode ask what would be: they need --dry-run")
+    if policy and directory is None:
+        raise Misuse("another policy is tried on one directory, not on all below a prefix")
     body: Json = {"prefix": session.below(prefix)} if directory is None else {"directory": session.directory(directory)}
     judged = session.server.call("POST", "/v1/prune", body={**body, "dry_run": True, **policy})
     if not dry_run:

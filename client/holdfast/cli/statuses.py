@@ -54,16 +54,12 @@ class Misuse(Exception):
     """The command was given what makes no sense together."""
 
 
-class Negative(Exception):
-    """The answer is no, and that is all there is to say."""
-
-
 def status_of(error: Exception) -> Status:
     """The status for an error."""
     if isinstance(error, Misuse):
         return Status.MISUSE
     if isinstance(error, InvalidRequest) and error.status == _CONFLICT and error.code != "several_files":
         return Status.NO
-    if not isinstance(error, HoldfastError) and isinstance(error, ValueError | TypeError):
+    if not isinstance(error, HoldfastError) and isinstance(error, ValueError):
         return Status.MISUSE
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), Status.NO)
