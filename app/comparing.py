@@ -2,9 +2,10 @@
 
 A stretch of bytes is the same where chunks of the same digests cover it at the same places, and different where a chunk
 that lies within it differs. Where neither can be said, as its chunks reach beyond it or are cut otherwise, it is asked.
+Where tensors lie is for clients to declare, so how many chunks are looked at is bounded.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from app.domain import Checkpoint, Chunk, File, FileMap, Tensor
 Change = Literal["same", "changed", "reshaped", "added", "removed", "uncertain"]
 CHANGES: tuple[Change, ...] = ("changed", "reshaped", "added", "removed", "uncertain", "same")
 """The kinds of change, what one wants to see first."""
+
+MOST_LOOKS = 8_000_000
+"""How many chunks are looked at: as many as the largest checkpoints have, unless their tensors are said to overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +82,17 @@ class Side(NamedTuple):
     maps: Mapping[str, FileMap]
 
 
-def compare(before: Side, after: Side, settle: Settle) -> Comparison:
+def compare(before: Side, after: Side, settle: Settle, *, most_looks: int = MOST_LOOKS) -> Comparison:
     """How a checkpoint differs from another one.
 
     Two checkpoints of one file each are compared whatever these are called, as their names tell the epoch; files of
-    several are paired by path, tensors by name.
+    several are paired by path, tensors by name. Once ``most_looks`` chunks were looked at, all else is asked.
     """
     pairs = [_Pair.of(before, after, one, other) for one, other in _paired(before.checkpoint, after.checkpoint)]
     has_tensors = any(found.tensors is not None for side in (before, after) for found in side.maps.values())
-    tensors = [change for pair in pairs for change in pair.tensors(settle)] if has_tensors else None
-    files = [pair.as_file(settle) for pair in pairs]  # last, as to settle these may take all that there is to be read
+    judge = _Judge(settle, most_looks)
+    tensors = [change for pair in pairs for change in pair.tensors(judge)] if has_tensors else None
+    files = [pair.as_file(judge) for pair in pairs]  # last, as to settle these may take all that there is to be read
     return Comparison(before.checkpoint, after.checkpoint, files, tensors, _shared_bytes(before, after))
 
 
@@ -113,15 +118,17 @@ class _Half(NamedTuple):
     starts: Sequence[int]
     tensors: Sequence[Tensor] | None
 
-    def around(self, stretch: Stretch) -> list[tuple[int, int, str]]:
-        """The chunks that a stretch touches: where each begins within it, its length, its digest."""
-        found = []
-        end = stretch.offset + stretch.size_bytes
-        for place in range(max(0, bisect_right(self.starts, stretch.offset) - 1), len(self.chunks)):
-            if self.starts[place] >= end:
-                break
-            found.append((self.starts[place] - stretch.offset, self.chunks[place].length, self.chunks[place].digest))
-        return found
+    def touched(self, stretch: Stretch) -> range:
+        """The places of the chunks that a stretch touches."""
+        first = max(0, bisect_right(self.starts, stretch.offset) - 1)
+        return range(first, bisect_left(self.starts, stretch.offset + stretch.size_bytes))
+
+    def at(self, places: range, stretch: Stretch) -> list[tuple[int, int, str]]:
+        """The chunks at these places: where each begins within a stretch, its length, its digest."""
+        return [
+            (self.starts[place] - stretch.offset, self.chunks[place].length, self.chunks[place].digest)
+            for place in places
+        ]
 
     def stretch(self, tensor: Tensor) -> Stretch | None:
         """Where a tensor lies; None where that is not known, or beyond the file."""
@@ -155,36 +162,37 @@ class _Pair(NamedTuple):
         half = self.after or self.before
         return half.file.path if half is not None else ""
 
-    def as_file(self, settle: Settle) -> FileChange:
+    def as_file(self, judge: "_Judge") -> FileChange:
         one, other = (half.file if half is not None else None for half in self)
-        return FileChange(self.path, self._of_file(one, other, settle), one, other)
+        return FileChange(self.path, self._of_file(one, other, judge), one, other)
 
-    def tensors(self, settle: Settle) -> Iterator[TensorChange]:
+    def tensors(self, judge: "_Judge") -> Iterator[TensorChange]:
         """Those of the second file in their order, then those that are gone; nothing is said of what is new or gone
         where the tensors of either file were not declared."""
         ones, others = ({tensor.name: tensor for tensor in (half and half.tensors) or ()} for half in self)
         is_declared = all(half is None or half.tensors is not None for half in self)
+        new: Change = "added" if is_declared else "uncertain"
         for name, tensor in others.items():
             one = ones.get(name)
-            if one is not None:
-                change = self._of_tensor(one, tensor, settle)
-            else:
-                change = "added" if is_declared else "uncertain"
+            change = self._of_tensor(one, tensor, judge) if one is not None else new
             yield TensorChange(self.path, name, change, one, tensor)
         for name, tensor in ones.items():
             if name not in others:
                 yield TensorChange(self.path, name, "removed" if is_declared else "uncertain", tensor, None)
 
-    def _of_file(self, one: File | None, other: File | None, settle: Settle) -> Change:
+    def _of_file(self, one: File | None, other: File | None, judge: "_Judge") -> Change:
         if one is None or other is None:
             return "added" if one is None else "removed"
         if one.digest == other.digest:
             return "same"
         if one.size_bytes != other.size_bytes:
             return "changed"
-        return self._of(Stretch(one.path, 0, one.size_bytes), Stretch(other.path, 0, other.size_bytes), settle)
+        assert self.before is not None
+        assert self.after is not None
+        lay, lies = (Stretch(file.path, 0, file.size_bytes) for file in (one, other))
+        return judge.of(self.before, lay, self.after, lies)
 
-    def _of_tensor(self, one: Tensor, other: Tensor, settle: Settle) -> Change:
+    def _of_tensor(self, one: Tensor, other: Tensor, judge: "_Judge") -> Change:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return "reshaped"
         assert self.before is not None
@@ -192,21 +200,35 @@ class _Pair(NamedTuple):
         lies, lay = self.after.stretch(other), self.before.stretch(one)
         if lies is None or lay is None or lies.size_bytes != lay.size_bytes:
             return "uncertain"
-        return self._of(lay, lies, settle)
+        return judge.of(self.before, lay, self.after, lies)
 
-    def _of(self, lay: Stretch, lies: Stretch, settle: Settle) -> Change:
+
+class _Judge:
+    """Tells stretches apart, and remembers how much it may still look at."""
+
+    def __init__(self, settle: Settle, most_looks: int) -> None:
+        self._settle = settle
+        self._left_looks = most_looks
+
+    def of(self, before: _Half, lay: Stretch, after: _Half, lies: Stretch) -> Change:
+        """Whether two stretches of the same length are the same; what the chunks leave open is asked."""
         if not lies.size_bytes:
             return "same"
-        assert self.before is not None
-        assert self.after is not None
-        ones, others = self.before.around(lay), self.after.around(lies)
-        if ones == others and ones:
-            return "same"
-        within = {(start, length): digest for start, length, digest in ones if _is_within(start, length, lay)}
-        if any(within.get((start, length), digest) != digest for start, length, digest in others):
-            return "changed"
-        is_same = settle(lay, lies)
+        told = self._by_chunks(before, lay, after, lies)
+        is_same = told if told is not None else self._settle(lay, lies)
         return "uncertain" if is_same is None else "same" if is_same else "changed"
+
+    def _by_chunks(self, before: _Half, lay: Stretch, after: _Half, lies: Stretch) -> bool | None:
+        lay_at, lies_at = before.touched(lay), after.touched(lies)
+        if len(lay_at) + len(lies_at) > self._left_looks:
+            return None
+        self._left_looks -= len(lay_at) + len(lies_at)
+        ones, others = before.at(lay_at, lay), after.at(lies_at, lies)
+        if ones == others and ones:
+            return True
+        within = {(start, length): digest for start, length, digest in ones if _is_within(start, length, lay)}
+        differs = any(within.get((start, length), digest) != digest for start, length, digest in others)
+        return False if differs else None
 
 
 def _is_within(start: int, length: int, stretch: Stretch) -> bool:

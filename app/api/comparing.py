@@ -31,7 +31,7 @@ def compare_checkpoints(
 
     Either may be removed. A tensor is `uncertain` where its bytes share a chunk with others that changed, and cannot be
     read: because they are gone, or because there are more than 64 MiB of such bytes. So it is where no tensors were
-    declared for the file of the other checkpoint.
+    declared for the file of the other checkpoint, and where a tensor was not declared to lie within its file.
     """
     checkpoints.finding.reach(may, against)
     return ComparisonOut.of(checkpoints.comparing.compare(against, checkpoint_id), changes)

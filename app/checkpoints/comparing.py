@@ -1,7 +1,5 @@
 """Compare two checkpoints by what is known of them; what that leaves open is read from the disk, up to a bound."""
 
-from contextlib import ExitStack, suppress
-
 from app import comparing
 from app.catalog import Session
 from app.checkpoints.finding import Finding
@@ -49,48 +47,67 @@ def _side(session: Session, checkpoint_id: str) -> Side:
 
 
 class _Reading:
-    """Reads what digests leave open, as long as it is little."""
+    """Reads what digests leave open, as long as it is little. Of either checkpoint, one file is open at a time."""
 
     def __init__(self, finding: Finding, before: Side, after: Side) -> None:
-        self._finding = finding
-        self._sides = before.checkpoint, after.checkpoint
+        self._halves = _OneOpen(finding, before.checkpoint.id), _OneOpen(finding, after.checkpoint.id)
         self._left_bytes = READ_MAX_BYTES
-        self._opened: dict[tuple[str, str], Opened | None] = {}
-        self._open = ExitStack()
 
     def __enter__(self) -> "_Reading":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        for half in self._halves:
+            half.close()
 
     def are_same(self, before: Stretch, after: Stretch) -> bool | None:
         """Whether these bytes are the same; None where they are too many, or cannot be read."""
         if after.size_bytes > self._left_bytes:
             return None
-        files = [self._file(side.id, stretch.path) for side, stretch in zip(self._sides, (before, after), strict=True)]
-        if files[0] is None or files[1] is None:
+        one, other = (half.file(stretch.path) for half, stretch in zip(self._halves, (before, after), strict=True))
+        if one is None or other is None:
             return None
         self._left_bytes -= after.size_bytes
-        for start, length in _pieces(after.size_bytes):
-            try:
-                one, other = files[0].read(before.offset + start, length), files[1].read(after.offset + start, length)
-            except OSError:
-                return None
-            if len(one) != length or len(other) != length:  # cut off since it was opened
-                return None
-            if one != other:
-                return False
+        try:
+            for start, length in _pieces(after.size_bytes):
+                lay, lies = one.read(before.offset + start, length), other.read(after.offset + start, length)
+                if len(lay) != length or len(lies) != length:
+                    return None
+                if lay != lies:
+                    return False
+        except OSError:
+            return None
         return True
 
-    def _file(self, checkpoint_id: str, path: str) -> Opened | None:
-        key = (checkpoint_id, path)
-        if key not in self._opened:
-            self._opened[key] = None
-            with suppress(OSError, Refusal):
-                opened = self._opened[key] = self._finding.open(checkpoint_id, path).opened
-                self._open.callback(opened.close)
-        return self._opened[key]
+
+class _OneOpen:
+    """The files of a checkpoint, of which at most one is open; those that could not be opened are not tried again."""
+
+    def __init__(self, finding: Finding, checkpoint_id: str) -> None:
+        self._finding = finding
+        self._id = checkpoint_id
+        self._path: str | None = None
+        self._opened: Opened | None = None
+        self._unreadable: set[str] = set()
+
+    def file(self, path: str) -> Opened | None:
+        """The file, open until another one is wanted; None where it cannot be read."""
+        if path in self._unreadable or path == self._path:
+            return self._opened if path == self._path else None
+        self.close()
+        try:
+            self._opened = self._finding.open(self._id, path).opened
+        except (OSError, Refusal):
+            self._unreadable.add(path)
+            return None
+        self._path = path
+        return self._opened
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        if self._opened is not None:
+            self._opened.close()
+        self._path = self._opened = None
 
 
 def _pieces(size_bytes: int) -> list[tuple[int, int]]:

@@ -1,8 +1,11 @@
 """What is said of the difference between two checkpoints, by their digests alone."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.comparing import Side, Stretch, compare
 from app.domain import Chunk, File, FileMap, Tensor
@@ -127,3 +130,42 @@ def test_shared_bytes_are_counted_by_chunk():
     before = side(one([HEAD, WEIGHT], None))
     after = side(one([WEIGHT, (7, "new"), WEIGHT], None), 2)
     assert compare(before, after, nobody_knows).shared_bytes == 2 * BIG
+
+
+def test_what_may_be_looked_at_is_bounded():
+    chunks = [(10, f"{place}") for place in range(20)]
+    other = [*chunks[:-1], (10, "other")]
+    tensors = [(f"w{place}", 0, 200) for place in range(5)]
+    before, after = side(one(chunks, tensors)), side(one(other, tensors), 2)
+    found = compare(before, after, nobody_knows, most_looks=2 * 2 * 20)
+    assert [tensor.change for tensor in found.tensors] == ["changed"] * 2 + ["uncertain"] * 3
+    assert [file.change for file in found.files] == ["uncertain"]
+
+
+def test_tensors_are_asked_before_files():
+    asked = []
+    before, after = side(one([(130, "a")], [W])), side(one([(60, "b"), (70, "c")], [W]), 2)
+    compare(before, after, lambda lay, _: asked.append(lay.size_bytes))
+    assert asked == [BIG, 130]
+
+
+@st.composite
+def cut(draw, data):
+    """Chunks of these bytes, cut anywhere, named by what they hold."""
+    places = draw(st.sets(st.integers(1, len(data) - 1), max_size=4))
+    edges = [0, *sorted(places), len(data)]
+    return [(end - start, data[start:end].hex()) for start, end in pairwise(edges)]
+
+
+@given(st.data(), st.binary(min_size=8, max_size=8), st.binary(min_size=8, max_size=8))
+def test_what_is_said_is_true_however_bytes_are_cut(data, lay, noise):
+    lies = bytes(b if data.draw(st.booleans()) else n for b, n in zip(lay, noise, strict=True))
+    starts = data.draw(st.tuples(st.integers(0, 7), st.integers(0, 7)))
+    size = data.draw(st.integers(0, 8 - max(starts)))
+    before, after = (
+        one(data.draw(cut(held)), [("w", start, size)]) for held, start in zip((lay, lies), starts, strict=True)
+    )
+    is_same = lay[starts[0] : starts[0] + size] == lies[starts[1] : starts[1] + size]
+    assert changes(before, after)["w"] in {"same" if is_same else "changed", "uncertain"}
+    answer = changes(before, after, lambda *_: is_same)["w"]
+    assert answer == ("same" if is_same else "changed")

@@ -10,6 +10,15 @@ from holdfast import CheckpointManager, HoldfastWarning
 from tests.live import PROJECT, LiveServer
 
 
+def compared(server, name):
+    """How the files and the tensors of a checkpoint differ from those of an adopted one."""
+    listed = server.http.get("/v1/checkpoints", params={"directory": "runs/old"}).json()["checkpoints"]
+    ids = {found["name"]: found["id"] for found in listed}
+    found = server.http.get(f"/v1/checkpoints/{ids[name]}/comparison", params={"against": ids["epoch_2.pt"]}).json()
+    tensors = found["tensors"] and {tensor["name"]: tensor["change"] for tensor in found["tensors"]}
+    return [file["change"] for file in found["files"]], tensors
+
+
 def test_a_torch_file_that_was_adopted_is_the_latest_and_training_goes_on(tmp_path):
     place = tmp_path / "root/runs/old"
     place.mkdir(parents=True)
@@ -23,6 +32,9 @@ def test_a_torch_file_that_was_adopted_is_the_latest_and_training_goes_on(tmp_pa
         assert state["epoch"] == 2
         assert torch.equal(state["weights"], torch.full((30_000,), 2.0))
         with pytest.warns(HoldfastWarning, match="an operator's limits are in force"):
-            manager.save({"epoch": 3}, epoch=3, metric=0.5)
+            manager.save({"epoch": 3, "weights": torch.zeros(30_000)}, epoch=3, metric=0.5)
         assert manager.load_latest()["epoch"] == 3
         assert len(server.names("runs/old")) == 4
+        assert compared(server, "epoch_1.pt") == (["changed"], None)
+        assert compared(server, "epoch_2.pt") == (["same"], None)
+        assert compared(server, "checkpoint_epoch_0003.pt") == (["changed"], {"weights": "uncertain"})

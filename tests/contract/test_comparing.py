@@ -1,5 +1,8 @@
 """Two checkpoints of a real model are compared on the server, tensor by tensor."""
 
+import resource
+from pathlib import Path
+
 import httpx
 import pytest
 import torch
@@ -160,3 +163,26 @@ def test_files_that_are_cut_otherwise_are_read(server, directory, manager):
     (found,) = [one for one in listed(server, directory) if one["epoch"] == 1]
     (file,) = comparison(server, found["id"], other["id"])["files"]
     assert file["change"] == "same"
+
+
+def folder(live, directory, name, data, count):
+    """A checkpoint of many files of eight bytes; the first four of each are a tensor."""
+    tensors = [{"name": "w", "dtype": "float32", "shape": [1], "offset": 0, "size_bytes": 4}]
+    wanted = [{"path": f"{place}.bin", "size_bytes": 8, "tensors": tensors} for place in range(count)]
+    upload = live.http.post("/v1/uploads", json={"directory": directory, "name": name, "files": wanted}).json()
+    for missing in upload["missing"]:
+        live.http.put(missing["url"], content=data).raise_for_status()
+    return live.http.post(f"/v1/uploads/{upload['id']}/commit").json()["id"]
+
+
+def test_many_files_are_read_with_few_open_at_once(server, directory):
+    found = [folder(server, directory, data[-4:], data.encode(), 40) for data in ("same1111", "same2222")]
+    limits = resource.prlimit(server.process_id, resource.RLIMIT_NOFILE)
+    spare = len(list(Path(f"/proc/{server.process_id}/fd").iterdir())) + 20
+    resource.prlimit(server.process_id, resource.RLIMIT_NOFILE, (spare, limits[1]))
+    try:
+        answer = comparison(server, *found)
+    finally:
+        resource.prlimit(server.process_id, resource.RLIMIT_NOFILE, limits)
+    assert answer["counts"] == {"same": 40}
+    assert {file["change"] for file in answer["files"]} == {"changed"}
