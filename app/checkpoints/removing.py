@@ -98,21 +98,31 @@ class Removing:
         return Cleared(removed, pinned)
 
     def prune(self, directory: str, *, dry_run: bool = False) -> Pruning:
-        """Judge one directory by its policy, and remove what does not stay unless it is a dry run."""
+        """Judge one directory by its policy, and remove what does not stay unless it is a dry run, which only reads."""
+        if dry_run:
+            return self.preview(directory)
         with self._parts.catalog.lock(directory):
             with self._marking() as session:
                 known = known_directory(session, directory)
                 pruning = Pruning(known, retention.judge(session.checkpoints.live(directory), known.policy))
-                removed = [] if dry_run else mark_removed(session, pruning.going, "pruned", self._parts.clock())
+                removed = mark_removed(session, pruning.going, "pruned", self._parts.clock())
             self._free(removed)
         return pruning
 
-    def preview(self, directory: str, ordered: PolicyRequest) -> Pruning:
-        """The verdicts on one directory if an operator had ordered that policy; nothing changes."""
+    def preview(self, directory: str, ordered: PolicyRequest | None = None) -> Pruning:
+        """The verdicts on one directory by its policy, or if an operator had ordered that one; only reads.
+
+        The policy of the answer's directory is the one that was judged by.
+
+        Raises
+        ------
+        DirectoryNotFound
+        """
         with self._parts.catalog.reading() as session:
             known = known_directory(session, directory)
-            as_ordered = replace(known, policy=known.policy.after_order(ordered))
-            return Pruning(as_ordered, retention.judge(session.checkpoints.live(directory), as_ordered.policy))
+            if ordered is not None:
+                known = replace(known, policy=known.policy.after_order(ordered))
+            return Pruning(known, retention.judge(session.checkpoints.live(directory), known.policy))
 
     def prune_below(self, prefix: str, *, dry_run: bool = False) -> list[Pruning]:
         """Judge every directory at or below a prefix."""

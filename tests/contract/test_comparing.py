@@ -1,6 +1,7 @@
 """Two checkpoints of a real model are compared on the server, tensor by tensor."""
 
 import resource
+import sqlite3
 from pathlib import Path
 
 import httpx
@@ -186,3 +187,17 @@ def test_many_files_are_read_with_few_open_at_once(server, directory):
         resource.prlimit(server.process_id, resource.RLIMIT_NOFILE, limits)
     assert answer["counts"] == {"same": 40}
     assert {file["change"] for file in answer["files"]} == {"changed"}
+
+
+def test_a_dry_run_waits_for_nobody_who_writes(server, directory):
+    for epoch in range(3):
+        server.save(directory, epoch=epoch)
+    other = sqlite3.connect(server.root / ".holdfast" / "catalog.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        for asked in ({"directory": directory}, {"prefix": directory}, {"directory": directory, "policy": {}}):
+            answer = server.http.post("/v1/prune", json={**asked, "dry_run": True}, timeout=4)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json()["directories"][0]["verdicts"]) == 3
+    finally:
+        other.close()
