@@ -144,7 +144,7 @@ def test_the_index_says_where_the_tensors_lie(make):
     state = make()
     layout = _layout.of(state)
     file = laid_out(layout)
-    wanted = dict(_layout._tensors(state, ()))
+    wanted = dict(_layout.tensors(state))
     for entry in layout.tensors:
         tensor = wanted[entry["name"]]
         assert entry["shape"] == list(tensor.shape)
