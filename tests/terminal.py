@@ -17,6 +17,11 @@ from tests.live import PROJECT
 HOLDFAST = (sys.executable, "-m", "holdfast.cli")
 
 
+def heed_ctrl_c() -> None:
+    """Be ended by Ctrl-C, which processes ignore that were started in the background of a shell, and their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A process whose standard input, output and error are a terminal; it ends with the block."""
 
@@ -73,6 +78,7 @@ class Terminal:
 
 def _become(command: Sequence[str], environment: Mapping[str, str]) -> None:
     try:
+        heed_ctrl_c()
         os.chdir(PROJECT)
         os.execvpe(command[0], list(command), {**os.environ, "TERM": "xterm-256color", **environment})
     finally:

@@ -12,7 +12,7 @@ from holdfast import _retry
 from holdfast.cli.statuses import Status
 from tests.forwarder import Forwarder
 from tests.live import PROJECT
-from tests.terminal import HOLDFAST
+from tests.terminal import HOLDFAST, heed_ctrl_c
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,12 @@ def _patience(monkeypatch):
 def watching(*arguments, **environment):
     """The command in a process of its own; what it says can be read as it comes."""
     process = subprocess.Popen(
-        [*HOLDFAST, "watch", *arguments], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*HOLDFAST, "watch", *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
     try:
         yield process
