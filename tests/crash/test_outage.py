@@ -14,7 +14,8 @@ from tests.live import LiveServer, eventually
 
 SAVES = rounds(500, 10_000)
 MOST_S = 0.005
-"""How much longer than the writing of its spool file a save may take, at the 99th percentile."""
+"""How much longer than the writing of its spool file a save may take, at the 99th percentile, in seconds; where the
+machine is so slow that the writing alone takes longer than twice that, half as long as the writing."""
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_server_that_is_away_costs_each_save_little_more_than_the_writing_of_a
         record_property("figures", figures)
         print(figures)
         assert len(written) == SAVES - 1
-        assert p99(beyond) <= MOST_S, figures
+        assert p99(beyond) <= max(MOST_S, p99(written) / 2), figures
 
         server.start()
         assert eventually(lambda: not manager.pending, 60 + SAVES / 10), "not all was delivered"
