@@ -113,7 +113,7 @@ def problem_response(refusal: Refusal) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every refusal and every mishap of this application with a problem detail."""
+    """Answer refusals and mishaps with problem details. What the framework refuses, `app.dashboard.pages` answers."""
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> Response:
@@ -123,15 +123,6 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         faults = _faults(error.errors())
         return problem_response(InvalidRequest(f"{faults[0]['at']}: {faults[0]['message']}", errors=faults))
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        if isinstance(error.__cause__, Refusal):  # the body was refused while the framework read it
-            return problem_response(error.__cause__)
-        kind = _BY_STATUS.get(error.status_code, Refusal)
-        refusal = kind(f"{request.method} {request.url.path}: {error.detail}")
-        refusal.headers = dict(error.headers or {})
-        return problem_response(refusal)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -151,6 +142,16 @@ def install(app: FastAPI) -> None:
         answer.headers["Connection"] = "close"  # uvicorn closes it, so that nobody may begin another request on it
         answer.headers["Content-Digest"] = digests.of_message(answer.body)  # it passes no middleware
         return answer
+
+
+def refusal_of(request: Request, error: HTTPException) -> Refusal:
+    """What the framework refuses, such as an address that does not exist, in our words."""
+    if isinstance(error.__cause__, Refusal):  # the body was refused while the framework read it
+        return error.__cause__
+    kind = _BY_STATUS.get(error.status_code, Refusal)
+    refusal = kind(f"{request.method} {request.url.path}: {error.detail}")
+    refusal.headers = dict(error.headers or {})
+    return refusal
 
 
 def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:

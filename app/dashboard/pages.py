@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import Scope
 
+from app.api import problems
 from app.dashboard import (
     checkpoint,
     comparison,
@@ -19,7 +21,7 @@ from app.dashboard import (
     sessions,
     storage,
 )
-from app.dashboard.rendering import FORM_BYTES, HERE
+from app.dashboard.rendering import FORM_BYTES, HERE, refused, wants_a_page
 
 
 def install(app: FastAPI) -> None:
@@ -39,7 +41,19 @@ def install(app: FastAPI) -> None:
     ):
         pages.include_router(part.router)
     app.include_router(pages)
+    _refuse_in_pages(app)
     app.mount("/static", _Files(directory=HERE / "static"), name="static")
+
+
+def _refuse_in_pages(app: FastAPI) -> None:
+    """What no route answers to is a page for browsers, and a problem detail for everybody else."""
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        refusal = problems.refusal_of(request, error)
+        if wants_a_page(request) and not request.url.path.startswith("/v1/"):
+            return refused(request, refusal)
+        return problems.problem_response(refusal)
 
 
 class _Files(StaticFiles):

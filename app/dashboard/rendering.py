@@ -47,6 +47,13 @@ def page(request: Request, template: str, /, *, status: int = 200, **said: objec
     return answer
 
 
+def refused(request: Request, refusal: Refusal) -> HTMLResponse:
+    """A refusal as a page."""
+    answer = page(request, "refused.html", status=refusal.status, refusal=refusal)
+    answer.headers.update(refusal.headers or {})
+    return answer
+
+
 def moved(request: Request, address: str) -> RedirectResponse:
     """After a form: where its outcome is seen."""
     return RedirectResponse(request.scope.get("root_path", "") + address, status_code=303)
@@ -62,10 +69,9 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except (Refusal, RequestValidationError) as error:
-                if isinstance(error, Unauthorized) or not _wants_a_page(request):
+                if isinstance(error, Unauthorized) or not wants_a_page(request):
                     raise
-                refusal = error if isinstance(error, Refusal) else _not_understood(error)
-                return page(request, "refused.html", status=refusal.status, refusal=refusal)
+                return refused(request, error if isinstance(error, Refusal) else _not_understood(error))
 
         return answer
 
@@ -92,5 +98,6 @@ def _not_understood(error: RequestValidationError) -> InvalidRequest:
     return InvalidRequest("This page has no such address. " + "; ".join(faults))
 
 
-def _wants_a_page(request: Request) -> bool:
+def wants_a_page(request: Request) -> bool:
+    """Whether a browser asks, and not a program."""
     return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers

@@ -410,6 +410,22 @@ def test_refusals_are_pages_for_people_and_problems_for_programs(admin):
     assert "directory_not_found" in answer.text
     assert admin.get("/directories/no/such", headers={"Accept": "*/*"}).json()["code"] == "directory_not_found"
     assert admin.get("/directories/a//b").status_code == 422
+
+
+@pytest.mark.parametrize("ask", ["get", "post"])
+def test_so_are_those_of_addresses_that_do_not_exist(admin, ask):
+    answer = getattr(admin, ask)("/no/such/page")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "not_found" in answer.text
+    answer = getattr(admin, ask)("/no/such/page", headers={"Accept": "*/*"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert getattr(admin, ask)("/v1/no/such").json()["code"] == "unauthorized"  # of which browsers have no token
+
+
+def test_so_is_a_wrong_method(admin):
+    answer = admin.post("/storage")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert "method_not_allowed" in answer.text
     answer = admin.get("/?q=" + "x" * 2000)
     assert answer.status_code == 422
     assert "q: String should have at most 1000 characters" in answer.text
