@@ -92,6 +92,9 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text(f"{first} is back")).to_be_visible()
     assert first in site.names(run.directory)
+    page.reload()
+    expect(row).to_be_visible()
+    expect(page.get_by_text(f"{first} is back")).to_be_hidden()  # it is said once
 
 
 def test_a_removed_one_is_restored_from_the_list_and_from_its_own_page(page, site, new_run):

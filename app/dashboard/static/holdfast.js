@@ -3,9 +3,18 @@
 
 const REFRESH_MS = 1000;   // at most so often
 const TIMES_MS = 30000;    // so that "2 min ago" stays true
+const SAID = ["deleted", "restored", "applied", "pruned"];   // what an address tells of the form that led to it
 
 const seen = new Map();    // by its id, what each part looked like when it was last refreshed
 const live = { source: null, due: 0, timer: null };
+
+// What a form has done is said once, and not again when the page is reloaded.
+{
+  const address = new URL(location.href);
+  const said = SAID.filter((name) => address.searchParams.has(name));
+  said.forEach((name) => address.searchParams.delete(name));
+  if (said.length) history.replaceState(null, "", address);
+}
 
 function refresh() {
   clearTimeout(live.timer);
