@@ -21,6 +21,7 @@ from app.checkpoints.visiting import Left
 from app.errors import Refusal
 from app.main import look_at_root, on_the_command_line, open_root, refuse_no_root, reindex_root
 from app.settings import Settings
+from app.sizes import size
 from app.terminal import Stand, bar, is_one, say
 
 PASSING_S = 1.0  # what a server at work is in the middle of is over by then
@@ -141,7 +142,7 @@ def _reading_back(parts: Parts, checking: Checking, what: str = "reading back") 
 
     def look() -> Stand:
         done = checking.bytes_read
-        return Stand(what, done, total, f"{_count(checking.checkpoints)}, {_size(done)}")
+        return Stand(what, done, total, f"{_count(checking.checkpoints)}, {size(done)}")
 
     with bar(look):
         yield
@@ -196,8 +197,7 @@ def _say_taken(told: Adopted | Left, verb: str) -> None:
         print(f"left alone: {told.where}: {told.why}", file=sys.stderr)
         return
     others = f", {told.others} other files left as they are" if told.others else ""
-    size = f"{told.size_bytes / 1e6:.1f} MB"
-    print(f"{told.directory}: {_count(told.taken)} {verb} ({size}), {told.known} known before{others}")
+    print(f"{told.directory}: {_count(told.taken)} {verb} ({size(told.size_bytes)}), {told.known} known before{others}")
 
 
 class _Reading:
@@ -215,15 +215,11 @@ class _Reading:
         self._bytes += size_bytes
 
     def look(self) -> Stand:
-        return Stand("taking in", self._bytes, self._total, f"{_count(self._count)}, {_size(self._bytes)}")
+        return Stand("taking in", self._bytes, self._total, f"{_count(self._count)}, {size(self._bytes)}")
 
 
 def _print_json(document: object) -> None:
     print(json.dumps(document, indent=2))
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:.2f} GB"
 
 
 def _count(number: int, one: str = "checkpoint", several: str = "checkpoints") -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from app.domain import Policy, Reason, RemovedBecause
+from app.sizes import size
 
-_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 _STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 60, 86400, "d"))
 _WHY = {
     "newest": "It is the newest.",
@@ -22,15 +22,6 @@ _GONE = {
     "deleted": "deleted by somebody",
     "lost": "lost: its file was gone from the disk",
 }
-
-
-def size(count_bytes: float) -> str:
-    """Bytes with a decimal unit, three digits at least as precise as they need to be: ``1.25 GB``."""
-    value, unit = float(count_bytes), 0
-    while abs(value) >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    digits = 0 if unit == 0 or abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
-    return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
 def number(value: object) -> str:

@@ -17,25 +17,18 @@ import pytest
 from app.__main__ import main
 from app.main import open_root
 from app.settings import Settings
+from app.sizes import size
 from app.storage import kernel
 from tests.app.samples import below
-from tests.live import PROJECT, eventually
-from tests.nursery import Nursery
+from tests.live import PROJECT, LiveServer, eventually
 
 TIME_NS = 1_700_000_000_123_456_789
 
 
-@pytest.fixture(scope="module")
-def nursery():
-    """Where servers come from that start in a moment."""
-    with Nursery() as made:
-        yield made
-
-
 @pytest.fixture
-def serving(nursery, root):
+def serving(root):
     """A server of the root, as a context."""
-    return lambda: nursery.server(root, scrub_bytes_per_s="0")  # which changes what checkpoints say
+    return lambda: LiveServer(root, scrub_bytes_per_s="0")  # which changes what checkpoints say
 
 
 @pytest.fixture
@@ -102,9 +95,9 @@ def test_it_is_taken_in_where_it_lies_and_nothing_of_it_changes(root, adopt):
     status, said, left = adopt(root / "runs")
     assert (status, left) == (0, [])
     assert said == [
-        "runs/hf: 2 checkpoints taken in (0.0 MB), 0 known before, 1 other files left as they are",
-        "runs/hf/old: 2 checkpoints taken in (9.0 MB), 0 known before, 1 other files left as they are",
-        "runs/lightning: 3 checkpoints taken in (0.0 MB), 0 known before, 1 other files left as they are",
+        "runs/hf: 2 checkpoints taken in (25 B), 0 known before, 1 other files left as they are",
+        "runs/hf/old: 2 checkpoints taken in (8.6 MiB), 0 known before, 1 other files left as they are",
+        "runs/lightning: 3 checkpoints taken in (16 B), 0 known before, 1 other files left as they are",
         "In all: 7 checkpoints taken in (3 directories), 0 known before, 0 left alone",
     ]
     after = state(root / "runs")
@@ -212,7 +205,7 @@ def test_a_second_run_takes_in_only_what_is_new(root, adopt, serving):
     put(root / "runs", {"epoch_0.pt": b"0"})
     before = below(root / "runs/.holdfast")
     status, said, _ = adopt(root / "runs")
-    assert (status, said[0]) == (0, "runs: 1 checkpoint taken in (0.0 MB), 2 known before")
+    assert (status, said[0]) == (0, "runs: 1 checkpoint taken in (1 B), 2 known before")
     after = below(root / "runs/.holdfast")
     assert {path for path in after if after[path] != before.get(path)} <= {"epoch_0.pt.json", "directory.json"}
     with serving() as server:
@@ -299,7 +292,7 @@ def test_a_directory_of_ours_that_keeps_everything_takes_it_in_after_its_own(roo
         put(root / "runs", {"epoch_1.pt": b"1"})
         status, said, left = adopt(root)
         assert (status, left) == (0, [])
-        assert said[0] == "runs: 1 checkpoint taken in (0.0 MB), 2 known before"
+        assert said[0] == "runs: 1 checkpoint taken in (1 B), 2 known before"
         server.start()
         assert server.names("runs") == ["checkpoint_epoch_0009.pt", "folder", "epoch_1.pt"]
         policy = server.http.get("/v1/directories/runs").json()["policy"]
@@ -333,7 +326,7 @@ def test_a_folder_that_is_written_to_meanwhile_is_left_for_later(root, adopt):
     assert "was changed while it was read" in left[0]
     assert said[0].startswith("runs: 1 checkpoint taken in")
     assert adopt(root / "runs")[:2] == (0, [
-        f"runs: 1 checkpoint taken in ({(root / 'runs/a.pt').stat().st_size / 1e6:.1f} MB), 1 known before",
+        f"runs: 1 checkpoint taken in ({size((root / 'runs/a.pt').stat().st_size)}), 1 known before",
         "In all: 1 checkpoint taken in (1 directory), 1 known before, 0 left alone",
     ])  # fmt: skip
 

@@ -91,11 +91,12 @@ def test_a_long_course_keeps_its_ends_and_its_extremes(values, most):
     ("count_bytes", "text"),
     [
         (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.00 KB"),
-        (1234567, "1.23 MB"),
-        (999_600, "1.00 MB"),
-        (52_000_000_000, "52.0 GB"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1234567, "1.2 MiB"),
+        (2**20 - 1, "1.0 MiB"),
+        (52_000_000_000, "48.4 GiB"),
+        (2**70, "1048576.0 PiB"),
     ],
 )
 def test_sizes(count_bytes, text):

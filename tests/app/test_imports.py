@@ -24,6 +24,7 @@ WORDS = (
     "quotas",
     "limits",
     "comparing",
+    "sizes",
 )
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")
@@ -42,6 +43,7 @@ MAY_IMPORT = {
         "app.dashboard",
         "app.api.dependencies",
         "app.api.paging",
+        "app.api.problems",
         "app.auth",
         "app.checkpoints",
         "app.gate.COOKIE",

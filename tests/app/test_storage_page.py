@@ -83,13 +83,13 @@ def test_directories_stand_by_what_they_hold(server, browser):
             server.save(name, b"x" * size)
     page = storage(browser("held"))
     assert list(rows(page, "directory").items()) == [
-        ("held/large", "held/large 2 3.00 KB 75.0 %"),
+        ("held/large", "held/large 2 2.9 KiB 75.0 %"),
         ("held/middle", "held/middle 1 980 B 24.5 %"),
         ("held/small", "held/small 1 20 B 0.5 %"),
     ]
     assert '<a href="/directories/held/large">' in page
     assert '<rect width="75.0" height="10"/>' in page
-    assert "<b>4.00 KB</b> in 4 checkpoints in <code>held</code>" in page
+    assert "<b>3.9 KiB</b> in 4 checkpoints in <code>held</code>" in page
 
 
 def test_what_was_removed_is_told_by_why_and_for_how_long_it_can_come_back(server, browser):
@@ -175,7 +175,7 @@ def test_a_token_of_a_prefix_sees_its_own_alone(server, browser):
 def test_quotas_stand_with_their_use(server, browser):
     for _ in range(2):
         server.save("quota/a/run", b"x" * 1500)
-    assert rows(storage(browser("quota/a")), "quota") == {"quota/a": "quota/a 3.00 KB of 4.00 KB 2 of 8"}
+    assert rows(storage(browser("quota/a")), "quota") == {"quota/a": "quota/a 2.9 KiB of 3.9 KiB 2 of 8"}
     page = storage(browser())
     assert list(rows(page, "quota")) == ["", "quota/a", "quota/b"]
     assert re.search(r'<meter aria-label="bytes of quota/a" [^>]*max="4000" [^>]*value="3000">', page)
@@ -190,7 +190,7 @@ def test_uploads_are_seen_to_arrive(server, browser, directory):
     page = storage(team)
     assert re.search(rf'<progress aria-label="{directory}/coming.pt" max="10240" value="4000">', html.unescape(page))
     words = rows(page, "upload")[upload["id"]]
-    assert "4.00 KB of 10.2 KB, 39.1 % moving from node1:4711 by token" in words
+    assert "3.9 KiB of 10.0 KiB, 39.1 % moving from node1:4711 by token" in words
     assert "lease ends in 23 h" in words
     send(server, upload | {"missing": server.http.get(f"/v1/uploads/{upload['id']}").json()["missing"]})
     commit(server, upload)

@@ -86,6 +86,6 @@ def test_checkpoints_are_compared_and_space_is_told(page, site, run):
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#found tbody tr")).to_have_count(2)
     page.get_by_role("link", name="Storage").click()
-    expect(page.locator('tr[data-directory="language/gpt-small/lr-3e-4"]')).to_contain_text("GB")
+    expect(page.locator('tr[data-directory="language/gpt-small/lr-3e-4"]')).to_contain_text("GiB")
     page.get_by_role("link", name="last day").click()
     expect(page.get_by_role("link", name="last day")).to_have_attribute("aria-current", "true")

@@ -9,14 +9,14 @@
   const state = { plot: null, found: null, layers: [], due: 0, timer: null };
 
   function size(bytes) {
-    const units = ["B", "KB", "MB", "GB", "TB", "PB"];
+    const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let unit = 0;
-    for (; Math.abs(bytes) >= 999.5 && unit < units.length - 1; unit++) bytes /= 1000;
-    const digits = unit === 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2;
-    return `${bytes.toFixed(digits)} ${units[unit]}`;
+    for (; Math.abs(bytes) >= (unit ? 1023.95 : 1024) && unit < units.length - 1; unit++) bytes /= 1024;
+    return `${bytes.toFixed(unit ? 1 : 0)} ${units[unit]}`;
   }
 
-  const round = (bytes) => size(bytes).replace(/\.(\d*?)0+ /, (_, kept) => (kept ? `.${kept} ` : " "));
+  const round = (bytes) => size(bytes).replace(".0 ", " ");
+  const DOUBLED = Array.from({ length: 60 }, (_, i) => 2 ** i);   // between marks, so that they are whole numbers of units
 
   function colour(name) {   // as a canvas takes it, in the scheme of the moment
     const probe = document.createElement("i");
@@ -48,7 +48,7 @@
       padding: [12, 8, 0, 0],
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       legend: { markers: { width: 0, fill: (_, i) => (stacked[i - 1] ? colour(stacked[i - 1].colour) : "transparent") } },
-      scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.06 : 1000] } },
+      scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.06 : 1024] } },
       axes: [
         { ...axis, space: 70, values: [
           [86400 * 365, "{YYYY}", null, null, null, null, null, null, 1],
@@ -57,7 +57,7 @@
           [60, "{HH}:{mm}", day, null, day, null, null, null, 1],
           [1, "{HH}:{mm}:{ss}", day, null, day, null, null, null, 1],
         ] },
-        { ...axis, size: 68, values: (_, splits) => splits.map(round) },
+        { ...axis, size: 68, incrs: DOUBLED, values: (_, splits) => splits.map(round) },
       ],
       series: [
         { label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" },

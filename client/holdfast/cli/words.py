@@ -14,7 +14,7 @@ NONE = "-"
 def size(size_bytes: float) -> str:
     """A number of bytes: ``1.5 MiB``."""
     for unit in _UNITS:
-        if abs(size_bytes) < 1024 or unit == _UNITS[-1]:
+        if abs(size_bytes) < (1024 if unit == "B" else 1023.95) or unit == _UNITS[-1]:
             break
         size_bytes /= 1024
     return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
