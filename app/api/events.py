@@ -34,11 +34,14 @@ async def stream_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """What changes, as it changes: `checkpoint.saved`, `.removed`, `.changed` and `directory.policy_changed`.
 
-    Without `Last-Event-ID` it begins now; with it, after that event, so that nothing is missed in between. 0 begins
-    with the first event of all. It ends when the token does not count any more.
+    Without `Last-Event-ID` it begins now, and tells by an id without data after which event that is; with it, after
+    that event, so that nothing is missed in between. 0 begins with the first event of all. It ends when the token does
+    not count any more.
     """
     finding, bell = checkpoints.finding, checkpoints.parts.bell
     last = await run_in_threadpool(finding.last_event_id) if last_event_id is None else last_event_id
+    if last_event_id is None:
+        yield ServerSentEvent(id=str(last))
     while await run_in_threadpool(_still_may, request, may):
         with bell.waiter() as waiter:
             events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)

@@ -130,6 +130,17 @@ def test_a_stream_brings_events_while_it_is_open_and_ends_with_the_server(own_se
         assert events.get(timeout=10) is None
 
 
+def test_a_stream_that_begins_now_says_after_which_event(server, directory):
+    server.save(directory, epoch=1)
+    began = server.http.get("/v1/events", params={"follow": False})
+    (line,) = filter(None, began.text.splitlines())
+    name, _, last = line.partition(": ")
+    assert name == "id"
+    server.save(directory, epoch=2)
+    found = replay(server, after=int(last), prefix=directory)
+    assert [event["name"] for event in found] == ["checkpoint_epoch_0002.pt"]
+
+
 def test_many_streams_all_hear_of_it_and_end(own_server):
     with listening(own_server) as first, listening(own_server) as second, listening(own_server, prefix="x") as third:
         own_server.save("runs/a")

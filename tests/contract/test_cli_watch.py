@@ -92,6 +92,31 @@ def test_no_event_is_lost_or_told_twice_where_the_connection_breaks(holdfast, di
     assert done.complaints.count("trying again") == 1
 
 
+def test_nor_is_one_where_it_breaks_before_the_first_event(holdfast, directory, server):
+    opened, pieces = threading.Event(), []
+
+    def cut_at_the_first(up, piece):
+        if not up and b"\nid: " in piece:
+            opened.set()
+        if not up and b"checkpoint.saved" in piece:
+            pieces.append(piece)
+            return len(pieces) == 1
+        return False
+
+    def save():
+        assert opened.wait(30)
+        server.save(directory, epoch=1)
+
+    with Forwarder(server.url, watch=cut_at_the_first) as forwarder:
+        saver = threading.Thread(target=save)
+        saver.start()
+        done = holdfast("watch", directory, "-n", 1, "--server", forwarder.url)
+        saver.join()
+    assert (done.status, done.rows[0][2].rpartition("/")[2]) == (0, "checkpoint_epoch_0001.pt")
+    assert len(pieces) == 2, "it was not cut off"
+    assert done.complaints.count("trying again") == 1
+
+
 def test_ctrl_c_ends_it_and_what_came_is_there(server, directory, monkeypatch):
     monkeypatch.setenv("HOLDFAST_URL", server.url)
     server.save(directory, epoch=1)

@@ -79,32 +79,33 @@ class _Following:
         headers = {"Last-Event-ID": str(self._last)} if self._last is not None else {}
         with self._session.server.listen("/v1/events", params={"prefix": self._prefix}, headers=headers) as lines:
             self._is_away = False
-            for event in _events(lines):
+            for told in _told(lines):
                 self._waits.reset()
-                self._last = event["id"]
-                yield event
+                self._last = int(told["id"])
+                if "data" in told:
+                    yield {"id": self._last, **json.loads(told["data"])}
 
     def _complain(self, error: HoldfastError) -> None:
         if self._is_away:
             return
         self._is_away = True
-        missed = "" if self._last is not None else "; no event was seen yet, so what happens meanwhile may be missed"
+        missed = "" if self._last is not None else "; it was never reached, so what happens meanwhile is not shown"
         complain(f"{error}; trying again{missed}")
 
     def _is_over(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end
 
 
-def _events(lines: Iterator[str]) -> Iterator[Json]:
-    """The server-sent events of a stream; one that is cut off is none."""
+def _told(lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    """The server-sent events of a stream, and the id that it begins with; one that is cut off is none."""
     found: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
         if name:
             found[name] = value.removeprefix(" ")
         elif not line:
-            if "id" in found and "data" in found:
-                yield {"id": int(found["id"]), **json.loads(found["data"])}
+            if "id" in found:
+                yield found
             found = {}
 
 
