@@ -20,8 +20,11 @@ _BAR = 24
 def show(path: CheckpointPath, which: Which = None, server: ServerUrl = None, as_json: AsJson = False) -> int:
     """Show what is known of a directory or of a checkpoint, and why the checkpoint stays."""
     session = Session.of(server, as_json=as_json)
-    if which is None and (directory := session.described(session.directory(path))):
-        return _show_directory(session, directory)
+    if which is None:
+        if directory := session.described(session.directory(path)):
+            return _show_directory(session, directory)
+        if "/" not in path.strip("/"):
+            raise CheckpointNotFound(f"there is no directory {path!r}; a checkpoint is DIRECTORY/NAME")
     checkpoint = session.find(path, which)
     reasons = _reasons(session, checkpoint)
     if session.out.as_json:
