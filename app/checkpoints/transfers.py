@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,8 @@ from app.domain import Chunk, Upload, UploadFile
 from app.spans import Span, joined
 from app.storage.base import Partial, Storage
 
+MOST_ENDED = 100
+"""How many uploads that have ended are remembered, for those who follow."""
 ACTIVE_S = 60.0
 """How long after its last bytes an upload counts as one that will bring the rest, in seconds."""
 
@@ -24,6 +27,7 @@ class Transfers:
         self._promise = promise
         self._guard = threading.Lock()
         self._transfers: dict[str, Transfer] = {}
+        self._ended: deque[tuple[float, str]] = deque(maxlen=MOST_ENDED)
 
     def known(self, upload_id: str) -> Transfer | None:
         """The transfer of an upload, if this process has seen it; it may have ended just now."""
@@ -90,17 +94,26 @@ class Transfers:
         lately = time.monotonic() - ACTIVE_S
         return sum(transfer.to_come_bytes for transfer in others if transfer.touched_at > lately)
 
-    def moved_within(self, seconds: float, prefix: str = "") -> bool:
-        """Whether any upload to a directory within a prefix has moved so lately."""
-        since = time.monotonic() - seconds
+    def moved_within(self, seconds: float) -> bool:
+        """Whether any upload has moved so lately."""
+        return bool(self._moved(time.monotonic() - seconds))
+
+    def changed_since(self, since: float, prefix: str) -> bool:
+        """Whether any to a directory within a prefix has moved or ended after that time of `time.monotonic`."""
         with self._guard:
-            moved = [transfer for transfer in self._transfers.values() if transfer.touched_at > since]
-        return any(is_within(transfer.upload.directory, prefix) for transfer in moved)
+            ended = {directory for at, directory in self._ended if at > since}
+        return any(is_within(directory, prefix) for directory in ended | self._moved(since))
+
+    def _moved(self, since: float) -> set[str]:
+        with self._guard:
+            return {each.upload.directory for each in self._transfers.values() if each.touched_at > since}
 
     def forget(self, upload_id: str) -> None:
         """The upload has ended."""
         with self._guard:
-            self._transfers.pop(upload_id, None)
+            transfer = self._transfers.pop(upload_id, None)
+            if transfer is not None:
+                self._ended.append((time.monotonic(), transfer.upload.directory))
 
     def disbelieve(self, transfer: Transfer) -> None:
         """The bytes of an upload are lost: whoever asks for it next finds that nothing has arrived."""

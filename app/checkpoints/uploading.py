@@ -35,7 +35,7 @@ from app.spans import Span
 
 logger = logging.getLogger("holdfast")
 
-MOVING_S = 3.0
+LULL_S = 3.0
 """How long after its last bytes an upload is waited for when the server stops, in seconds."""
 RENEWED_EVERY = timedelta(minutes=1)
 
@@ -212,7 +212,7 @@ class Uploading:
 
     def is_moving(self) -> bool:
         """Whether somebody is in the middle of an upload, as far as one can tell."""
-        return self._transfers.moved_within(MOVING_S)
+        return self._transfers.moved_within(LULL_S)
 
     def _found(self, upload_id: str) -> Upload:
         with self._parts.catalog.reading() as session:

@@ -22,8 +22,6 @@ MOST_POINTS = 20_000
 """How many checkpoints a course may have."""
 MOST_OTHERS = 200
 """How many checkpoints are offered to be compared with."""
-MOVING_S = 2.0
-"""How long after its last bytes an upload counts as moving, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +154,9 @@ class Viewing:
             known_directory(session, directory)
             return courses.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
 
-    def is_moving(self, prefix: str) -> bool:
-        """Whether the bytes of any upload within a prefix are on their way."""
-        return self._transfers.moved_within(MOVING_S, prefix)
+    def have_uploads_changed(self, prefix: str, since: float) -> bool:
+        """Whether any upload within a prefix has brought bytes, or has ended, after that time of `time.monotonic`."""
+        return self._transfers.changed_since(since, prefix)
 
     def _was_written_lately(self, directory: Directory) -> bool:
         at = directory.last_write_at

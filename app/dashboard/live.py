@@ -1,6 +1,7 @@
 """What pages that are open are told: that something has changed, or is moving, so that they look again."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -26,12 +27,12 @@ RECHECK_EVERY = 15
 async def tell(
     request: Request, checkpoints: CheckpointsDep, may: Reader, prefix: Within
 ) -> AsyncIterator[ServerSentEvent]:
-    """`changed` where something has changed within a prefix, `moving` every second while uploads bring bytes there.
+    """`changed` where something has changed within a prefix, `moving` each second in which uploads bring bytes or end.
 
     It ends with the session. Whoever comes back after an interruption should look anew: nothing is made up for.
     """
     finding, bell = checkpoints.finding, checkpoints.parts.bell
-    last = await run_in_threadpool(finding.last_event_id)
+    last, looked_at = await run_in_threadpool(finding.last_event_id), time.monotonic()
     yield ServerSentEvent(event="open", data={})
     while await run_in_threadpool(_still_may, request, may):
         with bell.waiter() as waiter:
@@ -44,7 +45,8 @@ async def tell(
                 for _ in range(RECHECK_EVERY):
                     if await _rings(waiter):
                         break
-                    if checkpoints.viewing.is_moving(prefix):
+                    before, looked_at = looked_at, time.monotonic()
+                    if checkpoints.viewing.have_uploads_changed(prefix, before):
                         yield ServerSentEvent(event="moving", data={})
 
 

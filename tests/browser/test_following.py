@@ -159,6 +159,7 @@ def test_the_page_about_space_follows_saves_and_uploads(page, site, run, stays):
     expect(row.locator("td").nth(1)).to_have_text(str(len(run.saved)))
     with site.upload(run.directory, "half.pt", size_bytes=4_000_000, arrived_bytes=1_000_000):
         expect(page.locator(".uploads li")).to_contain_text("976.6 KiB of 3.8 MiB")
+    expect(page.locator(".uploads li")).to_have_count(0)
     assert comes_true(page, "window.holdfastPlots['storage-plot'].data[0].length > 1")
     assert same()
 
