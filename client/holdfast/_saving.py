@@ -17,7 +17,7 @@ from ._queue import Item, Queue
 from ._retry import Patience, passes
 from ._spool import Spool
 from ._wire import Committed
-from .errors import HoldfastError, OutOfSpace, ServerUnreachable, warn
+from .errors import HoldfastError, OutOfSpace, warn
 
 _CUTS, _CUT_EVERY_S = 20, 0.05
 
@@ -75,11 +75,13 @@ class Saving:
         return self.queue.has_items() or self.server.outage.is_on or _stopping.is_requested()
 
     def send(self, save: Mapping[str, Any], layout: Layout, hurried: threading.Event) -> Committed:
-        """Save to the server itself; once it is hurried, nothing that fails is tried again."""
+        """Save to the server itself; once it is hurried, nothing that fails is tried again.
+
+        It is tried however long the server has been away: whoever asks has nobody else to turn to. Where that is as the
+        spool is full, one attempt has to do.
+        """
         outage = self.server.outage
-        if not outage.is_worth_a_try:
-            raise ServerUnreachable(f"the Holdfast server at {self.server.url} was away a moment ago")
-        patience = Patience(0.0 if outage.is_on else self.server.patience_s, hurried)
+        patience = Patience(0.0 if outage.is_on and self.queue is not None else self.server.patience_s, hurried)
         try:
             committed = _upload.send(
                 self.server, save, layout, patience=patience, memory=self.memory, progress=self.progress

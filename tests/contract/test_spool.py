@@ -22,6 +22,7 @@ from holdfast import (
     CheckpointManager,
     HoldfastWarning,
     IntegrityError,
+    OutOfSpace,
     ServerUnreachable,
     _layout,
     _retry,
@@ -218,6 +219,22 @@ def test_where_it_can_be_kept_nowhere_the_save_says_so(own_server, directory, sp
     own_server.start()
     manager.save({}, epoch=2)
     assert own_server.names(directory) == [name(2)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"spool_max_bytes": 10}, OutOfSpace), ({"on_unreachable": "raise"}, ServerUnreachable)],
+    ids=["as the spool is full", "as there is none"],
+)
+def test_what_nothing_else_keeps_is_tried_however_long_the_server_has_been_away(own_server, directory, options, error):
+    manager = manager_of(own_server, directory, **options)
+    own_server.kill()
+    for epoch in range(8):  # each time it is known to be away for longer
+        with pytest.raises(error):
+            manager.save({}, epoch=epoch)
+    own_server.start()
+    manager.save({}, epoch=8)
+    assert own_server.names(directory) == [name(8)]
 
 
 def test_a_function_alone_keeps_it_here_too(own_server, directory, spool):
