@@ -459,7 +459,8 @@ def test_open_pages_are_told_while_bytes_come_within_their_prefix(live, admin, n
     assert [next(stream) for stream in streams] == ["open", "open"]
     live.http.put(wanted["url"], content=b"bytes", headers=live.admin).raise_for_status()
     assert next(streams[0]) == "moving"
-    save(live, f"{name}x")
+    put = live.http.put(f"/v1/directories/{name}x", json={"max_checkpoints": 1}, headers=live.admin)
+    assert put.status_code == 200
     assert next(streams[1]) == "changed"  # and nothing before it
     for stream in streams:
         stream.close()
