@@ -13,6 +13,7 @@ from holdfast._retry import Outage
 from tests.jobs import Jobs
 from tests.live import LiveServer
 
+LONG = ("/crash/", "/contract/", "test_traversal", "test_packages")
 _numbers = itertools.count()
 
 
@@ -77,5 +78,5 @@ def free_port() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that two at a time end together."""
-    items.sort(key=lambda item: "/crash/" not in item.nodeid)
+    """The longest files first, so that several at a time end together."""
+    items.sort(key=lambda item: next((rank for rank, folder in enumerate(LONG) if folder in item.nodeid), len(LONG)))

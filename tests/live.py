@@ -7,14 +7,16 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 import httpx
+
+from tests.nursery import Forked, Nursery
 
 PROJECT = Path(__file__).parent.parent
 
@@ -23,17 +25,45 @@ class LiveServer:
     """``holdfast-server serve`` on a free port of loopback, as ``with LiveServer(root) as server:``.
 
     ``server.http`` is an `httpx.Client` for it. The process ends with the block, whatever happens.
+
+    Parameters
+    ----------
+    python : str or Path, optional
+        An interpreter, maybe of another installation, with which the server is started as users start it. Without, the
+        server is forked from a process that has imported everything, and the rest is for such servers.
+    clock : Path, optional
+        A file with the seconds by which the server's clock is ahead; read whenever it looks.
+    synced : bool
+        Whether it makes anything durable.
+    files_synced : bool
+        Whether it makes files and folders durable; without, only its database is.
+    early : bool
+        Whether the disk begins with bytes as they come, before anybody waits for them.
     """
 
-    def __init__(self, root: Path, *, python: str | Path = sys.executable, **settings: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        python: str | Path | None = None,
+        clock: Path | None = None,
+        synced: bool = True,
+        files_synced: bool = True,
+        early: bool = True,
+        **settings: str,
+    ) -> None:
         self.root = root
+        self.at_birth: Callable[[int], None] | None = None
+        """Called with the process id when it starts, before it does anything."""
         self._log = root.parent / f"{root.name}.log"
-        self._command = [python, *([] if python == sys.executable else ["-P"]), "-m", "app", "serve"]
+        self._python = python
+        self._order = {"synced": synced, "files_synced": files_synced, "early": early}
+        self._order |= {"clock": str(clock) if clock else None}
         self.url = ""
         self.http = httpx.Client(timeout=60)
         self._environment = {**os.environ, "HOLDFAST_ROOT": str(root), "HOLDFAST_PORT": str(port_to_keep())}
         self._environment |= {f"HOLDFAST_{name.upper()}": value for name, value in settings.items()}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[str] | Forked | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -65,10 +95,19 @@ class LiveServer:
         with self._log.open("a") as errors:
             self._process = self._launch(errors)
 
-    def _launch(self, errors: IO[str]) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            self._command, cwd=PROJECT, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+    def _launch(self, errors: IO[str]) -> "subprocess.Popen[str] | Forked":
+        if self._python is not None:
+            command = [self._python, "-P", "-m", "app", "serve"]
+            return subprocess.Popen(
+                command, cwd=PROJECT, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        order = {**self._order, "environment": self._environment, "held": self.at_birth is not None}
+        forked = _nursery().fork(order, errors.fileno())
+        if self.at_birth is not None:
+            assert eventually(lambda: _state(forked.pid) in "Tt"), "the server did not wait"
+            self.at_birth(forked.pid)
+            forked.send_signal(signal.SIGCONT)
+        return forked
 
     @property
     def process_id(self) -> int:
@@ -145,6 +184,17 @@ class LiveServer:
     def incoming(self) -> list[str]:
         """The ids of the uploads that have bytes on the disk."""
         return sorted(path.name for path in (self.root / ".holdfast" / "incoming").iterdir())
+
+
+@cache
+def _nursery() -> Nursery:
+    """One for all servers of this process."""
+    return Nursery()
+
+
+def _state(process_id: int) -> str:
+    """What a process is at, as a letter: T for one that was stopped."""
+    return Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0]
 
 
 def port_to_keep() -> int:

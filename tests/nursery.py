@@ -1,7 +1,4 @@
-"""Servers that start in a moment: forked from one process that has imported everything. Real processes all the same.
-
-    with Nursery() as nursery, nursery.server(root) as server:
-        server.restart()
+"""Where servers of tests come from: forked from one process that has imported everything. Real processes all the same.
 
 A server can be given a clock that tests move, and can be robbed of its fsyncs, as a control that must lose data.
 """
@@ -15,65 +12,45 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
-
-from tests.live import PROJECT, LiveServer, eventually
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
 
 class Nursery:
-    """The process that servers are forked from; they end with it."""
+    """The process that servers are forked from; they and it end with this one."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "tests.nursery", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, cwd=PROJECT, pass_fds=[theirs.fileno()])
+        project = Path(__file__).parent.parent
+        self._process = subprocess.Popen(command, cwd=project, pass_fds=[theirs.fileno()])
         theirs.close()
         self._socket = ours
         self._guard = threading.Lock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-        self._process.wait(timeout=30)
-
-    def server(
-        self,
-        root: Path,
-        *,
-        clock: Path | None = None,
-        synced: bool = True,
-        files_synced: bool = True,
-        early: bool = True,
-        **settings: str,
-    ) -> "QuickServer":
-        """A server of this nursery, not yet started.
+    def fork(self, order: dict[str, Any], stderr: int) -> "Forked":
+        """Start a server.
 
         Parameters
         ----------
-        clock : Path, optional
-            A file with the seconds by which the server's clock is ahead; read whenever it looks.
-        synced : bool
-            Whether it makes anything durable.
-        files_synced : bool
-            Whether it makes files and folders durable; without, only its database is.
-        early : bool
-            Whether the disk begins with bytes as they come, before anybody waits for them.
+        order : dict
+            ``environment`` : the whole of it. ``clock`` : a file with the seconds by which the server's clock is ahead,
+            read whenever it looks, or None. ``synced``, ``files_synced`` : whether it makes anything durable, or more
+            than its database. ``early`` : whether the disk begins with bytes as they come. ``held`` : whether it waits
+            for SIGCONT before it does anything.
+        stderr : int
+            Where its log goes.
         """
-        order = {"clock": str(clock) if clock else None, "synced": synced, "files_synced": files_synced, "early": early}
-        return QuickServer(self, root, order, settings)
-
-    def fork(self, order: dict[str, Any], descriptors: list[int]) -> int:
-        """Start a server; its process id."""
+        reading, writing = os.pipe()
         with self._guard:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
-            return int(self._socket.recv(100))
+            socket.send_fds(self._socket, [json.dumps(order).encode()], [writing, stderr])
+            process_id = int(self._socket.recv(100))
+        os.close(writing)
+        return Forked(self, process_id, reading)
 
     def reap(self, process_id: int) -> int:
         """The exit status of a server that has ended, as `subprocess` gives it."""
@@ -82,29 +59,7 @@ class Nursery:
             return os.waitstatus_to_exitcode(int(self._socket.recv(100)))
 
 
-class QuickServer(LiveServer):
-    """A live server from a nursery."""
-
-    def __init__(self, nursery: Nursery, root: Path, order: dict[str, Any], settings: dict[str, str]) -> None:
-        super().__init__(root, **settings)
-        self.nursery, self._order = nursery, order
-        self.at_birth: Callable[[int], None] | None = None
-        """Called with the process id when it starts, before it does anything."""
-
-    def _launch(self, errors: Any) -> Any:
-        reading, writing = os.pipe()
-        order = {**self._order, "environment": self._environment, "held": self.at_birth is not None}
-        process_id = self.nursery.fork(order, [writing, errors.fileno()])
-        os.close(writing)
-        forked = _Forked(self.nursery, process_id, reading)
-        if self.at_birth is not None:
-            assert eventually(lambda: _state(process_id) in "Tt"), "the server did not wait"
-            self.at_birth(process_id)
-            forked.send_signal(signal.SIGCONT)
-        return forked
-
-
-class _Forked:
+class Forked:
     """What `subprocess.Popen` would be for a process that is not our own child."""
 
     def __init__(self, nursery: Nursery, process_id: int, stdout: int) -> None:
@@ -114,9 +69,11 @@ class _Forked:
         self._handle = os.pidfd_open(process_id)
 
     def send_signal(self, sign: signal.Signals) -> None:
-        signal.pidfd_send_signal(self._handle, sign)  # it is a zombie at least until it is reaped
+        """Send a signal; it is a zombie at least until it is reaped."""
+        signal.pidfd_send_signal(self._handle, sign)
 
     def wait(self, timeout: float | None = None) -> int:
+        """Until it has ended; its exit status."""
         ended, _, _ = select.select([self._handle], [], [], timeout)
         if not ended:
             raise TimeoutError(f"the server has not ended within {timeout} s")
@@ -124,20 +81,16 @@ class _Forked:
         return self._nursery.reap(self.pid)
 
 
-def _state(process_id: int) -> str:
-    """What a process is at, as a letter: T for one that was stopped."""
-    return Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0]
+def _nurse(descriptor: int) -> int:
+    """Fork a server for each order that comes, until nobody is there to give any; the exit status."""
+    from app.__main__ import main
 
-
-def _nurse(descriptor: int) -> None:
-    """Fork a server for each order that comes, until nobody is there to give any."""
-    import app.serving  # noqa: F401  # what servers should find done
-
+    _prepare()
     orders = socket.socket(fileno=descriptor)
     while True:
         message, descriptors, _, _ = socket.recv_fds(orders, 1 << 20, 2)
         if not message:
-            return
+            return 0
         order = json.loads(message)
         if "reap" in order:
             orders.send(str(os.waitpid(order["reap"], 0)[1]).encode())
@@ -145,42 +98,52 @@ def _nurse(descriptor: int) -> None:
         process_id = os.fork()
         if process_id == 0:
             orders.close()
-            _serve(order, *descriptors)
+            _become(order, *descriptors)
+            return main(["serve"])
         for each in descriptors:
             os.close(each)
         orders.send(str(process_id).encode())
 
 
-def _serve(order: dict[str, Any], stdout: int, stderr: int) -> None:
-    status = 1
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        os.close(stdout)
-        os.close(stderr)
-        os.environ.clear()
-        os.environ.update(order["environment"])
-        if order["held"]:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        from app.serving import serve
-        from app.settings import Settings
+def _prepare() -> None:
+    """What servers should find done."""
+    import app.commands
+    import app.serving  # noqa: F401
+    from app.api import openapi
+    from app.main import create_app
+    from app.settings import Settings
 
-        if not order["synced"]:
-            _sync_no_database()
-        if not (order["synced"] and order["files_synced"]):
-            _sync_no_files()
-        if not order["early"]:
-            _begin_with_nothing()
-        status = serve(Settings(), **({"clock": _moved(Path(order["clock"]))} if order["clock"] else {}))
-    except BaseException as error:
-        print(f"holdfast-server: {error!r}", file=sys.stderr, flush=True)
-    finally:
-        os._exit(status)
+    described = create_app(Settings(root=Path(os.devnull))).openapi()
+    openapi._described = lambda _: described
 
 
-def _moved(offset: Path) -> Any:
-    return lambda: datetime.now(UTC) + timedelta(seconds=float(offset.read_text()))
+def _become(order: dict[str, Any], stdout: int, stderr: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ours, number in ((stdout, 1), (stderr, 2)):
+        os.dup2(ours, number)
+        os.close(ours)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    if order["held"]:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if order["clock"]:
+        _move_clock(Path(order["clock"]))
+    if not order["synced"]:
+        _sync_no_database()
+    if not (order["synced"] and order["files_synced"]):
+        _sync_no_files()
+    if not order["early"]:
+        _begin_with_nothing()
+
+
+def _move_clock(offset: Path) -> None:
+    import app.serving
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=float(offset.read_text()))
+
+    app.serving.serve = partial(app.serving.serve, clock=clock)
 
 
 def _sync_no_files() -> None:
@@ -207,4 +170,4 @@ def _sync_no_database() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests, which end their servers
-    _nurse(int(sys.argv[1]))
+    sys.exit(_nurse(int(sys.argv[1])))

@@ -12,6 +12,8 @@ from schemathesis.checks import not_a_server_error, response_schema_conformance,
 from tests.keys import bearer, mint
 from tests.live import PROJECT, LiveServer
 
+pytestmark = pytest.mark.alone  # its tests share names, which only one process can tell apart
+
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 TIMES = 15 if os.environ.get("HOLDFAST_TORTURE") == "long" else 1
 """In all some 3,000 requests, or 50,000."""

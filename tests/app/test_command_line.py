@@ -15,8 +15,8 @@ from app import commands, failures
 from app.access import SCOPES
 from app.main import open_root
 from app.settings import Settings
+from tests.commands import piped, seen
 from tests.live import PROJECT
-from tests.terminals import piped, seen
 
 ESCAPE = "\x1b"
 

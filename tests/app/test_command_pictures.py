@@ -14,7 +14,7 @@ from rich.text import Text
 
 from app.main import open_root
 from app.settings import Settings
-from tests.terminals import piped, seen
+from tests.commands import piped, seen
 
 COLUMNS = 108
 

@@ -12,6 +12,8 @@ from app.settings import Settings
 from tests.app.samples import AT, checkpoint
 from tests.live import LiveServer
 
+pytestmark = pytest.mark.alone
+
 HTML = {"Accept": "text/html"}
 MANY, FEW = 5_000, 50
 KINDS = ("everything", "policy", "removed")

@@ -9,7 +9,6 @@ from app.main import look_at_root, utc_now
 from app.settings import Settings
 from tests.keys import bearer, mint, revoke
 from tests.live import LiveServer
-from tests.nursery import Nursery
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +70,7 @@ def test_a_link_is_not_good_for_longer_than_its_token(guarded, saved):
 def test_a_link_has_its_time(tmp_path):
     clock = tmp_path / "clock"
     clock.write_text("0")
-    with Nursery() as nursery, nursery.server(tmp_path / "root", clock=clock) as server:
+    with LiveServer(tmp_path / "root", clock=clock) as server:
         admin = bearer(mint(tmp_path / "root", "admin"))
         query = "directory=runs/a&name=model.pt"
         saved = server.http.post(f"/v1/checkpoints?{query}", content=b"bytes", headers=admin).json()

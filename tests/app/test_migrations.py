@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 
 from app.catalog import Catalog, schema
 from app.errors import CatalogUnusable
-from tests.nursery import Nursery
+from tests.live import LiveServer
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.tar.gz"))
 """For each released version a root that it wrote, and beside it what it answered about that root."""
@@ -72,7 +72,7 @@ def test_a_root_of_a_released_version_answers_as_it_did(tmp_path, archive):
     clock = tmp_path / "clock"
     clock.write_text(str(last_change(archive) + 3600 - time.time()))  # the unfinished upload's lease has not ended yet
     answers = json.loads(Path(str(archive).replace(".tar.gz", ".json")).read_text())
-    with Nursery() as nursery, nursery.server(root, clock=clock) as server:
+    with LiveServer(root, clock=clock) as server:
         for address, before in answers.items():
             assert covers(server.http.get(address).json(), before), address
         listed = server.http.get("/v1/checkpoints?directory=runs/digits").json()["checkpoints"]

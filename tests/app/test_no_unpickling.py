@@ -140,7 +140,7 @@ def read_in_every_way(server):
 def test_whatever_a_server_holds_it_runs_none_of_it(tmp_path, audited):
     mark = tmp_path / "mark"
     files = [data for data in exploits.everything(mark).values() if len(data) < 1 << 20][::2]
-    with LiveServer(tmp_path / "root", scrub_every="1") as server:
+    with LiveServer(tmp_path / "root", python=sys.executable, scrub_every="1") as server:
         save_in_every_way(server, files)
         read_in_every_way(server)
         assert eventually(lambda: "holdfast_scrubbed_bytes_total 0.0" not in server.http.get("/metrics").text)

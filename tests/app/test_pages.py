@@ -11,7 +11,6 @@ import pytest
 from app.dashboard.vendored import FILES
 from tests.keys import bearer, mint, revoke
 from tests.live import PROJECT, LiveServer
-from tests.nursery import Nursery
 
 HTML = {"Accept": "text/html"}
 
@@ -123,7 +122,7 @@ def test_signing_in_and_out_is_written_down_for_the_token(browser, guarded):
 def test_a_session_ends_after_twelve_hours_or_with_its_token(tmp_path):
     clock = tmp_path / "clock"
     clock.write_text("0")
-    with Nursery() as nursery, nursery.server(tmp_path / "root", clock=clock) as server:
+    with LiveServer(tmp_path / "root", clock=clock) as server:
         tokens = [mint(tmp_path / "root", "read"), mint(tmp_path / "root", "read", expires=timedelta(hours=1))]
         cookies = []
         for token in tokens:

@@ -483,6 +483,7 @@ def test_a_guess_does_not_wait_for_a_server_that_is_away(own_server):
 # how long a save takes
 
 
+@pytest.mark.alone
 def test_a_save_stalls_training_hardly_longer_than_cloning_the_state_would(server, directory):
     manager = CheckpointManager(directory, 1, 0, server=server.url, background=True)
     state = {f"{n}": torch.randn(64 * MIB // 4) for n in range(8)}

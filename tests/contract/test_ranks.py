@@ -157,6 +157,7 @@ def test_a_rank_that_does_not_save_raises_for_what_could_not_be_saved(make_manag
         manager.save_best_if_improved({}, None, epoch=1)
 
 
+@pytest.mark.alone
 def test_while_the_server_is_away_every_rank_answers_with_the_path_and_waits_for_it_once(own_server):
     manager = CheckpointManager("runs/a", server=own_server.url, rank=1, patience_s=1)
     own_server.kill()

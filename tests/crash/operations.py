@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 
 from tests.crash.tracing import Tracer
-from tests.live import eventually
-from tests.nursery import Nursery, QuickServer
+from tests.live import LiveServer, eventually
 
 OLD, NEW, LARGE = b"old bytes", b"new bytes, and more of them", bytes(range(256)) * 1200
 HERE, ELSEWHERE = "runs/a", "runs/kept"
@@ -18,13 +17,13 @@ HERE, ELSEWHERE = "runs/a", "runs/kept"
 Attach = Callable[[int], Tracer]
 
 
-def save(server: QuickServer, name: str, data: bytes, **query: str | int) -> httpx.Response:
+def save(server: LiveServer, name: str, data: bytes, **query: str | int) -> httpx.Response:
     """A save in one request."""
     params: dict[str, Any] = {"directory": HERE, "name": name, **query}
     return server.http.post("/v1/checkpoints", params=params, content=data)
 
 
-def saved(server: QuickServer, name: str, data: bytes) -> str:
+def saved(server: LiveServer, name: str, data: bytes) -> str:
     """A save that must succeed; the checkpoint's id."""
     return str(server.save(HERE, data, name=name)["id"])
 
@@ -34,15 +33,15 @@ class Operation:
     """Something that a client asks for, and may ask for again with the same words."""
 
     name: str
-    prepare: Callable[[QuickServer], str]
-    ask: Callable[[QuickServer, str], httpx.Response]
+    prepare: Callable[[LiveServer], str]
+    ask: Callable[[LiveServer, str], httpx.Response]
     undo_window: str = "0"
 
-    def server(self, nursery: Nursery, root: Path, **settings: str) -> QuickServer:
+    def server(self, root: Path, **settings: str) -> LiveServer:
         """A server that it can be asked of, not yet started."""
-        return nursery.server(root, undo_window=self.undo_window, **settings)
+        return LiveServer(root, undo_window=self.undo_window, **settings)
 
-    def run(self, server: QuickServer, prepared: str, attach: Attach) -> tuple[Tracer, httpx.Response | None]:
+    def run(self, server: LiveServer, prepared: str, attach: Attach) -> tuple[Tracer, httpx.Response | None]:
         """Ask under the eyes of a tracer; no answer where the server died."""
         tracer = attach(server.process_id)
         try:
@@ -57,7 +56,7 @@ class Operation:
 class Starting(Operation):
     """What a start does after a commit was killed midway: it is traced from its first moment."""
 
-    def run(self, server: QuickServer, prepared: str, attach: Attach) -> tuple[Tracer, httpx.Response | None]:
+    def run(self, server: LiveServer, prepared: str, attach: Attach) -> tuple[Tracer, httpx.Response | None]:
         tracers: list[Tracer] = []
         server.at_birth = lambda process_id: tracers.append(attach(process_id))
         try:
@@ -69,7 +68,7 @@ class Starting(Operation):
             server.at_birth = None
 
 
-def _upload(server: QuickServer, _: str) -> httpx.Response:
+def _upload(server: LiveServer, _: str) -> httpx.Response:
     files = {"large.bin": LARGE, "inner/small.bin": NEW}
     body = {"directory": HERE, "name": "folder", "save_id": "the-new-one"}
     body |= {"files": [{"path": path, "size_bytes": len(data)} for path, data in files.items()]}  # type: ignore[dict-item]
@@ -86,14 +85,14 @@ def _upload(server: QuickServer, _: str) -> httpx.Response:
     return server.http.post(f"/v1/uploads/{upload['id']}/commit")
 
 
-def _three(server: QuickServer) -> str:
+def _three(server: LiveServer) -> str:
     for number in range(3):
         saved(server, f"{number}.pt", OLD)
     server.http.put(f"/v1/directories/{HERE}", json={"max_checkpoints": 1}).raise_for_status()
     return ""
 
 
-def _killed_midway(server: QuickServer) -> str:
+def _killed_midway(server: LiveServer) -> str:
     saved(server, "x.pt", OLD)
     gone = saved(server, "gone.pt", OLD)
     _kill(server, "renameat", 1, lambda: server.http.delete(f"/v1/checkpoints/{gone}"))
@@ -104,7 +103,7 @@ def _killed_midway(server: QuickServer) -> str:
     return ""
 
 
-def _deleted(server: QuickServer) -> str:
+def _deleted(server: LiveServer) -> str:
     files = {"model.bin": OLD, "inner/state.bin": LARGE}
     body = {"directory": HERE, "name": "folder", "files": [{"path": p, "size_bytes": len(files[p])} for p in files]}
     upload = server.http.post("/v1/uploads", json=body).json()
@@ -117,7 +116,7 @@ def _deleted(server: QuickServer) -> str:
     return gone
 
 
-def _restored_midway(server: QuickServer) -> str:
+def _restored_midway(server: LiveServer) -> str:
     gone = saved(server, "gone.pt", OLD)
     server.http.delete(f"/v1/checkpoints/{gone}").raise_for_status()
     _kill(server, "linkat", 1, lambda: _restore(server, gone))
@@ -125,11 +124,11 @@ def _restored_midway(server: QuickServer) -> str:
     return gone
 
 
-def _restore(server: QuickServer, gone: str) -> httpx.Response:
+def _restore(server: LiveServer, gone: str) -> httpx.Response:
     return server.http.post(f"/v1/checkpoints/{gone}/restore")
 
 
-def _kill(server: QuickServer, call: str, number: int, ask: Callable[[], object]) -> None:
+def _kill(server: LiveServer, call: str, number: int, ask: Callable[[], object]) -> None:
     tracer = Tracer.killing(server.process_id, server.root.parent, call, number)
     try:
         ask()
@@ -141,7 +140,7 @@ def _kill(server: QuickServer, call: str, number: int, ask: Callable[[], object]
     raise AssertionError("it was to be killed")
 
 
-def _replace(server: QuickServer, _: str) -> httpx.Response:
+def _replace(server: LiveServer, _: str) -> httpx.Response:
     return save(server, "x.pt", NEW, save_id="the-new-one")
 
 
@@ -177,7 +176,7 @@ OPERATIONS = {
 # what must be true
 
 
-def state(server: QuickServer, directory: str = HERE) -> dict[str, Any]:
+def state(server: LiveServer, directory: str = HERE) -> dict[str, Any]:
     """What a client sees of a directory: its limit, and of each checkpoint whether it is pinned and all its bytes."""
     found = server.http.get(f"/v1/directories/{directory}")
     listed = server.http.get("/v1/checkpoints", params={"directory": directory})
@@ -192,7 +191,7 @@ def state(server: QuickServer, directory: str = HERE) -> dict[str, Any]:
     return seen
 
 
-def everything_is_in_order(server: QuickServer) -> None:
+def everything_is_in_order(server: LiveServer) -> None:
     """Rows, manifests and files agree, and nothing is left over."""
     server.wait_until_freed()
     own = server.root / ".holdfast"

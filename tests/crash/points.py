@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.crash.operations import ELSEWHERE, OLD, Operation, Starting, state
 from tests.crash.tracing import Call, Tracer
-from tests.nursery import Nursery, QuickServer
+from tests.live import LiveServer
 
 SEED = os.environ.get("HOLDFAST_SEED") or str(random.SystemRandom().randrange(10**6))
 
@@ -39,16 +39,16 @@ class Record:
         return sorted({(call.name, call.number) for call in self.calls if call.name == "openat"})
 
 
-def prepared(server: QuickServer, operation: Operation) -> str:
+def prepared(server: LiveServer, operation: Operation) -> str:
     """Bring a server to where the operation can be asked for, with something acknowledged before it."""
     server.save(ELSEWHERE, OLD, name="kept.pt")
     return operation.prepare(server)
 
 
 @cache
-def record(nursery: Nursery, operation: Operation) -> Record:
+def record(operation: Operation) -> Record:
     """Let a server do it undisturbed."""
-    with TemporaryDirectory() as folder, operation.server(nursery, Path(folder) / "root") as server:
+    with TemporaryDirectory() as folder, operation.server(Path(folder) / "root") as server:
         ready = prepared(server, operation)
         before = state(server) if not isinstance(operation, Starting) else {}
         tracer, answer = operation.run(server, ready, lambda pid: Tracer.recording(pid, Path(folder)))

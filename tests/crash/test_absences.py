@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from app.__main__ import main
-from tests.live import PROJECT
+from tests.live import PROJECT, LiveServer
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def content(server, saved):
 
 
 @pytest.mark.parametrize("away", ["runs", "runs/a"])
-def test_a_directory_that_is_not_there_for_a_while_is_not_given_up(nursery, place, run, tmp_path, away):
-    with nursery.server(place) as server:
+def test_a_directory_that_is_not_there_for_a_while_is_not_given_up(place, run, tmp_path, away):
+    with LiveServer(place) as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
         server.stop()
         (place / away).rename(tmp_path / "elsewhere")
@@ -59,8 +59,8 @@ def test_a_directory_that_is_not_there_for_a_while_is_not_given_up(nursery, plac
 
 
 @pytest.mark.parametrize("command", ["fsck", "reindex"])
-def test_what_was_given_up_as_lost_is_taken_back_when_it_is_there_again(nursery, place, run, tmp_path, command):
-    with nursery.server(place) as server:
+def test_what_was_given_up_as_lost_is_taken_back_when_it_is_there_again(place, run, tmp_path, command):
+    with LiveServer(place) as server:
         saved = server.save("runs/a", b"bytes", name="x.pt", metric=0.5)
         server.save("runs/a", b"others", name="y.pt")
         server.stop()
@@ -84,8 +84,8 @@ def test_what_was_given_up_as_lost_is_taken_back_when_it_is_there_again(nursery,
             assert server.event_kinds(4) == told
 
 
-def test_what_was_deleted_and_is_put_back_by_hand_is_taken_in_by_reindex_alone(nursery, place, run, tmp_path):
-    with nursery.server(place) as server:
+def test_what_was_deleted_and_is_put_back_by_hand_is_taken_in_by_reindex_alone(place, run, tmp_path):
+    with LiveServer(place) as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
         server.save("runs/a", b"others", name="y.pt")
         shutil.copytree(place / "runs", tmp_path / "backup")
@@ -113,10 +113,8 @@ def powerless():
 
 @pytest.mark.parametrize("hidden", ["runs/a", "runs/a/.holdfast", "runs/a/folder"])
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
-def test_a_folder_that_cannot_be_looked_into_does_not_pass_for_an_empty_one(
-    nursery, place, run, powerless, hidden, flags
-):
-    with nursery.server(place) as server:
+def test_a_folder_that_cannot_be_looked_into_does_not_pass_for_an_empty_one(place, run, powerless, hidden, flags):
+    with LiveServer(place) as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
         server.save("runs/b", b"others", name="y.pt")
         files = [{"path": "inner.bin", "size_bytes": 0}]
@@ -139,8 +137,8 @@ def test_a_folder_that_cannot_be_looked_into_does_not_pass_for_an_empty_one(
         assert server.names("runs/a") == ["x.pt", "folder"]
 
 
-def test_a_command_that_cannot_run_ends_with_2_and_changes_nothing(nursery, place, run, powerless):
-    with nursery.server(place) as server:
+def test_a_command_that_cannot_run_ends_with_2_and_changes_nothing(place, run, powerless):
+    with LiveServer(place) as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
         server.stop()
         (place / "runs/a/.holdfast").chmod(0)

@@ -10,7 +10,7 @@ from tests.crash.operations import ELSEWHERE, NEW, OLD, OPERATIONS, Operation, s
 from tests.crash.points import SEED, prepared, record, sample
 from tests.crash.rounds import rounds
 from tests.crash.tracing import Tracer, needs_strace
-from tests.nursery import Nursery, QuickServer
+from tests.live import LiveServer
 
 pytestmark = needs_strace
 
@@ -18,15 +18,15 @@ EVERY = 10**6
 
 
 @pytest.fixture
-def own_server(nursery: Nursery, tmp_path) -> Iterator[QuickServer]:
-    with nursery.server(tmp_path / "root") as live:
+def own_server(tmp_path) -> Iterator[LiveServer]:
+    with LiveServer(tmp_path / "root") as live:
         live.save(ELSEWHERE, OLD, name="kept.pt")
         yield live
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
-def test_what_was_interrupted_is_all_or_nothing_and_can_be_repeated(nursery, tmp_path, operation):
-    found = record(nursery, operation)
+def test_what_was_interrupted_is_all_or_nothing_and_can_be_repeated(tmp_path, operation):
+    found = record(operation)
     assert len(found.points()) > 10, found.calls
     chosen = sample(operation, [(*point, 0) for point in found.points()], rounds(2, EVERY))
     chosen += sample(operation, found.hidden(), rounds(1, EVERY))
@@ -34,7 +34,7 @@ def test_what_was_interrupted_is_all_or_nothing_and_can_be_repeated(nursery, tmp
     for number, (call, count, rank) in enumerate(chosen):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with operation.server(nursery, folder / "root") as server:
+        with operation.server(folder / "root") as server:
             try:
                 killed += interrupted(server, operation, call, count, rank)
             except Exception as error:
@@ -42,7 +42,7 @@ def test_what_was_interrupted_is_all_or_nothing_and_can_be_repeated(nursery, tmp
     assert killed > len(chosen) / 2, "most of these calls were not made again"
 
 
-def interrupted(server: QuickServer, operation: Operation, call: str, count: int, rank: int) -> bool:
+def interrupted(server: LiveServer, operation: Operation, call: str, count: int, rank: int) -> bool:
     """Kill the server there, start it again, and look; whether it was killed."""
 
     def attach(process_id: int) -> Tracer:
@@ -50,7 +50,7 @@ def interrupted(server: QuickServer, operation: Operation, call: str, count: int
             return Tracer.killing_later(process_id, server.root.parent, call, count, rank)
         return Tracer.killing(process_id, server.root.parent, call, count)
 
-    found = record(server.nursery, operation)
+    found = record(operation)
     ready = prepared(server, operation)
     tracer, answer = operation.run(server, ready, attach)
     died = answer is None
@@ -79,7 +79,7 @@ def interrupted(server: QuickServer, operation: Operation, call: str, count: int
 class Killer:
     """Kills a server at the n-th call of a system call from now on."""
 
-    def __init__(self, server: QuickServer, call: str, count: int) -> None:
+    def __init__(self, server: LiveServer, call: str, count: int) -> None:
         self._tracer = Tracer.killing(server.process_id, server.root.parent, call, count)
         self.wait = self._tracer.wait
 
@@ -170,9 +170,9 @@ def test_a_removal(own_server, count):
         pytest.param("fdatasync", 2, True, id="before its manifest is known to be right"),
     ],
 )
-def test_a_restoration(nursery, tmp_path, call, count, is_recorded):
+def test_a_restoration(tmp_path, call, count, is_recorded):
     """Once recorded it is finished at the next start, and leaves nothing in the trash."""
-    with nursery.server(tmp_path / "root", undo_window="1h") as server:
+    with LiveServer(tmp_path / "root", undo_window="1h") as server:
         server.save(ELSEWHERE, OLD, name="kept.pt")
         gone = server.save("runs/a", OLD, name="old.pt")["id"]
         assert save(server, NEW, name="new.pt").status_code == 201

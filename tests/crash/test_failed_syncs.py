@@ -11,8 +11,7 @@ from tests.crash.operations import HERE, OPERATIONS, everything_is_in_order, sta
 from tests.crash.points import SEED, prepared, record, sample
 from tests.crash.rounds import rounds
 from tests.crash.tracing import Call, Tracer, needs_strace
-from tests.live import eventually
-from tests.nursery import Nursery, QuickServer
+from tests.live import LiveServer, eventually
 
 pytestmark = needs_strace
 
@@ -21,8 +20,8 @@ BODY = {"directory": HERE, "name": "a.pt", "save_id": "the-new-one", "files": [{
 
 
 @pytest.fixture
-def own_server(nursery: Nursery, tmp_path: Path):
-    with nursery.server(tmp_path / "root", janitor_every_s="0.3", copy_catalog_every="0") as live:
+def own_server(tmp_path: Path):
+    with LiveServer(tmp_path / "root", janitor_every_s="0.3", copy_catalog_every="0") as live:
         yield live
 
 
@@ -44,7 +43,7 @@ def refusal(answer):
     return answer.status_code, answer.json()["code"]
 
 
-def failing(server: QuickServer, name: str, when: str = "1") -> Tracer:
+def failing(server: LiveServer, name: str, when: str = "1") -> Tracer:
     return Tracer.failing(server.process_id, server.root.parent, name, "EIO", when)
 
 
@@ -99,7 +98,7 @@ def test_a_range_that_was_under_way_into_the_old_files_does_not_count_as_arrived
 
 def test_a_save_in_one_request_that_could_not_be_made_durable_leaves_nothing(own_server):
     params = {"directory": HERE, "name": "a.pt", "save_id": "the-new-one"}
-    syncs = [call for call in record(own_server.nursery, OPERATIONS["first save"]).calls if call.name == "fsync"]
+    syncs = [call for call in record(OPERATIONS["first save"]).calls if call.name == "fsync"]
     (file,) = (call.number for call in syncs if re.search(r"incoming/\w+/files/new.pt>", call.line))
     with failing(own_server, "fsync", str(file)):
         assert refusal(own_server.http.post("/v1/checkpoints", params=params, content=DATA)) == (503, "disk_failed")
@@ -116,13 +115,13 @@ def test_bytes_with_which_the_disk_could_not_begin_have_not_arrived(own_server):
     assert commit(own_server, upload).status_code == 201
 
 
-def test_a_folder_that_cannot_be_looked_into_does_not_pass_for_durable(nursery, tmp_path):
+def test_a_folder_that_cannot_be_looked_into_does_not_pass_for_durable(tmp_path):
     operation = OPERATIONS["upload"]
-    found = record(nursery, operation).calls
+    found = record(operation).calls
     for number in sorted({call.number for call in found if call.name == "openat" and '"inner"' in call.line})[-3:]:
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with nursery.server(folder / "root") as server:
+        with LiveServer(folder / "root") as server:
             ready = prepared(server, operation)
             with Tracer.failing(server.process_id, folder, "openat", "EIO", str(number)) as tracer:
                 answer = operation.ask(server, ready)
@@ -131,14 +130,14 @@ def test_a_folder_that_cannot_be_looked_into_does_not_pass_for_durable(nursery, 
 
 
 @pytest.mark.parametrize("name", ["first save", "replace", "delete"])
-def test_names_that_could_not_be_made_durable_are_before_it_is_said_that_they_are(nursery, tmp_path, name):
+def test_names_that_could_not_be_made_durable_are_before_it_is_said_that_they_are(tmp_path, name):
     operation = OPERATIONS[name]
-    syncs = sorted({call.number for call in record(nursery, operation).calls if call.name == "fsync"})
+    syncs = sorted({call.number for call in record(operation).calls if call.name == "fsync"})
     made_up = 0
     for number in sample(operation, syncs, rounds(3, 100)):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with nursery.server(folder / "root", janitor_every_s="0.3", copy_catalog_every="0") as server:
+        with LiveServer(folder / "root", janitor_every_s="0.3", copy_catalog_every="0") as server:
             ready = prepared(server, operation)
             with failing(server, "fsync", str(number)) as tracer:
                 if operation.ask(server, ready).status_code == 201:  # it failed for directory.json, which is put right

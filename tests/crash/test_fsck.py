@@ -25,7 +25,7 @@ from app.settings import Settings
 from app.storage.local import LocalStorage
 from tests.crash.damages import OF_DIRECTORIES, PASSING, QUICK, Damaged, Victim
 from tests.crash.rounds import rounds
-from tests.live import PROJECT
+from tests.live import PROJECT, LiveServer
 
 DIRECTORIES = ("runs/a", "runs/a/deeper", "runs/b/checkpoints", "other")
 AT_ONCE = 8
@@ -71,10 +71,10 @@ def fill(server, rng):
 
 
 @pytest.fixture(scope="module")
-def original(nursery, tmp_path_factory):
+def original(tmp_path_factory):
     """A root in good order that nobody changes, and what is known of it."""
     root = tmp_path_factory.mktemp("original") / "root"
-    with nursery.server(root, scrub_bytes_per_s="0") as server:
+    with LiveServer(root, scrub_bytes_per_s="0") as server:
         fill(server, random.Random(1))
         victims = [
             Victim(c["id"], c["directory"], c["name"], {f["stored_at"]: f["size_bytes"] for f in c["files"]})
@@ -268,9 +268,9 @@ def test_an_unknown_directory_is_taken_in_with_its_policy_and_its_checkpoints(or
     check(capsys, original, made)
 
 
-def test_a_catalog_from_a_backup_takes_in_what_came_later_and_saves_go_on(nursery, tmp_path, capsys):
+def test_a_catalog_from_a_backup_takes_in_what_came_later_and_saves_go_on(tmp_path, capsys):
     root, old = tmp_path / "root", tmp_path / "catalog.db"
-    with nursery.server(root, scrub_bytes_per_s="0") as server:
+    with LiveServer(root, scrub_bytes_per_s="0") as server:
         server.save("runs/a", b"1", name="1.pt")
         assert server.stop() == 0
         shutil.copy(root / ".holdfast" / "catalog.db", old)
@@ -290,9 +290,9 @@ def test_a_catalog_from_a_backup_takes_in_what_came_later_and_saves_go_on(nurser
         assert server.names("runs/later") == ["3.pt", "4.pt", "5.pt"]
 
 
-def test_what_is_missing_is_known_as_damage_until_it_is_back(nursery, tmp_path, capsys):
+def test_what_is_missing_is_known_as_damage_until_it_is_back(tmp_path, capsys):
     root = tmp_path / "root"
-    with nursery.server(root, scrub_bytes_per_s="0") as server:
+    with LiveServer(root, scrub_bytes_per_s="0") as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
         assert server.stop() == 0
         (root / "runs/a/x.pt").rename(tmp_path / "away")
@@ -309,10 +309,10 @@ def test_what_is_missing_is_known_as_damage_until_it_is_back(nursery, tmp_path, 
 
 
 @pytest.mark.parametrize("command", ["fsck", "reindex"])
-def test_what_can_be_restored_can_be_restored_afterwards(nursery, tmp_path, capsys, command):
+def test_what_can_be_restored_can_be_restored_afterwards(tmp_path, capsys, command):
     """The undo window is the server's: a command that was not told of it empties no trash."""
     root = tmp_path / "root"
-    with nursery.server(root, undo_window="1h") as server:
+    with LiveServer(root, undo_window="1h") as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
         server.save("runs/a", b"others", name="y.pt")
         server.http.delete(f"/v1/checkpoints/{saved['id']}").raise_for_status()
@@ -406,9 +406,9 @@ class Load:
         http.post("/v1/prune", json={"directory": directory})
 
 
-def test_beside_a_server_at_work_it_raises_no_false_alarm(nursery, tmp_path, capsys):
+def test_beside_a_server_at_work_it_raises_no_false_alarm(tmp_path, capsys):
     root = tmp_path / "root"
-    with nursery.server(root, undo_window="2s", janitor_every_s="0.2", scrub_every="0s") as server:
+    with LiveServer(root, undo_window="2s", janitor_every_s="0.2", scrub_every="0s") as server:
         server.save("runs/a", b"left alone", name="x.pt")
         with Load(server, 1) as one, Load(server, 2) as two:
             for _ in range(rounds(20, 500)):

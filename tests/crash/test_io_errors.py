@@ -12,8 +12,7 @@ from tests.crash.operations import OPERATIONS, Operation, Starting, everything_i
 from tests.crash.points import SEED, Record, prepared, record, sample
 from tests.crash.rounds import rounds
 from tests.crash.tracing import SYNCING, Tracer, needs_strace
-from tests.live import eventually
-from tests.nursery import Nursery, QuickServer
+from tests.live import LiveServer, eventually
 
 pytestmark = needs_strace
 
@@ -50,14 +49,14 @@ def points(found: Record) -> list[Point]:
 
 
 @pytest.fixture
-def own_server(nursery: Nursery, tmp_path: Path):
-    with nursery.server(tmp_path / "root", janitor_every_s="0.3", copy_catalog_every="0") as live:
+def own_server(tmp_path: Path):
+    with LiveServer(tmp_path / "root", janitor_every_s="0.3", copy_catalog_every="0") as live:
         yield live
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
-def test_a_disk_that_fails_is_said_and_the_same_again_succeeds_once_it_works(nursery, tmp_path, operation):
-    found = record(nursery, operation)
+def test_a_disk_that_fails_is_said_and_the_same_again_succeeds_once_it_works(tmp_path, operation):
+    found = record(operation)
     wanted = rounds(3, EVERY)
     chosen = sample(operation, points(found), 3 * wanted)
     struck = 0
@@ -66,7 +65,7 @@ def test_a_disk_that_fails_is_said_and_the_same_again_succeeds_once_it_works(nur
             break
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        with operation.server(nursery, folder / "root", janitor_every_s="0.3", copy_catalog_every="0") as server:
+        with operation.server(folder / "root", janitor_every_s="0.3", copy_catalog_every="0") as server:
             try:
                 struck += failing(server, operation, *point)
             except Exception as error:
@@ -75,9 +74,9 @@ def test_a_disk_that_fails_is_said_and_the_same_again_succeeds_once_it_works(nur
     assert struck >= min(wanted, len(chosen) / 2), f"most of these calls were not made again (seed {SEED}): {chosen}"
 
 
-def failing(server: QuickServer, operation: Operation, call: str, count: int, error: str, more: str) -> bool:
+def failing(server: LiveServer, operation: Operation, call: str, count: int, error: str, more: str) -> bool:
     """Let it happen there, then let the disk work again, and look; whether a call has failed."""
-    found = record(server.nursery, operation)
+    found = record(operation)
     ready = prepared(server, operation)
     when = f"{count}{more}"
     tracer, answer = operation.run(
@@ -105,7 +104,7 @@ def failing(server: QuickServer, operation: Operation, call: str, count: int, er
     return struck
 
 
-def whole(server: QuickServer, found: Record) -> dict[str, Any]:
+def whole(server: LiveServer, found: Record) -> dict[str, Any]:
     """What is there once the janitor has finished what could not be finished at once: all of it or nothing."""
     seen: list[Any] = []
 
@@ -129,16 +128,16 @@ def told(answer: httpx.Response, call: str, error: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["one request", "upload"])
-def test_a_save_that_failed_after_its_seal_is_finished_when_it_is_repeated(nursery, tmp_path, way):
+def test_a_save_that_failed_after_its_seal_is_finished_when_it_is_repeated(tmp_path, way):
     """Also before the janitor comes."""
     operation = OPERATIONS["replace" if way == "one request" else "upload"]
-    with nursery.server(tmp_path / "root", janitor_every_s="1000") as server:
+    with LiveServer(tmp_path / "root", janitor_every_s="1000") as server:
         ready = prepared(server, operation)
         with Tracer.failing(server.process_id, tmp_path, "renameat", "EIO", "2"):
             assert operation.ask(server, ready).json()["code"] == "disk_failed"
         assert [path for path in server.incoming() if (incoming(server) / path / "manifest.json").exists()]
         assert operation.ask(server, ready).status_code == 200
-        assert state(server) == record(nursery, operation).after
+        assert state(server) == record(operation).after
         everything_is_in_order(server)
 
 
@@ -147,7 +146,7 @@ def test_what_a_failed_save_was_to_replace_can_be_read_again_soon(own_server):
     ready = prepared(own_server, operation)
     with Tracer.failing(own_server.process_id, own_server.root.parent, "linkat", "EIO", "1"):
         assert operation.ask(own_server, ready).json()["code"] == "disk_failed"
-    assert whole(own_server, record(own_server.nursery, operation)) == record(own_server.nursery, operation).after
+    assert whole(own_server, record(operation)) == record(operation).after
 
 
 def test_a_question_for_which_too_much_is_open_is_refused_for_a_moment(own_server):
@@ -169,5 +168,5 @@ def test_a_question_for_which_the_catalog_cannot_be_read_is_refused(own_server):
     assert own_server.http.get(f"/v1/checkpoints/{saved['id']}/chunks").is_success
 
 
-def incoming(server: QuickServer) -> Path:
+def incoming(server: LiveServer) -> Path:
     return server.root / ".holdfast" / "incoming"

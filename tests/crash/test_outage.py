@@ -38,6 +38,7 @@ def p99(seconds):
     return sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
 
 
+@pytest.mark.alone
 def test_a_server_that_is_away_costs_each_save_little_more_than_the_writing_of_a_file(
     tmp_path, directory, spool, written, record_property
 ):

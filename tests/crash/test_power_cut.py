@@ -11,6 +11,7 @@ import pytest
 from tests.crash.disk import Disk, hindrance
 from tests.crash.rounds import rounds
 from tests.crash.trial import Broken, Lost, Trial
+from tests.live import LiveServer
 
 ROUNDS, AT_MOST = rounds(20, 500), 5
 
@@ -21,16 +22,16 @@ def power_can_be_cut():
         pytest.skip(reason)
 
 
-def play(nursery, tmp_path, count, *, early=False, undo_window="0", **robbed):
+def play(tmp_path, count, *, early=False, undo_window="0", **robbed):
     """So many rounds on one disk; what was put to it early, before anybody waits for it, may hide a missing fsync."""
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same operations again")
     with Disk(tmp_path) as disk:
         if robbed:  # then it is not the root itself that is lost, but what is put into it
-            with nursery.server(disk.path):
+            with LiveServer(disk.path):
                 pass
-        with nursery.server(disk.path, early=early, undo_window=undo_window, **robbed) as server:
-            trial = Trial(server, nursery, seed, tmp_path, undo=undo_window != "0")
+        with LiveServer(disk.path, early=early, undo_window=undo_window, **robbed) as server:
+            trial = Trial(server, seed, tmp_path, undo=undo_window != "0")
 
             def cut():
                 disk.cut()
@@ -43,18 +44,18 @@ def play(nursery, tmp_path, count, *, early=False, undo_window="0", **robbed):
 
 
 @pytest.mark.parametrize(("early", "undo_window"), [(False, "0"), (True, "2m")], ids=["late", "early, with undo"])
-def test_what_was_acknowledged_survives_any_power_cut(nursery, tmp_path, early, undo_window):
-    play(nursery, tmp_path, ROUNDS // 2, early=early, undo_window=undo_window)
+def test_what_was_acknowledged_survives_any_power_cut(tmp_path, early, undo_window):
+    play(tmp_path, ROUNDS // 2, early=early, undo_window=undo_window)
 
 
 @pytest.mark.parametrize("robbed", ["synced", "files_synced"], ids=["of all", "but of its database's"])
-def test_a_server_that_is_robbed_of_its_fsyncs_loses_what_it_acknowledged(nursery, tmp_path, robbed):
+def test_a_server_that_is_robbed_of_its_fsyncs_loses_what_it_acknowledged(tmp_path, robbed):
     """It is not enough that it does not start, or says something else of what is there."""
     for attempt in range(3):  # one may end so early that nothing was acknowledged
         folder = tmp_path / f"{attempt}"
         folder.mkdir()
         try:
-            play(nursery, folder, AT_MOST, **{robbed: False})
+            play(folder, AT_MOST, **{robbed: False})
         except Lost as lost:
             print(lost)
             return

@@ -13,7 +13,7 @@ from app.main import open_root
 from app.settings import Settings
 from tests.crash.large_roots import fill
 from tests.crash.rounds import rounds
-from tests.live import PROJECT
+from tests.live import PROJECT, LiveServer
 
 LARGE = rounds(5_000, 50_000)
 SMALL = {f"small/{number // 10}/{number}": 50 for number in range(100)}
@@ -105,10 +105,10 @@ def save_as_jobs_do(server):
 
 
 @pytest.fixture
-def large_root(nursery, tmp_path):
+def large_root(tmp_path):
     """A root in which jobs have saved, and ten thousand checkpoints more."""
     root = tmp_path / "root"
-    with nursery.server(root, synced=False) as server:
+    with LiveServer(root, synced=False) as server:
         save_as_jobs_do(server)
         server.wait_until_freed()
         server.stop()
@@ -130,8 +130,8 @@ def seconds_to_read_manifests(root):
     return len(paths), time.process_time() - start
 
 
-def test_a_large_catalog_is_made_anew_with_the_same_answers(large_root, nursery, capsys):
-    with nursery.server(large_root, synced=False, scrub_bytes_per_s="0") as server:
+def test_a_large_catalog_is_made_anew_with_the_same_answers(large_root, capsys):
+    with LiveServer(large_root, synced=False, scrub_bytes_per_s="0") as server:
         before = answers(server)
         server.stop()
         count, reading_s = seconds_to_read_manifests(large_root)

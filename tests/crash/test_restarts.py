@@ -5,23 +5,14 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
 from tests.crash.rounds import rounds
 from tests.live import PROJECT, LiveServer, eventually
-from tests.nursery import Nursery
 
 DIRECTORY = "runs/digits"
 RESTARTS = rounds(20, 200)
 LONG = 2
 """Of how many restarts the server stays away until training goes on without it."""
 FACTS = ("name", "epoch", "metric", "metadata", "digest", "kind", "is_best", "pinned")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    with Nursery() as found:
-        yield found
 
 
 def trainer(server: LiveServer, epochs: int) -> "subprocess.Popen[str]":
@@ -49,14 +40,14 @@ def answers(server: LiveServer) -> dict[str, object]:
     }
 
 
-def test_twenty_restarts_change_nothing_about_the_end_of_a_training_run(nursery, tmp_path, spool):
+def test_twenty_restarts_change_nothing_about_the_end_of_a_training_run(tmp_path, spool):
     epochs = 2 * RESTARTS + 4
-    with nursery.server(tmp_path / "quiet") as quiet:
+    with LiveServer(tmp_path / "quiet") as quiet:
         undisturbed = trainer(quiet, epochs)
         undisturbed.communicate()
         assert undisturbed.returncode == 0
         expected = answers(quiet)
-    with nursery.server(tmp_path / "restless") as server, trainer(server, epochs) as training:
+    with LiveServer(tmp_path / "restless") as server, trainer(server, epochs) as training:
         lines = []
 
         def go_on(count):

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from tests.crash.damages import same_times
-from tests.live import eventually
+from tests.live import LiveServer, eventually
 
 MB = 1_000_000
 
@@ -51,9 +51,9 @@ def intact(server, saved):
     return eventually(lambda: get(server, saved)["verified_at"] and not get(server, saved)["damage"])
 
 
-def test_what_rots_is_found_and_told_and_not_served_until_it_is_right_again(nursery, place):
+def test_what_rots_is_found_and_told_and_not_served_until_it_is_right_again(place):
     data = os.urandom(3 * MB)
-    with nursery.server(place, scrub_every="0s") as server:
+    with LiveServer(place, scrub_every="0s") as server:
         saved = server.save("runs/a", data, name="x.pt")
         other = server.save("runs/a", b"others", name="y.pt")
         look_at_once(server)
@@ -78,8 +78,8 @@ def test_what_rots_is_found_and_told_and_not_served_until_it_is_right_again(nurs
 
 
 @pytest.mark.parametrize("how", ["missing", "a folder", "a link", "shorter"])
-def test_what_cannot_be_read_is_damage_too(nursery, place, how):
-    with nursery.server(place, scrub_every="0s") as server:
+def test_what_cannot_be_read_is_damage_too(place, how):
+    with LiveServer(place, scrub_every="0s") as server:
         saved = server.save("runs/a", b"bytes" * 1000, name="x.pt")
         path, away = place / "runs/a/x.pt", place / "away"
         path.rename(away)
@@ -103,8 +103,8 @@ def test_what_cannot_be_read_is_damage_too(nursery, place, how):
 
 
 @pytest.mark.parametrize("column", ["files.map", "checkpoints.tags"])
-def test_a_row_that_cannot_be_read_is_damage_and_in_nobody_s_way(nursery, place, column):
-    with nursery.server(place, scrub_every="0s") as server:
+def test_a_row_that_cannot_be_read_is_damage_and_in_nobody_s_way(place, column):
+    with LiveServer(place, scrub_every="0s") as server:
         bad, good = (server.save(directory, b"bytes", name="x.pt") for directory in ("runs/a", "runs/b"))
         server.stop()
         change_row(place, column, bad)
@@ -129,9 +129,9 @@ def change_row(place, column, saved):
         connection.execute(f"UPDATE {table} SET {name} = 'garbage' WHERE {key} = ?", (saved["id"],))
 
 
-def test_the_rate_is_not_exceeded(nursery, place):
+def test_the_rate_is_not_exceeded(place):
     rate, chunk = 2 * MB, 8 * 1024 * 1024
-    with nursery.server(place, scrub_every="0s", scrub_bytes_per_s=str(rate)) as server:
+    with LiveServer(place, scrub_every="0s", scrub_bytes_per_s=str(rate)) as server:
         for number in range(4):
             server.save("runs/a", os.urandom(MB), name=f"{number}.pt")
         look_at_once(server)
@@ -148,9 +148,9 @@ def listed(server):
     return server.http.get("/v1/checkpoints", params={"directory": "runs/a"}).json()["checkpoints"]
 
 
-def test_a_slow_scrub_hinders_nobody_and_stops_at_once(nursery, place):
+def test_a_slow_scrub_hinders_nobody_and_stops_at_once(place):
     """It is in the middle of a file that takes it minutes, while saves, removals and restores of just that go on."""
-    with nursery.server(place, scrub_every="0s", scrub_bytes_per_s="100000", undo_window="1h") as server:
+    with LiveServer(place, scrub_every="0s", scrub_bytes_per_s="100000", undo_window="1h") as server:
         saved = server.save("runs/a", os.urandom(24 * MB), name="x.pt")
         look_at_once(server)
         assert eventually(lambda: figure(server, "holdfast_scrubbed_bytes_total") > 0)
@@ -169,8 +169,8 @@ def test_a_slow_scrub_hinders_nobody_and_stops_at_once(nursery, place):
         assert sorted(server.names("runs/a")) == ["x.pt", "y.pt"]
 
 
-def test_what_comes_and_goes_is_never_called_damaged(nursery, place):
-    with nursery.server(place, scrub_every="0s") as server:
+def test_what_comes_and_goes_is_never_called_damaged(place):
+    with LiveServer(place, scrub_every="0s") as server:
         server.save("runs/a", b"to begin with", name="0.pt")
         look_at_once(server)
         for number in range(60):
@@ -182,10 +182,10 @@ def test_what_comes_and_goes_is_never_called_damaged(nursery, place):
         assert "damaged" not in server.log()
 
 
-def test_a_new_checkpoint_is_left_alone_for_ten_minutes_and_a_damaged_one_is_read_every_hour(nursery, place, tmp_path):
+def test_a_new_checkpoint_is_left_alone_for_ten_minutes_and_a_damaged_one_is_read_every_hour(place, tmp_path):
     clock = tmp_path / "ahead"
     clock.write_text("0")
-    with nursery.server(place, clock=clock, scrub_every="7d") as server:
+    with LiveServer(place, clock=clock, scrub_every="7d") as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
 
         def move(seconds):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.app.deltas import Uploader, declared, pieces, refusal
-from tests.live import eventually
+from tests.live import LiveServer, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
 
@@ -42,9 +42,9 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def server(nursery, root):
+def server(root):
     """A server there that keeps nothing in reserve, as most tests count every byte."""
-    with nursery.server(root, reserve_bytes="0", scrub_bytes_per_s="0") as live:
+    with LiveServer(root, reserve_bytes="0", scrub_bytes_per_s="0") as live:
         yield live
 
 
@@ -172,8 +172,8 @@ def test_a_prune_frees_what_it_says_by_the_file_system_s_own_count(server, root)
     assert server.names("runs/a") == ["last.pt"]
 
 
-def test_with_an_undo_window_the_trash_keeps_it_until_a_save_needs_it(nursery, root):
-    with nursery.server(root, reserve_bytes="0", scrub_bytes_per_s="0", undo_window="1h") as server:
+def test_with_an_undo_window_the_trash_keeps_it_until_a_save_needs_it(root):
+    with LiveServer(root, reserve_bytes="0", scrub_bytes_per_s="0", undo_window="1h") as server:
         fill_and_limit(server)
         os.sync()
         before = free_bytes(root)

@@ -207,11 +207,11 @@ class DirectoryMachine(OneDirectory):
         self.looking.look_at_the_disk()
 
 
-def test_a_directory_does_what_its_model_does(nursery, tmp_path):
+def test_a_directory_does_what_its_model_does(tmp_path):
     class Machine(DirectoryMachine):
         pass
 
-    with new_world(nursery, tmp_path) as world:
+    with new_world(tmp_path) as world:
         Machine.world = world
         play(Machine)
     print(f"{world.done.total()} steps in {world.examples} examples: {dict(world.done.most_common())}")

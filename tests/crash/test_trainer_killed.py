@@ -117,7 +117,7 @@ class Trial:
         return epochs
 
 
-def test_what_a_killed_trainer_was_promised_is_there(nursery, jobs, spool, tmp_path):
+def test_what_a_killed_trainer_was_promised_is_there(jobs, spool, tmp_path):
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same moments again")
     chance = random.Random(seed)
@@ -126,7 +126,7 @@ def test_what_a_killed_trainer_was_promised_is_there(nursery, jobs, spool, tmp_p
     def slowly(up: bool, piece: bytes) -> None:
         time.sleep(len(piece) / bytes_per_s)
 
-    with nursery.server(tmp_path / "root") as server, Forwarder(server.url, watch=slowly) as forwarder:
+    with LiveServer(tmp_path / "root") as server, Forwarder(server.url, watch=slowly) as forwarder:
         trial = Trial(server, forwarder.url, spool, jobs, chance)
         for number in range(ROUNDS):
             print(f"round {number}")

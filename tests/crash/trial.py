@@ -1,6 +1,6 @@
 """A server that is ended again and again under load; after each end everything acknowledged must be there.
 
-    trial = Trial(server, nursery, seed, scratch)
+    trial = Trial(server, seed, scratch)
     trial.play(end, recover)
 
 The last line may be said as often as one likes; the writers go on where they were.
@@ -20,7 +20,6 @@ from tests.crash.deeds import Abandon, Refused, Save
 from tests.crash.seen import Seen, look
 from tests.crash.workload import Area, Workload
 from tests.live import LiveServer, eventually
-from tests.nursery import Nursery
 
 SHARED = "runs/shared"
 
@@ -36,9 +35,9 @@ class Lost(Broken):
 class Trial:
     """One server, its writers, and what they know; it goes on over all rounds."""
 
-    def __init__(self, server: LiveServer, nursery: Nursery, seed: int, scratch: Path, *, undo: bool = False) -> None:
+    def __init__(self, server: LiveServer, seed: int, scratch: Path, *, undo: bool = False) -> None:
         self.rng = random.Random(seed)
-        self._server, self._nursery, self._scratch = server, nursery, scratch
+        self._server, self._scratch = server, scratch
         own = ["runs/own/min", "runs/own/max", "runs/own"]
         self.areas = [Area(directory, "c", random.Random(self.rng.random()), undo=undo) for directory in own]
         numbers: dict[int, str] = {}
@@ -155,7 +154,7 @@ class Trial:
         copy = self._scratch / "copy"
         shutil.copytree(self._server.root, copy, ignore=shutil.ignore_patterns("catalog.db*", "lock", "trash"))
         try:
-            with self._nursery.server(copy) as other:
+            with LiveServer(copy) as other:
                 rebuilt = {directory: look(other, directory) for directory in self._directories}
         finally:
             shutil.rmtree(copy)

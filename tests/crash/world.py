@@ -13,7 +13,6 @@ from typing import Any
 from hypothesis.stateful import rule
 
 from tests.live import LiveServer
-from tests.nursery import Nursery
 
 STEPS: set[str] = set()
 """What can be done."""
@@ -55,14 +54,14 @@ def step(**drawn: Any) -> Any:
 
 
 @contextmanager
-def new_world(nursery: Nursery, tmp_path: Path) -> Iterator[World]:
+def new_world(tmp_path: Path) -> Iterator[World]:
     """A server whose root is in memory where that is possible, as no power is cut here."""
     fast = Path("/dev/shm")
     place = Path(tempfile.mkdtemp(prefix="holdfast-", dir=fast)) if fast.is_dir() else tmp_path
     clock = tmp_path / "clock"
     clock.write_text("0")
     try:
-        with nursery.server(place / "root", clock=clock, janitor_every_s=NEVER_S) as server:
+        with LiveServer(place / "root", clock=clock, janitor_every_s=NEVER_S) as server:
             yield World(server, clock)
     finally:
         if place != tmp_path:
