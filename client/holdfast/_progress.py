@@ -33,10 +33,10 @@ class Progress:
         self.moved_bytes = self._reused_bytes = 0
         if total_bytes < LONG_BYTES or not _is_wanted(shown):
             return
-        from tqdm import tqdm
+        from ._bar import Bar
 
         with suppress(OSError, ValueError, AttributeError):  # nobody can look
-            self._bar = tqdm(
+            self._bar = Bar(
                 desc=what,
                 total=total_bytes,
                 unit="B",

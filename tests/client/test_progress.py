@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import termios
+import threading
+import time
 
 import pytest
 import torch
@@ -139,6 +141,21 @@ def test_where_nothing_can_be_shown_any_more_the_transfer_goes_on(server, direct
     monkeypatch.setattr(sys, "stderr", Closing(lines))
     assert move(True).moved_bytes == LONG_BYTES
     assert torch.equal(manager.load(manager.save(state, epoch=1))["a"], state["a"])
+
+
+@pytest.mark.parametrize("lines", range(4))
+def test_where_one_could_not_be_shown_others_can(monkeypatch, capsys, lines):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Closing(lines))
+        with Progress("x", LONG_BYTES, True) as bar:
+            for _ in range(4):
+                bar.moved(LONG_BYTES // 4)
+                time.sleep(0.11)  # it is not shown more often
+    other = threading.Thread(target=move, args=[True], daemon=True)
+    other.start()
+    other.join(20)
+    assert not other.is_alive(), "it waits for a lock that nobody gives back"
+    assert "100%" in capsys.readouterr().err
 
 
 def test_saves_and_loads_show_their_bytes(server, directory, capsys):
