@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from holdfast import _stopping
 from holdfast._delivery import Courier
 from holdfast._retry import Outage
 from tests.jobs import Jobs
 from tests.live import LiveServer
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # several files of tests share the processors: no example is too slow
 
 LONG = ("/crash/", "/contract/", "test_traversal", "test_packages")
 _numbers = itertools.count()

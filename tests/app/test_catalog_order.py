@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app import ranking
@@ -54,7 +54,6 @@ def in_order(history, order):
     return [found.sequence for found in known + unknown]
 
 
-@settings(deadline=None)
 @given(history=histories(), mode=MODES, by=BY)
 def test_sql_ranks_as_the_pure_code_does(catalog, history, mode, by):
     directory = new_directory()
@@ -66,7 +65,6 @@ def test_sql_ranks_as_the_pure_code_does(catalog, history, mode, by):
     assert (best and best.sequence) == (ranked[0] if ranked else None)
 
 
-@settings(deadline=None)
 @given(history=histories())
 def test_every_other_order_goes_by_its_fact(catalog, history):
     directory = new_directory()
@@ -102,7 +100,6 @@ def test_equals_are_listed_by_position(catalog, order):
     assert listed(catalog, directory, order_by=order) == (expected[::-1] if order.startswith("-") else expected)
 
 
-@settings(deadline=None)
 @given(history=histories(), query=QUERIES, size=st.integers(1, 4))
 def test_pages_of_any_size_give_the_same_list_as_one(catalog, history, query, size):
     directory = new_directory()
@@ -113,7 +110,6 @@ def test_pages_of_any_size_give_the_same_list_as_one(catalog, history, query, si
     assert found == [[]] or found[-1]
 
 
-@settings(deadline=None)
 @given(history=histories())
 def test_the_latest_and_the_live_go_by_position(catalog, history):
     directory = new_directory()
@@ -125,7 +121,6 @@ def test_the_latest_and_the_live_go_by_position(catalog, history):
     assert [found.id for found in live] == [found.id for found in sorted(kept, key=ranking.position)]
 
 
-@settings(deadline=None)
 @given(history=histories())
 def test_what_was_kept_comes_back_unchanged(catalog, history):
     kept = keep(catalog, history, new_directory())

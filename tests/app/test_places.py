@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app import ranking, retention
@@ -29,7 +29,6 @@ def catalog(tmp_path_factory):
     opened.close()
 
 
-@settings(deadline=None)
 @given(history=histories(), policy=POLICIES)
 def test_the_reasons_are_those_of_the_judge(catalog, history, policy):
     directory = new_directory()
@@ -41,7 +40,6 @@ def test_the_reasons_are_those_of_the_judge(catalog, history, policy):
         assert retention.reasons(one.facts, standing.of(one.id), policy) == verdict.reasons
 
 
-@settings(deadline=None)
 @given(history=histories().filter(bool), policy=POLICIES, is_best=st.booleans())
 def test_what_the_next_save_removes_is_what_the_judge_says_after_it(catalog, history, policy, is_best):
     directory = new_directory()
