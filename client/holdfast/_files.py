@@ -9,7 +9,7 @@ from typing import Any
 from . import _digests
 from ._parallel import in_parallel
 from ._wire import Chunk
-from .errors import IntegrityError
+from .errors import HoldfastError, IntegrityError
 
 
 class FileSource:
@@ -68,17 +68,25 @@ class FileSource:
         if buffer is None:
             buffer = self._own.buffer = bytearray(min(self.size_bytes, _digests.CHUNK_BYTES))
         view = memoryview(buffer)[:length]
+        try:
+            self._fill(view, offset)
+        except OSError as error:
+            if isinstance(error, HoldfastError):
+                raise
+            raise HoldfastError(f"{self._path} cannot be read any more: {error.strerror}") from error
+        return view
+
+    def _fill(self, view: memoryview, offset: int) -> None:
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             filled = 0
-            while filled < length:
+            while filled < len(view):
                 count = os.preadv(descriptor, [view[filled:]], offset + filled)
                 if not count:
                     raise IntegrityError(f"{self._path} became shorter while it was being sent")
                 filled += count
         finally:
             os.close(descriptor)
-        return view
 
 
 def sources(path: Path, name: str) -> dict[str | None, FileSource]:
@@ -94,10 +102,13 @@ def sources(path: Path, name: str) -> dict[str | None, FileSource]:
     Raises
     ------
     ValueError
-        The folder holds no file, or something that is neither file nor folder, or cannot be told from a single file.
+        It is neither file nor folder, such as a pipe, of which nobody knows how much there is; or a folder that holds
+        no file, or something that is neither, or that cannot be told from a single file.
     """
-    if not path.is_dir():
+    if path.is_file():
         return {None: FileSource(path)}
+    if not path.is_dir():
+        raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
     found = sorted(each for each in path.rglob("*") if not each.is_dir())
     odd = [each for each in found if not each.is_file()]
     if odd or not found:

@@ -51,6 +51,7 @@ class Server:
     ) -> None:
         self._base = (url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL).rstrip("/")
         self.url = _without_login(self._base)
+        _refuse_no_url(self._base, self.url)
         self.token = token or os.environ.get("HOLDFAST_TOKEN") or None
         self.timeout_s = timeout_s
         self.patience_s = patience_s
@@ -271,6 +272,17 @@ class _Sockets:
         for opened in known:
             with suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
+
+
+def _refuse_no_url(url: str, shown: str) -> None:
+    """A slip of the pen is no server that is away: nothing would ever arrive there."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError(f"{shown!r} is no URL of a server, as http://localhost:8420 is")
 
 
 def _without_login(url: str) -> str:

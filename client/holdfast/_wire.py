@@ -1,7 +1,7 @@
 """JSON of the API as frozen values. What is not known is ignored, so that newer servers can say more. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -133,6 +133,8 @@ class Committed:
     other_writer: str | None
     removed_at: str | None = None
     repeated: bool = False
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """All of it, as it came."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -144,4 +146,5 @@ class Committed:
             data["other_writer"],
             data.get("removed_at"),
             data.get("repeated", False),
+            data,
         )

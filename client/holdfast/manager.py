@@ -100,7 +100,8 @@ class CheckpointManager:
     Raises
     ------
     ValueError
-        ``mode`` is neither ``"min"`` nor ``"max"``, a limit is negative, or ``checkpoint_dir`` names no directory.
+        ``mode`` is neither ``"min"`` nor ``"max"``, a limit is negative, ``checkpoint_dir`` names no directory, or
+        ``server`` or ``HOLDFAST_URL`` is no URL.
 
     Examples
     --------

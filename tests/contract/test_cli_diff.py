@@ -24,7 +24,7 @@ def test_what_is_different(holdfast, saved):
     assert (done.status, done.complaints) == (DIFFERENT, "")
     rows = {(what, name): (change, before, after) for change, what, name, before, after in done.rows}
     assert rows["fact", "epoch"] == ("changed", "1", "2")
-    assert rows["metadata", "loss"] == ("changed", "1", "0.5")
+    assert rows["metadata", "loss"] == ("changed", "1.0", "0.5")
     assert rows["tensor", "changed"][0] == "changed"
     assert rows["tensor", "new"] == ("added", "-", "float32 [7]")
     assert rows["tensor", "gone"] == ("removed", "float32 [5]", "-")

@@ -1,5 +1,7 @@
 """holdfast ls, show and tensors: what people and programs are told, and with which status."""
 
+import json
+
 import pytest
 import torch
 
@@ -70,6 +72,7 @@ def test_directories_in_another_order(holdfast, directory, server):
         pytest.param(["ls", "--limit", "x"], Status.MISUSE, "Invalid value for '--limit'", id="no number"),
         pytest.param(["show", "no/where/x.pt"], Status.NOT_FOUND, "no checkpoint 'x.pt' in 'no/where'", id="no such"),
         pytest.param(["show", "no/where/best"], Status.NOT_FOUND, "no directory 'no/where'", id="no best"),
+        pytest.param(["show", "x", "--server", "foo"], Status.MISUSE, "'foo' is no URL of a server", id="no URL"),
         pytest.param(["show", "nothing"], Status.NOT_FOUND, "there is no directory 'nothing'", id="neither"),
         pytest.param(["tensors", "x.pt"], Status.MISUSE, "give DIRECTORY/NAME", id="a bare name"),
         pytest.param(["show", "a/../b"], Status.MISUSE, "without '..'", id="no name"),
@@ -100,6 +103,16 @@ def test_show_a_directory_and_a_checkpoint(holdfast, run, server):
     assert [reason["code"] for reason in document["reasons"]] == ["newest", "last"]
     [file] = holdfast("show", run, "best", "--json").json["checkpoint"]["files"]
     assert facts["file"] == [file["path"], str(file["size_bytes"]), file["digest"]]
+
+
+def test_what_is_shown_to_programs_is_exact(holdfast, directory, server):
+    facts = {"metric": 0.06765109300613403, "metadata": json.dumps({"a": {"b": [1, None]}, "c": True, "d": 1 / 3})}
+    server.save(directory, b"bytes", name="a.pt", **facts)
+    shown = {row[0]: row[1] for row in holdfast("show", f"{directory}/a.pt").rows}
+    assert shown["metric"] == "0.06765109300613403"
+    assert shown["metadata.a"] == '{"b":[1,null]}'
+    assert (shown["metadata.c"], shown["metadata.d"]) == ("true", "0.3333333333333333")
+    assert holdfast("ls", directory).rows[0][2] == "0.06765109300613403"
 
 
 def test_a_checkpoint_that_is_called_best_is_meant_before_the_best(holdfast, directory, server):

@@ -172,6 +172,12 @@ def test_a_shell_completes_names_of_the_server(server, directory, free_port):
     assert completed(f"get {directory}/o", HOLDFAST_URL=f"http://127.0.0.1:{free_port}") == []
 
 
+def test_bash_is_offered_no_name_that_it_takes_apart(server, directory):
+    for name in ("a plain one.pt", "a-plain-one.pt"):
+        server.save(directory, name=name)
+    assert completed(f"get {directory}/a") == [f"{directory}/a-plain-one.pt"]
+
+
 def test_which_names_are_offered(server, directory, monkeypatch):
     server.save(directory, name="one.pt", metric=1)
     above = directory.rpartition("/")[0]

@@ -12,6 +12,7 @@ from holdfast._files import FileSource
 from holdfast.cli import getting
 from holdfast.cli.statuses import Status
 from tests.forwarder import Forwarder
+from tests.keys import mint
 from tests.states import assert_same
 
 MIB = 1024 * 1024
@@ -84,6 +85,38 @@ def test_the_stream_is_more_than_one_window(holdfast, directory, server, monkeyp
     data = os.urandom(13 * MIB + 5)
     server.save(directory, data, epoch=1)
     assert holdfast("get", directory, "latest", "-o", "-").raw == data
+
+
+def test_what_is_no_file_is_not_put(holdfast, directory, server, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        done = holdfast("put", path, directory)
+        assert (done.status, done.raw) == (Status.MISUSE, b"")
+        assert "is neither a file nor a folder" in done.complaints
+    assert server.http.get(f"/v1/directories/{directory}").status_code == 404
+
+
+def test_a_file_that_goes_while_it_is_sent_is_named(holdfast, directory, folder, server):
+    def take_away(up, piece):
+        if up and b"POST /v1/uploads" in piece:  # all was read, and nothing is sent yet
+            (folder / "model.bin").unlink()
+
+    with Forwarder(server.url, watch=take_away) as forwarder:
+        done = holdfast("put", folder, directory, "--server", forwarder.url)
+    assert (done.status, done.raw) == (Status.NO, b"")
+    assert f"{folder / 'model.bin'} cannot be read any more: No such file or directory" in done.complaints
+
+
+def test_who_may_only_write_can_put(holdfast, guarded, directory, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_TOKEN", mint(guarded.root, "write"))
+    (tmp_path / "a.bin").write_bytes(b"bytes")
+    put = ("put", tmp_path / "a.bin", directory, "--server", guarded.url)
+    done = holdfast(*put)
+    assert (done.status, done.said, done.complaints) == (0, f"{directory}/a.bin\n", "")
+    told = holdfast(*put, "--json").json
+    reader = {"Authorization": f"Bearer {mint(guarded.root, 'read')}"}
+    url = f"/v1/checkpoints/{told['checkpoint']['id']}"
+    assert told["checkpoint"] == guarded.http.get(url, headers=reader).json()
 
 
 def test_a_put_that_is_repeated_changes_nothing(holdfast, directory, tmp_path, server):

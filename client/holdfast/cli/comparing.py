@@ -41,12 +41,12 @@ def _show(session: Session, found: Json) -> None:
 def _facts(before: Json, after: Json) -> Iterator[Row]:
     for fact in _FACTS:
         if before[fact] != after[fact]:
-            yield [_mark("changed"), "fact", fact, words.number(before[fact]), words.number(after[fact])]
+            yield [_mark("changed"), "fact", fact, Cell.number(before[fact]), Cell.number(after[fact])]
     old, new = before["metadata"], after["metadata"]
     for key in sorted({*old, *new}):
         if key not in old or key not in new or old[key] != new[key]:
             change = "added" if key not in old else "removed" if key not in new else "changed"
-            yield [_mark(change), "metadata", key, words.number(old.get(key)), words.number(new.get(key))]
+            yield [_mark(change), "metadata", key, Cell.number(old.get(key)), Cell.number(new.get(key))]
 
 
 def _files(found: Json) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """Names of directories and checkpoints for a shell that completes a word: from the server, quickly, or none at all."""
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,6 +11,7 @@ from .session import Session
 TIMEOUT_S = 2.0
 """Nobody waits longer for a word."""
 _MOST = 1000
+_TAKEN_APART = re.compile(r"[\s'\"\\$`&|;<>(){}\[\]*?!~#]")
 
 
 def directory_names(incomplete: str) -> list[str]:
@@ -26,8 +28,15 @@ def _found(incomplete: str, names: Callable[[Session, str], Iterator[str]]) -> l
     with suppress(Exception), warnings.catch_warnings():  # a shell that waits for a word wants no error
         warnings.simplefilter("ignore")
         session = Session.of(os.environ.get("HOLDFAST_URL"), as_json=False, patience_s=0.0, timeout_s=TIMEOUT_S)
-        return sorted({name for name in names(session, incomplete) if name.startswith(incomplete)})
+        return sorted(
+            {name for name in names(session, incomplete) if name.startswith(incomplete) and _is_one_word(name)}
+        )
     return []
+
+
+def _is_one_word(name: str) -> bool:
+    """Whether it arrives as it is: bash takes names with spaces and the like apart, where other shells quote them."""
+    return os.environ.get("_HOLDFAST_COMPLETE") != "complete_bash" or not _TAKEN_APART.search(name)
 
 
 def _directories(session: Session, incomplete: str) -> Iterator[str]:

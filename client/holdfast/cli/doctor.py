@@ -1,6 +1,7 @@
 """``holdfast doctor``: whether the server can be reached and used from here, how fast, and what to do where not."""
 
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -118,7 +119,9 @@ class _Examination:
         if lacking:
             return Finding("token", False, text, f"to save, ask the operator for a token with {' and '.join(lacking)}")
         if outside:
-            return Finding("token", False, text, f"set HOLDFAST_PREFIX={may['prefix']}, so that directories are there")
+            return Finding(
+                "token", False, text, f"set HOLDFAST_PREFIX={shlex.quote(may['prefix'])}, so that directories are there"
+            )
         return Finding("token", True, text)
 
     def _transfers(self, may_remove: bool) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ def _directory_row(session: Session, found: Json, now: datetime) -> Row:
         Cell.of(session.shown(found["directory"])),
         Cell(f"{found['count']:,}", str(found["count"])),
         _size(found),
-        words.number(best["metric"]) if best else words.NONE,
+        Cell.number(best["metric"] if best else None),
         latest["name"] if latest else words.NONE,
         _saved(latest, now),
     ]
@@ -109,8 +109,8 @@ def _checkpoint_row(found: Json, best: str | None, now: datetime) -> Row:
     marks = ", ".join(word for word in ("the best" if is_best else "", words.flags(found)) if word)
     return [
         Cell(found["name"], found["name"], "dim strike" if found["removed_at"] else "bold" if is_best else ""),
-        words.number(found["epoch"]),
-        Cell(words.number(found["metric"]), words.number(found["metric"]), "green" if is_best else ""),
+        Cell.number(found["epoch"]),
+        Cell.number(found["metric"], "green" if is_best else ""),
         _size(found),
         _saved(found, now),
         found["kind"],

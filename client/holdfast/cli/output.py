@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from . import words
 from .words import printable
 
 
@@ -24,6 +25,11 @@ class Cell:
     @classmethod
     def of(cls, value: "Cell | str") -> "Cell":
         return value if isinstance(value, Cell) else cls(value, value)
+
+    @classmethod
+    def number(cls, value: Any, style: str = "") -> "Cell":
+        """A number, or any other value of JSON; people get it rounded."""
+        return cls(words.number(value), words.exact(value), style)
 
 
 Row = Sequence[Cell | str]

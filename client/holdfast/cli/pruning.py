@@ -77,7 +77,7 @@ def _row(session: Session, verdict: Json, goes: str) -> list[Cell | str]:
     why = ", ".join(reason["text"] for reason in verdict["reasons"])
     return [
         Cell(f"  {found['name']}", session.path_of(found), "" if stays else "dim"),
-        words.number(found["metric"]),
+        Cell.number(found["metric"]),
         Cell(words.size(found["size_bytes"]), str(found["size_bytes"])),
         Cell("stays" if stays else goes, "stays" if stays else "goes", "green" if stays else "red"),
         Cell(why, why or words.NONE),

@@ -21,6 +21,7 @@ from .options import AsJson, Directory, ServerUrl
 from .session import Json, Session
 from .statuses import Misuse, Status
 
+_ABOUT_THE_COMMIT = {"policy", "removed", "other_writer", "repeated"}
 Sources = Mapping[str | None, FileSource]
 
 
@@ -104,7 +105,7 @@ def _sent(session: Session, save: Json, sources: Sources) -> Committed:
 
 
 def _told(session: Session, committed: Committed) -> int:
-    found = session.ask(f"/v1/checkpoints/{committed.checkpoint.id}")
+    found = {key: value for key, value in committed.answer.items() if key not in _ABOUT_THE_COMMIT}
     if session.out.as_json:
         more = {"repeated": committed.repeated, "removed": list(committed.removed), "policy": dict(committed.policy)}
         session.out.document({"checkpoint": found, **more})

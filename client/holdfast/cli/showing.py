@@ -71,8 +71,8 @@ def _reasons(session: Session, checkpoint: Json) -> list[Json] | None:
 def _checkpoint_facts(session: Session, found: Json, reasons: list[Json] | None) -> Iterator[Row]:
     yield ["checkpoint", Cell(session.path_of(found), session.path_of(found), "bold")]
     yield ["kind", found["kind"]]
-    yield ["epoch", words.number(found["epoch"])]
-    yield ["metric", words.number(found["metric"])]
+    yield ["epoch", Cell.number(found["epoch"])]
+    yield ["metric", Cell.number(found["metric"])]
     yield ["saved", _when(found["created_at"])]
     yield ["size", _size(found)]
     yield ["digest", found["digest"]]
@@ -80,7 +80,7 @@ def _checkpoint_facts(session: Session, found: Json, reasons: list[Json] | None)
     if marks := words.flags(found):
         yield ["marks", marks]
     for key, value in found["metadata"].items():
-        yield [f"metadata.{key}", value if isinstance(value, str) else words.number(value)]
+        yield [f"metadata.{key}", Cell.number(value)]
     for file in found["files"]:
         yield ["file", file["path"], _size(file), Cell("", file["digest"])]
     yield ["read back", _when(found["verified_at"]) if found.get("verified_at") else "not yet"]

@@ -40,7 +40,12 @@ def number(value: Any) -> str:
     """A metric, an epoch or whatever the API says instead; `NONE` where there is none."""
     if value is None:
         return NONE
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else brief(value)
+
+
+def exact(value: Any) -> str:
+    """The same as programs want it: nothing of it is rounded."""
+    return NONE if value is None else brief(value)
 
 
 def brief(value: Any) -> str:
