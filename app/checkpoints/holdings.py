@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from app.catalog import Session, history
 from app.catalog.directories import Totals
 from app.checkpoints import series
-from app.checkpoints.parts import Parts
+from app.checkpoints.parts import Parts, is_known
 from app.checkpoints.series import Span
 from app.checkpoints.transfer import Transfer
 from app.checkpoints.transfers import Transfers
@@ -72,6 +72,8 @@ class Arrival:
     declared_bytes: int | None
     is_moving: bool
     is_committing: bool
+    is_to_known: bool
+    """Whether its directory is one already; that of a first save is not."""
 
     @property
     def share(self) -> float | None:
@@ -140,7 +142,7 @@ class Holdings:
                 transfer = self._transfers.glance(upload_id)
                 upload = transfer.upload if transfer is not None else session.uploads.get(upload_id)
                 if upload is not None:
-                    found.append(_arrival(upload, transfer, expires_at))
+                    found.append(_arrival(upload, transfer, expires_at, is_known(session, upload.directory)))
         return sorted(found, key=lambda arrival: (arrival.upload.created_at, arrival.upload.id), reverse=True), count
 
     def _lines(self, session: Session, prefix: str, span: Span) -> Lines:
@@ -167,7 +169,7 @@ class Holdings:
         return cast(T, known.answer)
 
 
-def _arrival(upload: Upload, transfer: Transfer | None, expires_at: datetime) -> Arrival:
+def _arrival(upload: Upload, transfer: Transfer | None, expires_at: datetime, is_to_known: bool) -> Arrival:
     known = transfer or Transfer(upload)
     return Arrival(
         upload,
@@ -176,4 +178,5 @@ def _arrival(upload: Upload, transfer: Transfer | None, expires_at: datetime) ->
         known.declared_bytes,
         is_moving=transfer is not None and known.touched_at > time.monotonic() - MOVING_S,
         is_committing=known.is_closed,
+        is_to_known=is_to_known,
     )

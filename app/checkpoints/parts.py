@@ -112,9 +112,19 @@ class Parts:
 def known_directory(session: Session, name: str) -> Directory:
     """The directory, if anything was ever saved to it or an operator spoke of it."""
     directory = session.directories.get(name)
-    if directory is None or (directory.sequence == 0 and directory.policy == Policy()):
+    if directory is None or not _is_one(directory):
         raise DirectoryNotFound(f"There is no directory {name!r}.", directory=name)
     return directory
+
+
+def is_known(session: Session, name: str) -> bool:
+    """Whether there is such a directory."""
+    directory = session.directories.get(name)
+    return directory is not None and _is_one(directory)
+
+
+def _is_one(directory: Directory) -> bool:
+    return directory.sequence > 0 or directory.policy != Policy()
 
 
 def known_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:

@@ -8,7 +8,7 @@ from app import naming
 from app.access import ANYONE
 from app.api.dependencies import ChangingDep, CheckpointsDep, Deleter, Id, Reader, RemovingDep, Writer
 from app.checkpoints.changing import Change
-from app.dashboard import addresses, snippets
+from app.dashboard import addresses, snippets, words
 from app.dashboard.rendering import Form, PageRoute, moved, page, required
 from app.dashboard.tensors import shown
 from app.errors import InvalidRequest
@@ -51,8 +51,8 @@ def pin(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, f
 @router.post("/checkpoints/{checkpoint_id}/tags")
 def tag(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
     """Give a checkpoint these tags instead of those that it has."""
-    tags = dict.fromkeys(naming.tag(word.strip()) for word in required(form, "tags").split(",") if word.strip())
-    changing.change(checkpoint_id, Change({"tags": tuple(tags)}, {}))
+    tags = tuple(map(naming.tag, words.tags_in(required(form, "tags"))))
+    changing.change(checkpoint_id, Change({"tags": tags}, {}))
     return moved(request, addresses.back(form, addresses.checkpoint(checkpoint_id)))
 
 

@@ -14,9 +14,15 @@ MOST_FILES = 20
 
 
 def of_directory(request: Request, summary: Summary, *, is_open: bool) -> Mapping[str, str]:
-    """How to fetch the best and the latest, by language."""
+    """How to fetch the best, or else the latest, by language; nothing where there is neither."""
     url, name = _url(request), summary.directory.name
     which = "best" if summary.best is not None else "latest"
+    found = summary.best or summary.latest
+    if found is None:
+        return {}
+    if found.is_folder:
+        get = f"holdfast get {shlex.quote(name)} {which} --server {shlex.quote(url)}"
+        return {**of_checkpoint(request, found, is_open=is_open), "Command line": get}
     manager = f"manager = CheckpointManager({name!r}, server={url!r})"
     address = f"{url}/v1/checkpoints/{which}/content?directory={quote(name, safe='/')}"
     return {
@@ -30,16 +36,17 @@ def of_checkpoint(request: Request, checkpoint: Checkpoint, *, is_open: bool) ->
     """How to fetch one checkpoint, by language."""
     url, path = _url(request), f"{checkpoint.directory}/{checkpoint.name}"
     manager = f"manager = CheckpointManager({checkpoint.directory!r}, server={url!r})"
-    how = "download" if checkpoint.is_folder else "load"
+    get = "path = manager.download" if checkpoint.is_folder else "state = manager.load"
+    into = f"./{checkpoint.name}/" if checkpoint.is_folder else "./"
     fetch = [
-        f"curl {_header(is_open)}--fail --create-dirs --output {shlex.quote(f'./{file.path}')} "
+        f"curl {_header(is_open)}--fail --create-dirs --output {shlex.quote(f'{into}{file.path}')} "
         + shlex.quote(f"{url}/v1/checkpoints/{checkpoint.id}/files/{quote(file.path)}")
         for file in checkpoint.files[:MOST_FILES]
     ]
     if len(checkpoint.files) > MOST_FILES:
         fetch.append(f"# and so on, for {len(checkpoint.files) - MOST_FILES} more files")
     return {
-        "Python": f"from holdfast import CheckpointManager\n\n{manager}\nstate = manager.{how}({checkpoint.name!r})",
+        "Python": f"from holdfast import CheckpointManager\n\n{manager}\n{get}({checkpoint.name!r})",
         "Command line": f"holdfast get {shlex.quote(path)} --server {shlex.quote(url)}",
         "curl": "\n".join(fetch),
     }

@@ -1,6 +1,8 @@
 """How figures, times and reasons read for people. Pure."""
 
+import csv
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -73,6 +75,18 @@ def as_json(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def tags(found: Sequence[str]) -> str:
+    """Tags with commas between; one that has a comma or a quotation mark in it is quoted, as CSV has it (RFC 4180)."""
+    quoted = (re.sub('"', '""', tag) for tag in found)
+    return ", ".join(f'"{tag}"' if re.search('[,"]', tag) else tag for tag in quoted)
+
+
+def tags_in(text: str) -> Sequence[str]:
+    """The tags of such a line, each once."""
+    rows = csv.reader([text], skipinitialspace=True)
+    return list(dict.fromkeys(word.strip() for row in rows for word in row if word.strip()))
+
+
 def why(reason: Reason) -> str:
     """What a reason means."""
     return _WHY[reason.code]
@@ -129,6 +143,7 @@ FILTERS = {
     "duration": duration,
     "shape": shape,
     "json": as_json,
+    "tags": tags,
     "policy": policy,
     "ahead": ahead,
     "percent": percent,

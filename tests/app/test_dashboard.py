@@ -175,6 +175,26 @@ def test_snippets_fetch_what_they_say(live, admin, name):
     assert live.url in page
 
 
+def test_snippets_of_a_folder_fetch_its_files(live, admin, name):
+    files = [{"path": path, "size_bytes": 0} for path in ("model.bin", "sub/a b.json")]
+    body = {"directory": name, "name": "step", "epoch": 1, "metric": 1, "files": files}
+    upload = live.http.post("/v1/uploads", json=body, headers=live.admin).json()
+    live.http.post(f"/v1/uploads/{upload['id']}/commit", headers=live.admin).raise_for_status()
+    of_directory = html.unescape(admin.get(f"/directories/{name}").text)
+    of_checkpoint = html.unescape(admin.get(f"/checkpoints/{upload['id']}").text)
+    for page in (of_directory, of_checkpoint):
+        assert "path = manager.download('step')" in page
+        assert f"--output './step/sub/a b.json' {live.url}/v1/checkpoints/{upload['id']}/files/sub/a%20b.json" in page
+    assert f"holdfast get {name} best --server {live.url}\n" in re.sub("</code>", "\n", of_directory)
+
+
+def test_there_is_nothing_to_fetch_from_an_empty_directory(live, admin, name):
+    live.http.put(f"/v1/directories/{name}", json={"max_checkpoints": 1}, headers=live.admin).raise_for_status()
+    page = admin.get(f"/directories/{name}")
+    assert page.status_code == 200
+    assert "Fetch it" not in page.text
+
+
 # the course
 
 
@@ -285,6 +305,11 @@ def test_pinning_tagging_deleting_and_undoing(live, admin, name):
     admin.send_form(f"{address}/pin", pinned="false")
     admin.send_form(f"{address}/tags", tags=" good, for release,good ,")
     assert facts(live, saved)["tags"] == ["good", "for release"]
+    change = {"tags": ["a,b", "c"]}
+    live.http.patch(f"/v1/checkpoints/{saved['id']}", json=change, headers=live.admin).raise_for_status()
+    shown = re.search(r'name="tags" value="([^"]*)"', admin.get(address).text)[1]
+    admin.send_form(f"{address}/tags", tags=html.unescape(shown))
+    assert facts(live, saved)["tags"] == ["a,b", "c"]
     assert admin.send_form(f"{address}/tags", tags="../x").status_code == 422
     answer = admin.send_form(f"{address}/delete", to=f"{page}?order=best")
     assert answer.headers["location"] == f"{page}?order=best&deleted={saved['id']}"
@@ -508,5 +533,5 @@ def test_files_of_a_folder_are_fetched_to_their_places(live, admin, name):
     upload = live.http.post("/v1/uploads", json={"directory": name, "name": "f", "files": files}, headers=live.admin)
     saved = live.http.post(f"/v1/uploads/{upload.json()['id']}/commit", headers=live.admin).json()
     page = html.unescape(admin.get(f"/checkpoints/{saved['id']}").text)
-    for place in ("./a/model.pt ", "./b/model.pt ", "'./-é it.pt' "):
+    for place in ("./f/a/model.pt ", "./f/b/model.pt ", "'./f/-é it.pt' "):
         assert f"--create-dirs --output {place}" in page

@@ -103,6 +103,16 @@ def test_sizes(count_bytes, text):
     assert words.size(count_bytes) == text
 
 
+@given(st.lists(st.text(alphabet='ab,"; ', min_size=1).map(str.strip).filter(bool), unique=True))
+def test_tags_read_as_they_were_written(tags):
+    assert words.tags_in(words.tags(tags)) == tags
+
+
+def test_tags_are_quoted_where_they_have_to_be():
+    assert words.tags(["good", "a,b", 'the "best"']) == 'good, "a,b", "the ""best"""'
+    assert words.tags_in(' good, for release,good ,, "a,b"') == ["good", "for release", "a,b"]
+
+
 @pytest.mark.parametrize(
     ("passed_s", "text"),
     [

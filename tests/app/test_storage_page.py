@@ -189,6 +189,7 @@ def test_uploads_are_seen_to_arrive(server, browser, directory):
     put(server, upload, (bytes(range(256)) * 40)[:4000])
     page = storage(team)
     assert re.search(rf'<progress aria-label="{directory}/coming.pt" max="10240" value="4000">', html.unescape(page))
+    assert f'href="/directories/{directory}"' not in page, "there is none yet"
     words = rows(page, "upload")[upload["id"]]
     assert "3.9 KiB of 10.0 KiB, 39.1 % moving from node1:4711 by token" in words
     assert "lease ends in 23 h" in words

@@ -129,3 +129,12 @@ def test_a_point_leads_to_its_checkpoint(page, site, run, drawn):
     page.mouse.move(*place)
     page.mouse.click(*place)
     expect(page.get_by_role("heading", level=1)).to_have_text(run.saved[2]["name"])
+
+
+@pytest.mark.parametrize("metrics", [(1e308, -1e308), (1.7e308,), (5e-324,)], ids=["far apart", "huge", "tiny"])
+def test_values_that_cannot_be_drawn_are_named(page, site, metrics):
+    directory = f"extremes/{len(metrics)}-{metrics[0]}"
+    for epoch, metric in enumerate(metrics):
+        site.server.save(directory, epoch=epoch, metric=metric)
+    page.goto(site.directory(directory))
+    expect(page.locator("#course-said")).to_have_text("Some of these values are too large or too small to be drawn.")

@@ -165,7 +165,9 @@ def test_the_page_about_space_follows_saves_and_uploads(page, site, run, stays):
 
 
 def test_a_page_says_when_the_server_is_gone_and_catches_up_when_it_is_back(open_context, tmp_path, watch):
-    watch.allow(r"ERR_|status of 50\d|elsewhere: ")  # the server is away, and another one than that of other tests
+    watch.allow(
+        r"ERR_|status of 50\d|elsewhere: |htmx:error"
+    )  # the server is away, and another one than that of other tests
     with LiveServer(tmp_path / "root") as server:
         server.save("runs/a", name="a.pt")
         page = open_context(signed_in=False).new_page()
@@ -174,8 +176,11 @@ def test_a_page_says_when_the_server_is_gone_and_catches_up_when_it_is_back(open
         page.evaluate("window.isTheSame = true")
         server.stop()
         expect(page.locator("[data-live-state]")).to_have_text("not live")
+        page.get_by_label("Last checkpoints: how many").fill("1")
+        expect(page.locator("#preview")).to_contain_text("The server did not answer.")
         server.start()
         server.save("runs/a", name="b.pt")
         expect(page.locator("[data-live-state]")).to_have_text("live")
         expect(page.locator("#checkpoints tbody tr")).to_have_count(2)
+        expect(page.locator("#preview")).to_contain_text("This policy keeps 1")
         assert page.evaluate("window.isTheSame === true")

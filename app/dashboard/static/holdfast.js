@@ -104,6 +104,16 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 });
 
+document.addEventListener("htmx:error", (event) => {   // what a form asked for could not be fetched
+  const place = document.querySelector(event.target.getAttribute("hx-target"));
+  if (!place) return;
+  const text = Object.assign(document.createElement("p"), { className: "fault", textContent: "The server did not answer. What you see here may be out of date." });
+  place.replaceChildren(text);
+  document.addEventListener("holdfast:refreshed", () => {   // it does again
+    if (place.contains(text)) event.target.dispatchEvent(new Event("input", { bubbles: true }));
+  }, { once: true });
+});
+
 document.addEventListener("change", (event) => {   // what was chosen stays when the page looks again
   const form = event.target.closest("form[data-address]");
   if (form) history.replaceState(null, "", `${form.action}?${new URLSearchParams(new FormData(form))}`);
