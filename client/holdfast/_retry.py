@@ -16,6 +16,7 @@ PATIENCE_S = 10.0
 """How long, in seconds, a save tries to reach a server that is away."""
 READERS_PATIENCE = 3.0
 """How many times as patient those are who want to read: they have nothing else to turn to."""
+_chance = random.SystemRandom()  # the sequence of `random` is the job's, and forked ranks should not wait alike
 _PASSING = {408, 421, 425, 429}
 _LASTING = {401, 403, 407, 413}
 
@@ -62,7 +63,7 @@ class Waits:
 
     def next_s(self, error: HoldfastError | None = None) -> float:
         """The next wait in seconds."""
-        wait_s = random.uniform(0, self._limit_s)
+        wait_s = _chance.uniform(0, self._limit_s)
         self._limit_s = min(2 * self._limit_s, LONGEST_WAIT_S)
         asked_s = min((error and error.retry_after_s) or 0.0, LONGEST_WAIT_S)
         return max(wait_s, asked_s)

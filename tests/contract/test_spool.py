@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import random
 import re
 import signal
 import subprocess
@@ -235,6 +236,21 @@ def test_what_nothing_else_keeps_is_tried_however_long_the_server_has_been_away(
     own_server.start()
     manager.save({}, epoch=8)
     assert own_server.names(directory) == [name(8)]
+
+
+def test_the_chance_of_the_job_is_its_own(own_server, directory):
+    """Whatever is tried again, and by which thread: a seeded training run stays as it was."""
+    before = random.getstate(), torch.get_rng_state()
+    manager = manager_of(own_server, directory, patience_s=0.3, background=True)
+    own_server.kill()
+    for epoch in range(3):
+        manager.save({"n": torch.zeros(3)}, epoch=epoch)
+    manager.wait()
+    assert len(manager.pending) == 3
+    own_server.start()
+    assert eventually(lambda: not manager.pending)
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 def test_a_function_alone_keeps_it_here_too(own_server, directory, spool):
