@@ -141,11 +141,18 @@ class Viewing:
         return [other for other in found if other.id != checkpoint.id]
 
     def named(self, path: str) -> Checkpoint:
-        """The live checkpoint of a path that ends with its name. `CheckpointNotFound` where there is none."""
-        directory, _, name = path.rpartition("/")
+        """The live checkpoint of a path that ends with its name, or else with ``best`` or ``latest``.
+
+        `CheckpointNotFound` where there is none.
+        """
+        where, _, name = path.rpartition("/")
         with self._parts.catalog.reading() as session:
-            if (found := session.checkpoints.named(directory, name)) is None:
-                raise CheckpointNotFound(f"There is no checkpoint {path!r}.")
+            found = session.checkpoints.named(where, name)
+            if found is None and name in {"best", "latest"} and (directory := session.directories.get(where)):
+                summary = summary_of(session, directory)
+                found = summary.best if name == "best" else summary.latest
+        if found is None:
+            raise CheckpointNotFound(f"There is no checkpoint {path!r}.")
         return found
 
     def course(self, directory: str, by: str | None, choose: Choose) -> tuple[Sequence[Point], int]:

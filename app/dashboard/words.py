@@ -71,8 +71,9 @@ def shape(sizes: Sequence[int]) -> str:
 
 
 def as_json(value: object) -> str:
-    """A value of metadata as it was given."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A value of metadata as it was given; what would turn the direction of other text, or hide it, as an escape."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(mark if mark.isprintable() or mark in "\n\t" else ascii(mark)[1:-1] for mark in text)
 
 
 def tags(found: Sequence[str]) -> str:

@@ -509,7 +509,8 @@ def test_a_prefix_out_of_reach_tells_nothing(live):
 def test_two_checkpoints_are_compared(live, admin, name):
     one = save(live, name, epoch=1, metric=1)
     other = save(live, f"{name}/other", epoch=2, metric=1)
-    for query in ({"against": one["id"]}, {"path": f"{name}/{one['name']}"}):
+    paths = [f"{name}/{which}" for which in (one["name"], "best", "latest")]
+    for query in ({"against": one["id"]}, *({"path": path} for path in paths)):
         page = admin.get(f"/checkpoints/{other['id']}/comparison", params=query).text
         assert "From checkpoint_epoch_0001.pt to checkpoint_epoch_0002.pt" in page
         assert "No tensors were declared" in page
@@ -517,6 +518,7 @@ def test_two_checkpoints_are_compared(live, admin, name):
         assert '<th scope="row">metric</th>' not in page
     assert admin.get(f"/checkpoints/{other['id']}/comparison").status_code == 422
     assert admin.get(f"/checkpoints/{other['id']}/comparison?path={name}/none").status_code == 404
+    assert admin.get(f"/checkpoints/{other['id']}/comparison?path=no/where/best").status_code == 404
 
 
 def test_nothing_is_compared_with_what_is_out_of_reach(live, place):

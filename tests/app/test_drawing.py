@@ -103,6 +103,11 @@ def test_sizes(count_bytes, text):
     assert words.size(count_bytes) == text
 
 
+def test_metadata_shows_what_it_is_made_of():
+    assert words.as_json({"b": [1, None, True]}) == '{"b": [1, null, true]}'
+    assert words.as_json("a\u202eb\x1b[1m é\n한") == "a\\u202eb\\x1b[1m é\n한"
+
+
 @given(st.lists(st.text(alphabet='ab,"; ', min_size=1).map(str.strip).filter(bool), unique=True))
 def test_tags_read_as_they_were_written(tags):
     assert words.tags_in(words.tags(tags)) == tags
