@@ -974,7 +974,8 @@ sleep()
         ),
     )
     wait_for_start(place, job)
-    job.wait_for("asleep")
+    for said in ("asleep", "forked"):
+        job.wait_for(said)
     job.send_signal(signal.SIGKILL)
     job.wait()
     try:
