@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,11 @@ from ._retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, passes
 from ._sockets import CONNECT_TIMEOUT_S, Answer, Buffer, Connections, Reader, address_of, deadline
 from ._wire import Range
 from .errors import HoldfastError, ServerUnreachable, from_problem
+
+for _needed in ("httpcore", "certifi", "encodings.idna"):
+    # httpx imports these when it is first used: by a thread, maybe, while the job forks, whose child has half of them
+    with suppress(ImportError):
+        import_module(_needed)
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 TIMEOUT_S = 30.0

@@ -25,6 +25,23 @@ def test_constructing_a_manager_opens_no_connection(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_saves_in_the_background_import_nothing_more(server, directory):
+    """A job that forks meanwhile would leave its child with half a module."""
+    check = """
+import sys, torch
+from holdfast import CheckpointManager
+manager = CheckpointManager(sys.argv[1], server=sys.argv[2], background=True)
+known = set(sys.modules)
+manager.save({"weights": torch.zeros(100_000)}, epoch=1)
+assert manager.wait()
+print(*sorted(name for name in set(sys.modules) - known if not name.startswith("torch.")))
+"""
+    url = server.url.replace("127.0.0.1", "localhost")
+    done = subprocess.run([sys.executable, "-c", check, directory, url], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+    assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
