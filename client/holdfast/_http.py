@@ -67,6 +67,9 @@ class Server:
         self._client: httpx.Client | None = None
         self._connections = Connections(timeout_s, _trust)
         _when_gone(self, self._connections.close)
+        # Made here and not by the thread of a save: a child that the job forks meanwhile would hang in OpenSSL.
+        with suppress(ServerUnreachable):  # which is said when it is asked for something
+            _trust()
 
     @property
     def outage(self) -> Outage:
