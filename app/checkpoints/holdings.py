@@ -72,7 +72,7 @@ class Arrival:
     declared_bytes: int | None
     is_moving: bool
     is_committing: bool
-    is_to_known: bool
+    is_directory_known: bool
     """Whether its directory is one already; that of a first save is not."""
 
     @property
@@ -169,7 +169,7 @@ class Holdings:
         return cast(T, known.answer)
 
 
-def _arrival(upload: Upload, transfer: Transfer | None, expires_at: datetime, is_to_known: bool) -> Arrival:
+def _arrival(upload: Upload, transfer: Transfer | None, expires_at: datetime, is_directory_known: bool) -> Arrival:
     known = transfer or Transfer(upload)
     return Arrival(
         upload,
@@ -178,5 +178,5 @@ def _arrival(upload: Upload, transfer: Transfer | None, expires_at: datetime, is
         known.declared_bytes,
         is_moving=transfer is not None and known.touched_at > time.monotonic() - MOVING_S,
         is_committing=known.is_closed,
-        is_to_known=is_to_known,
+        is_directory_known=is_directory_known,
     )

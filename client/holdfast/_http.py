@@ -287,7 +287,7 @@ def _refuse_no_url(url: str, shown: str) -> None:
     """A slip of the pen is no server that is away: nothing would ever arrive there."""
     try:
         parts = urlsplit(url)
-        is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_one = False
     if not is_one:

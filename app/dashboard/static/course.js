@@ -124,9 +124,9 @@
     plot.holdfastLines = lines;
   }
 
-  // Whether the library can tell the values apart: it multiplies their distance, and counts in decimals.
-  function isDrawable(lines) {
-    const values = lines.flatMap((line) => line.points.map((point) => point.y));
+  // Whether the library can tell the values of a line apart: it multiplies their distance, and counts in decimals.
+  function isDrawable(line) {
+    const values = line.points.map((point) => point.y);
     const spread = values.reduce((most, y) => Math.max(most, y), -Infinity) - values.reduce((least, y) => Math.min(least, y), Infinity);
     const largest = values.reduce((most, y) => Math.max(most, Math.abs(y)), 0);
     return largest === 0 || (largest < 1e300 && largest > 1e-15 && Number.isFinite(spread));
@@ -137,7 +137,7 @@
     const counts = lines.map((line) => `${line.label}: ${line.points.length}`).join(", ");
     place.setAttribute("aria-label", `The course of ${counts || "nothing"}`);
     said.textContent = lines.every((line) => !line.points.length) ? "No checkpoint has such a value." :
-      !lines.every((line) => isDrawable([line])) ? "Some of these values are too large or too small to be drawn." :
+      !lines.every(isDrawable) ? "Some of these values are too large or too small to be drawn." :
       left ? `${left} points have no place here.` : "";
   }
 

@@ -104,10 +104,10 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 });
 
-document.addEventListener("htmx:error", (event) => {   // what a form asked for could not be fetched
-  const place = document.querySelector(event.target.getAttribute("hx-target"));
-  if (!place) return;
-  const text = Object.assign(document.createElement("p"), { className: "fault", textContent: "The server did not answer. What you see here may be out of date." });
+document.addEventListener("htmx:error", (event) => {   // a preview that could not be fetched; what others show stays
+  const place = document.getElementById("preview");
+  if (!place || event.target.getAttribute("hx-target") !== "#preview") return;
+  const text = Object.assign(document.createElement("p"), { className: "fault", textContent: "The server did not answer." });
   place.replaceChildren(text);
   document.addEventListener("holdfast:refreshed", () => {   // it does again
     if (place.contains(text)) event.target.dispatchEvent(new Event("input", { bubbles: true }));
