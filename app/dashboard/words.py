@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -78,13 +77,12 @@ def as_json(value: object) -> str:
 
 def tags(found: Sequence[str]) -> str:
     """Tags with commas between; one that has a comma or a quotation mark in it is quoted, as CSV has it (RFC 4180)."""
-    quoted = (re.sub('"', '""', tag) for tag in found)
-    return ", ".join(f'"{tag}"' if re.search('[,"]', tag) else tag for tag in quoted)
+    return ", ".join('"' + tag.replace('"', '""') + '"' if set(tag) & {",", '"'} else tag for tag in found)
 
 
 def tags_in(text: str) -> Sequence[str]:
-    """The tags of such a line, each once."""
-    rows = csv.reader([text], skipinitialspace=True)
+    """The tags of such a text, each once."""
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
     return list(dict.fromkeys(word.strip() for row in rows for word in row if word.strip()))
 
 

@@ -116,6 +116,12 @@ def test_tags_read_as_they_were_written(tags):
 def test_tags_are_quoted_where_they_have_to_be():
     assert words.tags(["good", "a,b", 'the "best"']) == 'good, "a,b", "the ""best"""'
     assert words.tags_in(' good, for release,good ,, "a,b"') == ["good", "for release", "a,b"]
+    assert words.tags_in('a\rb\nc\r\n"d') == ["a", "b", "c", "d"]
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_some_tags(text):
+    assert all(words.tags_in(text))
 
 
 @pytest.mark.parametrize(
