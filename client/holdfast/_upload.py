@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ._http import Server, understood
@@ -158,19 +159,19 @@ class _Sending:
 
     def run(self, *, hash_first: bool) -> Committed:
         """The checkpoint, once it is durable; what fails is tried again as long as that makes sense."""
-        first = True
+        first, was_there = True, False
         while True:
             try:
                 self._step = "reserve"
                 upload = self._reserve(hashed=hash_first or not first)
                 self._doubts.pop(self._step, None)
                 if first:
-                    first = False
+                    first, was_there = False, upload.committed
                     self._bar.reused(self._size_bytes - sum(wanted.length for wanted in upload.missing))
                 self._step = "send"
                 in_parallel(upload.missing, self._send)
                 self._step = "commit"
-                return self._commit(upload.id)
+                return replace(self._commit(upload.id), was_there=was_there)
             except HoldfastError as error:
                 self._patience.wait(error) if passes(error) else self._doubt(error)
 

@@ -135,6 +135,8 @@ class Committed:
     repeated: bool = False
     answer: Mapping[str, Any] = field(default_factory=dict)
     """All of it, as it came."""
+    was_there: bool = False
+    """Whether an earlier call had committed the same save."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -119,19 +119,71 @@ def test_who_may_only_write_can_put(holdfast, guarded, directory, tmp_path, monk
     assert told["checkpoint"] == guarded.http.get(url, headers=reader).json()
 
 
-def test_a_put_that_is_repeated_changes_nothing(holdfast, directory, tmp_path, server):
-    (tmp_path / "a.bin").write_bytes(b"bytes")
-    put = ("put", tmp_path / "a.bin", directory, "--metric", 1, "--json")
-    first, second = holdfast(*put).json, holdfast(*put).json
-    assert (first["repeated"], second["repeated"]) == (False, True)
-    assert first["checkpoint"] == second["checkpoint"]
+def put_bytes(holdfast, file, data, directory, *more):
+    file.write_bytes(data)
+    done = holdfast("put", file, directory, "--json", *more)
+    assert done.status == 0, done.complaints
+    return done.json["checkpoint"]
+
+
+def test_each_put_is_a_save_of_its_own(holdfast, directory, tmp_path, server):
+    file = tmp_path / "a.bin"
+    for data in (b"one", b"two", b"one", b"two", b"two"):
+        put_bytes(holdfast, file, data, directory)
+        assert holdfast("get", directory, "latest", "-o", "-").raw == data
+    sequences = [put_bytes(holdfast, file, b"two", directory)["sequence"] for _ in range(3)]
+    assert len(set(sequences)) == 3
     assert holdfast("rm", "--yes", f"{directory}/a.bin").status == 0
-    third = holdfast(*put).json
-    assert (third["repeated"], third["checkpoint"]["id"] != first["checkpoint"]["id"]) == (False, True)
+    put_bytes(holdfast, file, b"two", directory)
     assert server.names(directory) == ["a.bin"]
-    (tmp_path / "a.bin").write_bytes(b"other")
-    assert holdfast(*put).json["repeated"] is False
-    assert holdfast("get", directory, "latest", "-o", "-").raw == b"other"
+
+
+def test_the_facts_and_the_order_are_those_of_the_last_put(holdfast, directory, tmp_path, server):
+    first, other = tmp_path / "first.bin", tmp_path / "other.bin"
+    for metric in (0.5, 0.4, 0.5):
+        assert put_bytes(holdfast, first, b"same", directory, "--metric", metric)["metric"] == metric
+    assert put_bytes(holdfast, first, b"same", directory, "--pin")["pinned"]
+    assert holdfast("unpin", f"{directory}/first.bin").status == 0
+    assert put_bytes(holdfast, first, b"same", directory, "--pin")["pinned"]
+    put_bytes(holdfast, other, b"other", directory)
+    put_bytes(holdfast, first, b"same", directory)
+    latest = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()
+    assert latest["name"] == "first.bin"
+
+
+def test_a_put_whose_answer_was_lost_is_committed_once(holdfast, directory, tmp_path, server):
+    (tmp_path / "a.bin").write_bytes(b"bytes")
+    lost = []
+
+    def lose(up, piece):
+        if up and b"/commit" in piece:
+            lost.append("asked")
+        elif not up and lost == ["asked"] and b"201 Created" in piece:
+            lost.append("answered")
+            return True
+        return False
+
+    with Forwarder(server.url, watch=lose) as forwarder:
+        assert holdfast("put", tmp_path / "a.bin", directory, "--server", forwarder.url).status == 0
+    found = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()
+    assert (found["sequence"], lost) == (1, ["asked", "answered", "asked"])
+
+
+def test_a_link_is_called_as_it_is_called(holdfast, directory, tmp_path, server, monkeypatch):
+    (tmp_path / "step=3.ckpt").write_bytes(b"bytes")
+    (tmp_path / "last.ckpt").symlink_to("step=3.ckpt")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"bytes")
+    (tmp_path / "newest").symlink_to("folder")
+    for path, called in (("last.ckpt", "last.ckpt"), ("newest", "newest"), ("folder/../last.ckpt", "last.ckpt")):
+        assert holdfast("put", tmp_path / path, directory).said == f"{directory}/{called}\n"
+    monkeypatch.chdir(tmp_path / "folder")
+    assert holdfast("put", ".", directory).said == f"{directory}/folder\n"
+    assert contents_of_link(holdfast, directory) == b"bytes"
+
+
+def contents_of_link(holdfast, directory):
+    return holdfast("get", f"{directory}/last.ckpt", "-o", "-").raw
 
 
 def test_an_interrupted_put_goes_on_where_it_was(holdfast, directory, folder, server, monkeypatch):

@@ -1,7 +1,8 @@
-"""``holdfast put``: a file or a folder of this machine as a checkpoint. What has arrived before is not sent again."""
+"""``holdfast put``: a file or a folder of this machine as a checkpoint. Each command is a save of its own."""
 
 import json
 import math
+import secrets
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
@@ -15,7 +16,7 @@ from .._files import FileSource
 from .._progress import Progress
 from .._retry import PATIENCE_S, Patience
 from .._wire import Committed
-from ..errors import ServerFailed
+from ..errors import CheckpointNotFound, NotAllowed, ServerFailed
 from . import words
 from .options import AsJson, Directory, ServerUrl
 from .session import Json, Session
@@ -47,9 +48,9 @@ def put(
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Save a file or a folder as a checkpoint. Doing it again goes on where it was interrupted, or changes nothing."""
+    """Save a file or a folder as a checkpoint. A command that was interrupted is gone on with by repeating it."""
     session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
-    called = name or path.resolve().name
+    called = name or _called(path)
     sources = _files.sources(path, called)
     save: Json = {
         "directory": session.directory(directory),
@@ -69,6 +70,11 @@ def put(
     return _told(session, _sent(session, save, sources))
 
 
+def _called(path: Path) -> str:
+    """The name of a path as it was given: a link's own, and that of the folder which ``.`` or ``..`` stand for."""
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
 def _metadata(given: list[str]) -> Json:
     found: dict[str, Any] = {}
     for each in given:
@@ -85,36 +91,48 @@ def _metadata(given: list[str]) -> Json:
 def _sent(session: Session, save: Json, sources: Sources) -> Committed:
     """The checkpoint once it is durable.
 
-    The id of the save follows from what is saved, so that an interrupted one is gone on with. Where the same was saved
-    and removed since, it is another save.
+    Each command is a save of its own, also of content that was saved before. The id of the save follows from what is
+    saved and what has its name, so that a command that was interrupted before its end is gone on with.
     """
     says = json.dumps(save, sort_keys=True)
     with Progress(f"read {save['name']}", sum(source.size_bytes for source in sources.values())) as bar:
         content = {path or "": _digests.of_file(source.chunks(bar.moved)) for path, source in sources.items()}
+    before = _newest(session, save["directory"], save["name"])
     for attempt in count():
-        key = json.dumps([says, content, attempt], sort_keys=True).encode()
+        key = json.dumps([says, content, before, attempt], sort_keys=True).encode()
         committed = _upload.send_files(
             session.server,
             {**save, "save_id": f"put-{blake3(key).hexdigest()[:32]}"},
             sources,
             patience=Patience(session.server.patience_s),
         )
-        if not committed.repeated or committed.removed_at is None:
+        if not committed.was_there:
             return committed
     raise ServerFailed("unreachable")
+
+
+def _newest(session: Session, directory: str, name: str) -> str:
+    """The last save under a name, also one that was removed since; a random word where it may not be asked for."""
+    params = {"directory": directory, "name": name, "include_removed": True, "order_by": "-position", "page_size": 1}
+    try:
+        found = session.ask("/v1/checkpoints", **params)["checkpoints"]
+    except CheckpointNotFound:
+        return ""
+    except NotAllowed:
+        return secrets.token_hex(16)
+    return f"{found[0]['id']} {found[0]['sequence']}" if found else ""
 
 
 def _told(session: Session, committed: Committed) -> int:
     found = {key: value for key, value in committed.answer.items() if key not in _ABOUT_THE_COMMIT}
     if session.out.as_json:
-        more = {"repeated": committed.repeated, "removed": list(committed.removed), "policy": dict(committed.policy)}
+        more = {"repeated": False, "removed": list(committed.removed), "policy": dict(committed.policy)}
         session.out.document({"checkpoint": found, **more})
         return Status.DONE
     if not session.out.is_terminal:
         session.out.row([session.path_of(found)])
         return Status.DONE
-    what = "is there already" if committed.repeated else "is saved"
-    session.out.line(f"{session.path_of(found)} {what} ({words.size(found['size_bytes'])})")
+    session.out.line(f"{session.path_of(found)} is saved ({words.size(found['size_bytes'])})")
     if committed.removed:
         session.out.line(f"removed by the policy: {', '.join(committed.removed)}", "dim")
     return Status.DONE
