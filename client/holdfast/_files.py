@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import _digests
+from . import _digests, _tensor_index
 from ._parallel import in_parallel
 from ._wire import Chunk
 from .errors import HoldfastError, IntegrityError
@@ -19,12 +19,14 @@ class FileSource:
     ----------
     path : Path
         Where it lies.
+    is_indexed : bool
+        Whether to look for tensors in it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_indexed: bool = False) -> None:
         self._path = path
         self.size_bytes = path.stat().st_size
-        self.tensors: list[dict[str, Any]] | None = None
+        self.tensors: list[dict[str, Any]] | None = _tensor_index.of_file(path) if is_indexed else None
         starts = range(0, self.size_bytes, _digests.CHUNK_BYTES)
         self.spans = [(start, min(_digests.CHUNK_BYTES, self.size_bytes - start)) for start in starts]
         self._digests: list[str | None] = [None] * len(self.spans)
@@ -106,7 +108,7 @@ def sources(path: Path, name: str) -> dict[str | None, FileSource]:
         no file, or something that is neither, or that cannot be told from a single file.
     """
     if path.is_file():
-        return {None: FileSource(path)}
+        return {None: FileSource(path, is_indexed=True)}
     if not path.is_dir():
         raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
     found = sorted(each for each in path.rglob("*") if not each.is_dir())
@@ -115,4 +117,7 @@ def sources(path: Path, name: str) -> dict[str | None, FileSource]:
         raise ValueError(f"{odd[0]} is neither a file nor a folder" if odd else f"{path} holds no file")
     if [each.relative_to(path).as_posix() for each in found] == [name]:
         raise ValueError(f"a folder with one file of the checkpoint's own name, {name!r}, would become that file")
-    return {each.relative_to(path).as_posix(): FileSource(each) for each in found}
+    return {
+        each.relative_to(path).as_posix(): FileSource(each, is_indexed=each.suffix in _tensor_index.SUFFIXES)
+        for each in found
+    }

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from holdfast import _layout, _upload
 from holdfast._files import FileSource
@@ -316,3 +317,41 @@ def test_the_names_of_tensors_are_those_of_the_index():
     saved = state()
     assert [name for name, _ in _layout.tensors(saved)] == [entry["name"] for entry in _layout.of(saved).tensors]
     assert "torch" in sys.modules
+
+
+def test_an_ordinary_file_that_is_put_has_its_tensors(holdfast, directory, tmp_path, server):
+    torch.save(before := state(), tmp_path / "model.pt")
+    assert holdfast("put", tmp_path / "model.pt", directory).status == 0
+    names = [row[0] for row in holdfast("tensors", f"{directory}/model.pt").rows]
+    assert names == [f"model.{name}" for name in before["model"]] + ["optimizer"]
+    part = tmp_path / "part.pt"
+    assert holdfast("get", f"{directory}/model.pt", "--tensor", "model.layer1.*", "-o", part).status == 0
+    assert_same(
+        torch.load(part), {f"model.{name}": found for name, found in before["model"].items() if "layer1" in name}
+    )
+    assert holdfast("get", f"{directory}/model.pt", "--only", "optimizer", "-o", part).status == 0
+    assert_same(torch.load(part), {"optimizer": before["optimizer"]})
+    torch.save({**before, "optimizer": before["optimizer"] + 1}, tmp_path / "model.pt")
+    assert holdfast("put", tmp_path / "model.pt", directory, "--name", "other.pt").status == 0
+    rows = holdfast("diff", f"{directory}/model.pt", f"{directory}/other.pt").rows
+    assert [row[2] for row in rows if row[:2] == ["changed", "tensor"]] == ["optimizer"]
+
+
+def test_a_folder_that_is_put_has_the_tensors_of_its_files(holdfast, directory, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for place in range(2):
+        save_file({f"w{place}": torch.ones(3)}, tmp_path / "folder" / f"model-{place}.safetensors")
+    (tmp_path / "folder" / "config.json").write_text("{}")
+    assert holdfast("put", tmp_path / "folder", directory).status == 0
+    found = holdfast("tensors", f"{directory}/folder", "--json").json["tensors"]
+    assert [(each["file"], each["name"]) for each in found] == [
+        ("model-0.safetensors", "w0"),
+        ("model-1.safetensors", "w1"),
+    ]
+
+
+def test_an_index_that_the_server_does_not_take_costs_no_put(holdfast, make_server, tmp_path):
+    few = make_server(max_tensors="2")
+    torch.save(state(), tmp_path / "model.pt")
+    assert holdfast("put", tmp_path / "model.pt", "runs/a", "--server", few.url).status == 0
+    assert few.names("runs/a") == ["model.pt"]

@@ -16,13 +16,14 @@ from .._files import FileSource
 from .._progress import Progress
 from .._retry import PATIENCE_S, Patience
 from .._wire import Committed
-from ..errors import CheckpointNotFound, NotAllowed, ServerFailed
+from ..errors import CheckpointNotFound, InvalidRequest, NotAllowed, ServerFailed
 from . import words
 from .options import AsJson, Directory, ServerUrl
 from .session import Json, Session
 from .statuses import Misuse, Status
 
 _ABOUT_THE_COMMIT = {"policy", "removed", "other_writer", "repeated"}
+_TOO_LARGE = 413
 Sources = Mapping[str | None, FileSource]
 
 
@@ -100,15 +101,22 @@ def _sent(session: Session, save: Json, sources: Sources) -> Committed:
     before = _newest(session, save["directory"], save["name"])
     for attempt in count():
         key = json.dumps([says, content, before, attempt], sort_keys=True).encode()
-        committed = _upload.send_files(
-            session.server,
-            {**save, "save_id": f"put-{blake3(key).hexdigest()[:32]}"},
-            sources,
-            patience=Patience(session.server.patience_s),
-        )
+        committed = _send(session, {**save, "save_id": f"put-{blake3(key).hexdigest()[:32]}"}, sources)
         if not committed.was_there:
             return committed
     raise ServerFailed("unreachable")
+
+
+def _send(session: Session, save: Json, sources: Sources) -> Committed:
+    """Send a save; without the tensors of its files where the server takes no index of that size."""
+    try:
+        return _upload.send_files(session.server, save, sources, patience=Patience(session.server.patience_s))
+    except InvalidRequest as error:
+        if error.status != _TOO_LARGE or not any(source.tensors for source in sources.values()):
+            raise
+    for source in sources.values():
+        source.tensors = None
+    return _upload.send_files(session.server, save, sources, patience=Patience(session.server.patience_s))
 
 
 def _newest(session: Session, directory: str, name: str) -> str:
