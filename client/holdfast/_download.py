@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import _digests, _names, _restore
+from . import _destination, _digests, _names, _restore
 from ._cache import Cache, Keeping, Sources
 from ._http import Server, understood
 from ._memory import Arena
@@ -113,7 +113,15 @@ def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], 
 
 
 def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, progress: bool | None) -> None:
-    """Put one file of a checkpoint at a path, where it replaces what stood there once it is verified."""
+    """Put one file of a checkpoint at a path, where it replaces a plain file once it is verified.
+
+    `_destination.stream_at` says what becomes of anything else there.
+    """
+    stream = _destination.stream_at(to)
+    if stream is not None:
+        with stream:
+            into_stream(server, file, stream.write, progress)
+        return
     to.parent.mkdir(parents=True, exist_ok=True)
     temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:

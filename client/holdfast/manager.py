@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self
 from . import _download, _names, _spool, _values
 from ._background import in_full
 from ._cache import Cache
+from ._destination import NoReader
 from ._directory import Best, RemoteDirectory
 from ._http import TIMEOUT_S, Server
 from ._loading import Loading
@@ -467,17 +468,27 @@ class CheckpointManager:
         checkpoint_path : str or Path
             As for `load`.
         to : str or Path
-            Where to put it; an existing folder receives it under its own name.
+            Where to put it; an existing folder receives it under its own name. A plain file is replaced; a pipe or a
+            device is written into, and a pipe without a reader receives nothing, with a warning.
 
         Returns
         -------
         Path
             Where it lies.
+
+        Raises
+        ------
+        InvalidRequest
+            A link, a socket or something else that is no plain file stands there; it stays as it is.
         """
         checkpoint = self._find(checkpoint_path)
         target = Path(to)
         target = target.joinpath(*_names.components(checkpoint.name)) if target.is_dir() else target
-        return _download.into_files(self._remote.server, checkpoint, target, cache=self._cache, progress=self._progress)
+        try:
+            _download.into_files(self._remote.server, checkpoint, target, cache=self._cache, progress=self._progress)
+        except NoReader as error:
+            warn(str(error))
+        return target
 
     # looking
 

@@ -6,13 +6,14 @@ import os
 import secrets
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .. import _download, _names
+from .. import _destination, _download, _names
 from .._cache import Cache
 from .._retry import PATIENCE_S
 from .._wire import FileChunks
@@ -23,6 +24,7 @@ from .session import Json, Session, wire
 from .statuses import Misuse, Status
 
 STDOUT = "-"
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _CACHE_BYTES = 20 * 2**30
 
 
@@ -45,6 +47,7 @@ def get(
     as_json: AsJson = False,
 ) -> int:
     """Fetch a checkpoint, every byte verified."""
+    output = STDOUT if output in _STDOUT else output
     if bool(file) + bool(only) + bool(tensor) > 1:
         raise Misuse("--file, --only and --tensor exclude each other")
     if output == STDOUT and as_json:
@@ -68,8 +71,9 @@ def _to_files(session: Session, checkpoint: Json, output: str | None, file: str 
     if target.is_dir():
         target = target.joinpath(*_names.components(name))
     if file:
-        _download.into_file(session.server, _file(session, checkpoint, file), target, None, None)
-        size_bytes = target.stat().st_size
+        found = _file(session, checkpoint, file)
+        _download.into_file(session.server, found, target, None, None)
+        size_bytes = found.size_bytes
     else:
         _download.into_files(session.server, wire(checkpoint), target, cache=_cache())
         size_bytes = checkpoint["size_bytes"]
@@ -141,11 +145,13 @@ def _written(state: Mapping[str, Any], output: str) -> int:
     """Write a torch file, and only a whole one; its size in bytes."""
     import torch
 
-    if output == STDOUT:
+    target = Path(output)
+    stream = sys.stdout.buffer if output == STDOUT else _destination.stream_at(target)
+    if stream is not None:
         memory = io.BytesIO()
         torch.save(state, memory)
-        return sys.stdout.buffer.write(memory.getbuffer())
-    target = Path(output)
+        with nullcontext() if output == STDOUT else stream:
+            return stream.write(memory.getbuffer())
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
