@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.api.dependencies import Admin, FindingDep, PageSize, PageToken, Within
+from app.api.json_answers import SerialisedRoute
 from app.api.paging import read_number, write_token
 from app.api.problems import refuses
 from app.api.schemas.auditing import AuditLineOut, AuditPage
 from app.api.schemas.values import MAX_INT
 from app.errors import DirectoryNotFound, InvalidName
 
-router = APIRouter(prefix="/audit", tags=["operations"])
+router = APIRouter(prefix="/audit", tags=["operations"], route_class=SerialisedRoute)
 
 TokenId = Annotated[str | None, Query(min_length=1, max_length=64, description="Only what this token did.")]
 

@@ -15,6 +15,7 @@ from app.api.dependencies import (
     FindingDep,
     Id,
     ModeQuery,
+    PageToken,
     Reader,
     RemovingDep,
     Writer,
@@ -145,18 +146,18 @@ def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer
 
 
 @router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound, CheckpointRemoved, Altered))
-def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader) -> ChunksOut:
-    """The chunks of each file with their digests, and the ranges in which to fetch them."""
+def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_token: PageToken = None) -> ChunksOut:
+    """The chunks of each file with their digests, and the ranges in which to fetch them; 50,000 at a time."""
     checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
-    return ChunksOut.of(checkpoint, maps, checkpoints.parts.storage.range_max_bytes)
+    return ChunksOut.of(checkpoint, maps, checkpoints.parts.storage.range_max_bytes, page_token)
 
 
 @router.get(
     "/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, CheckpointRemoved, NoTensorIndex, Altered)
 )
-def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader) -> TensorsOut:
-    """The tensors in a checkpoint's files, as the client declared them at the save."""
+def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
+    """The tensors in a checkpoint's files, as the client declared them at the save; 20,000 at a time."""
     checkpoint, maps = finding.maps(checkpoint_id)
     if all(found.tensors is None for found in maps.values()):
         raise NoTensorIndex(f"No tensors were declared for {checkpoint.directory}/{checkpoint.name}.")
-    return TensorsOut.of(checkpoint, maps)
+    return TensorsOut.of(checkpoint, maps, page_token)

@@ -4,9 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.api.dependencies import AskingFirst, CheckpointsDep, Id, Reader
+from app.api.dependencies import AskingFirst, CheckpointsDep, Id, PageToken, Reader
+from app.api.paging import read_number, write_token
 from app.api.problems import refuses
 from app.api.schemas.comparing import ComparisonOut
+from app.api.schemas.transfers import MOST_TENSORS
 from app.comparing import CHANGES, Change
 from app.errors import Altered, CheckpointNotFound
 
@@ -26,12 +28,21 @@ def compare_checkpoints(
     checkpoints: CheckpointsDep,
     may: Reader,
     changes: ChangesQuery = CHANGES,
+    page_token: PageToken = None,
 ) -> ComparisonOut:
     """How a checkpoint differs from another one: its files and its tensors, by their digests; neither is sent.
 
     Either may be removed. A tensor is `uncertain` where its bytes share a chunk with others that changed, and cannot be
     read: because they are gone, or because there are more than 64 MiB of such bytes. So it is where no tensors were
     declared for the file of the other checkpoint, and where a tensor was not declared to lie within its file.
+
+    Tensors come 20,000 at a time; files are on the first page, and the counts, of all tensors, on each.
     """
     checkpoints.finding.reach(may, against)
-    return ComparisonOut.of(checkpoints.comparing.compare(against, checkpoint_id), changes)
+    listing = ("comparison", checkpoint_id, against, sorted(changes))
+    start = read_number(page_token, *listing) or 0
+    found = checkpoints.comparing.compare(against, checkpoint_id)
+    tensors = [tensor for tensor in found.tensors or () if tensor.change in changes]
+    following = start + MOST_TENSORS
+    token = write_token((following,), *listing) if following < len(tensors) else None
+    return ComparisonOut.of(found, tensors[start:following], is_first=not start, next_page_token=token)

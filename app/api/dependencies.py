@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import AfterValidator
 from starlette.concurrency import run_in_threadpool
 
 from app import naming
 from app.access import Access, Scope
+from app.api.json_answers import SerialisedRoute
 from app.api.openapi import query_names
 from app.auth import Links
 from app.checkpoints import Checkpoints
@@ -112,7 +112,7 @@ def _reach_what_is_named(request: Request, access: Access) -> None:
         _uploading(request).reach(access, upload_id)
 
 
-class AskingFirst(APIRoute):
+class AskingFirst(SerialisedRoute):
     """A route of which a body is not even read, let alone parsed, for those who lack its scope."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

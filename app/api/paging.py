@@ -5,6 +5,7 @@ import binascii
 import json
 import math
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from app.errors import InvalidRequest
@@ -15,6 +16,31 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def write_token(key: tuple[Any, ...], *listing: Any) -> str:
     """A token for the page after ``key`` of this listing."""
     return base64.urlsafe_b64encode(json.dumps([list(listing), list(key)]).encode()).decode().rstrip("=")
+
+
+def windows(counts: Sequence[int], start: int, limit: int) -> Iterator[tuple[int, int, int]]:
+    """The part that a page shows of several lists, as if they were one with a heading before each.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        The lengths of the lists.
+    start : int
+        How many headings and entries the pages before have shown.
+    limit : int
+        How many this one shows at the most.
+
+    Yields
+    ------
+    tuple of int
+        The number of a list that the page shows something of, and the first and the last but one of its entries there.
+    """
+    begin, stop = 0, start + limit
+    for number, count in enumerate(counts):
+        end = begin + 1 + count
+        if end > start and begin < stop:
+            yield number, max(0, start - begin - 1), min(count, stop - begin - 1)
+        begin = end
 
 
 def read_number(token: str | None, *listing: Any) -> int | None:

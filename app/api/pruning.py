@@ -2,10 +2,13 @@
 
 from fastapi import APIRouter
 
+from app.access import Access
 from app.api.dependencies import AskingFirst, Deleter, RemovingDep
+from app.api.paging import read_token, write_token
 from app.api.problems import refuses
 from app.api.schemas.requests import PruneIn
 from app.api.schemas.retention import DirectoryPruneOut, PruneOut
+from app.checkpoints.prune_runs import PruneRun, Resume, dry_run, real_run
 from app.errors import DirectoryNotFound, InvalidName, TooLarge
 
 router = APIRouter(prefix="/prune", tags=["retention"], route_class=AskingFirst)
@@ -13,19 +16,35 @@ router = APIRouter(prefix="/prune", tags=["retention"], route_class=AskingFirst)
 
 @router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))
 def prune(wanted: PruneIn, removing: RemovingDep, may: Deleter) -> PruneOut:
-    """Judge directories by their policies: every verdict with its reasons, and the bytes that go.
+    """Judge directories by their policies: verdicts with their reasons, and the bytes that go.
 
     With `dry_run` nothing is removed, and `policy` may say by which policy to judge instead of the directory's. A
-    directory without a policy keeps everything.
+    directory without a policy keeps everything. Verdicts come in pages; what is removed never depends on them.
     """
-    if wanted.directory is not None:
-        may.reach(wanted.directory)
-        if wanted.policy is not None:
-            prunings = [removing.preview(wanted.directory, wanted.policy.asked())]
-        else:
-            prunings = [removing.prune(wanted.directory, dry_run=wanted.dry_run)]
-    else:
-        prunings = removing.prune_below(may.narrowed(wanted.prefix or ""), dry_run=wanted.dry_run)
-    directories = [DirectoryPruneOut.of(pruning) for pruning in prunings]
-    freed_bytes = sum(directory.freed_bytes for directory in directories)
-    return PruneOut(dry_run=wanted.dry_run, directories=directories, freed_bytes=freed_bytes)
+    prefix, limit, shown = _prefix(wanted, may), wanted.page_size, wanted.verdicts
+    if not wanted.dry_run:
+        return _answer(real_run(removing, wanted.directory, prefix, limit=limit, shown=shown), wanted, None)
+    policy = wanted.policy.asked() if wanted.policy is not None else None
+    listing = ("prune", wanted.directory, prefix, shown, wanted.policy and wanted.policy.model_dump_json())
+    begin = Resume.at(read_token(wanted.page_token, *listing, length=3))
+    found = dry_run(removing, wanted.directory, prefix, policy=policy, begin=begin, limit=limit, shown=shown)
+    return _answer(found, wanted, write_token(found.following, *listing) if found.following is not None else None)
+
+
+def _prefix(wanted: PruneIn, may: Access) -> str:
+    if wanted.directory is None:
+        return may.narrowed(wanted.prefix or "")
+    may.reach(wanted.directory)
+    return ""
+
+
+def _answer(found: PruneRun, wanted: PruneIn, token: str | None) -> PruneOut:
+    return PruneOut(
+        dry_run=wanted.dry_run,
+        directories=[DirectoryPruneOut.of(judgement) for judgement in found.judgements],
+        stays=found.tally.stays,
+        goes=found.tally.goes,
+        freed_bytes=found.tally.freed_bytes,
+        omitted=found.omitted,
+        next_page_token=token,
+    )

@@ -17,6 +17,10 @@ _table = schema.checkpoints
 _files = schema.files
 NEW_FOR = timedelta(minutes=10)
 DAMAGED_EVERY = timedelta(hours=1)
+ANSWER_BYTES = 4 * 2**20
+"""About how many bytes of checkpoints, as JSON, a page holds; one alone may be larger."""
+CHECKPOINT_BYTES, FILE_BYTES, PATH_TIMES = 800, 300, 4
+"""How much of that a checkpoint takes without its files and metadata, and each file, which says its path so often."""
 _IDS_AT_ONCE = 500
 _UNFREED = (_table.c.removed_at.is_not(None), schema.UNFREED)
 
@@ -104,14 +108,42 @@ class CheckpointRows:
         """The next checkpoints of a listing."""
         order = query.ordering
         columns = [expression.label(f"key_{place}") for place, expression in enumerate(order.expressions)]
-        statement = order.joined(select(_table, *columns)).where(*conditions(query))
+        statement = order.joined(select(_table.c.id, *columns)).where(*conditions(query))
         if after is not None:
             statement = statement.where(order.comes_after(after))
-        rows = self._connection.execute(statement.order_by(*order.by).limit(limit + 1)).mappings().all()
-        shown = rows[:limit]
-        more = len(rows) > limit
-        key = tuple(shown[-1][f"key_{place}"] for place in range(len(columns))) if more else None
-        return Page(self._with_files(shown), key)
+        rows = self._connection.execute(statement.order_by(*order.by).limit(limit + 1)).all()
+        ids = self.fitting([row.id for row in rows[:limit]])
+        key = tuple(rows[len(ids) - 1][1:]) if len(rows) > len(ids) else None
+        return Page(self.some(ids), key)
+
+    def some(self, ids: Sequence[str]) -> Sequence[Checkpoint]:
+        """Checkpoints by their ids, in the order of these."""
+        found = [one for some in _batches(list(ids)) for one in self._many(select(_table).where(_table.c.id.in_(some)))]
+        place = {checkpoint_id: number for number, checkpoint_id in enumerate(ids)}
+        return sorted(found, key=lambda checkpoint: place[checkpoint.id])
+
+    def fitting(self, ids: Sequence[str]) -> Sequence[str]:
+        """The first of some checkpoints that fit into one answer, at least one of them."""
+        total_bytes = 0
+        for start in range(0, len(ids) if len(ids) > 1 else 0, _IDS_AT_ONCE):
+            some = ids[start : start + _IDS_AT_ONCE]
+            sizes = self._sizes_in_answers(some)
+            for number, checkpoint_id in enumerate(some, start):
+                total_bytes += sizes.get(checkpoint_id, 0)
+                if total_bytes > ANSWER_BYTES and number:
+                    return ids[:number]
+        return ids
+
+    def _sizes_in_answers(self, ids: Sequence[str]) -> dict[str, int]:
+        """About how many bytes of JSON say all of each checkpoint."""
+        facts = func.length(_table.c.metadata) + func.length(_table.c.tags)
+        files = func.sum(PATH_TIMES * func.length(_files.c.path) + FILE_BYTES)
+        rows = self._connection.execute(select(_table.c.id, facts).where(_table.c.id.in_(ids)))
+        found = {owner: CHECKPOINT_BYTES + size_bytes for owner, size_bytes in rows}
+        query = select(_files.c.checkpoint_id, files).where(_files.c.checkpoint_id.in_(ids))
+        for owner, size_bytes in self._connection.execute(query.group_by(_files.c.checkpoint_id)):
+            found[owner] = found.get(owner, 0) + size_bytes
+        return found
 
     def maps(self, checkpoint_id: str) -> dict[str, FileMap]:
         """The chunks and tensors of each file."""

@@ -1,18 +1,23 @@
 """Where checkpoints stand in their directory, among the last and among the best, however many there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, not_, select
+from sqlalchemy import Connection, Select, func, not_, or_, select, tuple_
 
 from app.catalog import schema
 from app.catalog.order import ordering, ranking_order
-from app.domain import Facts, Place, Policy
+from app.domain import Facts, Kind, Place, Policy
 
 _table = schema.checkpoints
 
 MOST_CANDIDATES = 1000
+_ROWS_AT_ONCE = 1000
+
+Position = tuple[int, int]
+"""``saved_after`` and ``sequence``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,62 @@ def candidates(connection: Connection, directory: str, policy: Policy, count: in
         query = query.where(found.kind != "regular")  # there is room for one more of the others
     rows = connection.execute(query.order_by(*ordering("position").by).limit(MOST_CANDIDATES))
     return [Candidate(row.id, row.name, row.size_bytes, Facts(kind=row.kind, epoch=row.epoch)) for row in rows]
+
+
+class Live(NamedTuple):
+    """As much of a live checkpoint as decides whether it stays."""
+
+    id: str
+    saved_after: int
+    sequence: int
+    size_bytes: int
+    kind: Kind
+    epoch: int | None
+    pinned: bool
+    is_ranked: bool
+
+    @property
+    def position(self) -> Position:
+        return self.saved_after, self.sequence
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(kind=self.kind, epoch=self.epoch, pinned=self.pinned)
+
+
+def newest_first(connection: Connection, directory: str, after: Position | None = None) -> Generator[Live, None, None]:
+    """The live checkpoints of a directory, or those older than a position; read as they are asked for. Close it."""
+    found = _table.c
+    flagged = found.metric.is_(None) & found.metric_text.is_(None) & found.is_best
+    columns = [found[name] for name in Live._fields[1:-1]]
+    query = _live(directory).add_columns(*columns, or_(found.metric.is_not(None), flagged))
+    if after is not None:
+        query = query.where(_position() < after)
+    query = query.order_by(*ordering("-position").by)
+    with closing(connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})) as rows:
+        for row in rows:
+            yield Live(*row)
+
+
+def count_regular(connection: Connection, directory: str, until: Position) -> int:
+    """The number of live regular checkpoints from the newest to a position."""
+    query = _live(directory).where(_table.c.kind == "regular", _position() >= until)
+    return connection.execute(select(func.count()).select_from(query.subquery())).scalar() or 0
+
+
+def best_places(
+    connection: Connection, directory: str, policy: Policy, wanted: Collection[str] | None = None
+) -> Mapping[str, int]:
+    """The numbers of a directory's best checkpoints, within the policy's limit; of those that are wanted, if given."""
+    ranking = ranking_order(policy.ranks_by, by=None)
+    query = ranking.joined(_live(directory)).order_by(*ranking.by).limit(policy.max_best_checkpoints)
+    with closing(connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})) as rows:
+        numbered = enumerate(rows.scalars(), start=1)
+        return {found: number for number, found in numbered if wanted is None or found in wanted}
+
+
+def _position() -> Any:
+    return tuple_(_table.c.saved_after, _table.c.sequence)
 
 
 def _live(directory: str) -> Select[Any]:

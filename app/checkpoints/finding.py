@@ -1,5 +1,6 @@
 """Find and open checkpoints: queries over committed rows, never pointers that could dangle."""
 
+import json
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -8,6 +9,7 @@ from typing import Any
 
 from app.access import Access
 from app.catalog import AuditLine, Page, Query, Session
+from app.catalog.checkpoints import ANSWER_BYTES, CHECKPOINT_BYTES, FILE_BYTES, PATH_TIMES
 from app.catalog.directories import Totals
 from app.catalog.statistics import Statistics
 from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint, no_checkpoint
@@ -70,10 +72,16 @@ class Finding:
         """The directories at or below a prefix, and the name after which the next page begins; no more than may be."""
         with self._parts.catalog.reading() as session:
             limit = min(limit, self._parts.limits.page_size)
-            found = session.directories.below(prefix, after=after, limit=limit + 1)
-            shown = found[:limit]
-            summaries = [summary_of(session, directory) for directory in shown]
-        return summaries, shown[-1].name if len(found) > limit else None
+            within = session.directories.below(prefix, after=after, limit=limit + 1)
+            summaries: list[Summary] = []
+            size_bytes = 0
+            for directory in within[:limit]:
+                summary = summary_of(session, directory)
+                size_bytes += _size_in_answer(summary.latest) + _size_in_answer(summary.best)
+                if size_bytes > ANSWER_BYTES and summaries:
+                    break
+                summaries.append(summary)
+        return summaries, summaries[-1].directory.name if len(within) > len(summaries) else None
 
     def statistics(self, prefix: str = "") -> Statistics:
         """Figures over the directories within a prefix."""
@@ -284,6 +292,14 @@ def summary_of(session: Session, directory: Directory) -> Summary:
         session.checkpoints.latest(directory.name),
         session.checkpoints.best(directory.name, directory.policy.ranks_by),
     )
+
+
+def _size_in_answer(checkpoint: Checkpoint | None) -> int:
+    """About how many bytes of JSON say all of a checkpoint."""
+    if checkpoint is None:
+        return 0
+    paths = sum(PATH_TIMES * len(file.path) + FILE_BYTES for file in checkpoint.files)
+    return CHECKPOINT_BYTES + len(json.dumps(checkpoint.facts.metadata)) + paths
 
 
 def _chosen(checkpoint: Checkpoint, path: str | None) -> File:

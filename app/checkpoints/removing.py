@@ -2,38 +2,36 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from app import retention
-from app.catalog import Session
+from app.catalog import Session, places
+from app.catalog.places import Position
+from app.checkpoints import verdicts
 from app.checkpoints.freeing import Freeing
 from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint
-from app.domain import Checkpoint, Directory, PolicyRequest, RemovedBecause, Verdict
+from app.checkpoints.verdicts import Judgement, Shown
+from app.domain import Checkpoint, PolicyRequest, RemovedBecause
 from app.errors import Pinned
 
 logger = logging.getLogger("holdfast")
 
 
-@dataclass(frozen=True, slots=True)
-class Pruning:
-    """The verdicts on one directory. What does not stay was removed, or would be in a dry run."""
-
-    directory: Directory
-    verdicts: Sequence[Verdict]
-
-    @property
-    def going(self) -> list[Checkpoint]:
-        return [verdict.checkpoint for verdict in self.verdicts if not verdict.stays]
+MOST_NAMED = 1000
+"""How many names an answer gives of what was removed or stayed."""
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What was removed from a directory, and what stayed because it is pinned."""
+    """What was removed from a directory, and what stayed because it is pinned; of both, the names of the first."""
 
-    removed: Sequence[Checkpoint]
-    pinned: Sequence[Checkpoint]
+    removed: Sequence[str]
+    removed_count: int
+    pinned: Sequence[str]
+    pinned_count: int
+    freed_bytes: int
 
 
 def mark_removed(
@@ -81,7 +79,7 @@ class Removing:
                 if checkpoint.facts.pinned:
                     raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
                 (removed,) = mark_removed(session, [checkpoint], "deleted", self._parts.clock())
-            self._free([removed])
+            self._free([removed.id])
         with self._parts.catalog.reading() as session:
             return known_checkpoint(session, checkpoint_id)
 
@@ -90,26 +88,40 @@ class Removing:
         with self._parts.catalog.lock(directory):
             with self._marking() as session:
                 known_directory(session, directory)
-                live = session.checkpoints.live(directory)
-                pinned = [c for c in live if c.facts.pinned and not include_pinned]
-                going = [c for c in live if c not in pinned]
-                removed = mark_removed(session, going, "deleted", self._parts.clock())
-            self._free(removed)
-        return Cleared(removed, pinned)
+                with closing(places.newest_first(session.connection, directory)) as found:
+                    live = [(one.id, one.size_bytes, one.pinned and not include_pinned) for one in found][::-1]
+                going = [checkpoint_id for checkpoint_id, _, stays in live if not stays]
+                pinned = [checkpoint_id for checkpoint_id, _, stays in live if stays]
+                named = [_names(session, ids) for ids in (going, pinned)]
+                self._mark(session, going, "deleted")
+            self._free(going)
+        freed_bytes = sum(size_bytes for _, size_bytes, stays in live if not stays)
+        return Cleared(named[0], len(going), named[1], len(pinned), freed_bytes)
 
-    def prune(self, directory: str, *, dry_run: bool = False) -> Pruning:
+    def prune(
+        self, directory: str, *, dry_run: bool = False, after: Position | None = None, limit: int, shown: Shown = "all"
+    ) -> Judgement:
         """Judge one directory by its policy, and remove what does not stay unless it is a dry run, which only reads."""
         if dry_run:
-            return self.preview(directory)
+            return self.preview(directory, after=after, limit=limit, shown=shown)
         with self._parts.catalog.lock(directory):
             with self._marking() as session:
                 known = known_directory(session, directory)
-                pruning = Pruning(known, retention.judge(session.checkpoints.live(directory), known.policy))
-                removed = mark_removed(session, pruning.going, "pruned", self._parts.clock())
-            self._free(removed)
-        return pruning
+                judgement = verdicts.judge(session, known, shown=shown, limit=limit)
+                going = verdicts.going(session, known) if judgement.tally.goes else []
+                self._mark(session, going, "pruned")
+            self._free(going)
+        return judgement
 
-    def preview(self, directory: str, ordered: PolicyRequest | None = None) -> Pruning:
+    def preview(
+        self,
+        directory: str,
+        ordered: PolicyRequest | None = None,
+        *,
+        after: Position | None = None,
+        limit: int,
+        shown: Shown = "all",
+    ) -> Judgement:
         """The verdicts on one directory by its policy, or if an operator had ordered that one; only reads.
 
         The policy of the answer's directory is the one that was judged by.
@@ -122,13 +134,17 @@ class Removing:
             known = known_directory(session, directory)
             if ordered is not None:
                 known = replace(known, policy=known.policy.after_order(ordered))
-            return Pruning(known, retention.judge(session.checkpoints.live(directory), known.policy))
+            return verdicts.judge(session, known, shown=shown, after=after, limit=limit)
 
-    def prune_below(self, prefix: str, *, dry_run: bool = False) -> list[Pruning]:
-        """Judge every directory at or below a prefix."""
-        with self._parts.catalog.reading() as session:
-            directories = session.directories.below(prefix)
-        return [self.prune(directory.name, dry_run=dry_run) for directory in directories]
+    def directories(self, prefix: str, *, after: str = "") -> Iterator[str]:
+        """The names of the directories at or below a prefix."""
+        while True:
+            with self._parts.catalog.reading() as session:
+                names = [found.name for found in session.directories.below(prefix, after=after, limit=_AT_ONCE)]
+            yield from names
+            if len(names) < _AT_ONCE:
+                return
+            after = names[-1]
 
     @contextmanager
     def _marking(self) -> Iterator[Session]:
@@ -138,8 +154,24 @@ class Removing:
         with self._parts.catalog.writing() as session:
             yield session
 
-    def _free(self, removed: Sequence[Checkpoint]) -> None:
-        for checkpoint in removed:
-            self._freeing.attempt(checkpoint)
-        if removed:
+    def _mark(self, session: Session, ids: Sequence[str], because: RemovedBecause) -> None:
+        at = self._parts.clock()
+        for some in _batches(ids):
+            mark_removed(session, session.checkpoints.some(some), because, at)
+
+    def _free(self, ids: Sequence[str]) -> None:
+        for some in _batches(ids):
+            with self._parts.catalog.reading() as session:
+                removed = session.checkpoints.some(some)
+            for checkpoint in removed:
+                self._freeing.attempt(checkpoint)
+        if ids:
             self._parts.bell.ring()
+
+
+def _names(session: Session, ids: Sequence[str]) -> list[str]:
+    return [checkpoint.name for some in _batches(ids[:MOST_NAMED]) for checkpoint in session.checkpoints.some(some)]
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))

@@ -75,8 +75,8 @@ def show(
 @router.post("/prunings/{directory:path}")
 def prune(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Deleter, form: Form) -> Response:
     """Remove what the policy does not keep."""
-    gone = checkpoints.removing.prune(directory).going
-    return moved(request, addresses.back(form, addresses.directory(directory), pruned=len(gone)))
+    gone = checkpoints.removing.prune(directory, limit=1, shown="none").tally.goes
+    return moved(request, addresses.back(form, addresses.directory(directory), pruned=gone))
 
 
 def _said(checkpoints: Checkpoints, directory: str, **ids: str | None) -> dict[str, Any]:

@@ -46,19 +46,11 @@ def preview(request: Request, directory: DirectoryName, checkpoints: Checkpoints
         ordered = asked(request.query_params)
     except InvalidRequest as refusal:
         return page(request, "preview.html", name=directory, refusal=refusal)
-    pruning = checkpoints.removing.preview(directory, ordered)
-    staying = [verdict for verdict in pruning.verdicts if verdict.stays]
-    return page(
-        request,
-        "preview.html",
-        name=directory,
-        refusal=None,
-        going=pruning.going,
-        going_bytes=sum(checkpoint.size_bytes for checkpoint in pruning.going),
-        staying=staying,
-        staying_bytes=sum(verdict.checkpoint.size_bytes for verdict in staying),
-        most=MOST_VERDICTS,
+    staying, going = (
+        checkpoints.removing.preview(directory, ordered, limit=MOST_VERDICTS, shown=shown)
+        for shown in ("staying", "going")
     )
+    return page(request, "preview.html", name=directory, refusal=None, staying=staying, going=going, most=MOST_VERDICTS)
 
 
 @router.post("/policies/{directory:path}")

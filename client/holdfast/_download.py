@@ -26,9 +26,7 @@ JOB_BYTES = 32 * 1024 * 1024
 
 def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
-    answer = server.ask(f"/v1/checkpoints/{checkpoint.id}/chunks")
-    with understood():
-        files = [FileChunks.from_json(found) for found in answer["files"]]
+    files = _pieced(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
         adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
@@ -38,6 +36,21 @@ def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     if _digests.of_checkpoint(named) != checkpoint.digest:
         raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
     return files
+
+
+def _pieced(server: Server, path: str) -> list[FileChunks]:
+    """The files of all pages of an answer, each with its parts from all of them."""
+    files: dict[str, FileChunks] = {}
+    params: dict[str, str] = {}
+    while True:
+        answer = server.ask(path, params=params)
+        with understood():
+            for found in map(FileChunks.from_json, answer["files"]):
+                files[found.path] = files[found.path].joined(found) if found.path in files else found
+            token = answer.get("next_page_token")
+        if token is None:
+            return list(files.values())
+        params["page_token"] = token
 
 
 def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:

@@ -1,7 +1,7 @@
 """JSON of the API as frozen values. What is not known is ignored, so that newer servers can say more. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -108,6 +108,10 @@ class FileChunks:
             chunks=tuple(Chunk(found["offset"], found["length"], found["digest"]) for found in data["chunks"]),
             ranges=tuple(Range.from_json(found) for found in data["ranges"]),
         )
+
+    def joined(self, more: Self) -> Self:
+        """The file with further chunks and ranges."""
+        return replace(self, chunks=self.chunks + more.chunks, ranges=self.ranges + more.ranges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Answers about how two checkpoints differ."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Self
 
 from pydantic import BaseModel
@@ -68,8 +68,9 @@ class TensorChangeOut(BaseModel):
 class ComparisonOut(BaseModel):
     """How a checkpoint, `after`, differs from another one, `before`.
 
-    `tensors` holds those of the changes that were asked for, and is null where none were declared for either;
-    `counts` tells how many there are of each change. `shared_bytes` of `after` lie in chunks that `before` holds too.
+    `tensors` holds those of the changes that were asked for, a page at a time, and is null where none were declared for
+    either; `counts` tells how many there are of each change. `files` are on the first page. `shared_bytes` of `after`
+    lie in chunks that `before` holds too.
     """
 
     before: CheckpointOut
@@ -78,17 +79,18 @@ class ComparisonOut(BaseModel):
     tensors: list[TensorChangeOut] | None
     counts: dict[str, int]
     shared_bytes: int
+    next_page_token: str | None
 
     @classmethod
-    def of(cls, found: Comparison, changes: Collection[Change]) -> Self:
-        tensors = None
-        if found.tensors is not None:
-            tensors = [TensorChangeOut.of(tensor) for tensor in found.tensors if tensor.change in changes]
+    def of(
+        cls, found: Comparison, tensors: Sequence[TensorChange], *, is_first: bool, next_page_token: str | None
+    ) -> Self:
         return cls(
             before=CheckpointOut.of(found.before),
             after=CheckpointOut.of(found.after),
-            files=[FileChangeOut.of(file) for file in found.files],
-            tensors=tensors,
+            files=[FileChangeOut.of(file) for file in found.files] if is_first else [],
+            tensors=[TensorChangeOut.of(tensor) for tensor in tensors] if found.tensors is not None else None,
             counts={str(change): count for change, count in found.counts.items()},
             shared_bytes=found.shared_bytes,
+            next_page_token=next_page_token,
         )

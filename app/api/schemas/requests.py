@@ -9,6 +9,7 @@ from app.access import Access
 from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
 from app.api.schemas.values import CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
+from app.checkpoints.verdicts import Shown
 from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
 from app.limits import MOST
 
@@ -183,6 +184,9 @@ class PruneIn(RequestBody):
     prefix: Prefix | None = None
     dry_run: bool = False
     policy: PolicyIn | None = Field(None, description="Judge a directory as if that were ordered; for dry runs only.")
+    verdicts: Shown = Field("all", description="Which verdicts to list; the counts say all of it in any case.")
+    page_size: int = Field(MOST.page_size, ge=1, le=MOST.page_size, description="The most verdicts to list at once.")
+    page_token: str | None = Field(None, max_length=4096, description="The `next_page_token` of a dry run's last page.")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -190,6 +194,8 @@ class PruneIn(RequestBody):
             raise ValueError("give either directory or prefix")
         if self.policy is not None and (self.directory is None or not self.dry_run):
             raise ValueError("a policy can be tried on one directory, with dry_run")
+        if self.page_token is not None and not self.dry_run:
+            raise ValueError("page_token: only dry runs have pages")
         return self
 
 

@@ -5,7 +5,8 @@ from typing import Self
 from pydantic import BaseModel
 
 from app.api.schemas.answers import CheckpointOut, PolicyOut
-from app.checkpoints.removing import Cleared, Pruning
+from app.checkpoints.removing import Cleared
+from app.checkpoints.verdicts import Judgement
 from app.domain import Verdict
 
 
@@ -38,42 +39,63 @@ class VerdictOut(BaseModel):
 
 
 class DirectoryPruneOut(BaseModel):
-    """The verdicts on one directory, newest first."""
+    """Verdicts on one directory, newest first.
+
+    The counts and `freed_bytes` are those of the whole directory; where its verdicts go on from the page before, they
+    are 0, so that sums over pages are right.
+    """
 
     directory: str
     policy: PolicyOut
     verdicts: list[VerdictOut]
+    stays: int
+    goes: int
     freed_bytes: int
 
     @classmethod
-    def of(cls, pruning: Pruning) -> Self:
+    def of(cls, judgement: Judgement) -> Self:
+        tally = judgement.tally
         return cls(
-            directory=pruning.directory.name,
-            policy=PolicyOut.of(pruning.directory.policy),
-            verdicts=[VerdictOut.of(verdict) for verdict in pruning.verdicts],
-            freed_bytes=sum(checkpoint.size_bytes for checkpoint in pruning.going),
+            directory=judgement.directory.name,
+            policy=PolicyOut.of(judgement.directory.policy),
+            verdicts=[VerdictOut.of(verdict) for verdict in judgement.verdicts],
+            stays=tally.stays,
+            goes=tally.goes,
+            freed_bytes=tally.freed_bytes,
         )
 
 
 class PruneOut(BaseModel):
-    """What was removed, or in a dry run would be."""
+    """What was removed, or in a dry run would be.
+
+    A dry run comes in pages. A real run is done when it answers: its counts say all of it, and `omitted` how many
+    verdicts, of the directories named or of further ones, are not listed.
+    """
 
     dry_run: bool
     directories: list[DirectoryPruneOut]
+    stays: int
+    goes: int
     freed_bytes: int
+    omitted: int
+    next_page_token: str | None
 
 
 class ClearedOut(BaseModel):
-    """What was removed from a directory, and the names of what stayed because it is pinned."""
+    """What was removed from a directory, and what stayed as it is pinned: counts, and up to 1,000 names of each."""
 
     removed: list[str]
+    removed_count: int
     pinned: list[str]
+    pinned_count: int
     freed_bytes: int
 
     @classmethod
     def of(cls, cleared: Cleared) -> Self:
         return cls(
-            removed=[checkpoint.name for checkpoint in cleared.removed],
-            pinned=[checkpoint.name for checkpoint in cleared.pinned],
-            freed_bytes=sum(checkpoint.size_bytes for checkpoint in cleared.removed),
+            removed=list(cleared.removed),
+            removed_count=cleared.removed_count,
+            pinned=list(cleared.pinned),
+            pinned_count=cleared.pinned_count,
+            freed_bytes=cleared.freed_bytes,
         )

@@ -1,5 +1,6 @@
 """Answers about bytes: which ranges to send, which to fetch, and what lies where."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, Self
 from urllib.parse import quote
@@ -7,10 +8,14 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from app import spans
+from app.api.paging import read_number, windows, write_token
 from app.api.schemas.answers import CheckpointOut, FileOut
 from app.checkpoints.uploading import Reservation
-from app.domain import Checkpoint, File, FileMap
+from app.domain import Checkpoint, File, FileMap, Tensor
 from app.spans import Span
+
+MOST_CHUNKS, MOST_TENSORS = 50_000, 20_000
+"""How many chunks, or tensors, and files a page lists."""
 
 
 class RangeOut(BaseModel):
@@ -71,41 +76,49 @@ class ChunkOut(BaseModel):
 
 
 class FileChunksOut(FileOut):
-    """The chunks of a file, and the ranges in which to fetch them."""
+    """Chunks of a file, and the ranges in which to fetch them; on later pages, those that follow."""
 
     chunks: list[ChunkOut]
     ranges: list[RangeOut]
 
     @classmethod
-    def of_map(cls, checkpoint: Checkpoint, file: File, found: FileMap, range_max_bytes: int) -> Self:
+    def of_map(cls, checkpoint: Checkpoint, file: File, found: FileMap, range_max_bytes: int, part: slice) -> Self:
         base = FileOut.of(checkpoint, file)
         edges = spans.chunk_edges(found.chunks)
+        begin, end = edges[part.start], edges[part.stop]
         wanted = spans.missing((), file.size_bytes, found.chunks, range_max_bytes)
         return cls(
             **base.model_dump(),
             chunks=[
                 ChunkOut(offset=offset, length=chunk.length, digest=chunk.digest)
-                for offset, chunk in zip(edges, found.chunks, strict=False)
+                for offset, chunk in zip(edges[part], found.chunks[part], strict=False)
             ],
-            ranges=[_get(base, file, span) for span in wanted],
+            ranges=[_get(base, file, span) for span in wanted if begin <= span.start < end],
         )
 
 
 class ChunksOut(BaseModel):
-    """What a checkpoint consists of, so that every byte of it can be verified."""
+    """What a checkpoint consists of, so that every byte of it can be verified; in pages where that is very much."""
 
     id: str
     digest: str
     files: list[FileChunksOut]
+    next_page_token: str | None
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, maps: dict[str, FileMap], range_max_bytes: int) -> Self:
+    def of(
+        cls, checkpoint: Checkpoint, maps: dict[str, FileMap], range_max_bytes: int, page_token: str | None = None
+    ) -> Self:
+        counts = [len(maps[file.path].chunks) for file in checkpoint.files]
+        start, token = _page(counts, MOST_CHUNKS, page_token, "chunks", checkpoint.id)
+        shown = [(checkpoint.files[number], slice(*part)) for number, *part in windows(counts, start, MOST_CHUNKS)]
         return cls(
             id=checkpoint.id,
             digest=checkpoint.digest,
             files=[
-                FileChunksOut.of_map(checkpoint, file, maps[file.path], range_max_bytes) for file in checkpoint.files
+                FileChunksOut.of_map(checkpoint, file, maps[file.path], range_max_bytes, part) for file, part in shown
             ],
+            next_page_token=token,
         )
 
 
@@ -118,6 +131,16 @@ class TensorOut(BaseModel):
     offset: int | None
     size_bytes: int | None
 
+    @classmethod
+    def of(cls, tensor: Tensor) -> Self:
+        return cls(
+            name=tensor.name,
+            dtype=tensor.dtype,
+            shape=list(tensor.shape),
+            offset=tensor.offset,
+            size_bytes=tensor.size_bytes,
+        )
+
 
 class FileTensorsOut(BaseModel):
     """The tensors of a file."""
@@ -127,32 +150,27 @@ class FileTensorsOut(BaseModel):
 
 
 class TensorsOut(BaseModel):
-    """The tensors of a checkpoint."""
+    """The tensors of a checkpoint, in pages where they are very many."""
 
     id: str
     files: list[FileTensorsOut]
+    next_page_token: str | None
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, maps: dict[str, FileMap]) -> Self:
+    def of(cls, checkpoint: Checkpoint, maps: dict[str, FileMap], page_token: str | None = None) -> Self:
+        declared = [(path, found.tensors) for path, found in sorted(maps.items()) if found.tensors is not None]
+        counts = [len(tensors) for _, tensors in declared]
+        start, token = _page(counts, MOST_TENSORS, page_token, "tensors", checkpoint.id)
         return cls(
             id=checkpoint.id,
             files=[
                 FileTensorsOut(
-                    path=path,
-                    tensors=[
-                        TensorOut(
-                            name=tensor.name,
-                            dtype=tensor.dtype,
-                            shape=list(tensor.shape),
-                            offset=tensor.offset,
-                            size_bytes=tensor.size_bytes,
-                        )
-                        for tensor in found.tensors or ()
-                    ],
+                    path=declared[number][0],
+                    tensors=[TensorOut.of(tensor) for tensor in declared[number][1][first:last]],
                 )
-                for path, found in sorted(maps.items())
-                if found.tensors is not None
+                for number, first, last in windows(counts, start, MOST_TENSORS)
             ],
+            next_page_token=token,
         )
 
 
@@ -162,6 +180,13 @@ class ReceivedOut(BaseModel):
     file: str
     offset: int
     length: int
+
+
+def _page(counts: Sequence[int], limit: int, token: str | None, *listing: str) -> tuple[int, str | None]:
+    """The entry that a page begins with, and the token of the next page."""
+    start = read_number(token, *listing) or 0
+    following = start + limit
+    return start, write_token((following,), *listing) if following < sum(counts) + len(counts) else None
 
 
 def _get(base: FileOut, file: File, span: Span) -> RangeOut:

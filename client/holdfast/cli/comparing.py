@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from . import words
+from . import paged, words
 from .options import AsJson, CheckpointPath, ServerUrl
 from .output import Cell, Row
 from .session import Json, Session
@@ -17,7 +17,7 @@ def diff(before: CheckpointPath, after: CheckpointPath, server: ServerUrl = None
     """Compare two checkpoints: facts, files and tensors. Nothing is downloaded."""
     session = Session.of(server, as_json=as_json)
     old, new = session.find(before), session.find(after)
-    found = session.ask(f"/v1/checkpoints/{new['id']}/comparison", against=old["id"])
+    found = paged.comparison(session, old, new)
     is_same = not any(each["change"] != "same" for each in [*found["files"], *(found["tensors"] or [])])
     if session.out.as_json:
         session.out.document({"same": is_same, **found})

@@ -18,7 +18,7 @@ from .._cache import Cache
 from .._retry import PATIENCE_S
 from .._wire import FileChunks
 from ..errors import CheckpointNotFound
-from . import words
+from . import paged, words
 from .options import AsJson, CheckpointPath, ServerUrl, Which
 from .session import Json, Session, wire
 from .statuses import Misuse, Status
@@ -122,8 +122,7 @@ def _part(
 
 def _keys(session: Session, checkpoint: Json, patterns: list[str]) -> list[str]:
     """The keys of the state under which tensors of such names are."""
-    files = session.ask(f"/v1/checkpoints/{checkpoint['id']}/tensors")["files"]
-    names = [tensor["name"] for file in files for tensor in file["tensors"]]
+    names = [tensor["name"] for file in paged.tensors(session, checkpoint) for tensor in file["tensors"]]
     found = [name for name in names if _matches(name, patterns)]
     if not found:
         raise CheckpointNotFound(f"no tensor of {checkpoint['name']} matches", code="tensor_not_found")

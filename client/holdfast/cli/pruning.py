@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import words
+from . import paged, words
 from .changing import confirmed
 from .completion import directory_names
 from .options import AsJson, ServerUrl
@@ -40,13 +40,13 @@ def prune(
     if policy and directory is None:
         raise Misuse("another policy is tried on one directory, not on all below a prefix")
     body: Json = {"prefix": session.below(prefix)} if directory is None else {"directory": session.directory(directory)}
-    judged = session.server.call("POST", "/v1/prune", body={**body, "dry_run": True, **policy})
+    judged = paged.prune(session, {**body, "dry_run": True, **policy})
     if not dry_run:
         count = sum(not verdict["stays"] for each in judged["directories"] for verdict in each["verdicts"])
         question = f"Remove {words.count(count, 'checkpoint')} ({words.size(judged['freed_bytes'])})?"
         if count and not confirmed(question, yes):
             return Status.NO
-        judged = session.server.call("POST", "/v1/prune", body={**body, "dry_run": False})
+        judged = paged.prune(session, {**body, "dry_run": False})
     _show(session, judged)
     return Status.DONE
 
@@ -67,6 +67,8 @@ def _show(session: Session, judged: Json) -> None:
             session.out.line(f"{session.shown(each['directory'])}: keeps {words.policy(each['policy'])}", "bold")
         columns = ["  CHECKPOINT" if is_terminal else "", ">METRIC", ">SIZE", "", "WHY"]
         session.out.table(columns, [_row(session, verdict, goes) for verdict in each["verdicts"]])
+    if is_terminal and judged.get("omitted"):
+        session.out.line(f"and {words.count(judged['omitted'], 'verdict')} more", "dim")
     if is_terminal:
         word = "would be freed" if judged["dry_run"] else "freed"
         session.out.line(f"{words.size(judged['freed_bytes'])} {word}", "bold")

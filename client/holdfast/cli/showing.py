@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated
 
 import typer
 
 from ..errors import CheckpointNotFound
-from . import words
+from . import paged, words
 from .options import AsJson, CheckpointPath, ServerUrl, Which
 from .output import Cell, Row
 from .session import Json, Session
@@ -60,12 +61,13 @@ def _reasons(session: Session, checkpoint: Json) -> list[Json] | None:
 
     body = {"directory": checkpoint["directory"], "dry_run": True}
     try:
-        judged = session.server.call("POST", "/v1/prune", body=body)["directories"]
+        for page in islice(paged.verdicts(session, body), paged.MOST_PAGES):
+            for verdict in (verdict for directory in page["directories"] for verdict in directory["verdicts"]):
+                if verdict["checkpoint"]["id"] == checkpoint["id"]:
+                    return list(verdict["reasons"])
     except (NotAllowed, CheckpointNotFound):
-        return None
-    verdicts = [verdict for directory in judged for verdict in directory["verdicts"]]
-    found = [verdict["reasons"] for verdict in verdicts if verdict["checkpoint"]["id"] == checkpoint["id"]]
-    return found[0] if found else None
+        pass
+    return None
 
 
 def _checkpoint_facts(session: Session, found: Json, reasons: list[Json] | None) -> Iterator[Row]:
@@ -104,7 +106,7 @@ def tensors(
     """Show the tensors of a checkpoint by module, with their share of it. Nothing is downloaded."""
     session = Session.of(server, as_json=as_json)
     checkpoint = session.find(path, which)
-    files = session.ask(f"/v1/checkpoints/{checkpoint['id']}/tensors")["files"]
+    files = paged.tensors(session, checkpoint)
     found = [
         {"file": file["path"], **tensor}
         for file in files

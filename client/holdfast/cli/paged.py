@@ -1,0 +1,61 @@
+"""Answers that come in pages, put together: tensors, comparisons and verdicts."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .session import Json, Session
+
+MOST_PAGES = 100
+"""How many pages of verdicts are asked for to find one checkpoint."""
+
+
+def tensors(session: Session, checkpoint: Json) -> list[Json]:
+    """The files of a checkpoint, each with its declared tensors."""
+    path = f"/v1/checkpoints/{checkpoint['id']}/tensors"
+    files: dict[str, Json] = {}
+    for page in _pages(lambda token: session.ask(path, **token)):
+        for file in page["files"]:
+            files.setdefault(file["path"], {**file, "tensors": []})["tensors"] += file["tensors"]
+    return list(files.values())
+
+
+def comparison(session: Session, before: Json, after: Json) -> Json:
+    """The comparison of two checkpoints, with all their tensors."""
+    path = f"/v1/checkpoints/{after['id']}/comparison"
+    first, *others = _pages(lambda token: session.ask(path, against=before["id"], **token))
+    for page in others:
+        first["tensors"] += page["tensors"] or []
+    return first
+
+
+def verdicts(session: Session, body: Json) -> Iterator[Json]:
+    """The pages of a prune's answer; a real run has one."""
+    return _pages(lambda token: session.server.call("POST", "/v1/prune", body={**body, **token}))
+
+
+def prune(session: Session, body: Json) -> Json:
+    """A prune's answer with all its verdicts."""
+    first, *others = verdicts(session, body)
+    directories: dict[str, Json] = {each["directory"]: each for each in first["directories"]}
+    for page in others:
+        first["freed_bytes"] += page["freed_bytes"]
+        for name in ("stays", "goes"):
+            first[name] += page[name]
+        for each in page["directories"]:
+            if each["directory"] in directories:
+                directories[each["directory"]]["verdicts"] += each["verdicts"]
+            else:
+                directories[each["directory"]] = each
+    first["directories"] = list(directories.values())
+    return first
+
+
+def _pages(ask: Callable[[dict[str, Any]], Json]) -> Iterator[Json]:
+    token: dict[str, Any] = {}
+    while True:
+        page = ask(token)
+        following = page.pop("next_page_token", None)
+        yield page
+        if following is None:
+            return
+        token = {"page_token": following}
