@@ -28,6 +28,9 @@ from app.errors import (
 )
 from app.storage.base import Opened
 
+FILES_NAMED = 100
+"""How many files a refusal names that asks to choose one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -306,7 +309,7 @@ def _chosen(checkpoint: Checkpoint, path: str | None) -> File:
     if path is None and len(checkpoint.files) > 1:
         raise SeveralFiles(
             f"{checkpoint.directory}/{checkpoint.name} has {len(checkpoint.files)} files; fetch them one by one.",
-            files=[file.path for file in checkpoint.files],
+            files=[file.path for file in checkpoint.files[:FILES_NAMED]],
         )
     for file in checkpoint.files:
         if path in {None, file.path}:

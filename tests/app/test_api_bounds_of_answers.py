@@ -257,3 +257,18 @@ def all_routes(routing):
             yield route
         elif (inner := getattr(route, "original_router", None)) is not None:
             yield from all_routes(inner)
+
+
+def test_a_save_that_lets_much_go_counts_all_of_it(server, directory):
+    for epoch in range(3):
+        server.save(directory, epoch=epoch)
+    saved = server.save(directory, epoch=3, max_checkpoints=1)
+    assert (len(saved["removed"]), saved["removed_count"]) == (3, 3)
+
+
+def test_a_refusal_names_some_of_very_many_files(server, directory):
+    files = [{"path": f"{number:03}.bin", "size_bytes": 0} for number in range(150)]
+    upload = server.http.post("/v1/uploads", json={"directory": directory, "name": "many", "files": files}).json()
+    server.http.post(f"/v1/uploads/{upload['id']}/commit").raise_for_status()
+    answer = server.http.get(f"/v1/checkpoints/{upload['id']}/content")
+    assert (answer.json()["code"], len(answer.json()["files"])) == ("several_files", 100)

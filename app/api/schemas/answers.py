@@ -10,6 +10,7 @@ from app.access import Access, Scope, in_order
 from app.api.schemas.values import NumberOut
 from app.checkpoints.finding import Summary
 from app.checkpoints.recording import Committed
+from app.checkpoints.removing import MOST_NAMED
 from app.domain import Checkpoint, File, Kind, Mode, Policy, RemovedBecause
 
 
@@ -121,7 +122,8 @@ class CommittedOut(CheckpointOut):
     """A checkpoint that was just committed, durable from now on, and what else its commit did."""
 
     policy: PolicyOut
-    removed: list[str] = Field(description="The names of the checkpoints that this commit replaced or pruned.")
+    removed: list[str] = Field(description="The names of up to 1,000 checkpoints that this commit replaced or pruned.")
+    removed_count: int = Field(description="How many checkpoints these are in all.")
     other_writer: str | None = Field(description="Somebody else who saved to this directory a moment ago.")
     repeated: bool = Field(description="Whether the same save had been committed before.")
 
@@ -130,7 +132,8 @@ class CommittedOut(CheckpointOut):
         return cls.of(
             committed.checkpoint,
             policy=PolicyOut.of(committed.policy),
-            removed=[checkpoint.name for checkpoint in committed.removed],
+            removed=[checkpoint.name for checkpoint in committed.removed[:MOST_NAMED]],
+            removed_count=len(committed.removed),
             other_writer=committed.other_writer,
             repeated=committed.repeated,
         )
