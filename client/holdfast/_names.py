@@ -3,7 +3,22 @@
 from datetime import datetime
 from pathlib import Path, PurePath
 
+from ._grammar import check_checkpoint, check_directory, check_meant, refused
 from .errors import IntegrityError, InvalidRequest
+
+
+def prefix(given: str | None) -> str:
+    """What ``HOLDFAST_PREFIX`` puts before all names, without slashes at its ends; nothing where it is not set.
+
+    Raises
+    ------
+    InvalidRequest
+        The server takes no such name.
+    """
+    parts = [part for part in (given or "").strip().split("/") if part]
+    what = "HOLDFAST_PREFIX"
+    check_meant(PurePath(*parts), what)
+    return check_directory("/".join(parts), what) if parts else ""
 
 
 def directory_name(path: PurePath, prefix: str) -> str:
@@ -12,26 +27,32 @@ def directory_name(path: PurePath, prefix: str) -> str:
     Raises
     ------
     InvalidRequest
-        Nothing remains of the path, or it has a component ``..``.
+        Nothing remains of the path, it has a component ``..``, it is a URL or another thing that is no name, or the
+        server takes no such name.
     """
     parts = [part for part in path.parts if part != path.anchor]
     if not parts or ".." in parts:
-        raise InvalidRequest(
-            f"{str(path)!r} cannot be a checkpoint directory: it must name a folder, without '..'.", code="invalid_name"
-        )
-    return "/".join([*(part for part in prefix.split("/") if part), *parts])
+        raise refused(str(path), "checkpoint directory", "it must name a folder, without '..'")
+    check_meant(path)
+    return check_directory("/".join([*(part for part in prefix.split("/") if part), *parts]))
 
 
 def located(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
     """The server's directory and the checkpoint's name for what was given to ``load``.
 
     A bare name lies in the manager's own directory; a path lies where it says.
+
+    Raises
+    ------
+    InvalidRequest
+        It names no checkpoint, or the server takes no such name.
     """
     path = PurePath(path)
     if not path.name or path.name == "..":
         raise InvalidRequest(f"{str(path)!r} does not name a checkpoint.", code="invalid_name")
+    check_meant(path, "checkpoint")
     parent = path.parent if path.parent.parts else own
-    return directory_name(parent, prefix), path.name
+    return directory_name(parent, prefix), check_checkpoint(path.name)
 
 
 def components(path: str) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _layout, _names
+from ._grammar import check_checkpoint
 from ._http import Server
 from ._saving import Job, Saving
 from ._spool import Spool, default_folder
@@ -53,7 +54,8 @@ def save_checkpoint_with_cleanup(
     >>> path
     PosixPath('runs/simple/step_3.pt')
     """
-    directory = _names.directory_name(Path(checkpoint_dir), os.environ.get("HOLDFAST_PREFIX", ""))
+    directory = _names.directory_name(Path(checkpoint_dir), _names.prefix(os.environ.get("HOLDFAST_PREFIX")))
+    check_checkpoint(filename)
     saving = Saving(Server(server, token), directory, Spool(default_folder()), None, DRAIN_S)
     saving.begin()
     save = {

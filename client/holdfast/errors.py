@@ -170,10 +170,18 @@ def _from_problem(status: int, problem: Mapping[str, Any]) -> HoldfastError:
         return ServerFailed(message, code=f"http_{status}", problem=problem)
     code = str(problem.get("code", "unauthorized"))
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
-    if "token_prefix" in problem:  # out of reach must not pass for "no checkpoint yet"
-        kind = NotAllowed
     message = str(problem.get("detail") or f"the server answered with status {status}")
+    if "token_prefix" in problem:  # out of reach must not pass for "no checkpoint yet"
+        kind, message = NotAllowed, _out_of_reach(problem)
     return kind(f"{message} [{code}]", code=code, problem=problem)
+
+
+def _out_of_reach(problem: Mapping[str, Any]) -> str:
+    prefix, directory = problem["token_prefix"], problem.get("directory", "")
+    return (
+        f"this token reaches {prefix!r} and what is below it, and {directory!r} is not there. Name a directory below "
+        f"{prefix!r}, or set HOLDFAST_PREFIX to {prefix!r}, which is then put before every name."
+    )
 
 
 def warn(message: str) -> None:

@@ -153,8 +153,10 @@ class CheckpointManager:
         self.mode: Mode = mode
         self.keep_every_epochs = _limit("keep_every_epochs", keep_every_epochs, least=1)
         self.monitor = ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else monitor
-        self._prefix = os.environ.get("HOLDFAST_PREFIX", "")
+        self._prefix = _names.prefix(os.environ.get("HOLDFAST_PREFIX"))
         directory = _names.directory_name(self.checkpoint_dir, self._prefix)
+        if base is not None:
+            _names.located(base, self.checkpoint_dir, self._prefix)
         self._remote = RemoteDirectory(Server(server, token, timeout_s, patience_s), directory)
         self._told = Told()
         spool = None

@@ -11,6 +11,7 @@ import pytest
 from holdfast import __version__
 from holdfast.cli import app, bare, completion
 from holdfast.cli.statuses import Status
+from tests.keys import mint
 from tests.live import PROJECT
 from tests.terminal import HOLDFAST, Terminal
 
@@ -197,3 +198,43 @@ def test_the_script_for_the_shell_is_one_that_bash_takes():
     done = subprocess.run(shell, shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert "_HOLDFAST_COMPLETE=complete_bash" in done.stdout
     assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ls", "s3://bucket/a"],
+        ["show", "~/runs/a"],
+        ["tensors", "runs/*/best"],
+        ["diff", "$RUN/a.pt", "runs/a/b.pt"],
+        ["get", "C:\\runs\\a", "best"],
+        ["get", "runs/a", "*.pt"],
+        ["pin", "http://host/runs/a/best"],
+        ["tag", "runs/a/best", "--add", "a/b"],
+        ["rm", "--yes", "runs/a/*"],
+        ["rm", "--all", "--yes", "runs/*"],
+        ["restore", "runs/a/a\\b"],
+        ["prune", "%RUN%/a", "--yes"],
+        ["prune", "--prefix", "~", "--yes"],
+        ["watch", "file:///runs", "--timeout", "0.1"],
+        ["put", __file__, "s3://bucket/a"],
+        ["put", __file__, "runs/a", "--name", "a/b"],
+        ["put", __file__, "runs/a", "--tag", "#1"],
+        ["doctor", "--directory", "~/a"],
+    ],
+    ids=lambda command: " ".join(map(os.path.basename, command)),
+)
+def test_what_is_no_name_is_refused_by_every_command(holdfast, command):
+    done = holdfast(*command)
+    assert (done.status, done.raw) == (Status.MISUSE, b"")
+    assert "cannot be a" in done.complaints
+
+
+def test_out_of_reach_is_said_with_what_to_do(holdfast, guarded, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_TOKEN", mint(guarded.root, "read", prefix="team"))
+    done = holdfast("show", "runs/a", "--server", guarded.url)
+    assert done.status == Status.NOT_ALLOWED
+    assert "set HOLDFAST_PREFIX to 'team'" in done.complaints
+    monkeypatch.setenv("HOLDFAST_PREFIX", "team")
+    done = holdfast("show", "runs", "--server", guarded.url)
+    assert done.status == 0

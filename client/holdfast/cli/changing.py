@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from .._grammar import check_checkpoint, check_tag
 from ..errors import CheckpointExists, CheckpointNotFound, HoldfastError
 from . import words
 from .options import AsJson, CheckpointPaths, ServerUrl
@@ -42,6 +43,9 @@ def tag(
     """Add tags to checkpoints, or remove them."""
     if not add and not remove:
         raise Misuse("say which tags, with --add or --remove")
+
+    for each in [*(add or []), *(remove or [])]:
+        check_tag(each)
 
     def tags(found: Json) -> Json:
         kept = [each for each in found["tags"] if each not in (remove or [])]
@@ -158,7 +162,7 @@ def _removed_named(session: Session, path: str) -> Json:
     directory, _, name = path.rstrip("/").rpartition("/")
     if not directory:
         raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
-    found = session.named(session.directory(directory), name, include_removed=True)
+    found = session.named(session.directory(directory), check_checkpoint(name), include_removed=True)
     usable = [each for each in found if each["restorable"] or each["removed_at"] is None]
     if not found:
         raise CheckpointNotFound(f"there is and was no checkpoint {name!r} in {directory!r}")

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from .. import _digests, _files, _upload, _values
 from .._files import FileSource
+from .._grammar import check_checkpoint, check_tag
 from .._progress import Progress
 from .._retry import PATIENCE_S, Patience
 from .._wire import Committed
@@ -51,7 +52,7 @@ def put(
 ) -> int:
     """Save a file or a folder as a checkpoint. A command that was interrupted is gone on with by repeating it."""
     session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
-    called = name or _called(path)
+    called = check_checkpoint(name or _called(path))
     sources = _files.sources(path, called)
     save: Json = {
         "directory": session.directory(directory),
@@ -61,7 +62,7 @@ def put(
         "metric": _values.number_to_wire(metric),
         "is_best": is_best,
         "pinned": pin,
-        "tags": tag or [],
+        "tags": [check_tag(each) for each in tag or []],
         "metadata": _metadata(meta or []),
         "only_if_improved": only_if_improved,
         **({"policy": {"mode": mode}} if mode else {}),

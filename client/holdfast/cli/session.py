@@ -33,7 +33,7 @@ class Session:
     ) -> "Session":
         """Nothing is sent yet."""
         server = Server(url, timeout_s=timeout_s, patience_s=patience_s)
-        return cls(server, os.environ.get("HOLDFAST_PREFIX", "").strip("/"), Output(as_json=as_json))
+        return cls(server, _names.prefix(os.environ.get("HOLDFAST_PREFIX")), Output(as_json=as_json))
 
     # names
 

@@ -1,0 +1,107 @@
+"""The grammar of names, as the server has it: a mistake in a name is refused before anything is sent. Pure."""
+
+import re
+import unicodedata
+from pathlib import PurePath, PureWindowsPath
+
+from .errors import InvalidRequest
+
+COMPONENT_MAX_BYTES = 200
+DIRECTORY_MAX_BYTES = 1024
+PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_VARIABLE = re.compile(r"\$\w|\$\{|%\w+%")
+
+
+def check_directory(name: str, what: str = "checkpoint directory") -> str:
+    """The name of a directory, if the server takes it.
+
+    Raises
+    ------
+    InvalidRequest
+        It does not.
+    """
+    if len(name.encode("utf-8", "surrogatepass")) > DIRECTORY_MAX_BYTES:
+        raise refused(name, what, f"it is longer than {DIRECTORY_MAX_BYTES} bytes")
+    for component in name.split("/"):
+        if fault := _fault(component):
+            raise refused(name, what, fault)
+    return name
+
+
+def check_checkpoint(name: str) -> str:
+    """The name of a checkpoint, if the server takes it; `InvalidRequest` otherwise."""
+    if name == "directory":
+        raise refused(name, "checkpoint", "the server keeps that name for itself")
+    return _check_component(name, "checkpoint")
+
+
+def check_tag(name: str) -> str:
+    """A tag, if the server takes it; `InvalidRequest` otherwise."""
+    return _check_component(name, "tag")
+
+
+def check_meant(path: PurePath, what: str = "checkpoint directory") -> None:
+    """Refuse a path that is a name of something else, or one that a shell should have expanded.
+
+    It is stricter than the server: ``run[1]`` and ``a~b`` are names, ``~b`` and ``s3:/a`` are none.
+
+    Raises
+    ------
+    InvalidRequest
+        The message says what to give instead.
+    """
+    parts = [part for part in path.parts if part != path.anchor]
+    if not parts:
+        return
+    text = str(path)
+    if _DRIVE.fullmatch(parts[0]) or (_DRIVE.match(parts[0]) and "\\" in text):
+        why = "it begins with a drive. Leave that out, and put '/' between the parts"
+    elif _SCHEME.fullmatch(parts[0]) or any(_SCHEME.fullmatch(part) for part in parts[:-1]):
+        why = (
+            "it is a URL. Give a name such as 'runs/a'; the address of the server belongs into server= or HOLDFAST_URL"
+        )
+    elif parts[0].startswith("~") or "~" in parts:
+        why = "'~' stands for a home directory, and only a shell expands it. Give a name such as 'runs/a'"
+    elif _VARIABLE.search(text):
+        why = "it has a variable that was not expanded. Give its value"
+    elif "*" in text or "?" in text:
+        why = "it has a pattern that a shell left as it is. Give one name"
+    elif "\\" in text and not isinstance(path, PureWindowsPath):
+        why = "it has a backslash. Put '/' between the parts"
+    else:
+        return
+    raise refused(text, what, why)
+
+
+def refused(name: str, what: str, why: str) -> InvalidRequest:
+    """The error for a name."""
+    shown = ascii(name if len(name) <= 80 else name[:77] + "...")
+    return InvalidRequest(f"{shown} cannot be a {what}: {why}.", code="invalid_name")
+
+
+def _check_component(name: str, what: str) -> str:
+    if fault := _fault(name):
+        raise refused(name, what, fault)
+    return name
+
+
+def _fault(text: str) -> str | None:
+    if not text:
+        return "it has an empty part"
+    if text.startswith("."):
+        return "a part of it begins with a dot"
+    if len(text.encode("utf-8", "surrogatepass")) > COMPONENT_MAX_BYTES:
+        return f"a part of it is longer than {COMPONENT_MAX_BYTES} bytes"
+    if text != text.strip() or text.endswith("."):
+        return "a part of it begins or ends with a space, or ends with a dot"
+    for character in text:
+        is_letter = unicodedata.category(character)[0] in "LNM" and not INVISIBLE.match(character)
+        if not (character in PUNCTUATION or is_letter):
+            return f"it has {character!a}, which names may not have"
+    if not unicodedata.is_normalized("NFC", text):
+        return "it is not in Unicode's NFC form, which unicodedata.normalize gives"
+    return None
