@@ -11,6 +11,9 @@ RemovedBecause = Literal["pruned", "replaced", "deleted", "lost"]
 
 LIMITS = ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs")
 
+ADOPTED = "adopted-"
+"""How the ids begin of saves that nobody made: another tool wrote the checkpoint."""
+
 CHUNK_MAX_BYTES = 8 * 1024 * 1024
 """The longest chunk, and the length at which the server cuts what came without a chunk list."""
 
@@ -65,6 +68,14 @@ class Directory:
     policy: Policy = Policy()
     last_writer: str | None = None
     last_write_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Which root this is, and a word that changes whenever it is opened: both stand in the root and in its catalog."""
+
+    root: str
+    opening: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,23 +13,32 @@ logger = logging.getLogger("holdfast")
 
 
 def recover(
-    checkpoints: Checkpoints, *, rebuild_catalog: bool = False, read: Callable[[int], object] = lambda _: None
+    checkpoints: Checkpoints,
+    *,
+    rebuild_catalog: bool = False,
+    is_behind: bool = False,
+    read: Callable[[int], object] = lambda _: None,
 ) -> Rebuilt | None:
     """Bring catalog and files to agreement after whatever ended the last process; what a rebuilding found.
 
-    Removals that were acknowledged come first, then, where the catalog was lost, its rebuilding, then the commits that
+    A catalog that is behind the files is rebuilt first, as nothing of what it asks for can be believed. Otherwise
+    removals that were acknowledged come first, then, where the catalog was lost, its rebuilding, then the commits that
     had reached their seal. What is left over of others and cannot be removed keeps nobody from starting: the remains of
     uploads are tried again with every round of the janitor, those of checkpoints that nobody knows at the next start.
     """
     parts = checkpoints.parts
+    rebuilt = rebuild(parts, is_behind=True, read=read) if is_behind else None
     tidy(checkpoints)
-    rebuilt = rebuild(parts, read=read) if rebuild_catalog else None
+    if rebuild_catalog and rebuilt is None:
+        rebuilt = rebuild(parts, read=read)
     sealed = parts.storage.sealed()
     for upload_id, manifest in sealed:
         try:
             checkpoints.committing.finish(upload_id, manifest)
         except Exception:  # whatever is wrong with one of them, the others and the server go on
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
+    if rebuilt is not None:
+        checkpoints.freeing.tidy()  # of what only the trash knew, some is due
     with parts.catalog.reading() as session:
         trash = parts.storage.trash()  # looked at once: removals that a commit above has begun go on meanwhile
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
@@ -22,11 +23,12 @@ from app.auth import Authority, Links, Minting, Sessions
 from app.auth.exposure import refuse_weak
 from app.catalog import Catalog
 from app.checkpoints import Checkpoints, Parts
+from app.checkpoints.agreement import sign, why_anew
 from app.checkpoints.rebuilding import Rebuilt, rebuild
 from app.checkpoints.scrubbing import Scrubbing
 from app.context import RequestContext
 from app.dashboard import pages
-from app.errors import CatalogUnusable
+from app.errors import CatalogUnusable, Refusal
 from app.gate import Gate
 from app.integrity import Integrity
 from app.middleware import SameSite
@@ -180,26 +182,42 @@ def look_at_root(settings: Settings) -> Parts:
 
 def refuse_no_root(settings: Settings) -> None:
     """`CatalogUnusable` where nobody has ever made a root."""
-    if not (settings.root / ".holdfast" / "format.json").is_file():
+    if not (settings.root / ".holdfast" / "format.json").is_file():  # one that lost it is made whole by a start
         raise CatalogUnusable(f"There is no root at {settings.root}.")
 
 
-def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Checkpoints:
-    """Take the root for this process and bring it to order; a catalog that was lost is made anew.
+def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now, closely: bool = True) -> Checkpoints:
+    """Take the root for this process and bring it to order; a catalog that was lost, or is an older one, is made anew.
+
+    ``closely`` also compares each directory with its rows, for which who checks everything has no need.
 
     Raises
     ------
     CatalogUnusable
-        Another process has the root, it is of a newer layout, or the database cannot be used.
+        Another process has the root, it is of a newer layout, or the database cannot be used or is that of another
+        root.
     """
-    checkpoints, rebuilt = _opened(settings, clock)
+    return opened_root(settings, clock=clock, closely=closely)[0]
+
+
+def opened_root(
+    settings: Settings, *, clock: Callable[[], datetime] = utc_now, closely: bool = True
+) -> tuple[Checkpoints, Rebuilt | None]:
+    """Take the root as `open_root` does; also what was found where the catalog had to be made anew.
+
+    Raises
+    ------
+    CatalogUnusable
+    """
+    checkpoints, rebuilt = _opened(settings, clock, closely=closely)
     if rebuilt is not None:
-        logger.warning("rebuilt the catalog: %d checkpoints, %d faults", rebuilt.checkpoints, len(rebuilt.faults))
+        said = "rebuilt the catalog: %d checkpoints, %d removed ones in the trash, %d faults"
+        logger.warning(said, rebuilt.checkpoints, rebuilt.removed, len(rebuilt.faults))
         for fault in rebuilt.faults:
             logger.warning("left alone: %s", fault)
         for remark in rebuilt.remarks:
             logger.warning("taken in, but %s", remark)
-    return checkpoints
+    return checkpoints, rebuilt
 
 
 def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
@@ -211,7 +229,9 @@ def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _
     ------
     CatalogUnusable
     """
-    checkpoints, rebuilt = _opened(settings, utc_now, read)
+    if not settings.root.is_dir():
+        raise CatalogUnusable(f"There is no root at {settings.root}.")
+    checkpoints, rebuilt = _opened(settings, utc_now, read, must_exist=True)
     try:
         return rebuilt or rebuild(checkpoints.parts, read=read)
     finally:
@@ -219,9 +239,14 @@ def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _
 
 
 def _opened(
-    settings: Settings, clock: Callable[[], datetime], read: Callable[[int], object] = lambda _: None
+    settings: Settings,
+    clock: Callable[[], datetime],
+    read: Callable[[int], object] = lambda _: None,
+    *,
+    closely: bool = True,
+    must_exist: bool = False,
 ) -> tuple[Checkpoints, Rebuilt | None]:
-    storage = LocalStorage(settings.root, version=__version__)
+    storage = LocalStorage(settings.root, version=__version__, must_exist=must_exist)
     try:
         catalog = Catalog(settings.catalog_url)
     except BaseException:
@@ -242,13 +267,27 @@ def _opened(
     )
     checkpoints = Checkpoints(parts)
     try:
-        lost = catalog.is_new and not storage.is_new
-        if lost and (kept := catalog.keep_copy(clock())):
-            logger.warning("the catalog was lost; %s is a copy of it, with its tokens and its audit", kept)
-        rebuilt = janitor.recover(checkpoints, rebuild_catalog=lost, read=read)
+        why = why_anew(parts, str(settings.root.resolve()), closely=closely)
+        if why is not None:
+            logger.warning("the catalog is made anew from the files: %s", why)
+            if kept := catalog.keep_copy(clock()):
+                logger.warning("%s is a copy of it, with its tokens and its audit", kept)
+        is_lost = catalog.is_new
+        rebuilt = janitor.recover(
+            checkpoints, rebuild_catalog=why is not None, is_behind=why is not None and not is_lost, read=read
+        )
+        rebuilt = rebuilt and replace(rebuilt, why=why or "")
         catalog.mark_complete()
         storage.upgrade()
+        _sign(parts)
     except BaseException:
         checkpoints.close()
         raise
     return checkpoints, rebuilt
+
+
+def _sign(parts: Parts) -> None:
+    try:
+        sign(parts)
+    except (OSError, Refusal) as error:  # a full disk is no reason not to start
+        logger.warning("an older catalog, if one is ever put back, is not known by its mark: %s", error)

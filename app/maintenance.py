@@ -19,7 +19,7 @@ from app.checkpoints.checking import Checking
 from app.checkpoints.mending import Fault
 from app.checkpoints.visiting import Left
 from app.errors import Refusal
-from app.main import look_at_root, on_the_command_line, open_root, refuse_no_root, reindex_root
+from app.main import look_at_root, on_the_command_line, open_root, opened_root, refuse_no_root, reindex_root
 from app.settings import Settings
 from app.sizes import size
 from app.terminal import Stand, bar, is_one, say
@@ -45,7 +45,8 @@ def reindex(settings: Settings, *, as_json: bool = False) -> int:
         print(f"left alone: {fault}", file=sys.stderr)
     for remark in rebuilt.remarks:
         print(f"taken in, but {remark}", file=sys.stderr)
-    print(f"{_count(rebuilt.checkpoints)} in {_count(rebuilt.directories, 'directory', 'directories')}")
+    removed = f", and {_count(rebuilt.removed)} in the trash, to be restored or freed" if rebuilt.removed else ""
+    print(f"{_count(rebuilt.checkpoints)} in {_count(rebuilt.directories, 'directory', 'directories')}{removed}")
     return 1 if rebuilt.faults else 0
 
 
@@ -121,13 +122,14 @@ def _still_there(before: list[Fault], now: list[Fault]) -> list[Fault]:
 
 def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     refuse_no_root(settings)
-    checkpoints = open_root(_keeping_the_trash(settings))
+    checkpoints, rebuilt = opened_root(_keeping_the_trash(settings), closely=False)
     try:
         checking = Checking(checkpoints.parts, _token_file(settings))
         with actor.acting(on_the_command_line()):
             with _reading_back(checkpoints.parts, checking):
                 faults = checking.run()
-            return checking, list(checking.mended(faults))
+            before = [(Fault("catalog", "the catalog", rebuilt.why), "repaired")] if rebuilt is not None else []
+            return checking, [*before, *checking.mended(faults)]
     finally:
         checkpoints.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from app.catalog import copying
+from app.catalog import copying, openings
 from app.catalog.audit import AuditRows
 from app.catalog.checkpoints import CheckpointRows
 from app.catalog.directories import DirectoryRows
@@ -24,6 +24,7 @@ from app.catalog.migrating import migrate
 from app.catalog.statistics import Statistics, statistics
 from app.catalog.tokens import TokenRows
 from app.catalog.uploads import UploadRows
+from app.domain import Mark
 from app.errors import CatalogUnusable, DiskFailed, NoSpace, Overloaded, Refusal
 
 logger = logging.getLogger("holdfast")
@@ -102,6 +103,8 @@ class Catalog:
                 raise CatalogUnusable(f"There is no catalog at {url}.")
             with self.reading() if as_it_is else self.writing() as session:
                 migrate(session.connection, only_look=as_it_is)
+                if not as_it_is:
+                    openings.make(session.connection)
             with self.reading() as session:
                 self.is_new = session.connection.execute(text("PRAGMA user_version")).scalar() != _COMPLETE
         except (SQLAlchemyError, Refusal) as error:
@@ -162,6 +165,26 @@ class Catalog:
     def keep_copy(self, now: datetime) -> Path | None:
         """Where the copy of a database that was lost is kept from now on; None where there is none."""
         return copying.keep(self._database, now=now)
+
+    def marks(self) -> list[Mark]:
+        """The marks of the last openings of the root that this is the catalog of; none where it was never opened so."""
+        with self.reading() as session:
+            return openings.marks(session.connection)
+
+    def put_mark(self, mark: Mark, before: Mark | None) -> None:
+        """Keep the mark of this opening, and the one that the root bears until it bears this one."""
+        with self.writing() as session:
+            openings.put(session.connection, mark, before)
+
+    def holds_anything(self) -> bool:
+        """Whether it knows a live checkpoint."""
+        with self.reading() as session:
+            return session.checkpoints.any_live()
+
+    @property
+    def place(self) -> Path:
+        """Where the database lies."""
+        return self._database.resolve()
 
     @property
     def _database(self) -> Path:

@@ -58,6 +58,10 @@ class CheckpointRows:
         columns = (_table.c.id, _table.c.directory, _table.c.sequence)
         return {owner: (directory, number) for owner, directory, number in self._connection.execute(select(*columns))}
 
+    def sequence_of(self, checkpoint_id: str) -> int | None:
+        """The number of a checkpoint, removed or not; None for one that has no row."""
+        return self._connection.execute(select(_table.c.sequence).where(_table.c.id == checkpoint_id)).scalar()
+
     def live(self, directory: str) -> Sequence[Checkpoint]:
         """All live checkpoints of a directory, oldest first."""
         query = select(_table).where(*_live(directory)).order_by(_table.c.saved_after, _table.c.sequence)
@@ -67,6 +71,27 @@ class CheckpointRows:
         """Id and name of all live checkpoints of a directory, which can be read where the rest cannot."""
         query = select(_table.c.id, _table.c.name).where(*_live(directory)).order_by(_table.c.sequence)
         return [(found, name) for found, name in self._connection.execute(query)]
+
+    def any_live(self) -> bool:
+        """Whether there is a live checkpoint."""
+        query = select(_table.c.id).where(_table.c.removed_at.is_(None)).limit(1)
+        return self._connection.execute(query).first() is not None
+
+    def live_places(self) -> dict[str, set[str]]:
+        """The names of all live checkpoints, by directory."""
+        found: dict[str, set[str]] = {}
+        query = select(_table.c.directory, _table.c.name).where(_table.c.removed_at.is_(None))
+        for directory, name in self._connection.execute(query):
+            found.setdefault(directory, set()).add(name)
+        return found
+
+    def folder_places(self) -> frozenset[str]:
+        """Where the live checkpoints lie that are folders, as paths; those of several files or of a file below them."""
+        inner = select(_files.c.checkpoint_id).where(
+            _files.c.checkpoint_id == _table.c.id, _files.c.path != _table.c.name
+        )
+        query = select(_table.c.directory, _table.c.name).where(_table.c.removed_at.is_(None), inner.exists())
+        return frozenset(f"{directory}/{name}" for directory, name in self._connection.execute(query))
 
     def directories(self) -> set[str]:
         """The names of the directories that have live checkpoints."""
@@ -278,6 +303,11 @@ class CheckpointRows:
     def forget_live(self) -> None:
         """Forget all live checkpoints, so that the files can say anew which there are."""
         self._connection.execute(delete(_table).where(_table.c.removed_at.is_(None)))
+
+    def forget_removed(self, ids: Iterable[str]) -> None:
+        """Forget those of some checkpoints that were removed, whatever became of their bytes."""
+        for some in _batches(list(ids)):
+            self._connection.execute(delete(_table).where(_table.c.id.in_(some), _table.c.removed_at.is_not(None)))
 
     def forget_freed(self, ids: Iterable[str]) -> set[str]:
         """Forget those of some checkpoints that were removed and whose bytes were given back; which these are."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
@@ -14,6 +15,7 @@ from app.domain import LIMITS, Directory, Policy
 from app.quotas import Usage
 
 _table = schema.directories
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,14 @@ class Totals:
 
     count: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The counter of a directory, and when it was last saved to, in ns; -1 for never."""
+
+    sequence: int
+    last_write_ns: int
 
 
 class DirectoryRows:
@@ -69,6 +79,11 @@ class DirectoryRows:
         rows = self._connection.execute(query.order_by(_table.c.name).limit(limit)).mappings()
         return [_directory(row) for row in rows]
 
+    def written(self) -> dict[str, Written]:
+        """How far each directory has come, by name."""
+        rows = self._connection.execute(select(_table.c.name, _table.c.sequence, _table.c.last_write_at))
+        return {name: Written(sequence, _ns(last_write_at)) for name, sequence, last_write_at in rows}
+
     def totals(self, name: str) -> Totals:
         """Count and bytes of the live checkpoints of a directory."""
         found = schema.checkpoints.c
@@ -107,6 +122,13 @@ def within(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     if not prefix:
         return column.is_not(None)
     return or_(column == prefix, (column > f"{prefix}/") & (column < f"{prefix}0"))
+
+
+def _ns(text: str | None) -> int:
+    if text is None:
+        return -1
+    since = to_time(text) - _EPOCH
+    return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
 def _directory(row: Any) -> Directory:

@@ -184,6 +184,14 @@ sessions = Table(
     Column("expires_at", String, nullable=False),
 )
 
+openings = Table(
+    "openings",
+    metadata,
+    Column("root", String, nullable=False),
+    Column("opening", String, primary_key=True),
+)
+"""The mark of the last opening, and of the one before: which root this is the catalog of, and how new it is."""
+
 link_keys = Table(
     "link_keys",
     metadata,

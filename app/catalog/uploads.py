@@ -67,6 +67,11 @@ class UploadRows:
         """Forget an upload."""
         self._connection.execute(delete(_table).where(_table.c.id == upload_id))
 
+    def forget_but(self, ids: Iterable[str]) -> None:
+        """Forget the uploads of all other ids."""
+        for upload_id in self.ids() - set(ids):
+            self.remove(upload_id)
+
     def expired(self, now: datetime) -> Sequence[Upload]:
         """The uploads whose lease has ended."""
         rows = self._connection.execute(select(_table.c.body).where(_table.c.expires_at < to_text(now)))

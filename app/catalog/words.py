@@ -22,6 +22,9 @@ def row(checkpoint: Checkpoint) -> Mapping[str, Any]:
         "digest": checkpoint.digest,
         "size_bytes": checkpoint.size_bytes,
         "created_at": to_text(checkpoint.created_at),
+        "removed_at": to_text(checkpoint.removed_at),
+        "removed_because": checkpoint.removed_because,
+        "trashed": checkpoint.trashed,
         **fact_values(checkpoint.facts),
         **place_values(checkpoint),
     }

@@ -12,13 +12,10 @@ from app.checkpoints.parts import Parts
 from app.checkpoints.recording import record_save
 from app.checkpoints.settling import cut, hashed
 from app.checkpoints.visiting import Left, Seen, Strange, joined, look, shown, stranger_at
-from app.domain import Checkpoint, Directory, Facts, File, FileMap, Manifest
+from app.domain import ADOPTED, Checkpoint, Directory, Facts, File, FileMap, Manifest
 from app.errors import Refusal
 from app.foreign import Stranger, in_order, told
 from app.storage.base import CHANGED, Visited
-
-SAVE_ID = "adopted-"
-"""How the ids begin of saves that nobody made."""
 
 _OTHER = "{} exists and is something else; nothing is overwritten"
 _KEPT = ("max_checkpoints", "max_best_checkpoints")
@@ -148,7 +145,7 @@ class _Adopting:
             return f"{directory}/{stranger.name} is a directory of checkpoints already"
         try:
             manifest = self._adoption.standing(directory, stranger.name)
-            if manifest is not None and not manifest.checkpoint.save_id.startswith(SAVE_ID):
+            if manifest is not None and not manifest.checkpoint.save_id.startswith(ADOPTED):
                 return "its manifest is there, but the catalog does not know it: run reindex"
             there = None if self._visited.within is not None else stranger_at(self._home, directory, stranger.name)
         except (OSError, Refusal) as error:
@@ -195,7 +192,7 @@ class _Adopting:
             id=begun.checkpoint.id if begun is not None else token_hex(16),
             directory=directory.name,
             name=stranger.name,
-            save_id=begun.checkpoint.save_id if begun is not None else f"{SAVE_ID}{token_hex(16)}",
+            save_id=begun.checkpoint.save_id if begun is not None else f"{ADOPTED}{token_hex(16)}",
             sequence=sequence,
             saved_after=sequence - 1,
             facts=Facts(epoch=facts.epoch, metadata={} if facts.step is None else {"step": facts.step}),

@@ -47,7 +47,7 @@ class Freeing:
                 return
             if directory is not None and checkpoint.sequence == directory.sequence:
                 storage.write_directory(directory)  # or a rebuilt catalog would give this number a second time
-            storage.withdraw(checkpoint)
+            storage.withdraw(now, note=bool(self._parts.undo_window))
             with catalog.writing() as session:
                 session.checkpoints.mark_trashed(checkpoint.id)
 

@@ -2,31 +2,44 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.parts import Parts
 from app.domain import Checkpoint, Directory, Manifest
-from app.storage.base import Found
+from app.storage.base import Found, Withdrawn
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """How much was found; in words, what was left alone, and what was odd about the rest."""
+    """How much was found; in words, what was left alone, and what was odd about the rest.
+
+    ``removed`` counts the removed checkpoints that only the trash knew, ``why`` says why that was done at a start.
+    """
 
     directories: int
     checkpoints: int
     faults: Sequence[str]
     remarks: Sequence[str]
+    removed: int = 0
+    why: str = ""
 
 
-def rebuild(parts: Parts, *, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
+def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
     """Replace what the catalog says of live checkpoints and directories by what the files say.
 
-    Facts of removed checkpoints, which only the catalog knows, stay as they are, but for those whose bytes were given
-    back and that lie there again, whole: somebody has put them back. One transaction: all or nothing.
+    Facts of removed checkpoints stay as the catalog has them, but for those whose bytes were given back and that lie
+    there again, whole: somebody has put them back. Those that only the trash knows are added. One transaction: all or
+    nothing.
 
-    ``read`` is told how many manifests were read so far.
+    Parameters
+    ----------
+    is_behind : bool
+        The catalog is not the one that was last in use: what it calls removed and stands in its place was restored
+        since, and its uploads are gone unless their bytes are there.
+    read : callable
+        Told how many manifests were read so far.
     """
     faults, remarks = [], []
     directories: dict[str, Directory] = {}
@@ -43,16 +56,31 @@ def rebuild(parts: Parts, *, read: Callable[[int], object] = lambda _: None) -> 
         elif found.manifest is not None:
             manifests[found.manifest.checkpoint.id] = found.manifest
             read(len(manifests))
-    for manifest in manifests.values():
+    removed = [
+        _as_removed(found) for found in parts.storage.withdrawn() if found.manifest.checkpoint.id not in manifests
+    ]
+    for manifest in (*manifests.values(), *removed):
         _count(directories, manifest)
     with parts.catalog.writing() as session:
         verified = session.checkpoints.verified()
         session.checkpoints.forget_live()
+        if is_behind:
+            session.checkpoints.forget_removed(manifests)
+            session.uploads.forget_but(parts.storage.uploads() - manifests.keys())
         back = session.checkpoints.forget_freed(manifests)
-        left, odd = restore(session, directories, list(manifests.values()))
+        known = session.checkpoints.numbers()
+        removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]
+        left, odd = restore(session, directories, [*manifests.values(), *removed])
         session.checkpoints.put_verified(verified)
     odd += [f"{_path(manifests[found])}: it was removed once, and somebody has put it back" for found in sorted(back)]
-    return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd])
+    return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd], len(removed))
+
+
+def _as_removed(found: Withdrawn) -> Manifest:
+    checkpoint = replace(
+        found.manifest.checkpoint, removed_at=found.removed_at, removed_because=found.because, trashed=True
+    )
+    return replace(found.manifest, checkpoint=checkpoint)
 
 
 def _doubled(found: Found, manifests: dict[str, Manifest]) -> str | None:
@@ -85,7 +113,7 @@ def restore(
             directories[name] = replace(directory, sequence=max(directory.sequence, known.sequence))
     removed = session.checkpoints.numbers()
     live = []
-    for manifest in sorted(manifests, key=lambda m: m.checkpoint.sequence):
+    for manifest in sorted(manifests, key=_age):
         if manifest.checkpoint.id in removed:
             faults.append(f"{_path(manifest)}: it was removed and its bytes are still being freed")
         else:
@@ -115,12 +143,20 @@ def _renumber(
         if (checkpoint.directory, checkpoint.sequence) in taken:
             directory = directories[checkpoint.directory]
             directories[directory.name] = replace(directory, sequence=directory.sequence + 1)
-            checkpoint = replace(checkpoint, sequence=directory.sequence + 1)
+            is_direct = checkpoint.saved_after == checkpoint.sequence - 1
+            after = directory.sequence if is_direct else checkpoint.saved_after
+            checkpoint = replace(checkpoint, sequence=directory.sequence + 1, saved_after=after)
             live[place] = replace(manifest, checkpoint=checkpoint)
             renumbered.append(checkpoint)
             remarks.append(f"{_path(manifest)}: its number was taken; it is now {checkpoint.sequence}")
         taken.add((checkpoint.directory, checkpoint.sequence))
     return renumbered
+
+
+def _age(manifest: Manifest) -> tuple[bool, int, datetime]:
+    """Live ones first, so that they keep their numbers; of two with one number, the older one does."""
+    checkpoint = manifest.checkpoint
+    return checkpoint.removed_at is not None, checkpoint.sequence, checkpoint.created_at
 
 
 def _path(manifest: Manifest) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
-from app.domain import Checkpoint, Directory, File, Manifest, Upload
+from app.domain import Checkpoint, Directory, File, Manifest, Mark, RemovedBecause, Upload
 from app.spans import Span
 
 
@@ -21,6 +22,27 @@ class Found:
     manifest: Manifest | None = None
     fault: str | None = None
     doubt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Which records lie in a directory: the names of its manifests, and when each was last written, in ns.
+
+    ``record_mtime_ns`` is that of the directory's own record; None where it has none.
+    """
+
+    directory: str
+    record_mtime_ns: int | None
+    manifests: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A removed checkpoint whose bytes are in the trash, as far as its manifest there says so."""
+
+    manifest: Manifest
+    removed_at: datetime
+    because: RemovedBecause
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +218,8 @@ class Storage(Protocol):
     `discard` and `free` may be undone by a power cut.
     """
 
+    is_new: bool
+    """Whether nothing that this or an earlier server wrote was found when it was opened."""
     range_max_bytes: int
     shares_blocks: bool
     """Whether files can consist of the same blocks, so that what is copied takes no space."""
@@ -255,8 +279,11 @@ class Storage(Protocol):
     def rewrite(self, manifest: Manifest) -> None:
         """Put the manifest of a published checkpoint anew, its facts having changed."""
 
-    def withdraw(self, checkpoint: Checkpoint) -> None:
-        """Take a checkpoint out of its directory: its manifest first, then its files. Other people's files stay."""
+    def withdraw(self, checkpoint: Checkpoint, *, note: bool = False) -> None:
+        """Take a checkpoint out of its directory: its manifest first, then its files. Other people's files stay.
+
+        With ``note``, when and why it was removed stands beside it, for a catalog that has lost it.
+        """
 
     def is_in_trash(self, checkpoint: Checkpoint) -> bool:
         """Whether all bytes of a withdrawn checkpoint are still there."""
@@ -276,6 +303,9 @@ class Storage(Protocol):
     def trash(self) -> set[str]:
         """The ids of the checkpoints whose space has not been given back."""
 
+    def withdrawn(self) -> Iterator[Withdrawn]:
+        """What lies in the trash with a manifest that can be believed, whoever knows of it."""
+
     def open(self, checkpoint: Checkpoint, file: File) -> Opened:
         """Open a file of a checkpoint for reading. `FileNotFoundError` when it is not there."""
 
@@ -287,6 +317,18 @@ class Storage(Protocol):
 
     def write_directory(self, directory: Directory) -> None:
         """Keep a directory's policy and counter beside its checkpoints."""
+
+    def mark(self) -> Mark | None:
+        """What the last opening of this root left here; None where that is lost."""
+
+    def put_mark(self, opened: Mark) -> None:
+        """Leave word of an opening."""
+
+    def records(self, skip: frozenset[str]) -> Iterator[Records]:
+        """The names and times of all records, none of which is read; some paths are not looked into."""
+
+    def found(self, directory: str, name: str | None) -> Found:
+        """What a survey finds of one manifest; without a name, of the directory's own record."""
 
     def survey(self) -> Iterator[Found]:
         """Everything that the files say: directories and manifests, as far as they can be believed."""

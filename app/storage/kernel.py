@@ -11,6 +11,7 @@ from app.spans import Span
 
 _FICLONERANGE = 0x4020940D
 _SYNC_FILE_RANGE_WRITE = 2
+_RENAME_NOREPLACE = 1
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV}
 _LOST = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -47,6 +48,23 @@ def start_writeback(descriptor: int, span: Span) -> None:
     failed = _libc.sync_file_range(descriptor, _OFFSET(span.start), length, _SYNC_FILE_RANGE_WRITE)
     if failed and (code := ctypes.get_errno()) in _LOST:
         raise OSError(code, os.strerror(code))
+
+
+def rename_to_free_name(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+    """Rename a file where the target's name is free, in one step.
+
+    Raises
+    ------
+    FileExistsError
+        Something has the name.
+    OSError
+        The file system cannot do this, among other reasons.
+    """
+    if not hasattr(_libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if _libc.renameat2(src_dir_fd, os.fsencode(source), dst_dir_fd, os.fsencode(target), _RENAME_NOREPLACE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), target)
 
 
 def share(source: int, start: int, target: int, span: Span) -> bool:

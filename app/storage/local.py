@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app import manifest as manifests
-from app.domain import Checkpoint, Directory, File, Manifest, Upload
+from app.domain import Checkpoint, Directory, File, Manifest, Mark, Upload
 from app.errors import ForeignFile, NameTaken
-from app.storage import places
+from app.storage import opening, places, trash
 from app.storage.adoption import LocalAdoption
-from app.storage.base import Found, Item, NotDurable, Opened, Partial
+from app.storage.base import Found, Item, NotDurable, Opened, Partial, Records, Withdrawn
 from app.storage.files import LocalOpened, LocalPartial
 from app.storage.root import Root
-from app.storage.survey import everything, survey
+from app.storage.survey import everything, found_at, survey
 from app.storage.tree import Parts
 
 logger = logging.getLogger("holdfast")
@@ -30,8 +30,8 @@ class LocalStorage(Root):
 
     range_max_bytes = 64 * 1024 * 1024
 
-    def __init__(self, root: Path, *, version: str, only_look: bool = False) -> None:
-        super().__init__(root, version=version, only_look=only_look)
+    def __init__(self, root: Path, *, version: str, only_look: bool = False, must_exist: bool = False) -> None:
+        super().__init__(root, version=version, only_look=only_look, must_exist=must_exist)
         self.adoption = LocalAdoption(self.tree)
         self._disbelieved: set[str] = set()
         self._renewing = threading.Lock()
@@ -144,11 +144,13 @@ class LocalStorage(Root):
 
     # removal
 
-    def withdraw(self, checkpoint: Checkpoint) -> None:
+    def withdraw(self, checkpoint: Checkpoint, *, note: bool = False) -> None:
         self.tree.make_up()
         standing = self._standing(checkpoint.directory, checkpoint.name)
         aside = (*places.TRASH, checkpoint.id)
         if standing == checkpoint.id:
+            if note:
+                trash.note(self.tree, checkpoint)
             self.tree.move(places.of_manifest(checkpoint.directory, checkpoint.name), (*aside, places.SEAL))
         elif standing is not None or self.tree.stat((*aside, places.SEAL)) is None:
             return
@@ -194,6 +196,12 @@ class LocalStorage(Root):
     def trash(self) -> set[str]:
         return set(self.tree.names(places.TRASH))
 
+    def withdrawn(self) -> Iterator[Withdrawn]:
+        for found in trash.withdrawn(self.tree):
+            self.withdraw(found.manifest.checkpoint)  # a crash may have come between its manifest and its files
+            if self.is_in_trash(found.manifest.checkpoint):
+                yield found
+
     # reading
 
     def open(self, checkpoint: Checkpoint, file: File) -> Opened:
@@ -219,6 +227,18 @@ class LocalStorage(Root):
     def write_directory(self, directory: Directory) -> None:
         self.tree.make_up()
         self.tree.write(places.of_directory(directory.name), manifests.dump_directory(directory))
+
+    def mark(self) -> Mark | None:
+        return opening.mark(self.tree)
+
+    def put_mark(self, opened: Mark) -> None:
+        opening.put_mark(self.tree, opened)
+
+    def records(self, skip: frozenset[str]) -> Iterator[Records]:
+        return opening.records(self.tree, skip=skip)
+
+    def found(self, directory: str, name: str | None) -> Found:
+        return found_at(self.tree, directory, name or "directory")
 
     def survey(self) -> Iterator[Found]:
         return survey(self.tree)

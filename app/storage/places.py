@@ -11,7 +11,10 @@ BALLAST: Parts = (OWN, "ballast")
 PROTECTED: Parts = (OWN, "protected")
 REVOKED: Parts = (OWN, "revoked")
 FORMAT: Parts = (OWN, "format.json")
+OPENED: Parts = (OWN, "opened")
+OF_ROOTS_ALONE = {"catalog.db", *(kept[-1] for kept in (INCOMING, TRASH, PROTECTED, REVOKED, OPENED))}
 SEAL = "manifest.json"
+REMOVED = "removed.json"
 
 
 def parts(path: str) -> Parts:

@@ -1,7 +1,9 @@
 """A folder that this process alone owns: its lock, the version of its layout, and the space on its disk."""
 
+import errno
 import fcntl
 import json
+import logging
 import os
 import threading
 from concurrent.futures import Future
@@ -10,8 +12,10 @@ from pathlib import Path
 
 from app.errors import CatalogUnusable
 from app.spans import Span
-from app.storage import kernel, places
+from app.storage import kernel, opening, places
 from app.storage.tree import Tree
+
+logger = logging.getLogger("holdfast")
 
 BLOCK_BYTES = 4096
 BALLAST_BYTES = 4 * 1024 * 1024
@@ -20,6 +24,7 @@ LEAST_BYTES = 1024 * 1024
 LAYOUT = 2
 """What this version writes. Since 2 the trash may hold what somebody wants back, which older servers would delete."""
 READABLE = (1, LAYOUT)
+_CANNOT = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class Root:
@@ -29,6 +34,8 @@ class Root:
     ----------
     only_look : bool
         The root is not taken for this process, and nothing may be changed.
+    must_exist : bool
+        A folder that is no root is refused, rather than made one.
 
     Raises
     ------
@@ -38,7 +45,7 @@ class Root:
 
     shares_blocks = False
 
-    def __init__(self, root: Path, *, version: str, only_look: bool = False) -> None:
+    def __init__(self, root: Path, *, version: str, only_look: bool = False, must_exist: bool = False) -> None:
         self._version = version
         self._guard = threading.Lock()
         self._probing: Future[bool] | None = None
@@ -49,8 +56,11 @@ class Root:
             except OSError as error:
                 raise CatalogUnusable(f"{root} cannot be the root: {error}") from error
             undo.callback(self.tree.close)
-            self.is_new = self._layout() is None  # asked before anything is written to a root that is not ours to touch
+            self.is_new = self._is_new()  # asked before anything is written to a root that is not ours to touch
+            if self.is_new and must_exist and not self._keeps_anything():
+                raise CatalogUnusable(f"There is no root at {root}: nothing there was written by Holdfast.")
             if not only_look:
+                self._refuse_part_of_another()
                 self._lock = self._take_lock()
                 undo.callback(os.close, self._lock)
                 self._prepare()
@@ -124,16 +134,37 @@ class Root:
     # below
 
     def _prepare(self) -> None:
-        self.is_new = self._layout() is None
-        if self.is_new:
+        self.is_new = self.is_new and self._layout() is None  # somebody may have made it before it was locked
+        if self.is_new and (others := [name for name in os.listdir(self.tree.root) if name != places.OWN]):
+            logger.warning(
+                "%s becomes a root; what lies there (%d, as %r) stays as it is, and `adopt` takes in checkpoints of it",
+                *(self.tree.root, len(others), min(others)),
+            )
+        if self._layout() is None:
             self.upgrade()
         for folder in (places.INCOMING, places.TRASH):
             with self.tree.folder(folder, create=True):
                 pass
         self.drop_ballast()
+        self._refuse_without_free_names()
         with suppress(OSError):  # a full disk is no reason not to start
             self.shares_blocks = self._can_share()
             self.keep_ballast()
+
+    def _is_new(self) -> bool:
+        """Whether nothing here was ever written by Holdfast: the loss of its format alone makes no root new."""
+        return self._layout() is None and not opening.holds_records(self.tree)
+
+    def _refuse_part_of_another(self) -> None:
+        """A folder that holds a root, or lies in one, is a root only if it says so: else it was named by mistake."""
+        if self._layout() is None and not self._keeps_anything() and (other := opening.other_root(self.tree)):
+            raise CatalogUnusable(
+                f"{self.tree.root} is no root, but {other} is one: name that one with --root, or another folder."
+            )
+
+    def _keeps_anything(self) -> bool:
+        """Whether there is at least a catalog, or what else a root alone keeps."""
+        return not places.OF_ROOTS_ALONE.isdisjoint(self.tree.names((places.OWN,)))
 
     def _probe(self) -> bool:
         probe = (places.OWN, "probe")
@@ -180,6 +211,24 @@ class Root:
                 f"layouts up to {LAYOUT}. Use that version, or a newer one."
             )
         return found
+
+    def _refuse_without_free_names(self) -> None:
+        """No file of others is ever replaced: for that, a file must get a name only where that is free."""
+        first, second = (places.OWN, "probe-1"), (places.OWN, "probe-2")
+        try:
+            self.tree.write(first, b"")
+            self.tree.unlink(second)
+            self.tree.move_file_to_free_name(first, second)
+        except OSError as error:
+            if error.errno in _CANNOT:
+                raise CatalogUnusable(
+                    f"The file system of {self.tree.root} can neither give a file a second name nor rename it without "
+                    f"replacing another ({error.strerror}): choose a root on another one, such as ext4 or XFS."
+                ) from error
+        finally:
+            with suppress(OSError):
+                self.tree.unlink(first)
+                self.tree.unlink(second)
 
     def _can_share(self) -> bool:
         """Whether two files can consist of the same blocks here, tried with two small ones."""

@@ -33,6 +33,15 @@ def survey(tree: Tree) -> Iterator[Found]:
                 yield _found(tree, parts, name)
 
 
+def found_at(tree: Tree, directory: str, name: str) -> Found:
+    """What a survey finds of one record of a directory, by its name without the suffix."""
+    try:
+        naming.directory_name(directory)
+    except Refusal as refusal:
+        return Found(directory, fault=refusal.detail)
+    return _found(tree, places.parts(directory), f"{name}.json")
+
+
 def _directories(tree: Tree, parts: Parts) -> Iterator[Parts | Found]:
     try:
         names = tree.folders(parts)

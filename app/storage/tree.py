@@ -10,12 +10,15 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from app.errors import ForeignFile
+from app.storage import kernel
 from app.storage.base import NotDurable
 
 Parts = tuple[str, ...]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASSING = ".doubtful"
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
+"""What file systems say that give a file one name only, as exFAT and some of FUSE; or to this file no more."""
 
 
 class Tree:
@@ -154,6 +157,12 @@ class Tree:
                 there = os.stat(target[-1], dir_fd=new, follow_symlinks=False)
                 if not os.path.samestat(here, there):
                     raise
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                kernel.rename_to_free_name(source[-1], target[-1], src_dir_fd=old, dst_dir_fd=new)
+                self._sync_names(target[:-1], new)
+                return
             self._sync_names(target[:-1], new)
             os.unlink(source[-1], dir_fd=old)  # should this be lost, the file has two names, which repeating mends
 

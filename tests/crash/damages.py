@@ -289,7 +289,7 @@ def a_row_of_nothing(d: Damaged) -> None:
         row = dict(sql.execute("SELECT * FROM checkpoints WHERE id = ?", [victim.id]).fetchone())
         number = d.rng.randrange(10**9)
         row |= {"id": f"nothing{number}", "name": f"nothing-{number}.pt", "sequence": row["sequence"] + 10**6}
-        row["sequence"] = 0
+        row["sequence"] = -number
         marks = ", ".join("?" for _ in row)
         sql.execute(f"INSERT INTO checkpoints ({', '.join(row)}) VALUES ({marks})", list(row.values()))
     d.expect("stale", f"{victim.directory}/nothing-{number}.pt", "lost")

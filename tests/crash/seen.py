@@ -16,7 +16,7 @@ from tests.live import LiveServer
 
 OWN = ".holdfast"
 OF_THE_ROOT = {"about.txt", "ballast", "format.json", "lock", "catalog.db", "catalog.db-wal", "catalog.db-shm"}
-OF_THE_ROOT |= {"catalog.db.copy", "catalog.db.copy.new", "protected", "revoked"}
+OF_THE_ROOT |= {"catalog.db.copy", "catalog.db.copy.new", "protected", "revoked", "opened"}
 
 
 @dataclass(frozen=True)
