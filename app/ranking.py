@@ -11,8 +11,19 @@ def position(checkpoint: Checkpoint) -> tuple[int, int]:
     return checkpoint.saved_after, checkpoint.sequence
 
 
+def next_sequence(sequence: int, place: int | None) -> int:
+    """The number of a directory's next commit, beyond the last one and beyond the place that the save was given."""
+    return max(sequence, place or 0) + 1
+
+
 def saved_after(known: int | None, sequence: int) -> int:
-    """What comes first in a position: what the writer knew when it saved, or for a direct save all that was there."""
+    """The first part of a position: the last sequence that the writer knew, below the checkpoint's own sequence.
+
+    Parameters
+    ----------
+    known : int or None
+        The place that the save was given at its reservation. None: everything that there is.
+    """
     direct = sequence - 1
     return direct if known is None else min(known, direct)
 

@@ -131,8 +131,10 @@ uploads = Table(
     Column("expires_at", String, nullable=False),
     Column("body", Text, nullable=False),
     Column("token_id", String, nullable=False, server_default=text("''")),
+    Column("place", Integer),
     UniqueConstraint("directory", "save_id"),
     Index("uploads_of_token", "token_id"),
+    Index("uploads_by_place", "directory", "place"),
 )
 
 events = Table(

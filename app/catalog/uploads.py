@@ -51,6 +51,7 @@ class UploadRows:
                 expires_at=to_text(upload.expires_at),
                 body=_UPLOAD.dump_json(upload).decode(),
                 token_id=upload.token_id,
+                place=upload.saved_after,
             )
         )
 
@@ -101,6 +102,11 @@ class UploadRows:
     def count_of_token(self, token_id: str) -> int:
         """How many uploads of a token are under way."""
         return self._connection.execute(select(func.count()).where(_table.c.token_id == token_id)).scalar_one()
+
+    def last_place(self, directory: str) -> int | None:
+        """The last place in the order that an open upload of a directory has; None where none has one."""
+        query = select(func.max(_table.c.place)).where(_table.c.directory == directory)
+        return self._connection.execute(query).scalar()
 
     def directory_of(self, upload_id: str) -> str | None:
         """The directory that an upload is for, or was; None where nobody knows it."""

@@ -156,7 +156,7 @@ def _refusal(found: Excess) -> QuotaExceeded:
 
 def _promised(directory: Directory, upload: Upload) -> Checkpoint:
     """The checkpoint that an upload will be, as far as is declared."""
-    sequence = directory.sequence + 1
+    sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
     return Checkpoint(
         id=upload.id,
         directory=upload.directory,

@@ -225,7 +225,7 @@ class Committing:
     def _seal_and_publish(
         self, upload: Upload, settled: Settled, directory: Directory, standing: Checkpoint | None
     ) -> Committed:
-        sequence = directory.sequence + 1
+        sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
         checkpoint = Checkpoint(
             id=upload.id,
             directory=upload.directory,

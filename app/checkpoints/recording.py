@@ -56,7 +56,7 @@ class Recording:
 
     def change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
         """The same content under the same name: no bytes move, but it is a save like any other in the order."""
-        sequence = directory.sequence + 1
+        sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
         facts = same_content_facts(standing, upload, standing.digest)
         checkpoint = replace(
             standing,

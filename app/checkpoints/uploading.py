@@ -87,7 +87,8 @@ class Uploading:
         """Promise a place for a save, judging it before any byte is sent.
 
         The same ``save_id`` and content gives the same upload, or the checkpoint that it became. With ``afresh``, an
-        unfinished upload of this save is dropped and begun again.
+        unfinished upload of this save is dropped and begun again. A save's place in the order is fixed by its first
+        reservation: a writer that is stopped before its commit never overtakes work that began later.
 
         Raises
         ------
@@ -128,7 +129,8 @@ class Uploading:
                 upload, dropped = None, upload
             is_new = upload is None
             if upload is None:
-                upload = self._begin(session, save, undo)
+                place = dropped.saved_after if dropped is not None else None
+                upload = self._begin(session, save, place, undo)
             elif not same_promise(upload, save):
                 raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
             else:
@@ -219,18 +221,14 @@ class Uploading:
             return known_upload(session, upload_id)
 
     def _resume(self, session: Session, upload: Upload, save: Save) -> Upload:
-        """The upload of a save that was begun before; it may know now what it did not know then.
-
-        That is the digests, and that it comes late: a writer that could not end it directly.
-        """
+        """The upload of a save that was begun before; the save may bring the digests that were not known then."""
         known = session.directories.get(upload.directory)
         assert known is not None, "an upload's directory is made with it"
         self._allowance.claim(session, known, upload)
         self._parts.storage.begin(upload)
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
-        late = upload.saved_after if save.saved_after is None else save.saved_after
-        if (files, late) != (upload.files, upload.saved_after):
-            upload = replace(upload, files=files, saved_after=late, **_common_rights(upload, save))
+        if files != upload.files:
+            upload = replace(upload, files=files, **_common_rights(upload, save))
             session.uploads.change(upload)
         return upload
 
@@ -254,7 +252,7 @@ class Uploading:
         )
         return replace(save, name=name, files=tuple(replace(file, path=file.path or name) for file in save.files))
 
-    def _begin(self, session: Session, save: Save, undo: ExitStack) -> Upload:
+    def _begin(self, session: Session, save: Save, place: int | None, undo: ExitStack) -> Upload:
         now = self._parts.clock()
         self._refuse_too_many(session, save)
         known = session.directories.get(save.directory)
@@ -264,6 +262,7 @@ class Uploading:
         refuse_impossible(session, self._parts.storage, directory, save, digests.of_save(save))
         self._space.refuse_hopeless(save)
         promised = {field.name: getattr(save, field.name) for field in fields(save)}
+        promised["saved_after"] = self._place(session, directory, save) if place is None else place
         upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._parts.lease)
         self._allowance.claim(session, directory, upload)
         undo.push(lambda kind, *_: self._abandoning.undo(upload) if kind else None)
@@ -273,6 +272,13 @@ class Uploading:
         self._parts.storage.begin(upload)
         session.uploads.add(upload)
         return upload
+
+    def _place(self, session: Session, directory: Directory, save: Save) -> int:
+        """Where a save stands in the order from now on: of two under way, the one that began later is newer."""
+        if save.saved_after is not None:
+            return min(save.saved_after, directory.sequence)
+        last = session.uploads.last_place(directory.name)
+        return directory.sequence if last is None else max(directory.sequence, last + 1)
 
     def _refuse_too_many(self, session: Session, save: Save) -> None:
         if session.uploads.count_of_token(save.token_id) >= self._parts.most_uploads:

@@ -121,6 +121,8 @@ class Queue:
     def put(self, save: Mapping[str, Any], source: Readable) -> Item:
         """Keep a checkpoint; durable when this returns.
 
+        Its place in the order is the ``saved_after`` of the save, else what is known of the directory by now.
+
         Raises
         ------
         OSError
@@ -141,7 +143,7 @@ class Queue:
         _items.discard(folder)
         about = {"server": self.server, "saved_at": datetime.now(UTC).isoformat()}
         try:
-            _items.write(folder, {**save, "saved_after": self.known}, source, about)
+            _items.write(folder, {"saved_after": self.known, **save}, source, about)
             with self._numbered() as number:
                 folder = folder.rename(self.folder / f"{number:012d}-{source.size_bytes}-{save['save_id']}")
                 _items.sync(self.folder)

@@ -14,7 +14,7 @@ from ._ranks import Followed, rank_of_process
 from ._retry import passes, passing_over
 from ._saving import Job, Saving
 from ._staging import Staging
-from .errors import CheckpointNotFound, HoldfastError, HoldfastWarning, NotImproved, Told
+from .errors import CheckpointExists, CheckpointNotFound, HoldfastError, HoldfastWarning, NotImproved, Told, warn
 
 log = logging.getLogger("holdfast")
 
@@ -174,11 +174,19 @@ class Saver:
 
     def _run(self, job: Job) -> None:
         """Let a save happen, and tell the user what is to be said beyond "saved"."""
-        committed = job.run()
+        try:
+            committed = job.run()
+        except CheckpointExists as error:
+            if error.code != "superseded":
+                raise
+            warn(f"{job.what} is not kept: another process began a later save of that name and has ended it")
+            return
         if committed is None:
             self.saving.tell_of_outage(job.because)
             self.saving.deliver_before_the_end()
             return
+        if committed.removed_at is not None and not committed.repeated:
+            warn(f"{job.what} is not kept: later saves of other processes ended before it, and the limits keep those")
         other, where = committed.other_writer, self._remote.name
         if other is not None:
             self._told.once(

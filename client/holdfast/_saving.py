@@ -74,7 +74,13 @@ class Saving:
             return False
         return self.queue.has_items() or self.server.outage.is_on or _stopping.is_requested()
 
-    def send(self, save: Mapping[str, Any], layout: Layout, hurried: threading.Event) -> Committed:
+    def send(
+        self,
+        save: Mapping[str, Any],
+        layout: Layout,
+        hurried: threading.Event,
+        reserved: Callable[[int], object] = lambda saved_after: None,
+    ) -> Committed:
         """Save to the server itself; once it is hurried, nothing that fails is tried again.
 
         It is tried however long the server has been away: whoever asks has nobody else to turn to. Where that is as the
@@ -84,7 +90,13 @@ class Saving:
         patience = Patience(0.0 if outage.is_on and self.queue is not None else self.server.patience_s, hurried)
         try:
             committed = _upload.send(
-                self.server, save, layout, patience=patience, memory=self.memory, progress=self.progress
+                self.server,
+                save,
+                layout,
+                patience=patience,
+                memory=self.memory,
+                progress=self.progress,
+                reserved=reserved,
             )
         except HoldfastError as error:
             if not passes(error):
@@ -182,6 +194,8 @@ class Job:
         self._hurried = threading.Event()
         self._is_running = False
         self._item: Item | None = None
+        self._place: int | None = None
+        """After which sequence it was saved; None before its turn. Nothing that other writers do later moves it."""
         self.policy: Mapping[str, Any] = save["policy"]
         self.because: HoldfastError | None = None
         """Why it lies in the spool."""
@@ -202,12 +216,13 @@ class Job:
         try:
             if self._item is not None:  # it was rescued before its turn came
                 return None
+            self._place = self._saving.queue.known if self._saving.queue is not None else None
             if self._saving.must_wait():
                 with suppress(OutOfSpace):  # the server may have room all the same
                     self._keep(None)
                     return None
             try:
-                committed = self._saving.send(self._save, self._layout, self._hurried)
+                committed = self._saving.send(self._save, self._layout, self._hurried, self._reserved)
             except HoldfastError as error:
                 if self._saving.queue is None or not (passes(error) or error.status == 507):
                     raise
@@ -248,13 +263,23 @@ class Job:
             if self._saving.queue is None:
                 return False
             try:
-                self._item = self._saving.keep(self._save, self._layout)
+                self._item = self._put()
             except Exception as error:  # whatever it is, others are to be rescued all the same
                 log.warning("%s could not be written to the spool: %s", self.what, error)
                 return False
         self._safe.set()
         self._give_up_sending()
         return True
+
+    def _reserved(self, saved_after: int) -> None:
+        """The server has given it a place in the order, which it keeps wherever it ends."""
+        self._place = saved_after
+        if self._saving.queue is not None:
+            self._saving.queue.learn(saved_after)
+
+    def _put(self) -> Item:
+        place = {} if self._place is None else {"saved_after": self._place}
+        return self._saving.keep({**self._save, **place}, self._layout)
 
     def _give_up_sending(self) -> None:
         """Let others have their turn: the courier sends this one."""
@@ -269,7 +294,7 @@ class Job:
         with self._guard:
             if self._item is None:
                 try:
-                    self._item = self._saving.keep(self._save, self._layout)
+                    self._item = self._put()
                 except OSError as error:
                     why = f"{because}, and " if because is not None else ""
                     raise OutOfSpace(

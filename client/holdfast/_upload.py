@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -80,6 +80,7 @@ def send(
     patience: Patience,
     memory: Memory | None = None,
     progress: bool | None = None,
+    reserved: Callable[[int], object] = lambda saved_after: None,
 ) -> Committed:
     """Send a checkpoint of one file; durable on the server when this returns.
 
@@ -95,6 +96,8 @@ def send(
         What is remembered of the save before.
     progress : bool, optional
         Whether to show a bar.
+    reserved : callable
+        Called with the place in the order that the server has given the save.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def send(
     """
     memory = memory or Memory()
     with Progress(f"save {save['name']}", source.size_bytes, progress) as bar:
-        sending = _Sending(server, save, {None: source}, patience, bar)
+        sending = _Sending(server, save, {None: source}, patience, bar, reserved)
         committed = sending.run(hash_first=memory.expects_reuse(source))
     memory.remember(source, reused=bar.moved_bytes < source.size_bytes)
     return committed
@@ -139,12 +142,14 @@ class _Sending:
         files: Mapping[str | None, Source],
         patience: Patience,
         bar: Progress,
+        reserved: Callable[[int], object] = lambda saved_after: None,
     ) -> None:
         self._server = server
         self._save = {"writer": writer(), **save}
         self._files = files
         self._size_bytes = sum(source.size_bytes for source in files.values())
         self._bar = bar
+        self._reserved = reserved
         self._places = {
             (path, offset): place for path, source in files.items() for place, (offset, _) in enumerate(source.spans)
         }
@@ -205,7 +210,11 @@ class _Sending:
         ]
         answer = self._server.call("POST", "/v1/uploads", body={**self._save, "files": files})
         with understood():
-            return Upload.from_json(answer)
+            upload = Upload.from_json(answer)
+        if upload.saved_after is not None:  # also where the upload expires while this process is suspended
+            self._save["saved_after"] = upload.saved_after
+            self._reserved(upload.saved_after)
+        return upload
 
     def _send(self, wanted: Range) -> None:
         path = wanted.file if wanted.file in self._files else None

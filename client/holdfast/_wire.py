@@ -116,15 +116,20 @@ class FileChunks:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A reservation: the ranges to send, or ``committed`` where the same save had arrived before."""
+    """A reservation: the ranges to send, or ``committed`` where the same save had arrived before.
+
+    ``saved_after`` is the place in the order that the save keeps from now on, where the server says it.
+    """
 
     id: str
     committed: bool
     missing: tuple[Range, ...]
+    saved_after: int | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        return cls(data["id"], data["state"] == "committed", tuple(Range.from_json(r) for r in data["missing"]))
+        missing = tuple(Range.from_json(wanted) for wanted in data["missing"])
+        return cls(data["id"], data["state"] == "committed", missing, data.get("saved_after"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,11 +200,12 @@ def test_a_range_may_be_sent_again(server, directory):
     [
         pytest.param({}, {"saved_after": 1}, 1, id="begun directly, ended late"),
         pytest.param({"saved_after": 1}, {}, 1, id="late all the same"),
-        pytest.param({"saved_after": 0}, {"saved_after": 1}, 1, id="told anew"),
-        pytest.param({}, {}, 3, id="direct all the same"),
+        pytest.param({"saved_after": 0}, {"saved_after": 1}, 0, id="the first word stands"),
+        pytest.param({}, {}, 1, id="direct all the same"),
+        pytest.param({}, {"saved_after": 3}, 1, id="nothing moves it forward"),
     ],
 )
-def test_reserving_again_may_say_that_the_save_comes_late(server, directory, first, before, after, expected):
+def test_the_place_of_a_save_is_fixed_by_its_first_reservation(server, directory, first, before, after, expected):
     server.save(directory, epoch=1)
     facts = {"epoch": 2, "save_id": "begun-directly"}
     upload = begin(server, directory, first, **facts, **before)
@@ -213,9 +214,13 @@ def test_reserving_again_may_say_that_the_save_comes_late(server, directory, fir
         server.save(directory, b"newer work", epoch=epoch)
     answer = reserve(server, directory, declared(chunks=chunks(DATA, 5120)), **facts, **after)
     assert (answer.status_code, answer.json()["id"]) == (200, upload["id"])
+    assert answer.json()["saved_after"] == upload["saved_after"] == expected
     send(server, answer.json())
     committed = commit(server, upload)
     assert committed.status_code == 201, committed.text
-    assert (committed.json()["sequence"], committed.json()["saved_after"]) == (4, expected)
+    assert (committed.json()["sequence"], committed.json()["saved_after"]) == (
+        4 if before == {"saved_after": 0} else 5,
+        expected,
+    )
     latest = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()
-    assert latest["epoch"] == (2 if expected == 3 else 4)
+    assert latest["epoch"] == 4

@@ -29,7 +29,8 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A save, as its writer asks for it; ``known`` is the last sequence that the writer knew."""
+    """A save, as its writer asks for it; ``known`` is the last sequence that the writer knew, and once the save has
+    been reserved, the last that there was at its reservation, if it knew of no earlier one."""
 
     content: Content
     name: str | None = None
@@ -177,10 +178,16 @@ class Model:
 
     # what changes
 
+    def place(self, known: int | None, taken: list[int]) -> int:
+        """The place of a save that begins while others, which have these places, are under way."""
+        if known is not None:
+            return min(known, self.sequence)
+        return max([self.sequence, *(place + 1 for place in taken)])
+
     def commit(self, wanted: Wanted, *, id: str, name: str, save_id: str) -> list[str]:
         """Save; the names of what the save removes. ``id`` is the one that the server gave."""
-        self.sequence += 1
-        saved_after = self.sequence - 1 if wanted.known is None else min(wanted.known, self.sequence - 1)
+        self.sequence = max(self.sequence, wanted.known or 0) + 1
+        saved_after = self.sequence - 1 if wanted.known is None else wanted.known
         is_late = any(saved_after < row.saved_after for row in self.live())
         removed: list[str] = []
         row = Row(id, name, save_id, self.sequence, saved_after, wanted.content, *(getattr(wanted, n) for n in FACTS))

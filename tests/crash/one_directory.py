@@ -69,7 +69,12 @@ class OneDirectory(RuleBasedStateMachine):
         if expected:
             refused(answer, expected)
         else:
-            self._saved(wanted, wanted.called(), answer, begun_before=begun_before)
+            self._saved(self._with_a_place(wanted), wanted.called(), answer, begun_before=begun_before)
+
+    def _with_a_place(self, wanted: Wanted) -> Wanted:
+        """The save as it is from its reservation on."""
+        taken = [begun.wanted.known for begun in self.begun if begun.wanted.known is not None]
+        return replace(wanted, known=self.model.place(wanted.known, taken))
 
     def _reserve(self, wanted: Wanted, *, hashed: bool) -> bool:
         """Begin a save and send its bytes. What is pinned stands against it only where its digests are known."""
@@ -82,6 +87,8 @@ class OneDirectory(RuleBasedStateMachine):
             return False
         assert answer.status_code == 201, answer.text
         upload = answer.json()
+        wanted = self._with_a_place(wanted)
+        assert upload["saved_after"] == wanted.known
         assert upload["name"] == (wanted.called() or upload["name"])
         self.asking.send(upload, wanted.content)
         self.begun.append(Begun(upload["id"], upload["name"], wanted, self.world.ahead_s + LEASE_S))

@@ -16,6 +16,15 @@ CHUNK_BYTES = 256 * 1024
 POLICY: dict[str, Any] = {"mode": "min", "max_checkpoints": 2, "max_best_checkpoints": 2}
 
 
+Position = tuple[int, int]
+NOWHERE: Position = (-1, -1)
+
+
+def position(told: dict[str, Any]) -> Position:
+    """The place in the order of a checkpoint that the server describes."""
+    return told["saved_after"], told["sequence"]
+
+
 @dataclass(frozen=True)
 class Made:
     """The save of a number: its files, and its facts."""
@@ -57,17 +66,18 @@ class Ledger:
     """What was acknowledged of one directory."""
 
     directory: str
-    acknowledged: list[tuple[int, int]] = field(default_factory=list)
-    newest: int = 0
-    best: tuple[float, int] = (float("inf"), 0)
+    acknowledged: list[tuple[int, int, int]] = field(default_factory=list)
+    """Of each save the sequence, the seed, and after which sequence it was saved."""
+    newest: Position = NOWHERE
+    best: tuple[float, Position] = (float("inf"), NOWHERE)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, seed: int, told: dict[str, Any]) -> None:
         with self._guard:
-            self.acknowledged.append((told["sequence"], seed))
-            self.newest = max(self.newest, told["sequence"])
+            self.acknowledged.append((told["sequence"], seed, told["saved_after"]))
+            self.newest = max(self.newest, position(told))
             if told["metric"] != "NaN":
-                self.best = min(self.best, (told["metric"], told["sequence"]))
+                self.best = min(self.best, (told["metric"], position(told)))
 
 
 class Traffic:
@@ -166,7 +176,9 @@ class Downloader(Worker):
         if not self.ledger.acknowledged:
             time.sleep(0.01)
             return
-        what = self.random.choice(["latest", "best" if self.ledger.best[1] else "latest", "listed", "listed"])
+        what = self.random.choice(
+            ["latest", "best" if self.ledger.best[1] != NOWHERE else "latest", "listed", "listed"]
+        )
         if what == "listed":
             listed = self.ask("GET", "/v1/checkpoints", 200, params={"directory": self.ledger.directory}).json()
             self._fetch(self.random.choice(listed["checkpoints"]))
@@ -197,12 +209,12 @@ class Downloader(Worker):
         assert found["name"] == made.name
         self._is_no_older(what, found, newest, best)
 
-    def _is_no_older(self, what: str, found: dict[str, Any], newest: int, best: tuple[float, int]) -> None:
+    def _is_no_older(self, what: str, found: dict[str, Any], newest: Position, best: tuple[float, Position]) -> None:
         """Not before the newest, or worse than the best, that was acknowledged when it was asked for."""
         if what == "latest":
-            assert found["sequence"] >= newest
+            assert position(found) >= newest
         else:
-            assert (found["metric"], found["sequence"]) <= best
+            assert (found["metric"], position(found)) <= best
 
     def _fetch(self, found: dict[str, Any]) -> None:
         """A file of a checkpoint, whole or in ranges; it may be gone only if it was removed."""

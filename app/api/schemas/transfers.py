@@ -37,6 +37,7 @@ class UploadOut(BaseModel):
     state: Literal["open", "committed"]
     directory: str
     name: str
+    saved_after: int | None
     missing: list[RangeOut]
     expires_at: datetime | None
     checkpoint: CheckpointOut | None
@@ -52,6 +53,7 @@ class UploadOut(BaseModel):
                 state="committed",
                 directory=checkpoint.directory,
                 name=checkpoint.name,
+                saved_after=checkpoint.saved_after,
                 missing=[],
                 expires_at=None,
                 checkpoint=CheckpointOut.of(checkpoint),
@@ -61,6 +63,7 @@ class UploadOut(BaseModel):
             state="open",
             directory=upload.directory,
             name=upload.name,
+            saved_after=upload.saved_after,
             missing=[_put(upload.id, upload.expires_at, *missing) for missing in reservation.missing],
             expires_at=upload.expires_at,
             checkpoint=None,
