@@ -40,8 +40,8 @@ class BlindUnpickler(pickle._Unpickler):
 
     Parameters
     ----------
-    data : bytes
-        The pickle.
+    data : bytes or file
+        The pickle; of a file, the one that begins where it stands.
     persistent : callable
         What stands for a persistent id.
     """
@@ -49,8 +49,8 @@ class BlindUnpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {**pickle._Unpickler.dispatch}
     del dispatch[pickle.BYTEARRAY8[0]]  # makes room for as many bytes as it says before it looks for them
 
-    def __init__(self, data: bytes, persistent: Callable[[Any], Any]) -> None:
-        super().__init__(io.BytesIO(data))
+    def __init__(self, data: Any, persistent: Callable[[Any], Any]) -> None:
+        super().__init__(io.BytesIO(data) if isinstance(data, bytes) else data)
         self._persistent = persistent
 
     def find_class(self, module: str, name: str) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import _download, _restore
+from . import _download, _restore, _selection
 from ._cache import Cache
 from ._directory import RemoteDirectory
 from ._items import Kept
@@ -28,8 +28,7 @@ class Loading:
     """Where it is kept what is known of the directory."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.only, str):
-            raise TypeError(f"only is a collection of keys, such as ({self.only!r},)")
+        object.__setattr__(self, "only", _selection.keys_of(self.only))
 
     def found(self, find: Callable[[], Checkpoint | None], *, is_latest: bool = False) -> Any:
         """The state of what is found; where that is pruned between the finding and the loading, it is found again."""

@@ -1,12 +1,13 @@
 """What is not loaded from those who are not trusted, and how that is said."""
 
+import os
+import pickle
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pickle import UnpicklingError
-from typing import Any
 
+from . import _formats, _packages
 from ._memory import Arena
 from .errors import HoldfastError, UnreadableCheckpoint, UnsafeCheckpoint
 
@@ -15,54 +16,84 @@ UNFOLDING = 8
 ALLOWANCE_BYTES = 64 * 1024 * 1024
 TOLD_CHARACTERS = 1000
 
-_ZIP = b"PK\x03\x04"
 _HOW = (
     "If you trust whoever wrote it, {}load it with weights_only=False; else leave it alone, as loading it would run "
     "whatever code it names."
 )
 _ALLOW = "allow its classes with torch.serialization.add_safe_globals([...]), or "
+_TRUE = ("1", "y", "yes", "true")
 
 
-def refuse_bomb(arena: Arena) -> None:
-    """See to it that a file takes not much more memory than it has bytes.
+def is_weights_only(asked: bool | None) -> bool:
+    """Whether nothing but weights may be loaded, by what was asked for and torch's own environment variables."""
+    if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in _TRUE:
+        return True
+    if asked is None:
+        return os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0").lower() not in _TRUE
+    return bool(asked)
+
+
+def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
+    """See to it that a zip file is whole and one of torch's, and takes not much more memory than it has bytes.
 
     Raises
     ------
     UnsafeCheckpoint
-        It would unfold to far more.
+        It would unfold to far more, and is not trusted.
     UnreadableCheckpoint
-        It begins as a zip file and is none.
+        It is damaged, or something else's.
     """
-    if arena.bytes(0, len(_ZIP)) != _ZIP:
-        return
-    memory: Any = arena.memory
-    memory.seek(0)
     try:
-        with zipfile.ZipFile(memory) as archive:
-            unfolded = sum(record.file_size for record in archive.infolist())
+        with zipfile.ZipFile(arena.file()) as archive:
+            records = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise UnreadableCheckpoint(f"torch cannot load this checkpoint: it is a damaged zip file ({error})") from error
-    if unfolded > UNFOLDING * arena.size_bytes + ALLOWANCE_BYTES:
+    unfolded = sum(record.file_size for record in records)
+    if is_untrusted and unfolded > UNFOLDING * arena.size_bytes + ALLOWANCE_BYTES:
         raise UnsafeCheckpoint(
             f"This checkpoint has {arena.size_bytes} bytes and would unfold to {unfolded}. {_HOW.format('')}"
         )
+    if (other := _formats.of_zip([record.filename for record in records])) is not None:
+        raise UnreadableCheckpoint(other.refusal)
+
+
+def refuse_tar() -> None:
+    """Torch's first format can only be loaded by who trusts it."""
+    raise UnreadableCheckpoint(
+        "torch cannot load this checkpoint with weights_only=True: it is a tar file in torch's first format. "
+        + _HOW.format("")
+    )
 
 
 @contextmanager
-def answering(*, is_untrusted: bool, asks_user: bool, passing: type[Exception]) -> Iterator[None]:
+def answering(
+    *, is_untrusted: bool, asks_user: bool, passing: type[Exception], is_sound: Callable[[], bool]
+) -> Iterator[None]:
     """Turn what torch raises into this package's errors.
 
     Not what the code of users may have raised: of a ``map_location`` that is asked, or of their own classes where the
     file is trusted; nor ``passing``.
+
+    Parameters
+    ----------
+    is_sound : callable
+        Whether the pickle can be read at all, so that more trust would help.
     """
     try:
         yield
     except (passing, HoldfastError, MemoryError, Warning):
         raise
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and not asks_user:
+            raise _packages.missing(error.name.partition(".")[0], "This checkpoint") from error
+        is_refused = isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error)
+        if (is_refused or isinstance(error, EOFError)) and not is_sound():
+            raise UnreadableCheckpoint(
+                f"torch cannot load this checkpoint: its pickle is damaged. torch says: {_told(error)}"
+            ) from error
         if not is_untrusted:
             raise
-        if isinstance(error, UnpicklingError) or "weights_only" in str(error):
+        if is_refused:
             raise UnsafeCheckpoint(
                 "This checkpoint holds more than tensors and plain values, and loading such objects can run code. "
                 f"{_HOW.format(_ALLOW)} torch says: {_told(error)}"

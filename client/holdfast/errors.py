@@ -14,7 +14,8 @@
     ├── ServerFailed         (RuntimeError)       an answer that should not be
     ├── IntegrityError       (OSError)            bytes that are not those that were saved
     ├── UnsafeCheckpoint     (UnpicklingError)    it holds more than weights, which ``load`` does not allow by itself
-    └── UnreadableCheckpoint (RuntimeError)       torch cannot load it, here or at all
+    ├── UnreadableCheckpoint (RuntimeError)       torch cannot load it, here or at all
+    └── MissingPackage       (ModuleNotFoundError) a package that this call needs is not installed
 
     HoldfastWarning          (UserWarning)        something to look at; nothing was lost
 """
@@ -122,6 +123,18 @@ class UnreadableCheckpoint(HoldfastError, RuntimeError):
     """Torch cannot load the checkpoint: it is no state, or not for this machine."""
 
     code = "unreadable"
+
+
+class MissingPackage(HoldfastError, ModuleNotFoundError):
+    """A package that the call or the checkpoint needs is not installed; the message says how to install it."""
+
+    code = "missing_package"
+
+    def __init__(
+        self, message: str, *, name: str = "", code: str | None = None, problem: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, code=code, problem=problem)
+        self.name = name or None
 
 
 class HoldfastWarning(UserWarning):

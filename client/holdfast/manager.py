@@ -385,6 +385,8 @@ class CheckpointManager:
             It holds more than weights and plain values; the message says how to proceed.
         UnreadableCheckpoint
             Torch cannot load it.
+        MissingPackage
+            Torch, or a package that the checkpoint needs, is not installed.
         IntegrityError
             The bytes are not those that were saved.
         KeyError

@@ -21,6 +21,7 @@ FAMILIES = {
     errors.IntegrityError: OSError,
     errors.UnsafeCheckpoint: UnpicklingError,
     errors.UnreadableCheckpoint: RuntimeError,
+    errors.MissingPackage: ModuleNotFoundError,
 }
 
 
