@@ -120,7 +120,7 @@ class File:
 
 def is_folder(name: str, files: "Sequence[File | UploadFile]") -> bool:
     """A checkpoint is one plain file when its only file bears the checkpoint's own name; else a folder of files."""
-    return [file.path for file in files] != [name]
+    return len(files) != 1 or files[0].path != name
 
 
 @dataclass(frozen=True, slots=True)

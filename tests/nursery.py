@@ -148,7 +148,10 @@ def _move_clock(offset: Path) -> None:
 
 def _sync_no_files() -> None:
     """Let every fsync of Python's do nothing; SQLite has its own."""
+    from app.storage import kernel
+
     os.fsync = lambda _: None  # type: ignore[assignment]
+    kernel.sync_file_system = lambda _: None
     os.fdatasync = lambda _: None  # type: ignore[assignment]
 
 

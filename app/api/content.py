@@ -52,6 +52,16 @@ def respond(request: Request, content: Content) -> Response:
     return _FileResponse(content, start, stop, status, headers)
 
 
+def attachment(data: bytes) -> Response:
+    """Bytes that no browser runs."""
+    headers = {
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": "attachment",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return Response(data, headers=headers, media_type=_FileResponse.media_type)
+
+
 class _FileResponse(Response):
     """Sends a part of an open file, reading one slice ahead on a thread."""
 

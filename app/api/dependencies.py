@@ -15,6 +15,7 @@ from app.access import Access, Scope
 from app.api.json_answers import SerialisedRoute
 from app.api.openapi import query_names
 from app.auth import Links
+from app.batches import NAME_CHARACTERS
 from app.checkpoints import Checkpoints
 from app.checkpoints.changing import Changing
 from app.checkpoints.committing import Committing
@@ -41,6 +42,9 @@ DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g.
 PrefixQuery = Annotated[Prefix, Query(description="Only directories equal to this or below it, by whole components.")]
 By = Annotated[str | None, Query(min_length=1, max_length=200, description="Rank by this numeric metadata value.")]
 ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
+BatchQuery = Annotated[
+    str, Query(min_length=1, max_length=NAME_CHARACTERS, description="The places of files among all, as in `0-99,101`.")
+]
 PageSize = Annotated[int, Query(ge=1, le=MOST.page_size, description="The most entries to give at once.")]
 PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the page before.")]
 Id = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

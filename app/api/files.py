@@ -4,8 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from app import batches
 from app.api import content
-from app.api.dependencies import By, DirectoryQuery, FilePath, FindingDep, Id, ModeQuery, Reader
+from app.api.dependencies import BatchQuery, By, DirectoryQuery, FilePath, FindingDep, Id, ModeQuery, Reader
 from app.api.problems import refuses
 from app.errors import (
     Altered,
@@ -18,6 +19,7 @@ from app.errors import (
     NoCheckpoint,
     RangeNotSatisfiable,
     SeveralFiles,
+    TooLarge,
 )
 
 router = APIRouter(prefix="/checkpoints", tags=["bytes"])
@@ -64,3 +66,16 @@ FILE = {**BY_ID, **refuses(InvalidName, CheckpointNotFound, FileNotInCheckpoint,
 def get_file(request: Request, checkpoint_id: Id, path: FilePath, finding: FindingDep, _: Reader) -> Response:
     """The bytes of one file of a checkpoint."""
     return content.respond(request, finding.open(checkpoint_id, path))
+
+
+@router.get(
+    "/{checkpoint_id}/batch",
+    response_class=Response,
+    responses={
+        200: {"description": "The bytes of the files.", "content": {"application/octet-stream": {}}},
+        **refuses(CheckpointNotFound, FileNotInCheckpoint, CheckpointRemoved, TooLarge, Altered),
+    },
+)
+def get_batch(checkpoint_id: Id, files: BatchQuery, finding: FindingDep, _: Reader) -> Response:
+    """The bytes of several small files, one after another; `chunks` says which, and how they are named here."""
+    return content.attachment(finding.read_batch(checkpoint_id, batches.places(files)))

@@ -4,9 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app import batches
 from app.api.bodies import UNBOUNDED, declared_length, receive
 from app.api.dependencies import (
     AskingFirst,
+    BatchQuery,
     CheckpointsDep,
     CommittingDep,
     FilePath,
@@ -18,7 +20,7 @@ from app.api.dependencies import (
 from app.api.problems import refuses
 from app.api.schemas.answers import CommittedOut
 from app.api.schemas.requests import CommitIn, UploadIn
-from app.api.schemas.transfers import ReceivedOut, UploadOut
+from app.api.schemas.transfers import BatchReceivedOut, ReceivedOut, UploadOut
 from app.api.schemas.values import MAX_INT
 from app.checkpoints.recording import Committed
 from app.errors import (
@@ -108,6 +110,24 @@ async def receive_range(
     length = declared_length(request, length)
     await receive(request, uploading.receive(upload_id, path, Span(offset, offset + length)))
     return ReceivedOut(file=path, offset=offset, length=length)
+
+
+@router.put(
+    "/{upload_id}/batch",
+    max_body_size=UNBOUNDED,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    responses=refuses(
+        UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, WrongLength, DigestMismatch, NoSpace, QuotaExceeded
+    ),
+)
+async def receive_batch(
+    request: Request, upload_id: Id, files: BatchQuery, uploading: UploadingDep, _: Writer
+) -> BatchReceivedOut:
+    """Send several small files, one after another; a reservation says which. Sending them again is harmless."""
+    places = batches.places(files)
+    length = declared_length(request, None)
+    await receive(request, uploading.receive_batch(upload_id, places, length))
+    return BatchReceivedOut(files=len(places), length=length)
 
 
 @router.post(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, insert, not_, or_, select, true, update
 from sqlalchemy.sql import ColumnElement, Select
 
 from app.catalog import schema, words
@@ -15,6 +15,8 @@ from app.domain import Checkpoint, File, FileMap, Manifest, Mode, RemovedBecause
 
 _table = schema.checkpoints
 _files = schema.files
+_FILE = (_files.c.path, _files.c.size_bytes, _files.c.digest, _files.c.mtime_ns)
+"""The columns of a `File`, in its order."""
 NEW_FOR = timedelta(minutes=10)
 DAMAGED_EVERY = timedelta(hours=1)
 ANSWER_BYTES = 4 * 2**20
@@ -44,6 +46,33 @@ class CheckpointRows:
     def get(self, checkpoint_id: str) -> Checkpoint | None:
         """The checkpoint of this id, removed or not."""
         return self._one(select(_table).where(_table.c.id == checkpoint_id))
+
+    def with_file(self, checkpoint_id: str, path: str | None) -> Checkpoint | None:
+        """The checkpoint with only the file of this path, if it has that; in one query, however many files it has.
+
+        Without a path, it comes with its first two files. `Checkpoint.is_folder` is right in either case.
+        """
+        chosen = and_(_files.c.checkpoint_id == _table.c.id, _files.c.path == path if path is not None else true())
+        columns = [column.label(f"file_{column.name}") for column in _FILE]
+        query = select(_table, *columns).join_from(_table, _files, chosen, isouter=True)
+        query = query.where(_table.c.id == checkpoint_id).order_by(_files.c.path).limit(2)
+        rows = self._connection.execute(query).mappings().all()
+        if not rows:
+            return None
+        if path == rows[0]["name"]:  # alone it would pass for a checkpoint of one file
+            return self.get(checkpoint_id)
+        found = (File(*(row[column.name] for column in columns)) for row in rows if row["file_path"] is not None)
+        return words.checkpoint(rows[0], tuple(found))
+
+    def with_files_at(self, checkpoint_id: str, first: int, stop: int) -> Checkpoint | None:
+        """The checkpoint with only the files from one place on up to another, in the order of their paths."""
+        query = select(_table).where(_table.c.id == checkpoint_id)
+        row = self._connection.execute(query).mappings().one_or_none()
+        if row is None:
+            return None
+        some = select(*_FILE).where(_files.c.checkpoint_id == checkpoint_id).order_by(_files.c.path)
+        found = [File(*values) for values in self._connection.execute(some.limit(stop - first).offset(first))]
+        return words.checkpoint(row, tuple(found))
 
     def directory_of(self, checkpoint_id: str) -> str | None:
         """The directory of a checkpoint, removed or not; also of one whose row cannot be read otherwise."""
@@ -176,6 +205,12 @@ class CheckpointRows:
             select(_files.c.path, _files.c.map).where(_files.c.checkpoint_id == checkpoint_id)
         )
         return {path: words.file_map(text) for path, text in rows}
+
+    def file_map(self, checkpoint_id: str, path: str) -> FileMap | None:
+        """The chunks and tensors of one file."""
+        query = select(_files.c.map).where(_files.c.checkpoint_id == checkpoint_id, _files.c.path == path)
+        text = self._connection.execute(query).scalar()
+        return words.file_map(text) if text is not None else None
 
     def to_withdraw(self, directory: str | None = None, name: str | None = None) -> Sequence[Checkpoint]:
         """Removed checkpoints whose bytes have not left their directory."""
@@ -341,9 +376,10 @@ class CheckpointRows:
 
     def _with_files(self, rows: Sequence[Any]) -> Sequence[Checkpoint]:
         files: dict[str, list[File]] = {row["id"]: [] for row in rows}
-        columns = (_files.c.checkpoint_id, _files.c.path, _files.c.size_bytes, _files.c.digest, _files.c.mtime_ns)
         for ids in _batches(list(files)):
-            query = select(*columns).where(_files.c.checkpoint_id.in_(ids)).order_by(_files.c.path)
+            query = (
+                select(_files.c.checkpoint_id, *_FILE).where(_files.c.checkpoint_id.in_(ids)).order_by(_files.c.path)
+            )
             for owner, *values in self._connection.execute(query):
                 files[owner].append(File(*values))
         return [words.checkpoint(row, tuple(files[row["id"]])) for row in rows]

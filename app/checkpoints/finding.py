@@ -2,19 +2,27 @@
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from app import batches
 from app.access import Access
 from app.catalog import AuditLine, Page, Query, Session
 from app.catalog.checkpoints import ANSWER_BYTES, CHECKPOINT_BYTES, FILE_BYTES, PATH_TIMES
 from app.catalog.directories import Totals
 from app.catalog.statistics import Statistics
-from app.checkpoints.parts import Parts, known_checkpoint, known_directory, live_checkpoint, no_checkpoint
+from app.checkpoints.parts import (
+    Parts,
+    known_checkpoint,
+    known_directory,
+    live_checkpoint,
+    no_checkpoint,
+    refuse_removed,
+)
 from app.checkpoints.verifying import first_fault
-from app.domain import Checkpoint, Directory, Event, File, FileMap, Mode
+from app.domain import Checkpoint, Chunk, Directory, Event, File, FileMap, Mode
 from app.errors import (
     Altered,
     CheckpointNotFound,
@@ -30,6 +38,8 @@ from app.storage.base import Opened
 
 FILES_NAMED = 100
 """How many files a refusal names that asks to choose one."""
+DIRECTORIES_KEPT = 10_000
+"""Of how many checkpoints the directory is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ class Finding:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._verified: dict[tuple[str, str], tuple[int, int, str | None]] = {}
+        self._directories: dict[str, str] = {}
         self._guard = threading.Lock()
 
     # directories
@@ -166,13 +177,8 @@ class Finding:
         """
         with self._parts.catalog.reading() as session:
             checkpoint = live_checkpoint(session, checkpoint_id)
-            try:
+            with _maps_readable(checkpoint):
                 return checkpoint, session.checkpoints.maps(checkpoint_id)
-            except ValueError as error:
-                raise Altered(
-                    f"The catalog does not know any more what lies where in {checkpoint.directory}/{checkpoint.name}; "
-                    "`holdfast-server fsck` reads it from the manifest."
-                ) from error
 
     def events(self, after: int, *, prefix: str, limit: int) -> tuple[Sequence[Event], int]:
         """The next events at or below a prefix, and where to go on: also after those of others that were looked at."""
@@ -208,25 +214,54 @@ class Finding:
             The file is gone from the disk, or its bytes are not those that were saved.
         """
         # Under the directory's lock: while a commit puts a new file in its place, the row still speaks of the old one.
-        with self._parts.catalog.lock(self.get(checkpoint_id).directory):
+        with self._parts.catalog.lock(self._directory_of(checkpoint_id)):
+            checkpoint, file = self.chosen(checkpoint_id, path)
+            opened = self._opened(checkpoint, file)
+        return self._verified_content(checkpoint, file, opened)
+
+    def read_batch(self, checkpoint_id: str, places: Sequence[int]) -> bytes:
+        """The bytes of several small files one after another, by their places in the order of their paths.
+
+        Raises
+        ------
+        CheckpointNotFound, CheckpointRemoved
+        FileNotInCheckpoint
+            There are not so many files.
+        TooLarge
+            They are more than one answer holds.
+        Altered
+            A file is gone from the disk, or its bytes are not those that were saved.
+        """
+        read = []
+        with self._parts.catalog.lock(self._directory_of(checkpoint_id)):
             with self._parts.catalog.reading() as session:
-                checkpoint = live_checkpoint(session, checkpoint_id)
-            file = _chosen(checkpoint, path)
+                found = session.checkpoints.with_files_at(checkpoint_id, places[0], places[-1] + 1)
+                checkpoint = refuse_removed(found, checkpoint_id)
+                listed = checkpoint.files
+                if len(listed) == 1:  # alone it could pass for a checkpoint of one file
+                    checkpoint = live_checkpoint(session, checkpoint_id)
             try:
-                opened = self._parts.storage.open(checkpoint, file)
-            except (FileNotFoundError, ForeignFile) as error:
-                raise Altered(f"{checkpoint.stored_at(file)} is not on the disk as it was saved.") from error
-        try:
-            self._verify(checkpoint, file, opened)
-        except BaseException:
-            opened.close()
-            raise
-        return Content(checkpoint, file, opened)
+                files = [listed[place - places[0]] for place in places]
+            except IndexError:
+                raise FileNotInCheckpoint(
+                    f"{checkpoint.directory}/{checkpoint.name} has no file {places[-1]}."
+                ) from None
+            batches.refuse_large([file.size_bytes for file in files])
+            for file in files:
+                with closing(self._opened(checkpoint, file)) as opened:
+                    self._verify(checkpoint, file, opened)
+                    read.append(opened.read(0, file.size_bytes))
+        return b"".join(read)
 
     def chosen(self, checkpoint_id: str, path: str | None = None) -> tuple[Checkpoint, File]:
-        """A live checkpoint and a file of it; without a path, its only one. Raises as `open` does."""
+        """A live checkpoint, with no other file, and a file of it; without a path, its only one. Raises as `open` does.
+
+        This is one query, however many files the checkpoint has.
+        """
         with self._parts.catalog.reading() as session:
-            checkpoint = live_checkpoint(session, checkpoint_id)
+            checkpoint = refuse_removed(session.checkpoints.with_file(checkpoint_id, path), checkpoint_id)
+            if path is None and len(checkpoint.files) > 1:
+                raise _several_files(known_checkpoint(session, checkpoint_id))
         return checkpoint, _chosen(checkpoint, path)
 
     def open_intact(self, checkpoint_id: str, paths: Iterable[str]) -> list[Content]:
@@ -237,7 +272,7 @@ class Finding:
         CheckpointNotFound, CheckpointRemoved
         """
         found = []
-        with self._parts.catalog.lock(self.get(checkpoint_id).directory):
+        with self._parts.catalog.lock(self._directory_of(checkpoint_id)):
             with self._parts.catalog.reading() as session:
                 checkpoint = live_checkpoint(session, checkpoint_id)
             files = {file.path: file for file in checkpoint.files}
@@ -262,6 +297,33 @@ class Finding:
             except CheckpointRemoved:
                 continue
 
+    def _directory_of(self, checkpoint_id: str) -> str:
+        """The directory of a checkpoint, which never changes, so that it is asked for once."""
+        directory = self._directories.get(checkpoint_id)
+        if directory is None:
+            with self._parts.catalog.reading() as session:
+                directory = session.checkpoints.directory_of(checkpoint_id)
+            if directory is None:
+                raise no_checkpoint(checkpoint_id)
+            if len(self._directories) >= DIRECTORIES_KEPT:
+                self._directories.clear()
+            self._directories[checkpoint_id] = directory
+        return directory
+
+    def _opened(self, checkpoint: Checkpoint, file: File) -> Opened:
+        try:
+            return self._parts.storage.open(checkpoint, file)
+        except (FileNotFoundError, ForeignFile) as error:
+            raise Altered(f"{checkpoint.stored_at(file)} is not on the disk as it was saved.") from error
+
+    def _verified_content(self, checkpoint: Checkpoint, file: File, opened: Opened) -> Content:
+        try:
+            self._verify(checkpoint, file, opened)
+        except BaseException:
+            opened.close()
+            raise
+        return Content(checkpoint, file, opened)
+
     def _is_intact(self, content: Content) -> bool:
         """Whether a file is what was saved; else it is closed."""
         try:
@@ -280,11 +342,30 @@ class Finding:
         with self._guard:
             if self._verified.get(key) == state:
                 return
-        chunks = self.maps(checkpoint.id)[1][file.path].chunks
+        chunks = self._chunks_of(checkpoint, file)
         if opened.size_bytes != file.size_bytes or first_fault(opened, chunks) is not None:
             raise Altered(f"{checkpoint.stored_at(file)} was changed on the disk after it was saved.")
         with self._guard:
             self._verified[key] = state
+
+    def _chunks_of(self, checkpoint: Checkpoint, file: File) -> Sequence[Chunk]:
+        with self._parts.catalog.reading() as session, _maps_readable(checkpoint):
+            found = session.checkpoints.file_map(checkpoint.id, file.path)
+        if found is None:
+            raise no_checkpoint(checkpoint.id)
+        return found.chunks
+
+
+@contextmanager
+def _maps_readable(checkpoint: Checkpoint) -> Iterator[None]:
+    """Read what lies where in files; `Altered` where the catalog does not know it any more."""
+    try:
+        yield
+    except ValueError as error:
+        raise Altered(
+            f"The catalog does not know any more what lies where in {checkpoint.directory}/{checkpoint.name}; "
+            "`holdfast-server fsck` reads it from the manifest."
+        ) from error
 
 
 def summary_of(session: Session, directory: Directory) -> Summary:
@@ -305,12 +386,14 @@ def _size_in_answer(checkpoint: Checkpoint | None) -> int:
     return CHECKPOINT_BYTES + len(json.dumps(checkpoint.facts.metadata)) + paths
 
 
+def _several_files(checkpoint: Checkpoint) -> SeveralFiles:
+    return SeveralFiles(
+        f"{checkpoint.directory}/{checkpoint.name} has {len(checkpoint.files)} files; fetch them one by one.",
+        files=[file.path for file in checkpoint.files[:FILES_NAMED]],
+    )
+
+
 def _chosen(checkpoint: Checkpoint, path: str | None) -> File:
-    if path is None and len(checkpoint.files) > 1:
-        raise SeveralFiles(
-            f"{checkpoint.directory}/{checkpoint.name} has {len(checkpoint.files)} files; fetch them one by one.",
-            files=[file.path for file in checkpoint.files[:FILES_NAMED]],
-        )
     for file in checkpoint.files:
         if path in {None, file.path}:
             return file

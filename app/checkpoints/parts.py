@@ -155,7 +155,13 @@ def no_upload(upload_id: str) -> UploadNotFound:
 
 def live_checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
     """The checkpoint of this id, whose bytes are there."""
-    checkpoint = known_checkpoint(session, checkpoint_id)
+    return refuse_removed(session.checkpoints.get(checkpoint_id), checkpoint_id)
+
+
+def refuse_removed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
+    """What was found under this id, if it is a checkpoint whose bytes are there."""
+    if checkpoint is None:
+        raise no_checkpoint(checkpoint_id)
     if checkpoint.removed_at is not None:
         raise CheckpointRemoved(
             f"{checkpoint.directory}/{checkpoint.name} was {checkpoint.removed_because} "

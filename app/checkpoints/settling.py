@@ -41,14 +41,26 @@ def settle(
         raise FileNotInCheckpoint(f"The upload has no file {min(unknown)!r}.")
     maps = {}
     for file in upload.files:
-        with storage.partial(upload, file.path) as partial:
-            maps[file.path] = FileMap(_chunks(transfer, partial, file, declared.get(file.path)), file.tensors)
+        chunks = _hashed_on_arrival(transfer, file, declared.get(file.path))
+        if chunks is None:
+            with storage.partial(upload, file.path) as partial:
+                chunks = _chunks(transfer, partial, file, declared.get(file.path))
+        maps[file.path] = FileMap(chunks, file.tensors)
     times = storage.settle(upload)
     files = tuple(
         File(path, sum(chunk.length for chunk in maps[path].chunks), digests.of_file(maps[path].chunks), times[path])
         for path in sorted(maps)
     )
     return Settled(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
+
+
+def _hashed_on_arrival(
+    transfer: Transfer, file: UploadFile, declared: Sequence[Chunk] | None
+) -> tuple[Chunk, ...] | None:
+    """The chunks of a file as they were hashed when they came, if none other are declared: it need not be opened."""
+    known = transfer.chunks_of(file.path, file.size_bytes) if file.size_bytes is not None else None
+    agree = known is not None and (not file.is_hashed or known == file.chunks)
+    return known if agree and (declared is None or known == tuple(declared)) else None
 
 
 def _chunks(

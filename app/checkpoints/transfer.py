@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +13,8 @@ from app.errors import UploadBusy
 from app.spans import Run, Span, joined
 
 Spans = tuple[Span, ...]
+
+_NOTHING = Span(0, 0)
 
 GLANCE_S = 0.5
 """How long somebody who does not wait may find the record in use, in seconds: longer than a change of it takes."""
@@ -40,6 +42,22 @@ class Transfer:
     _writing: list[tuple[str, Span]] = field(default_factory=list)
     _closed: bool = False
     _ended: bool = False
+    _index: tuple[Sequence[UploadFile], Mapping[str, UploadFile], int | None] = ((), {}, 0)
+    """Of which files what was last asked, by their paths; and how many bytes they have. There may be thousands."""
+
+    def file(self, path: str) -> UploadFile | None:
+        """The file of the upload at a path."""
+        return self._indexed()[0].get(path)
+
+    def _indexed(self) -> tuple[Mapping[str, UploadFile], int | None]:
+        files = self.upload.files
+        known, by_path, declared = self._index
+        if known is not files:
+            sizes = [file.size_bytes for file in files if file.size_bytes is not None]
+            by_path = {file.path: file for file in files}
+            declared = sum(sizes) if len(sizes) == len(files) else None
+            self._index = (files, by_path, declared)
+        return by_path, declared
 
     def close(self, *, wait: bool = True) -> None:
         """Let no more bytes in: what is hashed and sealed from here on stays as it is.
@@ -62,8 +80,8 @@ class Transfer:
     @property
     def declared_bytes(self) -> int | None:
         """How many bytes there will be; None where nobody has said it."""
-        sizes = [file.size_bytes for file in self.upload.files if file.size_bytes is not None]
-        return sum(sizes) if len(sizes) == len(self.upload.files) else self.coming_bytes or None
+        declared = self._indexed()[1]
+        return declared if declared is not None else self.coming_bytes or None
 
     @property
     def arrived_bytes(self) -> int:
@@ -102,17 +120,25 @@ class Transfer:
 
         `UploadBusy` where it is closed already.
         """
+        with self.writing_files({path: span}):
+            yield
+
+    @contextmanager
+    def writing_files(self, wanted: Mapping[str, Span]) -> Iterator[None]:
+        """As `writing`, for one span of each of several files."""
+        ours = list(wanted.items())
         with self.changing:
-            while not self._closed and any(path == other and spans.meet([at], span) for other, at in self._writing):
+            while not self._closed and any(spans.meet([at], wanted.get(path, _NOTHING)) for path, at in self._writing):
                 self.changing.wait()
             self._refuse_closed()
             self.touched_at = time.monotonic()
-            self._writing.append((path, span))
+            self._writing += ours
         try:
             yield
         finally:
             with self.changing:
-                self._writing.remove((path, span))
+                done = set(ours)
+                self._writing = [each for each in self._writing if each not in done]
                 self.changing.notify_all()
 
     def note(self, path: str, offset: int, chunks: Sequence[Chunk]) -> None:
@@ -143,7 +169,7 @@ class Transfer:
 
     def takes(self, path: str, offset: int, chunks: Sequence[Chunk]) -> bool:
         """Whether these chunks belong there, as far as their digests have been told."""
-        file = self.upload.file(path)
+        file = self.file(path)
         if file is None or file.chunks is None or not file.is_hashed:
             return True
         span = Span(offset, offset + sum(chunk.length for chunk in chunks))

@@ -41,8 +41,11 @@ class Transfers:
         """The transfer of an upload, if this process has seen it, as it is at the moment; waits for nobody."""
         return self._transfers.get(upload_id)
 
-    def of(self, upload: Upload) -> Transfer:
-        """The transfer of an upload. After a restart, what is on disk is hashed rather than trusted."""
+    def of(self, upload: Upload, *, is_new: bool = False) -> Transfer:
+        """The transfer of an upload. After a restart, what is on disk is hashed rather than trusted.
+
+        Of a new one there is nothing to look at.
+        """
         with self._guard:
             transfer = self._transfers.get(upload.id)
             if transfer is not None:
@@ -50,7 +53,8 @@ class Transfers:
             transfer = self._transfers[upload.id] = Transfer(upload)
             transfer.changing.acquire()
         try:
-            self._recall(transfer)
+            if not is_new:
+                self._recall(transfer)
             self._promise(transfer)
         except BaseException:
             self.forget(upload.id)
@@ -59,9 +63,9 @@ class Transfers:
             transfer.changing.release()
         return transfer
 
-    def learn(self, upload: Upload) -> None:
-        """Go on with an upload whose digests have been told meanwhile."""
-        transfer = self.of(upload)
+    def learn(self, upload: Upload, *, is_new: bool = False) -> None:
+        """Go on with an upload whose digests have been told meanwhile, or begin with a new one."""
+        transfer = self.of(upload, is_new=is_new)
         with transfer.changing:
             if transfer.upload.files != upload.files:
                 transfer.learn(upload)

@@ -8,11 +8,12 @@ from datetime import timedelta
 from secrets import token_hex
 from typing import Any, NamedTuple
 
-from app import digests, naming, spans
+from app import batches, digests, naming, spans
 from app.access import Access
 from app.catalog import Session
 from app.checkpoints.abandoning import Abandoning
 from app.checkpoints.allowance import Allowance
+from app.checkpoints.batch_receiver import BatchReceiver
 from app.checkpoints.judging import refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint, known_upload, no_upload
 from app.checkpoints.receiving import Receiver
@@ -137,7 +138,7 @@ class Uploading:
                 upload = self._resume(session, upload, save)
         if dropped is not None:
             self._abandoning.discard(dropped)
-        self._transfers.learn(upload)
+        self._transfers.learn(upload, is_new=is_new)
         missing = self.missing(upload)
         try:
             self._space.admit_rest(upload, sum(found.span.stop - found.span.start for found in missing))
@@ -188,7 +189,7 @@ class Uploading:
         """
         transfer = self._transfers.known(upload_id) or self._transfers.of(self._found(upload_id))
         self._keep_alive(transfer)
-        file = transfer.upload.file(path)
+        file = transfer.file(path)
         if file is None:
             raise FileNotInCheckpoint(f"The upload has no file {path!r}.")
         expected = _expected(file, span)
@@ -205,6 +206,34 @@ class Uploading:
             receiver = Receiver(transfer, partial, path, span, expected, self._keep_alive)
             stack.callback(receiver.close)
             yield receiver
+
+    @contextmanager
+    def receive_batch(self, upload_id: str, places: Sequence[int], length: int) -> Iterator[BatchReceiver]:
+        """Take the bytes of several small files, by their places in the order in which they were declared.
+
+        Raises
+        ------
+        UploadNotFound, FileNotInCheckpoint
+        TooLarge
+            They are more than one request may hold.
+        WrongLength
+            They have more or fewer bytes in all.
+        NoSpace
+        """
+        transfer = self._transfers.known(upload_id) or self._transfers.of(self._found(upload_id))
+        files = transfer.upload.files
+        if places[-1] >= len(files):
+            raise FileNotInCheckpoint(f"The upload has {len(files)} files, and so none at {places[-1]}.")
+        wanted = [files[place] for place in places]
+        batches.refuse_large([file.size_bytes or 0 for file in wanted])
+        receiver = BatchReceiver(transfer, self._parts.storage, wanted, length)
+        self._keep_alive(transfer)
+        self._space.admit(length, upload_id=upload_id)
+        try:
+            yield receiver
+        except FileNotFoundError as error:
+            raise no_upload(upload_id) from error
+        self._keep_alive(transfer)
 
     def missing(self, upload: Upload) -> list[Missing]:
         """The ranges of an upload that have not arrived."""

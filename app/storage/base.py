@@ -63,6 +63,9 @@ CHANGED = "{} was changed while it was read; let whoever writes it finish, then 
 """What is said of a file of others that does not hold still."""
 
 
+Buffer = bytes | bytearray | memoryview
+
+
 class NotDurable(OSError):
     """The disk failed to make something durable. To ask again proves nothing: Linux forgets what it did not write."""
 
@@ -233,6 +236,9 @@ class Storage(Protocol):
 
     def partial(self, upload: Upload, path: str) -> AbstractContextManager[Partial]:
         """Open one file of an upload to write and to read back. `FileNotFoundError` when the upload is gone."""
+
+    def write_files(self, upload: Upload, contents: Mapping[str, Buffer]) -> None:
+        """Put whole small files of an upload, by their paths. `FileNotFoundError` when the upload is gone."""
 
     def settle(self, upload: Upload) -> Mapping[str, int]:
         """Make an upload's bytes durable, ready for its seal; the time of last change of each file, in ns.

@@ -1,9 +1,10 @@
 """Checkpoints as plain files below a root that this process alone owns."""
 
+import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from app.domain import Checkpoint, Directory, File, Manifest, Mark, Upload
 from app.errors import ForeignFile, NameTaken
 from app.storage import opening, places, trash
 from app.storage.adoption import LocalAdoption
-from app.storage.base import Found, Item, NotDurable, Opened, Partial, Records, Withdrawn
+from app.storage.base import Buffer, Found, Item, NotDurable, Opened, Partial, Records, Withdrawn
+from app.storage.durability import Durability
 from app.storage.files import LocalOpened, LocalPartial
 from app.storage.root import Root
 from app.storage.survey import everything, found_at, survey
@@ -33,6 +35,7 @@ class LocalStorage(Root):
     def __init__(self, root: Path, *, version: str, only_look: bool = False, must_exist: bool = False) -> None:
         super().__init__(root, version=version, only_look=only_look, must_exist=must_exist)
         self.adoption = LocalAdoption(self.tree)
+        self._durability = Durability(self.tree)
         self._disbelieved: set[str] = set()
         self._renewing = threading.Lock()
         self._remains: set[str] = set()
@@ -41,13 +44,13 @@ class LocalStorage(Root):
 
     def begin(self, upload: Upload) -> None:
         self._renew(upload)
+        if self.tree.stat(places.of_files(upload.id)) is None:
+            self._durability.begin(upload.id)
         self._make_files(upload)
 
     def _make_files(self, upload: Upload) -> None:
-        for file in upload.files:
-            path = places.of_upload(upload, file.path)
-            with self.tree.folder(path[:-1], create=True, durable=False):
-                os.close(self.tree.open(path, os.O_WRONLY | os.O_CREAT))
+        for folder, names in _by_folder(upload, [file.path for file in upload.files]).items():
+            self.tree.make_files(folder, names)
 
     @contextmanager
     def partial(self, upload: Upload, path: str) -> Iterator[Partial]:
@@ -58,20 +61,29 @@ class LocalStorage(Root):
         finally:
             os.close(descriptor)
 
+    def write_files(self, upload: Upload, contents: Mapping[str, Buffer]) -> None:
+        self._renew(upload)
+        for folder, names in _by_folder(upload, contents).items():
+            self.tree.fill_files(folder, {name: contents[path] for name, path in names.items()})
+
     def settle(self, upload: Upload) -> Mapping[str, int]:
         try:
-            self.tree.sync(places.of_files(upload.id))
+            self._durability.sync(upload.id, len(upload.files))
         except NotDurable:
             self._disbelieved.add(upload.id)
             with suppress(OSError):  # or else whoever wants the files next does it first
                 self._renew(upload)
             raise
-        times = {}
+        times: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for folder, names in _by_folder(upload, [file.path for file in upload.files]).items():
+            found = self.tree.stats(folder, names)
+            times |= {path: found[name].st_mtime_ns for name, path in names.items()}
+            sizes |= {path: found[name].st_size for name, path in names.items()}
         for file in upload.files:
-            found = self.tree.stat(places.of_upload(upload, file.path))
-            if found is None:
-                raise FileNotFoundError(file.path)
-            times[file.path] = found.st_mtime_ns
+            if file.size_bytes not in {None, sizes[file.path]}:
+                self._disbelieved.add(upload.id)
+                raise NotDurable(errno.EIO, f"{file.path} has another size than it was given")
         return times
 
     def discard(self, upload_id: str) -> None:
@@ -80,6 +92,7 @@ class LocalStorage(Root):
         except OSError:
             self._remains.add(upload_id)
             raise
+        self._durability.end(upload_id)
         self._remains.discard(upload_id)
         self._disbelieved.discard(upload_id)
 
@@ -343,3 +356,12 @@ class LocalStorage(Root):
         """Move what is there, unless that was done before and something else has taken its place since."""
         if self.tree.stat(source) is not None and self.tree.stat(target) is None:
             self.tree.move(source, target)
+
+
+def _by_folder(upload: Upload, paths: Iterable[str]) -> dict[Parts, dict[str, str]]:
+    """Some paths of an upload by the folder that they lie in, and there by the name of their file."""
+    found: dict[Parts, dict[str, str]] = {}
+    for path in paths:
+        place = places.of_upload(upload, path)
+        found.setdefault(place[:-1], {})[place[-1]] = path
+    return found

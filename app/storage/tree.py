@@ -4,14 +4,14 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from app.errors import ForeignFile
 from app.storage import kernel
-from app.storage.base import NotDurable
+from app.storage.base import Buffer, NotDurable
 
 Parts = tuple[str, ...]
 
@@ -94,6 +94,40 @@ class Tree:
                 return os.stat(path[-1], dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def stats(self, path: Parts, names: Iterable[str]) -> dict[str, os.stat_result]:
+        """What lies in a folder under some names, links not followed. `FileNotFoundError` where one has nothing."""
+        with self.folder(path) as folder:
+            return {name: os.stat(name, dir_fd=folder, follow_symlinks=False) for name in names}
+
+    def make_files(self, path: Parts, names: Iterable[str]) -> None:
+        """Make files in a folder, empty where they are new; nothing of it durably."""
+        with self.folder(path, create=True, durable=False) as folder:
+            for name in names:
+                _refuse_way_out(name)
+                os.close(_open((*path, name), os.O_WRONLY | os.O_CREAT, folder))
+
+    def fill_files(self, path: Parts, contents: Mapping[str, Buffer]) -> None:
+        """Put the bytes of files that are in a folder already, not durably."""
+        with self.folder(path) as folder:
+            for name, data in contents.items():
+                _refuse_way_out(name)
+                file = _open((*path, name), os.O_WRONLY, folder)
+                try:
+                    offset = 0
+                    while offset < len(data):
+                        offset += os.pwrite(file, memoryview(data)[offset:], offset)
+                finally:
+                    os.close(file)
+
+    @property
+    def tells_of_lost_writes(self) -> bool:
+        """Whether `sync_file_system` says when something could not be written."""
+        return kernel.tells_of_lost_writes(self._descriptor)
+
+    def sync_file_system(self) -> None:
+        """Make all that was written to this file system durable. `OSError` once for whatever of it failed meanwhile."""
+        kernel.sync_file_system(self._descriptor)
 
     def names(self, path: Parts) -> list[str]:
         """The sorted names in a folder; none where the folder is missing."""

@@ -41,6 +41,26 @@ def stream_at(path: Path) -> BinaryIO | None:
     raise _refused(path, f"is {kind}: name another path, or remove it")
 
 
+def refuse_member(path: Path) -> None:
+    """Let a file of a folder take its place, which only a plain file gives up.
+
+    Raises
+    ------
+    FileExistsError
+        A folder is there.
+    InvalidRequest
+        It is a link, a pipe, a device or a socket.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # nothing is there, or it cannot be looked at, which creating the file will say
+        return
+    if stat.S_ISDIR(mode):
+        raise FileExistsError(f"{path} is a folder, where a file of the checkpoint belongs")
+    if not stat.S_ISREG(mode):
+        raise _refused(path, "is no plain file: name another folder, or remove it")
+
+
 def _opened(path: Path, *, is_pipe: bool) -> BinaryIO:
     end = time.monotonic() + READER_WAIT_S
     while True:

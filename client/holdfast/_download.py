@@ -4,12 +4,12 @@ import os
 import secrets
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from . import _destination, _digests, _names, _restore
+from . import _destination, _digests, _restore
 from ._cache import Cache, Keeping, Sources
 from ._http import Server, understood
 from ._memory import Arena
@@ -17,16 +17,23 @@ from ._parallel import CONNECTIONS, in_parallel
 from ._progress import Progress
 from ._retry import READERS_PATIENCE, Patience, passes
 from ._targets import FileTarget, Target, Window
-from ._wire import Checkpoint, Chunk, FileChunks, Range
+from ._wire import Batch, Checkpoint, Chunk, FileChunks, Range
 from .errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 
 JOB_BYTES = 32 * 1024 * 1024
 """How much is asked for at a time, so that several connections have work."""
 
 
-def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
+class Contents(NamedTuple):
+    """What a checkpoint consists of, and which of its files can be fetched together."""
+
+    files: list[FileChunks]
+    batches: tuple[Batch, ...]
+
+
+def contents(server: Server, checkpoint: Checkpoint) -> Contents:
     """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
-    files = _pieced(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
+    files, batches = _pieced(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
         adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
@@ -35,21 +42,23 @@ def contents(server: Server, checkpoint: Checkpoint) -> list[FileChunks]:
     named = [(file.path, _digests.of_file(file.chunks)) for file in files]
     if _digests.of_checkpoint(named) != checkpoint.digest:
         raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
-    return files
+    return Contents(files, batches)
 
 
-def _pieced(server: Server, path: str) -> list[FileChunks]:
+def _pieced(server: Server, path: str) -> Contents:
     """The files of all pages of an answer, each with its parts from all of them."""
     files: dict[str, FileChunks] = {}
+    batches: list[Batch] = []
     params: dict[str, str] = {}
     while True:
         answer = server.ask(path, params=params)
         with understood():
             for found in map(FileChunks.from_json, answer["files"]):
                 files[found.path] = files[found.path].joined(found) if found.path in files else found
+            batches += Batch.all_from_json(answer)
             token = answer.get("next_page_token")
         if token is None:
-            return list(files.values())
+            return Contents(list(files.values()), tuple(batches))
         params["page_token"] = token
 
 
@@ -61,7 +70,7 @@ def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:
     InvalidRequest
         The checkpoint has several files.
     """
-    files = contents(server, checkpoint)
+    files = contents(server, checkpoint).files
     if len(files) != 1:
         raise InvalidRequest(
             f"{checkpoint.name!r} has {len(files)} files and is no single state; use download()", code="several_files"
@@ -92,26 +101,6 @@ def file_state(
         return _restore.state_in(arena, fetching.fetch, only=only, **load)
 
 
-def into_files(
-    server: Server, checkpoint: Checkpoint, to: Path, *, cache: Cache | None = None, progress: bool | None = None
-) -> Path:
-    """Put a checkpoint's file, or folder of files, at a path. Each file replaces what stood there once it is verified.
-
-    Raises
-    ------
-    IntegrityError
-        The bytes are not those that were saved, or a file's path leads out of the checkpoint.
-    """
-    files = contents(server, checkpoint)
-    if [file.path for file in files] == [checkpoint.name]:
-        into_file(server, files[0], to, cache, progress)
-        return to
-    places = [to.joinpath(*_names.components(file.path)) for file in files]
-    for file, place in zip(files, places, strict=True):
-        into_file(server, file, place, cache, progress)
-    return to
-
-
 def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
     """Give the bytes of a file to ``write`` in their order, each verified before. `IntegrityError` as `into_files`."""
     window = Window()
@@ -139,20 +128,43 @@ def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, p
     temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as sink:
-            os.truncate(sink.fileno(), file.size_bytes)
-            with _Fetching(server, file, FileTarget(sink.fileno()), cache, progress) as fetching:
-                fetching.fetch([(0, file.size_bytes)])
+            _fill(server, file, sink.fileno(), cache, progress)
             os.fsync(sink.fileno())
         temporary.replace(to)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def into_new_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, bar: Progress) -> None:
+    """Put one file of a checkpoint where nothing is, verified but not durable; ``bar`` is moved."""
+    with to.open("xb") as sink:
+        _fill(server, file, sink.fileno(), cache, False, bar)
+
+
+def _fill(
+    server: Server,
+    file: FileChunks,
+    descriptor: int,
+    cache: Cache | None,
+    progress: bool | None,
+    bar: Progress | None = None,
+) -> None:
+    os.truncate(descriptor, file.size_bytes)
+    with _Fetching(server, file, FileTarget(descriptor), cache, progress, bar) as fetching:
+        fetching.fetch([(0, file.size_bytes)])
+
+
 class _Fetching:
     """One file on its way: knows which chunks are there."""
 
     def __init__(
-        self, server: Server, file: FileChunks, target: Target, cache: Cache | None, progress: bool | None
+        self,
+        server: Server,
+        file: FileChunks,
+        target: Target,
+        cache: Cache | None,
+        progress: bool | None,
+        bar: Progress | None = None,
     ) -> None:
         self._server = server
         self._file = file
@@ -164,6 +176,7 @@ class _Fetching:
         self._doubted: set[int] = set()
         self._patience = Patience(READERS_PATIENCE * server.patience_s)
         self._progress = progress
+        self._common_bar = bar
         self._bar = Progress("", 0)
         self._stack = ExitStack()
         self.sources: Sources | None = None
@@ -191,7 +204,8 @@ class _Fetching:
         wanted = [place for start, stop in spans for place in self._places(start, stop)]
         todo = sorted({place for place in wanted if not self._have[place]})
         total = sum(self._file.chunks[place].length for place in todo)
-        with Progress(f"load {self._file.path}", total, self._progress) as self._bar:
+        own = Progress(f"load {self._file.path}", total, self._progress)
+        with own if self._common_bar is None else nullcontext(self._common_bar) as self._bar:
             if self.sources is not None:
                 in_parallel(_grouped([p for p in todo if self.sources.has(self._file.chunks[p])], 16), self._recall)
             while todo := [place for place in todo if not self._have[place]]:

@@ -11,6 +11,9 @@ from ._parallel import in_parallel
 from ._wire import Chunk
 from .errors import HoldfastError, IntegrityError
 
+_OWN = threading.local()
+"""A buffer of each thread for what it read last, of whatever file: a folder may have thousands of them."""
+
 
 class FileSource:
     """A file of this machine. It is opened for each chunk, so that a folder of many needs no many descriptors.
@@ -30,7 +33,6 @@ class FileSource:
         starts = range(0, self.size_bytes, _digests.CHUNK_BYTES)
         self.spans = [(start, min(_digests.CHUNK_BYTES, self.size_bytes - start)) for start in starts]
         self._digests: list[str | None] = [None] * len(self.spans)
-        self._own = threading.local()
 
     def read(self, place: int) -> tuple[memoryview, str]:
         """The bytes of a chunk, and the BLAKE3 that they had when they were first read."""
@@ -66,9 +68,9 @@ class FileSource:
 
     def _bytes(self, place: int) -> memoryview:
         offset, length = self.spans[place]
-        buffer = getattr(self._own, "buffer", None)
-        if buffer is None:
-            buffer = self._own.buffer = bytearray(min(self.size_bytes, _digests.CHUNK_BYTES))
+        buffer = getattr(_OWN, "buffer", b"")
+        if len(buffer) < length:
+            buffer = _OWN.buffer = bytearray(min(self.size_bytes, _digests.CHUNK_BYTES))
         view = memoryview(buffer)[:length]
         try:
             self._fill(view, offset)

@@ -1,5 +1,6 @@
 """Where fetched bytes go until they are verified: memory of a thread, or of a part of a file that moves on."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -20,13 +21,14 @@ class FileTarget:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self._size_bytes = os.fstat(descriptor).st_size
         self._own = threading.local()
 
     def view(self, offset: int, length: int) -> memoryview:
         """Memory of this thread, until it asks again."""
         buffer = getattr(self._own, "buffer", b"")
         if len(buffer) < length:
-            buffer = self._own.buffer = bytearray(max(length, _digests.CHUNK_BYTES))
+            buffer = self._own.buffer = bytearray(min(max(length, _digests.CHUNK_BYTES), max(length, self._size_bytes)))
         return memoryview(buffer)[:length]
 
 

@@ -11,10 +11,11 @@ from ._http import Server, understood
 from ._parallel import in_parallel
 from ._progress import Progress
 from ._retry import Patience, passes
-from ._wire import Chunk, Committed, Range, Upload
+from ._wire import Batch, Chunk, Committed, Range, Upload
 from .errors import HoldfastError, IntegrityError, ServerUnreachable
 
 _SAMPLES = 8
+_LARGEST_BATCH_BYTES = 64 * 1024 * 1024
 _REFUSALS = 5  # how often a commit may find that the server could not copy what it promised
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
 _WRITER: dict[int, str] = {}
@@ -174,7 +175,7 @@ class _Sending:
                     first, was_there = False, upload.committed
                     self._bar.reused(self._size_bytes - sum(wanted.length for wanted in upload.missing))
                 self._step = "send"
-                in_parallel(upload.missing, self._send)
+                self._send_all(upload)
                 self._step = "commit"
                 return replace(self._commit(upload.id), was_there=was_there)
             except HoldfastError as error:
@@ -216,15 +217,39 @@ class _Sending:
             self._reserved(upload.saved_after)
         return upload
 
+    def _send_all(self, upload: Upload) -> None:
+        """Send what is missing: small files in batches where the server takes these, the rest range by range."""
+        batches = [batch for batch in upload.batches if self._is_sound(batch)]
+        in_parallel(batches, self._send_batch)
+        sent = {path for batch in batches for path, _ in batch.parts}
+        in_parallel([wanted for wanted in upload.missing if wanted.file not in sent], self._send)
+
+    def _is_sound(self, batch: Batch) -> bool:
+        """Whether a batch is of our files as they are; else they are sent one by one."""
+        sources = [self._files.get(path) for path, _ in batch.parts]
+        sizes = [source.size_bytes for source in sources if source is not None]
+        return sizes == [length for _, length in batch.parts] and sum(sizes) == batch.length <= _LARGEST_BATCH_BYTES
+
+    def _send_batch(self, batch: Batch) -> None:
+        data = bytearray()
+        for path, length in batch.parts:
+            for piece in self._pieces(self._files[path], 0, length):
+                data += piece
+        self._server.send(batch.as_range, [data])
+        self._arrived(batch.url, 0)
+
     def _send(self, wanted: Range) -> None:
         path = wanted.file if wanted.file in self._files else None
         place = self._places.get((path, wanted.offset))
         if place is None:
             raise IntegrityError(f"the server asks for bytes from {wanted.offset}, where no chunk begins")
         self._server.send(wanted, self._pieces(self._files[path], place, wanted.length))
+        self._arrived(path, wanted.offset)
+
+    def _arrived(self, what: str | None, offset: int) -> None:
         self._doubts.pop("send", None)
-        if (path, wanted.offset) not in self._sent:  # what is lost again and again is no progress
-            self._sent.add((path, wanted.offset))
+        if (what, offset) not in self._sent:  # what is lost again and again is no progress
+            self._sent.add((what, offset))
             self._patience.progress()
 
     def _pieces(self, source: Source, place: int, length: int) -> Iterator[memoryview]:

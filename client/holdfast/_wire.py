@@ -115,6 +115,37 @@ class FileChunks:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Small files to send or to fetch in one request, their bytes one after another, exactly as the server says."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    length: int
+    parts: tuple[tuple[str, int], ...]
+    """The path and the length, in bytes, of each file."""
+
+    @classmethod
+    def all_from_json(cls, data: Mapping[str, Any]) -> "tuple[Self, ...]":
+        """The batches of an answer; none where the server is older than these."""
+        return tuple(
+            cls(
+                found["method"],
+                found["url"],
+                found["headers"],
+                found["length"],
+                tuple((part["file"], part["length"]) for part in found["parts"]),
+            )
+            for found in data.get("batches") or ()
+        )
+
+    @property
+    def as_range(self) -> Range:
+        """The whole of it, for a request."""
+        return Range("", self.method, self.url, self.headers, 0, self.length)
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """A reservation: the ranges to send, or ``committed`` where the same save had arrived before.
 
@@ -125,11 +156,14 @@ class Upload:
     committed: bool
     missing: tuple[Range, ...]
     saved_after: int | None = None
+    batches: tuple[Batch, ...] = ()
+    """Small files of ``missing`` that can be sent together instead."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         missing = tuple(Range.from_json(wanted) for wanted in data["missing"])
-        return cls(data["id"], data["state"] == "committed", missing, data.get("saved_after"))
+        batches = Batch.all_from_json(data)
+        return cls(data["id"], data["state"] == "committed", missing, data.get("saved_after"), batches)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from . import _download, _names, _spool, _values
+from . import _folder, _names, _spool, _values
 from ._background import in_full
 from ._cache import Cache
 from ._destination import NoReader
@@ -489,7 +489,7 @@ class CheckpointManager:
         target = Path(to)
         target = target.joinpath(*_names.components(checkpoint.name)) if target.is_dir() else target
         try:
-            _download.into_files(self._remote.server, checkpoint, target, cache=self._cache, progress=self._progress)
+            _folder.into_files(self._remote.server, checkpoint, target, cache=self._cache, progress=self._progress)
         except NoReader as error:
             warn(str(error))
         return target

@@ -1,17 +1,17 @@
 """Answers about bytes: which ranges to send, which to fetch, and what lies where."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from app import spans
+from app import batches, spans
 from app.api.paging import read_number, windows, write_token
 from app.api.schemas.answers import CheckpointOut, FileOut
-from app.checkpoints.uploading import Reservation
-from app.domain import Checkpoint, File, FileMap, Tensor
+from app.checkpoints.uploading import Missing, Reservation
+from app.domain import Checkpoint, File, FileMap, Tensor, Upload
 from app.spans import Span
 
 MOST_CHUNKS, MOST_TENSORS = 50_000, 20_000
@@ -30,6 +30,24 @@ class RangeOut(BaseModel):
     expires_at: datetime | None
 
 
+class PartOut(BaseModel):
+    """A whole file within a batch."""
+
+    file: str
+    length: int
+
+
+class BatchOut(BaseModel):
+    """Small files to send or to fetch in one request, their bytes one after another; to be followed as it is."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    length: int
+    parts: list[PartOut]
+    expires_at: datetime | None
+
+
 class UploadOut(BaseModel):
     """An upload and the ranges that it still lacks; or, once committed, the checkpoint that it became."""
 
@@ -39,6 +57,7 @@ class UploadOut(BaseModel):
     name: str
     saved_after: int | None
     missing: list[RangeOut]
+    batches: list[BatchOut] = Field(description="Small files of `missing` that can be sent together instead.")
     expires_at: datetime | None
     checkpoint: CheckpointOut | None
 
@@ -55,6 +74,7 @@ class UploadOut(BaseModel):
                 name=checkpoint.name,
                 saved_after=checkpoint.saved_after,
                 missing=[],
+                batches=[],
                 expires_at=None,
                 checkpoint=CheckpointOut.of(checkpoint),
             )
@@ -65,6 +85,9 @@ class UploadOut(BaseModel):
             name=upload.name,
             saved_after=upload.saved_after,
             missing=[_put(upload.id, upload.expires_at, *missing) for missing in reservation.missing],
+            batches=_batches(
+                "PUT", f"/v1/uploads/{upload.id}/batch", _whole_files(upload, reservation.missing), upload.expires_at
+            ),
             expires_at=upload.expires_at,
             checkpoint=None,
         )
@@ -107,6 +130,7 @@ class ChunksOut(BaseModel):
     digest: str
     files: list[FileChunksOut]
     next_page_token: str | None
+    batches: list[BatchOut] = Field(description="Small files that can be fetched together instead of one by one.")
 
     @classmethod
     def of(
@@ -122,6 +146,12 @@ class ChunksOut(BaseModel):
                 FileChunksOut.of_map(checkpoint, file, maps[file.path], range_max_bytes, part) for file, part in shown
             ],
             next_page_token=token,
+            batches=_batches(
+                "GET",
+                f"/v1/checkpoints/{checkpoint.id}/batch",
+                _begun(checkpoint, windows(counts, start, MOST_CHUNKS)),
+                None,
+            ),
         )
 
 
@@ -177,6 +207,13 @@ class TensorsOut(BaseModel):
         )
 
 
+class BatchReceivedOut(BaseModel):
+    """Files that were verified and written."""
+
+    files: int
+    length: int
+
+
 class ReceivedOut(BaseModel):
     """Bytes that were verified and written."""
 
@@ -190,6 +227,43 @@ def _page(counts: Sequence[int], limit: int, token: str | None, *listing: str) -
     start = read_number(token, *listing) or 0
     following = start + limit
     return start, write_token((following,), *listing) if following < sum(counts) + len(counts) else None
+
+
+def _begun(checkpoint: Checkpoint, shown: Iterable[tuple[int, int, int]]) -> list[tuple[int, str, int]]:
+    """The files of a page, but for one that began on an earlier page."""
+    files = checkpoint.files
+    return [(place, files[place].path, files[place].size_bytes) for place, first, _ in shown if first == 0]
+
+
+def _whole_files(upload: Upload, missing: Iterable[Missing]) -> list[tuple[int, str, int]]:
+    """The files of which nothing has arrived, and which are one range."""
+    whole = {path for path, span in missing if span.start == 0}
+    return [
+        (place, file.path, file.size_bytes)
+        for place, file in enumerate(upload.files)
+        if file.path in whole and file.size_bytes is not None
+    ]
+
+
+def _batches(
+    method: str, url: str, files: Iterable[tuple[int, str, int]], expires_at: datetime | None
+) -> list[BatchOut]:
+    """The batches of files, each given as its place, path and size in bytes."""
+    known = {place: PartOut(file=path, length=size_bytes) for place, path, size_bytes in files}
+    found = []
+    for places in batches.plan((place, part.length) for place, part in known.items()):
+        parts = [known[place] for place in places]
+        found.append(
+            BatchOut(
+                method=method,
+                url=f"{url}?files={batches.name(places)}",
+                headers={},
+                length=sum(part.length for part in parts),
+                parts=parts,
+                expires_at=expires_at,
+            )
+        )
+    return found
 
 
 def _get(base: FileOut, file: File, span: Span) -> RangeOut:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import _destination, _download, _names
+from .. import _destination, _download, _folder, _names
 from .._cache import Cache
 from .._retry import PATIENCE_S
 from .._wire import FileChunks
@@ -75,7 +75,7 @@ def _to_files(session: Session, checkpoint: Json, output: str | None, file: str 
         _download.into_file(session.server, found, target, None, None)
         size_bytes = found.size_bytes
     else:
-        _download.into_files(session.server, wire(checkpoint), target, cache=_cache())
+        _folder.into_files(session.server, wire(checkpoint), target, cache=_cache())
         size_bytes = checkpoint["size_bytes"]
     return _told(session, checkpoint, target, size_bytes)
 
@@ -89,7 +89,7 @@ def _to_stdout(session: Session, checkpoint: Json, file: str | None) -> int:
 
 
 def _file(session: Session, checkpoint: Json, path: str | None) -> FileChunks:
-    files = _download.contents(session.server, wire(checkpoint))
+    files = _download.contents(session.server, wire(checkpoint)).files
     if path is None and len(files) > 1:
         names = ", ".join(file.path for file in files)
         raise Misuse(f"{checkpoint['name']} has {len(files)} files: choose one with --file, of {names}")

@@ -1,0 +1,146 @@
+"""Folders of many files: a few requests for all of them, everything verified, everything or nothing in its place."""
+
+import os
+import time
+
+import pytest
+
+from holdfast import _durable, _folder, _wire
+from tests.forwarder import Forwarder
+
+HEAD = b"HTTP/1.1"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """700 small files, a large one, and an empty one."""
+    made = tmp_path / "made"
+    (made / "sub").mkdir(parents=True)
+    for number in range(700):
+        (made / "sub" / f"{number}.bin").write_bytes(os.urandom(64))
+    (made / "large.bin").write_bytes(os.urandom(300_000))
+    (made / "empty").touch()
+    return made
+
+
+def contents(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+class Requests:
+    """Counts the requests that pass, and those among them that speak of a batch."""
+
+    def __init__(self):
+        self.all = self.batches = 0
+
+    def __call__(self, up, piece):
+        if up and HEAD in piece:
+            self.all += 1
+            self.batches += b"/batch?files=" in piece.split(b"\r\n")[0]
+        return False
+
+
+def test_many_files_take_few_requests_both_ways(holdfast, directory, server, folder, tmp_path):
+    up, down = Requests(), Requests()
+    with Forwarder(server.url, watch=up) as forwarder:
+        assert holdfast("put", folder, directory, "--server", forwarder.url).status == 0
+    with Forwarder(server.url, watch=down) as forwarder:
+        assert holdfast("get", f"{directory}/made", "-o", tmp_path / "got", "--server", forwarder.url).status == 0
+    assert contents(tmp_path / "got") == contents(folder)
+    assert (up.batches, down.batches) == (1, 1)
+    assert max(up.all, down.all) < 10, (up.all, down.all)
+
+
+def test_a_server_that_knows_no_batches_is_sent_and_asked_for_each_file(
+    holdfast, directory, server, folder, tmp_path, monkeypatch
+):
+    for number in range(100, 700):
+        (folder / "sub" / f"{number}.bin").unlink()
+    monkeypatch.setattr(_wire.Batch, "all_from_json", lambda data: ())
+    assert holdfast("put", folder, directory, "--name", "made").status == 0
+    assert holdfast("get", f"{directory}/made", "-o", tmp_path / "got").status == 0
+    assert contents(tmp_path / "got") == contents(folder)
+
+
+def test_a_batch_that_is_altered_on_its_way_is_made_good_file_by_file(holdfast, directory, server, folder, tmp_path):
+    assert holdfast("put", folder, directory).status == 0
+    sent = (folder / "sub" / "77.bin").read_bytes()
+    altered = []
+
+    def alter(up, piece):
+        if not up and sent in piece and not altered:
+            altered.append(piece)
+            return piece.replace(sent, bytes(64))
+        return piece
+
+    with Forwarder(server.url, change=alter) as forwarder:
+        assert holdfast("get", f"{directory}/made", "-o", tmp_path / "got", "--server", forwarder.url).status == 0
+    assert altered
+    assert contents(tmp_path / "got") == contents(folder)
+
+
+def test_what_is_damaged_on_the_server_leaves_nothing_behind(holdfast, directory, server, folder, tmp_path):
+    assert holdfast("put", folder, directory).status == 0
+    (server.root / directory / "made" / "sub" / "77.bin").write_bytes(bytes(64))
+    done = holdfast("get", f"{directory}/made", "-o", tmp_path / "there" / "got")
+    assert done.status != 0
+    assert "sub/77.bin was changed on the disk" in done.complaints
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_folder_that_is_there_keeps_its_other_files(holdfast, directory, folder, tmp_path):
+    assert holdfast("put", folder, directory).status == 0
+    got = tmp_path / "got" / "made"
+    (got / "sub").mkdir(parents=True)
+    (got / "mine").write_text("mine")
+    (got / "sub" / "7.bin").write_text("old")
+    assert holdfast("get", f"{directory}/made", "-o", got.parent).status == 0
+    assert contents(got) == {**contents(folder), "mine": b"mine"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_plain_file_is_not_replaced_and_nothing_else_is(holdfast, directory, folder, tmp_path, make):
+    assert holdfast("put", folder, directory).status == 0
+    got = tmp_path / "got" / "made"
+    (got / "sub").mkdir(parents=True)
+    make(got / "sub" / "7.bin")
+    done = holdfast("get", f"{directory}/made", "-o", got.parent)
+    assert done.status != 0
+    assert str(got / "sub" / "7.bin") in done.complaints
+    assert list(got.rglob("*")) == [got / "sub", got / "sub" / "7.bin"]
+
+
+@pytest.mark.parametrize("many", [1, 10_000], ids=["together", "one by one"])
+def test_files_are_durable_before_they_have_their_place(tmp_path, monkeypatch, many, holdfast, directory, folder):
+    monkeypatch.setattr(_durable, "MANY", many)
+    monkeypatch.setattr(_durable, "_is_trusted", lambda _: True)
+    said = []
+    for module, name in ((_durable, "_sync_file_system"), (_durable, "sync"), (_folder, "_put")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, real=real, name=name: (said.append(name), real(*given)))
+    assert holdfast("put", folder, directory).status == 0
+    assert holdfast("get", f"{directory}/made", "-o", tmp_path / "got").status == 0
+    place = said.index("_put")
+    assert set(said[:place]) == {"_sync_file_system" if many == 1 else "sync"}
+    assert place == (1 if many == 1 else 702 + 2)
+
+
+@pytest.mark.alone
+def test_a_file_costs_no_more_among_many(holdfast, directory, tmp_path):
+    """Of 2,000 files each takes about as long as one of 200: no step looks at all of them for each."""
+    took = {}
+    for count in (200, 2000, 200):
+        folder = tmp_path / f"of-{count}"
+        folder.mkdir(exist_ok=True)
+        for number in range(count):
+            (folder / str(number)).write_bytes(os.urandom(64))
+        for command in (
+            ("put", folder, directory),
+            ("get", f"{directory}/of-{count}", "-o", tmp_path / "got" / f"{len(took)}"),
+        ):
+            start = time.perf_counter()
+            assert holdfast(*command).status == 0
+            key = command[0], count
+            took[key] = min(took.get(key, 60.0), (time.perf_counter() - start) / count)
+    for command in ("put", "get"):
+        assert took[command, 2000] < 2 * took[command, 200], took
