@@ -23,7 +23,7 @@ from .options import AsJson, Directory, ServerUrl
 from .session import Json, Session
 from .statuses import Misuse, Status
 
-_ABOUT_THE_COMMIT = {"policy", "removed", "other_writer", "repeated"}
+_ABOUT_THE_COMMIT = {"policy", "removed", "removed_count", "other_writer", "repeated"}
 _TOO_LARGE = 413
 Sources = Mapping[str | None, FileSource]
 
