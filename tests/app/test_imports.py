@@ -25,6 +25,7 @@ WORDS = (
     "limits",
     "comparing",
     "sizes",
+    "batches",
 )
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")
