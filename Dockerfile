@@ -22,7 +22,7 @@ ENV PATH=/opt/holdfast/bin:$PATH \
     HOLDFAST_ROOT=/data \
     HOLDFAST_HOST=0.0.0.0 \
     HOLDFAST_PORT=8420 \
-    HOLDFAST_TOKEN_FILE=/data/.admin-token
+    HOLDFAST_ADMIN_TOKEN_FILE=/data/.admin-token
 USER 10001:10001
 VOLUME /data
 EXPOSE 8420

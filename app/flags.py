@@ -10,7 +10,7 @@ import typer
 from app.settings import Settings
 
 ROOT = frozenset({"root", "database_url"})
-ALL = frozenset(Settings.model_fields) - {"token", "quotas"}
+ALL = frozenset(Settings.model_fields) - {"admin_token", "quotas"}
 """Not the token: arguments of processes can be seen by other users of a machine."""
 
 Command = Callable[..., int]

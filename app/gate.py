@@ -21,6 +21,7 @@ from app.auth import Authority, Sessions
 from app.auth.exposure import is_loopback
 from app.context import peer_of
 from app.errors import Refusal, TooManyRequests, Unauthorized
+from app.root_path import route_path
 
 PUBLIC = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json", "/sign-in"})
 PUBLIC_BELOW = ("/static/", "/static-offline-docs/", "/v1/links/")
@@ -40,7 +41,7 @@ class Gate:
         self._under_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_public(scope["path"]):
+        if scope["type"] != "http" or _is_public(route_path(scope)):
             await self._app(scope, receive, send)
             return
         try:
@@ -81,7 +82,7 @@ def _is_public(path: str) -> bool:
 def _access(scope: Scope) -> Access:
     """What a request may do. `Unauthorized` where it is nothing."""
     headers = Headers(scope=scope)
-    if is_api(scope["path"]):
+    if is_api(route_path(scope)):
         authority: Authority = scope["state"]["authority"]
         found: Access | None = authority.identify(headers.get("authorization"))
     else:
@@ -97,9 +98,9 @@ def _access(scope: Scope) -> Access:
 def _turned_away(scope: Scope, refusal: Refusal) -> Response:
     """A problem detail; whoever looks at pages is asked to sign in."""
     wants_a_page = "text/html" in Headers(scope=scope).get("accept", "")
-    if isinstance(refusal, Unauthorized) and wants_a_page and not is_api(scope["path"]):
-        wanted = quote(scope["path"], safe="/") if scope["method"] == "GET" else "/"
+    if isinstance(refusal, Unauthorized) and wants_a_page and not is_api(route_path(scope)):
+        wanted = quote(route_path(scope), safe="/") if scope["method"] == "GET" else "/"
         if scope["query_string"] and scope["method"] == "GET":
             wanted += "?" + scope["query_string"].decode("latin-1")
-        return RedirectResponse(f"/sign-in?to={quote(wanted, safe='/')}", status_code=303)
+        return RedirectResponse(f"{scope.get('root_path', '')}/sign-in?to={quote(wanted, safe='/')}", status_code=303)
     return problem_response(refusal)

@@ -1,8 +1,8 @@
-"""The log: each line says for which request it was written, and no line holds a secret."""
+"""The log: each line says when and for which request it was written, and no line holds a secret."""
 
 import logging
 import re
-from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from app import actor
 
@@ -13,34 +13,42 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) i
 """What would let a path in the log move the cursor of whoever reads it."""
 
 
+_hidden: set[str] = set()
+
+
 class Formatter(logging.Formatter):
-    """Lines with the id of the request, with tokens and links blotted out, and without control characters.
+    """Lines with their time and the id of the request, with secrets blotted out, and without control characters."""
 
-    Parameters
-    ----------
-    secrets : iterable of str
-        Further texts that no line may hold.
-    """
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s: %(message)s")
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        super().__init__("%(levelname)s: %(message)s")
-        self._secrets = [secret for secret in secrets if secret]
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        at = datetime.fromtimestamp(record.created, UTC)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record).translate(_CONTROLS)
         if request_id := actor.current().request_id:
             begun, _, rest = text.partition(": ")
             text = f"{begun}: [{request_id}] {rest}"
-        return self._without_secrets(text)
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return _SECRETS.sub(lambda found: f"{found[0][:5]}***", text)
+        return without_secrets(text)
 
 
-def configure(secrets: Iterable[str] = ()) -> None:
+def hide(secret: str | None) -> None:
+    """Blot a secret out of every line from now on."""
+    if secret:
+        _hidden.add(secret)
+
+
+def without_secrets(text: str) -> str:
+    """A text in which tokens and links are blotted out, and what was given to `hide`."""
+    for secret in _hidden:
+        text = text.replace(secret, "***")
+    return _SECRETS.sub(lambda found: f"{found[0][:5]}***", text)
+
+
+def configure() -> None:
     """Log to standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(secrets))
+    handler.setFormatter(Formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])

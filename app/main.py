@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
-from app import __version__, janitor, metrics
+from app import __version__, janitor, logs, metrics
 from app.actor import Actor
 from app.api import audit, comparing, directories, events, files, links, openapi, operations, problems, pruning, uploads
 from app.api import checkpoints as checkpoint_routes
@@ -33,6 +33,7 @@ from app.gate import Gate
 from app.integrity import Integrity
 from app.middleware import SameSite
 from app.probe import LoopProbe
+from app.root_path import RootPath
 from app.settings import Settings
 from app.storage.local import LocalStorage
 
@@ -62,7 +63,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     CatalogUnusable
         The token that is set could be guessed.
     """
-    refuse_weak(settings.token_text)
+    refuse_weak(settings.admin_token_text)
     app: FastAPI = FastAPIOffline(
         title="Holdfast",
         version=__version__,
@@ -88,6 +89,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     app.add_middleware(SameSite, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(RequestContext, log_access=settings.access_log)
     app.add_middleware(Integrity)
+    app.add_middleware(RootPath, root_path=settings.root_path)
     return app
 
 
@@ -138,13 +140,14 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
     parts = checkpoints.parts
     minting = minting_of(parts)
     minting.revoke_again()
-    configured = settings.token_text
-    if configured is None and settings.token_file is not None:
+    configured = settings.admin_token_text
+    if configured is None and settings.admin_token_file is not None:
         try:
-            configured = minting.first(settings.token_file)
+            configured = minting.first(settings.admin_token_file)
         except (OSError, UnicodeError) as error:
-            raise CatalogUnusable(f"HOLDFAST_TOKEN_FILE: {error}") from error
-        refuse_weak(configured)
+            raise CatalogUnusable(f"HOLDFAST_ADMIN_TOKEN_FILE: {error}") from error
+        refuse_weak(configured, "HOLDFAST_ADMIN_TOKEN_FILE")
+    logs.hide(configured)
     if configured is not None or minting.all():
         try:
             parts.storage.protect()  # it stays closed if the setting is forgotten, or the catalog lost

@@ -152,9 +152,9 @@ def _reading_back(parts: Parts, checking: Checking, what: str = "reading back") 
 
 def _token_file(settings: Settings) -> list[str]:
     """The file with the token, where that lies in the root."""
-    if settings.token_file is None:
+    if settings.admin_token_file is None:
         return []
-    file, root = settings.token_file.resolve(), settings.root.resolve()
+    file, root = settings.admin_token_file.resolve(), settings.root.resolve()
     return [file.relative_to(root).as_posix()] if file.is_relative_to(root) else []
 
 

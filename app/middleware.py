@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import ALWAYS, problem_response
 from app.errors import CrossSite, HostNotAllowed, Refusal, TooLarge
+from app.root_path import route_path
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -110,5 +111,6 @@ def _is_address(name: str) -> bool:
 def _opens_a_page(scope: Scope, headers: Headers) -> bool:
     """Somebody followed a link to a page of ours, which is harmless; the API is not for following links."""
     follows = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-    is_for_programs = scope["path"].startswith("/v1") and not scope["path"].startswith("/v1/links/")
+    path = route_path(scope)
+    is_for_programs = path.startswith("/v1") and not path.startswith("/v1/links/")
     return follows and scope["method"] in {"GET", "HEAD"} and not is_for_programs

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 import socket
@@ -26,7 +27,9 @@ from app.main import authority_of, create_app, open_root, refuse_no_root, utc_no
 from app.niceness import EVENT_LOOP, set_niceness
 from app.pace import Bounds
 from app.protocol import BoundedProtocol
-from app.settings import Settings
+from app.settings import OF_CLIENTS, Settings
+
+logger = logging.getLogger("holdfast")
 
 SWITCH_INTERVAL_S = 0.0005  # how long a thread may keep the event loop waiting for the interpreter
 LAST_WORDS_S = 1  # what a stopping server gives those who have not ended within its limit
@@ -36,10 +39,12 @@ KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they nev
 
 def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int:
     """Serve until told to stop."""
-    logs.configure(secrets=[settings.token_text or ""])
+    logs.configure()
+    logs.hide(settings.admin_token_text)
     logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # which steps are taken, the catalog says itself
-    refuse_weak(settings.token_text)
+    _name_settings_of_clients()
+    refuse_weak(settings.admin_token_text)
     _refuse_unprotected_root(settings)
     _allow_descriptors()
     listener = _listen(settings)
@@ -59,7 +64,7 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
     )
     print(greeting.first_line(settings.root.resolve(), host, port), flush=True)
     if terminal.is_one(sys.stdout):
-        for label, text in greeting.more(host, port, needs_token=not is_open, token_file=settings.token_file):
+        for label, text in greeting.more(host, port, needs_token=not is_open, token_file=settings.admin_token_file):
             terminal.say(("  " + label.ljust(greeting.WIDTH), "bold"), text)
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: None)  # the server takes them first, and gives them again when it has ended well
@@ -69,9 +74,19 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
     return 0
 
 
+def _name_settings_of_clients() -> None:
+    """Say which variables of clients stand in the environment: earlier servers took their admin token from them."""
+    if found := [name for name in OF_CLIENTS if os.environ.get(name)]:
+        logger.warning(
+            "%s: a setting of clients, which this server ignores; its own key is HOLDFAST_ADMIN_TOKEN or "
+            "HOLDFAST_ADMIN_TOKEN_FILE",
+            " and ".join(found),
+        )
+
+
 def _refuse_unprotected_root(settings: Settings) -> None:
     """Where no token is set, there are none either in a root that nobody has made yet, and it need not be made."""
-    if settings.token_text is None and settings.token_file is None:
+    if settings.admin_token_text is None and settings.admin_token_file is None:
         try:
             refuse_no_root(settings)
         except CatalogUnusable:

@@ -9,11 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.limits import MOST, Limits
 from app.quotas import Quota, read
+
+OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
+"""Variables of clients, which often stand in one environment with a server's: named at start, never read."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -29,9 +32,51 @@ def _listed(value: Any) -> Any:
     """The members of a list, written as JSON or with commas."""
     if not isinstance(value, str):
         return value
-    return json.loads(value) if value.lstrip().startswith("[") else [part.strip() for part in value.split(",")]
+    parts = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+    return [part.strip() for part in parts if part.strip()] if all(isinstance(part, str) for part in parts) else parts
 
 
+def _one_line(value: Any) -> Any:
+    """Text without the white space around it, which files and secrets bring along; None where nothing is left."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if not text.isprintable():
+        raise ValueError("has a line break or another control character in it")
+    return text or None
+
+
+def _a_path(value: Any) -> Any:
+    """A path in one line. What only a shell expands would become a folder of that name."""
+    text = _one_line(value)
+    if isinstance(text, str) and text.startswith(("~", "$")):
+        raise ValueError(f"begins with {text[0]}, which only a shell expands; write the path out")
+    return text
+
+
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of hosts alone: a URL or a port would match nothing."""
+    for name in names:
+        if not re.fullmatch(r"[^\s/@?#:]+|\[?[0-9A-Fa-f:.]+\]?", name) or not name.isprintable():
+            raise ValueError(
+                "is a list of host names: checkpoints.example,*.cluster.local, without scheme, port or path"
+            )
+    return names
+
+
+def _below(value: Any) -> Any:
+    """The path at which a proxy shows the server, with a slash before it and none behind."""
+    text = _one_line(value)
+    if text is None or not isinstance(text, str):
+        return "" if text is None else text
+    path = f"/{text.strip('/')}" if text.strip("/") else ""
+    if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)*", path) or {".", ".."} & set(path.split("/")):
+        raise ValueError("is a path such as /holdfast, of letters, digits and _.~- between slashes")
+    return path
+
+
+Line = Annotated[str, BeforeValidator(_one_line)]
+APath = Annotated[Path, BeforeValidator(_a_path)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(ge=0, le=100 * 366 * 86400)]
 
@@ -41,15 +86,20 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True)
 
-    root: Path = Field(Path("holdfast-data"), description="The folder that the server owns.")
-    host: str = Field("127.0.0.1", description="The address to listen on; beyond loopback only with a token.")
+    root: APath = Field(Path("holdfast-data"), description="The folder that the server owns.")
+    host: Line = Field("127.0.0.1", description="The address to listen on; beyond loopback only with a token.")
     port: int = Field(8420, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
-    database_url: str | None = Field(None, description="The catalog's SQLite database; by default in the root.")
-    token: SecretStr | None = Field(None, description="A bearer token that may everything.")
-    token_file: Path | None = Field(
+    database_url: Annotated[str | None, BeforeValidator(_one_line)] = Field(
+        None, description="The catalog's SQLite database; by default in the root."
+    )
+    admin_token: SecretStr | None = Field(None, description="A bearer token with every scope.")
+    admin_token_file: Annotated[Path | None, BeforeValidator(_a_path)] = Field(
         None, description="A file with such a token; at the first start one is made and put there."
     )
-    allowed_hosts: Texts = Field(
+    root_path: Annotated[str, BeforeValidator(_below)] = Field(
+        "", description="The path at which a proxy shows the server, such as /holdfast."
+    )
+    allowed_hosts: Annotated[Texts, AfterValidator(_host_names)] = Field(
         (), description="Further host names that the server answers to: a.example,*.b.example; * is any."
     )
     trusted_proxies: Texts = Field(
@@ -116,6 +166,6 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.root.resolve() / '.holdfast' / 'catalog.db'}"
 
     @property
-    def token_text(self) -> str | None:
-        """The token as text, or None while none is configured."""
-        return (self.token.get_secret_value() or None) if self.token is not None else None
+    def admin_token_text(self) -> str | None:
+        """The admin token as text, without white space around it, or None while none is configured."""
+        return (self.admin_token.get_secret_value().strip() or None) if self.admin_token is not None else None

@@ -22,7 +22,7 @@ def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> Info
         version=__version__,
         api="v1",
         root=request.app.state.root if not may.prefix else None,
-        docs="/docs",
+        docs=f"{request.scope.get('root_path', '')}/docs",
         chunk_max_bytes=CHUNK_MAX_BYTES,
         range_max_bytes=checkpoints.parts.storage.range_max_bytes,
         token=TokenOut.of(may),

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address
 
+from app import tokens
 from app.errors import CatalogUnusable
 
 SHORTEST = 16
@@ -13,22 +14,35 @@ def refuse_unprotected(host: str) -> None:
     if not is_loopback(host):
         raise CatalogUnusable(
             f"Without a token Holdfast serves this machine only, and {host} can be reached from others. "
-            "Make one by `holdfast-server token create --scope admin`, or name a file for it as HOLDFAST_TOKEN_FILE, "
-            "or set HOLDFAST_TOKEN to a long random text (for example from `openssl rand -hex 32`), "
+            "Make one by `holdfast-server token create --scope admin`, "
+            "or name a file for it as HOLDFAST_ADMIN_TOKEN_FILE, or set HOLDFAST_ADMIN_TOKEN to a long random text (for example from `openssl rand -hex 32`), "
             "or listen on 127.0.0.1."
         )
 
 
-def refuse_weak(token: str | None) -> None:
-    """Refuse a token that could be guessed or cannot be sent in a header."""
+def refuse_weak(token: str | None, setting: str = "HOLDFAST_ADMIN_TOKEN") -> None:
+    """Refuse an admin token that could be guessed, cannot be sent in a header, or is a client's.
+
+    No message holds the token.
+
+    Raises
+    ------
+    CatalogUnusable
+    """
     if token is None:
         return
+    if token.startswith(tokens.PREFIX):
+        raise CatalogUnusable(
+            f"{setting} holds a token of the form {tokens.PREFIX}..., as `holdfast-server token create` makes them for "
+            "clients: it allows what it was made for, and is never a server's key. Clients take it as HOLDFAST_TOKEN. "
+            "An admin token is another long random text (for example from `openssl rand -hex 32`)."
+        )
     if len(token) < SHORTEST:
         raise CatalogUnusable(
-            f"HOLDFAST_TOKEN has fewer than {SHORTEST} characters and could be guessed; try `openssl rand -hex 32`."
+            f"{setting} has fewer than {SHORTEST} characters and could be guessed; try `openssl rand -hex 32`."
         )
     if not token.isascii() or not token.isprintable() or token != token.strip():
-        raise CatalogUnusable("HOLDFAST_TOKEN has characters that cannot be sent in a header, or spaces at an end.")
+        raise CatalogUnusable(f"{setting} has characters that cannot be sent in a header, or spaces at an end.")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,5 +1,6 @@
 """Tokens as their operator sees them: made, listed, revoked."""
 
+import glob
 import logging
 import os
 import tempfile
@@ -12,7 +13,7 @@ from typing import Protocol
 from app import naming, tokens
 from app.access import SCOPES, Scope, Token, in_order
 from app.catalog import Catalog
-from app.errors import InvalidRequest
+from app.errors import CatalogUnusable, InvalidRequest
 
 logger = logging.getLogger("holdfast")
 
@@ -82,33 +83,49 @@ class Minting:
                 self.revoke(token.id)
 
     def first(self, file: Path) -> str | None:
-        """The token in a file; where there is no file, nor any token, a new one that may everything is put there.
+        """The admin token in a file; where there is no file, nor any token, a new token with every scope is put there.
 
         Gives None where it is for the catalog to say whether the file's token counts, as for each that was made by
-        `create`, and where the file was taken away. A new root takes in such a token of another one.
+        `create`, and where the file was taken away.
 
         Raises
         ------
+        CatalogUnusable
+            The file holds a token that was made for another root: what it allows, only that root knows.
         OSError, UnicodeError
             The file cannot be read or made.
         """
-        if not file.exists():
-            if self.all():
-                return None
-            text = tokens.compose(token_bytes(tokens.ID_BYTES), token_bytes(tokens.SECRET_BYTES))
-            _put(file, text)
-            self._keep(text, SCOPES, note="made at the first start")
+        if not file.exists() and not (_make(file, self._keep_first) if not self.all() else self._publish(file)):
+            return None
         found = file.read_text().strip()
         token_id = tokens.id_of(found)
         if token_id is None:
             return found
-        with self._catalog.reading() as session:
-            is_known = session.tokens.get(token_id) is not None
-        if not is_known and not self._memory.is_protected:
-            self._keep(found, SCOPES, note="found at the first start")
-        elif not is_known:  # whatever it once allowed, it must not allow more now
-            logger.warning("the token in %s is not known any more; `holdfast-server token create` makes another", file)
+        if self._knows(token_id):
+            return None
+        if not self._memory.is_protected:
+            raise CatalogUnusable(
+                f"HOLDFAST_ADMIN_TOKEN_FILE: {file} holds a token that was made for another root, and only that one "
+                "knows what it allows. Remove the file, and one is made; or put another long random text there."
+            )
+        logger.warning("the token in %s is not known any more; `holdfast-server token create` makes another", file)
         return None
+
+    def _keep_first(self, text: str) -> None:
+        self._keep(text, SCOPES, note="made at the first start")
+
+    def _publish(self, file: Path) -> bool:
+        """Put the first token into its file, where a start was cut off between keeping it and that."""
+        for left in sorted(file.parent.glob(f"{glob.escape(file.name)}.*")):
+            token_id = tokens.id_of(left.read_text(errors="replace").strip()) if left.is_file() else None
+            if token_id is not None and self._knows(token_id):
+                left.rename(file)
+                return True
+        return False
+
+    def _knows(self, token_id: str) -> bool:
+        with self._catalog.reading() as session:
+            return session.tokens.get(token_id) is not None
 
     def _keep(
         self, text: str, scopes: Iterable[Scope], prefix: str = "", expires: timedelta | None = None, note: str = ""
@@ -133,17 +150,25 @@ class Minting:
         return token
 
 
-def _put(file: Path, text: str) -> None:
-    """Make a file that only its owner can read. It is there whole or not at all, and replaces none."""
+def _make(file: Path, keep: Callable[[str], None]) -> bool:
+    """Make a file with a new token that only its owner can read, and let the token be kept before the file shows it.
+
+    It is there whole or not at all, and replaces none.
+    """
+    text = tokens.compose(token_bytes(tokens.ID_BYTES), token_bytes(tokens.SECRET_BYTES))
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
+    with os.fdopen(descriptor, "w") as target:
+        target.write(f"{text}\n")
+        target.flush()
+        os.fsync(descriptor)
     try:
-        with os.fdopen(descriptor, "w") as target:
-            target.write(f"{text}\n")
-            target.flush()
-            os.fsync(descriptor)
-        file.hardlink_to(temporary)
-    finally:
+        keep(text)
+    except BaseException:
         Path(temporary).unlink()
+        raise
+    file.hardlink_to(temporary)
+    Path(temporary).unlink()
+    return True
 
 
 def _refuse_senseless(token: Token) -> None:

@@ -89,18 +89,18 @@ class Catalog:
     def __init__(self, url: str, *, as_it_is: bool = False) -> None:
         try:
             backend = make_url(url).get_backend_name()
+            if backend != "sqlite":
+                raise CatalogUnusable(f"The catalog is kept in SQLite; {backend!r} databases are not supported yet.")
+            self._engine = _engine(url)
         except ArgumentError as error:
             raise CatalogUnusable(f"The database URL cannot be read: {error}") from error
-        if backend != "sqlite":
-            raise CatalogUnusable(f"The catalog is kept in SQLite; {backend!r} databases are not supported yet.")
         if not as_it_is:
             _keep_private(make_url(url).database)
-        self._engine = _engine(url)
         self._locks: dict[str, threading.RLock] = {}
         self._locks_guard = threading.Lock()
         try:
             if as_it_is and not Path(make_url(url).database or "").is_file():
-                raise CatalogUnusable(f"There is no catalog at {url}.")
+                raise CatalogUnusable(f"There is no catalog at {self._engine.url!r}.")
             with self.reading() if as_it_is else self.writing() as session:
                 migrate(session.connection, only_look=as_it_is)
                 if not as_it_is:
@@ -109,7 +109,9 @@ class Catalog:
                 self.is_new = session.connection.execute(text("PRAGMA user_version")).scalar() != _COMPLETE
         except (SQLAlchemyError, Refusal) as error:
             self._engine.dispose()
-            raise CatalogUnusable(f"The catalog {url} cannot be used: {error.__cause__ or error}") from error
+            raise CatalogUnusable(
+                f"The catalog {self._engine.url!r} cannot be used: {error.__cause__ or error}"
+            ) from error
         except CatalogUnusable:
             self._engine.dispose()
             raise

@@ -22,6 +22,7 @@ from app.dashboard import (
     storage,
 )
 from app.dashboard.rendering import FORM_BYTES, HERE, refused, wants_a_page
+from app.root_path import route_path
 
 
 def install(app: FastAPI) -> None:
@@ -51,7 +52,7 @@ def _refuse_in_pages(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         refusal = problems.refusal_of(request, error)
-        if wants_a_page(request) and not request.url.path.startswith("/v1/"):
+        if wants_a_page(request) and not route_path(request.scope).startswith("/v1/"):
             return refused(request, refusal)
         return problems.problem_response(refusal)
 

@@ -23,6 +23,11 @@ def _sessions(request: Request) -> Sessions:
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
 
 
+def _cookie_path(request: Request) -> str:
+    """Where a browser sends the cookie: to this server, and to nothing else that the proxy shows at that host."""
+    return request.scope.get("root_path", "") or "/"
+
+
 @router.get("/sign-in")
 def show_sign_in(request: Request) -> Response:
     """Where a token is asked for."""
@@ -42,6 +47,7 @@ async def sign_in(request: Request, sessions: SessionsDep, form: Form) -> Respon
         COOKIE,
         secret,
         max_age=int(LASTS.total_seconds()),
+        path=_cookie_path(request),
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="strict",
@@ -55,5 +61,5 @@ def sign_out(request: Request, sessions: SessionsDep) -> Response:
     if secret := request.cookies.get(COOKIE):
         sessions.end(secret)
     answer = moved(request, "/sign-in")
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, path=_cookie_path(request), httponly=True, samesite="strict")
     return answer

@@ -154,7 +154,7 @@ def test_every_json_answer_has_its_digest(server, directory, method, path, statu
 def test_what_is_refused_before_any_route_has_its_digest(server, make_server):
     foreign = server.http.get("/v1/info", headers={"Origin": "http://elsewhere.example"})
     assert refusal(foreign) == (403, "cross_site")
-    nobody = make_server(token="secret-0123456789").http.get("/v1/info")
+    nobody = make_server(admin_token="secret-0123456789").http.get("/v1/info")
     assert refusal(nobody) == (401, "unauthorized")
     for answer in (foreign, nobody):
         assert answer.headers["content-digest"] == sha256(answer.content)

@@ -75,7 +75,7 @@ def test_further_hosts_can_be_allowed(make_server):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
     with LiveServer(
-        tmp_path_factory.mktemp("guarded") / "root", token=TOKEN, allowed_hosts="box.example,*.cluster.local"
+        tmp_path_factory.mktemp("guarded") / "root", admin_token=TOKEN, allowed_hosts="box.example,*.cluster.local"
     ) as live:
         yield live
 
@@ -113,7 +113,7 @@ def test_a_server_with_tokens_answers_to_names_that_are_its_own(guarded, host, a
 
 
 def test_any_name_can_be_allowed(make_server):
-    live = make_server(allowed_hosts="*", token=TOKEN)
+    live = make_server(allowed_hosts="*", admin_token=TOKEN)
     assert live.http.get("/health/live", headers={"Host": "any.example"}).status_code == 200
 
 
@@ -156,14 +156,14 @@ def test_no_answer_runs_in_a_browser_or_is_kept_by_it(guarded, server, directory
 
 
 @pytest.mark.parametrize(
-    "token", ["short", "x" * 15, "schlüssel-mit-umlaut", "tab\tin a long token", "a space at its end "]
+    "token", ["short", "x" * 15, "schlüssel-mit-umlaut", "tab\tin a long token", "a break\nin a long token"]
 )
 def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path, token):
     command = [sys.executable, "-m", "app", "serve", "--port", "0", "--root", str(tmp_path / "root")]
-    environment = {**os.environ, "HOLDFAST_TOKEN": token}
+    environment = {**os.environ, "HOLDFAST_ADMIN_TOKEN": token}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 2
-    assert "HOLDFAST_TOKEN" in ended.stderr
+    assert "HOLDFAST_ADMIN_TOKEN" in ended.stderr
     assert token not in ended.stderr
     assert not (tmp_path / "root").exists()
 
@@ -205,7 +205,7 @@ def test_without_a_token_it_does_not_listen_beyond_loopback(tmp_path, host):
     command = [sys.executable, "-m", "app", "serve", "--host", host, "--port", "0", "--root", str(tmp_path / "root")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 2
-    assert "HOLDFAST_TOKEN" in ended.stderr
+    assert "HOLDFAST_ADMIN_TOKEN" in ended.stderr
     assert not (tmp_path / "root").exists()
 
 

@@ -58,7 +58,7 @@ def damage(root):
         pytest.param({"HOLDFAST_DATABASE_URL": "postgresql://x/y"}, "postgresql", id="another database"),
         pytest.param({"HOLDFAST_DATABASE_URL": "nonsense"}, "database", id="no URL"),
         pytest.param({"HOLDFAST_DATABASE_URL": "sqlite:////nowhere/x.db"}, "nowhere", id="a database out of reach"),
-        pytest.param({"HOLDFAST_HOST": "0.0.0.0"}, "HOLDFAST_TOKEN", id="open to all without a token"),
+        pytest.param({"HOLDFAST_HOST": "0.0.0.0"}, "HOLDFAST_ADMIN_TOKEN", id="open to all without a token"),
         pytest.param({"HOLDFAST_ROOT": "/dev/null"}, "/dev/null", id="a root that is a file"),
     ],
 )
@@ -90,7 +90,7 @@ def test_every_command_explains_itself():
 def test_flags_are_those_of_the_settings():
     said = " ".join(piped("serve", "--help").out.split())
     for name, info in Settings.model_fields.items():
-        if name in {"token", "quotas"}:
+        if name in {"admin_token", "quotas"}:
             assert f"--{name} " not in said
         else:
             assert f"--{name.replace('_', '-')} " in said

@@ -19,7 +19,7 @@ def server(request, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
 def guarded(request, tmp_path_factory):
-    with WiredServer(tmp_path_factory.mktemp("guarded") / "root", lends=request.param, token=TOKEN) as live:
+    with WiredServer(tmp_path_factory.mktemp("guarded") / "root", lends=request.param, admin_token=TOKEN) as live:
         yield live
 
 

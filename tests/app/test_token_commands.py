@@ -98,7 +98,7 @@ def test_a_token_that_makes_no_sense_is_not_made(tmp_path, arguments, said):
 def test_the_first_start_makes_a_token_where_that_is_wanted(tmp_path):
     file = tmp_path / "secrets" / "token"
     file.parent.mkdir()
-    with LiveServer(tmp_path / "root", token_file=str(file), host="0.0.0.0") as live:
+    with LiveServer(tmp_path / "root", admin_token_file=str(file), host="0.0.0.0") as live:
         live.http.base_url = live.url = live.url.replace("0.0.0.0", "127.0.0.1")
         token = file.read_text().strip()
         assert tokens.id_of(token) is not None
@@ -119,7 +119,7 @@ def test_the_first_start_makes_a_token_where_that_is_wanted(tmp_path):
 def test_a_file_that_is_there_holds_the_token(tmp_path):
     file = tmp_path / "token"
     file.write_text(f"{CONFIGURED}\n")
-    with LiveServer(tmp_path / "root", token_file=str(file)) as live:
+    with LiveServer(tmp_path / "root", admin_token_file=str(file)) as live:
         assert status(live, CONFIGURED) == 200
         assert status(live, "another secret, just as long") == 401
 
@@ -128,14 +128,14 @@ def test_a_file_that_is_there_holds_the_token(tmp_path):
 def test_a_file_with_a_token_that_can_be_guessed_is_refused(tmp_path, content):
     file = tmp_path / "token"
     file.write_text(content)
-    with pytest.raises(RuntimeError, match="16 characters"), LiveServer(tmp_path / "root", token_file=str(file)):
+    with pytest.raises(RuntimeError, match="16 characters"), LiveServer(tmp_path / "root", admin_token_file=str(file)):
         pass
 
 
 def test_a_file_that_cannot_be_made_is_told(tmp_path):
     with (
-        pytest.raises(RuntimeError, match="HOLDFAST_TOKEN_FILE"),
-        LiveServer(tmp_path / "root", token_file=str(tmp_path / "nowhere" / "token")),
+        pytest.raises(RuntimeError, match="HOLDFAST_ADMIN_TOKEN_FILE"),
+        LiveServer(tmp_path / "root", admin_token_file=str(tmp_path / "nowhere" / "token")),
     ):
         pass
 
@@ -158,7 +158,7 @@ def test_a_server_that_lost_its_catalog_does_not_open(tmp_path):
 def test_a_server_that_is_started_without_its_configured_token_does_not_open(make_server, tmp_path):
     file = tmp_path / "token"
     file.write_text(CONFIGURED)
-    for number, setting in enumerate(({"token": CONFIGURED}, {"token_file": str(file)})):
+    for number, setting in enumerate(({"admin_token": CONFIGURED}, {"admin_token_file": str(file)})):
         root = tmp_path / f"root-{number}"
         with LiveServer(root, **setting) as live:
             assert status(live, CONFIGURED) == 200
@@ -169,7 +169,7 @@ def test_a_server_that_is_started_without_its_configured_token_does_not_open(mak
 
 def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_lost(tmp_path):
     file, root = tmp_path / "token", tmp_path / "root"
-    with LiveServer(root, token_file=str(file)) as live:
+    with LiveServer(root, admin_token_file=str(file)) as live:
         token = file.read_text().strip()
         assert run(root, "revoke", token[5:15]).returncode == 0
         live.kill()
@@ -184,7 +184,7 @@ def test_a_token_in_the_file_may_no_more_when_the_catalog_is_lost(tmp_path):
     file, root = tmp_path / "token", tmp_path / "root"
     file.write_text(run(root, "create", "--scope", "read").stdout)
     token = file.read_text().strip()
-    with LiveServer(root, token_file=str(file)) as live:
+    with LiveServer(root, admin_token_file=str(file)) as live:
         assert live.http.get("/v1/audit", headers=bearer(token)).status_code == 403
         live.kill()
         for path in (root / ".holdfast").glob("catalog.db*"):
@@ -194,11 +194,26 @@ def test_a_token_in_the_file_may_no_more_when_the_catalog_is_lost(tmp_path):
         assert "token create" in live.log()
 
 
-def test_a_new_root_takes_in_the_token_that_lies_in_the_file(tmp_path):
+def test_a_new_root_refuses_a_token_that_was_made_for_another_one(tmp_path):
     file = tmp_path / "token"
     file.write_text(run(tmp_path / "other", "create", "--scope", "read").stdout)
-    with LiveServer(tmp_path / "root", token_file=str(file)) as live:
-        assert (status(live), status(live, file.read_text().strip())) == (401, 200)
+    with (
+        pytest.raises(RuntimeError, match="made for another root"),
+        LiveServer(tmp_path / "root", admin_token_file=str(file)),
+    ):
+        pass
+
+
+def test_a_first_start_that_was_cut_off_before_its_file_was_there_is_finished(tmp_path):
+    file, root = tmp_path / "token", tmp_path / "root"
+    left, other = tmp_path / "token.abcd1234", tmp_path / "token.abcd0000"
+    left.write_text(run(root, "create", "--scope", "admin").stdout)
+    other.write_text(run(tmp_path / "other", "create", "--scope", "admin").stdout)
+    token = left.read_text()
+    with LiveServer(root, admin_token_file=str(file)) as live:
+        assert file.read_text() == token
+        assert status(live, token.strip()) == 200
+        assert status(live, other.read_text().strip()) == 401
 
 
 def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_an_older_one(tmp_path):
@@ -214,13 +229,13 @@ def test_a_token_that_was_revoked_stays_so_when_the_catalog_is_an_older_one(tmp_
 
 def test_a_file_in_the_root_is_no_fault_of_it(tmp_path, monkeypatch):
     root, file = tmp_path / "root", tmp_path / "root" / ".admin-token"  # as in the container
-    monkeypatch.setenv("HOLDFAST_TOKEN_FILE", str(file))
+    monkeypatch.setenv("HOLDFAST_ADMIN_TOKEN_FILE", str(file))
     with LiveServer(root) as live:
         assert live.stop() == 0
     assert file.is_file()
     assert main(["fsck", "--root", str(root), "--dry-run"]) == 0
     assert main(["fsck", "--root", str(root)]) == 0
-    monkeypatch.delenv("HOLDFAST_TOKEN_FILE")
+    monkeypatch.delenv("HOLDFAST_ADMIN_TOKEN_FILE")
     assert main(["fsck", "--root", str(root)]) == 4
 
 
@@ -228,8 +243,8 @@ def test_a_file_that_is_no_text_is_told(tmp_path):
     file = tmp_path / "token"
     file.write_bytes(b"\xff" * 20)
     with (
-        pytest.raises(RuntimeError, match="HOLDFAST_TOKEN_FILE: 'utf-8' codec"),
-        LiveServer(tmp_path / "root", token_file=str(file)),
+        pytest.raises(RuntimeError, match="HOLDFAST_ADMIN_TOKEN_FILE: 'utf-8' codec"),
+        LiveServer(tmp_path / "root", admin_token_file=str(file)),
     ):
         pass
 

@@ -341,7 +341,7 @@ def test_a_token_is_not_told_to_a_host_whose_name_begins_like_its_own(make_recor
 
 
 def test_a_token_gets_bytes_from_a_server_that_wants_one(make_server, directory):
-    live = make_server(token="secret-0123456789")
+    live = make_server(admin_token="secret-0123456789")
     with pytest.raises(NotAllowed):
         CheckpointManager(directory, server=live.url).save(STATE, epoch=1)
     save_and_load(live.url, directory, token="secret-0123456789")

@@ -675,7 +675,7 @@ def test_a_server_that_wants_a_token_now_is_delivered_to_by_who_has_it(tmp_path,
     put(1, url=free.url)
     port = port_of(free)
     free.kill()
-    with LiveServer(tmp_path / "root", port=port, token="a long secret that nobody guesses") as closed:
+    with LiveServer(tmp_path / "root", port=port, admin_token="a long secret that nobody guesses") as closed:
         assert closed.url == free.url
         status, _, complaints = sync()
         assert status == 1

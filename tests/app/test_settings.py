@@ -1,0 +1,130 @@
+"""Settings: which names each side reads, which values are refused, and that none of a client's opens a server."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.main import open_root
+from app.settings import OF_CLIENTS, Settings
+from tests.keys import bearer, mint
+from tests.live import PROJECT, LiveServer
+
+
+def started(root, **environment):
+    """A server that ends at once, as it refuses to start."""
+    command = [sys.executable, "-m", "app", "serve", "--port", "0", "--root", str(root)]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def names_in(folder):
+    """The variables that the code below a folder names as whole strings, and so may look up."""
+    return {
+        node.value
+        for path in Path(PROJECT, folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("HOLDFAST_")
+        if node.value.replace("_", "").isalnum() and node.value.isupper()
+    }
+
+
+def test_no_name_is_read_by_both_sides():
+    server = {f"HOLDFAST_{name.upper()}" for name in Settings.model_fields} | (names_in("app") - set(OF_CLIENTS))
+    client = names_in("client/holdfast")
+    assert set(OF_CLIENTS) & set(Settings.model_fields) == set()
+    assert {"HOLDFAST_URL", "HOLDFAST_TOKEN", "HOLDFAST_SPOOL"} <= client
+    assert "HOLDFAST_ADMIN_TOKEN" in server
+    assert server.isdisjoint(client)
+
+
+def test_a_token_of_a_client_is_no_key_of_a_server(tmp_path):
+    root = tmp_path / "root"
+    open_root(Settings(root=root)).close()
+    narrow, file = mint(root, "read", prefix="team/a"), tmp_path / "client-token"
+    file.write_text(narrow)
+    with LiveServer(root, token=narrow, token_file=str(file)) as live:
+        query = {"directory": "other"}
+        answer = live.http.post("/v1/checkpoints", params=query, content=b"x", headers=bearer(narrow))
+        assert answer.status_code in {403, 404}
+        assert "HOLDFAST_TOKEN and HOLDFAST_TOKEN_FILE" in live.log()
+        assert "ignores" in live.log()
+        assert narrow not in live.log()
+
+
+def test_a_server_with_a_clients_token_alone_does_not_listen_beyond_loopback(tmp_path):
+    ended = started(tmp_path / "root", HOLDFAST_HOST="0.0.0.0", HOLDFAST_TOKEN="a long text, but a client's")
+    assert ended.returncode == 2
+    assert "HOLDFAST_ADMIN_TOKEN" in ended.stderr
+
+
+def test_an_admin_token_of_a_clients_form_is_refused_in_words(tmp_path):
+    open_root(Settings(root=tmp_path / "other")).close()
+    token = mint(tmp_path / "other", "read")
+    for text in (token, f" {token}\n", token[:-1] + "x"):
+        ended = started(tmp_path / "root", HOLDFAST_ADMIN_TOKEN=text)
+        assert (ended.returncode, "for clients" in ended.stderr) == (2, True)
+        assert token[15:] not in ended.stderr
+    file = tmp_path / "file"
+    file.write_text(token[:-1] + "x")
+    ended = started(tmp_path / "root", HOLDFAST_ADMIN_TOKEN_FILE=str(file))
+    assert (ended.returncode, "for clients" in ended.stderr) == (2, True)
+
+
+def test_white_space_around_a_secret_is_no_part_of_it(tmp_path):
+    text = "an admin token from a file"
+    with LiveServer(tmp_path / "root", admin_token=f"  {text}\n") as live:
+        assert live.http.get("/v1/info", headers=bearer(text)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("host", " localhost\n", "localhost"),
+        ("root", "/srv/holdfast\n", Path("/srv/holdfast")),
+        ("database_url", " sqlite:////x.db\n", "sqlite:////x.db"),
+        ("database_url", " ", None),
+        ("admin_token_file", "/run/secrets/token\n", Path("/run/secrets/token")),
+        ("admin_token_file", "", None),
+        ("allowed_hosts", " a.example , *.b.example,\n", ("a.example", "*.b.example")),
+        ("allowed_hosts", "", ()),
+        ("allowed_hosts", '["a.example "]', ("a.example",)),
+        ("root_path", "holdfast/ ", "/holdfast"),
+        ("root_path", "/", ""),
+    ],
+)
+def test_white_space_around_a_setting_is_dropped(name, given, meant):
+    assert getattr(Settings(**{name: given}), name) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("host", "local\nhost", "line break"),
+        ("host", "", "valid string"),
+        ("root", "~/data", "only a shell"),
+        ("root", "$HOME/data", "only a shell"),
+        ("root", "/srv/a\nb", "line break"),
+        ("admin_token_file", "~/token", "only a shell"),
+        ("database_url", "sqlite:////a\n.db", "line break"),
+        ("allowed_hosts", "https://a.example", "host names"),
+        ("allowed_hosts", "a.example:8420", "host names"),
+        ("allowed_hosts", "a.example b.example", "host names"),
+        ("root_path", "/a/../b", "a path such as"),
+        ("root_path", "https://a.example/b", "a path such as"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_in_words(name, given, said):
+    with pytest.raises(ValidationError, match=said):
+        Settings(**{name: given})
+
+
+def test_a_password_in_a_database_url_is_not_repeated(tmp_path):
+    ended = started(tmp_path / "root", HOLDFAST_DATABASE_URL="sqlite://user:hunter2@/nowhere/x.db")
+    assert (ended.returncode, "hunter2" in ended.stderr) == (2, False)
+    ended = started(tmp_path / "root", HOLDFAST_DATABASE_URL="postgresql://user:hunter2@host/x")
+    assert (ended.returncode, "hunter2" in ended.stderr) == (2, False)
