@@ -15,7 +15,8 @@ def refuse_unprotected(host: str) -> None:
         raise CatalogUnusable(
             f"Without a token Holdfast serves this machine only, and {host} can be reached from others. "
             "Make one by `holdfast-server token create --scope admin`, "
-            "or name a file for it as HOLDFAST_ADMIN_TOKEN_FILE, or set HOLDFAST_ADMIN_TOKEN to a long random text (for example from `openssl rand -hex 32`), "
+            "or name a file for it as HOLDFAST_ADMIN_TOKEN_FILE, or set "
+            "HOLDFAST_ADMIN_TOKEN to a long random text (for example from `openssl rand -hex 32`), "
             "or listen on 127.0.0.1."
         )
 
