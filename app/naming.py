@@ -4,9 +4,12 @@ import re
 import unicodedata
 from datetime import datetime
 
+from blake3 import blake3
+
 from app.domain import Kind
 from app.errors import InvalidName
 
+ID_DIGITS = 12
 COMPONENT_MAX_BYTES = 200  # leaves room for ".json" and the marks of temporary files below the usual 255
 DIRECTORY_MAX_BYTES = 1024
 PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
@@ -46,11 +49,14 @@ def tag(text: str) -> str:
 
 
 def default_name(kind: Kind, epoch: int | None, at: datetime, save_id: str) -> str:
-    """The name of a checkpoint that came without one: by epoch, or by UTC time and four characters of the save's id."""
+    """The name of a checkpoint that came without one: by epoch, or by UTC time and a digest of the save's id.
+
+    Two saves of one second never meet: the digest tells apart also ids that begin alike, as users give them.
+    """
     stem = "best" if kind == "best" else "checkpoint"
     if epoch is not None:
         return f"{stem}_epoch_{epoch:04d}.pt"
-    return f"{stem}_{at:%Y%m%dT%H%M%S}_{save_id[:4]}.pt"
+    return f"{stem}_{at:%Y%m%dT%H%M%S}_{blake3(save_id.encode()).hexdigest()[:ID_DIGITS]}.pt"
 
 
 def _path(text: str, what: str, *, dots: bool) -> str:

@@ -3,6 +3,8 @@
 from datetime import datetime
 from pathlib import Path, PurePath
 
+from blake3 import blake3
+
 from ._grammar import check_checkpoint, check_directory, check_meant, refused
 from .errors import IntegrityError, InvalidRequest
 
@@ -70,7 +72,10 @@ def components(path: str) -> list[str]:
 
 
 def checkpoint_name(stem: str, epoch: int | None, at: datetime, save_id: str) -> str:
-    """``<stem>_epoch_0100.pt``; without an epoch, the UTC time and four characters of the save's id stand instead."""
+    """``<stem>_epoch_0100.pt``; without an epoch, the UTC time and a digest of the save's id stand instead.
+
+    Twelve digits, so that two saves of one second never have the same name: the later would replace the earlier.
+    """
     if epoch is not None:
         return f"{stem}_epoch_{epoch:04d}.pt"
-    return f"{stem}_{at:%Y%m%dT%H%M%S}_{save_id[:4]}.pt"
+    return f"{stem}_{at:%Y%m%dT%H%M%S}_{blake3(save_id.encode()).hexdigest()[:12]}.pt"

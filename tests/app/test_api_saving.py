@@ -44,9 +44,9 @@ def test_the_body_becomes_a_plain_file_with_a_manifest(server, directory):
         pytest.param({"epoch": 0}, r"checkpoint_epoch_0000\.pt", id="epoch 0"),
         pytest.param({"epoch": 12345}, r"checkpoint_epoch_12345\.pt", id="more than four digits"),
         pytest.param({"epoch": 3, "kind": "best"}, r"best_epoch_0003\.pt", id="a best one"),
-        pytest.param({}, r"checkpoint_\d{8}T\d{6}_[0-9a-f]{4}\.pt", id="by time"),
-        pytest.param({"kind": "best"}, r"best_\d{8}T\d{6}_[0-9a-f]{4}\.pt", id="a best one by time"),
-        pytest.param({"save_id": "3f9aXYZ-9"}, r"checkpoint_\d{8}T\d{6}_3f9a\.pt", id="by time and save_id"),
+        pytest.param({}, r"checkpoint_\d{8}T\d{6}_[0-9a-f]{12}\.pt", id="by time"),
+        pytest.param({"kind": "best"}, r"best_\d{8}T\d{6}_[0-9a-f]{12}\.pt", id="a best one by time"),
+        pytest.param({"save_id": "3f9aXYZ-9"}, r"checkpoint_\d{8}T\d{6}_7eb03bbd972c\.pt", id="by time and save_id"),
         pytest.param({"name": "model (é).ckpt", "epoch": 1}, r"model \(é\)\.ckpt", id="as asked"),
     ],
 )
@@ -249,6 +249,12 @@ def test_a_body_of_undeclared_length_and_many_chunks_arrives_whole(server, direc
     assert content(server, saved) == b"".join(pieces)
     chunks = server.http.get(f"/v1/checkpoints/{saved['id']}/chunks").json()["files"][0]["chunks"]
     assert len(chunks) == 3
+
+
+def test_saves_of_one_second_whose_ids_begin_alike_replace_nothing(server, directory):
+    for number in range(5):
+        server.save(directory, b"%d" % number, save_id=f"nightly-run-of-the-job-{number}")
+    assert len(server.names(directory)) == 5
 
 
 def test_saves_at_the_same_time_are_committed_one_after_the_other(server, directory):

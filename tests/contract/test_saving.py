@@ -40,7 +40,7 @@ def test_without_an_epoch_the_time_names_it(make_manager):
     name = make_manager().save({}).name
     assert name.startswith("checkpoint_2")
     assert name.endswith(".pt")
-    assert len(name) == len("checkpoint_20261123T140501_3f9a.pt")
+    assert len(name) == len("checkpoint_20261123T140501_3f9a1c2b5d7e.pt")
 
 
 def test_the_example_of_the_interface_works_as_written(make_manager):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import httpx
+from blake3 import blake3
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.crash.asking import Asking
@@ -109,7 +110,9 @@ class OneDirectory(RuleBasedStateMachine):
         told = answer.json()
         if name is None:
             stem = "best" if wanted.kind == "best" else "checkpoint"
-            assert re.fullmatch(rf"{stem}_\d{{8}}T\d{{6}}_{told['save_id'][:4]}\.pt", told["name"])
+            assert re.fullmatch(
+                rf"{stem}_\d{{8}}T\d{{6}}_{blake3(told['save_id'].encode()).hexdigest()[:12]}\.pt", told["name"]
+            )
         removed = self.model.commit(
             wanted, id=told["id"], name=name or told["name"], save_id=wanted.save_id or told["save_id"]
         )
