@@ -41,8 +41,10 @@ class RemoteDirectory:
         with understood():
             return Best(self._mine(found), found["mode"]) if found is not None else None
 
-    def latest(self) -> Checkpoint | None:
-        """The newest checkpoint."""
+    def latest(self, kind: str | None = None) -> Checkpoint | None:
+        """The newest checkpoint, of one kind or of all."""
+        if kind is not None:
+            return next(self.checkpoints(kind=kind, order_by="-position", page_size=1), None)
         found = self._ask("latest", {})
         return self._mine(found) if found is not None else None
 

@@ -9,7 +9,7 @@ from ._cache import Cache
 from ._directory import RemoteDirectory
 from ._items import Kept
 from ._memory import Arena
-from ._queue import Item, Queue
+from ._queue import Item, Queue, note_of
 from ._wire import Checkpoint
 from .errors import CheckpointNotFound, HoldfastError, IntegrityError, warn
 
@@ -40,16 +40,19 @@ class Loading:
                     raise
         return None
 
-    def latest(self) -> Any:
-        """The state of the newest checkpoint; where its bytes are not what was saved, of the newest intact one."""
-        try:
-            return self.found(self.remote.latest, is_latest=True)
-        except IntegrityError as error:
-            return self._intact(error)
+    def latest(self, kind: str | None = None) -> Any:
+        """The state of the newest checkpoint, of one kind or of all.
 
-    def _intact(self, because: IntegrityError) -> Any:
+        Where its bytes are not what was saved, the state of the newest intact one.
+        """
+        try:
+            return self.found(lambda: self.remote.latest(kind), is_latest=True)
+        except IntegrityError as error:
+            return self._intact(error, kind)
+
+    def _intact(self, because: IntegrityError, kind: str | None) -> Any:
         damaged = []
-        for checkpoint in self._newest_first(because):
+        for checkpoint in self._newest_first(because, kind):
             try:
                 state = self._state(checkpoint, is_latest=True)
             except CheckpointNotFound:
@@ -65,10 +68,11 @@ class Loading:
             return state
         raise because
 
-    def _newest_first(self, because: IntegrityError) -> Iterator[Checkpoint]:
+    def _newest_first(self, because: IntegrityError, kind: str | None) -> Iterator[Checkpoint]:
         """The checkpoints of the directory; ``because`` is raised where the server does not tell them, either."""
+        chosen = {"kind": kind} if kind is not None else {}
         try:
-            yield from self.remote.checkpoints(order_by="-position")
+            yield from self.remote.checkpoints(order_by="-position", **chosen)
         except HoldfastError as error:
             raise because from error
 
@@ -99,6 +103,7 @@ class Loading:
             is_to_note = self.cache is not None and self.only is None and (is_latest or self._is_newer(checkpoint))
             loaded = {
                 "name": checkpoint.name,
+                "kind": checkpoint.kind,
                 "sequence": checkpoint.sequence,
                 "saved_after": checkpoint.saved_after,
                 "file_digest": file.digest,
@@ -106,9 +111,10 @@ class Loading:
             self.queue.learn(checkpoint.sequence, loaded if is_to_note else None)
         return state
 
-    def noted(self) -> dict[str, Any] | None:
-        """What is in the cache of all that was the newest when it was loaded, or came nearest to that."""
-        noted = self.queue.recalled().get("loaded") if self.queue is not None and self.cache is not None else None
+    def noted(self, kind: str) -> dict[str, Any] | None:
+        """What is in the cache of all of its kind that was the newest when it was loaded, or came nearest to that."""
+        recalled = self.queue.recalled() if self.queue is not None and self.cache is not None else {}
+        noted = recalled.get(note_of(kind))
         if not isinstance(noted, dict) or not isinstance(noted.get("sequence"), int):
             return None
         found = {"saved_after": noted["sequence"] - 1, **noted}
@@ -117,7 +123,7 @@ class Loading:
 
     def _is_newer(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint is newer than what is noted of those in the cache."""
-        noted = self.noted()
+        noted = self.noted(checkpoint.kind)
         if noted is None or self.cache is None or self.cache.file(noted["file_digest"]) is None:
             return True
         return (checkpoint.saved_after, checkpoint.sequence) >= (noted["saved_after"], noted["sequence"])

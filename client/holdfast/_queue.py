@@ -45,6 +45,11 @@ class Room(Protocol):
         """Drop so many bytes of what will be missed least, if there are so many."""
 
 
+def note_of(kind: str) -> str:
+    """Where in ``known.json`` it stands which checkpoint of a kind was loaded last."""
+    return "loaded" if kind == "regular" else f"loaded_{kind}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Item:
     """A checkpoint that waits. The order is that of saving."""
@@ -111,7 +116,11 @@ class Queue:
         self._known = max(sequence, self.known)
         with suppress(OSError):  # it is a convenience: without it, a late delivery counts as older than it is
             self.prepare()
-            content = {**self.recalled(), "sequence": self._known, **({"loaded": dict(loaded)} if loaded else {})}
+            content = {
+                **self.recalled(),
+                "sequence": self._known,
+                **({note_of(str(loaded["kind"])): dict(loaded)} if loaded else {}),
+            }
             temporary = self.folder / f".known-{_own_name()}"
             temporary.write_text(json.dumps(content))
             temporary.replace(self.folder / "known.json")

@@ -10,6 +10,8 @@ from ._retry import passes
 from ._wire import Checkpoint
 from .errors import HoldfastError, IntegrityError, warn
 
+KINDS = ("regular", "best")
+
 
 class _Gone(Exception):
     """Something that was to be read is not there any more."""
@@ -18,8 +20,9 @@ class _Gone(Exception):
 class Resuming:
     """Looks for the newest state of a directory.
 
-    What waits in the spool was saved after all that its writer knew of. So it is newer than the server's latest
-    unless that one was saved by somebody who knew more.
+    Regular checkpoints come first, wherever they are, as those of `save_best_if_improved` may be parts of a state. What
+    waits in the spool was saved after all that its writer knew of. So it is newer than the server's latest unless that
+    one was saved by a writer that knew more.
 
     Parameters
     ----------
@@ -31,6 +34,7 @@ class Resuming:
         self._loading = loading
         self._queue = loading.queue
         self._missing: set[Path] = set()
+        self._passed_over: set[Path] = set()
 
     def state(self) -> Any:
         """The newest usable state, or None where there is none.
@@ -45,40 +49,66 @@ class Resuming:
                 return self._newest()
 
     def _newest(self) -> Any:
+        """The newest regular state; only where there is none, that of the newest best one, which may be a part."""
         failure: HoldfastError | None = None
-        latest: Checkpoint | None = None
-        try:
-            latest = self._loading.remote.latest()
-        except HoldfastError as error:
-            if not passes(error):
-                raise
-            failure = error
-        loaded = self._loading.noted() if failure is not None else None
-        after = latest.saved_after if latest is not None else loaded["saved_after"] if loaded is not None else None
-        newer, older = self._waiting(after)
-        for item in newer:
-            if (found := self._kept(item)) is not None:
+        for kind in KINDS:
+            found, because = self._of_kind(kind, failure)
+            if found is not None:
+                if failure is not None:
+                    warn(f"{failure}. No regular checkpoint can be had; a best one is used, which may be a part")
                 return found[0]
+            failure = because
+        if failure is not None:
+            raise failure
+        return None
+
+    def _of_kind(self, kind: str, before: HoldfastError | None) -> tuple[tuple[Any] | None, HoldfastError | None]:
+        """The newest usable state of a kind, or why there may be one that cannot be had.
+
+        Parameters
+        ----------
+        before : HoldfastError or None
+            Why one of another kind cannot be had. A server that was away then is not asked again.
+        """
+        failure = before if before is not None and passes(before) else None
+        latest: Checkpoint | None = None
         if failure is None:
             try:
-                return self._loading.latest()
+                latest = self._loading.remote.latest(kind)
+            except HoldfastError as error:
+                if not passes(error):
+                    raise
+                failure = error
+        loaded = self._loading.noted(kind) if failure is not None else None
+        after = latest.saved_after if latest is not None else loaded["saved_after"] if loaded is not None else None
+        newer, older = self._waiting(kind, after)
+        for item in newer:
+            if (found := self._kept(item)) is not None:
+                return found, before
+        if failure is None:
+            try:
+                state = self._loading.latest(kind) if latest is not None else None
+                return (state,) if state is not None else None, before
             except HoldfastError as error:
                 if not (passes(error) or isinstance(error, IntegrityError)):
                     raise
                 failure = error
-        return self._on_this_machine(older, failure)
+        return self._on_this_machine(older, loaded, failure), failure
 
-    def _waiting(self, after: int | None) -> tuple[list[Item], list[Item]]:
+    def _waiting(self, kind: str, after: int | None) -> tuple[list[Item], list[Item]]:
         """What waits or is parked, the newest first: what is newer than what was saved after that, and the rest."""
         newer: list[Item] = []
         older: list[Item] = []
         waiting, parked = (self._queue.items(), self._queue.parked()) if self._queue is not None else ([], [])
         for item in sorted([*waiting, *parked], reverse=True):
             try:
-                saved_after = item.facts()["save"]["saved_after"]
+                save = item.facts()["save"]
             except (HoldfastError, OSError) as error:
                 self._pass_over(item, error)
                 continue
+            if save.get("kind", "regular") != kind:
+                continue
+            saved_after = save["saved_after"]
             is_newer = after is None or saved_after > after or (saved_after == after and item not in parked)
             (newer if is_newer else older).append(item)
         return newer, older
@@ -95,11 +125,14 @@ class Resuming:
         if isinstance(error, FileNotFoundError) and item.folder not in self._missing:
             self._missing.add(item.folder)
             raise _Gone
-        warn(f"{item.folder} cannot be used: {error}")
+        if item.folder not in self._passed_over:
+            self._passed_over.add(item.folder)
+            warn(f"{item.folder} cannot be used: {error}")
 
-    def _on_this_machine(self, older: list[Item], failure: HoldfastError) -> Any:
+    def _on_this_machine(
+        self, older: list[Item], loaded: dict[str, Any] | None, failure: HoldfastError
+    ) -> tuple[Any] | None:
         """What there is without the server: what was loaded last, or else what waits and is older than that."""
-        loaded = self._loading.noted()
         if loaded is not None:
             try:
                 state = self._loading.cached(loaded["file_digest"])
@@ -107,9 +140,9 @@ class Resuming:
                 warn(f"{loaded['name']} cannot be used from the cache: {error}")
             else:
                 warn(f"{failure}. {loaded['name']} is taken from the cache; the server may hold newer ones.")
-                return state
+                return (state,)
         for item in older:
             if (found := self._kept(item)) is not None:
                 warn(f"{failure}. {item.name} is taken from {item.folder}; the server may hold newer ones.")
-                return found[0]
-        raise failure
+                return found
+        return None

@@ -421,7 +421,9 @@ class CheckpointManager:
     def load_latest(
         self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
     ) -> Any:
-        """Load the newest checkpoint of the directory, or None where it holds none. For the parameters see `load`.
+        """Load the newest checkpoint of the directory, of either kind, or None where it holds none.
+
+        For the parameters see `load`.
 
         Where the bytes of the newest are not those that were saved, the newest one that is intact is loaded instead,
         with a warning that names both.
@@ -437,6 +439,8 @@ class CheckpointManager:
         """Load the newest usable state, wherever it is: on the server, in the spool, or in the cache.
 
         It works while the server is away. What is found is verified; what is damaged is passed over, with a warning.
+        A checkpoint of `save_best_if_improved`, which may hold no more than the model, is given only where no regular
+        one can be had.
 
         Parameters
         ----------

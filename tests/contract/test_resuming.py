@@ -124,6 +124,57 @@ def test_a_server_that_does_not_let_us_in_is_an_error(make_server):
         CheckpointManager(DIRECTORY, server=closed.url, token="another").resume()
 
 
+# regular ones and best ones
+
+
+def test_a_best_one_is_given_only_where_there_is_no_regular_one(make):
+    manager = make()
+    manager.save_best_if_improved({"part": 1}, 0.5, epoch=1)
+    assert silently(manager) == {"part": 1}
+    manager.save({"whole": 2}, epoch=2)
+    manager.save_best_if_improved({"part": 2}, 0.4, epoch=2)
+    assert silently(manager) == {"whole": 2}
+    assert manager.load_latest() == {"part": 2}
+
+
+def test_a_best_one_that_waits_does_not_stand_before_a_regular_one_of_the_server(own_server, make):
+    manager = make()
+    manager.save({"whole": 1}, epoch=1)
+    spooled(own_server, manager)
+    with pytest.warns(HoldfastWarning, match="checkpoints are kept"):
+        manager.save_best_if_improved({"part": 2}, 0.4, epoch=2)
+    with server_again(own_server, manager):
+        assert silently(manager) == {"whole": 1}
+
+
+def test_a_best_one_of_the_server_does_not_stand_before_a_regular_one_that_waits(own_server, make):
+    manager = make()
+    manager.save_best_if_improved({"part": 1}, 0.4, epoch=1)
+    spooled(own_server, manager, 2)
+    with server_again(own_server, manager):
+        make(server=own_server.url.replace("127.0.0.1", "localhost")).save_best_if_improved({"part": 3}, 0.3, epoch=3)
+        assert silently(manager) == {"n": 2}
+
+
+def test_a_best_one_that_stands_in_for_regular_ones_is_named(own_server, make):
+    manager = make()
+    manager.save({"whole": 1}, epoch=1)
+    manager.save_best_if_improved({"part": 1}, 0.4, epoch=1)
+    flip(own_server.root / DIRECTORY / "checkpoint_epoch_0001.pt")
+    with pytest.warns(HoldfastWarning, match="a best one is used, which may be a part"):
+        assert manager.resume() == {"part": 1}
+
+
+def test_without_the_server_the_cache_gives_the_regular_one(own_server, make, tmp_path):
+    manager = make(cache_dir=tmp_path / "cache")
+    manager.save({"whole": 1}, epoch=1)
+    manager.save_best_if_improved({"part": 1}, 0.4, epoch=1)
+    assert (manager.resume(), manager.load_latest()) == ({"whole": 1}, {"part": 1})
+    own_server.kill()
+    with pytest.warns(HoldfastWarning, match=r"checkpoint_epoch_0001\.pt is taken from the cache"):
+        assert make(cache_dir=tmp_path / "cache").resume() == {"whole": 1}
+
+
 # what waits in the spool
 
 
