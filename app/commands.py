@@ -88,7 +88,7 @@ def _adopt(
 ) -> int:
     """Take in checkpoints that other tools wrote, while no server runs.
 
-    The status is 1 where something that looks like one was left alone.
+    The status is 3 where something that looks like a part of one was left alone, or nothing was found.
     """
     from app.maintenance import adopt
 

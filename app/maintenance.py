@@ -25,6 +25,8 @@ from app.sizes import size
 from app.terminal import Stand, bar, is_one, say
 
 PASSING_S = 1.0  # what a server at work is in the middle of is over by then
+LEFT_ALONE = 3
+"""The status of `adopt` where not everything was taken in."""
 FOREVER_S = 100 * 366 * 86400
 
 
@@ -164,7 +166,7 @@ def _keeping_the_trash(settings: Settings) -> Settings:
 
 
 def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, as_json: bool = False) -> int:
-    """Take in checkpoints that other tools wrote; 1 where something that looks like one was left alone."""
+    """Take in checkpoints that other tools wrote; 3 where something of one was left alone, or nothing was found."""
     checkpoints = open_root(_keeping_the_trash(settings))
     taken: list[Adopted] = []
     left: list[Left] = []
@@ -191,7 +193,9 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
         where = _count(sum(one.taken > 0 for one in taken), "directory", "directories")
         verb = "would be taken in" if dry_run else "taken in"
         print(f"In all: {_count(total['taken'])} {verb} ({where}), {total['known']} known before, {missed} left alone")
-    return 1 if missed else 0
+        if not total["taken"] + total["known"] + missed:
+            say((f"nothing that looks like a checkpoint lies in {folder}", "bold yellow"))
+    return LEFT_ALONE if missed or not total["taken"] + total["known"] else 0
 
 
 def _say_taken(told: Adopted | Left, verb: str) -> None:
@@ -200,6 +204,8 @@ def _say_taken(told: Adopted | Left, verb: str) -> None:
         return
     others = f", {told.others} other files left as they are" if told.others else ""
     print(f"{told.directory}: {_count(told.taken)} {verb} ({size(told.size_bytes)}), {told.known} known before{others}")
+    for name in told.checkpoints:
+        print(f"  {name}")
 
 
 class _Reading:

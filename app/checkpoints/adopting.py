@@ -1,20 +1,21 @@
 """Take in what other tools wrote: where it lies, or copied from elsewhere. Nothing that was there is changed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
-from app import digests, naming
+from app import digests, naming, tensor_index
 from app.catalog import Session
+from app.checkpoints import provenance
 from app.checkpoints.parts import Parts
 from app.checkpoints.recording import record_save
 from app.checkpoints.settling import cut, hashed
 from app.checkpoints.visiting import Left, Seen, Strange, joined, look, shown, stranger_at
-from app.domain import ADOPTED, Checkpoint, Directory, Facts, File, FileMap, Manifest
+from app.domain import ADOPTED, Checkpoint, Directory, Facts, File, FileMap, Manifest, Mode
 from app.errors import Refusal
-from app.foreign import Stranger, in_order, told
+from app.foreign import Stranger, in_order
 from app.storage.base import CHANGED, Visited
 
 _OTHER = "{} exists and is something else; nothing is overwritten"
@@ -34,6 +35,10 @@ class Adopted:
     size_bytes: int
     known: int
     others: int
+    mode: Mode | None = None
+    """The mode that the directory takes from the metrics of these."""
+    checkpoints: tuple[str, ...] = ()
+    """Their names, in the order in which they were taken in."""
 
 
 def adopt(
@@ -130,10 +135,16 @@ class _Adopting:
                     left.append(Left(self._shown(path, stranger), why, True))
                 else:
                     new.append(stranger)
-        taken = in_order(new) if self._dry_run else self._take_new(before, path, in_order(new), left)
+        said = {stranger.name: provenance.told_of(self._visited, path, stranger) for stranger in new}
+        metric, mode = provenance.metric_of(self._parts.catalog, before, said.values())
+        ordered = in_order(new, said)
+        before_new = replace(before, policy=replace(before.policy, mode=mode or before.policy.mode))
+        facts = {name: provenance.facts(one, metric) for name, one in said.items()}
+        taken = ordered if self._dry_run else self._take_new(before_new, path, ordered, facts, left)
         if obstacle and left:  # one line says it for all
             left = [Left(shown(self._visited, path), f"{obstacle} ({len(left)} checkpoints)", True)]
-        yield Adopted(directory, len(taken), sum(one.size_bytes for one in taken), known, seen.others)
+        size_bytes, names = sum(one.size_bytes for one in taken), tuple(one.name for one in taken)
+        yield Adopted(directory, len(taken), size_bytes, known, seen.others, mode if taken else None, names)
         yield from left
 
     def _in_the_way(self, session: Session, directory: str, stranger: Stranger) -> str | None:
@@ -154,14 +165,21 @@ class _Adopting:
             return _OTHER.format(f"{directory}/{stranger.name}")
         return None
 
-    def _take_new(self, before: Directory, path: str, new: Sequence[Stranger], left: list[Left]) -> list[Stranger]:
+    def _take_new(
+        self,
+        before: Directory,
+        path: str,
+        new: Sequence[Stranger],
+        facts: Mapping[str, Facts],
+        left: list[Left],
+    ) -> list[Stranger]:
         """Give each its manifest, oldest first, then all of them their rows; those that were taken in."""
         taken: list[Stranger] = []
         manifests: list[Manifest] = []
         after = _keeping_everything(before)
         for stranger in new:
             try:
-                manifest = self._manifest(before, path, stranger, after.sequence + 1)
+                manifest = self._manifest(before, path, stranger, after.sequence + 1, facts[stranger.name])
                 if not taken:  # before any manifest: should a crash come now, a reindex must not find other limits
                     self._parts.storage.make_directory(after)
                     self._parts.storage.write_directory(after)
@@ -177,7 +195,7 @@ class _Adopting:
             self._record(after, manifests)
         return taken
 
-    def _manifest(self, directory: Directory, path: str, stranger: Stranger, sequence: int) -> Manifest:
+    def _manifest(self, directory: Directory, path: str, stranger: Stranger, sequence: int, facts: Facts) -> Manifest:
         """All that can be said of a checkpoint once its bytes were read; copied before, where it lies elsewhere."""
         place = f"{directory.name}/{stranger.name}"
         copied = self._copied(stranger, joined(path, stranger.name), directory.name)
@@ -187,7 +205,6 @@ class _Adopting:
             File(file, size_bytes, digests.of_file(maps[file].chunks), mtime_ns)
             for file, size_bytes, mtime_ns in sorted(stranger.files)
         )
-        facts = told(stranger.name, is_folder=stranger.is_folder)
         checkpoint = Checkpoint(
             id=begun.checkpoint.id if begun is not None else token_hex(16),
             directory=directory.name,
@@ -195,7 +212,7 @@ class _Adopting:
             save_id=begun.checkpoint.save_id if begun is not None else f"{ADOPTED}{token_hex(16)}",
             sequence=sequence,
             saved_after=sequence - 1,
-            facts=Facts(epoch=facts.epoch, metadata={} if facts.step is None else {"step": facts.step}),
+            facts=facts,
             files=files,
             digest=digests.of_checkpoint((file.path, file.digest) for file in files),
             created_at=_time(stranger.mtime_ns),
@@ -243,7 +260,7 @@ class _Adopting:
             chunks = hashed(opened, cut(size_bytes))
             if (opened.size_bytes, opened.mtime_ns) != (size_bytes, mtime_ns) or not opened.is_as_opened():
                 raise Strange(CHANGED.format(path))
-        return FileMap(chunks)
+            return FileMap(chunks, tensor_index.read(path, opened.read, size_bytes))
 
     def _record(self, after: Directory, manifests: Sequence[Manifest]) -> None:
         now = self._parts.clock()

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from app import naming
+from app import companions, naming
 from app.errors import ForeignFile, Refusal
-from app.foreign import Stranger, looks_like_checkpoint
+from app.foreign import Stranger, looks_like_checkpoint, told
 from app.storage.base import Entry, Visited
 
 OWN = ".holdfast"
@@ -37,7 +37,11 @@ class Seen:
 def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
     """What lies in a folder of those that are visited, of which some names are known as checkpoints."""
     seen = Seen()
-    for entry in visited.entries(path):
+    entries = visited.entries(path)
+    names = [entry.name for entry in entries if entry.name not in known]
+    together = companions.parts(names)
+    weights = [name for name in names if looks_like_checkpoint(name, is_folder=False)]
+    for entry in entries:
         if entry.name in known:
             seen.known += 1
             continue
@@ -49,15 +53,68 @@ def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
         is_checkpoint = _looks_like_checkpoint(entry)
         try:
             _refuse_strange(entry, is_checkpoint)
-            if is_checkpoint:
-                seen.strangers.append(Stranger(entry.name, entry.what == "folder", tuple(_files(visited, path, entry))))
-            elif entry.what == "folder":
-                seen.folders.append(entry.name)
+            if entry.what == "folder":
+                is_checkpoint = is_checkpoint or entry.name in together or _is_whole(visited, where)
+                _take_folder(seen, visited, path, entry, is_checkpoint)
+            elif is_checkpoint:
+                others = [*together, *weights] if entry.name in together else together
+                _refuse_part(companions.beside(entry.name, names, others))
+                seen.strangers.append(Stranger(entry.name, False, tuple(_files(visited, path, entry))))
+            elif entry.name in together or entry.name.lower().endswith(companions.OTHER_FORMATS):
+                _leave_other(seen, visited, where, entry.name, together)
             else:
                 seen.others += 1
         except (Refusal, OSError) as error:
             seen.left.append(Left(shown(visited, where), str(error), is_checkpoint))
     return seen
+
+
+def _take_folder(seen: Seen, visited: Visited, path: str, entry: Entry, is_checkpoint: bool) -> None:
+    if not is_checkpoint:
+        seen.folders.append(entry.name)
+        return
+    naming.checkpoint_name(entry.name)
+    if _holds_several(visited, joined(path, entry.name)):
+        raise Strange(
+            "its files tell several epochs or steps: it is not one checkpoint, nor a folder of them by its name"
+        )
+    seen.strangers.append(Stranger(entry.name, True, tuple(_files(visited, path, entry))))
+
+
+def _leave_other(seen: Seen, visited: Visited, where: str, name: str, together: Collection[str]) -> None:
+    """Name what is not taken in: a loose part of a checkpoint, or weights in a format that is not."""
+    if len(together) > 1 and name in together:
+        why = companions.told(companions.beside(name, [], together))
+    elif name.lower().endswith(companions.OTHER_FORMATS):
+        why = "it may be weights, in a format that is only taken in as part of a folder"
+    else:
+        seen.others += 1
+        return
+    seen.left.append(Left(shown(visited, where), why, True))
+
+
+def _refuse_part(together: Collection[str]) -> None:
+    if together:
+        raise Strange(companions.told(together))
+
+
+def _is_whole(visited: Visited, where: str) -> bool:
+    """Whether a folder is one checkpoint by what lies in it, and holds no other ones."""
+    entries = visited.entries(where)
+    names = [entry.name for entry in entries]
+    if not companions.parts(names):
+        return False
+    inner = any(entry.what == "folder" and looks_like_checkpoint(entry.name, is_folder=True) for entry in entries)
+    return not inner and not _holds_several(visited, where)
+
+
+def _holds_several(visited: Visited, where: str) -> bool:
+    """Whether the files of a folder tell different epochs or steps."""
+    files = [
+        e.name for e in visited.entries(where) if e.what == "file" and looks_like_checkpoint(e.name, is_folder=False)
+    ]
+    found = {(said.epoch, said.step) for said in (told(name, is_folder=False) for name in files)}
+    return len(found - {(None, None)}) > 1
 
 
 def stranger_at(visited: Visited, path: str, name: str) -> Stranger | None:

@@ -214,11 +214,14 @@ def test_adopt_tells_scripts_what_it_tells_people(root):
     words = piped("adopt", root / "runs", "--root", root, "--dry-run")
     looked = piped("adopt", root / "runs", "--root", root, "--dry-run", "--json")
     done = piped("adopt", root / "runs", "--root", root, "--json")
-    assert [each.status for each in (words, looked, done)] == [1] * 3
+    assert [each.status for each in (words, looked, done)] == [3] * 3
     told = json.loads(done.out)
     assert told == {**json.loads(looked.out), "dry_run": False}
     assert (told["taken"], told["known"], told["size_bytes"]) == (1, 2, len("third.pt") * 1000)
-    assert told["directories"][1] == {"directory": "runs/b", "taken": 1, "size_bytes": 8000, "known": 0, "others": 1}
+    assert told["directories"][1] == {
+        **{"directory": "runs/b", "taken": 1, "size_bytes": 8000, "known": 0, "others": 1},
+        **{"mode": None, "checkpoints": ["third.pt"]},
+    }
     assert told["left"] == [{"where": "runs/b/.hidden.pt", "why": "it is hidden", "is_missed": True}]
     assert "left alone: runs/b/.hidden.pt: it is hidden" in words.err
     assert "In all: 1 checkpoint would be taken in (1 directory), 2 known before, 1 left alone" in words.out

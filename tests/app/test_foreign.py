@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.foreign import Stranger, Told, in_order, looks_like_checkpoint, told
+from app.foreign import Stranger, Told, direction, in_order, looks_like_checkpoint, told
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,8 @@ from app.foreign import Stranger, Told, in_order, looks_like_checkpoint, told
     ],
 )
 def test_epoch_and_step_are_read_from_names_that_say_them_plainly(name, epoch, step):
-    assert told(name, is_folder=False) == Told(epoch, step)
+    said = told(name, is_folder=False)
+    assert (said.epoch, said.step) == (epoch, step)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_folders_tell_their_step(name, step):
     assert told(name, is_folder=True) == Told(None, step)
 
 
-@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.ckpt", "a.safetensors", "A.PT", "a.b.pt"])
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.safetensors", "A.PT", "a.b.pt", "a.pth.tar"])
 def test_files_with_these_suffixes_are_checkpoints(name):
     assert looks_like_checkpoint(name, is_folder=False)
     assert not looks_like_checkpoint(name, is_folder=True)
@@ -63,7 +64,7 @@ def test_other_files_are_none(name):
     assert not looks_like_checkpoint(name, is_folder=False)
 
 
-@pytest.mark.parametrize("name", ["checkpoint-", "checkpoint-5a", "my-checkpoint-5", "checkpoint_5", "runs"])
+@pytest.mark.parametrize("name", ["checkpoint-", "checkpoint-5a", "my-checkpoint-5", "checkpoint5", "runs"])
 def test_other_folders_are_none(name):
     assert not looks_like_checkpoint(name, is_folder=True)
 
@@ -90,3 +91,41 @@ def test_the_oldest_comes_first(expected):
 def test_folders_are_ordered_by_their_steps():
     made = [stranger(f"checkpoint-{step}", 0, is_folder=True) for step in (500, 1000, 1500)]
     assert in_order(sorted(made, key=lambda s: s.name)) == made
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "step", "values", "metric"),
+    [
+        ("epoch=4-val_loss=0.09.ckpt", 4, None, {"val_loss": 0.09}, "val_loss"),
+        ("epoch=4-step=10-val_loss=-0.5-v1.ckpt", 4, 10, {"val_loss": -0.5}, "val_loss"),
+        ("best_model_3_val_acc=0.9300.pt", None, 3, {"val_acc": 0.93}, "val_acc"),
+        ("checkpoint_4_loss=0.12.pt", None, 4, {"loss": 0.12}, "loss"),
+        ("checkpoint_4.pt", None, 4, {}, None),
+        ("epoch=1-loss=1.5e-3.ckpt", 1, None, {"loss": 1.5e-3}, "loss"),
+        ("epoch=1-loss=0.5-acc=0.9.ckpt", 1, None, {"loss": 0.5, "acc": 0.9}, None),
+        ("epoch=1-lr=0.1-val_f1=0.9.ckpt", 1, None, {"lr": 0.1, "val_f1": 0.9}, "val_f1"),
+        ("loss=1-loss=2.pt", None, None, {}, None),
+        ("loss=nan.pt", None, None, {}, None),
+        ("loss=1e999.pt", None, None, {}, None),
+        ("loss=" + "9" * 400 + ".pt", None, None, {}, None),
+        ("model_2024.pt", None, None, {}, None),
+        ("glass=0.3.pt", None, None, {"glass": 0.3}, None),
+    ],
+)
+def test_what_was_measured_is_read_from_names_too(name, epoch, step, values, metric):
+    assert told(name, is_folder=False) == Told(epoch, step, values, metric)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("val/loss", "min"),
+        ("eval_rouge1", "max"),
+        ("top5", "max"),
+        ("acc_loss", None),
+        ("lr", None),
+        ("Val_PPL", "min"),
+    ],
+)
+def test_which_way_a_value_is_better_is_told_by_its_words(name, mode):
+    assert direction(name) == mode

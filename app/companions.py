@@ -1,0 +1,54 @@
+"""Which files of other tools belong together, by their names: none of them is taken in without the rest. Pure."""
+
+import re
+from collections.abc import Collection
+
+_PARTS = re.compile(
+    r"\.metadata|.+\.distcp"  # torch.distributed.checkpoint
+    r"|saved_model\.pb(txt)?|keras_metadata\.pb|fingerprint\.pb"  # TensorFlow
+    r"|_checkpoint_metadata|_metadata|_sharding|manifest\.ocdbt|ocdbt\.process_\d+|commit_success\.txt"  # Orbax
+    r"|model_index\.json|.+\.index\.json|.+[-_]\d{5}-of-\d{5}\..+"  # diffusers, shards
+    r"|mp_rank_\d+.*|(?:bf16_)?zero_pp_rank_.+|layer_\d+-model.+"  # Megatron, DeepSpeed
+    r"|trainer_state\.json|training_args\.bin|adapter_config\.json"  # Transformers, PEFT
+    r"|(?:random_states|rng_state|rng)(?:_\d+)?\.(?:pkl|pth|pt|bin)|custom_checkpoint_\d+\.pkl"  # Accelerate
+    r"|(?:opt|optim|optimizers?|optimizer_state|scheduler|lr_scheduler|scaler|sampler|dataloader|ema|trainer"
+    r"|train(?:ing|er)?_state|meta)(?:[_-]?\d+)?\.(?:pt|pth|bin|pkl|safetensors|ckpt|npz)",
+    re.IGNORECASE,
+)
+_MODEL = re.compile(
+    r"(?:pytorch_model|model|adapter_model|diffusion_pytorch_model)\.(?:bin|safetensors)", re.IGNORECASE
+)
+_OF_A_MODEL = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+_SIDE = (".opt", ".optim", ".optimizer", ".state", ".states", ".rng", ".ema", ".pkl", ".bin", ".npz", ".index")
+_SHOWN = 3
+
+OTHER_FORMATS = (
+    *(".bin", ".h5", ".hdf5", ".keras", ".msgpack", ".onnx", ".gguf", ".pdparams", ".distcp", ".index", ".tar"),
+)
+"""How the names of weights end that are not taken in."""
+
+
+def parts(names: Collection[str]) -> list[str]:
+    """Those of the names in one folder that are parts of one checkpoint of several files, as far as names tell."""
+    found = [name for name in names if _PARTS.fullmatch(name)]
+    if any(_MODEL.fullmatch(name) for name in names):
+        found += [name for name in names if name in _OF_A_MODEL]
+    return sorted(found)
+
+
+def beside(name: str, names: Collection[str], together: Collection[str]) -> list[str]:
+    """What belongs to one file of a folder: the parts of a checkpoint there, and what shares its stem."""
+    stem = name.rpartition(".")[0]
+    found = {other for other in names if other.startswith(f"{stem}.") and other.lower().endswith(_SIDE)}
+    return sorted((found | set(together)) - {name})
+
+
+def told(companions: Collection[str]) -> str:
+    """Why a file is left alone that has companions, in words."""
+    shown = sorted(companions)[:_SHOWN]
+    more = len(companions) - len(shown)
+    names = ", ".join(name if name.isprintable() else ascii(name) for name in shown)
+    return (
+        f"it belongs with {names}{f' and {more} more' if more else ''}: what belongs together is taken in as a folder, "
+        "which is named from the folder above it"
+    )
