@@ -219,8 +219,13 @@ def test_adopt_tells_scripts_what_it_tells_people(root):
     assert told == {**json.loads(looked.out), "dry_run": False}
     assert (told["taken"], told["known"], told["size_bytes"]) == (1, 2, len("third.pt") * 1000)
     assert told["directories"][1] == {
-        **{"directory": "runs/b", "taken": 1, "size_bytes": 8000, "known": 0, "others": 1},
-        **{"mode": None, "checkpoints": ["third.pt"]},
+        "directory": "runs/b",
+        "taken": 1,
+        "size_bytes": 8000,
+        "known": 0,
+        "others": 1,
+        "mode": None,
+        "checkpoints": ["third.pt"],
     }
     assert told["left"] == [{"where": "runs/b/.hidden.pt", "why": "it is hidden", "is_missed": True}]
     assert "left alone: runs/b/.hidden.pt: it is hidden" in words.err
