@@ -8,6 +8,9 @@ from app.errors import InvalidRequest
 
 MAX_DEPTH = 20
 MAX_BYTES = 1024 * 1024
+MAX_DIGITS = 4300
+"""The longest integer, in digits: what Python reads and writes unless it is set otherwise."""
+_TOO_LONG = 10**MAX_DIGITS
 
 M = TypeVar("M", bound=Mapping[str, Any])
 
@@ -18,8 +21,8 @@ def bounded(metadata: M, *, max_depth: int = MAX_DEPTH) -> M:
     Raises
     ------
     InvalidRequest
-        It is larger or deeper than the bounds, or holds what JSON or SQL cannot: NaN, integers beyond 64 bits, lone
-        surrogates.
+        It is larger or deeper than the bounds, or holds what JSON or SQL cannot: NaN, lone surrogates, integers of more
+        than `MAX_DIGITS` digits.
     """
     if size_bytes(metadata, max_depth=max_depth) > MAX_BYTES:
         raise InvalidRequest(f"metadata: it has more than {MAX_BYTES} bytes.")
@@ -50,9 +53,9 @@ def _scalar_bytes(value: Any) -> int:
         return len(_encoded(value)) + 2
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest('metadata: NaN is not JSON; send the strings "NaN", "Infinity", "-Infinity".')
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise InvalidRequest("metadata: integers beyond 64 bits are not kept.")
-    return 8
+    if isinstance(value, int) and not -_TOO_LONG < value < _TOO_LONG:
+        raise InvalidRequest(f"metadata: integers of more than {MAX_DIGITS} digits are not kept.")
+    return max(8, value.bit_length() // 3) if isinstance(value, int) else 8
 
 
 def _encoded(text: str) -> bytes:

@@ -13,7 +13,7 @@ INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_VARIABLE = re.compile(r"\$\w|\$\{|%\w+%")
+_VARIABLE = re.compile(r"\$\w|\$\{|%[A-Za-z_]\w*%")
 
 
 def check_directory(name: str, what: str = "checkpoint directory") -> str:

@@ -69,7 +69,7 @@ class Saver:
         """Save a state, or let rank 0 do it; the checkpoint's name."""
         self.background.raise_error()
         save_id = secrets.token_hex(16)
-        name = _names.checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
+        name = facts.get("name") or _names.checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
         if not self._is_ours():
             return name
         self.saving.begin()
@@ -89,7 +89,9 @@ class Saver:
             self.background.do(name, lambda: self._run_later(job))
         return name
 
-    def may_improve(self, metric: float, epoch: int | None, mode: str, *, wait: bool | None) -> bool:
+    def may_improve(
+        self, metric: float, epoch: int | None, mode: str, *, name: str | None = None, wait: bool | None
+    ) -> bool:
         """Whether to save, or on another rank, whether rank 0 will have saved.
 
         Where that is decided later or elsewhere, it is a guess from what the server holds now.
@@ -101,7 +103,8 @@ class Saver:
             best = None if self.saving.must_wait() else self._guess_best(mode, 0.0)
         else:
             best = self._guess_best(mode, self._remote.server.patience_s)
-        name = _names.checkpoint_name("best", epoch, datetime.now(UTC), "") if epoch is not None else None
+        if name is None and epoch is not None:
+            name = _names.checkpoint_name("best", epoch, datetime.now(UTC), "")
         return self._followed.improves(metric, best, "" if is_ours else name)
 
     def pending(self) -> list[str]:

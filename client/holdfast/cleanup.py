@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from . import _layout, _names
+from . import _arguments, _layout, _names
 from ._grammar import check_checkpoint
 from ._http import Server
 from ._saving import Job, Saving
@@ -44,6 +44,8 @@ def save_checkpoint_with_cleanup(
 
     Raises
     ------
+    ValueError
+        ``checkpoint_dir``, ``filename`` or ``max_to_keep`` makes no sense.
     HoldfastError
         As `CheckpointManager.save`.
 
@@ -56,6 +58,7 @@ def save_checkpoint_with_cleanup(
     """
     directory = _names.directory_name(Path(checkpoint_dir), _names.prefix(os.environ.get("HOLDFAST_PREFIX")))
     check_checkpoint(filename)
+    max_to_keep = _arguments.limit("max_to_keep", max_to_keep, least=0)
     saving = Saving(Server(server, token), directory, Spool(default_folder()), None, DRAIN_S)
     saving.begin()
     save = {

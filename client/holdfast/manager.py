@@ -2,18 +2,20 @@
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from . import _folder, _names, _spool, _values
+from . import _arguments, _folder, _names, _spool, _values
 from ._background import in_full
 from ._cache import Cache
 from ._destination import NoReader
 from ._directory import Best, RemoteDirectory
+from ._grammar import check_checkpoint
 from ._http import TIMEOUT_S, Server
+from ._keywords import Advice
 from ._loading import Loading
 from ._resuming import Resuming
 from ._retry import PATIENCE_S
@@ -101,8 +103,10 @@ class CheckpointManager:
     Raises
     ------
     ValueError
-        ``mode`` is neither ``"min"`` nor ``"max"``, a limit is negative, ``checkpoint_dir`` names no directory, or
-        ``server`` or ``HOLDFAST_URL`` is no URL.
+        An argument makes no sense: ``mode`` is neither ``"min"`` nor ``"max"``, a limit is negative,
+        ``checkpoint_dir`` names no directory, or ``server`` or ``HOLDFAST_URL`` is no URL, say.
+    TypeError
+        An argument is of another kind than it should be.
 
     Examples
     --------
@@ -143,38 +147,49 @@ class CheckpointManager:
         cache_dir: str | Path | None = None,
         cache_max_bytes: int = 20 * 2**30,
     ) -> None:
-        if mode not in ("min", "max"):
+        if not isinstance(mode, str) or mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
         if on_unreachable not in ("spool", "raise"):
             raise ValueError(f"on_unreachable must be 'spool' or 'raise', not {on_unreachable!r}")
         self.checkpoint_dir = Path(checkpoint_dir)
-        self.max_checkpoints = _limit("max_checkpoints", max_checkpoints, least=0)
-        self.max_best_checkpoints = _limit("max_best_checkpoints", max_best_checkpoints, least=0)
+        self.max_checkpoints = _arguments.limit("max_checkpoints", max_checkpoints, least=0)
+        self.max_best_checkpoints = _arguments.limit("max_best_checkpoints", max_best_checkpoints, least=0)
         self.mode: Mode = mode
-        self.keep_every_epochs = _limit("keep_every_epochs", keep_every_epochs, least=1)
-        self.monitor = ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else monitor
+        self.keep_every_epochs = _arguments.limit("keep_every_epochs", keep_every_epochs, least=1)
+        self.monitor = (
+            ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else _arguments.text("monitor", monitor)
+        )
         self._prefix = _names.prefix(os.environ.get("HOLDFAST_PREFIX"))
         directory = _names.directory_name(self.checkpoint_dir, self._prefix)
         if base is not None:
             _names.located(base, self.checkpoint_dir, self._prefix)
+        timeout_s = _arguments.seconds("timeout_s", timeout_s, may_be_zero=False)
+        patience_s = _arguments.seconds("patience_s", patience_s)
         self._remote = RemoteDirectory(Server(server, token, timeout_s, patience_s), directory)
         self._told = Told()
-        spool = None
-        if on_unreachable == "spool":
-            place = Path(spool_dir).expanduser() if spool_dir is not None else _spool.default_folder()
-            spool = _spool.Spool(place, spool_max_bytes, spool_max_share)
+        self._advice = Advice(self.monitor, is_default=isinstance(monitor, _Unset), told=self._told)
+        place = _arguments.folder("spool_dir", spool_dir) if spool_dir is not None else _spool.default_folder()
+        spool_max_bytes = _arguments.count("spool_max_bytes", spool_max_bytes, least=0)
+        spool = _spool.Spool(place, spool_max_bytes, _arguments.share("spool_max_share", spool_max_share))
         self._saver = Saver(
             self._remote,
-            Saving(self._remote.server, directory, spool, progress, drain_s),
-            background=background,
-            max_pending=_limit("max_pending", max_pending, least=1) or 1,
-            rank=_limit("rank", rank, least=0),
+            Saving(
+                self._remote.server,
+                directory,
+                spool if on_unreachable == "spool" else None,
+                _arguments.choice("progress", progress),
+                _arguments.seconds("drain_s", drain_s),
+            ),
+            background=_arguments.switch("background", background),
+            max_pending=_arguments.count("max_pending", max_pending, least=1),
+            rank=_arguments.limit("rank", rank, least=0),
             find_base=None if base is None else lambda: self._find(base, patience_s=0.0).id,
             told=self._told,
         )
         self._progress = progress
+        cache_max_bytes = _arguments.count("cache_max_bytes", cache_max_bytes, least=0)
         folder = cache_dir or os.environ.get("HOLDFAST_CACHE")
-        self._cache = Cache(Path(folder).expanduser(), cache_max_bytes) if folder else None
+        self._cache = Cache(_arguments.folder("cache_dir", folder), cache_max_bytes) if folder else None
 
     # saving
 
@@ -185,6 +200,9 @@ class CheckpointManager:
         metric: float | None = None,
         is_best: bool = False,
         *,
+        tags: str | Iterable[str] | None = None,
+        pinned: bool = False,
+        name: str | None = None,
         wait: bool | None = None,
         **metadata: Any,
     ) -> Path:
@@ -204,10 +222,17 @@ class CheckpointManager:
             What ranks it. NaN and the infinities are stored but never best. Default: see ``monitor``.
         is_best : bool
             Flags a checkpoint without a metric as one of the best.
+        tags : list of str, optional
+            Its tags; one text is one tag.
+        pinned : bool
+            Whether it stays whatever the limits say, until it is unpinned.
+        name : str, optional
+            What to call it instead of by its epoch. A checkpoint of that name is replaced.
         wait : bool, optional
             Whether to return only when it is durable. Default: not where the manager saves in the background.
         **metadata
-            Further JSON values; tensors and NumPy values of one element become numbers.
+            Further JSON values; tensors and NumPy values of one element become numbers. What looks like a misspelt
+            parameter of this method is kept, with a warning.
 
         Returns
         -------
@@ -216,8 +241,8 @@ class CheckpointManager:
 
         Raises
         ------
-        TypeError
-            A metric, an epoch or a metadata value cannot be stored. Nothing was sent.
+        TypeError, ValueError
+            A metric, an epoch, a tag, a name or a metadata value cannot be stored. Nothing was sent.
         ModeConflict
             The directory ranks in the other mode.
         CheckpointExists
@@ -237,14 +262,28 @@ class CheckpointManager:
         >>> manager.load_best()
         {'step': 1}
         """
-        metric_value = _values.metric(metric)
-        if metric_value is None and not is_best:
+        metric_value, is_flagged = _values.metric(metric), _values.flag("is_best", is_best)
+        is_monitored = metric_value is None and not is_flagged
+        if is_monitored:
             metric_value = _values.monitored(self.monitor, metadata)
-        facts = _facts("regular", epoch, metric_value, metadata, is_best=is_best)
+        about: dict[str, Any] = {"is_best": is_flagged, "tags": tags, "pinned": pinned, "name": name}
+        facts = _facts("regular", epoch, metric_value, metadata, **about)
+        self._advice.look({"epoch": epoch, "metric": metric, **about, "wait": wait}, metadata)
+        if is_monitored:
+            self._advice.look_for_monitor(facts["metadata"])
         return self._save(state, "checkpoint", facts, wait)
 
     def save_best_if_improved(
-        self, state: Any, metric: float, epoch: int | None = None, *, wait: bool | None = None, **metadata: Any
+        self,
+        state: Any,
+        metric: float,
+        epoch: int | None = None,
+        *,
+        tags: str | Iterable[str] | None = None,
+        pinned: bool = False,
+        name: str | None = None,
+        wait: bool | None = None,
+        **metadata: Any,
     ) -> Path | None:
         """Save a state only if its metric is strictly better than the best that the server holds.
 
@@ -259,9 +298,7 @@ class CheckpointManager:
             What is compared. NaN or an infinity is never better: None, with a warning.
         epoch : int, optional
             Names the checkpoint ``best_epoch_0100.pt``.
-        wait : bool, optional
-            As for `save`.
-        **metadata
+        tags, pinned, name, wait, **metadata
             As for `save`.
 
         Returns
@@ -280,11 +317,13 @@ class CheckpointManager:
         value = _values.metric(metric)
         if value is None:
             raise TypeError("save_best_if_improved needs a metric")
-        facts = _facts("best", epoch, value, metadata)
+        about: dict[str, Any] = {"tags": tags, "pinned": pinned, "name": name}
+        facts = _facts("best", epoch, value, metadata, **about)
+        self._advice.look({"epoch": epoch, **about, "wait": wait}, metadata)
         if not math.isfinite(value):
             warn(f"a metric of {value} is never the best: nothing was saved")
             return None
-        if not self._saver.may_improve(value, epoch, self.mode, wait=wait):
+        if not self._saver.may_improve(value, facts["epoch"], self.mode, name=name, wait=wait):
             return None
         try:
             return self._save(state, "best", {**facts, "only_if_improved": True}, wait)
@@ -548,6 +587,7 @@ class CheckpointManager:
     # below
 
     def _save(self, state: Any, stem: str, facts: Mapping[str, Any], wait: bool | None) -> Path:
+        wait = _arguments.choice("wait", wait)
         policy = {
             "mode": self.mode,
             "max_checkpoints": self.max_checkpoints,
@@ -579,18 +619,25 @@ class CheckpointManager:
 
 
 def _facts(
-    kind: str, epoch: Any, metric: float | None, metadata: Mapping[str, Any], *, is_best: bool = False
+    kind: str,
+    epoch: Any,
+    metric: float | None,
+    metadata: Mapping[str, Any],
+    *,
+    is_best: bool = False,
+    tags: str | Iterable[str] | None = None,
+    pinned: bool = False,
+    name: str | None = None,
 ) -> dict[str, Any]:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a text, not {name!r}")
     return {
         "kind": kind,
         "epoch": _values.epoch(epoch),
         "metric": _values.number_to_wire(metric),
-        "is_best": bool(is_best),
+        "is_best": is_best,
+        "pinned": _values.flag("pinned", pinned),
+        "tags": _values.tags(tags),
         "metadata": _values.metadata(metadata),
+        **({"name": check_checkpoint(name)} if name is not None else {}),
     }
-
-
-def _limit(name: str, value: int | None, *, least: int) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise ValueError(f"{name} must be None or an integer of at least {least}, not {value!r}")
-    return value

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast import CheckpointManager, HoldfastWarning, InvalidRequest, ModeConflict
+from holdfast import CheckpointManager, HoldfastWarning, ModeConflict
 from tests.forwarder import Forwarder
 from tests.live import LiveServer, eventually
 from tests.states import MIB, STATES, TRUSTED_STATES, strided
@@ -256,15 +256,16 @@ def test_a_refusal_is_raised_by_wait_once_and_names_the_checkpoint(server, direc
     assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
 
 
-def test_a_refusal_is_raised_by_the_next_save_which_may_be_tried_again(server):
-    manager = CheckpointManager("runs/%2e%2e/background", server=server.url, background=True)
+def test_a_refusal_is_raised_by_the_next_save_which_may_be_tried_again(server, directory):
+    server.save(directory, mode="max")
+    manager = CheckpointManager(directory, server=server.url, background=True)
     manager.save({}, epoch=1)
     assert eventually(lambda: not manager.pending)
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(ModeConflict) as caught:
         manager.save({}, epoch=2)
     assert any("checkpoint_epoch_0001.pt" in note for note in caught.value.__notes__)
     manager.save({}, epoch=2)
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(ModeConflict) as caught:
         manager.close()
     assert any("checkpoint_epoch_0002.pt" in note for note in caught.value.__notes__)
     manager.close()

@@ -36,7 +36,7 @@ def reserve_text(server, text):
         pytest.param({"metadata": '{"a": ' * 30 + "1" + "}" * 30}, id="deep object"),
         pytest.param({"metadata": r'{"a": "\ud800"}'}, id="lone surrogate"),
         pytest.param({"metadata": '{"a": ' + "9" * 5000 + "}"}, id="endless integer"),
-        pytest.param({"metadata": '{"a": 9223372036854775808}'}, id="integer beyond 64 bits"),
+        pytest.param({"metadata": f'{{"a": {"9" * 4301}}}'}, id="integer of too many digits"),
     ],
 )
 def test_a_save_with_facts_that_cannot_be_meant_is_refused(server, query):
@@ -76,7 +76,6 @@ def test_a_listing_that_cannot_be_meant_is_refused(server, query):
         pytest.param({"metadata": []}, id="metadata a list"),
         pytest.param({"metadata": {"a": "\ud800"}}, id="lone surrogate in metadata"),
         pytest.param({"metadata": {"\ud800": 1}}, id="lone surrogate in a key"),
-        pytest.param({"metadata": {"a": 2**64}}, id="integer beyond 64 bits"),
         pytest.param({"metadata": {"a": "x" * 1_100_000}}, id="much metadata"),
         pytest.param({"tags": ["a"] * 101}, id="many tags"),
         pytest.param({"files": []}, id="no files"),
