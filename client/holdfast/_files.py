@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import _digests, _tensor_index
+from . import _digests, _tensor_index, _walk
 from ._parallel import in_parallel
 from ._wire import Chunk
 from .errors import HoldfastError, IntegrityError
@@ -28,11 +28,26 @@ class FileSource:
 
     def __init__(self, path: Path, *, is_indexed: bool = False) -> None:
         self._path = path
-        self.size_bytes = path.stat().st_size
+        self._stamp = _stamp(path)
+        self.size_bytes = self._stamp[0]
         self.tensors: list[dict[str, Any]] | None = _tensor_index.of_file(path) if is_indexed else None
         starts = range(0, self.size_bytes, _digests.CHUNK_BYTES)
         self.spans = [(start, min(_digests.CHUNK_BYTES, self.size_bytes - start)) for start in starts]
         self._digests: list[str | None] = [None] * len(self.spans)
+
+    @property
+    def what(self) -> str:
+        """How messages call it."""
+        return str(self._path)
+
+    def refuse_changed(self) -> None:
+        """`IntegrityError` where the file is not the one any more that this was made of, by its size and its time."""
+        try:
+            changed = _stamp(self._path) != self._stamp
+        except OSError as error:
+            raise IntegrityError(f"{self._path} went away while it was being sent") from error
+        if changed:
+            raise IntegrityError(f"{self._path} was changed while it was being sent")
 
     def read(self, place: int) -> tuple[memoryview, str]:
         """The bytes of a chunk, and the BLAKE3 that they had when they were first read."""
@@ -93,33 +108,47 @@ class FileSource:
             os.close(descriptor)
 
 
-def sources(path: Path, name: str) -> dict[str | None, FileSource]:
-    """A file, or the files of a folder by their paths within it. Links to files count as what they lead to.
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+class Sources(dict[str | None, FileSource]):
+    """A file, or the files of a folder by their paths within it.
 
     Parameters
     ----------
     path : Path
-        A file or a folder.
+        A file or a folder. Links count as what they lead to.
     name : str
         What the checkpoint is to be called.
 
     Raises
     ------
     ValueError
-        It is neither file nor folder, such as a pipe, of which nobody knows how much there is; or a folder that holds
-        no file, or something that is neither, or that cannot be told from a single file.
+        It is neither file nor folder, such as a pipe, whose length is not known; or a folder that holds no file, or
+        something that cannot be sent; see `_walk.files`; or that cannot be told from a single file.
     """
-    if path.is_file():
-        return {None: FileSource(path, is_indexed=True)}
-    if not path.is_dir():
-        raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
-    found = sorted(each for each in path.rglob("*") if not each.is_dir())
-    odd = [each for each in found if not each.is_file()]
-    if odd or not found:
-        raise ValueError(f"{odd[0]} is neither a file nor a folder" if odd else f"{path} holds no file")
-    if [each.relative_to(path).as_posix() for each in found] == [name]:
-        raise ValueError(f"a folder with one file of the checkpoint's own name, {name!r}, would become that file")
-    return {
-        each.relative_to(path).as_posix(): FileSource(each, is_indexed=each.suffix in _tensor_index.SUFFIXES)
-        for each in found
-    }
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._folder = path if path.is_dir() else None
+        if path.is_file():
+            super().__init__({None: FileSource(path, is_indexed=True)})
+            return
+        if self._folder is None:
+            raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
+        found = _walk.files(path)
+        if not found:
+            raise ValueError(f"{path} holds no file")
+        if list(found) == [name]:
+            raise ValueError(f"a folder with one file of the checkpoint's own name, {name!r}, would become that file")
+        suffixes = _tensor_index.SUFFIXES
+        super().__init__({each: FileSource(at, is_indexed=at.suffix in suffixes) for each, at in found.items()})
+
+    def refuse_changed(self) -> None:
+        """`IntegrityError` where a file was changed, went away or appeared since this was made."""
+        for source in self.values():
+            source.refuse_changed()
+        if self._folder is not None:
+            for path in _walk.files(self._folder).keys() - self.keys():
+                raise IntegrityError(f"{self._folder / path} appeared while the folder was being sent")

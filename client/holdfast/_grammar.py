@@ -39,6 +39,18 @@ def check_checkpoint(name: str) -> str:
     return _check_component(name, "checkpoint")
 
 
+def check_file(path: str) -> str:
+    """The path of a file within a checkpoint, if the server takes it; `InvalidRequest` otherwise."""
+    if len(path.encode("utf-8", "surrogatepass")) > DIRECTORY_MAX_BYTES:
+        raise refused(path, "file of a checkpoint", f"it is longer than {DIRECTORY_MAX_BYTES} bytes")
+    for component in path.split("/"):
+        if component.casefold() == ".holdfast":
+            raise refused(path, "file of a checkpoint", "the server keeps the name .holdfast for itself")
+        if fault := _fault(component, dots=component not in {".", ".."}):
+            raise refused(path, "file of a checkpoint", fault)
+    return path
+
+
 def check_tag(name: str) -> str:
     """A tag, if the server takes it; `InvalidRequest` otherwise."""
     return _check_component(name, "tag")
@@ -89,10 +101,10 @@ def _check_component(name: str, what: str) -> str:
     return name
 
 
-def _fault(text: str) -> str | None:
+def _fault(text: str, *, dots: bool = False) -> str | None:
     if not text:
         return "it has an empty part"
-    if text.startswith("."):
+    if text.startswith(".") and not dots:
         return "a part of it begins with a dot"
     if len(text.encode("utf-8", "surrogatepass")) > COMPONENT_MAX_BYTES:
         return f"a part of it is longer than {COMPONENT_MAX_BYTES} bytes"

@@ -122,15 +122,16 @@ def send_files(
     *,
     patience: Patience,
     progress: bool | None = None,
+    before_commit: Callable[[], object] = lambda: None,
 ) -> Committed:
     """Send a checkpoint of files by their paths within it; None for the only one, which bears the checkpoint's name.
 
-    They are hashed first, so that a repeated save of the same id sends what has not arrived, and nothing else. For the
-    other parameters, and the errors, see `send`.
+    They are hashed first, so that a repeated save of the same id sends what has not arrived, and nothing else. What
+    ``before_commit`` raises, once all has arrived, is raised. For the other parameters, and the errors, see `send`.
     """
     size_bytes = sum(source.size_bytes for source in files.values())
     with Progress(f"save {save['name']}", size_bytes, progress) as bar:
-        return _Sending(server, save, files, patience, bar).run(hash_first=True)
+        return _Sending(server, save, files, patience, bar, before_commit=before_commit).run(hash_first=True)
 
 
 class _Sending:
@@ -144,7 +145,9 @@ class _Sending:
         patience: Patience,
         bar: Progress,
         reserved: Callable[[int], object] = lambda saved_after: None,
+        before_commit: Callable[[], object] = lambda: None,
     ) -> None:
+        self._before_commit = before_commit
         self._server = server
         self._save = {"writer": writer(), **save}
         self._files = files
@@ -176,6 +179,7 @@ class _Sending:
                     self._bar.reused(self._size_bytes - sum(wanted.length for wanted in upload.missing))
                 self._step = "send"
                 self._send_all(upload)
+                self._before_commit()
                 self._step = "commit"
                 return replace(self._commit(upload.id), was_there=was_there)
             except HoldfastError as error:
@@ -184,8 +188,10 @@ class _Sending:
     def _doubt(self, error: HoldfastError) -> None:
         """Go on where a refusal may come of what was altered on its way; raise it where it stands."""
         if error.code == "digest_mismatch":
-            if any(source.has_changed() for source in self._files.values()):
-                raise IntegrityError("the state was changed while it was being saved", code=error.code) from error
+            for source in self._files.values():
+                if source.has_changed():
+                    what = getattr(source, "what", "the state")
+                    raise IntegrityError(f"{what} was changed while it was being saved", code=error.code) from error
             self._patience.wait(ServerUnreachable(f"what is sent is altered on its way: {error}", code=error.code))
         elif error.code == "ranges_missing" and self._refusals < _REFUSALS:
             self._refusals += 1

@@ -3,7 +3,6 @@
 import json
 import math
 import secrets
-from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from blake3 import blake3
 
-from .. import _digests, _files, _upload, _values
-from .._files import FileSource
+from .. import _digests, _upload, _values
+from .._files import Sources
 from .._grammar import check_checkpoint, check_tag
 from .._progress import Progress
 from .._retry import PATIENCE_S, Patience
@@ -25,7 +24,6 @@ from .statuses import Misuse, Status
 
 _ABOUT_THE_COMMIT = {"policy", "removed", "removed_count", "other_writer", "repeated"}
 _TOO_LARGE = 413
-Sources = Mapping[str | None, FileSource]
 
 
 def put(
@@ -53,7 +51,7 @@ def put(
     """Save a file or a folder as a checkpoint. A command that was interrupted is gone on with by repeating it."""
     session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
     called = check_checkpoint(name or _called(path))
-    sources = _files.sources(path, called)
+    sources = Sources(path, called)
     save: Json = {
         "directory": session.directory(directory),
         "name": called,
@@ -110,14 +108,21 @@ def _sent(session: Session, save: Json, sources: Sources) -> Committed:
 
 def _send(session: Session, save: Json, sources: Sources) -> Committed:
     """Send a save; without the tensors of its files where the server takes no index of that size."""
+
+    def send() -> Committed:
+        patience = Patience(session.server.patience_s)
+        return _upload.send_files(
+            session.server, save, sources, patience=patience, before_commit=sources.refuse_changed
+        )
+
     try:
-        return _upload.send_files(session.server, save, sources, patience=Patience(session.server.patience_s))
+        return send()
     except InvalidRequest as error:
         if error.status != _TOO_LARGE or not any(source.tensors for source in sources.values()):
             raise
     for source in sources.values():
         source.tensors = None
-    return _upload.send_files(session.server, save, sources, patience=Patience(session.server.patience_s))
+    return send()
 
 
 def _newest(session: Session, directory: str, name: str) -> str:
