@@ -70,24 +70,38 @@ class Saver:
         self.background.raise_error()
         save_id = secrets.token_hex(16)
         name = facts.get("name") or _names.checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
-        if not self._is_ours():
-            return name
+        self.save_as(name, state, facts, policy, save_id=save_id, wait=wait)
+        return name
+
+    def save_as(
+        self,
+        name: str,
+        state: Any,
+        facts: Mapping[str, Any],
+        policy: Mapping[str, Any],
+        *,
+        save_id: str | None = None,
+        wait: bool | None = None,
+    ) -> None:
+        """Save a state under a name, or let rank 0 do it. Every public way to save a state comes through here."""
+        if not self.is_ours("save"):
+            return
         self.saving.begin()
         self._see_to_spool()
-        save = {**facts, "directory": self._remote.name, "name": name, "save_id": save_id, "policy": policy}
+        save = {**facts, "directory": self._remote.name, "name": name, "policy": policy}
+        save["save_id"] = save_id or secrets.token_hex(16)
         if self._find_base is not None and not self.saving.must_wait():
             save["base"] = self._base(self._find_base)
         if self._waits(wait):
             self.background.wait()
             self._run(Job(self.saving, save, _layout.of(state)))
-            return name
+            return
         with self.background.room(), ExitStack() as failing:
             snapshot = self._staging.snapshot()
             failing.callback(snapshot.close)
             job = Job(self.saving, save, _layout.of(state, snapshot.copied), snapshot.close)
             failing.pop_all()
             self.background.do(name, lambda: self._run_later(job))
-        return name
 
     def may_improve(
         self, metric: float, epoch: int | None, mode: str, *, name: str | None = None, wait: bool | None
@@ -96,7 +110,7 @@ class Saver:
 
         Where that is decided later or elsewhere, it is a guess from what the server holds now.
         """
-        is_ours = self._is_ours()
+        is_ours = self.is_ours("save")
         if is_ours and self._waits(wait):
             return True
         if is_ours:
@@ -125,13 +139,19 @@ class Saver:
     def _waits(self, wait: bool | None) -> bool:
         return not self._is_in_background if wait is None else wait
 
-    def _is_ours(self) -> bool:
-        """Whether this process is the one of its job that saves."""
+    def is_ours(self, deed: str) -> bool:
+        """Whether this process is the one of its job that saves and removes; it warns once where it is not.
+
+        Parameters
+        ----------
+        deed : str
+            What is to be done, as a verb.
+        """
         rank = rank_of_process(self._rank)
         if rank:
             self._told.once(
-                f"rank {rank} does not save; rank 0 of the job does. Where every rank is to save, to a directory of "
-                "its own, give rank=0 to each manager."
+                f"rank {rank} does not {deed}; rank 0 of the job does. Where every rank is to {deed}, in a directory "
+                "of its own, give rank=0 to each."
             )
         return not rank
 

@@ -1,16 +1,20 @@
 """save_checkpoint_with_cleanup: one function for scripts that need no manager."""
 
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
-from . import _arguments, _layout, _names
+from . import _arguments, _names
+from ._directory import RemoteDirectory
 from ._grammar import check_checkpoint
 from ._http import Server
-from ._saving import Job, Saving
+from ._saver import Saver
+from ._saving import Saving
 from ._spool import Spool, default_folder
 from ._stopping import DRAIN_S
+from .errors import Told
+
+_told = Told()
 
 
 def save_checkpoint_with_cleanup(
@@ -21,6 +25,7 @@ def save_checkpoint_with_cleanup(
     *,
     server: str | None = None,
     token: str | None = None,
+    rank: int | None = None,
 ) -> Path:
     """Save a state under a file name, then keep the newest ``max_to_keep`` checkpoints of the directory.
 
@@ -36,6 +41,8 @@ def save_checkpoint_with_cleanup(
         How many of the newest regular checkpoints stay; None keeps all. The directory's other limits are left alone.
     server, token : str, optional
         As for `CheckpointManager`.
+    rank : int, optional
+        As for `CheckpointManager`: only rank 0 of a distributed job saves.
 
     Returns
     -------
@@ -59,16 +66,9 @@ def save_checkpoint_with_cleanup(
     directory = _names.directory_name(Path(checkpoint_dir), _names.prefix(os.environ.get("HOLDFAST_PREFIX")))
     check_checkpoint(filename)
     max_to_keep = _arguments.limit("max_to_keep", max_to_keep, least=0)
-    saving = Saving(Server(server, token), directory, Spool(default_folder()), None, DRAIN_S)
-    saving.begin()
-    save = {
-        "directory": directory,
-        "name": filename,
-        "save_id": secrets.token_hex(16),
-        "policy": {"max_checkpoints": max_to_keep},
-    }
-    job = Job(saving, {**save, "kind": "regular"}, _layout.of(state))
-    if job.run() is None:
-        saving.tell_of_outage(job.because)
-        saving.deliver_before_the_end()
+    rank = _arguments.limit("rank", rank, least=0)
+    remote = RemoteDirectory(Server(server, token), directory)
+    saving = Saving(remote.server, directory, Spool(default_folder()), None, DRAIN_S)
+    saver = Saver(remote, saving, background=False, max_pending=1, rank=rank, find_base=None, told=_told)
+    saver.save_as(filename, state, {"kind": "regular"}, {"max_checkpoints": max_to_keep})
     return Path(checkpoint_dir) / filename

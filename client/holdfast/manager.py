@@ -574,11 +574,15 @@ class CheckpointManager:
     def cleanup_all(self, *, include_pinned: bool = False) -> None:
         """Remove all checkpoints that the directory holds at this moment, also those that wait; later saves stand.
 
+        Of a distributed job, only rank 0 does.
+
         Parameters
         ----------
         include_pinned : bool
             Also remove pinned ones, which otherwise stay and are named in a warning.
         """
+        if not self._saver.is_ours("remove"):
+            return
         self._saver.give_up()
         pinned = self._remote.clear(include_pinned=include_pinned)
         if pinned:

@@ -12,7 +12,8 @@ from threading import Thread
 
 import pytest
 
-from holdfast import CheckpointManager, HoldfastWarning
+from holdfast import CheckpointManager, HoldfastWarning, cleanup, save_checkpoint_with_cleanup
+from holdfast.errors import Told
 from tests.live import eventually
 
 DISTRIBUTED = """
@@ -118,6 +119,33 @@ def test_a_process_that_torchrun_started_does_not_save_and_says_so_once(server, 
 
 
 @pytest.mark.usefixtures("as_rank_1")
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+def test_the_function_saves_on_rank_0_only(server, directory, monkeypatch, spool, free_port, away):
+    monkeypatch.setattr(cleanup, "_told", Told())
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    url = f"http://127.0.0.1:{free_port}" if away else server.url
+    with pytest.warns(HoldfastWarning, match="rank 1 does not save"):
+        assert save_checkpoint_with_cleanup({}, directory, "a.pt", server=url) == Path(directory) / "a.pt"
+    save_checkpoint_with_cleanup({}, directory, "a.pt", server=url)  # a second warning would be an error
+    assert list(spool.iterdir()) == []
+    if not away:
+        assert server.http.get("/v1/checkpoints", params={"directory": directory}).status_code == 404
+        save_checkpoint_with_cleanup({"own": 1}, directory, "a.pt", server=url, rank=0)
+        assert server.names(directory) == ["a.pt"]
+
+
+def test_only_rank_0_removes_everything(make_manager):
+    """The others come later, when rank 0 may have saved again."""
+    manager = make_manager()
+    manager.save({}, epoch=1)
+    with pytest.warns(HoldfastWarning, match="rank 1 does not remove"):
+        make_manager(rank=1).cleanup_all()
+    assert [checkpoint["epoch"] for checkpoint in manager.checkpoints] == [1]
+    manager.cleanup_all()
+    assert manager.checkpoints == []
+
+
 def test_whoever_is_told_to_be_rank_0_saves(make_manager):
     manager = make_manager(rank=0)
     manager.save({"n": 1}, epoch=3)
