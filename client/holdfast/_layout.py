@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
-from . import _checksums, _digests, _zip
+from . import _checksums, _digests, _packages, _zip
 from ._digests import CHUNK_BYTES
 from ._parallel import in_parallel
 from ._sink import ALIGNMENT, Sink, Storage, written
@@ -103,6 +103,13 @@ class Layout:
         own = [place for place, extent in enumerate(self.extents) if extent.record is not None]
         return {self.read(place)[1] for place in own[:: max(1, len(own) // count)][:count]}
 
+    def head(self) -> Iterator[bytes]:
+        """The bytes before the first storage: in a file of torch, those of the pickle are among them."""
+        for piece in self._pieces:
+            if not isinstance(piece.data, bytes):
+                return
+            yield piece.data
+
     def _part(self, extent: _Extent, record: _Record) -> memoryview:
         start = extent.offset - record.offset
         return record.storage.view(start, start + extent.length)
@@ -147,7 +154,13 @@ def of(state: Any, copied: Callable[[list[Storage]], list[Storage]] | None = Non
         Whatever ``torch.save`` takes.
     copied : callable, optional
         Gives copies of storages, to be read in their place. Then the state may change at once.
+
+    Raises
+    ------
+    MissingPackage
+        Torch is not installed.
     """
+    _packages.torch_for("Saving a checkpoint")
     import torch
 
     try:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from . import _layout, _names
+from . import _layout, _loadability, _names
 from ._background import Background
 from ._directory import Best, RemoteDirectory
 from ._ranks import Followed, rank_of_process
@@ -94,14 +94,18 @@ class Saver:
             save["base"] = self._base(self._find_base)
         if self._waits(wait):
             self.background.wait()
-            self._run(Job(self.saving, save, _layout.of(state)))
+            layout = _layout.of(state)
+            self._run(Job(self.saving, save, layout))
+            _loadability.tell(self._remote.name, layout)
             return
         with self.background.room(), ExitStack() as failing:
             snapshot = self._staging.snapshot()
             failing.callback(snapshot.close)
-            job = Job(self.saving, save, _layout.of(state, snapshot.copied), snapshot.close)
+            layout = _layout.of(state, snapshot.copied)
+            job = Job(self.saving, save, layout, snapshot.close)
             failing.pop_all()
             self.background.do(name, lambda: self._run_later(job))
+        _loadability.tell(self._remote.name, layout)
 
     def may_improve(
         self, metric: float, epoch: int | None, mode: str, *, name: str | None = None, wait: bool | None

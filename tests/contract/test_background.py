@@ -96,6 +96,7 @@ def wreck(state) -> None:
         state.clear()
 
 
+@pytest.mark.filterwarnings("ignore:what was saved to")
 @every_state
 def test_the_file_is_that_of_a_save_in_the_foreground_whatever_becomes_of_the_state(
     server, directory, gate, held_manager, make

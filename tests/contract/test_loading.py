@@ -105,6 +105,7 @@ class Exploit:
         return os.mkdir, ("exploited",)
 
 
+@pytest.mark.filterwarnings("ignore:what was saved to")
 def test_a_checkpoint_that_would_run_code_does_not(make_manager, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     manager = make_manager()

@@ -79,6 +79,7 @@ def test_the_newest_on_the_server_is_found(make):
     assert silently(manager) == {"n": 3}
 
 
+@pytest.mark.filterwarnings("ignore:what was saved to")
 def test_what_resume_gives_is_loaded_as_load_would(make):
     make().save({"w": torch.ones(3), "p": Path("a")}, epoch=1)
     with pytest.raises(Exception, match="weights_only"):

@@ -19,6 +19,7 @@ from tests.memory import resident_bytes
 from tests.states import MIB, STATES, TRUSTED_STATES, assert_same, raw, strided, trained
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:what was saved to"),
     pytest.mark.filterwarnings("ignore:TypedStorage is deprecated"),
     pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta"),
     pytest.mark.filterwarnings("ignore:.*quantized tensor creation"),

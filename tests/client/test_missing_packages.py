@@ -1,0 +1,76 @@
+"""Where a package is not installed, it is said which one, and how to get it; nothing is sent or lost."""
+
+import subprocess
+import sys
+
+import pytest
+
+from holdfast import HoldfastError, MissingPackage, _restore
+from holdfast._memory import Arena
+from tests import zoo
+
+HIDE = """
+import sys
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None
+del sys.argv[1]
+"""
+ACT = {
+    "save": "manager.save({'a': 1}, epoch=2)",
+    "save in the background": "manager.save({'a': 1}, epoch=2, wait=False)",
+    "save_best_if_improved": "manager.save_best_if_improved({'a': 1}, metric=0.1, epoch=2)",
+    "save_checkpoint_with_cleanup": "holdfast.save_checkpoint_with_cleanup({'a': 1}, sys.argv[1])",
+    "load": "manager.load('checkpoint_epoch_0001.pt')",
+    "load a part": "manager.load('checkpoint_epoch_0001.pt', only=('a',))",
+    "load_best": "manager.load_best()",
+    "load_latest": "manager.load_latest()",
+    "resume": "manager.resume()",
+}
+
+
+def without(packages, program, *arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", HIDE + program, packages, *arguments], capture_output=True, text=True
+    )
+
+
+def test_every_call_that_needs_torch_says_so(server, directory, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_URL", server.url)
+    server.save(directory, zoo.saved({"a": 1}), epoch=1, metric=0.5)
+    program = "import holdfast\nmanager = holdfast.CheckpointManager(sys.argv[1])\n"
+    for name, call in ACT.items():
+        program += f"try: {call}\nexcept holdfast.MissingPackage as error: print({name!r}, error.name, error)\n"
+    done = without("torch", program + "print(len(manager.checkpoints), manager.get_best_metric())", directory)
+    lines = done.stdout.splitlines()
+    assert (len(lines), lines[-1]) == (len(ACT) + 1, "1 0.5"), done.stderr
+    for line in lines[:-1]:
+        assert "torch" in line and 'pip install "holdfast[torch]"' in line, line  # noqa: PT018
+
+
+@pytest.mark.parametrize("arguments", [["--only", "a"], ["--tensor", "a"]], ids=lambda each: each[0])
+def test_the_command_line_says_so(server, directory, monkeypatch, tmp_path, arguments):
+    monkeypatch.setenv("HOLDFAST_URL", server.url)
+    monkeypatch.chdir(tmp_path)
+    server.save(directory, zoo.saved({"a": 1}), epoch=1)
+    program = "from holdfast.cli import main\nsys.exit(main(sys.argv[1:]))"
+    done = without("torch", program, "get", f"{directory}/checkpoint_epoch_0001.pt", *arguments, "-o", "a.pt")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    if arguments[0] == "--only":  # of tensors, the server knows none here
+        assert "torch" in done.stderr
+        assert "holdfast[torch]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def loaded(data, **how):
+    arena = Arena(len(data))
+    arena.view(0, len(data))[:] = data
+    return _restore.state_in(arena, lambda spans: None, **how)
+
+
+def test_a_package_that_a_checkpoint_names_is_named():
+    data = zoo.saved({"a": zoo.Settings()}).replace(b"ctests.zoo\nSettings\n", b"ctests_zoo\nSettings\n")
+    with pytest.raises(MissingPackage, match=r"'tests_zoo'.*pip install tests_zoo") as refused:
+        loaded(data, weights_only=False)
+    assert isinstance(refused.value, HoldfastError)
+    assert isinstance(refused.value, ModuleNotFoundError)
