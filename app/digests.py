@@ -6,8 +6,10 @@ Messages are not stored: by HTTP's own rule, the SHA-256 of a body goes with it.
 import re
 import struct
 from base64 import b64encode
-from collections.abc import Iterable
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from hashlib import md5, sha256, sha512
+from typing import Any, Self
 
 from blake3 import blake3
 
@@ -16,6 +18,13 @@ from app.domain import Chunk, Save
 Buffer = bytes | bytearray | memoryview
 
 _MEMBER = re.compile(r"(?P<name>[a-z*][a-z0-9_.*-]*)=:(?P<value>[A-Za-z0-9+/=]*):(;.*)?")
+
+_ALGORITHMS: Mapping[str, Callable[[], Any]] = {
+    "sha-256": sha256,
+    "sha-512": sha512,
+    "": partial(md5, usedforsecurity=False),
+}
+"""Those that RFC 9530 calls active; and the one of ``Content-MD5``, which has no name among them."""
 
 
 def of_chunk(data: Buffer) -> str:
@@ -57,13 +66,47 @@ def of_message(body: Buffer) -> str:
     return f"sha-256=:{_base64(sha256(body).digest())}:"
 
 
-def agrees(content_digest: str, body_sha256: bytes) -> bool:
-    """Whether a ``Content-Digest`` is true of a body. What cannot be read is not; other algorithms are ignored."""
-    for member in content_digest.split(","):
-        match = _MEMBER.fullmatch(member.strip(" \t"))
-        if match is None or (match["name"] == "sha-256" and match["value"] != _base64(body_sha256)):
-            return False
-    return True
+class Declared:
+    """The digests that headers declare of a body, which is hashed as it passes.
+
+    ``Content-Digest`` and ``Repr-Digest`` (RFC 9530) by sha-256 and sha-512, and ``Content-MD5``. Algorithms
+    that are not known are ignored; what cannot be read is not true.
+    """
+
+    def __init__(self, wanted: Sequence[tuple[str, str]], *, is_legible: bool = True) -> None:
+        self._wanted = wanted
+        self._is_legible = is_legible
+        self._hashers = {name: _ALGORITHMS[name]() for name, _ in wanted}
+
+    @classmethod
+    def of(cls, field: Callable[[str], Sequence[str]], *, whole: bool = True) -> Self | None:
+        """What the fields of a request declare; None where they declare nothing.
+
+        Parameters
+        ----------
+        field : callable
+            Gives all values of a field.
+        whole : bool
+            Whether the body is a whole representation, of which a ``Repr-Digest`` speaks.
+        """
+        members = [value for name in ("Content-Digest", *(["Repr-Digest"] if whole else [])) for value in field(name)]
+        sums = [value.strip() for value in field("Content-MD5")]
+        if not members and not sums:
+            return None
+        found = [_MEMBER.fullmatch(member.strip(" \t")) for value in members for member in value.split(",")]
+        declared = [(match["name"], match["value"]) for match in found if match is not None]
+        wanted = [(name, value) for name, value in declared if name in _ALGORITHMS] + [("", value) for value in sums]
+        return cls(wanted, is_legible=None not in found)
+
+    def update(self, data: Buffer) -> None:
+        """The next bytes of the body."""
+        for hasher in self._hashers.values():
+            hasher.update(data)
+
+    def is_true(self) -> bool:
+        """Whether all that was declared is true of the bytes so far."""
+        found = {name: _base64(hasher.digest()) for name, hasher in self._hashers.items()}
+        return self._is_legible and all(found[name] == value for name, value in self._wanted)
 
 
 def _base64(data: bytes) -> str:

@@ -91,7 +91,7 @@ class CheckpointRemoved(Refusal):
     status, code, title = 410, "checkpoint_removed", "The checkpoint's bytes have been removed"
 
 
-# 405, 408, 413, 416, 429, 431: HTTP itself
+# 405, 408, 412, 413, 415, 416, 429, 431: HTTP itself
 
 
 class MethodNotAllowed(Refusal):
@@ -122,6 +122,22 @@ class TooManyUploads(Refusal):
 
 class HeadersTooLarge(Refusal):
     status, code, title = 431, "headers_too_large", "The request's address and headers are too large"
+
+
+class PreconditionFailed(Refusal):
+    status, code, title = 412, "precondition_failed", "There is a checkpoint of that name already"
+
+
+class UnsupportedMediaType(Refusal):
+    status, code, title = 415, "unsupported_media_type", "The body is not the file alone"
+
+
+class UnsupportedEncoding(Refusal):
+    status, code, title = 415, "unsupported_encoding", "The body comes in an encoding that this server does not take"
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__(detail, **extra)
+        self.headers["Accept-Encoding"] = "identity"
 
 
 # 409: it contradicts what is there

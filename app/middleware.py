@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import envelopes
 from app.api.problems import ALWAYS, problem_response
 from app.errors import CrossSite, HostNotAllowed, Refusal, TooLarge
 from app.root_path import route_path
@@ -16,7 +17,7 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SameSite:
-    """Refuses foreign ``Host`` and ``Origin`` headers and cross-site requests, on every route.
+    """Refuses foreign ``Host`` and ``Origin`` headers, cross-site requests, and bodies in envelopes, on every route.
 
     A name that somebody points at this machine must not reach us. Addresses in numbers cannot be pointed anywhere, so
     they are answered to.
@@ -49,7 +50,7 @@ class SameSite:
             return CrossSite(f"A request from {origin!r} is refused.")
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _opens_a_page(scope, headers):
             return CrossSite("A request from another web site is refused.")
-        return None
+        return envelopes.refusal_of_headers(scope["method"], headers)
 
     def _answers_to(self, name: str) -> bool:
         above = name.partition(".")[2]

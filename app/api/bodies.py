@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
+from app.api.inspection import Inspected, Sink, T_co, Taker
 from app.errors import WrongLength
 
 SOCKET = "holdfast.socket"
 """The ASGI extension by which a server lends its socket; see `app.handover`."""
-T_co = TypeVar("T_co", covariant=True)
 
 SLICE_BYTES = 1024 * 1024
 UNBOUNDED = 1 << 62
@@ -42,19 +42,6 @@ def declared_length(request: Request, length: int | None) -> int:
     return coming if length is None else length  # type: ignore[return-value]
 
 
-class Sink(Protocol[T_co]):
-    """What a body is put into."""
-
-    def room(self) -> memoryview:
-        """Where the next bytes go; never empty."""
-
-    def took(self, count: int, /) -> None:
-        """So many bytes were put there."""
-
-    def finish(self) -> T_co:
-        """The body has ended."""
-
-
 class Loan(Protocol):
     """The ASGI extension by which a server lends its socket; see `app.handover`."""
 
@@ -71,9 +58,23 @@ def loan_of(scope: Scope) -> Loan | None:
     return found
 
 
-async def receive(request: Request, entering: AbstractContextManager[Sink[T_co]]) -> T_co:
-    """Put a request's body into a sink, on threads; give what the sink made of it."""
-    sink = await run_in_threadpool(entering.__enter__)
+async def receive(
+    request: Request, entering: AbstractContextManager[Sink[T_co]], *, length: int | None = None, whole: bool = False
+) -> T_co:
+    """Put a request's body into a sink, on threads; give what the sink made of it.
+
+    Parameters
+    ----------
+    length, whole
+        How long the body is, as far as that is known, and whether it is a whole file; see `Inspected`.
+
+    Raises
+    ------
+    BodyAltered, UnsupportedMediaType, UnsupportedEncoding
+        The body does not have a digest that was declared, or is not the file alone.
+    """
+    entered = await run_in_threadpool(entering.__enter__)
+    sink = Inspected(entered, request.headers, length=length, whole=whole)
     try:
         loan = loan_of(request.scope)
         if loan is not None and loan.lends_body:
@@ -89,14 +90,14 @@ async def receive(request: Request, entering: AbstractContextManager[Sink[T_co]]
     return result
 
 
-async def _borrow(loan: Loan, sink: Sink[object]) -> None:
+async def _borrow(loan: Loan, sink: Taker) -> None:
     try:
         await loan.read_body(sink.room, sink.took)
     except ConnectionError as error:
         raise ClientDisconnect from error
 
 
-async def _stream(request: Request, sink: Sink[object]) -> None:
+async def _stream(request: Request, sink: Taker) -> None:
     slice_ = bytearray()
     async for piece in request.stream():
         slice_ += piece
@@ -106,7 +107,7 @@ async def _stream(request: Request, sink: Sink[object]) -> None:
     await run_in_threadpool(_put, sink, slice_)
 
 
-def _put(sink: Sink[object], data: bytearray) -> None:
+def _put(sink: Taker, data: bytearray) -> None:
     rest = memoryview(data)
     while rest:
         room = sink.room()

@@ -19,6 +19,7 @@ from app.api.dependencies import (
     Reader,
     RemovingDep,
     Writer,
+    conditions_of,
 )
 from app.api.paging import read_token, write_token
 from app.api.problems import refuses
@@ -29,6 +30,7 @@ from app.api.schemas.transfers import ChunksOut, TensorsOut
 from app.api.uploads import AGAINST_A_SAVE, committed_answer
 from app.errors import (
     Altered,
+    BodyAltered,
     CheckpointNotFound,
     CheckpointRemoved,
     DirectoryNotFound,
@@ -40,6 +42,7 @@ from app.errors import (
     NoTensorIndex,
     NotReady,
     Pinned,
+    PreconditionFailed,
     QuotaExceeded,
     SaveIdReused,
     TooLarge,
@@ -65,6 +68,8 @@ router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=Aski
             NotReady,
             DirectoryNotFound,
             TooManyUploads,
+            BodyAltered,
+            PreconditionFailed,
             *AGAINST_A_SAVE,
         ),
     },
@@ -78,10 +83,12 @@ async def save_checkpoint(
 ) -> CommittedOut:
     """Save a checkpoint of one file in one shot: the body is the file, the query says what it is.
 
+    `Content-Digest`, `Repr-Digest` and `Content-MD5` are verified. With `If-None-Match: *` no checkpoint is replaced.
     The file is durable when this answers. A directory that no policy was given for keeps everything.
     """
-    shot = checkpoints.single_shot.begin(query.save(may), length_of(request) or 0)
-    return committed_answer(await receive(request, shot), response)
+    length = length_of(request)
+    shot = checkpoints.single_shot.begin(query.save(may), length or 0, conditions_of(request))
+    return committed_answer(await receive(request, shot, length=length, whole=True), response)
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))

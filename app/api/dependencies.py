@@ -20,10 +20,11 @@ from app.checkpoints import Checkpoints
 from app.checkpoints.changing import Changing
 from app.checkpoints.committing import Committing
 from app.checkpoints.finding import Finding
+from app.checkpoints.judging import Conditions
 from app.checkpoints.removing import Removing
 from app.checkpoints.uploading import Uploading
 from app.domain import Mode
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, Unauthorized
 from app.limits import MOST
 
 DirectoryName = Annotated[str, AfterValidator(naming.directory_name)]
@@ -130,6 +131,28 @@ class AskingFirst(SerialisedRoute):
             return await handle(request)
 
         return ask_first
+
+
+def conditions_of(request: Request) -> Conditions:
+    """The conditions of a request that saves: its ``If-None-Match``, and that its token still counts at the commit.
+
+    Raises
+    ------
+    InvalidRequest
+        The precondition is another one than ``If-None-Match: *``: it must not be taken for none.
+    """
+    absent = request.headers.get("if-none-match")
+    if "if-match" in request.headers or absent not in {None, "*"}:
+        raise InvalidRequest("A save understands `If-None-Match: *` and no other precondition.")
+    authority, before = request.state.authority, request.state.access
+
+    def still_may() -> None:
+        access = authority.access_of(before.token_id)
+        if access is None:
+            raise Unauthorized("The token was revoked or has expired while the bytes came; nothing was saved.")
+        access.require("write")  # its prefix never changes, and was asked for when the request came
+
+    return Conditions(only_if_absent=absent is not None, still_may=still_may)
 
 
 Reader = Annotated[Access, Depends(Permission("read"))]

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.problems import Problem, refused_as
-from app.errors import BodyAltered, InvalidHttp
+from app.errors import BodyAltered, InvalidHttp, UnsupportedEncoding, UnsupportedMediaType
 
 DESCRIPTION = """\
 Holdfast keeps checkpoints of training jobs as plain files, keeps the last N and the best K of them, and gives the best
@@ -20,8 +20,8 @@ Fetch: `curl 'http://127.0.0.1:8420/v1/checkpoints/best/content?directory=runs/a
 
 Refusals are RFC 9457 problem details with a stable `code`.
 
-JSON answers carry a `Content-Digest` (RFC 9530). A request with a JSON body may carry one, and is refused where it is
-not true of the body.
+JSON answers carry a `Content-Digest` (RFC 9530). A request with a body may carry one, and is refused where it is not
+true of the body. A body in an encoding, or a form, is 415.
 """
 
 
@@ -61,8 +61,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
     )
     for operations in schema["paths"].values():
         for operation in operations.values():
-            if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            if "requestBody" in operation:
+                wrapped = [UnsupportedMediaType.code, UnsupportedEncoding.code]
                 operation["responses"][str(BodyAltered.status)] = refused_as([BodyAltered.code, InvalidHttp.code])
+                operation["responses"][str(UnsupportedEncoding.status)] = refused_as(wrapped)
     components = schema["components"]
     components["schemas"]["Problem"] = Problem.model_json_schema()
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -16,6 +16,7 @@ from app.api.dependencies import (
     Id,
     UploadingDep,
     Writer,
+    conditions_of,
 )
 from app.api.problems import refuses
 from app.api.schemas.answers import CommittedOut
@@ -24,6 +25,7 @@ from app.api.schemas.transfers import BatchReceivedOut, ReceivedOut, UploadOut
 from app.api.schemas.values import MAX_INT
 from app.checkpoints.recording import Committed
 from app.errors import (
+    BodyAltered,
     DigestMismatch,
     DirectoryNotFound,
     FileNotInCheckpoint,
@@ -35,6 +37,7 @@ from app.errors import (
     NotImproved,
     NotReady,
     Pinned,
+    PreconditionFailed,
     QuotaExceeded,
     RangeMisaligned,
     RangesMissing,
@@ -51,8 +54,10 @@ from app.spans import Span
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=AskingFirst)
 
 AGAINST_A_SAVE = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded)
-AGAINST_A_RANGE = (WrongLength, RangeMisaligned, DigestMismatch, NoSpace)
-AGAINST_A_COMMIT = (RangesMissing, DigestMismatch, WrongLength, *AGAINST_A_SAVE)
+AGAINST_A_BODY = (BodyAltered,)
+AGAINST_A_RANGE = (*AGAINST_A_BODY, WrongLength, RangeMisaligned, DigestMismatch, NoSpace)
+AGAINST_A_BATCH = (*AGAINST_A_BODY, WrongLength, DigestMismatch, NoSpace, QuotaExceeded)
+AGAINST_A_COMMIT = (PreconditionFailed, RangesMissing, DigestMismatch, WrongLength, *AGAINST_A_SAVE)
 
 
 def committed_answer(committed: Committed, response: Response) -> CommittedOut:
@@ -108,7 +113,7 @@ async def receive_range(
 ) -> ReceivedOut:
     """Send the raw bytes of a range. They are verified before they are written, and sending them again is harmless."""
     length = declared_length(request, length)
-    await receive(request, uploading.receive(upload_id, path, Span(offset, offset + length)))
+    await receive(request, uploading.receive(upload_id, path, Span(offset, offset + length)), length=length)
     return ReceivedOut(file=path, offset=offset, length=length)
 
 
@@ -116,9 +121,7 @@ async def receive_range(
     "/{upload_id}/batch",
     max_body_size=UNBOUNDED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
-    responses=refuses(
-        UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, WrongLength, DigestMismatch, NoSpace, QuotaExceeded
-    ),
+    responses=refuses(UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *AGAINST_A_BATCH),
 )
 async def receive_batch(
     request: Request, upload_id: Id, files: BatchQuery, uploading: UploadingDep, _: Writer
@@ -126,7 +129,7 @@ async def receive_batch(
     """Send several small files, one after another; a reservation says which. Sending them again is harmless."""
     places = batches.places(files)
     length = declared_length(request, None)
-    await receive(request, uploading.receive_batch(upload_id, places, length))
+    await receive(request, uploading.receive_batch(upload_id, places, length), length=length)
     return BatchReceivedOut(files=len(places), length=length)
 
 
@@ -139,6 +142,7 @@ async def receive_batch(
     },
 )
 def commit_upload(
+    request: Request,
     upload_id: Id,
     committing: CommittingDep,
     uploading: UploadingDep,
@@ -146,9 +150,12 @@ def commit_upload(
     _: Writer,
     commit: CommitIn | None = None,
 ) -> CommittedOut:
-    """Make a checkpoint of an upload, durable when this answers. Repeating it gives the same checkpoint."""
+    """Make a checkpoint of an upload, durable when this answers. Repeating it gives the same checkpoint.
+
+    With `If-None-Match: *` no checkpoint is replaced.
+    """
     declared = commit.declared(uploading.get(upload_id).name) if commit is not None else {}
-    return committed_answer(committing.commit(upload_id, declared), response)
+    return committed_answer(committing.commit(upload_id, declared, conditions_of(request)), response)
 
 
 @router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy))

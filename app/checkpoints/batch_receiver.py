@@ -46,6 +46,9 @@ class BatchReceiver:
         """So many bytes have been put into the room."""
         self._filled += count
 
+    def reject(self) -> None:
+        """Forget what came. Nothing is written before the end."""
+
     def finish(self) -> None:
         """The body has ended: what is right is written.
 

@@ -11,7 +11,7 @@ from app.catalog.uploads import Saved
 from app.checkpoints.allowance import Allowance
 from app.checkpoints.borrowing import Borrowing
 from app.checkpoints.freeing import Freeing
-from app.checkpoints.judging import refuse_impossible
+from app.checkpoints.judging import UNCONDITIONAL, Conditions, refuse_impossible
 from app.checkpoints.parts import Parts, known_checkpoint
 from app.checkpoints.recording import Committed, Recording, lost_directory, same_content_facts
 from app.checkpoints.settling import Settled, settle
@@ -46,13 +46,20 @@ class Committing:
         self._recording = Recording(parts)
         self._unfinished: dict[str, Manifest] = {}
 
-    def commit(self, upload_id: str, declared: Mapping[str, Sequence[Chunk]] | None = None) -> Committed:
-        """Make a checkpoint of an upload, durable when this returns. May be repeated.
+    def commit(
+        self,
+        upload_id: str,
+        declared: Mapping[str, Sequence[Chunk]] | None = None,
+        conditions: Conditions = UNCONDITIONAL,
+    ) -> Committed:
+        """Make a checkpoint of an upload, durable when this returns. Idempotent.
 
         Parameters
         ----------
         declared : mapping of str to sequence of Chunk, optional
             By file, the chunks that the client hashed while it sent.
+        conditions : Conditions
+            Judged under the directory's lock, before anything is sealed.
 
         Raises
         ------
@@ -77,11 +84,17 @@ class Committing:
         if upload is None:
             raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
         transfer = self._transfers.of(upload)
-        while (committed := self._attempt(upload, transfer, declared or {})) is None:
+        while (committed := self._attempt(upload, transfer, declared or {}, conditions)) is None:
             self._borrowing.make_up(transfer)
         self._forget(upload.id)
         self._tell(committed)
         return committed
+
+    def judge(self, upload: Upload, conditions: Conditions) -> None:
+        """Judge the conditions of a commit that is yet to come, so that no byte is sent in vain."""
+        with self._parts.catalog.reading() as session:
+            standing = session.checkpoints.named(upload.directory, upload.name)
+        conditions.judge(upload, standing)
 
     def again(self, directory: str, save_id: str, digest: str) -> Committed:
         """What a save became that was committed before. `SaveIdReused` where its content is another."""
@@ -152,11 +165,13 @@ class Committing:
         self._freeing.later(committed.removed)
         self._parts.bell.ring()
 
-    def _attempt(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed | None:
+    def _attempt(
+        self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]], conditions: Conditions
+    ) -> Committed | None:
         """Commit what has arrived; None where copying was deferred and is needed after all."""
         transfer.close_after_copying()
         try:
-            committed = self._commit(upload, transfer, declared)
+            committed = self._commit(upload, transfer, declared, conditions)
         except BaseException:
             if upload.id not in self._unfinished:  # what is sealed never changes
                 transfer.reopen()
@@ -165,7 +180,9 @@ class Committing:
             transfer.reopen()
         return committed
 
-    def _commit(self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]]) -> Committed | None:
+    def _commit(
+        self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]], conditions: Conditions
+    ) -> Committed | None:
         settled = None
         if transfer.deferred and not _as_promised(upload, declared):
             return None
@@ -190,6 +207,7 @@ class Committing:
                     raise UploadNotFound(f"Upload {upload.id!r} was given up meanwhile.")
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
+                conditions.judge(upload, session.checkpoints.named(upload.directory, upload.name))
                 standing = refuse_impossible(session, self._parts.storage, directory, upload, digest)
             if standing is not None and standing.digest == digest and self._intact(standing):
                 committed = self._recording.change_facts(upload, directory, standing)

@@ -1,10 +1,46 @@
 """What stands against a save: asked before any byte is sent, and again at commit."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from app import ranking
 from app.catalog import Session
 from app.domain import Checkpoint, Directory, Save
-from app.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned, Superseded
+from app.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned, PreconditionFailed, Superseded
 from app.storage.base import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Conditions of a request on the commit that it asks for.
+
+    Parameters
+    ----------
+    only_if_absent : bool
+        No checkpoint has the name.
+    still_may : callable
+        Raises where the request's token does not count any more: the body may have taken hours.
+    """
+
+    only_if_absent: bool = False
+    still_may: Callable[[], None] = lambda: None
+
+    def judge(self, save: Save, standing: Checkpoint | None) -> None:
+        """Raise where a condition does not hold.
+
+        Raises
+        ------
+        PreconditionFailed, Unauthorized, Forbidden
+        """
+        self.still_may()
+        if self.only_if_absent and standing is not None:
+            raise PreconditionFailed(
+                f"{save.directory}/{save.name} exists, and `If-None-Match: *` asks for a new one.",
+                checkpoint_id=standing.id,
+            )
+
+
+UNCONDITIONAL = Conditions()
 
 
 def refuse_impossible(

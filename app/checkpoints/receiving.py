@@ -109,6 +109,10 @@ class Receiver:
             self._settle()
         return self._next - self._start
 
+    def reject(self) -> None:
+        """Forget what came: the body was not the one that was meant."""
+        self._transfer.disown(self._path, Span(self._start, self._next))
+
     def close(self) -> None:
         """Nothing more comes."""
         self._drop_buffer()

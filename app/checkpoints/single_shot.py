@@ -7,6 +7,7 @@ from typing import Protocol
 from app import digests
 from app.checkpoints.abandoning import Abandoning
 from app.checkpoints.committing import Committing
+from app.checkpoints.judging import UNCONDITIONAL, Conditions
 from app.checkpoints.receiving import Receiver
 from app.checkpoints.recording import Committed
 from app.checkpoints.uploading import Uploading
@@ -26,6 +27,9 @@ class Shot(Protocol):
     def took(self, count: int, /) -> None:
         """So many bytes were put there."""
 
+    def reject(self) -> None:
+        """The body was not the one that was meant; all of it goes with the upload."""
+
     def finish(self) -> Committed:
         """The body has ended: what became of it."""
 
@@ -39,13 +43,15 @@ class SingleShot:
         self._committing = committing
 
     @contextmanager
-    def begin(self, save: Save, coming_bytes: int = 0) -> Iterator[Shot]:
+    def begin(self, save: Save, coming_bytes: int = 0, conditions: Conditions = UNCONDITIONAL) -> Iterator[Shot]:
         """Take the body of a save of one file; an exception leaves nothing of it.
 
         Parameters
         ----------
         coming_bytes : int
             How long the body says that it is; 0 where it does not.
+        conditions : Conditions
+            Judged before the body comes, and again at the commit.
 
         Raises
         ------
@@ -58,9 +64,10 @@ class SingleShot:
             yield _Repeat(reservation.checkpoint, save.save_id, self._committing)
             return
         try:
+            self._committing.judge(upload, conditions)
             self._uploading.expect(upload, coming_bytes)
             with self._uploading.receive(upload.id, upload.name, _UNDECLARED) as receiver:
-                yield _First(upload.id, receiver, self._committing)
+                yield _First(upload.id, receiver, self._committing, conditions)
         except BaseException:
             with suppress(UploadNotFound, UploadBusy):
                 self._abandoning.abandon(upload.id)
@@ -68,16 +75,20 @@ class SingleShot:
 
 
 class _First:
-    def __init__(self, upload_id: str, receiver: Receiver, committing: Committing) -> None:
+    def __init__(self, upload_id: str, receiver: Receiver, committing: Committing, conditions: Conditions) -> None:
         self._upload_id = upload_id
+        self._conditions = conditions
         self._receiver = receiver
         self._committing = committing
         self.room, self.took = receiver.room, receiver.took
 
+    def reject(self) -> None:
+        pass
+
     def finish(self) -> Committed:
         if self._receiver.finish_here() == 0:
             raise WrongLength("The body is empty; with curl, name the file as --data-binary @model.pt.")
-        return self._committing.commit(self._upload_id)
+        return self._committing.commit(self._upload_id, conditions=self._conditions)
 
 
 class _Repeat:
@@ -98,6 +109,9 @@ class _Repeat:
         self._filled += count
         if self._filled == CHUNK_MAX_BYTES:
             self._cut()
+
+    def reject(self) -> None:
+        pass
 
     def finish(self) -> Committed:
         if self._filled:

@@ -156,6 +156,17 @@ class Transfer:
             self.arrived[path] = joined([*before, span])
             self._arrived_bytes += spans.total(self.arrived[path]) - spans.total(before)
 
+    def disown(self, path: str, span: Span) -> None:
+        """Let a range count as missing again, whatever lies on disk there."""
+        with self.changing:
+            hashed = self._hashed.get(path, {})
+            for start in [s for s, other in hashed.items() if s < span.stop and s + other.length > span.start]:
+                del hashed[start]
+            before = self.arrived.get(path, ())
+            sides = [side for had in before for side in _beside(had, span)]
+            self.arrived[path] = joined(sides)
+            self._arrived_bytes -= spans.total(before) - spans.total(self.arrived[path])
+
     def holds(self, path: str, offset: int, chunks: Iterable[Chunk]) -> bool:
         """Whether just these chunks lie there already."""
         with self.changing:
@@ -253,3 +264,9 @@ class Transfer:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise UploadBusy(f"Upload {self.upload.id} is being committed.")
+
+
+def _beside(had: Span, taken: Span) -> list[Span]:
+    """What is left of a span without another one."""
+    sides = [Span(had.start, min(had.stop, taken.start)), Span(max(had.start, taken.stop), had.stop)]
+    return [side for side in sides if side.start < side.stop]

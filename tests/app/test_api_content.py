@@ -40,7 +40,9 @@ def test_the_whole_file_comes_as_an_attachment(server, saved):
     assert (answer.status_code, answer.content) == (200, DATA)
     assert answer.headers["etag"] == f'"{saved["files"][0]["digest"]}"'
     assert answer.headers["content-type"] == "application/octet-stream"
-    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''checkpoint_epoch_0001.pt"
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"checkpoint_epoch_0001.pt\"; filename*=UTF-8''checkpoint_epoch_0001.pt"
+    )
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["x-checkpoint-name"] == saved["name"]

@@ -29,6 +29,7 @@ WORDS = (
     "comparing",
     "sizes",
     "batches",
+    "envelopes",
 )
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")
