@@ -2,12 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from app.failures import status_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status. Errors are said in one line on standard error."""
+    """Run a command; its exit status. Errors are said in one line on standard error.
+
+    Characters that a terminal or pipe cannot show are written as ``\\xe9``, and stop no command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # a stream of another kind, or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     return status_of(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

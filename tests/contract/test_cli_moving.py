@@ -224,6 +224,12 @@ def test_a_file_that_changes_while_it_is_sent_is_not_saved(holdfast, directory, 
     ("more", "status"),
     [
         pytest.param(["--meta", "nothing"], Status.MISUSE, id="metadata without a value"),
+        pytest.param(["--meta-json", "a"], Status.MISUSE, id="JSON without a value"),
+        pytest.param(["--meta-json", "a=text"], Status.MISUSE, id="JSON that is none"),
+        pytest.param(["--meta-json", "a=1e400"], Status.MISUSE, id="JSON beyond a float"),
+        pytest.param(["--meta-json", "a=" + "[" * 9999], Status.MISUSE, id="JSON without end"),
+        pytest.param(["--meta-json", "a=" + "[" * 30 + "]" * 30], Status.MISUSE, id="deep metadata"),
+        pytest.param(["--meta", "a=\udcff"], Status.MISUSE, id="metadata that is no text"),
         pytest.param(["--only-if-improved"], Status.MISUSE, id="improved without a metric"),
         pytest.param(["--name", "a/b"], Status.MISUSE, id="a name that is none"),
         pytest.param(["--mode", "max"], Status.NO, id="the other mode"),
@@ -355,3 +361,13 @@ def test_an_index_that_the_server_does_not_take_costs_no_put(holdfast, make_serv
     torch.save(state(), tmp_path / "model.pt")
     assert holdfast("put", tmp_path / "model.pt", "runs/a", "--server", few.url).status == 0
     assert few.names("runs/a") == ["model.pt"]
+
+
+def test_metadata_on_the_command_line(holdfast, directory, tmp_path, server):
+    (tmp_path / "a.bin").write_bytes(b"bytes")
+    more = ["--meta", "sha=123e456", "--meta", "lr=1e-3", "--meta", "seed=18446744073709551615", "--meta", "on=true"]
+    more += ["--meta-json", "n=1e5", "--meta-json", 'list=[1, "a"]']
+    assert holdfast("put", tmp_path / "a.bin", directory, *more).status == 0
+    found = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()["metadata"]
+    assert found == {"sha": "123e456", "lr": 0.001, "seed": 2**64 - 1, "on": True, "n": 100000.0, "list": [1, "a"]}
+    assert "18446744073709551615" in holdfast("show", f"{directory}/a.bin").said

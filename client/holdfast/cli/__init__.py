@@ -5,13 +5,20 @@ It needs the extra ``cli``, for all commands but ``sync``: machines that train m
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit status; `statuses` says what each means."""
+    """Run a command, and return its exit status; `statuses` says what each means.
+
+    Characters that a terminal or pipe cannot show are written as ``\\xe9``, and stop no command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # a stream of another kind, or closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     given = list(sys.argv[1:] if arguments is None else arguments)
     if find_spec("typer") is not None and find_spec("rich") is not None:
         from .app import run

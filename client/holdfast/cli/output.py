@@ -55,11 +55,11 @@ class Output:
 
     def document(self, value: Any) -> None:
         """One JSON document."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(_json(value, indent=2) + "\n")
 
     def record(self, value: Any) -> None:
         """One line of JSON, at once."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.write(_json(value) + "\n")
         sys.stdout.flush()
 
     def line(self, text: str, style: str = "") -> None:
@@ -108,6 +108,16 @@ class Output:
 
     def _write_plain(self, cells: Sequence[Cell]) -> None:
         sys.stdout.write("\t".join(printable(cell.plain) for cell in cells) + "\n")
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, in ASCII where standard output has no other characters."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def complain(message: str) -> None:

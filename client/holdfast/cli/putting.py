@@ -5,7 +5,7 @@ import math
 import secrets
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from blake3 import blake3
@@ -17,7 +17,7 @@ from .._progress import Progress
 from .._retry import PATIENCE_S, Patience
 from .._wire import Committed
 from ..errors import CheckpointNotFound, InvalidRequest, NotAllowed, ServerFailed
-from . import words
+from . import metadata, words
 from .options import AsJson, Directory, ServerUrl
 from .session import Json, Session
 from .statuses import Misuse, Status
@@ -33,7 +33,13 @@ def put(
     epoch: Annotated[int | None, typer.Option("--epoch", min=0, help="Its epoch.")] = None,
     metric: Annotated[float | None, typer.Option("--metric", help="What ranks it.")] = None,
     meta: Annotated[
-        list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; a value may be JSON.")
+        list[str] | None,
+        typer.Option(
+            "--meta", metavar="KEY=VALUE", help="Metadata: a number, other JSON, or else text; may be repeated."
+        ),
+    ] = None,
+    meta_json: Annotated[
+        list[str] | None, typer.Option("--meta-json", metavar="KEY=JSON", help="Metadata as JSON; may be repeated.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it whatever the policy says.")] = False,
@@ -61,7 +67,7 @@ def put(
         "is_best": is_best,
         "pinned": pin,
         "tags": [check_tag(each) for each in tag or []],
-        "metadata": _metadata(meta or []),
+        "metadata": _values.metadata(metadata.given(meta or [], meta_json or [])),
         "only_if_improved": only_if_improved,
         **({"policy": {"mode": mode}} if mode else {}),
     }
@@ -73,19 +79,6 @@ def put(
 def _called(path: Path) -> str:
     """The name of a path as it was given: a link's own, and that of the folder which ``.`` or ``..`` stand for."""
     return path.name if path.name not in ("", "..") else path.resolve().name
-
-
-def _metadata(given: list[str]) -> Json:
-    found: dict[str, Any] = {}
-    for each in given:
-        key, separator, value = each.partition("=")
-        if not separator or not key:
-            raise Misuse(f"--meta takes KEY=VALUE, not {each!r}")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return _values.metadata(found)
 
 
 def _sent(session: Session, save: Json, sources: Sources) -> Committed:
