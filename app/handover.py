@@ -226,7 +226,10 @@ class _Borrowed:
         try:
             count = 0 if self._given_up else self._socket.recv_into(view)
         except (TimeoutError, BlockingIOError) as error:
-            raise TooSlow(f"It stopped, or would have taken too long: {self.left} bytes are missing.") from error
+            raise TooSlow(
+                f"It stopped, or would have taken too long: {self.left} bytes are missing "
+                "(HOLDFAST_IDLE_TIMEOUT_S, HOLDFAST_MIN_BYTES_PER_S)."
+            ) from error
         except OSError as error:
             raise Gone(str(error)) from error
         if count == 0:

@@ -47,11 +47,27 @@ class Limits:
         _refuse("chunks", sum(map(len, files)), self.chunks)
 
 
+_WAYS = {
+    "files": "Pack some of them into one file, or save several checkpoints.",
+    "chunks": "Declare longer chunks.",
+    "tensors": "Save without the tensor index.",
+    "tags": "Put the others into the metadata.",
+    "metadata_bytes": "Put large values into a file of the checkpoint.",
+}
+"""What else can be done where there is too much of something."""
+
 MOST = Limits()
 """The API's own bounds."""
 
 
+def too_many(name: str, found: int, limit: int) -> TooLarge:
+    """The refusal of too much of something, which names the setting and a way."""
+    what, most = name.replace("_", " "), getattr(MOST, name)
+    allowed = f"the {limit} that HOLDFAST_MAX_{name.upper()} allows"
+    raisable = f", and may be set to {most} at most" if limit < most else ", which is the most that can be set"
+    return TooLarge(f"{found} {what} are more than {allowed}{raisable}. {_WAYS[name]}")
+
+
 def _refuse(name: str, found: int, limit: int) -> None:
     if found > limit:
-        what = name.replace("_", " ")
-        raise TooLarge(f"{found} {what} are more than the {limit} that HOLDFAST_MAX_{name.upper()} allows.")
+        raise too_many(name, found, limit)

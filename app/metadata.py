@@ -25,7 +25,7 @@ def bounded(metadata: M, *, max_depth: int = MAX_DEPTH) -> M:
         than `MAX_DIGITS` digits.
     """
     if size_bytes(metadata, max_depth=max_depth) > MAX_BYTES:
-        raise InvalidRequest(f"metadata: it has more than {MAX_BYTES} bytes.")
+        raise InvalidRequest(f"metadata: it has more than {MAX_BYTES} bytes (HOLDFAST_MAX_METADATA_BYTES).")
     return metadata
 
 
@@ -36,7 +36,7 @@ def size_bytes(metadata: Mapping[str, Any], *, max_depth: int = MAX_DEPTH) -> in
     while waiting and size <= MAX_BYTES:
         value, depth = waiting.pop()
         if depth < 0:
-            raise InvalidRequest(f"metadata: it is nested deeper than {max_depth}.")
+            raise InvalidRequest(f"metadata: it is nested deeper than {max_depth} (HOLDFAST_MAX_METADATA_DEPTH).")
         if isinstance(value, Mapping):
             size += 2 + sum(len(_encoded(key)) + 2 for key in value)
             waiting += [(item, depth - 1) for item in value.values()]

@@ -76,9 +76,8 @@ class _Guarded:
             headers = MutableHeaders(scope=message)
             if message["status"] == 413 and headers.get("content-type", "").startswith("text/plain"):
                 self._replaced = True
-                await problem_response(TooLarge("The body is larger than this server takes."))(
-                    self._scope, self._receive, self._send
-                )
+                refusal = TooLarge("The body is larger than this server takes (HOLDFAST_MAX_JSON_BYTES).")
+                await problem_response(refusal)(self._scope, self._receive, self._send)
                 return
             for name, value in ALWAYS.items():
                 headers.setdefault(name, value)

@@ -56,7 +56,8 @@ class BoundedProtocol(HttpToolsProtocol):
             cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
             self.refuse(cause if isinstance(cause, Refusal) else InvalidHttp(f"This is not HTTP/1.1: {error}"))
         if self._framing_bytes > self.bounds.header_bytes:
-            self.refuse(HeadersTooLarge(f"They are larger than the {self.bounds.header_bytes} bytes that are taken."))
+            most = self.bounds.header_bytes
+            self.refuse(HeadersTooLarge(f"They are larger than {most} bytes (HOLDFAST_MAX_HEADER_BYTES)."))
 
     def on_message_begin(self) -> None:
         if self._deaf:
@@ -133,7 +134,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.scope is None and not self._framing_bytes:
             self.transport.close()  # nobody asked anything
         else:
-            self.refuse(RequestTimeout("It stopped, or would have taken too long."))
+            settings = "HOLDFAST_HEAD_TIMEOUT_S, HOLDFAST_IDLE_TIMEOUT_S, HOLDFAST_MIN_BYTES_PER_S"
+            self.refuse(RequestTimeout(f"It stopped, or would have taken too long ({settings})."))
 
     # what is answered
 

@@ -31,6 +31,7 @@ from app.errors import (
     TooManyRequests,
     Unauthorized,
 )
+from app.limits import too_many
 
 logger = logging.getLogger("holdfast")
 
@@ -62,6 +63,8 @@ _ANYHOW = (InvalidHttp, CrossSite, HostNotAllowed, RequestTimeout, HeadersTooLar
 """What any request may be refused for, before it is known what it asks for."""
 _ANYWHERE = (InvalidRequest, Unauthorized, Forbidden, TooManyRequests, NoSpace, DiskFailed, Overloaded)
 """What every route that is not public may refuse: even to read takes a disk that works."""
+COUNTED = {"files", "chunks", "tensors", "tags"}
+"""Of which lists there is a limit that an operator can set."""
 
 
 class Problem(BaseModel):
@@ -121,6 +124,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
+        for fault in error.errors():
+            if fault["type"] == "too_long" and (name := str(fault["loc"][-1])) in COUNTED:
+                return problem_response(too_many(name, fault["ctx"]["actual_length"], fault["ctx"]["max_length"]))
         faults = _faults(error.errors())
         return problem_response(InvalidRequest(f"{faults[0]['at']}: {faults[0]['message']}", errors=faults))
 

@@ -145,7 +145,7 @@ def _refusal(found: Excess) -> QuotaExceeded:
     where = f"{found.prefix!r}" if found.prefix else "the whole server"
     return QuotaExceeded(
         f"{found.wanted} more {found.unit} do not fit: of the {found.limit} {found.unit} that {where} may hold, "
-        f"{found.used} are used or promised to uploads under way.",
+        f"{found.used} are used or promised to uploads under way (HOLDFAST_QUOTAS).",
         prefix=found.prefix,
         unit=found.unit,
         limit=found.limit,

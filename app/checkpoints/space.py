@@ -85,7 +85,7 @@ class Space:
     def _no_space(self, wanted_bytes: int, free: int, promised: int) -> NoSpace:
         return NoSpace(
             f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised} are for "
-            f"other uploads under way and {self._parts.reserve_bytes} are kept in reserve.",
+            f"other uploads under way and {self._parts.reserve_bytes} are kept in reserve (HOLDFAST_RESERVE_BYTES).",
             wanted_bytes=wanted_bytes,
             free_bytes=free,
             promised_bytes=promised,

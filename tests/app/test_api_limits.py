@@ -160,3 +160,47 @@ def test_no_bound_is_wider_than_the_apis_own(tmp_path, setting, value):
         LiveServer(tmp_path / "root", **{f"max_{setting.lower()}": value}),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("more", "setting"),
+    [
+        pytest.param(
+            {"files": [{"path": f"{place}", "size_bytes": 1} for place in range(10_001)]}, "FILES", id="files"
+        ),
+        pytest.param({"tags": [f"t{place}" for place in range(101)]}, "TAGS", id="tags"),
+    ],
+)
+def test_what_no_server_takes_is_refused_by_the_name_of_the_setting_too(server, directory, more, setting):
+    answer = server.http.post("/v1/uploads", json={"directory": directory, "name": "x", "files": [FILE]} | more)
+    assert refusal(answer) == (413, "too_large")
+    assert f"HOLDFAST_MAX_{setting}" in answer.json()["detail"]
+
+
+def test_a_refusal_says_what_else_can_be_done(small, directory):
+    three = small.http.post("/v1/uploads", json={"directory": directory, "name": "x", **folder(FILE, FILE, FILE)})
+    assert "may be set to 10000 at most. Pack some of them into one file" in three.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "save", "setting"),
+    [
+        pytest.param({"quotas": '{"": {"max_bytes": 1}}'}, {}, "QUOTAS", id="a quota"),
+        pytest.param({"reserve_bytes": str(2**60)}, {}, "RESERVE_BYTES", id="the disk"),
+        pytest.param({"max_metadata_bytes": "9"}, {"metadata": {"a": "x" * 99}}, "MAX_METADATA_BYTES", id="metadata"),
+        pytest.param({"max_metadata_depth": "1"}, {"metadata": {"a": [[[1]]]}}, "MAX_METADATA_DEPTH", id="its depth"),
+        pytest.param({}, {"metadata": {"a": "x" * (2**20 + 1)}}, "MAX_METADATA_BYTES", id="far too much metadata"),
+        pytest.param({"max_json_bytes": "99"}, {"metadata": {"a": "x" * 99}}, "MAX_JSON_BYTES", id="a body"),
+        pytest.param({"max_uploads_per_token": "1"}, {}, "MAX_UPLOADS_PER_TOKEN", id="uploads"),
+        pytest.param({"max_header_bytes": "4096"}, {"head": "x" * 300_000}, "MAX_HEADER_BYTES", id="headers"),
+    ],
+)
+def test_every_limit_is_refused_by_the_name_of_its_setting(make_server, settings, save, setting):
+    live = make_server(**settings)
+    headers = {"X-Long": save.get("head", "")}
+    for name in ("a", "b"):
+        body = {"directory": "runs", "name": name, "files": [{"size_bytes": 9}]}
+        body |= {key: value for key, value in save.items() if key != "head"}
+        answer = live.http.post("/v1/uploads", json=body, headers=headers)
+    assert answer.status_code in {413, 422, 429, 431, 507}, answer.text
+    assert f"HOLDFAST_{setting}" in answer.json()["detail"], answer.text
