@@ -5,6 +5,7 @@ import pickle
 import threading
 import types
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -32,12 +33,14 @@ def written(state: Any, leaving_out: Callable[[], Any] | None) -> "Sink":
     from torch.utils.serialization import config
 
     sink = Sink()
-    with _ALIGNING, config.patch("save.storage_alignment", ALIGNMENT):  # type: ignore[attr-defined]
-        if leaving_out is None:
-            torch.save(state, sink, pickle_module=_recorder(sink))  # type: ignore[arg-type]
-        else:
-            with leaving_out():
-                torch.save(state, sink, pickle_module=_recorder(sink))  # type: ignore[arg-type]
+    with _ALIGNING, config.patch("save.storage_alignment", ALIGNMENT), ExitStack() as stack:  # type: ignore[attr-defined]
+
+        def leave_out() -> None:
+            """Not before the pickle is made: what an object saves by itself within it is to be whole."""
+            if leaving_out is not None:
+                stack.enter_context(leaving_out())
+
+        torch.save(state, sink, pickle_module=_recorder(sink, leave_out))  # type: ignore[arg-type]
     return sink
 
 
@@ -135,8 +138,8 @@ class Sink:
             self.size_bytes += length
 
 
-def _recorder(sink: Sink) -> types.ModuleType:
-    """The module ``pickle``, whose pickler also tells the sink of every storage that torch meets."""
+def _recorder(sink: Sink, pickled: Callable[[], None]) -> types.ModuleType:
+    """The module ``pickle``, whose pickler tells the sink of every storage, and when it is done."""
 
     class Pickler(pickle.Pickler):
         def __init_subclass__(cls) -> None:
@@ -149,6 +152,10 @@ def _recorder(sink: Sink) -> types.ModuleType:
                 return found
 
             cls.persistent_id = persistent_id  # type: ignore[method-assign]
+
+        def dump(self, value: Any) -> None:
+            super().dump(value)
+            pickled()
 
     module = types.ModuleType("pickle")
     module.__dict__.update({name: getattr(pickle, name) for name in pickle.__all__})
