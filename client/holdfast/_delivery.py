@@ -171,8 +171,8 @@ class Courier:
 
     @classmethod
     def of(cls, server: Server, spool: Spool) -> "Courier":
-        """The courier for a server, and whoever it is there; the same for all managers of this process."""
-        key = (os.getpid(), server.url, server.token, spool.folder)
+        """The courier for a server and a token, or a file of one; the same for all managers of this process."""
+        key = (os.getpid(), server.url, server.credential.key, spool.folder)
         return cls._all.get(key) or cls._all.setdefault(key, cls(server.again(), spool))
 
     @classmethod

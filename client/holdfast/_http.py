@@ -1,51 +1,67 @@
 """One server over HTTP: the only place that knows httpx."""
 
+import copy
 import io
 import json
+import logging
 import os
-import socket
-import ssl
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from . import _digests
+from . import _certificates, _digests
+from ._answers import moved_to, parsed, refuse, understood
+from ._clients import Clients, trust, when_gone
+from ._proxies import Proxies, Proxy
+from ._redaction import redact_chain, shown_url
 from ._retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, passes
-from ._sockets import CONNECT_TIMEOUT_S, Answer, Buffer, Connections, Reader, address_of, deadline
+from ._settings import place_of
+from ._sockets import Address, Answer, Buffer, Connections, Reader, address_of, deadline
+from ._token import Token
 from ._wire import Range
-from .errors import HoldfastError, ServerUnreachable, from_problem
+from .errors import HoldfastError, InvalidRequest, NotAllowed, ServerUnreachable
+
+__all__ = ["TIMEOUT_S", "Server", "understood"]
 
 for _needed in ("httpcore", "certifi", "encodings.idna"):
     # httpx imports these when it is first used: by a thread, maybe, while the job forks, whose child has half of them
     with suppress(ImportError):
         import_module(_needed)
 
-DEFAULT_URL = "http://127.0.0.1:8420"
+log = logging.getLogger("holdfast")
+
 TIMEOUT_S = 30.0
 """How long, in seconds, a server may be silent."""
 PIECE_BYTES = 1024 * 1024  # httpcore copies what remains after each partial send, so pieces must be small
+_REDIRECTS = 3
 
 
 class Server:
     """A Holdfast server. Sends nothing before the first request; connections are not shared with forked processes.
+
+    The environment's settings, proxies and certificates are those of the moment at which it is made.
 
     Parameters
     ----------
     url : str, optional
         Where it is; ``HOLDFAST_URL`` by default, else ``http://127.0.0.1:8420``.
     token : str, optional
-        The bearer token; ``HOLDFAST_TOKEN`` by default.
+        The bearer token.
     timeout_s : float
         How long, in seconds, the server may be silent before it counts as unreachable.
     patience_s : float
         How long, in seconds, to go on trying a server that is unreachable.
+    token_file : str or Path, optional
+        A file that holds the token, read again when it changes. For the defaults of both see `_token.Token.of`.
+
+    Raises
+    ------
+    InvalidRequest
+        A setting, a proxy or the certificates that it needs cannot be used.
     """
 
     def __init__(
@@ -54,31 +70,51 @@ class Server:
         token: str | None = None,
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
+        *,
+        token_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._base = (url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL).rstrip("/")
-        self.url = _without_login(self._base)
-        _refuse_no_url(self._base, self.url)
-        self.token = token or os.environ.get("HOLDFAST_TOKEN") or None
+        self._place = place_of(url)
+        self._base = self.url = self._place.url
+        self.credential = Token.of(token, token_file)
         self.timeout_s = timeout_s
         self.patience_s = patience_s
+        self._proxies = Proxies()
+        self._check()
+        self._begin()
+
+    def _check(self) -> None:
+        """Refuse at once what would fail in the middle of a run."""
+        proxy = self._proxies.of(self._base)
+        needed = self._base.startswith("https:") or (proxy is not None and proxy.url.startswith("https:"))
+        try:
+            # Made here and not by the thread of a save: a child that the job forks meanwhile would hang in OpenSSL.
+            _certificates.trust()
+        except InvalidRequest:
+            if needed:
+                raise
+
+    def _begin(self) -> None:
         self._process = os.getpid()
-        self._sockets = _Sockets()
-        self._guard = threading.Lock()
-        self._client: httpx.Client | None = None
-        self._connections = Connections(timeout_s, _trust)
-        _when_gone(self, self._connections.close)
-        # Made here and not by the thread of a save: a child that the job forks meanwhile would hang in OpenSSL.
-        with suppress(ServerUnreachable):  # which is said when it is asked for something
-            _trust()
+        self._clients = Clients(self._proxies, self.timeout_s)
+        self._connections = Connections(self.timeout_s, trust)
+        when_gone(self, self._clients.close)
+        when_gone(self, self._connections.close)
+
+    @property
+    def token(self) -> str | None:
+        """The bearer token to use now."""
+        return self.credential.value
 
     @property
     def outage(self) -> Outage:
         """What this process knows of the server's absence."""
-        return Outage.of(self.url)
+        return Outage.of(self.url, self.credential.key)
 
     def again(self) -> "Server":
         """The same server, over connections of its own."""
-        return Server(self._base, self.token, self.timeout_s, self.patience_s)
+        other = copy.copy(self)
+        other._begin()
+        return other
 
     def ask(
         self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None
@@ -110,7 +146,10 @@ class Server:
         body: Any = None,
         longer_s: float = 0.0,
     ) -> dict[str, Any]:
-        """A request with JSON both ways, made once. The answer may take so many seconds longer than others.
+        """A request with JSON both ways. The answer may take so many seconds longer than others.
+
+        It is made once; again only where the token was renewed meanwhile, or where the server has moved, since then
+        nothing has happened yet.
 
         Raises
         ------
@@ -119,23 +158,68 @@ class Server:
         HoldfastError
             The server refused; see `holdfast.errors`.
         """
+        self._own()
         given = {name: value for name, value in (params or {}).items() if value is not None}
         content, described = _written(body)
-        timeout_s = self.timeout_s + longer_s
-        timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
-        with self._translated(), deadline(timeout_s, self._sockets.cut):
-            answer = self._http().request(
-                method,
-                path,
-                params=given,
-                content=content,
-                headers={**self._headers(self._base), **described},
-                timeout=timeout,
-                extensions={"trace": self._sockets.notice},
-            )
-        _refuse_altered(answer)
-        _refuse(_refusal(answer))
-        return _parsed(answer)
+
+        def answer_of(url: str, headers: Mapping[str, str]) -> Answer:
+            timeout_s = self.timeout_s + longer_s
+            with self._translated(url), deadline(timeout_s, self._clients.sockets.cut):
+                found = self._clients.of(url).request(
+                    method,
+                    url,
+                    params=given,
+                    content=content,
+                    headers={**headers, **described},
+                    timeout=self._clients.timeout(timeout_s),
+                    extensions={"trace": self._clients.sockets.notice},
+                )
+                _refuse_altered(found)
+                return _answer(found)
+
+        answer = self._admitted(path, answer_of)
+        return parsed(answer, self._base + path, self._secrets())
+
+    def _admitted(self, path: str, answer_of: Callable[[str, Mapping[str, str]], Answer]) -> Answer:
+        """The answer to a request that may be made again with a new token, or at another base of the same server."""
+        is_renewed = False
+        for _ in range(_REDIRECTS + 2):
+            url, used = self._base + path, self.token
+            answer = answer_of(url, self._headers(url, used))
+            if self._follow(answer, path, url):
+                continue
+            try:
+                refuse(answer, url, self._secrets())
+            except NotAllowed:
+                if is_renewed or not self.credential.renew(used):
+                    raise
+                is_renewed = True
+                continue
+            return answer
+        raise ServerUnreachable(f"{self.url} redirects again and again")
+
+    def _follow(self, answer: Answer, path: str, url: str) -> bool:
+        """Learn where the server has moved to; whether it has, to where the token may go, too.
+
+        That is the same host, by the same scheme and port or by TLS, and the same path behind another prefix.
+        """
+        target = moved_to(answer, url)
+        if target is None:
+            return False
+        ours, theirs = urlsplit(url), urlsplit(target)
+        is_same = (theirs.scheme, theirs.netloc) == (ours.scheme, ours.netloc)
+        is_safer = (ours.scheme, theirs.scheme) == ("http", "https") and theirs.hostname == ours.hostname
+        if (
+            not (is_same or is_safer)
+            or "@" in theirs.netloc
+            or not theirs.path.endswith(path)
+            or theirs[:3] == ours[:3]
+        ):
+            return False
+        base = f"{theirs.scheme}://{theirs.netloc}{theirs.path.removesuffix(path).rstrip('/')}"
+        log.warning("%s redirects to %s: set HOLDFAST_URL to that", self._base, base)
+        self._base = base
+        return True
 
     def send(self, wanted: Range, pieces: Iterable[Buffer]) -> None:
         """Send the raw bytes of a range, in pieces, where the server wants them.
@@ -143,27 +227,21 @@ class Server:
         Raises
         ------
         ServerUnreachable
-            The connection could not be made, or broke.
+            The connection could not be made, or broke; or the token has been renewed, and is accepted next time.
         HoldfastError
             The server refused.
         """
         self._own()
-        url = self._base + wanted.url if wanted.url.startswith("/") else wanted.url
-        headers = {
-            **self._headers(url),
-            **wanted.headers,
-            "Content-Length": str(wanted.length),
-            "Content-Type": "application/octet-stream",
-        }
-        address = address_of(url)
-        if address is not None:
-            answer = self._connections.send(address, wanted.method, _target(url), headers, pieces)
-        else:
-            small = (bytes(part) for piece in pieces for part in _cut(memoryview(piece)))
-            with self._translated():
-                found = self._http().request(wanted.method, url, headers=headers, content=small)
-            answer = _refusal(found)
-        _refuse(answer)
+        url, address, headers, used = self._wanted(wanted)
+        headers |= {"Content-Length": str(wanted.length), "Content-Type": "application/octet-stream"}
+        with self._translated(url):
+            if address is not None:
+                answer = self._connections.send(address, wanted.method, _target(url), headers, pieces)
+            else:
+                small = (bytes(part) for piece in pieces for part in _cut(memoryview(piece)))
+                found = self._clients.of(url).request(wanted.method, url, headers=headers, content=small)
+                answer = _answer(found)
+        self._refuse(answer, url, used)
 
     @contextmanager
     def fetch(self, wanted: Range) -> Iterator[Reader]:
@@ -174,24 +252,25 @@ class Server:
         IntegrityError
             There are more or fewer than were asked for.
         ServerUnreachable
-            The connection could not be made, or broke.
+            The connection could not be made, or broke; or the token has been renewed, and is accepted next time.
         """
         self._own()
-        url = self._base + wanted.url if wanted.url.startswith("/") else wanted.url
-        headers = {**self._headers(url), **wanted.headers}
-        address = address_of(url)
+        url, address, headers, used = self._wanted(wanted)
         if address is not None:
-            with self._connections.fetch(address, wanted.method, _target(url), headers, wanted.length) as (
-                answer,
-                reader,
+            with (
+                self._translated(url),
+                self._connections.fetch(address, wanted.method, _target(url), headers, wanted.length) as (
+                    answer,
+                    reader,
+                ),
             ):
-                _refuse(answer)
+                self._refuse(answer, url, used)
                 yield reader
             return
-        with self._translated(), self._http().stream(wanted.method, url, headers=headers) as found:
-            if found.is_error:
+        with self._translated(url), self._clients.of(url).stream(wanted.method, url, headers=headers) as found:
+            if found.is_error or _is_page(found):
                 found.read()
-                _refuse(_refusal(found))
+                self._refuse(_answer(found), url, used)
             yield io.BufferedReader(_Stream(found.iter_raw(PIECE_BYTES)), PIECE_BYTES)
 
     @contextmanager
@@ -205,118 +284,80 @@ class Server:
         HoldfastError
             The server refused.
         """
-        ours = {**self._headers(self._base), **headers}
-        noticed = {"trace": self._sockets.notice}
-        stream = self._http().stream("GET", path, params=params, headers=ours, extensions=noticed)
-        with self._translated(), stream as found:
-            if found.is_error:
+        self._own()
+        url, used = self._base + path, self.token
+        ours = {**self._headers(url, used), **headers}
+        noticed = {"trace": self._clients.sockets.notice}
+        stream = self._clients.of(url).stream("GET", url, params=params, headers=ours, extensions=noticed)
+        with self._translated(url), stream as found:
+            if not found.is_success or _is_page(found):
                 found.read()
-                _refuse(_refusal(found))
+                if self._follow(_answer(found), path, url):
+                    raise ServerUnreachable(f"{shown_url(url)} has moved", code="moved")
+                self._refuse(_answer(found), url, used)
             yield found.iter_lines()
 
     def cut(self) -> None:
         """Let every request that is under way fail."""
-        self._sockets.cut()
+        self._clients.sockets.cut()
         self._connections.cut()
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
         self._own()
         self._connections.close()
-        with self._guard:
-            if self._client is not None:
-                self._client.close()
-            self._client = None
+        self._clients.close()
 
     def _own(self) -> None:
         """In a forked child the connections are the parent's, and a lock may be held by a thread that is not there."""
         if self._process != os.getpid():
-            self._process, self._guard, self._client = os.getpid(), threading.Lock(), None
-            self._sockets = _Sockets()
-            self._connections = Connections(self.timeout_s, _trust)
-            _when_gone(self, self._connections.close)
+            self._begin()
 
-    def _headers(self, url: str) -> dict[str, str]:
+    def _wanted(self, wanted: Range) -> tuple[str, Address | None, dict[str, str], str | None]:
+        """Of a range: its URL, the address of a connection of our own if one reaches it, headers, and the token used.
+
+        A URL that is a path lies at the server, behind the prefix of its base.
+        """
+        wanted.check()
+        url, used = self._base + wanted.url if wanted.url.startswith("/") else wanted.url, self.token
+        address = address_of(url) if self._clients.proxy(url) is None else None
+        return url, address, {**self._headers(url, used), **wanted.headers}, used
+
+    def _headers(self, url: str, token: str | None) -> dict[str, str]:
         """Who we are, for our own server only: a range may lead elsewhere."""
-        ours = urlsplit(url)[:2] == urlsplit(self._base)[:2]
-        return {"Authorization": f"Bearer {self.token}"} if self.token and ours else {}
+        if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
+            return {}
+        said = f"Bearer {token}" if token else self._place.login
+        return {"Authorization": said} if said else {}
 
-    def _http(self) -> httpx.Client:
-        self._own()
-        with self._guard:
-            if self._client is None:
-                timeout = httpx.Timeout(self.timeout_s, connect=min(CONNECT_TIMEOUT_S, self.timeout_s))
-                self._client = httpx.Client(base_url=self._base, timeout=timeout, verify=_trust())
-                _when_gone(self, self._client.close)
-            return self._client
+    def _secrets(self, proxy: Proxy | None = None) -> list[str]:
+        """What no message may have in it."""
+        token = self.credential.value
+        return [*([token] if token else []), *self._place.secrets(), *(proxy.secrets() if proxy else [])]
+
+    def _refuse(self, answer: Answer, url: str, used: str | None) -> None:
+        try:
+            refuse(answer, url, self._secrets())
+        except NotAllowed as error:
+            if self.credential.renew(used):
+                raise ServerUnreachable("the token was renewed meanwhile", code="token_renewed") from error
+            raise
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, url: str) -> Iterator[None]:
         try:
             yield
-        except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError) as error:
+        except HoldfastError as error:
+            redact_chain(error, self._secrets(self._clients.way(url)))
+            raise
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            proxy = self._clients.way(url)
+            redact_chain(error, self._secrets(proxy))
             reason = str(error) or type(error).__name__
-            raise ServerUnreachable(f"no answer from the Holdfast server at {self.url}: {reason}") from error
-
-
-class _Sockets:
-    """The sockets that httpx has opened. It keeps `notice`, so this keeps no server."""
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-
-    def notice(self, event: str, info: Mapping[str, Any]) -> None:
-        """Told by httpx of all that it does."""
-        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}:
-            opened = info["return_value"].get_extra_info("socket")
-            if isinstance(opened, socket.socket):
-                with self._guard:
-                    self._open.add(opened)
-
-    def cut(self) -> None:
-        """End every request that is under way: where one of them drips, nobody can say which."""
-        with self._guard:
-            known = list(self._open)
-        for opened in known:
-            with suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-
-
-def _refuse_no_url(url: str, shown: str) -> None:
-    """A slip of the pen is no server that is away: nothing would ever arrive there."""
-    try:
-        parts = urlsplit(url)
-        is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_one = False
-    if not is_one:
-        raise ValueError(f"{shown!r} is no URL of a server, as http://localhost:8420 is")
-
-
-def _without_login(url: str) -> str:
-    """A URL as it may be shown and stored."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _when_gone(server: Server, close: Callable[[], object]) -> None:
-    """Close when nobody has the server any more, but not at the end of the process: there it is still needed."""
-    weakref.finalize(server, close).atexit = False
-
-
-def _trust() -> ssl.SSLContext:
-    """Which servers are believed: the same for every connection, however it is made. Costly, so made once."""
-    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    try:
-        return _trust_as_set(file, folder)
-    except OSError as error:  # among them FileNotFoundError, which means something else to who loads a checkpoint
-        raise ServerUnreachable(f"the certificates in {file or folder} cannot be read: {error}") from error
-
-
-@lru_cache(maxsize=4)
-def _trust_as_set(file: str | None, folder: str | None) -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+            way = f" through the proxy {proxy.shown}" if proxy is not None else ""
+            raise ServerUnreachable(
+                f"no answer from the Holdfast server at {self.url}{way}: {reason}{_certificates.advice(reason)}"
+            ) from error
 
 
 class _Stream(io.RawIOBase):
@@ -336,17 +377,6 @@ class _Stream(io.RawIOBase):
         view[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
-
-
-@contextmanager
-def understood() -> Iterator[None]:
-    """Read an answer. One that says other things than a Holdfast server would is from whoever answers in its place."""
-    try:
-        yield
-    except HoldfastError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise from_problem(200, {}) from error
 
 
 def _cut(data: memoryview) -> Iterator[memoryview]:
@@ -371,32 +401,13 @@ def _refuse_altered(answer: httpx.Response) -> None:
     """`ServerUnreachable` where an answer is not the one that was sent; older servers do not say what they sent."""
     declared = answer.headers.get("Content-Digest")
     if declared is not None and not _digests.agrees(declared, answer.content):
-        raise ServerUnreachable(f"the answer from {answer.request.url} was altered on its way")
+        raise ServerUnreachable(f"the answer from {shown_url(str(answer.request.url))} was altered on its way")
 
 
-def _refuse(answer: Answer) -> None:
-    if 200 <= answer.status < 300:
-        return
-    try:
-        problem = json.loads(answer.body)
-    except ValueError:
-        problem = None
-    retry_after = answer.retry_after or ""
-    retry_after_s = float(retry_after) if retry_after.isdecimal() else None
-    raise from_problem(answer.status, problem if isinstance(problem, dict) else {}, retry_after_s)
+def _answer(found: httpx.Response) -> Answer:
+    return Answer.of(found.status_code, found.content, found.headers.items())
 
 
-def _refusal(answer: httpx.Response) -> Answer:
-    return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))
-
-
-def _parsed(answer: httpx.Response) -> dict[str, Any]:
-    if not answer.content:
-        return {}
-    try:
-        found = answer.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        found = None
-    if not isinstance(found, dict):
-        raise from_problem(answer.status_code, {})
-    return found
+def _is_page(found: httpx.Response) -> bool:
+    """Whether a web page came, which no Holdfast server sends to a client."""
+    return str(found.headers.get("Content-Type", "")).lower().startswith("text/html")

@@ -4,8 +4,6 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar
 
 from .errors import HoldfastError, NotAllowed, ServerUnreachable
@@ -18,37 +16,27 @@ READERS_PATIENCE = 3.0
 """How many times as patient those are who want to read: they have nothing else to turn to."""
 _chance = random.SystemRandom()  # the sequence of `random` is the job's, and forked ranks should not wait alike
 _PASSING = {408, 421, 425, 429}
-_LASTING = {401, 403, 407, 413}
+_ABOUT_US = {401, 403, 507}
 
 
 def passes(error: HoldfastError) -> bool:
     """Whether a failure may be gone at the next attempt.
 
-    So it is with what never arrived or arrived altered, with a server that cannot at the moment, and with whoever
-    stands before the server and answers in its place, unless that one says who may and how much.
+    So it is with what never arrived or arrived altered, with a server that cannot at the moment, and with every answer
+    of a proxy, whatever its status: it says nothing of the server, or of this client's token there.
     """
     if isinstance(error, ServerUnreachable) or error.code in {"upload_busy", "body_altered", "upload_not_found"}:
         return True
-    if error.status is None or error.status == 507:
+    if error.status is None:
         return False
-    if error.status >= 500 or error.status in _PASSING:
+    if "code" not in error.problem:
         return True
-    return "code" not in error.problem and error.status not in _LASTING
-
-
-@contextmanager
-def passing_over() -> Iterator[None]:
-    """Do without what cannot be had at the moment."""
-    try:
-        yield
-    except HoldfastError as error:
-        if not passes(error):
-            raise
+    return error.status != 507 and (error.status >= 500 or error.status in _PASSING)
 
 
 def is_about_us(error: HoldfastError) -> bool:
-    """Whether a refusal is about who asks or about room, so that the same save may be taken later."""
-    return isinstance(error, NotAllowed) or error.status in {401, 403, 413, 507}
+    """Whether a server's refusal is about who asks or about room, so that the same save may be taken later."""
+    return isinstance(error, NotAllowed) or (error.status in _ABOUT_US and "code" in error.problem)
 
 
 class Waits:
@@ -109,7 +97,7 @@ class Outage:
     It begins when a save has lost its patience, and ends with the first answer.
     """
 
-    _known: ClassVar[dict[tuple[int, str], "Outage"]] = {}
+    _known: ClassVar[dict[tuple[int, str, str], "Outage"]] = {}
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -121,9 +109,12 @@ class Outage:
         """Whether the user has been told of it."""
 
     @classmethod
-    def of(cls, url: str) -> "Outage":
-        """What is known of the server at a URL; the same for all who ask in this process."""
-        return cls._known.setdefault((os.getpid(), url), cls())
+    def of(cls, url: str, token: str = "") -> "Outage":
+        """What is known of the server at a URL; the same for all of this process that ask with this token.
+
+        ``token`` is the name of one, as `_token.Token.key` gives it: a server that refuses one is there for others.
+        """
+        return cls._known.setdefault((os.getpid(), url, token), cls())
 
     @property
     def is_on(self) -> bool:

@@ -11,10 +11,18 @@ from . import _layout, _loadability, _names
 from ._background import Background
 from ._directory import Best, RemoteDirectory
 from ._ranks import Followed, rank_of_process
-from ._retry import passes, passing_over
 from ._saving import Job, Saving
 from ._staging import Staging
-from .errors import CheckpointExists, CheckpointNotFound, HoldfastError, HoldfastWarning, NotImproved, Told, warn
+from .errors import (
+    CheckpointExists,
+    CheckpointNotFound,
+    HoldfastError,
+    HoldfastWarning,
+    NotAllowed,
+    NotImproved,
+    Told,
+    warn,
+)
 
 log = logging.getLogger("holdfast")
 
@@ -61,6 +69,7 @@ class Saver:
         self._told = told
         self._staging = Staging()
         self._followed = Followed()
+        self._has_followed = False
         self._is_spool_seen = False
 
     def save(
@@ -179,8 +188,10 @@ class Saver:
             return None
         try:
             best = self._remote.within(patience_s).best(mode)
+            self._has_followed = True
         except HoldfastError as error:
-            if not passes(error):
+            lets_go_on = self._has_followed and isinstance(error, NotAllowed)
+            if not (lets_go_on or self.saving.goes_on(error)):
                 raise
             if patience_s:
                 outage.begin(error)
@@ -192,11 +203,13 @@ class Saver:
         """The id of the base, asked for once. Without it, a save costs more and is a save all the same."""
         if self._base_id is None:
             try:
-                with passing_over():
-                    self._base_id = find()
+                self._base_id = find()
             except CheckpointNotFound as error:
                 self._base_id = ""
                 self._told.once(f"{error}, to serve as base; everything is sent")
+            except HoldfastError as error:
+                if not self.saving.goes_on(error):
+                    raise
         return self._base_id or None
 
     def _run(self, job: Job) -> None:

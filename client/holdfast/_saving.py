@@ -17,11 +17,13 @@ from ._queue import Item, Queue
 from ._retry import Patience, passes
 from ._spool import Spool
 from ._wire import Committed
-from .errors import HoldfastError, OutOfSpace, warn
+from .errors import HoldfastError, NotAllowed, OutOfSpace, warn
 
 _CUTS, _CUT_EVERY_S = 20, 0.05
 
 log = logging.getLogger("holdfast")
+_accepted: set[tuple[str, str, str]] = set()
+"""The server, directory and name of the token of every save that a server has taken from this process."""
 
 
 class Saving:
@@ -48,6 +50,7 @@ class Saving:
         self.progress = progress
         self.drain_s = drain_s
         self.memory = _upload.Memory()
+        self._accepted_as = (server.url, directory, server.credential.key)
         self.jobs: list[Job] = []
         self._spool = spool
         self.queue: Queue | None = spool.queue(server.url, directory) if spool is not None else None
@@ -58,6 +61,16 @@ class Saving:
     def _courier(self) -> Courier | None:
         """Who delivers; in a forked process another one, as threads are not inherited."""
         return Courier.of(self.server, self._spool) if self._spool is not None else None
+
+    def goes_on(self, error: HoldfastError) -> bool:
+        """Whether a save that has met this error may be kept on this machine and delivered later.
+
+        A token that was good for a save of this process may end, or be replaced; that must not end the job. Where none
+        was, it is a mistake in the job's settings.
+        """
+        if passes(error) or error.status == 507:
+            return True
+        return isinstance(error, NotAllowed) and self._accepted_as in _accepted
 
     def begin(self) -> None:
         """Whoever uses the server delivers what waits for it, once."""
@@ -99,12 +112,13 @@ class Saving:
                 reserved=reserved,
             )
         except HoldfastError as error:
-            if not passes(error):
+            if not passes(error) and not (isinstance(error, NotAllowed) and self.goes_on(error)):
                 outage.end()
             elif not hurried.is_set():  # else it may be us who broke it off
                 outage.begin(error)
             raise
         outage.end()
+        _accepted.add(self._accepted_as)
         if self.queue is not None:
             self.queue.learn(committed.checkpoint.sequence)
         return committed
@@ -165,6 +179,8 @@ class Saving:
         if self.queue is not None and because is not None and not outage.is_told:
             outage.is_told = True
             why, where = str(because).rstrip("."), self.queue.spool.folder
+            if isinstance(because, NotAllowed):
+                why = f"{why}, though it has let this job save before; {self.server.credential.advice}"
             warn(
                 f"{why}. Until that is over, checkpoints are kept in {where}, and delivered afterwards by this "
                 "process, by the next one that uses the server, or by 'holdfast sync'."
@@ -224,7 +240,7 @@ class Job:
             try:
                 committed = self._saving.send(self._save, self._layout, self._hurried, self._reserved)
             except HoldfastError as error:
-                if self._saving.queue is None or not (passes(error) or error.status == 507):
+                if self._saving.queue is None or not self._saving.goes_on(error):
                     raise
                 if self._item is None:
                     self._keep(error)

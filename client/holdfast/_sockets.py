@@ -15,7 +15,6 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from .errors import HoldfastError, IntegrityError, ServerUnreachable
 
@@ -36,11 +35,15 @@ class Reader(Protocol):
 
 
 class Answer(NamedTuple):
-    """The status of an answer without its bytes, or of a refusal with them and what it says of a next attempt."""
+    """The status and the headers of an answer, by names in small letters, without its bytes; of a refusal with them."""
 
     status: int
     body: bytes
-    retry_after: str | None = None
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> "Answer":
+        return cls(status, body, {name.lower(): value for name, value in headers})
 
 
 class Address(NamedTuple):
@@ -52,11 +55,9 @@ class Address(NamedTuple):
 
 
 def address_of(url: str) -> Address | None:
-    """Where a URL leads, if it can be reached by a connection of our own: no proxy, no login in the URL."""
+    """Where a URL leads, if it can be reached by a connection of our own: not with a login in it."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname is None or "@" in parts.netloc:
-        return None
-    if getproxies().keys() & {parts.scheme, "all"} and not proxy_bypass(parts.hostname):
         return None
     return Address(parts.scheme, parts.hostname, parts.port)
 
@@ -98,7 +99,7 @@ class Connections:
                 said = answer.read(LARGEST_REFUSAL_BYTES)
                 if not answer.isclosed():
                     connection.close()
-                return Answer(answer.status, said, answer.getheader("Retry-After"))
+                return Answer.of(answer.status, said, answer.getheaders())
 
     @contextmanager
     def fetch(
@@ -114,13 +115,15 @@ class Connections:
         with self._connection(address, length) as connection:
             _begin(connection, method, target, headers)
             with closing(connection.getresponse()) as answer:
-                if not 200 <= answer.status < 300:
+                is_page = answer.getheader("Content-Type", "").lower().startswith("text/html")
+                if is_page or not 200 <= answer.status < 300:
                     refusal = answer.read(LARGEST_REFUSAL_BYTES)
-                    yield Answer(answer.status, refusal, answer.getheader("Retry-After")), answer
+                    yield Answer.of(answer.status, refusal, answer.getheaders()), answer
                 elif answer.length is not None and answer.length != length:
-                    raise IntegrityError(f"{target}: {answer.length} bytes come where {length} were asked for")
+                    path = target.partition("?")[0]  # the query of a signed link is a secret
+                    raise IntegrityError(f"{path}: {answer.length} bytes come where {length} were asked for")
                 else:
-                    yield Answer(answer.status, b""), answer
+                    yield Answer.of(answer.status, b"", answer.getheaders()), answer
                 if not answer.isclosed():
                     connection.close()
 

@@ -25,6 +25,7 @@ def save_checkpoint_with_cleanup(
     *,
     server: str | None = None,
     token: str | None = None,
+    token_file: str | Path | None = None,
     rank: int | None = None,
 ) -> Path:
     """Save a state under a file name, then keep the newest ``max_to_keep`` checkpoints of the directory.
@@ -39,7 +40,7 @@ def save_checkpoint_with_cleanup(
         The checkpoint's name; one of the same name is replaced, the new one being durable before the old one goes.
     max_to_keep : int or None
         How many of the newest regular checkpoints stay; None keeps all. The directory's other limits are left alone.
-    server, token : str, optional
+    server, token, token_file : str, optional
         As for `CheckpointManager`.
     rank : int, optional
         As for `CheckpointManager`: only rank 0 of a distributed job saves.
@@ -67,7 +68,7 @@ def save_checkpoint_with_cleanup(
     check_checkpoint(filename)
     max_to_keep = _arguments.limit("max_to_keep", max_to_keep, least=0)
     rank = _arguments.limit("rank", rank, least=0)
-    remote = RemoteDirectory(Server(server, token), directory)
+    remote = RemoteDirectory(Server(server, token, token_file=token_file), directory)
     saving = Saving(remote.server, directory, Spool(default_folder()), None, DRAIN_S)
     saver = Saver(remote, saving, background=False, max_pending=1, rank=rank, find_base=None, told=_told)
     saver.save_as(filename, state, {"kind": "regular"}, {"max_checkpoints": max_to_keep})

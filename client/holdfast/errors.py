@@ -167,21 +167,24 @@ _BY_STATUS: dict[int, type[HoldfastError]] = {
 }
 
 
-def from_problem(status: int, problem: Mapping[str, Any], retry_after_s: float | None = None) -> HoldfastError:
+def from_problem(
+    status: int, problem: Mapping[str, Any], retry_after_s: float | None = None, *, said: str = ""
+) -> HoldfastError:
     """The error for a refusal; an unknown code is judged by its status.
 
-    An answer without a code is not a Holdfast server's: above all its 404 must not pass for "no checkpoint yet".
+    An answer without a code is not a Holdfast server's: above all its 404 must not pass for "no checkpoint yet", and
+    its 401 is no refusal of a token. ``said`` is what it says.
     """
-    error = _from_problem(status, problem)
+    error = _from_problem(status, problem, said)
     error.status, error.retry_after_s = status, retry_after_s
     return error
 
 
-def _from_problem(status: int, problem: Mapping[str, Any]) -> HoldfastError:
-    if "code" not in problem and status != 401:
-        message = f"whoever answered with status {status} is no Holdfast server, or stands before one"
+def _from_problem(status: int, problem: Mapping[str, Any], said: str) -> HoldfastError:
+    if "code" not in problem:
+        message = said or f"the answer with status {status} is not a Holdfast server's, but of something before it"
         return ServerFailed(message, code=f"http_{status}", problem=problem)
-    code = str(problem.get("code", "unauthorized"))
+    code = str(problem["code"])
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
     message = str(problem.get("detail") or f"the server answered with status {status}")
     if "token_prefix" in problem:  # out of reach must not pass for "no checkpoint yet"

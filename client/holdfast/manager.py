@@ -55,7 +55,11 @@ class CheckpointManager:
     server : str, optional
         The server's URL. Default: ``HOLDFAST_URL``, else ``http://127.0.0.1:8420``.
     token : str, optional
-        The server's token. Default: ``HOLDFAST_TOKEN``.
+        The server's token. Default: what ``token_file`` holds, else ``HOLDFAST_TOKEN``, else what the file
+        ``HOLDFAST_TOKEN_FILE`` holds.
+    token_file : str or Path, optional
+        A file that holds the token, such as a mounted secret. It is read again when it changes, so that a token may
+        end while the job runs.
     monitor : str or None, optional
         The metadata value that stands in for ``metric`` where a save gives none and is not flagged ``is_best``.
         Default: ``"loss"`` where ``mode="min"``, nothing where ``mode="max"``.
@@ -104,7 +108,8 @@ class CheckpointManager:
     ------
     ValueError
         An argument makes no sense: ``mode`` is neither ``"min"`` nor ``"max"``, a limit is negative,
-        ``checkpoint_dir`` names no directory, or ``server`` or ``HOLDFAST_URL`` is no URL, say.
+        ``checkpoint_dir`` names no directory, or a setting cannot work: the URL, the token or its file, the prefix, a
+        proxy or certificates that are needed (`InvalidRequest`, ``invalid_setting``).
     TypeError
         An argument is of another kind than it should be.
 
@@ -130,6 +135,7 @@ class CheckpointManager:
         *,
         server: str | None = None,
         token: str | None = None,
+        token_file: str | Path | None = None,
         monitor: str | _Unset | None = _UNSET,
         keep_every_epochs: int | None = None,
         timeout_s: float = TIMEOUT_S,
@@ -165,7 +171,8 @@ class CheckpointManager:
             _names.located(base, self.checkpoint_dir, self._prefix)
         timeout_s = _arguments.seconds("timeout_s", timeout_s, may_be_zero=False)
         patience_s = _arguments.seconds("patience_s", patience_s)
-        self._remote = RemoteDirectory(Server(server, token, timeout_s, patience_s), directory)
+        where = Server(server, token, timeout_s, patience_s, token_file=token_file)
+        self._remote = RemoteDirectory(where, directory)
         self._told = Told()
         self._advice = Advice(self.monitor, is_default=isinstance(monitor, _Unset), told=self._told)
         place = _arguments.folder("spool_dir", spool_dir) if spool_dir is not None else _spool.default_folder()

@@ -31,9 +31,13 @@ def refusal(status, code=None, retry_after_s=None):
         pytest.param(refusal(409, "upload_busy"), True, id="busy"),
         pytest.param(refusal(404, "upload_not_found"), True, id="an upload that the server has lost"),
         pytest.param(refusal(401, "unauthorized"), False, id="401"),
-        pytest.param(refusal(401), False, id="401 of a proxy"),
-        pytest.param(refusal(403), False, id="403 of a proxy"),
-        pytest.param(refusal(413), False, id="413 of a proxy"),
+        pytest.param(refusal(401), True, id="401 of a proxy"),
+        pytest.param(refusal(403), True, id="403 of a proxy"),
+        pytest.param(refusal(407), True, id="407 of a proxy"),
+        pytest.param(refusal(413), True, id="413 of a proxy"),
+        pytest.param(refusal(507), True, id="507 of a proxy"),
+        pytest.param(refusal(301), True, id="a redirect of a proxy"),
+        pytest.param(refusal(200), True, id="a page in place of an answer"),
         pytest.param(refusal(413, "too_large"), False, id="413"),
         pytest.param(refusal(507, "no_space"), False, id="507"),
         pytest.param(refusal(409, "pinned"), False, id="pinned"),
@@ -50,7 +54,8 @@ def test_what_passes_by_itself_is_tried_again_and_a_refusal_is_not(error, does):
 def test_no_status_is_both_a_failure_that_passes_and_one_about_us(status):
     for error in (refusal(status), refusal(status, "some_code")):
         assert not (passes(error) and is_about_us(error))
-    assert is_about_us(refusal(status, "some_code")) == (status in {401, 403, 413, 507})
+    assert is_about_us(refusal(status, "some_code")) == (status in {401, 403, 507})
+    assert not is_about_us(refusal(status))
 
 
 def test_every_refusal_of_the_server_about_its_own_state_passes():

@@ -22,6 +22,7 @@ from holdfast import (
     CheckpointManager,
     CheckpointNotFound,
     IntegrityError,
+    InvalidRequest,
     NotAllowed,
     OutOfSpace,
     ServerFailed,
@@ -36,6 +37,7 @@ from tests.states import assert_same
 MIB = 1024 * 1024
 AT_ONCE = {"patience_s": 0.1, "on_unreachable": "raise"}
 STATE = {"a": torch.arange(6 * MIB // 4), "b": torch.ones(3)}
+NO_HEADERS, PROBLEM = {}, {"Content-Type": "application/problem+json; charset=utf-8"}
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -198,18 +200,25 @@ def test_a_certificate_that_nobody_trusts_is_an_unreachable_server(directory, en
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"], ids=["not there", "damaged"])
-def test_certificates_that_cannot_be_read_do_not_look_like_no_checkpoint(
-    server, directory, monkeypatch, tmp_path, content
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_certificates_that_cannot_be_read_matter_only_where_tls_is_spoken(
+    server, directory, monkeypatch, tmp_path, variable, content
 ):
-    path = CheckpointManager(directory, server=server.url).save({"a": 1}, epoch=1)
     place = tmp_path / "certificates.pem"
     if content is not None:
         place.write_bytes(content)
-    monkeypatch.setenv("SSL_CERT_FILE", str(place))
-    manager = CheckpointManager(directory, server=server.url, patience_s=0)
-    for ask in (manager.resume, lambda: manager.load(path)):
-        with pytest.raises(ServerUnreachable, match=f"the certificates in {place} cannot be read"):
-            ask()
+    monkeypatch.setenv(variable, str(place))
+    save_and_load(server.url, directory, **AT_ONCE)
+    with pytest.raises(InvalidRequest, match=f"{variable} names {place}.* cannot be read") as raised:
+        CheckpointManager(directory, server="https://localhost:1")
+    assert not isinstance(raised.value, OSError)  # it is not "no checkpoint yet"
+    monkeypatch.setenv("http_proxy", "https://localhost:1")
+    with pytest.raises(InvalidRequest, match=f"{variable} names"):
+        CheckpointManager(directory, server=server.url)
+    wanted = Range("a.pt", "GET", "https://localhost:1/bytes", {}, 0, 5)
+    monkeypatch.delenv("http_proxy")
+    with pytest.raises(ServerUnreachable, match=variable), Server(server.url).fetch(wanted):
+        pass
 
 
 def test_a_certificate_for_another_name_is_an_unreachable_server(monkeypatch, encrypted, certificate):
@@ -265,7 +274,7 @@ def test_a_range_that_nobody_takes_is_unreachable_when_the_time_is_over(silent):
 class Recorder:
     """Answers every request in one way, and writes down who asked, with what headers and body."""
 
-    def __init__(self, status=200, body=b"bytes"):
+    def __init__(self, status=200, body=b"bytes", headers=NO_HEADERS):
         self.asked = []
         recorder = self
 
@@ -277,6 +286,8 @@ class Recorder:
                 recorder.asked.append((self.command, self.path, dict(self.headers), data))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                for name, value in headers.items():
+                    self.send_header(name, value.replace("HOST", self.headers["Host"]))
                 self.end_headers()
                 with suppress(ConnectionError):
                     self.wfile.write(body)
@@ -366,7 +377,7 @@ def test_a_refusal_of_a_range_says_why_and_is_no_broken_connection(
 ):
     if through == "through a proxy":
         monkeypatch.setenv("http_proxy", proxy.url)
-    server = Server(make_recorder(status=status, body=json.dumps(problem).encode()).url)
+    server = Server(make_recorder(status=status, body=json.dumps(problem).encode(), headers=PROBLEM).url)
     with pytest.raises(error) as raised:
         move(server, method, "/bytes")
     assert not isinstance(raised.value, ServerUnreachable)
@@ -424,7 +435,7 @@ def test_connections_may_be_opened_while_others_are_cut():
                 opened = []
                 for _ in range(300):
                     opened.append(stack.enter_context(socket.socket()))
-                    server._sockets.notice("connection.connect_tcp.complete", {"return_value": Stream()})
+                    server._clients.sockets.notice("connection.connect_tcp.complete", {"return_value": Stream()})
     finally:
         ended.set()
         thread.join()

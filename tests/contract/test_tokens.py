@@ -70,13 +70,133 @@ def test_who_only_writes_saves_without_reading(guarded, directory):
     assert float(reader.load_latest()["w"][0]) == 2.0
 
 
-def test_a_revoked_token_is_told_at_once(guarded, directory):
+def test_a_token_that_was_never_good_is_an_error_of_the_first_save(guarded, directory):
     token = mint(guarded.root, "read", "write")
-    manager = CheckpointManager(directory, server=guarded.url, token=token)
+    CheckpointManager(directory, server=guarded.url, token=token).save({}, epoch=1)
+    revoke(guarded.root, token[5:15])
+    for wrong in (None, mint(guarded.root, "read"), "hfst_0123456789_nobody-made-this"):
+        manager = CheckpointManager(directory, server=guarded.url, token=wrong)
+        for _ in range(2):
+            with pytest.raises(NotAllowed):
+                manager.save({}, epoch=2)
+        assert manager.pending == []
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_token_that_ends_in_the_middle_of_a_run_does_not_end_the_run(guarded, directory, background, caplog):
+    token = mint(guarded.root, "read", "write")
+    manager = CheckpointManager(directory, None, None, server=guarded.url, token=token, background=background)
+    manager.save({"n": 0}, epoch=0)
+    manager.save_best_if_improved({"n": 0}, 0.9, epoch=0)
+    assert manager.wait()
+    revoke(guarded.root, token[5:15])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for epoch in (1, 2, 3):
+            manager.save({"n": epoch}, epoch=epoch)
+        manager.save_best_if_improved({"n": 4}, 0.5, epoch=4)
+        assert manager.wait()
+        manager.close()
+    said = [str(warning.message) for warning in warned if "no such token" in str(warning.message)]
+    assert len(said) == 1
+    assert "HOLDFAST_TOKEN_FILE" in said[0]
+    assert token not in "".join(said) + caplog.text
+    assert len(manager.pending) == 4
+    with pytest.raises(NotAllowed):
+        manager.load_latest()
+    other = CheckpointManager(directory, None, None, server=guarded.url, token=mint(guarded.root, "read", "write"))
+    other.save({"n": 5}, epoch=5)
+    assert eventually(lambda: not other.pending)
+    assert [found["epoch"] for found in other.checkpoints] == [0, 1, 2, 3, 5]
+    assert other.load_best() == {"n": 4}
+
+
+def test_a_manager_that_is_to_raise_does_so_for_a_token_that_ends(guarded, directory):
+    token = mint(guarded.root, "read", "write")
+    manager = CheckpointManager(directory, server=guarded.url, token=token, on_unreachable="raise")
     manager.save({}, epoch=1)
     revoke(guarded.root, token[5:15])
     with pytest.raises(NotAllowed, match="knows no such token"):
         manager.save({}, epoch=2)
+    assert manager.pending == []
+
+
+def test_another_rank_goes_on_where_a_token_ends(guarded, directory):
+    token = mint(guarded.root, "read", "write")
+    options = {"server": guarded.url, "token": token, "patience_s": 0}
+    CheckpointManager(directory, **options, rank=0).save_best_if_improved({}, 0.5, epoch=1)
+    other = CheckpointManager(directory, **options, rank=1)
+    with pytest.warns(HoldfastWarning, match="rank 1 does not save"):
+        other.save_best_if_improved({}, 0.4, epoch=2)
+    revoke(guarded.root, token[5:15])
+    other.save_best_if_improved({}, 0.3, epoch=3)
+
+
+@pytest.mark.parametrize("way", ["keyword", "environment"])
+@pytest.mark.parametrize("is_linked", [False, True], ids=["a file", "links that are swapped"])
+def test_a_token_file_that_changes_is_read_again(guarded, directory, tmp_path, monkeypatch, way, is_linked):
+    """Kubernetes swaps ``..data``, a link to a folder, through which the secret's own link leads."""
+    file = tmp_path / "token"
+
+    def put(token, number):
+        if not is_linked:
+            file.write_text(f"{token}\n")
+            return
+        (tmp_path / f"data-{number}").mkdir()
+        (tmp_path / f"data-{number}" / "token").write_text(f" {token}\n")
+        (tmp_path / "..new").symlink_to(f"data-{number}")
+        (tmp_path / "..new").rename(tmp_path / "..data")
+
+    if is_linked:
+        file.symlink_to("..data/token")
+    tokens = [mint(guarded.root, "read", "write") for _ in range(3)]
+    put(tokens[0], 0)
+    if way == "environment":
+        monkeypatch.setenv("HOLDFAST_TOKEN_FILE", str(file))
+    given = {"token_file": file} if way == "keyword" else {}
+    manager = CheckpointManager(directory, server=guarded.url, patience_s=0, **given)
+    manager.save({"n": 0}, epoch=0)
+    put(tokens[1], 1)
+    revoke(guarded.root, tokens[0][5:15])
+    manager.save({"n": 1}, epoch=1)
+    assert manager.pending == []
+    revoke(guarded.root, tokens[1][5:15])
+    with pytest.warns(HoldfastWarning, match="read again when it changes"):
+        manager.save({"n": 2}, epoch=2)
+    assert len(manager.pending) == 1
+    put(tokens[2], 2)
+    assert eventually(lambda: not manager.pending)
+    assert [found["epoch"] for found in manager.checkpoints] == [0, 1, 2]
+
+
+def test_a_token_is_read_again_at_each_refusal_also_where_nothing_shows_that_it_changed(guarded, directory, tmp_path):
+    """Even in the middle of a transfer, and where size and time of the file are the same."""
+    file = tmp_path / "token"
+    tokens = [mint(guarded.root, "read", "write") for _ in range(2)]
+    file.write_text(tokens[0])
+    manager = CheckpointManager(directory, server=guarded.url, token_file=file)
+    path = manager.save({"w": torch.zeros(100_000)}, epoch=0)
+    times = file.stat()
+    with file.open("r+") as opened:
+        opened.write(tokens[1])
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert len(tokens[0]) == len(tokens[1])
+    assert manager._remote.server.token == tokens[0]
+    revoke(guarded.root, tokens[0][5:15])
+    manager.load(path)
+    manager.save({"w": torch.ones(100_000)}, epoch=1)
+    assert manager.pending == []
+
+
+def test_a_token_file_that_vanishes_leaves_the_last_token_in_use(guarded, directory, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(mint(guarded.root, "read", "write"))
+    manager = CheckpointManager(directory, server=guarded.url, token_file=file)
+    manager.save({}, epoch=0)
+    for spoil in (lambda: file.write_text(""), lambda: file.write_text("two words"), file.unlink, file.mkdir):
+        spoil()
+        manager.save({}, epoch=1)
+    assert manager.pending == []
 
 
 def test_more_requests_than_one_token_may_have_are_waited_for(make_server, directory):

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -90,6 +91,9 @@ def sync(
     token: Annotated[
         str | None, typer.Option("--token", help="The token. HOLDFAST_TOKEN is better: others see a command line.")
     ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="A file with the token. Default: HOLDFAST_TOKEN_FILE.")
+    ] = None,
     only_list: Annotated[bool, typer.Option("--list", help="Only say what waits, and what was refused.")] = False,
     retry_refused: Annotated[bool, typer.Option("--retry-refused", help="Also try again what was refused.")] = False,
     patience: Annotated[
@@ -102,6 +106,7 @@ def sync(
         spool=spool,
         server=server,
         token=token,
+        token_file=token_file,
         only_list=only_list,
         retry_refused=retry_refused,
         patience_s=patience,

@@ -22,6 +22,7 @@ def run(arguments: Sequence[str]) -> int:
             spool=found.spool,
             server=found.server,
             token=found.token,
+            token_file=found.token_file,
             only_list=found.list,
             retry_refused=found.retry_refused,
             patience_s=found.patience,
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--spool", type=Path)
     made.add_argument("--server", metavar="URL")
     made.add_argument("--token")
+    made.add_argument("--token-file", type=Path)
     made.add_argument("--list", action="store_true")
     made.add_argument("--retry-refused", action="store_true")
     made.add_argument("--patience", type=float, default=syncing.PATIENCE_S, metavar="SECONDS")

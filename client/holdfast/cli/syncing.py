@@ -9,6 +9,7 @@ from typing import Any
 from .._delivery import Outcome, deliver
 from .._http import Server
 from .._queue import Item, Queue
+from .._settings import place_of
 from .._spool import Spool, default_folder
 from .statuses import Status
 
@@ -20,6 +21,7 @@ def sync_all(
     spool: Path | None = None,
     server: str | None = None,
     token: str | None = None,
+    token_file: Path | None = None,
     only_list: bool = False,
     retry_refused: bool = False,
     patience_s: float = PATIENCE_S,
@@ -44,7 +46,7 @@ def sync_all(
         if not only_list and queue.has_items():
             outcome = deliver(
                 queue,
-                Server(server or queue.server, token),
+                Server(_url(server, queue), token, token_file=token_file),
                 patience_s=patience_s,
                 progress=None,
                 told=lambda _, what: _print(told, f"  {what}"),
@@ -52,6 +54,13 @@ def sync_all(
             _explain(queue, outcome)
     left = [queue for queue in queues if queue.has_items() or queue.parked()]
     return Status.NO if left else Status.DONE
+
+
+def _url(given: str | None, queue: Queue) -> str | None:
+    """Where to deliver a queue; None for what the environment names, which may have the login for that server."""
+    if given is None and place_of(None).url == queue.server:
+        return None
+    return given or queue.server
 
 
 def spool_at(folder: Path | None) -> Spool:
