@@ -18,6 +18,7 @@ from .errors import HoldfastError, IntegrityError
 
 log = logging.getLogger("holdfast")
 
+_LOOK_EVERY_S = 1.0
 _UNWANTED = {
     "not_improved": "its metric is not better than that of the best",
     "superseded": "another save of that name is newer",
@@ -234,8 +235,15 @@ class Courier:
             if self._round(queues):
                 waits.reset()
             else:
-                self._hurried.wait(waits.next_s())
-                self._hurried.clear()
+                self._rest(waits.next_s())
+
+    def _rest(self, seconds: float) -> None:
+        """Wait before the next round; no longer where another token is there meanwhile."""
+        end, used = time.monotonic() + seconds, self._server.token
+        while (left_s := end - time.monotonic()) > 0 and self._server.token == used:
+            if self._hurried.wait(min(left_s, _LOOK_EVERY_S)):
+                break
+        self._hurried.clear()
 
     def _round(self, queues: list[Queue]) -> bool:
         """Go through the queues once; whether anything came of it."""

@@ -97,7 +97,7 @@ def _has(entry: str, host: str, address: IPv4Address | IPv6Address | None, port:
         if network is not None:
             return network.version == address.version and address in network
     if "*" in name:
-        return fnmatchcase(host, name.replace("[", "")) or (name.startswith("*.") and host == name[2:])
+        return "[" not in name and (fnmatchcase(host, name) or (name.startswith("*.") and host == name[2:]))
     name = name.strip(".")
     return bool(name) and (host == name or (address is None and host.endswith(f".{name}")))
 

@@ -1,5 +1,6 @@
 """Jobs with tokens: what theirs lets them do, and what they are told where it does not."""
 
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
