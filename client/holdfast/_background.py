@@ -127,9 +127,18 @@ class Background:
                 _untold.append((os.getpid(), error))
                 with self._changed:
                     self._errors.append(error)
+            # What it held is freed before any waiting thread may end the process: a destructor of torch on this thread
+            # would meet an interpreter that is being finalized, and abort the process.
+            work = _nothing
+            with self._changed:
+                self._todo[0] = (what, _nothing)
             with self._changed:
                 self._todo.popleft()
                 self._changed.notify_all()
+
+
+def _nothing() -> None:
+    """In place of work that is done."""
 
 
 def in_full(error: BaseException) -> str:
