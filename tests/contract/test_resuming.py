@@ -120,7 +120,7 @@ def test_where_all_on_the_server_are_damaged_and_nothing_else_is_here_it_is_an_e
 
 
 def test_a_server_that_does_not_let_us_in_is_an_error(make_server):
-    closed = make_server(admin_token="a long secret that nobody guesses")
+    closed = make_server(admin_token="a-long-secret-that-nobody-guesses")
     with pytest.raises(NotAllowed):
         CheckpointManager(DIRECTORY, server=closed.url, token="another").resume()
 

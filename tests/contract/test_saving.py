@@ -196,8 +196,8 @@ def test_the_prefix_stands_before_every_directory(server, directory, monkeypatch
 
 
 def test_a_token_is_sent(make_server):
-    closed = make_server(admin_token="a long secret that nobody guesses")
-    manager = CheckpointManager("runs/a", server=closed.url, token="a long secret that nobody guesses")
+    closed = make_server(admin_token="a-long-secret-that-nobody-guesses")
+    manager = CheckpointManager("runs/a", server=closed.url, token="a-long-secret-that-nobody-guesses")
     manager.save({"n": 1}, epoch=1)
     assert manager.load_latest() == {"n": 1}
     with pytest.raises(PermissionError):

@@ -298,9 +298,12 @@ def test_a_proxy_without_a_server_is_a_server_that_is_away(server, directory, sp
 class _broken(Forwarder):
     """A proxy that gives one answer to all that is asked, as long as it is broken."""
 
-    def __init__(self, server, answer):
+    def __init__(self, server, answer, code=None):
         super().__init__(server.url, watch=self._count, change=self._spoil)
-        self._answer = answer + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        problem = json.dumps({"code": code}).encode() if code else b""
+        kind = b"\r\nContent-Type: application/problem+json" if code else b""
+        length = f"\r\nContent-Length: {len(problem)}\r\nConnection: close\r\n\r\n".encode()
+        self._answer = answer + kind + length + problem
         self.is_broken = True
         self.reservations = 0
 
@@ -646,10 +649,12 @@ def test_what_was_refused_is_tried_again_when_that_is_asked_for(server, director
 
 
 @pytest.mark.parametrize(
-    "answer", [b"HTTP/1.1 413 Content Too Large", b"HTTP/1.1 401 Unauthorized", b"HTTP/1.1 403 Forbidden"]
+    ("answer", "code"), [(b"HTTP/1.1 401 Unauthorized", "unauthorized"), (b"HTTP/1.1 403 Forbidden", "forbidden")]
 )
-def test_what_is_about_us_is_said_once_and_delivered_when_it_is_put_right(server, directory, put, caplog, answer):
-    with _broken(server, answer) as proxy:
+def test_what_is_about_us_is_said_once_and_delivered_when_it_is_put_right(
+    server, directory, put, caplog, answer, code
+):
+    with _broken(server, answer, code) as proxy:
         for epoch in (1, 2):
             put(epoch, url=proxy.url)
         manager = manager_of(proxy, directory)
@@ -666,6 +671,20 @@ def test_what_is_about_us_is_said_once_and_delivered_when_it_is_put_right(server
     assert delivered(server, directory) == [name(epoch) for epoch in (1, 2, 3)]
 
 
+def test_what_is_too_large_for_the_server_is_put_aside_and_holds_up_nothing(server, directory, put, spool):
+    with _broken(server, b"HTTP/1.1 413 Content Too Large", "too_large") as proxy:
+        for epoch in (1, 2):
+            put(epoch, url=proxy.url)
+        status, _, complaints = sync()
+        assert (status, proxy.reservations) == (1, 4)  # each is tried again once: the refusal may have been altered
+        assert f"refused: {name(1)}" in complaints
+        assert f"refused: {name(2)}" in complaints
+        assert "[too_large]" in complaints
+        proxy.is_broken = False
+        assert sync("--retry-refused")[0] == 0
+    assert delivered(server, directory) == [name(1), name(2)]
+
+
 def port_of(server):
     return server.url.rpartition(":")[2]
 
@@ -675,13 +694,13 @@ def test_a_server_that_wants_a_token_now_is_delivered_to_by_who_has_it(tmp_path,
     put(1, url=free.url)
     port = port_of(free)
     free.kill()
-    with LiveServer(tmp_path / "root", port=port, admin_token="a long secret that nobody guesses") as closed:
+    with LiveServer(tmp_path / "root", port=port, admin_token="a-long-secret-that-nobody-guesses") as closed:
         assert closed.url == free.url
         status, _, complaints = sync()
         assert status == 1
         assert "still waiting" in complaints
-        assert sync("--token", "a long secret that nobody guesses")[0] == 0
-        closed.http.headers["Authorization"] = "Bearer a long secret that nobody guesses"
+        assert sync("--token", "a-long-secret-that-nobody-guesses")[0] == 0
+        closed.http.headers["Authorization"] = "Bearer a-long-secret-that-nobody-guesses"
         assert delivered(closed, directory) == [name(1)]
     free.start()
 
