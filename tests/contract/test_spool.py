@@ -651,9 +651,7 @@ def test_what_was_refused_is_tried_again_when_that_is_asked_for(server, director
 @pytest.mark.parametrize(
     ("answer", "code"), [(b"HTTP/1.1 401 Unauthorized", "unauthorized"), (b"HTTP/1.1 403 Forbidden", "forbidden")]
 )
-def test_what_is_about_us_is_said_once_and_delivered_when_it_is_put_right(
-    server, directory, put, caplog, answer, code
-):
+def test_what_is_about_us_is_said_once_and_delivered_when_it_is_put_right(server, directory, put, caplog, answer, code):
     with _broken(server, answer, code) as proxy:
         for epoch in (1, 2):
             put(epoch, url=proxy.url)
