@@ -52,12 +52,14 @@ class Tracer:
     ----------
     options : sequence of str
         Expressions for strace's ``-e``.
+    shown_bytes : int
+        How much of what is written or sent the log tells.
     """
 
-    def __init__(self, process_id: int, folder: Path, options: Sequence[str]) -> None:
+    def __init__(self, process_id: int, folder: Path, options: Sequence[str], *, shown_bytes: int = 0) -> None:
         self.log = folder / "calls.log"
         said = folder / "strace.log"
-        command = ["strace", "-f", "-y", "-s", "0", "-o", str(self.log), "-p", str(process_id)]
+        command = ["strace", "-f", "-y", "-s", str(shown_bytes), "-o", str(self.log), "-p", str(process_id)]
         command += [word for option in options for word in ("-e", option)]
         with said.open("w") as messages:
             self._process = subprocess.Popen(command, stdout=messages, stderr=messages)
