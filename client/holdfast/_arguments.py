@@ -47,6 +47,11 @@ def seconds(name: str, value: Any, *, may_be_zero: bool = True) -> float:
     return found
 
 
+def timeout(name: str, value: Any) -> float | None:
+    """As `seconds`, or None for a wait without end."""
+    return None if value is None else seconds(name, value)
+
+
 def share(name: str, value: Any) -> float:
     """A number from 0 to 1; `TypeError` or `ValueError` for anything else."""
     found = _number(name, value)

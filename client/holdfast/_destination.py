@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import time
 from pathlib import Path
@@ -9,12 +10,27 @@ from typing import BinaryIO
 
 from .errors import InvalidRequest
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)")
 READER_WAIT_S = 5.0
 """How long a pipe may be without a reader."""
 
 
 class NoReader(InvalidRequest):
     """Nothing reads from a pipe that is to be written into."""
+
+
+def local(name: str, given: str | os.PathLike[str]) -> Path:
+    """A path of this machine, with ``~`` expanded.
+
+    Raises
+    ------
+    InvalidRequest
+        It is a URL, which would become folders of this machine.
+    """
+    path = Path(given)
+    if _URL.match(str(path)):
+        raise InvalidRequest(f"{name} {str(given)!a} is a URL: give a path of this machine.", code="invalid_name")
+    return path.expanduser()
 
 
 def stream_at(path: Path) -> BinaryIO | None:

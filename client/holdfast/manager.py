@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self
 from . import _arguments, _folder, _names, _spool, _values
 from ._background import in_full
 from ._cache import Cache
-from ._destination import NoReader
+from ._destination import NoReader, local
 from ._directory import Best, RemoteDirectory
 from ._grammar import check_checkpoint
 from ._http import TIMEOUT_S, Server
@@ -175,7 +175,11 @@ class CheckpointManager:
         self._remote = RemoteDirectory(where, directory)
         self._told = Told()
         self._advice = Advice(self.monitor, is_default=isinstance(monitor, _Unset), told=self._told)
-        place = _arguments.folder("spool_dir", spool_dir) if spool_dir is not None else _spool.default_folder()
+        place = (
+            local("spool_dir", _arguments.folder("spool_dir", spool_dir))
+            if spool_dir is not None
+            else _spool.default_folder()
+        )
         spool_max_bytes = _arguments.count("spool_max_bytes", spool_max_bytes, least=0)
         spool = _spool.Spool(place, spool_max_bytes, _arguments.share("spool_max_share", spool_max_share))
         self._saver = Saver(
@@ -196,7 +200,9 @@ class CheckpointManager:
         self._progress = progress
         cache_max_bytes = _arguments.count("cache_max_bytes", cache_max_bytes, least=0)
         folder = cache_dir or os.environ.get("HOLDFAST_CACHE")
-        self._cache = Cache(_arguments.folder("cache_dir", folder), cache_max_bytes) if folder else None
+        self._cache = (
+            Cache(local("cache_dir", _arguments.folder("cache_dir", folder)), cache_max_bytes) if folder else None
+        )
 
     # saving
 
@@ -362,7 +368,7 @@ class CheckpointManager:
         ...     manager.wait(), manager.pending
         (True, [])
         """
-        ended = self._saver.background.wait(timeout_s)
+        ended = self._saver.background.wait(_arguments.timeout("timeout_s", timeout_s))
         self._saver.background.raise_error()
         return ended
 
@@ -379,7 +385,7 @@ class CheckpointManager:
         timeout_s : float, optional
             How many seconds it may take. Default: ``drain_s``.
         """
-        self._saver.close(timeout_s)
+        self._saver.close(_arguments.timeout("timeout_s", timeout_s))
 
     def __enter__(self) -> Self:
         return self
@@ -535,8 +541,8 @@ class CheckpointManager:
         InvalidRequest
             A link, a socket or something else that is no plain file stands there; it stays as it is.
         """
+        target = local("to", to)
         checkpoint = self._find(checkpoint_path)
-        target = Path(to)
         target = target.joinpath(*_names.components(checkpoint.name)) if target.is_dir() else target
         try:
             _folder.into_files(self._remote.server, checkpoint, target, cache=self._cache, progress=self._progress)

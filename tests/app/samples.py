@@ -16,7 +16,7 @@ VALUES = (
     st.none()
     | st.booleans()
     | st.sampled_from([0, 1, -1, 0.5, "NaN", "0.5", [1]])
-    | st.integers(-(2**63), 2**63 - 1)
+    | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False, allow_infinity=False)
 )
 FACTS = st.builds(

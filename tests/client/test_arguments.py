@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from holdfast import CheckpointManager, save_checkpoint_with_cleanup
+from holdfast.cli import main
+from holdfast.cli.statuses import Status
 
 NONSENSE = {
     "timeout_s": [0, -1, math.nan, math.inf, "30", None, True],
@@ -74,3 +76,19 @@ def test_a_save_refuses_nonsense_before_anything_is_sent(given, spool):
 def test_a_limit_of_the_function_makes_sense(given):
     with pytest.raises(ValueError, match="max_to_keep"):
         save_checkpoint_with_cleanup({}, "runs/a", max_to_keep=given)
+
+
+@pytest.mark.parametrize("timeout_s", [-1, math.nan, math.inf, "1"])
+def test_a_wait_is_as_long_as_a_number_says(timeout_s):
+    manager = CheckpointManager("runs/a")
+    for waiting in (manager.wait, manager.close):
+        with pytest.raises((TypeError, ValueError), match="timeout_s"):
+            waiting(timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    "command", [["sync", "--patience", "nan"], ["watch", "--timeout", "inf"], ["doctor", "--time", "inf"]]
+)
+def test_commands_refuse_nonsense_as_well(command, capsys):
+    assert main(command) == Status.MISUSE
+    assert "number of seconds" in capsys.readouterr().err

@@ -371,3 +371,17 @@ def test_metadata_on_the_command_line(holdfast, directory, tmp_path, server):
     found = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()["metadata"]
     assert found == {"sha": "123e456", "lr": 0.001, "seed": 2**64 - 1, "on": True, "n": 100000.0, "list": [1, "a"]}
     assert "18446744073709551615" in holdfast("show", f"{directory}/a.bin").said
+
+
+def test_tensors_of_a_flat_state(holdfast, directory, tmp_path):
+    flat = {"model.a.weight": torch.ones(3), "model.b": torch.zeros(2), "head": torch.ones(1)}
+    torch.save(flat, tmp_path / "flat.pt")
+    save_file(flat, tmp_path / "flat.safetensors")
+    part = tmp_path / "part.pt"
+    for name in ("flat.pt", "flat.safetensors"):
+        assert holdfast("put", tmp_path / name, directory).status == 0
+        done = holdfast("get", f"{directory}/{name}", "--tensor", "model.*", "-o", part)
+        assert done.status == 0, done.complaints
+        assert_same(torch.load(part), {key: flat[key] for key in ("model.a.weight", "model.b")})
+        assert holdfast("get", f"{directory}/{name}", "--only", "head", "-o", part).status == 0
+        assert_same(torch.load(part), {"head": flat["head"]})

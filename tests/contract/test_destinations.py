@@ -121,3 +121,26 @@ def test_a_plain_file_is_replaced(holdfast, path, tmp_path):
     (tmp_path / "out").write_bytes(b"before")
     assert holdfast("get", path, "-o", tmp_path / "out").status == 0
     assert (tmp_path / "out").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("to", ["s3://bucket/a.pt", "file:///a.pt", Path("gs://bucket")], ids=str)
+def test_a_url_is_no_place_on_this_machine(holdfast, make_manager, path, to, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for refusing in (
+        lambda: make_manager().download(path, to),
+        lambda: make_manager(spool_dir=to),
+        lambda: make_manager(cache_dir=to),
+    ):
+        with pytest.raises(InvalidRequest, match="is a URL"):
+            refusing()
+    for part in ([], ["--only", "a"]):
+        done = holdfast("get", path, *part, "-o", to)
+        assert (done.status, "is a URL" in done.complaints) == (Status.MISUSE, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_is_the_home_directory(holdfast, make_manager, path, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert make_manager().download(path, "~/a.pt") == tmp_path / "a.pt"
+    assert holdfast("get", path, "--output=~/b.pt").status == 0
+    assert (tmp_path / "b.pt").read_bytes() == DATA

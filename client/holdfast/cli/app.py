@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from .. import __version__
+from .. import __version__, _arguments
 from ..errors import HoldfastError
 from . import changing, comparing, doctor, getting, listing, pruning, putting, showing, syncing, watching
 from .options import AsJson, SpoolFolder
@@ -109,7 +109,7 @@ def sync(
         token_file=token_file,
         only_list=only_list,
         retry_refused=retry_refused,
-        patience_s=patience,
+        patience_s=_arguments.seconds("--patience", patience),
         told=not as_json,
     )
     if as_json:

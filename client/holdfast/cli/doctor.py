@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import __version__, _digests, _download, _upload
+from .. import __version__, _arguments, _digests, _download, _upload
 from .._retry import Patience
 from .._wire import Chunk
 from ..errors import CheckpointNotFound, HoldfastError, NotAllowed, OutOfSpace, ServerFailed, ServerUnreachable
@@ -58,6 +58,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> int:
     """See whether the server can be reached and used from this machine, and how fast; advise where not."""
+    time_s = _arguments.seconds("--time", time_s)
     session = Session.of(server, as_json=as_json)
     examined = _Examination(session, session.directory(directory), size_mib, time_s)
     findings = []

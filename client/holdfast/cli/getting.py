@@ -48,6 +48,8 @@ def get(
 ) -> int:
     """Fetch a checkpoint, every byte verified."""
     output = STDOUT if output in _STDOUT else output
+    if output is not None and output != STDOUT:
+        output = str(_destination.local("--output", output))
     if bool(file) + bool(only) + bool(tensor) > 1:
         raise Misuse("--file, --only and --tensor exclude each other")
     if output == STDOUT and as_json:
@@ -108,25 +110,32 @@ def _part(
     if find_spec("torch") is None:
         raise Misuse("--only and --tensor need torch: pip install 'holdfast[torch]'")
     if patterns:
-        only = _keys(session, checkpoint, patterns)
-    file = _download.file_of(session.server, wire(checkpoint))
-    try:
-        state = _download.file_state(session.server, file, only=only, map_location="cpu", cache=_cache())
-    except KeyError as error:
-        raise CheckpointNotFound(str(error.args[0]), code="key_not_found") from error
-    if patterns:
-        state = _matching(state, patterns)
+        state = _matching(_state(session, checkpoint, *_keys(session, checkpoint, patterns), None), patterns)
+    else:
+        state = _state(session, checkpoint, only)
     size_bytes = _written(state, output)
     return Status.DONE if output == STDOUT else _told(session, checkpoint, Path(output), size_bytes)
 
 
-def _keys(session: Session, checkpoint: Json, patterns: list[str]) -> list[str]:
-    """The keys of the state under which tensors of such names are."""
+def _state(session: Session, checkpoint: Json, *choices: list[str] | None) -> Any:
+    """The part of a state with the first choice of keys that it has; None chooses all of it."""
+    file = _download.file_of(session.server, wire(checkpoint))
+    for place, only in enumerate(choices, 1):
+        try:
+            return _download.file_state(session.server, file, only=only, map_location="cpu", cache=_cache())
+        except KeyError as error:
+            if place == len(choices):
+                raise CheckpointNotFound(str(error.args[0]), code="key_not_found") from error
+    raise AssertionError("there is a choice")
+
+
+def _keys(session: Session, checkpoint: Json, patterns: list[str]) -> tuple[list[str], list[str]]:
+    """The keys of the state under which tensors of such names may be: ``a`` of ``a.b``, or ``a.b`` in a flat state."""
     names = [tensor["name"] for file in paged.tensors(session, checkpoint) for tensor in file["tensors"]]
     found = [name for name in names if _matches(name, patterns)]
     if not found:
         raise CheckpointNotFound(f"no tensor of {checkpoint['name']} matches", code="tensor_not_found")
-    return list(dict.fromkeys(name.split(".")[0] for name in found))
+    return list(dict.fromkeys(name.split(".")[0] for name in found)), found
 
 
 def _matching(state: Any, patterns: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .. import _arguments
 from .._retry import Waits, passes
 from .._sockets import deadline
 from ..errors import HoldfastError
@@ -40,6 +41,7 @@ def watch(
     session = Session.of(server, as_json=as_json)
     if path is not None and not path.strip("/"):
         raise Misuse("an empty prefix is that of everything: leave it out")
+    timeout = _arguments.timeout("--timeout", timeout)
     end = None if timeout is None else time.monotonic() + timeout
     seen = 0
     with deadline(timeout if timeout is not None else threading.TIMEOUT_MAX, session.server.cut):
