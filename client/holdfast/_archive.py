@@ -120,7 +120,10 @@ class Archive:
 
     def _is_where_its_header_says(self, found: _Record) -> bool:
         header = self._arena.bytes(found.entry.header_offset, _zip.LOCAL_BYTES)
-        return _zip.data_offset(found.entry, header) == found.offset
+        try:
+            return _zip.data_offset(found.entry, header) == found.offset
+        except _zip.NotAZip:
+            return False
 
 
 class _Holder:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import _download, _restore, _selection
+from . import _download, _restore
 from ._cache import Cache
 from ._directory import RemoteDirectory
 from ._items import Kept
@@ -23,12 +23,9 @@ class Loading:
     progress: bool | None
     map_location: Any = None
     weights_only: bool = True
-    only: Collection[str] | None = None
+    only: Collection[Any] | None = None
     queue: Queue | None = None
     """Where it is kept what is known of the directory."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "only", _selection.keys_of(self.only))
 
     def found(self, find: Callable[[], Checkpoint | None], *, is_latest: bool = False) -> Any:
         """The state of what is found; where that is pruned between the finding and the loading, it is found again."""

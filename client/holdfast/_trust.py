@@ -15,6 +15,8 @@ UNFOLDING = 8
 """How many times its own size a file may unfold to, beside `ALLOWANCE_BYTES`. Torch itself compresses nothing."""
 ALLOWANCE_BYTES = 64 * 1024 * 1024
 TOLD_CHARACTERS = 1000
+_FOLDER = 0x10
+"""The attribute for which torch's reader reads nothing, and gives out memory that was never written to."""
 
 _HOW = (
     "If you trust whoever wrote it, {}load it with weights_only=False; else leave it alone, as loading it would run "
@@ -48,6 +50,8 @@ def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
             records = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise UnreadableCheckpoint(f"torch cannot load this checkpoint: it is a damaged zip file ({error})") from error
+    if any(record.external_attr & _FOLDER and record.file_size for record in records):
+        raise UnreadableCheckpoint("torch cannot load this checkpoint: its zip file calls a record with bytes a folder")
     unfolded = sum(record.file_size for record in records)
     if is_untrusted and unfolded > UNFOLDING * arena.size_bytes + ALLOWANCE_BYTES:
         raise UnsafeCheckpoint(

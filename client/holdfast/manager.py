@@ -2,13 +2,13 @@
 
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from . import _arguments, _folder, _names, _spool, _values
+from . import _arguments, _folder, _names, _selection, _spool, _values
 from ._background import in_full
 from ._cache import Cache
 from ._destination import NoReader, local
@@ -408,7 +408,7 @@ class CheckpointManager:
         *,
         map_location: Any = None,
         weights_only: bool = True,
-        only: Collection[str] | None = None,
+        only: Iterable[Any] | None = None,
     ) -> Any:
         """Load a checkpoint by its name, or by the path that `save` returned.
 
@@ -420,7 +420,7 @@ class CheckpointManager:
             As for ``torch.load``.
         weights_only : bool
             As for ``torch.load``. Turning it off lets the checkpoint run code: only for files that you trust.
-        only : collection of str, optional
+        only : iterable, optional
             The keys of the state to load, such as ``("model",)``: only their tensors are fetched, and the result has
             only them.
 
@@ -462,7 +462,7 @@ class CheckpointManager:
         return loading.found(lambda: self._find(checkpoint_path))
 
     def load_best(
-        self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
+        self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
     ) -> Any:
         """Load the best checkpoint of the directory, or None where none can be called best.
 
@@ -471,7 +471,7 @@ class CheckpointManager:
         return self._loading(map_location, weights_only, only).found(self._best_checkpoint)
 
     def load_latest(
-        self, *, map_location: Any = None, weights_only: bool = True, only: Collection[str] | None = None
+        self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
     ) -> Any:
         """Load the newest checkpoint of the directory, of either kind, or None where it holds none.
 
@@ -625,10 +625,11 @@ class CheckpointManager:
         directory, name = _names.located(checkpoint_path, self.checkpoint_dir, self._prefix)
         return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
 
-    def _loading(self, map_location: Any, weights_only: bool, only: Collection[str] | None) -> Loading:
+    def _loading(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> Loading:
+        keys = _selection.keys_of(only)
         self._saver.saving.begin()
         queue = self._saver.saving.queue
-        return Loading(self._remote, self._cache, self._progress, map_location, weights_only, only, queue)
+        return Loading(self._remote, self._cache, self._progress, map_location, weights_only, keys, queue)
 
     def _best_checkpoint(self) -> Checkpoint | None:
         best = self._best()

@@ -157,6 +157,28 @@ def test_storages_whose_bytes_do_not_follow_are_no_memory_of_others():
         ours(data)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_bytes_that_are_called_a_folder_are_no_memory_of_others(method, weights_only):
+    """Torch reads nothing then, and gives out what was there."""
+    data = exploits.archive(exploits.tensor(), data=struct.pack("<4f", 1, 2, 3, 4), method=method)
+    place = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 1) + 1)
+    assert data[place + 46 :].startswith(b"a/data/0")
+    data = data[: place + 38] + struct.pack("<I", 0x10) + data[place + 42 :]
+    if method == zipfile.ZIP_STORED:
+        assert ours(data, weights_only=weights_only).tolist() == [1, 2, 3, 4]
+    else:
+        with pytest.raises(UnreadableCheckpoint, match="a folder"):
+            ours(data, weights_only=weights_only)
+
+
+def test_a_record_without_its_header_is_left_to_torch():
+    data = zoo.saved({"a": torch.arange(9.0), "b": torch.zeros(0)})
+    place = data.rindex(b"PK\x03\x04", 0, data.index(b"archive/data/1"))
+    data = data[:place] + b"XX" + data[place + 2 :]
+    assert zoo.differences(ours(data), torch.load(io.BytesIO(data))) == []
+
+
 def test_a_storage_that_was_freed_before_the_save_is_refused():
     tensor = torch.ones(100_000)
     tensor.untyped_storage().resize_(0)
