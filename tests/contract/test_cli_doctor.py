@@ -1,9 +1,14 @@
 """holdfast doctor: what it finds, what it advises, and what it leaves behind."""
 
+import os
+import signal
+import time
+
 import pytest
 
 from holdfast import _layout
 from holdfast._spool import Spool
+from holdfast.cli import doctor
 from holdfast.cli.statuses import Status
 from tests.keys import mint
 from tests.pieces import save_of
@@ -97,3 +102,17 @@ def test_what_waits_is_found(holdfast, directory, server, spool):
     assert (queue["directory"], queue["waiting"][0]["name"]) == (directory, "checkpoint_epoch_0001.pt")
     assert holdfast("sync").status == 0
     assert holdfast("sync", "--json").json == {"spool": str(spool), "queues": []}
+
+
+@pytest.mark.parametrize(("step", "number"), [("_upload", signal.SIGINT), ("_download", signal.SIGTERM)])
+def test_an_interrupted_examination_removes_what_it_saved(holdfast, directory, server, monkeypatch, step, number):
+    def interrupt(examination, *_):
+        if step == "_upload":
+            examination._send("part-0", doctor._Noise(10))  # it has arrived, and the examination does not know that
+        os.kill(os.getpid(), number)
+        time.sleep(30)
+
+    monkeypatch.setattr(doctor._Examination, step, interrupt)
+    assert holdfast("doctor", *QUICK, "--directory", directory).status == Status.INTERRUPTED
+    assert server.names(directory) == []
+    assert len(server.names(directory, include_removed="true")) > 1

@@ -2,10 +2,14 @@
 
 import secrets
 import shlex
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -62,15 +66,29 @@ def doctor(
     session = Session.of(server, as_json=as_json)
     examined = _Examination(session, session.directory(directory), size_mib, time_s)
     findings = []
-    for finding in (*examined.findings(), _spool(session, syncing.spool_at(spool))):
-        findings.append(finding)
-        if not as_json:
-            _show(session.out, finding)
+    with _ended_like_ctrl_c():
+        for finding in (*examined.findings(), _spool(session, syncing.spool_at(spool))):
+            findings.append(finding)
+            if not as_json:
+                _show(session.out, finding)
     ok = all(finding.ok for finding in findings)
     if as_json:
         about = {"client_version": __version__, "server": session.server.url}
         session.out.document({"ok": ok, **about, "findings": [asdict(each) for each in findings], **examined.figures})
     return Status.DONE if ok else Status.NO
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the examination as Ctrl-C does: what it saved is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show(out: Output, found: Finding) -> None:
@@ -90,6 +108,7 @@ class _Examination:
         self._size_bytes = size_mib * _MIB
         self._time_s = time_s
         self._mark = secrets.token_hex(4)
+        self._tried: list[str] = []
         self.figures: Json = {}
 
     def findings(self) -> Iterator[Finding]:
@@ -127,6 +146,7 @@ class _Examination:
 
     def _transfers(self, may_remove: bool) -> Iterator[Finding]:
         kept: list[Json] = []
+        existed = self._exists()
         try:
             yield self._save(kept)
             yield self._measured("upload", self._upload(kept))
@@ -134,7 +154,7 @@ class _Examination:
         except HoldfastError as error:
             yield Finding("save", False, str(error), _advice(error))
         finally:
-            removed = self._remove(kept, may_remove) if kept else None
+            removed = self._remove(may_remove, existed) if self._tried else None
         if removed is not None:
             yield removed
 
@@ -173,9 +193,10 @@ class _Examination:
         return Finding(what, True, f"{mib_per_s:,.0f} MiB/s over {words.size(size_bytes)} in {took_s:.2f} s")
 
     def _send(self, name: str, noise: "_Noise") -> Json:
+        self._tried.append(f"{self._mark}-{name}")  # before it is sent: an interrupted save may have arrived
         save = {
             "directory": self._directory,
-            "name": f"{self._mark}-{name}",
+            "name": self._tried[-1],
             "metadata": {"made_by": "holdfast doctor"},
         }
         committed = _upload.send_files(
@@ -183,20 +204,40 @@ class _Examination:
         )
         return self._session.ask(f"/v1/checkpoints/{committed.checkpoint.id}")
 
-    def _remove(self, kept: list[Json], may: bool) -> Finding:
+    def _remove(self, may: bool, existed: bool) -> Finding | None:
+        """Remove what was saved, and the directory if it was not there before and is empty again."""
         where = self._session.shown(self._directory)
-        saved = words.count(len(kept), "checkpoint")
         advice = f"remove them with a token that has the scope delete: holdfast rm --all --yes {where}"
-        if not may:
-            return Finding("remove", True, f"{saved} in {where} stay: the token may not remove", advice)
         try:
+            kept = [each for name in self._tried for each in self._session.named(self._directory, name)]
+            saved = words.count(len(kept), "checkpoint")
+            if not kept:
+                return None
+            if not may:
+                return Finding("remove", True, f"{saved} in {where} stay: the token may not remove", advice)
             for each in kept:
                 self._server.call("DELETE", f"/v1/checkpoints/{each['id']}")
             after = self._session.ask(f"/v1/checkpoints/{kept[-1]['id']}")
         except HoldfastError as error:
-            return Finding("remove", False, f"{saved} in {where} stay: {error}", advice)
+            return Finding("remove", False, f"what was saved in {where} stays: {error}", advice)
         bytes_too = ", and their bytes until the undo window is over" if after["restorable"] else ""
-        return Finding("remove", True, f"{saved} in {where} are removed; their facts stay{bytes_too}")
+        directory_too = " with the directory" if not existed and self._remove_directory() else ""
+        return Finding("remove", True, f"{saved} in {where} are removed{directory_too}; their facts stay{bytes_too}")
+
+    def _exists(self) -> bool:
+        """Whether the directory is there; yes where that cannot be known, so that it is left alone."""
+        try:
+            return self._session.described(self._directory) is not None
+        except HoldfastError:
+            return True
+
+    def _remove_directory(self) -> bool:
+        """Remove the directory if it is empty; whether it is gone. Servers that cannot do so refuse the question."""
+        try:
+            path, params = f"/v1/directories/{quote(self._directory)}", {"only_empty": True}
+            return bool(self._server.call("DELETE", path, params=params).get("directory_removed"))
+        except HoldfastError:
+            return False
 
 
 class _Noise:
