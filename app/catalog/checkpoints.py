@@ -1,6 +1,8 @@
 """Rows of checkpoints: their facts, files and order."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -24,6 +26,8 @@ ANSWER_BYTES = 4 * 2**20
 CHECKPOINT_BYTES, FILE_BYTES, PATH_TIMES = 800, 300, 4
 """How much of that a checkpoint takes without its files and metadata, and each file, which says its path so often."""
 _IDS_AT_ONCE = 500
+_named: set[str] = set()
+logger = logging.getLogger("holdfast")
 _UNFREED = (_table.c.removed_at.is_not(None), schema.UNFREED)
 
 
@@ -217,14 +221,14 @@ class CheckpointRows:
         query = select(_table).where(*_UNFREED, _table.c.trashed.is_(False))
         if directory is not None:
             query = query.where(_table.c.directory == directory, _table.c.name == name)
-        return self._many(query)
+        return self._readable(query)
 
     def in_trash(self, *, removed_before: datetime | None = None) -> Sequence[Checkpoint]:
         """Removed checkpoints whose bytes lie in the trash, the first to go first."""
         query = select(_table).where(*_UNFREED, _table.c.trashed.is_(True))
         if removed_before is not None:
             query = query.where(_table.c.removed_at <= to_text(removed_before))
-        return self._many(query.order_by(_table.c.removed_at))
+        return self._readable(query.order_by(_table.c.removed_at))
 
     def ids_with_bytes(self, ids: Iterable[str]) -> set[str]:
         """Those of some checkpoints whose bytes have not been given back, removed or not."""
@@ -251,7 +255,7 @@ class CheckpointRows:
 
     def dirty(self) -> Sequence[Checkpoint]:
         """Live checkpoints whose facts have changed since their manifest was written."""
-        return self._many(select(_table).where(_table.c.removed_at.is_(None), schema.DIRTY))
+        return self._readable(select(_table).where(_table.c.removed_at.is_(None), schema.DIRTY))
 
     # changing
 
@@ -373,6 +377,22 @@ class CheckpointRows:
 
     def _many(self, query: Select[Any]) -> Sequence[Checkpoint]:
         return self._with_files(self._connection.execute(query).mappings().all())
+
+    def _readable(self, query: Select[Any]) -> Sequence[Checkpoint]:
+        """Those whose rows can be read: another one must not keep the server from starting; the log names it once."""
+        rows = self._connection.execute(query).mappings().all()
+        with suppress(ValueError, TypeError, KeyError):
+            return self._with_files(rows)
+        found: list[Checkpoint] = []
+        for row in rows:
+            try:
+                found += self._with_files([row])
+            except (ValueError, TypeError, KeyError):
+                if row["id"] not in _named:
+                    _named.add(row["id"])
+                    said = "the catalog's row of %s/%s (%s) cannot be read and is left as it is"
+                    logger.error(said, row["directory"], row["name"], row["id"])
+        return found
 
     def _with_files(self, rows: Sequence[Any]) -> Sequence[Checkpoint]:
         files: dict[str, list[File]] = {row["id"]: [] for row in rows}

@@ -1,6 +1,7 @@
 """Rows of directories: policies, counters, and the names they occupy."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from app.catalog import schema
 from app.catalog.times import to_text, to_time
 from app.domain import LIMITS, Directory, Policy
 from app.quotas import Usage
+
+logger = logging.getLogger("holdfast")
 
 _table = schema.directories
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,7 +69,27 @@ class DirectoryRows:
 
     def dirty(self) -> Sequence[Directory]:
         """The directories whose record is behind."""
-        return [_directory(row) for row in self._connection.execute(select(_table).where(_table.c.dirty)).mappings()]
+        rows = self._connection.execute(select(_table).where(_table.c.dirty)).mappings()
+        return [directory for row in rows if (directory := _readable(row)) is not None]
+
+    def names(self) -> set[str]:
+        """The names of all directories that were ever used, also of those whose rows cannot be read otherwise."""
+        used = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
+        return set(self._connection.execute(select(_table.c.name).where(used)).scalars())
+
+    def readable(self, name: str) -> Directory | None:
+        """The directory of this name; None also where its row cannot be read."""
+        row = self._connection.execute(select(_table).where(_table.c.name == name)).mappings().one_or_none()
+        return _readable(row) if row is not None else None
+
+    def is_known(self, name: str) -> bool:
+        """Whether there is a row of this name, readable or not."""
+        return self._connection.execute(select(_table.c.name).where(_table.c.name == name)).first() is not None
+
+    def counter(self, name: str) -> int:
+        """The counter of a directory, also where the rest of its row cannot be read; 0 where there is none."""
+        found = self._connection.execute(select(_table.c.sequence).where(_table.c.name == name)).scalar()
+        return found if isinstance(found, int) else 0
 
     def remove(self, name: str) -> None:
         """Forget a directory."""
@@ -124,10 +147,19 @@ def within(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     return or_(column == prefix, (column > f"{prefix}/") & (column < f"{prefix}0"))
 
 
+def _readable(row: Any) -> Directory | None:
+    try:
+        return _directory(row)
+    except (ValueError, TypeError, KeyError):
+        logger.exception("the catalog's row of the directory %s cannot be read", row["name"])
+        return None
+
+
 def _ns(text: str | None) -> int:
-    if text is None:
+    try:
+        since = to_time(text or "") - _EPOCH
+    except (ValueError, TypeError):  # then every record there is newer
         return -1
-    since = to_time(text) - _EPOCH
     return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 

@@ -73,10 +73,9 @@ class UploadRows:
         for upload_id in self.ids() - set(ids):
             self.remove(upload_id)
 
-    def expired(self, now: datetime) -> Sequence[Upload]:
-        """The uploads whose lease has ended."""
-        rows = self._connection.execute(select(_table.c.body).where(_table.c.expires_at < to_text(now)))
-        return [_UPLOAD.validate_json(body) for (body,) in rows]
+    def expired(self, now: datetime) -> Sequence[str]:
+        """The ids of the uploads whose lease has ended."""
+        return self._connection.execute(select(_table.c.id).where(_table.c.expires_at < to_text(now))).scalars().all()
 
     def leases(self, prefix: str, limit: int) -> Sequence[tuple[str, datetime]]:
         """The ids of uploads to directories within a prefix, and when their leases end; those that end last first."""

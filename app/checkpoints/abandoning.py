@@ -43,7 +43,7 @@ class Abandoning:
     def expire(self) -> int:
         """Give up the uploads whose lease has ended, unless they are busy or that fails; how many there were."""
         with self._parts.catalog.reading() as session:
-            expired = [upload.id for upload in session.uploads.expired(self._parts.clock())]
+            expired = session.uploads.expired(self._parts.clock())
         count = 0
         for upload_id in expired:
             try:
@@ -51,7 +51,7 @@ class Abandoning:
                 count += 1
             except (UploadBusy, UploadNotFound):
                 continue
-            except (OSError, Refusal):
+            except (OSError, ValueError, Refusal):  # a row that cannot be read keeps no other from its end
                 logger.exception("upload %s has expired, and cannot be given up yet", upload_id)
         return count
 

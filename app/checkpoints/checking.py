@@ -47,7 +47,7 @@ class Checking:
         found = self._look()
         self._expect_what_is_under_way(found)
         with self._parts.catalog.reading() as session:
-            names = {directory.name for directory in session.directories.below("")} | session.checkpoints.directories()
+            names = session.directories.names() | session.checkpoints.directories()
         for directory in sorted(names):
             with self._parts.catalog.reading() as session:
                 live = session.checkpoints.live_names(directory)
@@ -197,9 +197,11 @@ class Checking:
         where = self._parts.storage.place_of_directory(name)
         found.expected.add(where)
         with self._parts.catalog.reading() as session:
-            directory, largest = session.directories.get(name), session.checkpoints.largest_sequence(name)
+            directory, largest = session.directories.readable(name), session.checkpoints.largest_sequence(name)
+            is_known = session.directories.is_known(name)
         if directory is None or directory.sequence < largest:
-            text = "the catalog has no row of it" if directory is None else "the catalog's counter is behind"
+            text = "the catalog's row cannot be read" if is_known else "the catalog has no row of it"
+            text = text if directory is None else "the catalog's counter is behind"
             found.add("row", where, text, partial(self._mending.take_in_directory, name), directory=name)
         if directory is None or found.is_hidden(where):
             return

@@ -117,10 +117,11 @@ class Mending:
             self._put_directory(session, name)
 
     def _put_directory(self, session: Session, name: str) -> None:
-        known = session.directories.get(name)
+        known = session.directories.readable(name)
         if known is None or (known.sequence == 0 and known.policy == Policy()):
             known = self._said_of(name) or known or Directory(name, self._parts.clock())
-        sequence = max(known.sequence, session.checkpoints.largest_sequence(name))
+        counter = session.directories.counter(name)
+        sequence = max(known.sequence, counter, session.checkpoints.largest_sequence(name))
         session.directories.put(replace(known, name=name, sequence=sequence))
 
     def _said_of(self, name: str) -> Directory | None:

@@ -109,8 +109,7 @@ def restore(
     faults: list[str] = []
     remarks: list[str] = []
     for name, directory in directories.items():
-        if known := session.directories.get(name):
-            directories[name] = replace(directory, sequence=max(directory.sequence, known.sequence))
+        directories[name] = replace(directory, sequence=max(directory.sequence, session.directories.counter(name)))
     removed = session.checkpoints.numbers()
     live = []
     for manifest in sorted(manifests, key=_age):
