@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from .errors import from_problem
 
@@ -91,8 +92,19 @@ class Range:
         named = [(str(name), str(value)) for name, value in self.headers.items()]
         if not all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in named):
             raise from_problem(200, {}, said="a range was given with a header that is none")
-        if not _NAME.fullmatch(self.method) or not _URL.fullmatch(self.url):
+        if not _NAME.fullmatch(self.method) or not _is_url(self.url):
             raise from_problem(200, {}, said="a range was given with a method or a URL that is none")
+
+
+def _is_url(text: str) -> bool:
+    """Whether a text is the path of a URL, or a URL of HTTP."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    return bool(_URL.fullmatch(text)) and (is_whole or (text.startswith("/") and not parts.netloc))
 
 
 @dataclass(frozen=True, slots=True)
