@@ -18,7 +18,10 @@ from .errors import HoldfastError, IntegrityError
 
 log = logging.getLogger("holdfast")
 
+_FAILURE = 500
 _LOOK_EVERY_S = 1.0
+_ATTEMPTS, _ATTEMPTS_S = 5, 60.0
+"""How often, and for how many seconds, the server may fail over a checkpoint before those behind it have their turn."""
 _UNWANTED = {
     "not_improved": "its metric is not better than that of the best",
     "superseded": "another save of that name is newer",
@@ -56,6 +59,7 @@ def deliver(
     progress: bool | None = False,
     told: Callable[[Item, str], object] = lambda item, what: None,
     hurried: threading.Event | None = None,
+    gives_up: Callable[[Item, HoldfastError], bool] = lambda item, error: False,
 ) -> Outcome:
     """Send what waits in a queue, the oldest first, until nothing waits or something stands against it.
 
@@ -70,6 +74,8 @@ def deliver(
         Is told what has become of each checkpoint.
     hurried : threading.Event, optional
         Once it is set, nothing that fails is tried again.
+    gives_up : callable
+        Says of a failure that may pass whether to park the checkpoint all the same.
     """
     outcome = Outcome()
     with queue.claimed() as mine:
@@ -77,7 +83,7 @@ def deliver(
         while mine and outcome.error is None and (items := queue.items()):
             for item in items:
                 try:
-                    _try(queue, item, server, Patience(patience_s, hurried), progress, told, outcome)
+                    _try(queue, item, server, Patience(patience_s, hurried), progress, told, outcome, gives_up)
                 except OSError as failure:
                     what = f"{item.folder} cannot be read or moved: {failure}"
                     outcome.error = IntegrityError(what, code=_items.UNREADABLE)
@@ -94,13 +100,15 @@ def _try(
     progress: bool | None,
     told: Callable[[Item, str], object],
     outcome: Outcome,
+    gives_up: Callable[[Item, HoldfastError], bool],
 ) -> None:
     """Deliver one checkpoint, or park it, or say what stands against that."""
     try:
         _deliver(queue, item, server, patience, progress, told)
         outcome.delivered += 1
     except HoldfastError as error:
-        if passes(error) or is_about_us(error) or error.code == _items.UNREADABLE:
+        waits = passes(error) or is_about_us(error) or error.code == _items.UNREADABLE
+        if waits and not gives_up(item, error):
             outcome.error = error
         else:
             _park(queue, item, error, outcome)
@@ -168,6 +176,8 @@ class Courier:
         self._was_woken = False
         self._hangs: int | None = None
         self._blocked: set[str] = set()
+        self._failures: dict[str, tuple[int, float]] = {}
+        """How often the server has failed over a checkpoint, by its save's id, and since when."""
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -254,7 +264,14 @@ class Courier:
     def _attempt(self, queue: Queue) -> Outcome:
         try:
             patience_s = 0.0 if self._server.outage.is_on else self._server.patience_s
-            outcome = deliver(queue, self._server, patience_s=patience_s, told=_log, hurried=self._hurried)
+            outcome = deliver(
+                queue,
+                self._server,
+                patience_s=patience_s,
+                told=_log,
+                hurried=self._hurried,
+                gives_up=self._gives_up,
+            )
         except Exception:  # a thread that ends here would end all deliveries
             log.exception("what waits in %s cannot be delivered", queue.folder)
             return Outcome()
@@ -267,6 +284,21 @@ class Courier:
         elif error is None:
             self._blocked.discard(queue.directory)
         return outcome
+
+    def _gives_up(self, item: Item, error: HoldfastError) -> bool:
+        """Whether the server fails over this checkpoint again and again, while it answers other requests."""
+        if error.status != _FAILURE or "code" not in error.problem:
+            return False
+        count, since = self._failures.get(item.save_id, (0, time.monotonic()))
+        self._failures[item.save_id] = count + 1, since
+        if count + 1 < _ATTEMPTS or time.monotonic() - since < _ATTEMPTS_S:
+            return False
+        try:
+            self._server.call("GET", "/v1/info")
+        except HoldfastError:
+            return False
+        del self._failures[item.save_id]
+        return True
 
 
 def _log(item: Item, what: str) -> None:

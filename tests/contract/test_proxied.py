@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 
-from holdfast import CheckpointManager, HoldfastWarning, NotAllowed, ServerFailed, _retry
+from holdfast import CheckpointManager, HoldfastWarning, NotAllowed, ServerFailed, _delivery, _retry
 from holdfast._http import Server
 from tests.live import eventually
 from tests.states import assert_same
@@ -149,6 +149,33 @@ def test_a_limit_for_bodies_that_only_ranges_meet_is_an_outage_until_it_is_raise
         front.answer = lambda *_: None
         assert eventually(lambda: not manager.pending)
         assert server.names(directory) == ["checkpoint_epoch_0001.pt", "checkpoint_epoch_0002.pt"]
+
+
+def test_a_checkpoint_that_always_makes_the_server_fail_is_put_aside_and_the_others_follow(
+    server, directory, monkeypatch, caplog
+):
+    monkeypatch.setattr(_delivery, "_ATTEMPTS_S", 0.0)
+    body = json.dumps({"code": "internal", "detail": "a bug"}).encode()
+    reservations = []
+
+    def fail(method, path, length):
+        if method == "POST" and path == "/v1/uploads":
+            reservations.append(path)
+            if len(reservations) <= 1 + _delivery._ATTEMPTS:
+                return 500, {"Content-Type": "application/problem+json"}, body
+        return None
+
+    with standing(Front(server.url, fail)) as front:
+        manager = CheckpointManager(directory, server=front.url, patience_s=0)
+        with pytest.warns(HoldfastWarning, match="a bug"):
+            manager.save({"n": 1}, epoch=1)
+        manager.save({"n": 2}, epoch=2)
+        assert eventually(lambda: not manager.pending)
+        assert server.names(directory) == ["checkpoint_epoch_0002.pt"]
+        assert "checkpoint_epoch_0001.pt" in caplog.text
+        assert manager.resume() == {"n": 2}
+        (parked,) = manager._saver.saving.queue.parked()
+        assert parked.facts()["save"]["epoch"] == 1
 
 
 def test_a_page_in_the_middle_of_a_transfer_is_no_altered_checkpoint(server, directory):

@@ -282,7 +282,7 @@ def _unreached(url: str, error: HoldfastError) -> tuple[str, bool, str, str]:
 
 def _advice(error: HoldfastError) -> str:
     by_code = {
-        "unauthorized": "set HOLDFAST_TOKEN, or HOLDFAST_TOKEN_FILE, to a token that counts; the operator makes one with holdfast-server token",
+        "unauthorized": "set HOLDFAST_TOKEN or HOLDFAST_TOKEN_FILE; the operator makes one with holdfast-server token",
         "forbidden": "ask the operator for a token with that scope",
         "host_not_allowed": "use the server's address in numbers, or let its operator set HOLDFAST_ALLOWED_HOSTS",
         "directory_not_found": "set HOLDFAST_PREFIX to the prefix of the token",
