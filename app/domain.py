@@ -48,10 +48,14 @@ class Policy:
         """The mode that decides what is best: the directory's own, or ``min`` while it has none."""
         return self.mode or "min"
 
-    def after_save(self, asked: PolicyRequest) -> "Policy":
-        """The policy in force once a save has asked for one: an operator's limits are stronger."""
+    def after_save(self, asked: PolicyRequest, *, is_first: bool = False) -> "Policy":
+        """The policy in force once a save has asked for one: an operator's limits are stronger.
+
+        With ``is_first``, the save's mode counts: nothing was ranked by another one.
+        """
         limits: dict[str, Any] = {name: value for name, value in asked.limits.items() if name not in self.operator}
-        return replace(self, mode=self.mode or asked.mode, **limits)
+        mode = (asked.mode or self.mode) if is_first else (self.mode or asked.mode)
+        return replace(self, mode=mode, **limits)
 
     def after_order(self, ordered: PolicyRequest) -> "Policy":
         """The policy once an operator has spoken: what they name is theirs, what they leave out goes back to saves."""

@@ -58,11 +58,12 @@ def _known(error: Exception) -> list[str]:
     from pydantic_settings import SettingsError
     from sqlalchemy.exc import DatabaseError
 
+    from app import validation
     from app.checkpoints.adopting import CannotAdopt
     from app.errors import CatalogUnusable, Refusal
 
     if isinstance(error, ValidationError):
-        return [f"HOLDFAST_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+        return [f"HOLDFAST_{str(fault['loc'][0]).upper()}: {validation.said(fault)}" for fault in error.errors()]
     if isinstance(error, CatalogUnusable | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):
         cause = getattr(error.__cause__, "orig", None)  # what the database said
         return [f"{error}" + (f" ({cause})" if cause else "")]

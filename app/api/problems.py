@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from app import actor, digests
+from app import actor, digests, validation
 from app.errors import (
     CrossSite,
     DiskFailed,
@@ -127,8 +127,8 @@ def install(app: FastAPI) -> None:
         for fault in error.errors():
             if fault["type"] == "too_long" and (name := str(fault["loc"][-1])) in COUNTED:
                 return problem_response(too_many(name, fault["ctx"]["actual_length"], fault["ctx"]["max_length"]))
-        faults = _faults(error.errors())
-        return problem_response(InvalidRequest(f"{faults[0]['at']}: {faults[0]['message']}", errors=faults))
+        faults = validation.faults(error.errors())
+        return problem_response(InvalidRequest(f"{faults[0]['at']} {faults[0]['message']}", errors=faults))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -158,8 +158,3 @@ def refusal_of(request: Request, error: HTTPException) -> Refusal:
     refusal = kind(f"{request.method} {request.url.path}: {error.detail}")
     refusal.headers = dict(error.headers or {})
     return refusal
-
-
-def _faults(errors: Sequence[Any]) -> list[dict[str, str]]:
-    """What was wrong where, without repeating the input, which may not even be JSON."""
-    return [{"at": ".".join(str(part) for part in error["loc"]), "message": str(error["msg"])} for error in errors[:20]]

@@ -157,6 +157,16 @@ class CheckpointRows:
         query = select(_table).where(*_live(directory))
         return self._one(query.order_by(_table.c.saved_after.desc(), _table.c.sequence.desc()).limit(1))
 
+    def last_sequence(self, directory: str) -> int:
+        """The last number that was given in a directory, as far as its checkpoints tell, removed ones among them."""
+        query = select(func.coalesce(func.max(_table.c.sequence), 0)).where(_table.c.directory == directory)
+        return int(self._connection.execute(query).scalar_one())
+
+    def any_bytes(self, directory: str) -> bool:
+        """Whether a directory has a checkpoint that is live, or whose bytes have not been freed."""
+        query = select(_table.c.id).where(_table.c.directory == directory, not_(_table.c.freed)).limit(1)
+        return self._connection.execute(query).first() is not None
+
     def best(self, directory: str, mode: Mode, by: str | None = None) -> Checkpoint | None:
         """The live checkpoint that ranks first."""
         page = self.page(Query(directory, order_by="best", mode=mode, by=by), after=None, limit=1)

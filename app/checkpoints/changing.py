@@ -86,7 +86,7 @@ class Changing:
                     raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
                 if known is None and (taken := session.directories.taken_by_checkpoint(name)):
                     raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
-                before = known or Directory(name, created_at=now)
+                before = known or Directory(name, created_at=now, sequence=session.checkpoints.last_sequence(name))
                 after = replace(before, policy=before.policy.after_order(ordered))
                 self._parts.storage.make_directory(after)
                 session.directories.put(after)

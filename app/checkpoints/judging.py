@@ -63,7 +63,8 @@ def refuse_impossible(
             f"{save.directory}/{save.name} was saved again since this save was made, and is not replaced by it.",
             checkpoint_id=standing.id,
         )
-    _refuse_mode(directory, save)
+    if not may_change_mode(session, directory):
+        _refuse_mode(directory, save)
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
     if standing is not None and standing.facts.pinned and digest is not None and digest != standing.digest:
@@ -76,6 +77,14 @@ def refuse_impossible(
     if save.only_if_improved:
         _refuse_unimproved(session, directory, save)
     return standing
+
+
+def may_change_mode(session: Session, directory: Directory) -> bool:
+    """Whether a save may bring another mode: the directory was saved to, and holds nothing any more.
+
+    The mode of a directory that was never saved to is an operator's.
+    """
+    return directory.sequence > 0 and session.checkpoints.latest(directory.name) is None
 
 
 def _refuse_mode(directory: Directory, save: Save) -> None:

@@ -123,7 +123,8 @@ def policy_after(session: Session, directory: Directory, checkpoint: Checkpoint,
     """The policy after a commit. What is delivered late does not undo the limits of newer saves."""
     latest = session.checkpoints.latest(directory.name)
     is_late = latest is not None and checkpoint.saved_after < latest.saved_after
-    return directory.policy.after_save(replace(asked, limits={}) if is_late else asked)
+    is_first = latest is None and directory.sequence > 0
+    return directory.policy.after_save(replace(asked, limits={}) if is_late else asked, is_first=is_first)
 
 
 def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at: datetime) -> None:

@@ -32,6 +32,7 @@ class Cleared:
     pinned: Sequence[str]
     pinned_count: int
     freed_bytes: int
+    is_directory_removed: bool = False
 
 
 def mark_removed(
@@ -83,9 +84,15 @@ class Removing:
         with self._parts.catalog.reading() as session:
             return known_checkpoint(session, checkpoint_id)
 
-    def clear(self, directory: str, *, include_pinned: bool = False) -> Cleared:
-        """Remove all checkpoints that a directory holds at this moment; later commits stand."""
+    def clear(self, directory: str, *, include_pinned: bool = False, may_forget_policy: bool = False) -> Cleared:
+        """Remove all checkpoints that a directory holds at this moment; later commits stand.
+
+        A directory that holds none is removed itself, unless an upload to it is under way, a removed checkpoint can
+        still be restored, or it has an operator's policy and that may not be forgotten.
+        """
         with self._parts.catalog.lock(directory):
+            if self._remove_directory(directory, may_forget_policy=may_forget_policy):
+                return Cleared((), 0, (), 0, 0, is_directory_removed=True)
             with self._marking() as session:
                 known_directory(session, directory)
                 with closing(places.newest_first(session.connection, directory)) as found:
@@ -97,6 +104,20 @@ class Removing:
             self._free(going)
         freed_bytes = sum(size_bytes for _, size_bytes, stays in live if not stays)
         return Cleared(named[0], len(going), named[1], len(pinned), freed_bytes)
+
+    def _remove_directory(self, name: str, *, may_forget_policy: bool) -> bool:
+        """Forget an empty directory, its folder included where nothing else lies there; whether that was done."""
+        with self._marking() as session:
+            known = known_directory(session, name)
+            is_ordered = bool(known.policy.operator) or (not known.sequence and known.policy.mode is not None)
+            if is_ordered and not may_forget_policy:
+                return False
+            if session.checkpoints.any_bytes(name) or session.uploads.count(name):
+                return False
+            session.directories.remove(name)
+            session.audit.add("directory.removed", at=self._parts.clock(), directory=name)
+        self._parts.storage.forget_directory(name)
+        return True
 
     def prune(
         self, directory: str, *, dry_run: bool = False, after: Position | None = None, limit: int, shown: Shown = "all"
@@ -133,7 +154,8 @@ class Removing:
         with self._parts.catalog.reading() as session:
             known = known_directory(session, directory)
             if ordered is not None:
-                known = replace(known, policy=known.policy.after_order(ordered))
+                asked = known.policy.after_order(ordered)
+                known = replace(known, policy=replace(asked, operator=known.policy.operator))  # no operator has set it
             return verdicts.judge(session, known, shown=shown, after=after, limit=limit)
 
     def directories(self, prefix: str, *, after: str = "") -> Iterator[str]:

@@ -285,7 +285,8 @@ class Uploading:
         now = self._parts.clock()
         self._refuse_too_many(session, save)
         known = session.directories.get(save.directory)
-        directory = known or Directory(save.directory, created_at=now)
+        counted = session.checkpoints.last_sequence(save.directory) if known is None else 0
+        directory = known or Directory(save.directory, created_at=now, sequence=counted)
         if known is None and (taken := session.directories.taken_by_checkpoint(save.directory)):
             raise NameTaken(f"{save.directory!r} cannot be a directory: {taken!r} is a checkpoint.")
         refuse_impossible(session, self._parts.storage, directory, save, digests.of_save(save))

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.templating import Jinja2Templates
 
+from app import validation
 from app.access import ANYONE, Access, in_order
 from app.dashboard import addresses, drawing, vendored, words
 from app.errors import InvalidRequest, Refusal, Unauthorized
@@ -94,8 +95,8 @@ def required(form: Mapping[str, str], name: str) -> str:
 
 def _not_understood(error: RequestValidationError) -> InvalidRequest:
     """What is wrong with an address."""
-    faults = (f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
-    return InvalidRequest("This page has no such address. " + "; ".join(faults))
+    faults = (f"{fault['at'].rpartition('.')[2]} {fault['message']}" for fault in validation.faults(error.errors()))
+    return InvalidRequest("This page has no such address: " + "; ".join(faults) + ".")
 
 
 def wants_a_page(request: Request) -> bool:

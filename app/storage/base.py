@@ -321,6 +321,9 @@ class Storage(Protocol):
     def drop_directory(self, name: str) -> None:
         """Undo `make_directory` where nothing came to lie there."""
 
+    def forget_directory(self, name: str) -> None:
+        """Remove a directory's own record, and its folders as far as nothing else lies there."""
+
     def write_directory(self, directory: Directory) -> None:
         """Keep a directory's policy and counter beside its checkpoints."""
 

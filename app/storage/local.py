@@ -230,6 +230,10 @@ class LocalStorage(Root):
                 with self.tree.folder(parts[: length - 1]) as parent:
                     os.rmdir(parts[length - 1], dir_fd=parent)
 
+    def forget_directory(self, name: str) -> None:
+        self.tree.unlink(places.of_directory(name))
+        self.drop_directory(name)
+
     def write_directory(self, directory: Directory) -> None:
         self.tree.make_up()
         self.tree.write(places.of_directory(directory.name), manifests.dump_directory(directory))

@@ -30,6 +30,7 @@ WORDS = (
     "sizes",
     "batches",
     "envelopes",
+    "validation",
 )
 HTTP, SQL = ("fastapi", "starlette", "uvicorn"), ("sqlalchemy", "sqlite3")
 DISK = ("os", "pathlib", "io", "shutil", "tempfile")

@@ -105,7 +105,7 @@ def test_white_space_around_a_setting_is_dropped(name, given, meant):
     ("name", "given", "said"),
     [
         ("host", "local\nhost", "line break"),
-        ("host", "", "valid string"),
+        ("host", "", "HOST|string"),
         ("root", "~/data", "only a shell"),
         ("root", "$HOME/data", "only a shell"),
         ("root", "/srv/a\nb", "line break"),

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.api.schemas.answers import CheckpointOut, PolicyOut
 from app.checkpoints.removing import Cleared
@@ -89,6 +89,7 @@ class ClearedOut(BaseModel):
     pinned: list[str]
     pinned_count: int
     freed_bytes: int
+    directory_removed: bool = Field(False, description="It held none, and is gone itself.")
 
     @classmethod
     def of(cls, cleared: Cleared) -> Self:
@@ -98,4 +99,5 @@ class ClearedOut(BaseModel):
             pinned=list(cleared.pinned),
             pinned_count=cleared.pinned_count,
             freed_bytes=cleared.freed_bytes,
+            directory_removed=cleared.is_directory_removed,
         )
