@@ -12,6 +12,7 @@ _ALIASES = {"pin": "pinned", "filename": "name", "file_name": "name"}
 _OTHERS: dict[str, tuple[type, str]] = {
     "metadata": (Mapping, "give its values as keywords of their own: save(..., **metadata)"),
     "kind": (str, "save makes regular checkpoints, and save_best_if_improved makes best ones"),
+    "is_best": (bool, "save_best_if_improved decides by the metric"),
     "best": (bool, "is_best=True flags one of the best"),
 }
 _NAMED = ("NaN", "Infinity", "-Infinity")

@@ -224,6 +224,8 @@ def test_a_file_that_changes_while_it_is_sent_is_not_saved(holdfast, directory, 
     ("more", "status"),
     [
         pytest.param(["--meta", "nothing"], Status.MISUSE, id="metadata without a value"),
+        pytest.param(["--metric", "1e400"], Status.MISUSE, id="a metric beyond a float"),
+        pytest.param(["--metric", "low"], Status.MISUSE, id="a metric that is no number"),
         pytest.param(["--meta-json", "a"], Status.MISUSE, id="JSON without a value"),
         pytest.param(["--meta-json", "a=text"], Status.MISUSE, id="JSON that is none"),
         pytest.param(["--meta-json", "a=1e400"], Status.MISUSE, id="JSON beyond a float"),

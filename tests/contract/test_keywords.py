@@ -4,7 +4,8 @@ import warnings
 
 import pytest
 
-from holdfast import HoldfastWarning
+from holdfast import CheckpointManager, HoldfastWarning
+from tests.commands import piped
 
 
 def warned(save, *arguments, **keywords):
@@ -32,9 +33,8 @@ def test_a_save_is_called_as_it_says(make_manager, directory):
     assert [found["epoch"] for found in manager.checkpoints] == [4]
 
 
-def test_facts_wait_with_their_checkpoint_while_the_server_is_away(make_manager, own_server):
-    manager = make_manager(patience_s=0.1)
-    manager = type(manager)("runs/a", server=own_server.url, patience_s=0.1)
+def test_facts_wait_with_their_checkpoint_while_the_server_is_away(own_server):
+    manager = CheckpointManager("runs/a", server=own_server.url, patience_s=0.1)
     own_server.kill()
     with pytest.warns(HoldfastWarning, match="kept in"):
         manager.save({}, epoch=1, tags=["a"], pinned=True, name="x.pt")
@@ -128,3 +128,25 @@ def test_an_integer_of_any_size_is_kept_exactly(make_manager, server, directory,
     if value < 2**100:
         found = server.http.get("/v1/checkpoints/best", params={"directory": directory, "by": "seed"}).json()
         assert found["metadata"]["seed"] == value
+
+
+def test_an_integer_survives_the_spool_a_reindex_and_fsck(own_server):
+    manager = CheckpointManager("runs/a", server=own_server.url, patience_s=0.1)
+    own_server.kill()
+    with pytest.warns(HoldfastWarning, match="kept in"):
+        manager.save({}, epoch=1, seed=2**64 - 1, large=[10**4000])
+    own_server.start()
+    manager.close(timeout_s=30)
+    own_server.kill()
+    for path in (own_server.root / ".holdfast").glob("catalog.db*"):
+        path.unlink()
+    assert piped("reindex", "--root", own_server.root).status == 0
+    assert piped("fsck", "--root", own_server.root).status == 0
+    own_server.start()
+    assert manager.checkpoints[0]["metadata"] == {"seed": 2**64 - 1, "large": [10**4000]}
+
+
+def test_a_flag_that_a_method_does_not_have_is_warned_of(make_manager):
+    manager = make_manager()
+    said = warned(manager.save_best_if_improved, {}, 0.5, 1, is_best=True, kind="best", metadata={"lr": 0.1})
+    assert [each.partition("=")[0] for each in said] == ["is_best", "kind", "metadata"]

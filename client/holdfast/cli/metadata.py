@@ -30,6 +30,20 @@ def given(texts: Sequence[str], as_json: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def metric_of(text: str) -> float:
+    """A metric, also ``nan`` and ``inf``.
+
+    Raises
+    ------
+    ValueError
+        It is no number, or one beyond a float.
+    """
+    number = float(text)
+    if math.isinf(number) and "inf" not in text.lower():
+        raise ValueError(f"{text} is beyond a float")
+    return number
+
+
 def value_of(text: str) -> Any:
     """A value of ``--meta``: JSON, if that loses nothing of it, and else the text as it is.
 

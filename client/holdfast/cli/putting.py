@@ -31,7 +31,9 @@ def put(
     directory: Directory,
     name: Annotated[str | None, typer.Option("--name", help="What to call it. Default: as it is called here.")] = None,
     epoch: Annotated[int | None, typer.Option("--epoch", min=0, help="Its epoch.")] = None,
-    metric: Annotated[float | None, typer.Option("--metric", help="What ranks it.")] = None,
+    metric: Annotated[
+        float | None, typer.Option("--metric", metavar="FLOAT", parser=metadata.metric_of, help="What ranks it.")
+    ] = None,
     meta: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +64,7 @@ def put(
         "directory": session.directory(directory),
         "name": called,
         "kind": kind,
-        "epoch": epoch,
+        "epoch": _values.epoch(epoch),
         "metric": _values.number_to_wire(metric),
         "is_best": is_best,
         "pinned": pin,
