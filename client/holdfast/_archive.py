@@ -2,7 +2,7 @@
 
 import inspect
 import pickle
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ class Archive:
 
         if "byteorder" not in self._others or self._record("byteorder").decode() != sys.byteorder:
             raise Unusual
-        root = BlindUnpickler(self._record("data.pkl"), lambda reference: _Key(reference[2])).load()
+        root = BlindUnpickler(self._record("data.pkl"), _Key.of).load()
         if isinstance(root, Stub):
             root = root.items
             if not all(name in root for name in only):  # they may be there in a way that only the object knows
@@ -81,6 +81,29 @@ class Archive:
             raise Unusual
         self._needed = {f"data/{key}" for key in _keys_in([root[name] for name in only if name in root])}
         fetch(joined(self._storages[name].span for name in self._needed if name in self._storages))
+
+    def refuse_empty_storages(self) -> None:
+        """See to it that no tensor with elements lies in an empty storage, as one that was freed before its save.
+
+        In the file's own memory torch refuses that; on another device, it would make room, and leave it as it is.
+
+        Raises
+        ------
+        UnreadableCheckpoint
+            A tensor does.
+        """
+        if all(found.entry.size_bytes for found in self._storages.values()):
+            return
+        root = BlindUnpickler(self._record("data.pkl"), _Key.of).load()
+        for value in _within(root):
+            if not isinstance(value, Stub) or not isinstance(value.parts[0], _Key):
+                continue
+            shape = next((part for part in value.parts if isinstance(part, tuple)), (0,))
+            if not value.parts[0].elements and 0 not in shape:
+                raise UnreadableCheckpoint(
+                    f"torch cannot load this checkpoint: a tensor of shape {shape} has no bytes in it; its storage was "
+                    "freed before it was saved"
+                )
 
     # what torch asks for
 
@@ -201,23 +224,36 @@ def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str
 
 
 class _Key(str):
-    """The key of a storage, where the storage would be."""
+    """The key of a storage, where the storage would be, and how many elements that has."""
+
+    elements: int
+
+    @classmethod
+    def of(cls, reference: Any) -> "_Key":
+        key = cls(reference[2])
+        key.elements = reference[4]
+        return key
 
 
 def _keys_in(value: Any) -> set[str]:
     """The keys of all storages within a value of the blind pickle."""
-    found, seen, todo = set(), set(), [value]
+    return {str(found) for found in _within(value) if isinstance(found, _Key)}
+
+
+def _within(value: Any) -> Iterator[Any]:
+    """A value of the blind pickle and all that it holds; each container once."""
+    seen, todo = set(), [value]
     while todo:
         value = todo.pop()
-        if isinstance(value, _Key):
-            found.add(str(value))
-        elif id(value) not in seen and isinstance(value, dict | list | tuple | set | frozenset | Stub):
+        if not isinstance(value, dict | list | tuple | set | frozenset | Stub):
+            yield value
+        elif id(value) not in seen:
             seen.add(id(value))
+            yield value
             if isinstance(value, Stub):
                 todo += [value.parts, value.items]
             else:
                 todo += [*value, *value.values()] if isinstance(value, dict) else value
-    return found
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:

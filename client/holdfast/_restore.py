@@ -74,6 +74,8 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_locati
         archive = Archive(arena, fetch)
         if only is not None:
             archive.narrow(only, fetch)
+        if map_location is not None and str(map_location) != "cpu":
+            archive.refuse_empty_storages()
     except HoldfastError:
         raise
     except Exception as error:  # whatever this file is, torch may be able to read it

@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ _HOW = (
     "whatever code it names."
 )
 _ALLOW = "allow its classes with torch.serialization.add_safe_globals([...]), or "
+_IMPORT_FIRST = "It holds tensors of torchao, which allows them when it is imported: import torchao before loading. "
 _TRUE = ("1", "y", "yes", "true")
 
 
@@ -98,9 +100,10 @@ def answering(
         if not is_untrusted:
             raise
         if is_refused:
+            first = _IMPORT_FIRST if "torchao." in str(error) and "torchao" not in sys.modules else ""
             raise UnsafeCheckpoint(
                 "This checkpoint holds more than tensors and plain values, and loading such objects can run code. "
-                f"{_HOW.format(_ALLOW)} torch says: {_told(error)}"
+                f"{first}{_HOW.format(_ALLOW)} torch says: {_told(error)}"
             ) from error
         if asks_user or type(error).__name__ == "OutOfMemoryError":
             raise

@@ -185,6 +185,19 @@ def test_a_storage_that_was_freed_before_the_save_is_refused():
     for zipped in (True, False):
         with pytest.raises(UnreadableCheckpoint):
             ours(zoo.saved({"t": tensor}, _use_new_zipfile_serialization=zipped))
+    data = zoo.saved({"none": torch.zeros(0, 3), "t": tensor})
+    for only in (None, ("t",)):  # where torch itself makes room in what the callable gave, and leaves it as it is
+        with pytest.raises(UnreadableCheckpoint, match="freed before it was saved"):
+            ours(data, map_location=lambda storage, location: storage.clone(), only=only)
+    kept = zoo.saved({"none": torch.zeros(0, 3), "one": torch.tensor(1.0)})
+    assert ours(kept, map_location=lambda storage, location: storage.clone())["one"] == 1
+
+
+def test_a_tensor_that_is_larger_than_its_storage_is_refused():
+    small = exploits.legacy(exploits._legacy_tensor(4), ["0"]).replace(b"(K\x04t", b"(K\x40t")
+    small += struct.pack("<q4f", 4, 1, 2, 3, 4)
+    with pytest.raises(UnreadableCheckpoint):
+        ours(small)
 
 
 # safetensors

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
-from holdfast import HoldfastError, MissingPackage, _restore
+from holdfast import HoldfastError, MissingPackage, UnsafeCheckpoint, _restore
 from holdfast._memory import Arena
 from tests import zoo
 
@@ -74,3 +75,15 @@ def test_a_package_that_a_checkpoint_names_is_named():
         loaded(data, weights_only=False)
     assert isinstance(refused.value, HoldfastError)
     assert isinstance(refused.value, ModuleNotFoundError)
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_torchao_is_to_be_imported_first(monkeypatch, is_imported):
+    """It allows its tensors by itself then."""
+    monkeypatch.delitem(sys.modules, "torchao", raising=False)
+    if is_imported:
+        monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))
+    data = zoo.saved({"a": zoo.Settings()}).replace(b"ctests.zoo\nSettings\n", b"ctorchao.x\nSettings\n")
+    with pytest.raises(UnsafeCheckpoint) as refused:
+        loaded(data)
+    assert ("import torchao before" in str(refused.value)) == (not is_imported)

@@ -219,6 +219,7 @@ class Keyed(dict):
     """A dict of a class of its own."""
 
 
+@pytest.mark.filterwarnings("ignore:what was saved to")
 @pytest.mark.parametrize(
     ("wrap", "unwrap"),
     [
