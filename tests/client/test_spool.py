@@ -545,8 +545,9 @@ def test_what_is_known_only_grows(queue):
     queue.learn(5)
     queue.learn(3)
     assert (queue.known, known(queue)) == (5, {"sequence": 5})
-    queue.learn(4, {"name": "a.pt", "sequence": 4, "file_digest": "d"})
-    assert known(queue) == {"sequence": 5, "loaded": {"name": "a.pt", "sequence": 4, "file_digest": "d"}}
+    loaded = {"name": "a.pt", "kind": "regular", "sequence": 4, "file_digest": "d"}
+    queue.learn(4, loaded)
+    assert known(queue) == {"sequence": 5, "loaded": loaded}
     queue.learn(6)
     assert known(queue)["loaded"]["name"] == "a.pt"
     assert known(queue)["sequence"] == 6

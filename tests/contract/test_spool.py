@@ -80,7 +80,7 @@ def delivered(server, directory):
     query = {"directory": directory, "include_removed": True, "page_size": 1000}
     found = server.http.get("/v1/checkpoints", params=query).json().get("checkpoints", [])
     sequences = [checkpoint["sequence"] for checkpoint in found]
-    assert sorted(sequences) == list(range(1, len(found) + 1)), "something was committed twice"
+    assert len(set(sequences)) == len(found), "something was committed twice"
     return [checkpoint["name"] for checkpoint in sorted(found, key=lambda checkpoint: checkpoint["sequence"])]
 
 
