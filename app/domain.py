@@ -120,6 +120,19 @@ class File:
     size_bytes: int
     digest: str
     mtime_ns: int
+    mode: int | None = None
+    """The permissions that it had where it was saved from, if that was said."""
+    modified_ns: int | None = None
+    """When it was last changed there, in ns since the epoch; ``mtime_ns`` is about the server's own file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder within a checkpoint as it was where it was saved from; an empty path is for the checkpoint's own."""
+
+    path: str
+    mode: int | None = None
+    modified_ns: int | None = None
 
 
 def is_folder(name: str, files: "Sequence[File | UploadFile]") -> bool:
@@ -166,6 +179,8 @@ class Checkpoint:
     """When all its bytes were last read back."""
     damage: str | None = None
     """What was wrong with them then, in words."""
+    folders: tuple[Folder, ...] = ()
+    """Its folders, the empty ones too, if they were told."""
 
     @property
     def restorable(self) -> bool:
@@ -207,6 +222,8 @@ class UploadFile:
     size_bytes: int | None
     chunks: tuple[Chunk, ...] | None = None
     tensors: tuple[Tensor, ...] | None = None
+    mode: int | None = None
+    modified_ns: int | None = None
 
     @property
     def is_hashed(self) -> bool:
@@ -234,6 +251,7 @@ class Save:
     base: str | None = None
     token_id: str = ""
     may_borrow: bool = True
+    folders: tuple[Folder, ...] = ()
 
     @property
     def is_folder(self) -> bool:

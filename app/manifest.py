@@ -57,6 +57,9 @@ def load(data: bytes) -> Manifest:
         naming.checkpoint_name(checkpoint.name)
         for file in checkpoint.files:
             naming.file_path(file.path)
+        for folder in checkpoint.folders:
+            if folder.path:
+                naming.file_path(folder.path)
         for tag in checkpoint.facts.tags:
             naming.tag(tag)
         metadata.bounded(checkpoint.facts.metadata)
@@ -141,6 +144,11 @@ def _refuse_numbers(manifest: Manifest) -> None:
     """Numbers that cannot be: negative ones, and those that SQL cannot hold."""
     checkpoint = manifest.checkpoint
     numbers = [checkpoint.sequence, checkpoint.saved_after, checkpoint.facts.epoch or 0]
+    told = [(each.mode, each.modified_ns) for each in checkpoint.files]
+    told += [(each.mode, each.modified_ns) for each in checkpoint.folders]
+    numbers += [modified_ns or 0 for _, modified_ns in told]
+    if not all(0 <= (mode or 0) <= 0o777 for mode, _ in told):
+        raise Unreadable("it holds permissions that cannot be")
     numbers += [number for file in checkpoint.files for number in (file.size_bytes, file.mtime_ns)]
     if not all(0 <= number < 2**63 for number in numbers):
         raise Unreadable("it holds a number that cannot be")

@@ -17,7 +17,7 @@ from app.domain import Checkpoint, File, FileMap, Manifest, Mode, RemovedBecause
 
 _table = schema.checkpoints
 _files = schema.files
-_FILE = (_files.c.path, _files.c.size_bytes, _files.c.digest, _files.c.mtime_ns)
+_FILE = (_files.c.path, _files.c.size_bytes, _files.c.digest, _files.c.mtime_ns, _files.c.mode, _files.c.modified_ns)
 """The columns of a `File`, in its order."""
 NEW_FOR = timedelta(minutes=10)
 DAMAGED_EVERY = timedelta(hours=1)
@@ -271,7 +271,7 @@ class CheckpointRows:
 
     def add(self, *manifests: Manifest) -> None:
         """Keep new checkpoints."""
-        self._insert(_table, [words.row(manifest.checkpoint) for manifest in manifests])
+        self._insert(_table, [words.row(manifest.checkpoint, manifest.writer) for manifest in manifests])
         self._insert(_files, [row for manifest in manifests for row in words.file_rows(manifest)])
         self._put_searchable(manifest.checkpoint for manifest in manifests)
 
@@ -283,6 +283,20 @@ class CheckpointRows:
             self._connection.execute(delete(table).where(table.c.checkpoint_id == checkpoint.id))
         self._put_searchable([checkpoint])
 
+    def save_again(self, checkpoint: Checkpoint, writer: str | None) -> None:
+        """Keep what another save of the same content says: facts, place, writer, and what its files are like."""
+        self.change(checkpoint)
+        values = {"writer": writer, **words.folder_values(checkpoint)}
+        self._connection.execute(update(_table).where(_table.c.id == checkpoint.id).values(**values))
+        of_file = (_files.c.checkpoint_id == checkpoint.id, _files.c.path == bindparam("of_path"))
+        rows = [{"of_path": each.path, "new_mode": each.mode, "new_ns": each.modified_ns} for each in checkpoint.files]
+        likeness: dict[str, Any] = {"mode": bindparam("new_mode"), "modified_ns": bindparam("new_ns")}
+        self._connection.execute(update(_files).where(*of_file).values(**likeness), rows)
+
+    def writer_of(self, checkpoint_id: str) -> str | None:
+        """The writer that saved a checkpoint last, if that was said."""
+        return self._connection.execute(select(_table.c.writer).where(_table.c.id == checkpoint_id)).scalar()
+
     def put_right(self, manifest: Manifest) -> None:
         """Let a row say what a manifest says, where it contradicts itself."""
         checkpoint = manifest.checkpoint
@@ -291,6 +305,7 @@ class CheckpointRows:
             "digest": checkpoint.digest,
             "size_bytes": checkpoint.size_bytes,
             "created_at": to_text(checkpoint.created_at),
+            **words.folder_values(checkpoint),
         }
         self.change(checkpoint)
         self._connection.execute(update(_table).where(_table.c.id == checkpoint.id).values(**values, dirty=False))

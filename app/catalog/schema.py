@@ -69,6 +69,8 @@ checkpoints = Table(
     Column("trashed", Boolean, nullable=False, server_default=text("0")),
     Column("verified_at", String),
     Column("damage", Text),
+    Column("writer", String),
+    Column("folders", Text),
     UniqueConstraint("directory", "sequence"),
     Index("one_live_name", "directory", "name", unique=True, sqlite_where=text("removed_at IS NULL")),
     Index(
@@ -93,6 +95,8 @@ files = Table(
     Column("digest", String, nullable=False),
     Column("mtime_ns", Integer, nullable=False),
     Column("map", Text, nullable=False),
+    Column("mode", Integer),
+    Column("modified_ns", Integer),
 )
 
 numbers = Table(

@@ -8,12 +8,13 @@ from pydantic import TypeAdapter
 
 from app import ranking
 from app.catalog.times import to_text, to_time
-from app.domain import Checkpoint, Facts, File, FileMap, Manifest
+from app.domain import Checkpoint, Facts, File, FileMap, Folder, Manifest
 
 _MAP = TypeAdapter(FileMap)
+_FOLDERS = TypeAdapter(tuple[Folder, ...])
 
 
-def row(checkpoint: Checkpoint) -> Mapping[str, Any]:
+def row(checkpoint: Checkpoint, writer: str | None) -> Mapping[str, Any]:
     """The row of a new checkpoint."""
     return {
         "id": checkpoint.id,
@@ -25,6 +26,8 @@ def row(checkpoint: Checkpoint) -> Mapping[str, Any]:
         "removed_at": to_text(checkpoint.removed_at),
         "removed_because": checkpoint.removed_because,
         "trashed": checkpoint.trashed,
+        "writer": writer,
+        **folder_values(checkpoint),
         **fact_values(checkpoint.facts),
         **place_values(checkpoint),
     }
@@ -39,6 +42,8 @@ def file_rows(manifest: Manifest) -> Iterable[Mapping[str, Any]]:
             "size_bytes": file.size_bytes,
             "digest": file.digest,
             "mtime_ns": file.mtime_ns,
+            "mode": file.mode,
+            "modified_ns": file.modified_ns,
             "map": _MAP.dump_json(manifest.maps[file.path]).decode(),
         }
 
@@ -47,6 +52,11 @@ def numbers(facts: Facts) -> dict[str, float]:
     """The metadata that can be ranked by."""
     found = {key: ranking.finite(value) for key, value in facts.metadata.items()}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def folder_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The column of its folders."""
+    return {"folders": _FOLDERS.dump_json(checkpoint.folders).decode() if checkpoint.folders else None}
 
 
 def fact_values(facts: Facts) -> Mapping[str, Any]:
@@ -101,6 +111,7 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
         freed=row["freed"],
         verified_at=to_time(row["verified_at"]),
         damage=row["damage"],
+        folders=_FOLDERS.validate_json(row["folders"]) if row["folders"] else (),
     )
 
 

@@ -255,6 +255,7 @@ class Committing:
             files=settled.files,
             digest=settled.digest,
             created_at=self._parts.clock(),
+            folders=upload.folders,
         )
         replaces = standing.id if standing is not None else None
         manifest = Manifest(checkpoint, settled.maps, replaces, upload.policy, upload.writer)

@@ -9,7 +9,15 @@ from app.catalog import Session
 from app.catalog.uploads import Saved
 from app.checkpoints.parts import Parts
 from app.checkpoints.removing import mark_removed
-from app.domain import LIMITS, Checkpoint, Directory, Facts, Manifest, Policy, PolicyRequest, Upload
+from app.domain import LIMITS, Checkpoint, Directory, Facts, File, Manifest, Policy, PolicyRequest, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The checkpoint of another writer that a save replaced a moment after it was saved, or without knowing of it."""
+
+    checkpoint: Checkpoint
+    writer: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +25,8 @@ class Committed:
     """What became of an upload.
 
     ``policy`` is the one in force, ``removed`` what this commit pruned or replaced, ``other_writer`` somebody else who
-    saved to the directory a moment ago. ``repeated`` says that the same save was committed before.
+    saved to the directory a moment ago. ``repeated`` says that the same save was committed before. ``replaced`` is what
+    another writer had saved under the same name a moment ago, or after this save was reserved.
     """
 
     checkpoint: Checkpoint
@@ -25,6 +34,7 @@ class Committed:
     removed: Sequence[Checkpoint] = ()
     other_writer: str | None = None
     repeated: bool = False
+    replaced: Replaced | None = None
 
 
 class Recording:
@@ -47,12 +57,13 @@ class Recording:
         ):
             old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
             replaced = [old] if old is not None and old.removed_at is None else []
+            lost = self._lost(session, replaced, manifest.writer, begun)
             removed = mark_removed(session, replaced, "replaced", self._parts.clock())
             session.checkpoints.add(manifest)
             removed += self._record(session, upload_id, directory, after, checkpoint)
         self._keep_policy(directory, after)
         told = _as_it_is(checkpoint, removed)
-        return Committed(told, after.policy, removed, self._other_writer(directory, manifest.writer))
+        return Committed(told, after.policy, removed, self._other_writer(directory, manifest.writer), replaced=lost)
 
     def change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
         """The same content under the same name: no bytes move, but it is a save like any other in the order."""
@@ -64,12 +75,14 @@ class Recording:
             sequence=sequence,
             saved_after=ranking.saved_after(upload.saved_after, sequence),
             facts=facts,
+            files=_as_told(standing, upload),
+            folders=upload.folders or standing.folders,
         )
         manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
         with self._parts.catalog.reading() as session:
             after = self._moved_on(session, directory, checkpoint, manifest)
         with self._parts.catalog.writing() as session:
-            session.checkpoints.change(checkpoint)
+            session.checkpoints.save_again(checkpoint, upload.writer)
             removed = self._record(session, upload.id, directory, after, checkpoint)
             maps = session.checkpoints.maps(checkpoint.id)
         self._keep_policy(directory, after)
@@ -111,6 +124,19 @@ class Recording:
             return []
         verdicts = retention.judge(session.checkpoints.live(after.name), after.policy)
         return mark_removed(session, [v.checkpoint for v in verdicts if not v.stays], "pruned", now)
+
+    def _lost(
+        self, session: Session, replaced: Sequence[Checkpoint], writer: str | None, begun: Upload | None
+    ) -> Replaced | None:
+        """What is replaced, where another writer saved it and this one may not have known that."""
+        since = self._parts.clock() - self._parts.writer_window
+        if begun is not None:
+            since = min(since, begun.created_at)
+        for old in replaced:
+            its_writer = session.checkpoints.writer_of(old.id)
+            if its_writer != writer and old.created_at >= since:
+                return Replaced(old, its_writer)
+        return None
 
     def _other_writer(self, before: Directory, writer: str | None) -> str | None:
         if before.last_writer in {None, writer} or before.last_write_at is None:
@@ -159,6 +185,15 @@ def same_content_facts(standing: Checkpoint | None, upload: Upload, digest: str)
         upload.facts,
         pinned=standing.facts.pinned or upload.facts.pinned,
         tags=tuple(dict.fromkeys([*standing.facts.tags, *upload.facts.tags])),
+    )
+
+
+def _as_told(standing: Checkpoint, upload: Upload) -> tuple[File, ...]:
+    """The files of a checkpoint, with what a save of the same content says of them."""
+    told = {file.path: file for file in upload.files if file.modified_ns is not None or file.mode is not None}
+    return tuple(
+        replace(file, mode=told[file.path].mode, modified_ns=told[file.path].modified_ns) if file.path in told else file
+        for file in standing.files
     )
 
 

@@ -48,8 +48,15 @@ def settle(
         maps[file.path] = FileMap(chunks, file.tensors)
     times = storage.settle(upload)
     files = tuple(
-        File(path, sum(chunk.length for chunk in maps[path].chunks), digests.of_file(maps[path].chunks), times[path])
-        for path in sorted(maps)
+        File(
+            file.path,
+            sum(chunk.length for chunk in maps[file.path].chunks),
+            digests.of_file(maps[file.path].chunks),
+            times[file.path],
+            file.mode,
+            file.modified_ns,
+        )
+        for file in sorted(upload.files, key=lambda file: file.path)
     )
     return Settled(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
 

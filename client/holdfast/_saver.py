@@ -233,6 +233,8 @@ class Saver:
                 f"another process ({other}) saved to {where!r} a moment ago. If that is another job, give each its "
                 "own checkpoint_dir, or set HOLDFAST_PREFIX; if it is this job before a restart, all is well."
             )
+        if committed.loss is not None:
+            self._told.once(f"{committed.loss}. If it was this job before a restart, all is well.")
         in_force = {name: committed.policy[name] for name in committed.policy["set_by_operator"]}
         stronger = [f"{name}={value}" for name, value in in_force.items() if value != job.policy.get(name)]
         if stronger:

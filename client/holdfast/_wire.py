@@ -205,6 +205,8 @@ class Committed:
     repeated: bool = False
     answer: Mapping[str, Any] = field(default_factory=dict)
     """All of it, as it came."""
+    replaced: Mapping[str, Any] | None = None
+    """What another writer had saved under the same name a moment ago, or while this save was made."""
     was_there: bool = False
     """Whether an earlier call had committed the same save."""
 
@@ -219,4 +221,17 @@ class Committed:
             data.get("removed_at"),
             data.get("repeated", False),
             data,
+            data.get("replaced"),
+        )
+
+    @property
+    def loss(self) -> str | None:
+        """What is to be said where the save replaced another writer's checkpoint; None where it did not."""
+        old = self.replaced
+        if old is None:
+            return None
+        who = old.get("writer") or "a writer that does not give its name"
+        return (
+            f"{self.checkpoint.directory}/{self.checkpoint.name} replaced what {who} had saved there at "
+            f"{old.get('created_at')} (checkpoint {old.get('id')})"
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast import HoldfastWarning
 from holdfast.cli.statuses import Status
 from tests.forwarder import Forwarder
 
@@ -120,3 +121,18 @@ def test_a_folder_that_another_process_changes_is_never_saved_as_a_mixture(
     assert done.status != 0
     assert str(folder / what) in done.complaints.replace("\n", "")
     assert kept(server, directory) is None
+
+
+def test_a_put_that_replaces_what_another_writer_saved_says_so(holdfast, directory, server, folder):
+    old = server.save(directory, b"of another job", name="step", writer="other@host")
+    done = holdfast("put", folder / "model.bin", directory, "--name", "step", "--json")
+    assert done.json["replaced"]["id"] == old["id"]
+    assert f"{directory}/step replaced what other@host had saved there" in done.complaints.replace("\n", " ")
+    assert holdfast("put", folder / "sub" / ".metadata", directory, "--name", "step").complaints == ""
+
+
+def test_a_manager_is_warned_of_what_it_replaced(make_manager, server, directory):
+    server.save(directory, b"of another job", name="checkpoint_epoch_0001.pt", writer="other@host")
+    with pytest.warns(HoldfastWarning) as warned:
+        make_manager().save({"a": 1}, epoch=1)
+    assert any("checkpoint_epoch_0001.pt replaced what other@host had saved there" in str(w.message) for w in warned)

@@ -118,6 +118,16 @@ class PolicyOut(BaseModel):
         )
 
 
+class ReplacedOut(BaseModel):
+    """A checkpoint of another writer that a save has just replaced."""
+
+    id: str
+    name: str
+    writer: str | None
+    sequence: int
+    created_at: datetime
+
+
 class CommittedOut(CheckpointOut):
     """A checkpoint that was just committed, durable from now on, and what else its commit did."""
 
@@ -126,6 +136,9 @@ class CommittedOut(CheckpointOut):
     removed_count: int = Field(description="How many checkpoints these are in all.")
     other_writer: str | None = Field(description="Somebody else who saved to this directory a moment ago.")
     repeated: bool = Field(description="Whether the same save had been committed before.")
+    replaced: ReplacedOut | None = Field(
+        description="What another writer had saved under this name a moment ago, or since this save was reserved."
+    )
 
     @classmethod
     def from_commit(cls, committed: Committed) -> Self:
@@ -136,7 +149,15 @@ class CommittedOut(CheckpointOut):
             removed_count=len(committed.removed),
             other_writer=committed.other_writer,
             repeated=committed.repeated,
+            replaced=_replaced(committed),
         )
+
+
+def _replaced(committed: Committed) -> ReplacedOut | None:
+    if committed.replaced is None:
+        return None
+    old, writer = committed.replaced.checkpoint, committed.replaced.writer
+    return ReplacedOut(id=old.id, name=old.name, writer=writer, sequence=old.sequence, created_at=old.created_at)
 
 
 class CheckpointPage(BaseModel):

@@ -19,10 +19,11 @@ from .._wire import Committed
 from ..errors import CheckpointNotFound, InvalidRequest, NotAllowed, ServerFailed
 from . import metadata, words
 from .options import AsJson, Directory, ServerUrl
+from .output import complain
 from .session import Json, Session
 from .statuses import Misuse, Status
 
-_ABOUT_THE_COMMIT = {"policy", "removed", "removed_count", "other_writer", "repeated"}
+_ABOUT_THE_COMMIT = {"policy", "removed", "removed_count", "other_writer", "repeated", "replaced"}
 _TOO_LARGE = 413
 
 
@@ -134,8 +135,15 @@ def _newest(session: Session, directory: str, name: str) -> str:
 
 def _told(session: Session, committed: Committed) -> int:
     found = {key: value for key, value in committed.answer.items() if key not in _ABOUT_THE_COMMIT}
+    if committed.loss is not None:
+        complain(committed.loss)
     if session.out.as_json:
-        more = {"repeated": False, "removed": list(committed.removed), "policy": dict(committed.policy)}
+        more = {
+            "repeated": False,
+            "replaced": committed.replaced,
+            "removed": list(committed.removed),
+            "policy": dict(committed.policy),
+        }
         session.out.document({"checkpoint": found, **more})
         return Status.DONE
     if not session.out.is_terminal:
