@@ -156,7 +156,15 @@ def test_no_answer_runs_in_a_browser_or_is_kept_by_it(guarded, server, directory
 
 
 @pytest.mark.parametrize(
-    "token", ["short", "x" * 15, "schlüssel-mit-umlaut", "tab\tin a long token", "a break\nin a long token"]
+    "token",
+    [
+        "short",
+        "x" * 15,
+        "schlüssel-mit-umlaut",
+        "tab\tin-a-long-token",
+        "a break\nin a long token",
+        "a long token with spaces",
+    ],
 )
 def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path, token):
     command = [sys.executable, "-m", "app", "serve", "--port", "0", "--root", str(tmp_path / "root")]

@@ -76,7 +76,7 @@ def test_an_admin_token_of_a_clients_form_is_refused_in_words(tmp_path):
 
 
 def test_white_space_around_a_secret_is_no_part_of_it(tmp_path):
-    text = "an admin token from a file"
+    text = "an-admin-token-of-the-operator"
     with LiveServer(tmp_path / "root", admin_token=f"  {text}\n") as live:
         assert live.http.get("/v1/info", headers=bearer(text)).status_code == 200
 
