@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from app import actor, digests, validation
+from app import actor, digests, logs, validation
 from app.errors import (
     CrossSite,
     DiskFailed,
@@ -106,7 +106,7 @@ def problem_response(refusal: Refusal) -> Response:
         "title": refusal.title,
         "status": refusal.status,
         "code": refusal.code,
-        "detail": refusal.detail,
+        "detail": logs.without_secrets(refusal.detail),
         **({"request_id": request_id} if request_id else {}),
         **refusal.extra,
     }

@@ -98,7 +98,7 @@ class CheckpointRows:
     def live(self, directory: str) -> Sequence[Checkpoint]:
         """All live checkpoints of a directory, oldest first."""
         query = select(_table).where(*_live(directory)).order_by(_table.c.saved_after, _table.c.sequence)
-        return self._many(query)
+        return self._readable(query)
 
     def live_names(self, directory: str) -> Sequence[tuple[str, str]]:
         """Id and name of all live checkpoints of a directory, which can be read where the rest cannot."""
@@ -155,7 +155,7 @@ class CheckpointRows:
     def latest(self, directory: str) -> Checkpoint | None:
         """The newest live checkpoint by position."""
         query = select(_table).where(*_live(directory))
-        return self._one(query.order_by(_table.c.saved_after.desc(), _table.c.sequence.desc()).limit(1))
+        return self._first(query.order_by(_table.c.saved_after.desc(), _table.c.sequence.desc()))
 
     def last_sequence(self, directory: str) -> int:
         """The last number that was given in a directory, as far as its checkpoints tell, removed ones among them."""
@@ -169,8 +169,12 @@ class CheckpointRows:
 
     def best(self, directory: str, mode: Mode, by: str | None = None) -> Checkpoint | None:
         """The live checkpoint that ranks first."""
-        page = self.page(Query(directory, order_by="best", mode=mode, by=by), after=None, limit=1)
-        return next(iter(page.checkpoints), None)
+        query, key = Query(directory, order_by="best", mode=mode, by=by), None
+        while True:
+            page = self.page(query, after=key, limit=1)
+            key = page.next_key
+            if page.checkpoints or key is None:
+                return next(iter(page.checkpoints), None)
 
     def page(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> Page:
         """The next checkpoints of a listing."""
@@ -186,7 +190,9 @@ class CheckpointRows:
 
     def some(self, ids: Sequence[str]) -> Sequence[Checkpoint]:
         """Checkpoints by their ids, in the order of these."""
-        found = [one for some in _batches(list(ids)) for one in self._many(select(_table).where(_table.c.id.in_(some)))]
+        found = [
+            one for some in _batches(list(ids)) for one in self._readable(select(_table).where(_table.c.id.in_(some)))
+        ]
         place = {checkpoint_id: number for number, checkpoint_id in enumerate(ids)}
         return sorted(found, key=lambda checkpoint: place[checkpoint.id])
 
@@ -400,11 +406,23 @@ class CheckpointRows:
     def _one(self, query: Select[Any]) -> Checkpoint | None:
         return next(iter(self._many(query)), None)
 
+    def _first(self, query: Select[Any]) -> Checkpoint | None:
+        """The first whose row can be read."""
+        start, count = 0, 1
+        while True:
+            rows = query.limit(count).offset(start)
+            if found := self._readable(rows):
+                return found[0]
+            if self._connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one() < count:
+                return None
+            start, count = start + count, _IDS_AT_ONCE
+
     def _many(self, query: Select[Any]) -> Sequence[Checkpoint]:
         return self._with_files(self._connection.execute(query).mappings().all())
 
     def _readable(self, query: Select[Any]) -> Sequence[Checkpoint]:
-        """Those whose rows can be read: another one must not keep the server from starting; the log names it once."""
+        """Those whose rows can be read: another one must keep neither the server from starting nor a list
+        from going on. The log names it once, and the scrub reports it as damage."""
         rows = self._connection.execute(query).mappings().all()
         with suppress(ValueError, TypeError, KeyError):
             return self._with_files(rows)

@@ -113,4 +113,5 @@ def _verdicts(
             tuple(replace(reason, place=best[live.id]) if reason.code == "best" else reason for reason in reasons),
         )
         for live, reasons in page
+        if live.id in known  # not one whose row cannot be read
     )

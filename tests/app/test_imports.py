@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "storage": ("app.storage",),
     "checkpoints": ("app.checkpoints", "app.catalog", "app.storage.base", "app.niceness"),
     "auth": ("app.auth", "app.catalog"),
-    "api": ("app.api", "app.auth", "app.checkpoints", *LISTINGS, "app.__version__"),
+    "api": ("app.api", "app.auth", "app.checkpoints", *LISTINGS, "app.__version__", "app.logs"),
     "dashboard": (
         "app.dashboard",
         "app.api.dependencies",
