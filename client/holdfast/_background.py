@@ -29,40 +29,52 @@ class Background:
     def _begin(self) -> None:
         self._owner = os.getpid()
         self._changed = threading.Condition()
-        self._todo: deque[tuple[str, Callable[[], object]]] = deque()
+        self._todo: deque[tuple[str, Callable[[], object], object]] = deque()
         self._errors: deque[BaseException] = deque()
-        self._claimed = 0
-        self._has_thread = False
+        self._claims: set[int] = set()
+        self._at_work = threading.Lock()
 
     @property
     def pending(self) -> list[str]:
         """What waits or is under way, by name."""
         self._own()
-        return [what for what, _ in list(self._todo)]
+        return [what for what, *_ in list(self._todo)]
 
     @contextmanager
     def room(self) -> Iterator[None]:
-        """Wait until there may be one more; until this ends, the place is kept for whoever came first."""
+        """Wait until there may be one more; until this ends, the place is kept for this thread."""
         self._own()
+        me = threading.get_ident()
         with self._changed:
-            while len(self._todo) + self._claimed >= self._limit:
+            self._claims.discard(me)  # of a call that was interrupted
+            while len(self._todo) + len(self._claims) >= self._limit:
+                self._see_to_thread()
                 self._changed.wait()
-            self._claimed += 1
+            self._claims.add(me)
         try:
             yield
         finally:
             with self._changed:
-                self._claimed -= 1
+                self._claims.discard(me)
                 self._changed.notify_all()
 
-    def do(self, what: str, work: Callable[[], object]) -> None:
-        """Have something done."""
+    def do(self, what: str, work: Callable[[], object], job: object = None) -> None:
+        """Have something done, for a job that `holds` then knows."""
         self._own()
+        self._todo.append((what, work, job))
+        self._see_to_thread()
+
+    def holds(self, job: object) -> bool:
+        """Whether something waits to be done for a job, or is being done."""
+        self._own()
+        self._see_to_thread()
+        return any(held is job for *_, held in list(self._todo))
+
+    def _see_to_thread(self) -> None:
+        """Start a thread where something waits and none is at work; the call before may have been interrupted."""
         with self._changed:
-            self._todo.append((what, work))
-            if self._has_thread:
+            if not self._todo or self._at_work.locked():
                 return
-            self._has_thread = True
         try:
             threading.Thread(target=self._run, name="holdfast-saves", daemon=True).start()
         except RuntimeError:  # the interpreter is ending and starts no more threads
@@ -78,6 +90,7 @@ class Background:
         """
         self._own()
         end = None if timeout_s is None else time.monotonic() + timeout_s
+        self._see_to_thread()
         with self._changed:
             while self._todo:
                 left_s = None if end is None else end - time.monotonic()
@@ -114,12 +127,15 @@ class Background:
             self._begin()
 
     def _run(self) -> None:
+        if not self._at_work.acquire(blocking=False):
+            return
         while True:
             with self._changed:
                 if not self._todo:
-                    self._has_thread = False
+                    self._at_work.release()
+                    self._changed.notify_all()
                     return
-                what, work = self._todo[0]
+                what, work = self._todo[0][:2]
             try:
                 work()
             except BaseException as error:
@@ -131,7 +147,7 @@ class Background:
             # would meet an interpreter that is being finalized, and abort the process.
             work = _nothing
             with self._changed:
-                self._todo[0] = (what, _nothing)
+                self._todo[0] = (what, _nothing, None)
             with self._changed:
                 self._todo.popleft()
                 self._changed.notify_all()

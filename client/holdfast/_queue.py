@@ -121,7 +121,7 @@ class Queue:
                 "sequence": self._known,
                 **({note_of(str(loaded["kind"])): dict(loaded)} if loaded else {}),
             }
-            temporary = self.folder / f".known-{_own_name()}"
+            temporary = _begun(self.folder / f".known-{_own_name()}")
             temporary.write_text(json.dumps(content))
             temporary.replace(self.folder / "known.json")
 
@@ -137,6 +137,7 @@ class Queue:
         OSError
             It cannot be kept; nothing of it is.
         """
+        discard_interrupted()
         self.prepare()
         self.spool.make_room(source.size_bytes, self)
         try:
@@ -150,6 +151,7 @@ class Queue:
     def _put(self, save: Mapping[str, Any], source: Readable) -> Item:
         folder = self.folder / f"{_items.HALF_DONE}{save['save_id']}"
         _items.discard(folder)
+        _begun(folder)
         about = {"server": self.server, "saved_at": datetime.now(UTC).isoformat()}
         try:
             _items.write(folder, {"saved_after": self.known, **save}, source, about)
@@ -159,6 +161,8 @@ class Queue:
         except BaseException:
             _items.discard(folder)
             raise
+        finally:
+            _unfinished.pop(threading.get_ident(), None)
         return Item(number, source.size_bytes, save["save_id"], folder)
 
     def prepare(self) -> None:
@@ -184,7 +188,7 @@ class Queue:
             said = json.loads(about.read_text())
             if isinstance(said, dict) and content.items() <= said.items():
                 return
-        temporary = self.folder / f".queue-{_own_name()}"
+        temporary = _begun(self.folder / f".queue-{_own_name()}")
         _items.write_json(temporary, {"version": 1, **content})
         temporary.replace(about)
         _items.sync(self.folder)
@@ -275,6 +279,24 @@ class Queue:
         """Give up what waits and what is parked."""
         for item in [*self.items(), *self.parked()]:
             _items.discard(item.folder)
+
+
+_unfinished: dict[int, set[Path]] = {}
+"""By thread, what it writes under a temporary name."""
+
+
+def _begun(path: Path) -> Path:
+    _unfinished.setdefault(threading.get_ident(), set()).add(path)
+    return path
+
+
+def discard_interrupted() -> None:
+    """Remove what this thread began to write and was interrupted at."""
+    for path in _unfinished.pop(threading.get_ident(), set()):
+        if path.is_dir():
+            _items.discard(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _own_name() -> str:

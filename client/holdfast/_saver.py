@@ -111,9 +111,10 @@ class Saver:
             snapshot = self._staging.snapshot()
             failing.callback(snapshot.close)
             layout = _layout.of(state, snapshot.copied)
-            job = Job(self.saving, save, layout, snapshot.close)
+            job = Job(self.saving, save, layout, snapshot.close, waits=self.background.holds)
             failing.pop_all()
-            self.background.do(name, lambda: self._run_later(job))
+            self.background.do(name, lambda: self._run_later(job), job)
+            job.begin()
         _loadability.tell(self._remote.name, layout)
 
     def may_improve(

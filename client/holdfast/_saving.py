@@ -16,8 +16,9 @@ from ._layout import Layout
 from ._queue import Item, Queue
 from ._retry import Patience, passes
 from ._spool import Spool
+from ._stack import is_under_way
 from ._wire import Committed
-from .errors import HoldfastError, NotAllowed, OutOfSpace, warn
+from .errors import HoldfastError, HoldfastWarning, NotAllowed, OutOfSpace, warn
 
 _CUTS, _CUT_EVERY_S = 20, 0.05
 
@@ -152,7 +153,8 @@ class Saving:
         self._own()
         limit_s = self.drain_s if timeout_s is None else timeout_s
         end = time.monotonic() + limit_s
-        lost = [] if background.wait(limit_s) else [job for job in list(self.jobs) if not job.rescue()]
+        is_done = background.wait(limit_s)
+        lost = [] if is_done else [job for job in list(self.jobs) if job.is_alive() and not job.rescue()]
         courier = self._courier
         if courier is not None and self.queue is not None and self.queue.has_items():
             courier.finish(end)
@@ -188,35 +190,59 @@ class Saving:
 
 
 class Job:
-    """One logical save. Whoever made it calls `run`; others may wait for it, or rescue it.
+    """One logical save. One thread calls `run`; others may wait for it, or rescue it, as long as it is alive.
 
     Parameters
     ----------
     close : callable
-        Called when nobody reads the layout any more.
+        Called when the layout is read no more.
+    waits : callable
+        Whether a thread will still call `run`.
     """
 
     def __init__(
-        self, saving: Saving, save: Mapping[str, Any], layout: Layout, close: Callable[[], object] = lambda: None
+        self,
+        saving: Saving,
+        save: Mapping[str, Any],
+        layout: Layout,
+        close: Callable[[], object] = lambda: None,
+        waits: Callable[["Job"], bool] = lambda job: False,
     ) -> None:
         self.what = f"{save['directory']}/{save['name']}"
         self._saving = saving
         self._save = save
         self._layout = layout
         self._close = close
-        self._guard = threading.Lock()
+        self._waits = waits
+        self._guard = threading.RLock()
         self._ended = threading.Event()
         self._safe = threading.Event()
         self._hurried = threading.Event()
-        self._is_running = False
+        self._runner: int | None = None
         self._item: Item | None = None
         self._place: int | None = None
         """After which sequence it was saved; None before its turn. Nothing that other writers do later moves it."""
         self.policy: Mapping[str, Any] = save["policy"]
         self.because: HoldfastError | None = None
         """Why it lies in the spool."""
-        saving.jobs.append(self)
-        _stopping.began(self, saving.drain_s)
+
+    def begin(self) -> None:
+        """Let it be known that it is to be saved: from here on it is brought to safety when the process ends."""
+        if self not in self._saving.jobs:
+            self._saving.jobs[:] = [job for job in self._saving.jobs if job.is_alive()]
+            self._saving.jobs.append(self)
+        _stopping.began(self, self._saving.drain_s)  # also by the main thread, which alone can watch for signals
+
+    def is_alive(self) -> bool:
+        """Whether it is still to be saved, and its bytes are those that were to be.
+
+        A save that Ctrl-C interrupted is gone, wherever that hit it: training goes on and changes the tensors.
+        """
+        if self._ended.is_set():
+            return False
+        if self._runner is not None:
+            return is_under_way(self._runner, Job.run.__code__, self)
+        return self._waits(self)
 
     def run(self) -> Committed | None:
         """Save; durable when this returns. None where it lies in the spool.
@@ -228,8 +254,9 @@ class Job:
         OutOfSpace
             The server is away, and the spool cannot take it, either (``spool_failed``).
         """
-        self._is_running = True
         try:
+            self._runner = threading.get_ident()
+            self.begin()
             if self._item is not None:  # it was rescued before its turn came
                 return None
             self._place = self._saving.queue.known if self._saving.queue is not None else None
@@ -245,12 +272,16 @@ class Job:
                 if self._item is None:
                     self._keep(error)
                 return None
+            except HoldfastWarning:  # made an error by the user
+                raise
+            except Exception as error:
+                self._keep_in_spite_of(error)
+                return None
             with self._guard:
                 if self._item is not None:  # it was rescued while it was on its way, and has arrived all the same
                     _items.discard(self._item.folder)
             return committed
         except (KeyboardInterrupt, SystemExit):  # from a handler of the user's, who may not have thought of this save
-            self._is_running = False
             if _stopping.is_requested():
                 self.rescue()
             raise
@@ -272,9 +303,11 @@ class Job:
         self._hurried.set()
 
     def rescue(self) -> bool:
-        """Write it to the spool, if it has not ended; whether it is durable somewhere now."""
+        """Write it to the spool, if it has not ended; whether it is durable somewhere now, or gone."""
+        if not self.is_alive():
+            return True
         with self._guard:
-            if self._ended.is_set() or self._item is not None:
+            if not self.is_alive() or self._item is not None:
                 return True
             if self._saving.queue is None:
                 return False
@@ -300,10 +333,20 @@ class Job:
     def _give_up_sending(self) -> None:
         """Let others have their turn: the courier sends this one."""
         self.hurry()
-        for _ in range(_CUTS if self._is_running else 0):
+        for _ in range(_CUTS if self._runner not in {None, threading.get_ident()} else 0):
             self._saving.server.cut()
             if self._ended.wait(_CUT_EVERY_S):
                 return
+
+    def _keep_in_spite_of(self, error: Exception) -> None:
+        """Keep it although the client itself has failed; the error is raised where it cannot be kept, either."""
+        if self._saving.queue is None:
+            raise error
+        try:
+            self._keep(HoldfastError(f"{type(error).__name__}: {error}", code="client_failed"))
+        except Exception as failure:
+            raise error from failure
+        log.error("%s could not be sent", self.what, exc_info=error)
 
     def _keep(self, because: HoldfastError | None) -> None:
         self.because = because

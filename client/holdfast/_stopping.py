@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from . import _background
 from ._delivery import Courier
-from ._queue import Queue
+from ._queue import Queue, discard_interrupted
 
 DRAIN_S = 20.0
 """How long, in seconds, the end of a process may be put off."""
@@ -42,8 +42,11 @@ class Job(Protocol):
     def hurry(self) -> None:
         """Try nothing again that fails from here on."""
 
+    def is_alive(self) -> bool:
+        """Whether it is still to be saved, and was not interrupted."""
+
     def rescue(self) -> bool:
-        """Write it to the spool, if it has not ended; whether it is durable somewhere now."""
+        """Write it to the spool, if it has not ended; whether it is durable somewhere now, or gone."""
 
 
 class _State:
@@ -77,7 +80,9 @@ def is_requested() -> bool:
 def began(job: Job, drain_s: float) -> None:
     """A save is under way, until `ended` is told of it."""
     _state.drain_s = max(drain_s, _state.drain_s) if _state.has_saved else drain_s
-    _state.jobs.append(job)
+    _forget_interrupted()
+    if job not in _state.jobs:
+        _state.jobs.append(job)
     if not _state.has_saved:
         _state.has_saved = True
         if multiprocessing.parent_process() is not None:  # children of multiprocessing end without atexit
@@ -91,6 +96,12 @@ def ended(job: Job) -> None:
     """A save has ended."""
     with suppress(ValueError):  # in a forked child it was the parent's
         _state.jobs.remove(job)
+
+
+def _forget_interrupted() -> None:
+    for job in list(_state.jobs):
+        if not job.is_alive():
+            ended(job)
 
 
 def drain(limit_s: float) -> None:
@@ -112,18 +123,22 @@ def drain(limit_s: float) -> None:
     for job in lost:
         if not job.wait(max(0.0, end - time.monotonic())):
             log.error("%s was not saved: the process ends before it has arrived", job.what)
+    discard_interrupted()
     _background.name_errors()
     name_what_waits(queue for courier in couriers for queue in courier.waiting())
 
 
 def _rescue(end: float) -> list[Job]:
     """Write to the spool what does not arrive in time; what could not be written."""
+    _forget_interrupted()
     return [job for job in list(_state.jobs) if not _is_safe(job, end) and not job.rescue()]
 
 
 def _is_safe(job: Job, end: float) -> bool:
     """Wait for a save, as long as that may take."""
     while not job.wait(0.02):
+        if not job.is_alive():
+            return True
         if _state.told_at is not None:
             end = min(end, _state.told_at + GRACE_S)
             return job.wait(max(0.0, end - time.monotonic()))
