@@ -56,12 +56,19 @@ def set_policy(
 
 @router.delete("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))
 def clear_directory(
-    directory: DirectoryName, removing: RemovingDep, may: Deleter, include_pinned: bool = False
+    directory: DirectoryName,
+    removing: RemovingDep,
+    may: Deleter,
+    include_pinned: bool = False,
+    only_empty: bool = False,
 ) -> ClearedOut:
     """Remove all checkpoints that the directory holds at this moment.
 
     Its sub-directories, files that this server did not write and, unless asked for, pinned checkpoints stay. A
     directory that holds none is removed itself; where an operator set its policy, by a token with the scope `admin`.
+    With `only_empty`, no checkpoint is removed, and a directory that holds any stays as it is.
     """
-    may_forget = may.allows("admin")
-    return ClearedOut.of(removing.clear(directory, include_pinned=include_pinned, may_forget_policy=may_forget))
+    cleared = removing.clear(
+        directory, include_pinned=include_pinned, only_empty=only_empty, may_forget_policy=may.allows("admin")
+    )
+    return ClearedOut.of(cleared)

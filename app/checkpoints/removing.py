@@ -84,15 +84,25 @@ class Removing:
         with self._parts.catalog.reading() as session:
             return known_checkpoint(session, checkpoint_id)
 
-    def clear(self, directory: str, *, include_pinned: bool = False, may_forget_policy: bool = False) -> Cleared:
+    def clear(
+        self,
+        directory: str,
+        *,
+        include_pinned: bool = False,
+        only_empty: bool = False,
+        may_forget_policy: bool = False,
+    ) -> Cleared:
         """Remove all checkpoints that a directory holds at this moment; later commits stand.
 
         A directory that holds none is removed itself, unless an upload to it is under way, a removed checkpoint can
         still be restored, or it has an operator's policy and that may not be forgotten.
+        With ``only_empty``, one that holds any stays as it is.
         """
         with self._parts.catalog.lock(directory):
             if self._remove_directory(directory, may_forget_policy=may_forget_policy):
                 return Cleared((), 0, (), 0, 0, is_directory_removed=True)
+            if only_empty:
+                return Cleared((), 0, (), 0, 0)
             with self._marking() as session:
                 known_directory(session, directory)
                 with closing(places.newest_first(session.connection, directory)) as found:

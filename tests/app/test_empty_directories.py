@@ -91,3 +91,14 @@ def test_no_operator_has_set_what_a_dry_run_asks(server, directory):
     (judged,) = server.http.post("/v1/prune", json=asked).json()["directories"]
     assert judged["policy"]["max_checkpoints"] == 1
     assert judged["policy"]["set_by_operator"] == []
+
+
+def test_only_an_empty_directory_is_removed_where_that_is_asked(server, directory):
+    saved = server.save(directory, epoch=1)
+    url = f"/v1/directories/{directory}?only_empty=true"
+    answer = server.http.delete(url).json()
+    assert (answer["removed"], answer["directory_removed"]) == ([], False)
+    assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
+    server.http.delete(f"/v1/checkpoints/{saved['id']}").raise_for_status()
+    assert server.http.delete(url).json()["directory_removed"] is True
+    assert server.http.delete(url).status_code == 404

@@ -41,7 +41,7 @@ def test_all_is_well_and_nothing_stays(holdfast, directory, server):
     assert not any(finding["advice"] for finding in document["findings"])
     assert {"answer_s", "save_s", "upload_mib_per_s", "download_mib_per_s"} <= document.keys()
     assert document["token"]["id"] == "anonymous"
-    assert server.names(directory) == []
+    assert server.http.get(f"/v1/directories/{directory}").status_code == 404
     plain = holdfast("doctor", *QUICK, "--directory", directory)
     assert [(row[0], row[1]) for row in plain.rows] == [("ok", check) for check in checks]
 
@@ -114,5 +114,10 @@ def test_an_interrupted_examination_removes_what_it_saved(holdfast, directory, s
 
     monkeypatch.setattr(doctor._Examination, step, interrupt)
     assert holdfast("doctor", *QUICK, "--directory", directory).status == Status.INTERRUPTED
-    assert server.names(directory) == []
-    assert len(server.names(directory, include_removed="true")) > 1
+    assert server.http.get(f"/v1/directories/{directory}").status_code == 404
+
+
+def test_a_directory_that_was_there_stays(holdfast, directory, server):
+    server.save(directory, epoch=1)
+    assert holdfast("doctor", *QUICK, "--directory", directory).status == 0
+    assert server.names(directory) == ["checkpoint_epoch_0001.pt"]

@@ -221,8 +221,9 @@ class _Examination:
         except HoldfastError as error:
             return Finding("remove", False, f"what was saved in {where} stays: {error}", advice)
         bytes_too = ", and their bytes until the undo window is over" if after["restorable"] else ""
-        directory_too = " with the directory" if not existed and self._remove_directory() else ""
-        return Finding("remove", True, f"{saved} in {where} are removed{directory_too}; their facts stay{bytes_too}")
+        if not existed and self._remove_directory():
+            return Finding("remove", True, f"{saved} in {where} are removed, and so is the directory")
+        return Finding("remove", True, f"{saved} in {where} are removed; their facts stay{bytes_too}")
 
     def _exists(self) -> bool:
         """Whether the directory is there; yes where that cannot be known, so that it is left alone."""
