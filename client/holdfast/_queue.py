@@ -38,6 +38,9 @@ class Room(Protocol):
 
     folder: Path
 
+    def queues(self, server: str | None = None) -> "list[Queue]":
+        """The queues in which something waits or is parked, of one server or of all."""
+
     def make_room(self, size_bytes: int, queue: "Queue") -> None:
         """See to it that so many bytes may be put. `OutOfSpace` where they may not."""
 

@@ -44,9 +44,20 @@ class Resuming:
         HoldfastError
             There may be one on the server, which cannot be had, and none is on this machine.
         """
+        self._name_others()
         while True:
             with suppress(_Gone):
                 return self._newest()
+
+    def _name_others(self) -> None:
+        """Warn of what waits for the same directory of a server under another URL, which may be the same server."""
+        own = self._queue
+        for queue in own.spool.queues() if own is not None else []:
+            if own is not None and queue.directory == own.directory and queue.server != own.server:
+                warn(
+                    f"checkpoints of {queue.directory!r} wait in {queue.folder} for {queue.server}, and are not "
+                    f"considered for {own.server}. If that is the same server, run 'holdfast sync' first."
+                )
 
     def _newest(self) -> Any:
         """The newest regular state; only where there is none, that of the newest best one, which may be a part."""

@@ -125,6 +125,14 @@ def test_a_server_that_does_not_let_us_in_is_an_error(make_server):
         CheckpointManager(DIRECTORY, server=closed.url, token="another").resume()
 
 
+def test_what_waits_under_another_url_is_named(own_server, make):
+    """It may be the same server, or another one: they are not mixed, and nothing is passed over in silence."""
+    spooled(own_server, make(server=own_server.url.replace("127.0.0.1", "localhost"), drain_s=0.0), 1)
+    own_server.start()
+    with pytest.warns(HoldfastWarning, match=r"wait in \S+ for http://localhost:\d+, and are not considered"):
+        make().resume()
+
+
 # regular ones and best ones
 
 
