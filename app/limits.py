@@ -33,6 +33,7 @@ class Limits:
         """
         self.admit_facts(save.facts.tags, save.facts.metadata)
         _refuse("files", len(save.files), self.files)
+        _refuse("folders", len(save.folders), self.files)
         self.admit_chunks([file.chunks or () for file in save.files])
         _refuse("tensors", sum(len(file.tensors or ()) for file in save.files), self.tensors)
 
@@ -62,7 +63,8 @@ MOST = Limits()
 
 def too_many(name: str, found: int, limit: int) -> TooLarge:
     """The refusal of too much of something, which names the setting and a way."""
-    what, most = name.replace("_", " "), getattr(MOST, name)
+    what, name = name.replace("_", " "), "files" if name == "folders" else name
+    most = getattr(MOST, name)
     allowed = f"the {limit} that HOLDFAST_MAX_{name.upper()} allows"
     raisable = f", and may be set to {most} at most" if limit < most else ", which is the most that can be set"
     return TooLarge(f"{found} {what} are more than {allowed}{raisable}. {_WAYS[name]}")

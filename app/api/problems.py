@@ -63,7 +63,7 @@ _ANYHOW = (InvalidHttp, CrossSite, HostNotAllowed, RequestTimeout, HeadersTooLar
 """What any request may be refused for, before it is known what it asks for."""
 _ANYWHERE = (InvalidRequest, Unauthorized, Forbidden, TooManyRequests, NoSpace, DiskFailed, Overloaded)
 """What every route that is not public may refuse: even to read takes a disk that works."""
-COUNTED = {"files", "chunks", "tensors", "tags"}
+COUNTED = {"files", "folders", "chunks", "tensors", "tags"}
 """Of which lists there is a limit that an operator can set."""
 
 

@@ -256,8 +256,8 @@ class Uploading:
         self._allowance.claim(session, known, upload)
         self._parts.storage.begin(upload)
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
-        if files != upload.files:
-            upload = replace(upload, files=files, **_common_rights(upload, save))
+        if (files, save.folders) != (upload.files, upload.folders):
+            upload = replace(upload, files=files, folders=save.folders, **_common_rights(upload, save))
             session.uploads.change(upload)
         return upload
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from . import _destination, _digests, _restore
 from ._cache import Cache, Keeping, Sources
 from ._http import Server, understood
+from ._likeness import Likeness
 from ._memory import Arena
 from ._parallel import CONNECTIONS, in_parallel
 from ._progress import Progress
@@ -29,11 +30,12 @@ class Contents(NamedTuple):
 
     files: list[FileChunks]
     batches: tuple[Batch, ...]
+    folders: dict[str, Likeness]
 
 
 def contents(server: Server, checkpoint: Checkpoint) -> Contents:
     """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
-    files, batches = _pieced(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
+    files, batches, folders = _pieced(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
         adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
@@ -42,13 +44,14 @@ def contents(server: Server, checkpoint: Checkpoint) -> Contents:
     named = [(file.path, _digests.of_file(file.chunks)) for file in files]
     if _digests.of_checkpoint(named) != checkpoint.digest:
         raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
-    return Contents(files, batches)
+    return Contents(files, batches, folders)
 
 
 def _pieced(server: Server, path: str) -> Contents:
     """The files of all pages of an answer, each with its parts from all of them."""
     files: dict[str, FileChunks] = {}
     batches: list[Batch] = []
+    folders: dict[str, Likeness] = {}
     params: dict[str, str] = {}
     while True:
         answer = server.ask(path, params=params)
@@ -56,9 +59,10 @@ def _pieced(server: Server, path: str) -> Contents:
             for found in map(FileChunks.from_json, answer["files"]):
                 files[found.path] = files[found.path].joined(found) if found.path in files else found
             batches += Batch.all_from_json(answer)
+            folders |= {each["path"]: Likeness.from_json(each) for each in answer.get("folders") or ()}
             token = answer.get("next_page_token")
         if token is None:
-            return Contents(list(files.values()), tuple(batches))
+            return Contents(list(files.values()), tuple(batches), folders)
         params["page_token"] = token
 
 
@@ -129,6 +133,7 @@ def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, p
     try:
         with temporary.open("xb") as sink:
             _fill(server, file, sink.fileno(), cache, progress)
+            file.likeness.give(temporary)
             os.fsync(sink.fileno())
         temporary.replace(to)
     finally:
@@ -139,6 +144,7 @@ def into_new_file(server: Server, file: FileChunks, to: Path, cache: Cache | Non
     """Put one file of a checkpoint where nothing is, verified but not durable; ``bar`` is moved."""
     with to.open("xb") as sink:
         _fill(server, file, sink.fileno(), cache, False, bar)
+    file.likeness.give(to)
 
 
 def _fill(

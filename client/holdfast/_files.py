@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _digests, _tensor_index, _walk
+from ._likeness import Likeness
 from ._parallel import in_parallel
 from ._wire import Chunk
 from .errors import HoldfastError, IntegrityError
@@ -28,8 +29,10 @@ class FileSource:
 
     def __init__(self, path: Path, *, is_indexed: bool = False) -> None:
         self._path = path
-        self._stamp = _stamp(path)
-        self.size_bytes = self._stamp[0]
+        found = path.stat()
+        self._stamp = _stamp(found)
+        self.likeness = Likeness.of(found)
+        self.size_bytes = found.st_size
         self.tensors: list[dict[str, Any]] | None = _tensor_index.of_file(path) if is_indexed else None
         starts = range(0, self.size_bytes, _digests.CHUNK_BYTES)
         self.spans = [(start, min(_digests.CHUNK_BYTES, self.size_bytes - start)) for start in starts]
@@ -43,7 +46,7 @@ class FileSource:
     def refuse_changed(self) -> None:
         """`IntegrityError` where the file is not the one any more that this was made of, by its size and its time."""
         try:
-            changed = _stamp(self._path) != self._stamp
+            changed = _stamp(self._path.stat()) != self._stamp
         except OSError as error:
             raise IntegrityError(f"{self._path} went away while it was being sent") from error
         if changed:
@@ -108,8 +111,7 @@ class FileSource:
             os.close(descriptor)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
@@ -127,17 +129,19 @@ class Sources(dict[str | None, FileSource]):
     ------
     ValueError
         It is neither file nor folder, such as a pipe, whose length is not known; or a folder that holds no file, or
-        something that cannot be sent; see `_walk.files`; or that cannot be told from a single file.
+        something that cannot be sent; see `_walk.found`; or that cannot be told from a single file.
     """
 
     def __init__(self, path: Path, name: str) -> None:
         self._folder = path if path.is_dir() else None
+        self.folders: dict[str, Likeness] = {}
         if path.is_file():
             super().__init__({None: FileSource(path, is_indexed=True)})
             return
         if self._folder is None:
             raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
-        found = _walk.files(path)
+        found, folders = _walk.found(path)
+        self.folders = {each: Likeness.of(at.stat()) for each, at in folders.items()}
         if not found:
             raise ValueError(f"{path} holds no file")
         if list(found) == [name]:
@@ -150,5 +154,5 @@ class Sources(dict[str | None, FileSource]):
         for source in self.values():
             source.refuse_changed()
         if self._folder is not None:
-            for path in _walk.files(self._folder).keys() - self.keys():
+            for path in _walk.found(self._folder).files.keys() - self.keys():
                 raise IntegrityError(f"{self._folder / path} appeared while the folder was being sent")

@@ -3,13 +3,14 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from . import _destination, _digests, _download, _durable, _names
 from ._cache import Cache
 from ._http import Server
+from ._likeness import Likeness
 from ._parallel import in_parallel
 from ._progress import Progress
 from ._retry import READERS_PATIENCE, Patience, passes
@@ -36,19 +37,20 @@ def into_files(
     FileExistsError
         The checkpoint is a folder and a file stands at the path; or a folder stands where a file belongs.
     """
-    files, batches = _download.contents(server, checkpoint)
+    files, batches, folders = _download.contents(server, checkpoint)
     if [file.path for file in files] == [checkpoint.name]:
         _download.into_file(server, files[0], to, cache, progress)
         return to
     places = {file.path: Path(*_names.components(file.path)) for file in files}
+    likenesses = {Path(*_names.components(path)) if path else Path(): like for path, like in folders.items()}
     _refuse_obstacles(to, places.values())
     with _aside(to) as aside, _watched(aside) as disk:
-        for folder in sorted({place.parent for place in places.values()}):
+        for folder in sorted({place.parent for place in places.values()} | likenesses.keys()):
             (aside / folder).mkdir(parents=True, exist_ok=True)
         with Progress(f"load {checkpoint.name}", checkpoint.size_bytes, progress) as bar:
             _Filling(server, files, {path: aside / place for path, place in places.items()}, cache, bar).run(batches)
         disk.sync([aside / place for place in places.values()], _folders(aside))
-        _put(aside, to)
+        _put(aside, to, likenesses)
     return to
 
 
@@ -113,6 +115,7 @@ class _Filling:
             start += length
             if _is_whole(self._files[path], data):
                 self._places[path].write_bytes(data)
+                self._files[path].likeness.give(self._places[path])
                 self._bar.moved(length)
             else:  # altered on its way, or on the server, which is found out alone
                 self._fetch(self._files[path])
@@ -164,7 +167,7 @@ def _folders(top: Path) -> list[Path]:
     return [Path(where) for where, _, _ in os.walk(top, topdown=False)]
 
 
-def _put(aside: Path, to: Path) -> None:
+def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
     """Rename a folder to its place; where a folder stands there, its files join that one."""
     if not to.is_dir():
         try:
@@ -173,11 +176,23 @@ def _put(aside: Path, to: Path) -> None:
             if not to.is_dir():  # another process has made it meanwhile
                 raise
         else:
+            _give(to, likenesses)
             _durable.sync(to.parent)
             return
+    made = []
     for where, _, names in os.walk(aside):
-        folder = to / Path(where).relative_to(aside)
-        folder.mkdir(parents=True, exist_ok=True)
+        inner = Path(where).relative_to(aside)
+        folder = to / inner
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            made.append(inner)
         for name in names:
             Path(where, name).replace(folder / name)
         _durable.sync(folder)
+    _give(to, {inner: likenesses[inner] for inner in made if inner in likenesses})
+
+
+def _give(top: Path, likenesses: Mapping[Path, Likeness]) -> None:
+    """Let folders be as they were, the innermost first, as each changes the one around it."""
+    for inner in sorted(likenesses, reverse=True):
+        likenesses[inner].give(top / inner)

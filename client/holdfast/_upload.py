@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ._http import Server, understood
+from ._likeness import Likeness
 from ._parallel import in_parallel
 from ._progress import Progress
 from ._retry import Patience, passes
 from ._wire import Batch, Chunk, Committed, Range, Upload
-from .errors import HoldfastError, IntegrityError, ServerUnreachable
+from .errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 
 _SAMPLES = 8
 _LARGEST_BATCH_BYTES = 64 * 1024 * 1024
@@ -163,6 +164,8 @@ class _Sending:
         self._doubts: dict[str, str] = {}
         """With which code a step was refused the last time."""
         self._refusals = 0
+        self._tells_likeness = True
+        """Until a server refuses to know what files and folders are like."""
         self._sent: set[tuple[str | None, int]] = set()
         """Of which files, and from where on, ranges have arrived."""
 
@@ -212,10 +215,21 @@ class _Sending:
                 "size_bytes": source.size_bytes,
                 "chunks": _digests(source) if hashed else [{"length": length} for _, length in source.spans],
                 "tensors": source.tensors,
+                **(likeness(source) if self._tells_likeness else {}),
             }
             for path, source in self._files.items()
         ]
-        answer = self._server.call("POST", "/v1/uploads", body={**self._save, "files": files})
+        body = {**self._save, "files": files}
+        if not self._tells_likeness:
+            body.pop("folders", None)
+        try:
+            answer = self._server.call("POST", "/v1/uploads", body=body)
+        except InvalidRequest as error:
+            told = self._tells_likeness and any(likeness(source) for source in self._files.values())
+            if error.code != "invalid_request" or not told:
+                raise
+            self._tells_likeness = False
+            return self._reserve(hashed=hashed)
         with understood():
             upload = Upload.from_json(answer)
         if upload.saved_after is not None:  # also where the upload expires while this process is suspended
@@ -274,6 +288,12 @@ class _Sending:
         answer = self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body, longer_s=longer_s)
         with understood():
             return Committed.from_json(answer)
+
+
+def likeness(source: Source) -> dict[str, Any]:
+    """What a file is like where it lies, for those that lie somewhere."""
+    found = getattr(source, "likeness", None)
+    return found.as_json() if isinstance(found, Likeness) else {}
 
 
 def _called(path: str | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from . import _grammar
 
@@ -11,8 +12,15 @@ MOST_ENTRIES = 1_000_000
 """Links to folders may multiply what is found without end."""
 
 
-def files(folder: Path) -> dict[str, Path]:
-    """The files below a folder by their paths within it, sorted. Links count as what they lead to, also to folders.
+class Found(NamedTuple):
+    """What is below a folder, by paths within it; the folders with that folder itself, whose path is empty."""
+
+    files: dict[str, Path]
+    folders: dict[str, Path]
+
+
+def found(folder: Path) -> Found:
+    """The files and folders below a folder, sorted. Links count as what they lead to, also to folders.
 
     Raises
     ------
@@ -22,16 +30,17 @@ def files(folder: Path) -> dict[str, Path]:
     InvalidRequest
         Something has a name that the server does not take.
     """
-    found: dict[str, Path] = {}
-    _walk(folder, "", (), found)
-    return dict(sorted(found.items()))
+    seen = Found({}, {})
+    _walk(folder, "", (), seen)
+    return Found(dict(sorted(seen.files.items())), dict(sorted(seen.folders.items())))
 
 
-def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...], found: dict[str, Path]) -> None:
+def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...], seen: Found) -> None:
     here = folder.stat()
     identity = (here.st_dev, here.st_ino)
     if identity in above:
         raise ValueError(f"{folder} is a link to a folder that it is in")
+    seen.folders[path.rstrip("/")] = folder
     try:
         names = sorted(place.name for place in folder.iterdir())
     except OSError as error:
@@ -41,12 +50,12 @@ def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...], found: di
         _grammar.check_file(inner)
         match _kind(place):
             case "folder":
-                _walk(place, f"{inner}/", (*above, identity), found)
+                _walk(place, f"{inner}/", (*above, identity), seen)
             case "file":
-                found[inner] = place
+                seen.files[inner] = place
             case fault:
                 raise ValueError(f"{place} {fault}")
-        if len(found) > MOST_ENTRIES:
+        if len(seen.files) + len(seen.folders) > MOST_ENTRIES:
             raise ValueError(f"{folder} and what its links lead to hold more than {MOST_ENTRIES} files")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from ._likeness import Likeness
 from .errors import from_problem
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -125,6 +126,7 @@ class FileChunks:
     digest: str
     chunks: tuple[Chunk, ...]
     ranges: tuple[Range, ...]
+    likeness: Likeness = field(default_factory=Likeness)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -134,6 +136,7 @@ class FileChunks:
             digest=data["digest"],
             chunks=tuple(Chunk(found["offset"], found["length"], found["digest"]) for found in data["chunks"]),
             ranges=tuple(Range.from_json(found) for found in data["ranges"]),
+            likeness=Likeness.from_json(data),
         )
 
     def joined(self, more: Self) -> Self:

@@ -144,3 +144,51 @@ def test_a_file_costs_no_more_among_many(holdfast, directory, tmp_path):
             took[key] = min(took.get(key, 60.0), (time.perf_counter() - start) / count)
     for command in ("put", "get"):
         assert took[command, 2000] < 2 * took[command, 200], took
+
+
+def like(root):
+    """The permissions and times of all that is in a folder, and of the folder itself."""
+    found = [(path, path.stat()) for path in (root, *sorted(root.rglob("*")))]
+    return {path.relative_to(root).as_posix(): (oct(kind.st_mode), kind.st_mtime_ns) for path, kind in found}
+
+
+@pytest.fixture
+def varied(tmp_path):
+    """A folder with an empty one in it, a program, and times of long ago."""
+    made = tmp_path / "varied"
+    (made / "empty" / "inner").mkdir(parents=True)
+    (made / "sub").mkdir()
+    for number in range(3):
+        (made / "sub" / f"{number}.bin").write_bytes(bytes([number]))
+    (made / "run.sh").write_text("true")
+    (made / "run.sh").chmod(0o755)
+    (made / "sub").chmod(0o700)
+    for number, path in enumerate(sorted(made.rglob("*"), reverse=True)):
+        os.utime(path, ns=(10**18 + number, 10**18 + number))
+    os.utime(made, ns=(5, 5))
+    return made
+
+
+def test_a_folder_comes_back_with_its_empty_folders_permissions_and_times(holdfast, directory, varied, tmp_path):
+    assert holdfast("put", varied, directory).status == 0
+    assert holdfast("get", f"{directory}/varied", "-o", tmp_path / "got").status == 0
+    assert like(tmp_path / "got") == like(varied)
+    (varied / "run.sh").chmod(0o640)
+    assert holdfast("put", varied, directory).status == 0  # the same content, another likeness
+    assert holdfast("get", f"{directory}/varied", "-o", tmp_path / "again").status == 0
+    assert like(tmp_path / "again") == like(varied)
+    (varied / "run.sh").chmod(0o4777)
+    assert holdfast("put", varied / "run.sh", directory).status == 0
+    assert holdfast("get", f"{directory}/run.sh", "-o", tmp_path / "single").status == 0
+    assert oct((tmp_path / "single").stat().st_mode) == oct(0o100777 & ~0o022)
+    assert (tmp_path / "single").stat().st_mtime_ns == (varied / "run.sh").stat().st_mtime_ns
+
+
+def test_likeness_survives_a_catalog_that_is_made_anew(holdfast, own_server, varied, tmp_path):
+    assert holdfast("put", varied, "runs", "--server", own_server.url).status == 0
+    own_server.kill()
+    for path in (own_server.root / ".holdfast").glob("catalog.db*"):
+        path.unlink()
+    own_server.start()
+    assert holdfast("get", "runs/varied", "-o", tmp_path / "got", "--server", own_server.url).status == 0
+    assert like(tmp_path / "got") == like(varied)

@@ -10,8 +10,11 @@ from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix
 from app.api.schemas.values import CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
 from app.checkpoints.verdicts import Shown
-from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
+from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Folder, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
 from app.limits import MOST
+
+Permissions = Annotated[int, Field(ge=0, le=0o777)]
+Nanoseconds = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class RequestBody(BaseModel):
@@ -89,6 +92,8 @@ class FileIn(RequestBody):
     size_bytes: Count
     chunks: list[ChunkIn] | None = Field(None, max_length=MOST.chunks)
     tensors: list[TensorIn] | None = Field(None, max_length=MOST.tensors)
+    mode: Permissions | None = Field(None, description="Its permissions where it comes from.")
+    mtime_ns: Nanoseconds | None = Field(None, description="When it was last changed there, in ns since 1970.")
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -100,7 +105,18 @@ class FileIn(RequestBody):
 
     def file(self) -> UploadFile:
         tensors = tuple(tensor.tensor() for tensor in self.tensors) if self.tensors is not None else None
-        return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors)
+        return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors, self.mode, self.mtime_ns)
+
+
+class FolderIn(RequestBody):
+    """A folder of the checkpoint where it comes from, an empty one too. Without a `path` it is the checkpoint's own."""
+
+    path: FilePath | None = None
+    mode: Permissions | None = None
+    mtime_ns: Nanoseconds | None = None
+
+    def folder(self) -> Folder:
+        return Folder(self.path or "", self.mode, self.mtime_ns)
 
 
 class UploadIn(FactsIn):
@@ -115,6 +131,14 @@ class UploadIn(FactsIn):
     only_if_improved: bool = Field(False, description="Refuse unless the metric is better than the directory's best.")
     base: CheckpointId | None = Field(None, description="A checkpoint elsewhere whose bytes need not be sent again.")
     files: list[FileIn] = Field(min_length=1, max_length=MOST.files)
+    folders: list[FolderIn] = Field(default=[], max_length=MOST.files)
+
+    @model_validator(mode="after")
+    def _folders_are_none_of_the_files(self) -> Self:
+        paths = [folder.path for folder in self.folders]
+        if len(set(paths)) < len(paths) or set(paths) & {file.path or self.name for file in self.files}:
+            raise ValueError("two folders have the same path, or one has that of a file")
+        return self
 
     @model_validator(mode="after")
     def _paths_differ(self) -> Self:
@@ -140,6 +164,7 @@ class UploadIn(FactsIn):
             base=base,
             token_id=may.token_id,
             may_borrow=may.allows("read"),
+            folders=tuple(folder.folder() for folder in self.folders),
         )
 
 

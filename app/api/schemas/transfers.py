@@ -106,6 +106,8 @@ class FileChunksOut(FileOut):
 
     chunks: list[ChunkOut]
     ranges: list[RangeOut]
+    mode: int | None = Field(description="Its permissions where it was saved from, if that was said.")
+    mtime_ns: int | None = Field(description="When it was last changed there, in ns since 1970.")
 
     @classmethod
     def of_map(cls, checkpoint: Checkpoint, file: File, found: FileMap, range_max_bytes: int, part: slice) -> Self:
@@ -120,7 +122,17 @@ class FileChunksOut(FileOut):
                 for offset, chunk in zip(edges[part], found.chunks[part], strict=False)
             ],
             ranges=[_get(base, file, span) for span in wanted if begin <= span.start < end],
+            mode=file.mode,
+            mtime_ns=file.modified_ns,
         )
+
+
+class FolderOut(BaseModel):
+    """A folder of the checkpoint where it was saved from; an empty path is for the checkpoint's own."""
+
+    path: str
+    mode: int | None
+    mtime_ns: int | None
 
 
 class ChunksOut(BaseModel):
@@ -130,6 +142,7 @@ class ChunksOut(BaseModel):
     digest: str
     files: list[FileChunksOut]
     next_page_token: str | None
+    folders: list[FolderOut] = Field(description="The folders, empty ones too, if they were told; on the first page.")
     batches: list[BatchOut] = Field(description="Small files that can be fetched together instead of one by one.")
 
     @classmethod
@@ -146,6 +159,10 @@ class ChunksOut(BaseModel):
                 FileChunksOut.of_map(checkpoint, file, maps[file.path], range_max_bytes, part) for file, part in shown
             ],
             next_page_token=token,
+            folders=[
+                FolderOut(path=folder.path, mode=folder.mode, mtime_ns=folder.modified_ns)
+                for folder in (checkpoint.folders if start == 0 else ())
+            ],
             batches=_batches(
                 "GET",
                 f"/v1/checkpoints/{checkpoint.id}/batch",

@@ -105,10 +105,13 @@ def _sent(session: Session, save: Json, sources: Sources) -> Committed:
 def _send(session: Session, save: Json, sources: Sources) -> Committed:
     """Send a save; without the tensors of its files where the server takes no index of that size."""
 
+    told = [{**({"path": path} if path else {}), **like.as_json()} for path, like in sources.folders.items()]
+    folders = {"folders": told} if told else {}
+
     def send() -> Committed:
         patience = Patience(session.server.patience_s)
         return _upload.send_files(
-            session.server, save, sources, patience=patience, before_commit=sources.refuse_changed
+            session.server, {**save, **folders}, sources, patience=patience, before_commit=sources.refuse_changed
         )
 
     try:

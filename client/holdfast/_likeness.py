@@ -1,0 +1,49 @@
+"""Permissions and times of files and folders: read where they are put, given where they are fetched."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What a file or a folder was like where it was saved from, as far as that was said."""
+
+    mode: int | None = None
+    mtime_ns: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data.get("mode"), data.get("mtime_ns"))
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Self:
+        """Of what is on this machine: its permissions, and its time of last change where that can be told."""
+        return cls(found.st_mode & 0o777, found.st_mtime_ns if found.st_mtime_ns >= 0 else None)
+
+    def as_json(self) -> dict[str, Any]:
+        said = {"mode": self.mode, "mtime_ns": self.mtime_ns}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def give(self, path: Path) -> None:
+        """Let a file or a folder be like this, within what this process lets others do."""
+        if self.mode is not None:
+            path.chmod(self.mode & 0o777 & ~umask() | 0o400)
+        if self.mtime_ns is not None:
+            os.utime(path, ns=(self.mtime_ns, self.mtime_ns))
+
+
+def umask() -> int:
+    """The permissions that this process keeps from what it makes."""
+    try:
+        said = re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        said = None
+    if said is not None:
+        return int(said[1], 8)
+    mask = os.umask(0o022)  # there is no other way to ask
+    os.umask(mask)
+    return mask
