@@ -76,7 +76,7 @@ def test_tensors_are_given_back_as_they_were_declared(server, directory):
     ]
     saved = begin(server, directory, {"a": b"a" * 100, "b": b"b"}, a={"tensors": tensors})
     found = server.http.get(f"/v1/checkpoints/{saved['id']}/tensors").json()
-    assert found == {"id": saved["id"], "files": [{"path": "a", "tensors": tensors}]}
+    assert found["files"] == [{"path": "a", "tensors": tensors}]
 
 
 def test_a_checkpoint_without_declared_tensors_has_no_index(server, directory):
