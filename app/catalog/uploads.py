@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -15,6 +16,8 @@ from app.domain import Upload
 
 _table = schema.uploads
 _UPLOAD = TypeAdapter(Upload)
+_LARGE_BODY = 256 * 1024
+"""Uploads whose JSON has at least so many characters are parsed once, as each step of a save reads its upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class UploadRows:
     def remove(self, upload_id: str) -> None:
         """Forget an upload."""
         self._connection.execute(delete(_table).where(_table.c.id == upload_id))
+        _parsed_large.cache_clear()
 
     def forget_but(self, ids: Iterable[str]) -> None:
         """Forget the uploads of all other ids."""
@@ -153,4 +157,14 @@ class UploadRows:
         row = self._connection.execute(query).one_or_none()
         if row is None:
             return None
-        return replace(_UPLOAD.validate_json(row.body), expires_at=to_time(row.expires_at))
+        return replace(_parsed(row.body), expires_at=to_time(row.expires_at))
+
+
+def _parsed(body: str) -> Upload:
+    return _parsed_large(body) if len(body) >= _LARGE_BODY else _UPLOAD.validate_json(body)
+
+
+@lru_cache(maxsize=1)
+def _parsed_large(body: str) -> Upload:
+    """The upload in this JSON. The whole text is the key, so that a change is never missed."""
+    return _UPLOAD.validate_json(body)

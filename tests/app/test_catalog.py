@@ -1,15 +1,17 @@
 """The catalog keeps what it acknowledges, on every connection."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
 from sqlalchemy import event, text
 
 from app.catalog import Catalog
-from app.domain import Directory
+from app.domain import Directory, Tensor
 from app.errors import CatalogUnusable
+from tests.app.samples import upload
 
 
 @pytest.fixture
@@ -44,6 +46,29 @@ def test_an_exception_undoes_the_whole_transaction(catalog):
         fail()
     with catalog.reading() as session:
         assert session.directories.get("runs/a") is None
+
+
+def test_an_upload_of_many_tensors_is_parsed_once_and_never_stale(catalog):
+    tensors = tuple(Tensor(f"layer.{number}", "float32", (64,), number, 256) for number in range(5_000))
+    begun = upload({"model.pt": b"weights"})
+    begun = replace(begun, files=(replace(begun.files[0], tensors=tensors),))
+    with catalog.writing() as session:
+        session.uploads.add(begun)
+    with catalog.reading() as session:
+        first, second = session.uploads.get(begun.id), session.uploads.get(begun.id)
+    assert first == begun
+    assert first.files is second.files
+    changed = replace(begun, files=(replace(begun.files[0], tensors=tensors[:-1]),))
+    later = begun.expires_at + timedelta(hours=1)
+    with catalog.writing() as session:
+        session.uploads.change(changed)
+        session.uploads.renew(begun.id, later)
+    with catalog.reading() as session:
+        assert session.uploads.get(begun.id) == replace(changed, expires_at=later)
+    with catalog.writing() as session:
+        session.uploads.remove(begun.id)
+    with catalog.reading() as session:
+        assert session.uploads.get(begun.id) is None
 
 
 def test_writers_come_one_after_the_other(catalog):
