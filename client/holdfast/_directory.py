@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from ._http import Server, understood
 from ._wire import Checkpoint
-from .errors import CheckpointNotFound, ServerFailed, ServerUnreachable
+from .errors import CheckpointNotFound, ServerUnreachable, from_problem
 
 
 class Best(NamedTuple):
@@ -65,7 +65,7 @@ class RemoteDirectory:
                 self._refuse_other("directory", self.name, error.problem.get("directory", self.name))
                 return
             if "checkpoints" not in page:
-                raise ServerFailed(f"{self.server.url} gives a list of checkpoints that is none")
+                raise from_problem(200, {}, said=f"{self.server.url} gives a list of checkpoints that is none")
             yield from (self._mine(found) for found in page["checkpoints"])
             if page.get("next_page_token") is None:
                 return
