@@ -189,7 +189,7 @@ def test_chunks_come_in_pages_that_the_client_puts_together(server, cut_small, t
     assert len(counts) == 2
     manager = CheckpointManager("cut/small", server=server.url)
     assert manager.download("model.pt", tmp_path / "model.pt").read_bytes() == data
-    (file,) = _download.contents(manager._remote.server, manager._remote.latest())
+    (file,) = _download.contents(manager._remote.server, manager._remote.latest()).files
     assert len(file.chunks) == MANY_CHUNKS
 
 
