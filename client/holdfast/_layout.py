@@ -1,32 +1,31 @@
 """States as the bytes of a torch file that is never made: read, chunk by chunk, from the tensors' own memory.
 
-``torch.save`` writes into a sink that keeps what is small (headers, the pickle) and only notes where each tensor's
-storage would lie. The checksums that a zip file wants are filled in when the storages have been read.
+The checksums that a zip file wants are filled in when the storages have been read.
 """
 
+import io
 import struct
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
-from . import _checksums, _digests, _packages, _zip
+from . import _checksums, _digests, _packages, _sink
 from ._digests import CHUNK_BYTES
 from ._parallel import in_parallel
-from ._sink import ALIGNMENT, Sink, Storage, written
+from ._parts import ALIGNMENT, BIG_BYTES, Parts
+from ._sink import Storage
 from ._wire import Chunk
-
-BIG_BYTES = 64 * 1024
-"""Storages of at least this size have chunks of their own, which stay the same while others change."""
+from .errors import InvalidRequest
 
 
 class _Record(NamedTuple):
     """A storage in the file. Its first ``chunks`` are its own; what is left over lies with its neighbours."""
 
-    entry: _zip.Entry
     offset: int
-    storage: "Storage"
+    storage: Storage
     chunks: range
 
 
@@ -49,20 +48,20 @@ class Layout:
         Offset and length, in bytes, of every chunk.
     tensors : list of dict or None
         Name, dtype, shape, offset and size in bytes of every tensor, as far as that can be said.
+    doubts : list of str
+        What a user should know of the file before it is loaded.
     """
 
-    def __init__(self, sink: "Sink", tensors: list[dict[str, Any]] | None) -> None:
-        self.size_bytes = sink.size_bytes
+    def __init__(self, parts: Parts, tensors: list[dict[str, Any]] | None) -> None:
+        self._parts = parts
+        self.size_bytes = parts.size_bytes
         self.tensors = tensors
-        self._pieces = sink.pieces
-        self._starts = [piece.offset for piece in sink.pieces]
-        self.extents, self._records = _cut(sink)
-        self._patches = sorted(
-            (offset, place) for place, record in enumerate(self._records) for offset in _crc_offsets(record)
-        )
+        self.doubts: list[str] = []
+        self.extents, self._records = _cut(parts)
         self.spans = [(extent.offset, extent.length) for extent in self.extents]
         self._digests: list[str | None] = [None] * len(self.extents)
         self._crcs: list[int | None] = [None] * len(self.extents)
+        self._record_crcs: dict[int, int] = {}
 
     def read(self, place: int) -> tuple[memoryview, str]:
         """The bytes of a chunk and their BLAKE3 in hex. The bytes hold until this thread reads the next chunk."""
@@ -105,10 +104,7 @@ class Layout:
 
     def head(self) -> Iterator[bytes]:
         """The bytes before the first storage: in a file of torch, those of the pickle are among them."""
-        for piece in self._pieces:
-            if not isinstance(piece.data, bytes):
-                return
-            yield piece.data
+        return self._parts.head()
 
     def _part(self, extent: _Extent, record: _Record) -> memoryview:
         start = extent.offset - record.offset
@@ -117,24 +113,19 @@ class Layout:
     def _joined(self, extent: _Extent) -> memoryview:
         """Bytes that lie between the large storages, with the checksums of these."""
         stop = extent.offset + extent.length
-        result = bytearray()
-        place = max(0, bisect_right(self._starts, extent.offset) - 1)
-        while place < len(self._pieces) and self._pieces[place].offset < stop:
-            piece = self._pieces[place]
-            start = max(0, extent.offset - piece.offset)
-            end = min(piece.length, stop - piece.offset)
-            result += piece.data[start:end] if isinstance(piece.data, bytes) else piece.data.view(start, end)
-            place += 1
-        for offset, record in self._patches[bisect_right(self._patches, (extent.offset - 4, len(self._records))) :]:
-            if offset >= stop:
-                break
-            for at, value in enumerate(struct.pack("<I", self._crc(self._records[record])), offset - extent.offset):
-                if 0 <= at < len(result):
-                    result[at] = value
+        result = self._parts.joined(extent.offset, stop)
+        patches = self._parts.patches
+        for offset, number in patches[bisect_left(patches, (extent.offset - 3, 0)) : bisect_left(patches, (stop, 0))]:
+            crc, place = struct.pack("<I", self._crc(number)), offset - extent.offset
+            first, last = max(0, -place), min(4, len(result) - place)
+            result[place + first : place + last] = crc[first:last]
         return memoryview(result)
 
-    def _crc(self, record: _Record) -> int:
-        parts, done = [], 0
+    def _crc(self, number: int) -> int:
+        known = self._record_crcs.get(number)
+        if known is not None:
+            return known
+        record, parts, done = self._records[number], [], 0
         for place in record.chunks:
             if self._crcs[place] is None:
                 self.read(place)
@@ -142,38 +133,72 @@ class Layout:
             assert crc is not None, "it was read"
             parts.append((crc, length))
             done += length
-        return zlib_ng.crc32(record.storage.view(done, record.entry.size_bytes), _checksums.combined(parts))
+        rest = record.storage.view(done, record.storage.size_bytes)
+        found = self._record_crcs[number] = zlib_ng.crc32(rest, _checksums.combined(parts))
+        return found
 
 
-def of(state: Any, copied: Callable[[list[Storage]], list[Storage]] | None = None) -> Layout:
+Copies = Callable[[list[Storage]], list[Storage]]
+"""Gives copies of storages, to be read in their place."""
+
+
+def of(state: Any, copied: Copies | None = None) -> Layout:
     """The torch file of a state. The state's tensors must stay as they are while it is read.
 
     Parameters
     ----------
     state : dict
         Whatever ``torch.save`` takes.
-    copied : callable, optional
-        Gives copies of storages, to be read in their place. Then the state may change at once.
+    copied : Copies, optional
+        With it, the state may change at once.
 
     Raises
     ------
+    InvalidRequest
+        A tensor has no data: it is on the device ``meta``, fake, or its memory was freed.
     MissingPackage
         Torch is not installed.
     """
     _packages.torch_for("Saving a checkpoint")
+    if not _sink.can_be_written():
+        return _whole(state)
+    try:
+        sink = _sink.written(state)
+    except _sink.NoData as error:
+        raise InvalidRequest(f"{_named(error.tensor, state)} cannot be saved: {error.why}.", code=error.code) from None
+    parts = Parts.of(sink)
+    index = _tensor_index(state, parts)
+    if copied is not None:
+        parts.replace(copied)
+    layout = Layout(parts, index)
+    if sink.sharded is not None:
+        layout.doubts.append(
+            f"{_named(sink.sharded, state)} is sharded over several processes, and only this one's part is saved. To "
+            "save all of it, gather it with get_model_state_dict(..., options=StateDictOptions(full_state_dict=True)), "
+            "or save every part with torch.distributed.checkpoint."
+        )
+    return layout
+
+
+def _named(tensor: Any, state: Any) -> str:
+    """How a tensor of a state is called, in words."""
+    with suppress(Exception):  # a state that cannot be walked
+        for name, other in tensors(state):
+            if other is tensor:
+                return f"the tensor {name!r}"
+    return f"a tensor of shape {tuple(tensor.shape)}"
+
+
+def _whole(state: Any) -> Layout:
+    """The file as torch itself writes it, held in memory: for versions of torch that write in another way."""
     import torch
 
-    try:
-        sink = written(state, torch.serialization.skip_data)
-    except RuntimeError:  # torch cannot leave out the data of this state (quantised tensors): it is written to nowhere
-        sink = written(state, None)
-    tensors = _tensor_index(state, sink)
-    if copied is not None:
-        sink.replace(copied)
-    return Layout(sink, tensors)
+    file = io.BytesIO()
+    torch.save(state, file)
+    return Layout(Parts.whole(file.getvalue()), None)
 
 
-def _cut(sink: Sink) -> tuple[tuple[_Extent, ...], list[_Record]]:
+def _cut(parts: Parts) -> tuple[tuple[_Extent, ...], list[_Record]]:
     """Where to cut: large storages by themselves, whatever lies between them together, nothing longer than a chunk."""
     extents: list[_Extent] = []
     records: list[_Record] = []
@@ -185,33 +210,25 @@ def _cut(sink: Sink) -> tuple[tuple[_Extent, ...], list[_Record]]:
             extents.append(_Extent(start, min(CHUNK_BYTES, stop - start), record))
         done = max(done, stop)
 
-    for entry, piece in sink.records():
-        assert isinstance(piece.data, Storage)
+    for offset, storage in parts.storages:
         first = len(extents)
-        if piece.length >= BIG_BYTES:
-            add(piece.offset, None)
+        if storage.size_bytes >= BIG_BYTES:
+            add(offset, None)
             first = len(extents)
-            add(piece.offset + piece.length // ALIGNMENT * ALIGNMENT, len(records))
-        records.append(_Record(entry, piece.offset, piece.data, range(first, len(extents))))
-    add(sink.size_bytes, None)
+            add(offset + storage.size_bytes // ALIGNMENT * ALIGNMENT, len(records))
+        records.append(_Record(offset, storage, range(first, len(extents))))
+    add(parts.size_bytes, None)
     return tuple(extents), records
 
 
-def _crc_offsets(record: _Record) -> Iterator[int]:
-    """Where in the file the CRC-32 of a storage stands."""
-    yield record.entry.crc_offset
-    if record.entry.descriptor_bytes:
-        yield record.offset + record.entry.size_bytes + 4
-
-
-def _tensor_index(state: Any, sink: Sink) -> list[dict[str, Any]] | None:
-    """Name, dtype, shape, offset and size in bytes of every tensor, or None where that cannot be said."""
-    import torch
-
-    offsets = {p.data.storage._cdata: p.offset for p in sink.pieces if isinstance(p.data, Storage)}
+def _tensor_index(state: Any, parts: Parts) -> list[dict[str, Any]] | None:
+    """Name, dtype, shape, offset and size in bytes of every tensor of which that can be said; None if of none."""
+    offsets = {storage.storage._cdata: offset for offset, storage in parts.storages}
     try:
-        return [_entry(name, tensor, offsets) for name, tensor in tensors(state) if tensor.layout is torch.strided]
-    except Exception:  # an index is a convenience: whatever torch cannot do here must not cost a save
+        return [entry for name, tensor in tensors(state) if (entry := _entry(name, tensor, offsets)) is not None]
+    except (
+        Exception
+    ):  # an index is a convenience: a state that cannot be walked, as it holds itself, is saved all the same
         return None
 
 
@@ -229,12 +246,24 @@ def tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]
             yield from tensors(item, (*path, str(place)))
 
 
-def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any]:
-    start = offsets.get(tensor.untyped_storage()._cdata)
-    return {
-        "name": name[:1000],
-        "dtype": str(tensor.dtype).removeprefix("torch."),
-        "shape": list(tensor.shape),
-        "offset": start + tensor.storage_offset() * tensor.element_size() if start is not None else None,
-        "size_bytes": tensor.numel() * tensor.element_size(),
-    }
+def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any] | None:
+    import torch
+
+    entry: dict[str, Any] | None = None
+    try:
+        if tensor.layout is not torch.strided:
+            return None
+        element_bytes = tensor.element_size()
+        entry = {
+            "name": name[:1000],
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "shape": [int(length) for length in tensor.shape],
+            "offset": None,
+            "size_bytes": tensor.numel() * element_bytes,
+        }
+        start = offsets.get(tensor.untyped_storage()._cdata)
+        if start is not None:
+            entry["offset"] = start + tensor.storage_offset() * element_bytes
+    except Exception:  # what torch cannot say of this one, as of a wrapper's storage, must not cost the others theirs
+        pass
+    return entry

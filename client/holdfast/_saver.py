@@ -103,14 +103,14 @@ class Saver:
             save["base"] = self._base(self._find_base)
         if self._waits(wait):
             self.background.wait()
-            layout = _layout.of(state)
+            layout = self._laid_out(state)
             self._run(Job(self.saving, save, layout))
             _loadability.tell(self._remote.name, layout)
             return
         with self.background.room(), ExitStack() as failing:
             snapshot = self._staging.snapshot()
             failing.callback(snapshot.close)
-            layout = _layout.of(state, snapshot.copied)
+            layout = self._laid_out(state, snapshot.copied)
             job = Job(self.saving, save, layout, snapshot.close, waits=self.background.holds)
             failing.pop_all()
             self.background.do(name, lambda: self._run_later(job), job)
@@ -149,6 +149,13 @@ class Saver:
         """Let what is under way end, and forget what waits."""
         self.background.wait()
         self.saving.give_up()
+
+    def _laid_out(self, state: Any, copied: _layout.Copies | None = None) -> _layout.Layout:
+        """The state's file; a warning where loading it will not give all of the state."""
+        layout = _layout.of(state, copied)
+        for doubt in layout.doubts:
+            self._told.once(doubt)
+        return layout
 
     def _waits(self, wait: bool | None) -> bool:
         return not self._is_in_background if wait is None else wait
