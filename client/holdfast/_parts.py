@@ -81,12 +81,15 @@ class Parts:
 
     def _add_records(self, sink: Sink) -> tuple[bytearray, list[tuple[int, int]]]:
         """Add all records; the zip's directory, and where in it the CRC-32 of which storage stands."""
-        directory, late = bytearray(), []
+        directory, late, has_large = bytearray(), [], False
         for text, data in sink.records:
             name, offset = (_ROOT + text).encode(), self.size_bytes
             is_ready = isinstance(data, bytes)
             size_bytes = len(data) if isinstance(data, bytes) else data.size_bytes
-            alignment = ALIGNMENT if size_bytes >= BIG_BYTES and not is_ready else SMALL_ALIGNMENT
+            # What follows large storages begins at a page, too: who reads the end of the file then needs none of them.
+            is_at_page = has_large if is_ready else size_bytes >= BIG_BYTES
+            has_large = has_large or (is_at_page and not is_ready)
+            alignment = ALIGNMENT if is_at_page else SMALL_ALIGNMENT
             header = _zip_writer.local_header(name, size_bytes, offset, alignment)
             entry = _zip_writer.directory_entry(name, size_bytes, offset)
             if isinstance(data, bytes):

@@ -94,7 +94,7 @@ def test_large_storages_begin_at_whole_pages_and_small_ones_take_no_page(make):
     small = sum(info.file_size for info in storages if info.file_size < 65536)
     large = [info.file_size for info in storages if info.file_size >= 65536]
     pickled = records(file)["archive/data.pkl"]
-    assert len(file) < len(pickled) + small + sum(large) + 4096 * len(large) + 256 * len(storages) + 1024
+    assert len(file) < len(pickled) + small + sum(large) + 4096 * (len(large) + 1) + 256 * len(storages) + 1024
 
 
 @every_state
