@@ -131,7 +131,9 @@ def test_trust_is_advised_only_where_it_would_help():
 
 @pytest.mark.parametrize("weights_only", [True, False])
 @pytest.mark.parametrize("legacy", [False, True], ids=["zipped", "before the zip file"])
-@pytest.mark.parametrize("map_location", [None, "meta", lambda storage, location: storage.clone()], ids=str)
+@pytest.mark.parametrize(
+    "map_location", [None, "meta", lambda storage, location: storage.clone()], ids=["given back", "meta", "a callable"]
+)
 def test_a_file_that_claims_more_than_it_holds_takes_no_memory(weights_only, legacy, map_location):
     count = 1 << 29
     data = (
