@@ -54,7 +54,9 @@ def _pages(ask: Callable[[dict[str, Any]], Json]) -> Iterator[Json]:
     token: dict[str, Any] = {}
     while True:
         page = ask(token)
-        following = page.pop("next_page_token", None)
+        following = page.get("next_page_token")
+        if following is not None:
+            page["next_page_token"] = None  # what is put together is whole
         yield page
         if following is None:
             return
