@@ -55,9 +55,13 @@ def refuse_impossible(
 
     Raises
     ------
-    ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved
+    Pinned, Superseded, ModeConflict, NameTaken, ForeignFile, NotImproved
     """
     standing = session.checkpoints.named(save.directory, save.name)
+    if standing is not None and standing.facts.pinned and digest is not None and digest != standing.digest:
+        raise Pinned(
+            f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=standing.id
+        )
     if standing is not None and save.saved_after is not None and save.saved_after < standing.saved_after:
         raise Superseded(
             f"{save.directory}/{save.name} was saved again since this save was made, and is not replaced by it.",
@@ -67,10 +71,6 @@ def refuse_impossible(
         _refuse_mode(directory, save)
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
-    if standing is not None and standing.facts.pinned and digest is not None and digest != standing.digest:
-        raise Pinned(
-            f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=standing.id
-        )
     being_freed = session.checkpoints.to_withdraw(save.directory, save.name)
     if not being_freed and (obstacle := storage.obstacle(save.directory, save.name, standing)):
         raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")

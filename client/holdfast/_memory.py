@@ -1,11 +1,20 @@
 """Memory for the bytes of a file, which becomes the memory of the tensors in it."""
 
 import ctypes
-import io
 import mmap
 import weakref
-from contextlib import suppress
-from typing import Any
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import IO, Any, cast
+
+_ByteFile = IO[bytes]  # within `Arena`, "bytes" is its method
+
+
+class _Memory(mmap.mmap):
+    """Memory that also says it can be sought in, as `zipfile` asks for that. Nothing of it runs in Python."""
+
+    seekable = staticmethod(partial(bool, True))
 
 
 class Arena:
@@ -18,7 +27,7 @@ class Arena:
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-        self.memory = mmap.mmap(-1, max(1, size_bytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory = _Memory(-1, max(1, size_bytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def view(self, offset: int, length: int) -> memoryview:
         """Some of the bytes, to be written or read."""
@@ -35,41 +44,58 @@ class Arena:
             weakref.finalize(found, _give_back, self.memory, offset, length).atexit = False
         return found
 
-    def file(self) -> io.BufferedReader:
-        """The bytes as a file to read."""
-        return io.BufferedReader(_File(self))
+    def file(self) -> _ByteFile:
+        """The bytes as a file to read from its beginning; there is one of them at a time."""
+        self.memory.seek(0)
+        return cast(_ByteFile, self.memory)
+
+    @contextmanager
+    def file_for_torch(self) -> Iterator["_File"]:
+        """The same for torch's own reader. What interrupted that comes out as itself."""
+        self.memory.seek(0)
+        file = _File(self.memory)
+        try:
+            yield file
+        finally:
+            file.reads.close()
+            if file.kept:
+                raise file.kept.pop()
 
     def give_back(self, offset: int, length: int) -> None:
         """Let go of some of the bytes, which are zeros from then on, where they are whole pages."""
         _give_back(self.memory, offset, length)
 
 
-class _File(io.RawIOBase):
-    """An arena as a file."""
+class _File:
+    """An arena as a file for torch's reader, which calls it from C.
 
-    def __init__(self, arena: Arena) -> None:
-        self._arena, self._place = arena, 0
+    What interrupts a call from there, as Ctrl-C does, may come out as something else; `kept` has it as it was. Only
+    `readinto` runs in Python, and all of it within its own ``try``: the others are those of the memory itself.
+    """
 
-    def readable(self) -> bool:
-        return True
+    def __init__(self, memory: mmap.mmap) -> None:
+        self.read, self.readline, self.seek, self.tell = memory.read, memory.readline, memory.seek, memory.tell
+        self.kept: list[BaseException] = []
+        self.reads = _reads(memory, self.kept)
+        next(self.reads)
+        self.readinto = self.reads.send
 
-    def seekable(self) -> bool:
-        return True
 
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._arena.size_bytes}[whence]
-        self._place = max(0, start + offset)
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        into = memoryview(buffer).cast("B")
-        count = max(0, min(len(into), self._arena.size_bytes - self._place))
-        into[:count] = self._arena.view(self._place, count)
-        self._place += count
-        return count
+def _reads(memory: mmap.mmap, kept: list[BaseException]) -> Generator[int, Any]:
+    """Fill each buffer that is sent with the bytes that follow; what ends that is kept."""
+    count = 0
+    try:
+        while True:
+            with memoryview((yield count)) as given, given.cast("B") as into:
+                start = memory.tell()
+                count = min(len(into), len(memory) - start)
+                into[:count] = memoryview(memory)[start : start + count]
+                memory.seek(start + count)
+    except GeneratorExit:
+        return
+    except BaseException as error:
+        kept.append(error)
+        raise
 
 
 def _give_back(memory: mmap.mmap, offset: int, length: int) -> None:

@@ -76,7 +76,7 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_locati
             archive.narrow(only, fetch)
         if map_location is not None and str(map_location) != "cpu":
             archive.refuse_empty_storages()
-    except HoldfastError:
+    except (HoldfastError, *_trust.INTERRUPTIONS):
         raise
     except Exception as error:  # whatever this file is, torch may be able to read it
         raise Unusual from error
@@ -127,18 +127,19 @@ def _is_asked(map_location: Any) -> bool:
 
 
 @contextmanager
-def _opened(arena: Arena, found: _formats.Format) -> Iterator[IO[bytes]]:
+def _opened(arena: Arena, found: _formats.Format) -> Iterator[Any]:
     """The bytes as a file. Those of the older formats move into one of the system's, as torch asks for its number."""
     if found is _formats.ZIP:
-        yield arena.file()
+        with arena.file_for_torch() as file:
+            yield file
         return
-    with _unnamed() as file:
+    with _unnamed() as moved:
         for start in range(0, arena.size_bytes, _PIECE_BYTES):
             length = min(_PIECE_BYTES, arena.size_bytes - start)
-            file.write(arena.view(start, length))
+            moved.write(arena.view(start, length))
             arena.give_back(start, length)
-        file.seek(0)
-        yield file
+        moved.seek(0)
+        yield moved
 
 
 def _unnamed() -> IO[bytes]:
@@ -151,7 +152,7 @@ def _legacy_is_sound(arena: Arena) -> bool:
     """Whether the pickles of an older file can be read; where they can, they are held to what they claim."""
     try:
         _legacy.refuse_claims(arena)
-    except HoldfastError:
+    except (HoldfastError, *_trust.INTERRUPTIONS):
         raise
     except Exception:
         return False
@@ -162,6 +163,8 @@ def _is_sound(pickled: bytes) -> bool:
     """Whether a pickle can be read, whatever it names."""
     try:
         BlindUnpickler(io.BytesIO(pickled), lambda reference: None).load()
+    except _trust.INTERRUPTIONS:
+        raise
     except Exception:
         return False
     return True
@@ -171,5 +174,7 @@ def _pickle_in(arena: Arena) -> bytes:
     try:
         with zipfile.ZipFile(arena.file()) as archive:
             return archive.read(next(each for each in archive.namelist() if each.partition("/")[2] == "data.pkl"))
+    except _trust.INTERRUPTIONS:
+        raise
     except Exception:
         return b""

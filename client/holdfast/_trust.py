@@ -16,6 +16,8 @@ UNFOLDING = 8
 """How many times its own size a file may unfold to, beside `ALLOWANCE_BYTES`. Torch itself compresses nothing."""
 ALLOWANCE_BYTES = 64 * 1024 * 1024
 TOLD_CHARACTERS = 1000
+INTERRUPTIONS = (MemoryError, TimeoutError)
+"""What says nothing of a file: there is no memory now, or an alarm went off. As Ctrl-C, it comes out as itself."""
 _FOLDER = 0x10
 """The attribute for which torch's reader reads nothing, and gives out memory that was never written to."""
 
@@ -50,6 +52,8 @@ def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
     try:
         with zipfile.ZipFile(arena.file()) as archive:
             records = archive.infolist()
+    except TimeoutError:
+        raise
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
         raise UnreadableCheckpoint(f"torch cannot load this checkpoint: it is a damaged zip file ({error})") from error
     if any(record.external_attr & _FOLDER and record.file_size for record in records):
@@ -87,7 +91,7 @@ def answering(
     """
     try:
         yield
-    except (passing, HoldfastError, MemoryError, Warning):
+    except (passing, HoldfastError, *INTERRUPTIONS, Warning):
         raise
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and not asks_user:

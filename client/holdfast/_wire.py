@@ -229,11 +229,14 @@ class Committed:
 
     @property
     def loss(self) -> str | None:
-        """What is to be said where the save replaced another writer's checkpoint; None where it did not."""
+        """What is to be said where the save replaced another writer's checkpoint; None where it did not.
+
+        Of a writer that gives no name, as one with curl, nothing is known, and nothing is said; the reply names its
+        checkpoint all the same.
+        """
         old = self.replaced
-        if old is None:
+        if old is None or not (who := old.get("writer")):
             return None
-        who = old.get("writer") or "a writer that does not give its name"
         return (
             f"{self.checkpoint.directory}/{self.checkpoint.name} replaced what {who} had saved there at "
             f"{old.get('created_at')} (checkpoint {old.get('id')})"

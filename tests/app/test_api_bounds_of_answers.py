@@ -121,6 +121,7 @@ def test_clearing_names_the_first_thousand(server, directory):
         "pinned": ["checkpoint_epoch_0001.pt"],
         "pinned_count": 1,
         "freed_bytes": 4,
+        "directory_removed": False,
     }
 
 

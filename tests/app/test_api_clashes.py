@@ -62,13 +62,22 @@ def test_a_name_is_free_again_once_its_owner_is_gone(server, directory):
     assert server.save(f"{directory}/b", epoch=1)["sequence"] == 1
 
 
-def test_two_promises_of_one_name_are_kept_in_the_order_of_their_commits(server, directory):
+def test_of_two_promises_of_one_name_the_later_stands_whichever_is_kept_first(server, directory):
     uploads = [reserve(server, directory, name="a.pt").json() for _ in range(2)]
     for number, upload in enumerate(uploads):
         server.http.put(upload["missing"][0]["url"], content=b"%d----" % number).raise_for_status()
-    for upload in reversed(uploads):
+    earlier, later = (f"/v1/uploads/{upload['id']}/commit" for upload in uploads)
+    assert server.http.post(later).status_code == 201
+    assert refusal(server.http.post(earlier)) == (409, "superseded")
+    assert (server.root / directory / "a.pt").read_bytes() == b"1----"
+    assert server.names(directory, include_removed=True) == ["a.pt"]
+
+
+def test_two_promises_of_one_name_that_are_kept_in_their_order_replace_each_other(server, directory):
+    for number, upload in enumerate([reserve(server, directory, name="a.pt").json() for _ in range(2)]):
+        server.http.put(upload["missing"][0]["url"], content=b"%d----" % number).raise_for_status()
         server.http.post(f"/v1/uploads/{upload['id']}/commit").raise_for_status()
-    assert (server.root / directory / "a.pt").read_bytes() == b"0----"
+    assert (server.root / directory / "a.pt").read_bytes() == b"1----"
     assert server.names(directory, include_removed=True) == ["a.pt", "a.pt"]
 
 

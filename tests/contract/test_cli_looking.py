@@ -72,7 +72,7 @@ def test_directories_in_another_order(holdfast, directory, server):
         pytest.param(["ls", "--limit", "x"], Status.MISUSE, "Invalid value for '--limit'", id="no number"),
         pytest.param(["show", "no/where/x.pt"], Status.NOT_FOUND, "no checkpoint 'x.pt' in 'no/where'", id="no such"),
         pytest.param(["show", "no/where/best"], Status.NOT_FOUND, "no directory 'no/where'", id="no best"),
-        pytest.param(["show", "x", "--server", "foo"], Status.MISUSE, "'foo' is no URL of a server", id="no URL"),
+        pytest.param(["show", "x", "--server", "foo"], Status.MISUSE, "'foo', which is no URL", id="no URL"),
         pytest.param(["show", "nothing"], Status.NOT_FOUND, "there is no directory 'nothing'", id="neither"),
         pytest.param(["tensors", "x.pt"], Status.MISUSE, "give DIRECTORY/NAME", id="a bare name"),
         pytest.param(["show", "a/../b"], Status.MISUSE, "without '..'", id="no name"),

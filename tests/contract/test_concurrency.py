@@ -9,7 +9,7 @@ from holdfast import CheckpointManager
 SAVES = 30
 
 
-@pytest.mark.filterwarnings("ignore:.*another process:holdfast.HoldfastWarning")
+@pytest.mark.filterwarnings("ignore::holdfast.HoldfastWarning")
 def test_readers_never_see_a_replacement_in_the_making(server, directory):
     """Writers keep replacing the same names while readers load what is latest and best."""
     CheckpointManager(directory, server=server.url).save({"writer": -1, "n": -1}, epoch=0, metric=1.0)

@@ -1,0 +1,120 @@
+"""Loads that something interrupts, at each line of what reads a file: it comes out as itself."""
+
+import io
+import json
+import sys
+import tarfile
+import zipfile
+from functools import partial
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from holdfast import _archive, _blind, _formats, _legacy, _memory, _restore, _safetensors, _selection, _trust, _zip
+
+READERS = (_archive, _blind, _formats, _legacy, _memory, _restore, _safetensors, _selection, _trust, _zip)
+FILES = {module.__file__ for module in READERS}
+
+
+def saved(**how):
+    file = io.BytesIO()
+    torch.save({f"layer{number}": torch.zeros(8) for number in range(2)}, file, **how)
+    return file.getvalue()
+
+
+def compressed():
+    """What only torch's own reader takes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved())) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return file.getvalue()
+
+
+def tarred():
+    """What is refused, but only after a look into it."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name in ("storages", "tensors", "pickle"):
+            tar.addfile(tarfile.TarInfo(name))
+    return file.getvalue()
+
+
+def safetensors():
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+def load(content, **how):
+    arena = _memory.Arena(len(content))
+    arena.view(0, len(content))[:] = content
+    return _restore.state_in(arena, lambda spans: None, **how)
+
+
+def load_fake(content):
+    with FakeTensorMode():
+        return load(content)
+
+
+def load_refused(content):
+    with pytest.raises(_restore.UnreadableCheckpoint):
+        load(content)
+
+
+LOADS = {
+    "as it lies": partial(load, saved()),
+    "some keys": partial(load, saved(), only=["layer0"]),
+    "trusted": partial(load, saved(), weights_only=False),
+    "on meta": partial(load, saved(), map_location="meta"),
+    "fake": partial(load_fake, saved()),
+    "compressed": partial(load, compressed()),
+    "older": partial(load, saved(_use_new_zipfile_serialization=False)),
+    "oldest": partial(load_refused, tarred()),
+    "damaged": partial(load_refused, saved().replace(b"torch._utils", b"torch.\xff\xff\xff\xff\xff\xff")),
+    "safetensors": partial(load, safetensors()),
+}
+
+
+def traced(run, at_line):
+    def lines(frame, event, argument):
+        if event == "line":
+            at_line()
+        return lines
+
+    sys.settrace(lambda frame, event, argument: lines if frame.f_code.co_filename in FILES else None)
+    try:
+        run()
+    finally:
+        sys.settrace(None)
+
+
+def interrupted(run, number, interruption):
+    left = [number]
+
+    def interrupt():
+        left[0] -= 1
+        if left[0] == 0:
+            sys.settrace(None)
+            raise interruption
+
+    traced(run, interrupt)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # between its opening and its `with`
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError, TimeoutError])
+@pytest.mark.parametrize("run", LOADS.values(), ids=LOADS)
+def test_what_interrupts_a_load_at_any_line_comes_out_as_itself(run, interruption):
+    run()  # what is done once in a process is done
+    counted = []
+    traced(run, lambda: counted.append(None))
+    came_out = set()
+    for number in range(1, len(counted) + 1):
+        try:
+            interrupted(run, number, interruption)
+            came_out.add(f"nothing at line {number}")
+        except BaseException as error:
+            came_out.add(type(error))
+    assert len(counted) > 30
+    assert came_out == {interruption}
