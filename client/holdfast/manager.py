@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from . import _arguments, _folder, _names, _selection, _spool, _values
+from . import _arguments, _folder, _mode, _names, _selection, _spool, _values
 from ._background import in_full
 from ._cache import Cache
 from ._destination import NoReader, local
@@ -600,6 +600,41 @@ class CheckpointManager:
         pinned = self._remote.clear(include_pinned=include_pinned)
         if pinned:
             warn(f"pinned checkpoints stay in {self._remote.name!r}: {', '.join(pinned)}")
+
+    # ranking
+
+    def set_mode(self, mode: Mode, *, dry_run: bool = False) -> dict[str, Any]:
+        """Rank the directory by another mode from now on, or only say what that would change. All limits stay.
+
+        That needs a token with the scope ``admin``; a dry run, one with ``delete``. Of a distributed job, only rank 0
+        changes anything.
+
+        Parameters
+        ----------
+        mode : {'min', 'max'}
+            Whether a smaller or a larger metric is better.
+        dry_run : bool
+            Whether to change nothing.
+
+        Returns
+        -------
+        dict
+            ``best``: the names of the best checkpoints by that mode, best first. ``goes``: the names of those that the
+            policy does not keep then, and which go at the next save or prune. Also ``directory``, ``mode``, ``before``
+            and ``dry_run``.
+
+        Raises
+        ------
+        NotAllowed
+            The token lacks that scope.
+        """
+        if not isinstance(mode, str) or mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        is_trial = _arguments.switch("dry_run", dry_run)
+        done = _mode.change(self._remote, mode, dry_run=is_trial or not self._saver.is_ours("rank"))
+        if not is_trial:
+            self.mode = mode
+        return done
 
     # below
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from .. import __version__, _arguments
 from ..errors import HoldfastError
-from . import changing, comparing, doctor, getting, listing, pruning, putting, showing, syncing, watching
+from . import changing, comparing, doctor, getting, listing, mode, pruning, putting, showing, syncing, watching
 from .options import AsJson, SpoolFolder
 from .output import Output, complain
 from .statuses import Misuse, Status, status_of
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "rm": changing.rm,
     "restore": changing.restore,
     "prune": pruning.prune,
+    "mode": mode.mode,
     "watch": watching.watch,
     "doctor": doctor.doctor,
 }
