@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from ipaddress import ip_address
 from secrets import token_hex
 
@@ -13,6 +14,8 @@ from app.actor import Actor
 
 logger = logging.getLogger("holdfast.access")
 FIELD = "X-Request-Id"
+SERVER_FIELD = "Holdfast-Server-Id"
+"""Names the root behind an address, whatever that address is; in every answer, also to those without a token."""
 
 
 class RequestContext:
@@ -28,7 +31,7 @@ class RequestContext:
             return
         request_id = actor.safe_request_id(Headers(scope=scope).get(FIELD)) or token_hex(8)
         actor.enter(Actor("", peer_of(scope), request_id))
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, {FIELD: request_id, **_named(scope)})
         begun = time.monotonic()
         try:
             await self._app(scope, receive, answer.send)
@@ -50,18 +53,24 @@ class RequestContext:
 
 
 class _Answer:
-    """Passes an answer on with the request's id."""
+    """Passes an answer on with the ids of the request and of the server."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, fields: Mapping[str, str]) -> None:
         self._send = send
-        self._request_id = request_id
+        self._fields = fields
         self.status = 500
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)[FIELD] = self._request_id
+            MutableHeaders(scope=message).update(self._fields)
         await self._send(message)
+
+
+def _named(scope: Scope) -> dict[str, str]:
+    """The field with the server's id; none where the root could not be marked."""
+    server_id = scope["app"].state.server_id
+    return {SERVER_FIELD: server_id} if server_id else {}
 
 
 def peer_of(scope: Scope) -> str:

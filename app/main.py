@@ -23,7 +23,7 @@ from app.auth import Authority, Links, Minting, Sessions
 from app.auth.exposure import refuse_weak
 from app.catalog import Catalog
 from app.checkpoints import Checkpoints, Parts
-from app.checkpoints.agreement import sign, why_anew
+from app.checkpoints.agreement import root_id, sign, why_anew
 from app.checkpoints.rebuilding import Rebuilt, rebuild
 from app.checkpoints.scrubbing import Scrubbing
 from app.context import RequestContext
@@ -75,6 +75,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.root = str(settings.root.resolve())
+    app.state.server_id = None
     problems.install(app)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(only_known_queries)], max_body_size=settings.max_json_bytes)
     for routes in (directories, files, checkpoint_routes, comparing, uploads, links, pruning, events, audit):
@@ -98,6 +99,7 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
     """What runs beside the requests, from the start to the end."""
     checkpoints = opened or open_root(settings)
     app.state.checkpoints = checkpoints
+    app.state.server_id = root_id(checkpoints.parts)
     app.openapi()  # the framework makes it when it is first asked for, and not safely on several threads at once
     gc.collect()
     gc.freeze()  # what is there by now stays: collections need not look at it again, which stalls the event loop

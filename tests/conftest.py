@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from holdfast import _stopping
+from holdfast import _identity, _stopping
 from holdfast._delivery import Courier
 from holdfast._retry import Outage
 from tests.jobs import Jobs
@@ -34,6 +34,7 @@ def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     _stopping._state.told_at = None
     Outage._known.clear()
     Courier._all.clear()
+    _identity.forget()
     folder = tmp_path_factory.mktemp("spool")
     monkeypatch.setenv("HOLDFAST_SPOOL", str(folder))
     return folder

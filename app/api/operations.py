@@ -20,6 +20,7 @@ def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> Info
     return InfoOut(
         name="Holdfast",
         version=__version__,
+        server_id=request.app.state.server_id,
         api="v1",
         root=request.app.state.root if not may.prefix else None,
         docs=f"{request.scope.get('root_path', '')}/docs",

@@ -43,12 +43,17 @@ def why_anew(parts: Parts, place: str, *, closely: bool = True) -> str | None:
     return _Comparing(parts, place).why() if closely or here is None or not known else None
 
 
+def root_id(parts: Parts) -> str | None:
+    """The id of the root, the same at each opening and after a reindex; None for one that was never marked."""
+    here = parts.storage.mark()
+    known = parts.catalog.marks()
+    return here.root if here is not None else known[0].root if known else None
+
+
 def sign(parts: Parts) -> None:
     """Mark root and catalog as belonging together from this opening on; the catalog first, which takes either mark."""
     here = parts.storage.mark()
-    known = parts.catalog.marks()
-    root = here.root if here is not None else known[0].root if known else token_hex(16)
-    opened = Mark(root, token_hex(16))
+    opened = Mark(root_id(parts) or token_hex(16), token_hex(16))
     parts.catalog.put_mark(opened, here)
     parts.storage.put_mark(opened)
 

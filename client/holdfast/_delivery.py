@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from . import _items, _upload
+from . import _disposal, _items, _kin, _upload
 from ._http import Server
 from ._queue import Item, Queue
 from ._retry import Patience, Waits, is_about_us, passes
@@ -50,6 +50,11 @@ class Outcome:
     error: HoldfastError | None = None
     is_claimed_by_other: bool = False
 
+    @property
+    def is_progress(self) -> bool:
+        """Whether something has left the queue, and nothing stands against what follows."""
+        return bool(self.delivered or self.parked) and self.error is None
+
 
 def deliver(
     queue: Queue,
@@ -60,6 +65,7 @@ def deliver(
     told: Callable[[Item, str], object] = lambda item, what: None,
     hurried: threading.Event | None = None,
     gives_up: Callable[[Item, HoldfastError], bool] = lambda item, error: False,
+    before: str | None = None,
 ) -> Outcome:
     """Send what waits in a queue, the oldest first, until nothing waits or something stands against it.
 
@@ -76,12 +82,16 @@ def deliver(
         Once it is set, nothing that fails is tried again.
     gives_up : callable
         Says of a failure that may pass whether to park the checkpoint all the same.
+    before : str, optional
+        The time of saving at which to end; see `_kin.turns`.
     """
     outcome = Outcome()
     with queue.claimed() as mine:
         outcome.is_claimed_by_other = not mine
         while mine and outcome.error is None and (items := queue.items()):
             for item in items:
+                if before is not None and _kin.saved_at(item) > before:
+                    return outcome
                 try:
                     _try(queue, item, server, Patience(patience_s, hurried), progress, told, outcome, gives_up)
                 except OSError as failure:
@@ -173,7 +183,7 @@ class Courier:
         self._idle.set()
         self._is_asked_again = False
         self._attempts = 0
-        self._was_woken = False
+        self._was_woken = self._has_tidied = False
         self._hangs: int | None = None
         self._blocked: set[str] = set()
         self._failures: dict[str, tuple[int, float]] = {}
@@ -195,6 +205,13 @@ class Courier:
     def waiting(self) -> list[Queue]:
         """The queues in which something waits."""
         return [queue for queue in self._spool.queues(self._server.url) if queue.has_items()]
+
+    def may_have_more(self) -> bool:
+        """Whether something waits under another URL, which may be one of the same server."""
+        return any(queue.has_items() for queue in self._elsewhere())
+
+    def _elsewhere(self) -> list[Queue]:
+        return [queue for queue in self._spool.queues() if queue.server != self._server.url]
 
     def wake(self) -> None:
         """Something may wait: see to it, on a thread."""
@@ -233,9 +250,13 @@ class Courier:
 
     def _run(self) -> None:
         waits = Waits()
+        if not self._has_tidied:
+            self._has_tidied = True
+            _disposal.tidy(self._spool.every_queue(), self._spool.folder)
         while True:
             with self._guard:
                 self._is_asked_again = False
+            _kin.meet(self._server, (queue for queue in self._elsewhere() if queue.has_items()))
             queues = self.waiting()
             with self._guard:
                 if not queues and not self._is_asked_again:
@@ -257,11 +278,16 @@ class Courier:
 
     def _round(self, queues: list[Queue]) -> bool:
         """Go through the queues once; whether anything came of it."""
-        outcomes = [self._attempt(queue) for queue in queues]
+        outcomes: list[Outcome] = []
+        for group in _kin.groups(queues):
+            for queue, before in _kin.turns(group):
+                outcomes.append(self._attempt(queue, before))
+                if before is None or not outcomes[-1].is_progress:
+                    break
         self._attempts += 1
         return any(outcome.delivered or outcome.parked for outcome in outcomes)
 
-    def _attempt(self, queue: Queue) -> Outcome:
+    def _attempt(self, queue: Queue, before: str | None) -> Outcome:
         try:
             patience_s = 0.0 if self._server.outage.is_on else self._server.patience_s
             outcome = deliver(
@@ -271,10 +297,13 @@ class Courier:
                 told=_log,
                 hurried=self._hurried,
                 gives_up=self._gives_up,
+                before=before,
             )
         except Exception:  # a thread that ends here would end all deliveries
             log.exception("what waits in %s cannot be delivered", queue.folder)
             return Outcome()
+        if queue.server != self._server.url and outcome.delivered:
+            self._spool.queue(self._server.url, queue.directory).absorb(queue)
         error = outcome.error
         if error is not None and passes(error):
             self._server.outage.begin(error)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from . import _certificates, _digests
+from . import _certificates, _digests, _identity
 from ._answers import moved_to, parsed, refuse, understood
 from ._clients import Clients, trust, when_gone
 from ._proxies import Proxies, Proxy
@@ -116,6 +116,25 @@ class Server:
         other._begin()
         return other
 
+    def elsewhere(self, url: str) -> "Server":
+        """A server at another URL, to which no token goes."""
+        other = self.again()
+        other._place = place_of(url)
+        other._base = other.url = other._place.url
+        other.credential = Token()
+        return other
+
+    def identify(self, *, again: bool = False) -> str | None:
+        """The id of the server, for which it is asked once, or again; None where it has not given one. Never raises."""
+        if _identity.of(self.url) is None and (again or not _identity.is_unknowable(self.url)):
+            other = self.again()
+            other.timeout_s = min(self.timeout_s, _identity.PATIENCE_S)
+            with suppress(Exception):  # a refusal gives the id as well
+                other.call("GET", "/v1/info")
+            other.close()
+            _identity.note_asked(self.url)
+        return _identity.of(self.url)
+
     def ask(
         self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None
     ) -> dict[str, Any]:
@@ -186,6 +205,7 @@ class Server:
         for _ in range(_REDIRECTS + 2):
             url, used = self._base + path, self.token
             answer = answer_of(url, self._headers(url, used))
+            _identity.learn(self.url, answer.headers)
             if self._follow(answer, path, url):
                 continue
             try:

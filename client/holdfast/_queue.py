@@ -3,7 +3,7 @@
 ::
 
     <spool>/<queue>/                        a directory of a server
-      queue.json                            which one
+      queue.json                            which one, and the id of the server as soon as that is known
       known.json                            the last sequence that is known of it, and what was loaded from it
       000000000012-4194304-<save_id>/       a checkpoint: state.pt, item.json
       parked/000000000011-.../              one that the server refused: refusal.json says why
@@ -24,13 +24,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import _items
+from . import _identity, _items
 from ._items import Kept, Readable
 from ._locks import is_locked, lockable
 from .errors import HoldfastError
 
 _NAME = re.compile(r"(\d{12})-(\d+)-([0-9a-f]{32})")
 _ABANDONED_S = 86400.0
+_PUTS = 20
+"""How often a save is put whose folder another process removes meanwhile."""
 
 
 class Room(Protocol):
@@ -84,6 +86,7 @@ class Queue:
 
     def __init__(self, spool: Room, folder: Path, server: str, directory: str) -> None:
         self.spool = spool
+        self._recorded_id: str | None = None
         self.folder = folder
         self.server = server
         self.directory = directory
@@ -96,7 +99,26 @@ class Queue:
     def __hash__(self) -> int:
         return hash(self.folder)
 
-    # what is known of the server's directory
+    # what is known of the server, and of its directory
+
+    @property
+    def server_id(self) -> str | None:
+        """The id that its server has given to this process, else to an earlier one; None where it has given none."""
+        return _identity.of(self.server) or self._recorded_id or self._read_id()
+
+    def _read_id(self) -> str | None:
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            found = json.loads((self.folder / "queue.json").read_text())["server_id"]
+            self._recorded_id = found if _identity.is_id(found) else None
+        return self._recorded_id
+
+    def record_server_id(self) -> None:
+        """Record the id of its server, if that has given one and the queue is there."""
+        found = _identity.of(self.server)
+        if found is not None and found != self._recorded_id and self.folder.is_dir():
+            with suppress(OSError):  # then it is recorded later
+                self._say_which()
+                self._recorded_id = found
 
     @property
     def known(self) -> int:
@@ -114,6 +136,7 @@ class Queue:
 
     def learn(self, sequence: int, loaded: Mapping[str, Any] | None = None) -> None:
         """A checkpoint of this sequence is there; it may have been loaded, too."""
+        self.record_server_id()
         if sequence <= self.known and loaded is None:
             return
         self._known = max(sequence, self.known)
@@ -127,6 +150,15 @@ class Queue:
             temporary = _begun(self.folder / f".known-{_own_name()}")
             temporary.write_text(json.dumps(content))
             temporary.replace(self.folder / "known.json")
+
+    def absorb(self, other: "Queue") -> None:
+        """Take over what a queue for the same directory of the same server knows of it."""
+        self.learn(other.known)
+        mine = self.recalled()
+        for key, note in other.recalled().items():
+            with suppress(TypeError, KeyError):  # it is damaged
+                if key == note_of(str(note["kind"])) and note["sequence"] > mine.get(key, {"sequence": 0})["sequence"]:
+                    self.learn(note["sequence"], note)
 
     # putting
 
@@ -144,11 +176,22 @@ class Queue:
         self.prepare()
         self.spool.make_room(source.size_bytes, self)
         try:
-            return self._put(save, source)
+            return self._put_anew(save, source)
         except OSError as error:  # a quota says nothing before it is exceeded
             is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             if not (is_full and self.spool.drop(source.size_bytes, self)):
                 raise
+        return self._put_anew(save, source)
+
+    def _put_anew(self, save: Mapping[str, Any], source: Readable) -> Item:
+        """Put a checkpoint; again where another process has removed the folder meanwhile, as nothing lay in it."""
+        for _ in range(_PUTS - 1):
+            try:
+                self.prepare()
+                return self._put(save, source)
+            except FileNotFoundError:
+                self._is_made = self._is_counted = False
+        self.prepare()
         return self._put(save, source)
 
     def _put(self, save: Mapping[str, Any], source: Readable) -> Item:
@@ -187,6 +230,8 @@ class Queue:
     def _say_which(self) -> None:
         """Write whose queue it is, where that cannot be read: nobody would find what waits."""
         about, content = self.folder / "queue.json", {"server": self.server, "directory": self.directory}
+        if (server_id := _identity.of(self.server)) is not None:
+            content["server_id"] = server_id
         with suppress(OSError, ValueError):
             said = json.loads(about.read_text())
             if isinstance(said, dict) and content.items() <= said.items():

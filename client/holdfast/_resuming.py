@@ -4,8 +4,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from . import _kin
 from ._loading import Loading
-from ._queue import Item
+from ._queue import Item, Queue
 from ._retry import passes
 from ._wire import Checkpoint
 from .errors import HoldfastError, IntegrityError, warn
@@ -32,7 +33,7 @@ class Resuming:
 
     def __init__(self, loading: Loading) -> None:
         self._loading = loading
-        self._queue = loading.queue
+        self._queues = [loading.queue] if loading.queue is not None else []
         self._missing: set[Path] = set()
         self._passed_over: set[Path] = set()
 
@@ -44,16 +45,21 @@ class Resuming:
         HoldfastError
             There may be one on the server, which cannot be had, and none is on this machine.
         """
-        self._name_others()
+        if self._loading.queue is not None:
+            self._see_others(self._loading.queue)
         while True:
             with suppress(_Gone):
                 return self._newest()
 
-    def _name_others(self) -> None:
-        """Warn of what waits for the same directory of a server under another URL, which may be the same server."""
-        own = self._queue
-        for queue in own.spool.queues() if own is not None else []:
-            if own is not None and queue.directory == own.directory and queue.server != own.server:
+    def _see_others(self, own: Queue) -> None:
+        """Take in what waits under other URLs of the same server; warn of what may be of the same server."""
+        others = _kin.others(own)
+        _kin.meet(self._loading.remote.server, others)
+        for queue in others:
+            is_same = _kin.is_same(own, queue, is_only_read=True)
+            if is_same:
+                self._queues.append(queue)
+            elif is_same is None:
                 warn(
                     f"checkpoints of {queue.directory!r} wait in {queue.folder} for {queue.server}, and are not "
                     f"considered for {own.server}. If that is the same server, run 'holdfast sync' first."
@@ -110,8 +116,8 @@ class Resuming:
         """What waits or is parked, the newest first: what is newer than what was saved after that, and the rest."""
         newer: list[Item] = []
         older: list[Item] = []
-        waiting, parked = (self._queue.items(), self._queue.parked()) if self._queue is not None else ([], [])
-        for item in sorted([*waiting, *parked], reverse=True):
+        parked = {item for queue in self._queues for item in queue.parked()}
+        for item in list(_kin.newest_first(self._queues)):
             try:
                 save = item.facts()["save"]
             except (HoldfastError, OSError) as error:

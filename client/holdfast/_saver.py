@@ -137,7 +137,7 @@ class Saver:
 
     def pending(self) -> list[str]:
         """The names of what is not on the server yet."""
-        waiting = self.saving.queue.names() if self.saving.queue is not None else []
+        waiting = [name for queue in self.saving.queues for name in queue.names()]
         return list(dict.fromkeys([*waiting, *self.background.pending]))
 
     def close(self, timeout_s: float | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import _items, _stopping, _upload
+from . import _items, _kin, _stopping, _upload
 from ._background import Background
 from ._delivery import Courier
 from ._http import Server
@@ -55,6 +55,8 @@ class Saving:
         self.jobs: list[Job] = []
         self._spool = spool
         self.queue: Queue | None = spool.queue(server.url, directory) if spool is not None else None
+        self._others: list[Queue] = []
+        self._absorbed: set[Queue] = set()
         self._is_awake = False
         self._owner = os.getpid()
 
@@ -79,14 +81,33 @@ class Saving:
         courier = self._courier
         if courier is not None and not self._is_awake:
             self._is_awake = True
-            if courier.waiting():
+            self._others = _kin.others(self.queue) if self.queue is not None else []
+            if courier.waiting() or courier.may_have_more():
                 courier.wake()
 
     def must_wait(self) -> bool:
         """Whether a save goes to the spool without asking the server."""
         if self.queue is None:
             return False
+        if any(queue.has_items() for queue in self._related()):
+            return True
         return self.queue.has_items() or self.server.outage.is_on or _stopping.is_requested()
+
+    @property
+    def queues(self) -> list[Queue]:
+        """Its queue, and those for the same directory of the same server under other URLs."""
+        return [self.queue, *self._related()] if self.queue is not None else []
+
+    def _related(self) -> list[Queue]:
+        """The queues of the same server under other URLs in which something waited when it was first used."""
+        if self.queue is None or not self._others:
+            return []
+        found = [other for other in self._others if _kin.is_same(self.queue, other)]
+        for other in found:
+            if other not in self._absorbed:
+                self._absorbed.add(other)
+                self.queue.absorb(other)
+        return found
 
     def send(
         self,
@@ -122,6 +143,8 @@ class Saving:
         _accepted.add(self._accepted_as)
         if self.queue is not None:
             self.queue.learn(committed.checkpoint.sequence)
+        if self._courier is not None and any(queue.has_items() for queue in self._related()):
+            self._courier.wake()  # only now it is known whose they are
         return committed
 
     def keep(self, save: Mapping[str, Any], layout: Layout) -> Item:
@@ -139,14 +162,18 @@ class Saving:
         if self._spool is None:
             return None
         queue = self._spool.queue(self.server.url, directory)
-        return next((item for item in reversed(queue.items()) if item.name == name), None)
+        queues = [queue, *(other for other in _kin.others(queue) if _kin.is_same(queue, other))]
+        return next((item for item in _kin.newest_first(queues, parked=False) if item.name == name), None)
 
     def give_up(self) -> None:
         """Forget what waits or was refused; a delivery that is under way ends first, or is left behind."""
         if self.queue is not None:
-            self.queue.clear()
-            with self.queue.claimed(wait_s=self.server.timeout_s):
-                self.queue.clear()
+            self._others = _kin.others(self.queue)
+            _kin.meet(self.server, self._others)
+        for queue in self.queues:
+            queue.clear()
+            with queue.claimed(wait_s=self.server.timeout_s):
+                queue.clear()
 
     def finish(self, background: Background, timeout_s: float | None) -> None:
         """Wait for saves in the background, deliver what can be delivered, and name what still waits."""
@@ -156,9 +183,9 @@ class Saving:
         is_done = background.wait(limit_s)
         lost = [] if is_done else [job for job in list(self.jobs) if job.is_alive() and not job.rescue()]
         courier = self._courier
-        if courier is not None and self.queue is not None and self.queue.has_items():
+        if courier is not None and any(queue.has_items() for queue in self.queues):
             courier.finish(end)
-            _stopping.name_what_waits([self.queue])
+            _stopping.name_what_waits(self.queues)
         if lost:
             what = ", ".join(job.what for job in lost)
             warn(f"{what} is not saved yet, and is lost where the process ends before it is")
@@ -259,8 +286,9 @@ class Job:
             self.begin()
             if self._item is not None:  # it was rescued before its turn came
                 return None
+            has_to_wait = self._saving.must_wait()
             self._place = self._saving.queue.known if self._saving.queue is not None else None
-            if self._saving.must_wait():
+            if has_to_wait:
                 with suppress(OutOfSpace):  # the server may have room all the same
                     self._keep(None)
                     return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from . import _items
+from . import _identity, _items
 from ._queue import Item, Queue
 from .errors import HoldfastError, OutOfSpace
 
@@ -61,15 +61,27 @@ class Spool:
         return Queue(self, self.folder / f"{slug}-{digest}", server, directory)
 
     def queues(self, server: str | None = None) -> list[Queue]:
-        """The queues in which something waits or is parked, of one server or of all."""
+        """The queues in which something waits or is parked, of all servers, or of the one at a URL.
+
+        Those are of that server, too, which name it by other URLs, as far as it has given its id to this process.
+        """
+        server_id = _identity.of(server) if server is not None else None
+        found = [
+            queue
+            for queue in self.every_queue()
+            if server in {None, queue.server} or (server_id is not None and server_id == queue.server_id)
+        ]
+        return [queue for queue in found if queue.has_items() or queue.parked()]
+
+    def every_queue(self) -> list[Queue]:
+        """All queues that there are, also those in which nothing waits."""
         found = []
         with suppress(OSError):
-            for folder in sorted(self.folder.iterdir()):
+            for folder in sorted(self.folder.glob("[!.]*")):
                 with suppress(OSError, ValueError, KeyError, TypeError):
                     about = json.loads((folder / "queue.json").read_text())
-                    if server in {None, about["server"]}:
-                        found.append(Queue(self, folder, about["server"], about["directory"]))
-        return [queue for queue in found if queue.has_items() or queue.parked()]
+                    found.append(Queue(self, folder, about["server"], about["directory"]))
+        return found
 
     def make_room(self, size_bytes: int, queue: Queue) -> None:
         """See to it that so many bytes may be put into a queue, by dropping the oldest that nobody will miss most.

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -280,3 +281,25 @@ def test_a_file_system_that_can_do_neither_is_refused_in_words(tmp_path, monkeyp
     monkeypatch.setattr(kernel, "rename_to_free_name", refuse)
     with pytest.raises(CatalogUnusable, match=r"file system .* choose a root on another one"):
         LocalStorage(tmp_path / "root", version="1")
+
+
+# the id of a server
+
+
+def test_a_server_has_one_id_after_restarts_and_a_reindex_and_says_it_in_every_answer(make_server, tmp_path):
+    found = []
+    for names in ([], ["opened"], ["catalog.db"], ["format.json", "catalog.db"]):
+        lose(tmp_path / "root", names)
+        live = make_server(tmp_path / "root", admin_token="secret-0123456789" if names else "")
+        answers = [live.http.get(path) for path in ("/v1/info", "/health/live", "/v1/nothing", "/")]
+        found += [answer.headers["Holdfast-Server-Id"] for answer in answers]
+        live.__exit__(None, None, None)
+        if not names:
+            found.append(answers[0].json()["server_id"])
+    assert len(set(found)) == 1
+    assert re.fullmatch(r"[0-9a-f]{32}", found[0])
+
+
+def test_two_roots_are_two_servers(make_server):
+    first, second = (make_server().http.get("/v1/info").json()["server_id"] for _ in range(2))
+    assert first != second

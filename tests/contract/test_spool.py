@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
@@ -99,6 +100,36 @@ def held(spool, server, directory):
 
 
 # while the server is away
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_the_client_itself_fails_at_is_kept_and_delivered(server, directory, background, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise AttributeError("a fault of the client")
+
+    manager = manager_of(server, directory, background=background)
+    with monkeypatch.context() as broken_client, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        broken_client.setattr(httpx.Client, "request", broken)
+        manager.save({"epoch": 1}, epoch=1)
+        assert manager.wait(30)
+        assert [path.name for path in manager.pending] == [name(1)]
+        assert manager.load(name(1)) == {"epoch": 1}
+    assert ["AttributeError: a fault of the client" in str(each.message) for each in warned] == [True]
+    assert any(
+        record.exc_info for record in caplog.records if f"{directory}/{name(1)} could not be sent" in record.message
+    )
+    manager.close()
+    assert delivered(server, directory) == [name(1)]
+
+
+def test_what_the_client_itself_fails_at_is_an_error_where_nothing_is_kept(server, directory, monkeypatch):
+    def broken(*_, **__):
+        raise AttributeError("a fault of the client")
+
+    monkeypatch.setattr(httpx.Client, "request", broken)
+    with pytest.raises(AttributeError, match="a fault"):
+        manager_of(server, directory, on_unreachable="raise").save({}, epoch=1)
 
 
 def test_a_login_in_the_url_is_stored_and_shown_nowhere(own_server, directory, spool):

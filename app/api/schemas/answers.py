@@ -221,6 +221,10 @@ class InfoOut(BaseModel):
 
     name: str
     version: str
+    server_id: str | None = Field(
+        description="Identifies the root: the same after restarts and a reindex, and at every address of the server. "
+        "Also in the field `Holdfast-Server-Id` of every answer. Null while the root cannot be marked."
+    )
     api: str
     root: str | None = Field(description="Where its files lie; only told to who reaches all of them.")
     docs: str

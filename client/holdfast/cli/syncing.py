@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import _disposal, _kin
 from .._delivery import Outcome, deliver
 from .._http import Server
 from .._queue import Item, Queue
@@ -36,31 +37,44 @@ def sync_all(
     """
     found = spool_at(spool)
     queues = found.queues()
+    if not only_list:
+        _disposal.tidy(found.every_queue(), found.folder)
     if not queues:
         _print(told, f"nothing waits in {found.folder}")
         return Status.DONE
-    for queue in queues:
-        if retry_refused and not only_list:
-            queue.unpark()
-        _say(queue, told)
-        if not only_list and queue.has_items():
+    for group in _kin.groups(queues):
+        for queue in group:
+            if retry_refused and not only_list:
+                queue.unpark()
+            _say(queue, told)
+        for queue, before in _kin.turns(group) if not only_list else ():
             outcome = deliver(
                 queue,
-                Server(_url(server, queue), token, token_file=token_file),
+                _server(server, queue, token, token_file),
                 patience_s=patience_s,
                 progress=None,
                 told=lambda _, what: _print(told, f"  {what}"),
+                before=before,
             )
             _explain(queue, outcome)
+            if before is None or not outcome.is_progress:
+                break
     left = [queue for queue in queues if queue.has_items() or queue.parked()]
     return Status.NO if left else Status.DONE
 
 
-def _url(given: str | None, queue: Queue) -> str | None:
-    """Where to deliver a queue; None for what the environment names, which may have the login for that server."""
-    if given is None and place_of(None).url == queue.server:
-        return None
-    return given or queue.server
+def _server(given: str | None, queue: Queue, token: str | None, token_file: Path | None) -> Server:
+    """Where to deliver a queue: the server that is given, else the environment's if it is that of the queue.
+
+    The environment may have the login for that server, and a URL at which it is still there.
+    """
+    if given is not None:
+        return Server(given, token, token_file=token_file)
+    here = place_of(None).url
+    current = Server(None, token, token_file=token_file)
+    if here == queue.server or (queue.server_id is not None and current.identify() == queue.server_id):
+        return current
+    return Server(queue.server, token, token_file=token_file)
 
 
 def spool_at(folder: Path | None) -> Spool:
