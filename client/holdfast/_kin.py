@@ -15,8 +15,7 @@ from .errors import HoldfastError
 
 def others(queue: Queue) -> list[Queue]:
     """The queues for the same directory under other URLs in which something waits or is parked."""
-    found = queue.spool.queues()
-    return [other for other in found if other.directory == queue.directory and other.server != queue.server]
+    return [other for other in queue.spool.of_directory(queue.directory) if other.server != queue.server]
 
 
 def meet(server: Server, queues: Iterable[Queue]) -> None:

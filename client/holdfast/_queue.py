@@ -43,6 +43,9 @@ class Room(Protocol):
     def queues(self, server: str | None = None) -> "list[Queue]":
         """The queues in which something waits or is parked, of one server or of all."""
 
+    def of_directory(self, directory: str) -> "list[Queue]":
+        """The queues for a directory of any server in which something waits or is parked."""
+
     def make_room(self, size_bytes: int, queue: "Queue") -> None:
         """See to it that so many bytes may be put. `OutOfSpace` where they may not."""
 

@@ -57,8 +57,7 @@ class Spool:
     def queue(self, server: str, directory: str) -> Queue:
         """The queue of a server's directory, whether anything waits there or not."""
         digest = blake3(f"{server}\0{directory}".encode()).hexdigest()[:12]
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "_", directory).strip(".")[-60:]
-        return Queue(self, self.folder / f"{slug}-{digest}", server, directory)
+        return Queue(self, self.folder / f"{_slug(directory)}-{digest}", server, directory)
 
     def queues(self, server: str | None = None) -> list[Queue]:
         """The queues in which something waits or is parked, of all servers, or of the one at a URL.
@@ -73,11 +72,16 @@ class Spool:
         ]
         return [queue for queue in found if queue.has_items() or queue.parked()]
 
-    def every_queue(self) -> list[Queue]:
-        """All queues that there are, also those in which nothing waits."""
+    def of_directory(self, directory: str) -> list[Queue]:
+        """The queues for a directory of any server in which something waits or is parked."""
+        found = [queue for queue in self.every_queue(f"{_slug(directory)}-*") if queue.directory == directory]
+        return [queue for queue in found if queue.has_items() or queue.parked()]
+
+    def every_queue(self, folders: str = "[!.]*") -> list[Queue]:
+        """All queues in folders of such names, also those in which nothing waits."""
         found = []
         with suppress(OSError):
-            for folder in sorted(self.folder.glob("[!.]*")):
+            for folder in sorted(self.folder.glob(folders)):
                 with suppress(OSError, ValueError, KeyError, TypeError):
                     about = json.loads((folder / "queue.json").read_text())
                     found.append(Queue(self, folder, about["server"], about["directory"]))
@@ -129,6 +133,11 @@ class Spool:
 
     def _limit(self) -> int:
         return min(self.max_bytes, int(self.max_share * shutil.disk_usage(self.folder).total))
+
+
+def _slug(directory: str) -> str:
+    """How the names of the folders of a directory's queues begin."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", directory).strip(".")[-60:]
 
 
 def _droppable(queue: Queue, has_newer: bool) -> list[Item]:
