@@ -42,6 +42,11 @@ def spooled(server, manager, *epochs, **more):
     return manager._saver.saving.queue.items()
 
 
+def on_another_machine(server):
+    """The options of a manager that has a spool of its own, and knows of no outage."""
+    return {"server": server.url.replace("127.0.0.1", "localhost"), "spool_dir": server.root.parent / "another-machine"}
+
+
 @contextmanager
 def server_again(server, manager):
     """The server is there, but another process is to deliver what waits, and takes its time."""
@@ -103,7 +108,7 @@ def test_where_all_on_the_server_are_damaged_an_older_one_in_the_spool_is_better
     manager.save({"n": 1, "text": "x" * 5000}, epoch=1)
     spooled(own_server, manager, 2)
     with server_again(own_server, manager):
-        other = make(server=own_server.url.replace("127.0.0.1", "localhost"))
+        other = make(**on_another_machine(own_server))
         for epoch in (3, 4):
             other.save({"n": epoch, "text": "x" * 5000}, epoch=epoch)
         for epoch in (1, 3, 4):
@@ -123,14 +128,6 @@ def test_a_server_that_does_not_let_us_in_is_an_error(make_server):
     closed = make_server(admin_token="a-long-secret-that-nobody-guesses")
     with pytest.raises(NotAllowed):
         CheckpointManager(DIRECTORY, server=closed.url, token="another").resume()
-
-
-def test_what_waits_under_another_url_is_named(own_server, make):
-    """It may be the same server, or another one: they are not mixed, and nothing is passed over in silence."""
-    spooled(own_server, make(server=own_server.url.replace("127.0.0.1", "localhost"), drain_s=0.0), 1)
-    own_server.start()
-    with pytest.warns(HoldfastWarning, match=r"wait in \S+ for http://localhost:\d+, and are not considered"):
-        make().resume()
 
 
 # regular ones and best ones
@@ -161,7 +158,7 @@ def test_a_best_one_of_the_server_does_not_stand_before_a_regular_one_that_waits
     manager.save_best_if_improved({"part": 1}, 0.4, epoch=1)
     spooled(own_server, manager, 2)
     with server_again(own_server, manager):
-        make(server=own_server.url.replace("127.0.0.1", "localhost")).save_best_if_improved({"part": 3}, 0.3, epoch=3)
+        make(**on_another_machine(own_server)).save_best_if_improved({"part": 3}, 0.3, epoch=3)
         assert silently(manager) == {"n": 2}
 
 
@@ -218,7 +215,7 @@ def test_what_waits_is_passed_by_where_the_servers_is_newer(own_server, make, ot
     spooled(own_server, manager, 2)
     with server_again(own_server, manager):
         for epoch in others:
-            make(server=own_server.url.replace("127.0.0.1", "localhost")).save({"n": epoch}, epoch=epoch)
+            make(**on_another_machine(own_server)).save({"n": epoch}, epoch=epoch)
         assert silently(make()) == {"n": found}
     assert eventually(lambda: not manager.pending)
     assert silently(make()) == {"n": found}, "the server sees it as we did"
@@ -392,7 +389,7 @@ def test_without_the_server_the_newer_one_of_spool_and_cache_is_found(own_server
     spooled(own_server, manager, 2)
     with server_again(own_server, manager):
         for epoch in (3, 4):
-            make(server=own_server.url.replace("127.0.0.1", "localhost")).save({"n": epoch}, epoch=epoch)
+            make(**on_another_machine(own_server)).save({"n": epoch}, epoch=epoch)
         assert silently(manager) == {"n": 4}
         own_server.kill()
     with pytest.warns(HoldfastWarning, match=r"_0004\.pt is taken from the cache"):
@@ -408,7 +405,7 @@ def test_without_the_server_a_cache_that_is_damaged_is_passed_over(own_server, m
     spooled(own_server, manager, 2)
     with server_again(own_server, manager):
         for epoch in (3, 4):
-            other = make(server=own_server.url.replace("127.0.0.1", "localhost"))
+            other = make(**on_another_machine(own_server))
             other.save({"n": epoch, "text": "x" * 5000}, epoch=epoch)
         manager.resume()
         own_server.kill()

@@ -660,7 +660,7 @@ def test_what_is_refused_is_parked_and_named_and_the_next_follows(
     assert refusal["code"] == code
     assert_same(torch.load(parked / "state.pt"), {"epoch": 1})
     assert name(2) in server.names(directory)
-    assert manager_of(server, directory).pending == []
+    assert eventually(lambda: manager_of(server, directory).pending == [])
     status, said, _ = sync("--list")
     assert status == 1
     assert f"refused: {name(1)}, {refusal['detail']}" in said
