@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from heapq import nlargest
 
-from app import digests, spans
+from app import batches, digests, spans
 from app.catalog import Query
 from app.checkpoints.finding import Content, Finding
 from app.checkpoints.parts import Parts
 from app.checkpoints.transfer import Transfer
-from app.domain import Checkpoint, Chunk, Upload
+from app.domain import Checkpoint, Chunk, Upload, UploadFile
 from app.errors import Altered, Refusal
 from app.niceness import BULK, set_niceness
 from app.spans import Run, Span
@@ -26,6 +27,10 @@ SOURCES = 32
 RUN_BYTES = 64 * 1024 * 1024
 MAPS_KEPT = 64
 THREADS = 2
+MANY_SMALL = 256
+"""From how many files of a batch's size on these are sent again: that costs less than to find each and to copy it."""
+MOST_OPEN = 256
+"""How many files are held open for the copies of one upload, the largest first; what else they hold is sent again."""
 
 Held = Mapping[str, Sequence[Chunk]]
 
@@ -36,7 +41,7 @@ class _Wanted:
     def __init__(self, transfer: Transfer) -> None:
         self._chunks: dict[str, list[tuple[int, Chunk]]] = {}
         self._paths: dict[Chunk, set[str]] = {}
-        for file in transfer.upload.files:
+        for file in _to_copy(transfer.upload.files):
             for offset, chunk in spans.placed(file.chunks or ()):
                 if not transfer.holds(file.path, offset, [chunk]):
                     self._chunks.setdefault(file.path, []).append((offset, chunk))
@@ -72,6 +77,7 @@ class _Copies:
     transfer: Transfer
     todo: deque[tuple[Content, str, Run]] = field(default_factory=deque)
     sources: ExitStack = field(default_factory=ExitStack)
+    open: int = 0
     working: int = THREADS
 
 
@@ -120,6 +126,7 @@ class Borrowing:
             with suppress(Refusal, OSError):
                 self._plan(copies, wanted, checkpoint)
         if not copies.todo:
+            copies.sources.close()
             return
         transfer.copying = [self._workers.submit(self._work, copies) for _ in range(THREADS)]
         for copying in transfer.copying:
@@ -142,10 +149,12 @@ class Borrowing:
     def _plan(self, copies: _Copies, wanted: _Wanted, checkpoint: Checkpoint) -> None:
         maps = self._map(checkpoint)
         useful = [path for path, held in maps.items() if wanted.any_of(held)]
+        useful = nlargest(MOST_OPEN - copies.open, useful, key=lambda path: sum(chunk.length for chunk in maps[path]))
         if not useful:
             return
         for content in self._finding.open_intact(checkpoint.id, useful):
             copies.sources.callback(content.opened.close)
+            copies.open += 1
             runs = wanted.runs(maps[content.file.path])
             copies.todo.extend((content, path, run) for path, run in runs)
             copies.transfer.promise(runs)
@@ -205,6 +214,12 @@ class Borrowing:
                 return False
             transfer.note(path, run.span.start, run.chunks)
         return True
+
+
+def _to_copy(files: Sequence[UploadFile]) -> Iterable[UploadFile]:
+    """The files of an upload whose bytes are worth looking for: without the small ones, where these are many."""
+    large = [file for file in files if (file.size_bytes or 0) > batches.SMALL_BYTES]
+    return files if len(files) - len(large) < MANY_SMALL else large
 
 
 def _read(content: Content, offset: int, chunk: Chunk) -> bytes:

@@ -78,8 +78,13 @@ class Space:
             return sent_bytes
         lacking = 0
         for file in upload.files:
-            with suppress(FileNotFoundError), self._parts.storage.partial(upload, file.path) as found:  # given up
-                lacking += max(0, (file.size_bytes or 0) - found.allocated_bytes())
+            allocated = 0
+            with (
+                suppress(FileNotFoundError),  # nothing of it has arrived
+                self._parts.storage.partial(upload, file.path, create=False) as found,
+            ):
+                allocated = found.allocated_bytes()
+            lacking += max(0, (file.size_bytes or 0) - allocated)
         return min(sent_bytes + to_copy, lacking)
 
     def _no_space(self, wanted_bytes: int, free: int, promised: int) -> NoSpace:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from app import digests, spans
 from app.access import is_within
@@ -131,7 +131,10 @@ class Transfers:
                 self._recall_file(transfer, file)
 
     def _recall_file(self, transfer: Transfer, file: UploadFile) -> None:
-        with self._storage.partial(transfer.upload, file.path) as partial:
+        with (
+            suppress(FileNotFoundError),  # nothing of it has arrived
+            self._storage.partial(transfer.upload, file.path, create=False) as partial,
+        ):
             written = joined(partial.written())
             for offset, chunk in spans.placed(file.chunks or ()):
                 known = transfer.holds(file.path, offset, [chunk])

@@ -38,6 +38,7 @@ logger = logging.getLogger("holdfast")
 
 LULL_S = 3.0
 """How long after its last bytes an upload is waited for when the server stops, in seconds."""
+_NO_BYTES = Span(0, 0)
 RENEWED_EVERY = timedelta(minutes=1)
 
 
@@ -195,7 +196,8 @@ class Uploading:
         expected = _expected(file, span)
         with ExitStack() as stack:
             try:
-                partial = stack.enter_context(self._parts.storage.partial(transfer.upload, file.path))
+                with transfer.writing(path, _NO_BYTES):  # not while it is published, as this may make the file
+                    partial = stack.enter_context(self._parts.storage.partial(transfer.upload, file.path))
             except FileNotFoundError as error:
                 raise no_upload(upload_id) from error
             if file.size_bytes is not None:

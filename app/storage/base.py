@@ -232,10 +232,13 @@ class Storage(Protocol):
         """Taking in what other tools wrote."""
 
     def begin(self, upload: Upload) -> None:
-        """Make room for an upload: every file of it exists, empty."""
+        """Make room for an upload; its files are made when their first bytes come."""
 
-    def partial(self, upload: Upload, path: str) -> AbstractContextManager[Partial]:
-        """Open one file of an upload to write and to read back. `FileNotFoundError` when the upload is gone."""
+    def partial(self, upload: Upload, path: str, *, create: bool = True) -> AbstractContextManager[Partial]:
+        """Open one file of an upload to write and to read back; it is made where it is missing, unless told not.
+
+        `FileNotFoundError` when the upload is gone, or the file was not to be made.
+        """
 
     def write_files(self, upload: Upload, contents: Mapping[str, Buffer]) -> None:
         """Put whole small files of an upload, by their paths. `FileNotFoundError` when the upload is gone."""
@@ -243,10 +246,12 @@ class Storage(Protocol):
     def settle(self, upload: Upload) -> Mapping[str, int]:
         """Make an upload's bytes durable, ready for its seal; the time of last change of each file, in ns.
 
+        Empty files are made here.
+
         Raises
         ------
         NotDurable
-            That failed: nothing of these bytes is believed any more, and the upload's files are made anew.
+            That failed: nothing of these bytes is believed any more, and the upload's files are removed.
         """
 
     def obstacle(self, directory: str, name: str, replaces: Checkpoint | None) -> str | None:

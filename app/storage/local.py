@@ -45,16 +45,20 @@ class LocalStorage(Root):
         self._renew(upload)
         if self.tree.stat(places.of_files(upload.id)) is None:
             self._durability.begin(upload.id)
-        self._make_files(upload)
+            self._make_folder(upload.id)
 
-    def _make_files(self, upload: Upload) -> None:
-        for folder, names in _by_folder(upload, [file.path for file in upload.files]).items():
-            self.tree.make_files(folder, names)
+    def _make_folder(self, upload_id: str) -> None:
+        with self.tree.folder(places.of_files(upload_id), create=True, durable=False):
+            pass
 
     @contextmanager
-    def partial(self, upload: Upload, path: str) -> Iterator[Partial]:
+    def partial(self, upload: Upload, path: str, *, create: bool = True) -> Iterator[Partial]:
         self._renew(upload)
-        descriptor = self.tree.open(places.of_upload(upload, path), os.O_RDWR)
+        place = places.of_upload(upload, path)
+        if create:
+            descriptor = self.tree.open_or_make(place, os.O_RDWR, below=places.DEPTH_OF_FILES)
+        else:
+            descriptor = self.tree.open(place, os.O_RDWR)
         try:
             yield LocalPartial(descriptor)
         finally:
@@ -63,9 +67,13 @@ class LocalStorage(Root):
     def write_files(self, upload: Upload, contents: Mapping[str, Buffer]) -> None:
         self._renew(upload)
         for folder, names in _by_folder(upload, contents).items():
-            self.tree.fill_files(folder, {name: contents[path] for name, path in names.items()})
+            found = {name: contents[path] for name, path in names.items()}
+            self.tree.fill_files(folder, found, below=places.DEPTH_OF_FILES)
 
     def settle(self, upload: Upload) -> Mapping[str, int]:
+        empty = [file.path for file in upload.files if not file.size_bytes]  # as far as anybody has said
+        for folder, names in _by_folder(upload, empty).items():
+            self.tree.make_files(folder, names, below=places.DEPTH_OF_FILES)
         try:
             self._durability.sync(upload.id, len(upload.files))
         except NotDurable:
@@ -283,11 +291,11 @@ class LocalStorage(Root):
     # below
 
     def _renew(self, upload: Upload) -> None:
-        """Make the files of an upload anew whose bytes are not believed: others, as these pass for durable already."""
+        """Remove the files of an upload whose bytes are not believed: new ones are made, as these pass for durable."""
         with self._renewing:
             if upload.id in self._disbelieved:
                 self.tree.remove(places.of_files(upload.id))
-                self._make_files(upload)
+                self._make_folder(upload.id)
                 self._disbelieved.discard(upload.id)
 
     def _bring_back(self, checkpoint: Checkpoint) -> None:

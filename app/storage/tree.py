@@ -54,10 +54,10 @@ class Tree:
                     raise
 
     @contextmanager
-    def folder(self, path: Parts, *, create: bool = False, durable: bool = True) -> Iterator[int]:
+    def folder(self, path: Parts, *, create: bool = False, durable: bool = True, below: int = 0) -> Iterator[int]:
         """A descriptor of a folder below the root; with ``create``, missing folders are made, durably unless told not.
 
-        Every other method comes through here.
+        Every other method comes through here. The first ``below`` folders on the way are not made.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class Tree:
         try:
             for place, name in enumerate(path):
                 _refuse_way_out(name)
-                if create:
+                if create and place >= below:
                     with suppress(FileExistsError):
                         os.mkdir(name, dir_fd=current)
                         if durable:
@@ -100,19 +100,28 @@ class Tree:
         with self.folder(path) as folder:
             return {name: os.stat(name, dir_fd=folder, follow_symlinks=False) for name in names}
 
-    def make_files(self, path: Parts, names: Iterable[str]) -> None:
-        """Make files in a folder, empty where they are new; nothing of it durably."""
-        with self.folder(path, create=True, durable=False) as folder:
+    def open_or_make(self, path: Parts, flags: int, *, below: int) -> int:
+        """As `open`; a missing file and folders beyond the first ``below`` are made, not durably."""
+        with self.folder(path[:-1], create=True, durable=False, below=below) as parent:
+            _refuse_way_out(path[-1])
+            return _open(path, flags | os.O_CREAT, parent)
+
+    def make_files(self, path: Parts, names: Iterable[str], *, below: int) -> None:
+        """Make files in a folder, empty where they are new; nothing of it durably. For ``below``, see `folder`."""
+        with self.folder(path, create=True, durable=False, below=below) as folder:
             for name in names:
                 _refuse_way_out(name)
                 os.close(_open((*path, name), os.O_WRONLY | os.O_CREAT, folder))
 
-    def fill_files(self, path: Parts, contents: Mapping[str, Buffer]) -> None:
-        """Put the bytes of files that are in a folder already, not durably."""
-        with self.folder(path) as folder:
+    def fill_files(self, path: Parts, contents: Mapping[str, Buffer], *, below: int) -> None:
+        """Put the bytes of files in a folder; files and folders are made where they are missing, not durably.
+
+        For ``below``, see `folder`.
+        """
+        with self.folder(path, create=True, durable=False, below=below) as folder:
             for name, data in contents.items():
                 _refuse_way_out(name)
-                file = _open((*path, name), os.O_WRONLY, folder)
+                file = _open((*path, name), os.O_WRONLY | os.O_CREAT, folder)
                 try:
                     offset = 0
                     while offset < len(data):

@@ -8,10 +8,13 @@ from blake3 import blake3
 from sqlalchemy import event
 
 from app import batches
-from app.domain import Facts, Save, UploadFile
+from app.checkpoints import borrowing
+from app.domain import Chunk, Facts, Save, UploadFile
 from app.main import open_root
 from app.settings import Settings
+from app.spans import Span
 from app.storage import durability, kernel
+from tests.app.samples import feed
 
 CONTENTS = {f"part-{number:03d}.bin": os.urandom(1 + number % 90) for number in range(300)}
 CONTENTS |= {"sub/é 1.bin": b"one", "sub/2.bin": b"two", "empty": b"", "large.bin": os.urandom(batches.SMALL_BYTES + 1)}
@@ -203,3 +206,51 @@ def test_many_files_are_synced_together_unless_the_disk_has_lost_something(tmp_p
         assert (synced, len(told)) == ([first, second, few], 1)
         checkpoints.committing.commit(begin("third"))
         assert (synced, len(told)) == ([first, second, few], 2)
+
+
+def test_small_files_that_another_checkpoint_holds_are_sent_again_where_they_are_many(server, directory):
+    saved(server, directory)
+    changed = {**CONTENTS, "part-007.bin": b"changed"}
+    upload = reserved(server, directory, changed, name="next")
+    (batch,) = upload["batches"]
+    assert {part["file"] for part in batch["parts"]} == CONTENTS.keys() - {"empty", "large.bin"}
+    assert "large.bin" not in {wanted["file"] for wanted in upload["missing"]}
+    send(server, batch, changed).raise_for_status()
+    assert server.http.post(f"/v1/uploads/{upload['id']}/commit").status_code == 201
+    folder = server.root / directory / "next"
+    assert {path: (folder / path).read_bytes() for path in changed} == changed
+
+
+def test_a_few_small_files_that_another_checkpoint_holds_are_not_sent_again(server, directory):
+    few = {path: CONTENTS[path] for path in ("sub/2.bin", "part-001.bin", "empty")}
+    saved(server, directory, few)
+    assert reserved(server, directory, few, name="next")["missing"] == []
+
+
+def test_an_upload_makes_no_file_before_its_bytes_come_and_its_empty_files_at_the_commit(server, directory):
+    upload = reserved(server, directory)
+    files = server.root / ".holdfast" / "incoming" / upload["id"] / "files"
+    assert list(files.iterdir()) == []
+    (batch,) = upload["batches"]
+    send(server, batch).raise_for_status()
+    made = {path.relative_to(files / "step").as_posix() for path in files.rglob("*") if path.is_file()}
+    assert made == CONTENTS.keys() - {"empty", "large.bin"}
+    server.http.delete(f"/v1/uploads/{upload['id']}").raise_for_status()
+    assert send(server, batch).status_code == 404
+    assert not files.exists()
+
+
+def test_only_so_many_sources_are_held_open_and_what_others_hold_is_sent_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(borrowing, "MOST_OPEN", 2)
+    sizes = {f"{number}.bin": batches.SMALL_BYTES + number for number in (1, 2, 3)}
+    digest = {path: blake3(bytes(size)).hexdigest() for path, size in sizes.items()}
+    files = tuple(UploadFile(path, size, (Chunk(size, digest[path]),)) for path, size in sizes.items())
+    with closing(open_root(Settings(root=tmp_path / "root"))) as opened:
+        first = opened.uploading.reserve(Save(directory="d", name="first", files=files, facts=Facts()))
+        for path, size in sizes.items():
+            with opened.uploading.receive(first.upload.id, path, Span(0, size)) as receiver:
+                feed(receiver, bytes(size))
+                receiver.finish()
+        opened.committing.commit(first.upload.id)
+        second = opened.uploading.reserve(Save(directory="d", name="second", files=files, facts=Facts()))
+        assert [missing.path for missing in second.missing] == ["1.bin"]  # the smallest

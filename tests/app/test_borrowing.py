@@ -11,7 +11,7 @@ from app import digests
 from app.checkpoints.borrowing import THREADS
 from app.checkpoints.transfer import Transfer
 from app.domain import Chunk, Facts, PolicyRequest, Save, UploadFile
-from app.errors import DigestMismatch, RangesMissing, UploadBusy, UploadNotFound
+from app.errors import DigestMismatch, RangesMissing, Superseded, UploadBusy, UploadNotFound
 from app.main import open_root
 from app.settings import Settings
 from app.spans import Span
@@ -374,7 +374,7 @@ def test_copies_that_were_not_begun_before_a_stop_are_made_after_it(start, tmp_p
         assert eventually(server.borrowing._closing.is_set)
     stopping.join()
     incoming = tmp_path / "root" / ".holdfast" / "incoming" / reservation.upload.id / "files" / "2.pt"
-    assert incoming.read_bytes() == b""
+    assert not incoming.exists()
     server = start()
     assert list(server.uploading.get(reservation.upload.id).missing) == []
     published(server, reservation, state)
@@ -383,14 +383,15 @@ def test_copies_that_were_not_begun_before_a_stop_are_made_after_it(start, tmp_p
 # the same content under the same name
 
 
-def test_content_that_is_promised_because_it_stands_is_copied_when_it_was_replaced(server):
-    state = pieces(3)
+def test_content_that_is_promised_because_it_stands_does_not_replace_what_was_saved_since(server):
+    state, other = pieces(3), pieces(1)
     save(server, state, "elsewhere.pt")
-    first = save(server, state)
+    save(server, state)
     reservation = reserve(server, state)
-    save(server, pieces(1))
-    checkpoint = published(server, reservation, state)
-    assert checkpoint.id == reservation.upload.id != first.id
+    save(server, other)
+    with pytest.raises(Superseded):
+        server.committing.commit(reservation.upload.id)
+    assert read(server, "x.pt") == b"".join(other)
 
 
 def test_content_that_came_to_stand_meanwhile_is_not_published_again(server):
@@ -398,9 +399,9 @@ def test_content_that_came_to_stand_meanwhile_is_not_published_again(server):
     reservation = reserve(server, state, facts=Facts(epoch=9))
     send(server, reservation, state)
     first = save(server, state)
-    committed = server.committing.commit(reservation.upload.id).checkpoint
-    assert (committed.id, committed.facts.epoch) == (first.id, 9)
-    assert server.parts.storage.uploads() == set()
+    with pytest.raises(Superseded):
+        server.committing.commit(reservation.upload.id)
+    assert server.finding.latest(DIRECTORY).id == first.id
 
 
 def test_two_commits_at_once_of_content_that_is_gone_make_one_checkpoint(server):

@@ -14,6 +14,7 @@ Contents = Mapping[str, tuple[bytes, ...]]
 class Kept:
     """A checkpoint that should be there. ``id`` and ``sequence`` are None until the server has told or must know.
 
+    ``saved_after`` is the last sequence that its writer knew when its save began; None until the server has told.
     ``is_cut`` says that its pieces are its chunks; otherwise the server was free to cut it elsewhere.
     """
 
@@ -23,12 +24,14 @@ class Kept:
     facts: Mapping[str, Any]
     id: str | None = None
     sequence: int | None = None
+    saved_after: int | None = None
     is_cut: bool = True
 
     def differences(self, row: Mapping[str, Any]) -> list[str]:
         """In what the server's answer is not what is expected, in words."""
         expected = {"save_id": self.save_id, **self.facts}
-        expected |= {key: value for key in ("id", "sequence") if (value := getattr(self, key)) is not None}
+        known = ("id", "sequence", "saved_after")
+        expected |= {key: value for key in known if (value := getattr(self, key)) is not None}
         expected["size_bytes"] = sum(len(piece) for pieces in self.contents.values() for piece in pieces)
         found = [
             f"{self.name}: {key} is {row[key]!r}, not {value!r}" for key, value in expected.items() if row[key] != value
@@ -38,7 +41,12 @@ class Kept:
 
     def as_told(self, row: Mapping[str, Any]) -> "Kept":
         """The same, with what only the server can say."""
-        return replace(self, id=row["id"], sequence=row["sequence"])
+        return replace(self, id=row["id"], sequence=row["sequence"], saved_after=row["saved_after"])
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """What it is ordered by."""
+        return self.saved_after or 0, self.sequence or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,12 @@ class State:
     sequence: int | None = 0
 
     def saved(self, new: Kept, asked: PolicyRequest) -> "State":
-        """After a save: it is the newest, replaces what had its name, and its directory is pruned."""
+        """After a save: it takes its place, replaces what had its name, and its directory is pruned.
+
+        The limits of one that began before the newest was saved do not count.
+        """
+        if any((kept.saved_after or 0) > (new.saved_after or 0) for kept in self.kept.values()):
+            asked = PolicyRequest(asked.mode)
         standing = self.kept.get(new.name)
         sequence = None if self.sequence is None else self.sequence + 1
         if standing is not None and standing.contents == new.contents:
@@ -106,4 +119,4 @@ class State:
         return sorted(measured, key=lambda kept: sign * kept.facts["metric"]) + flagged
 
     def _newest_first(self) -> list[Kept]:
-        return sorted(self.kept.values(), key=lambda kept: kept.sequence or 0, reverse=True)
+        return sorted(self.kept.values(), key=lambda kept: kept.position, reverse=True)

@@ -55,6 +55,7 @@ class Save:
         if self.way == "body":
             return self._send_body(http)
         body = {"directory": self.directory, "name": self.kept.name, "save_id": self.save_id, **self.kept.facts}
+        body |= self._place()
         upload = ask(http, "POST", "/v1/uploads", json={**body, "policy": self._policy(), "files": self._files()})
         while upload["state"] == "open":
             ranges = [part for wanted in upload["missing"] for part in self._parts(wanted)]
@@ -75,9 +76,12 @@ class Save:
     def _send_body(self, http: httpx.Client) -> Answer:
         facts = {key: value for key, value in self.kept.facts.items() if value is not None}
         query = {"directory": self.directory, "name": self.kept.name, "save_id": self.save_id, **facts}
-        query |= {**self._policy(), "metadata": json.dumps(facts["metadata"])}
+        query |= {**self._place(), **self._policy(), "metadata": json.dumps(facts["metadata"])}
         (pieces,) = self.kept.contents.values()
         return ask(http, "POST", "/v1/checkpoints", params=query, content=b"".join(pieces))
+
+    def _place(self) -> dict[str, int]:
+        return {"saved_after": self.kept.saved_after} if self.kept.saved_after is not None else {}
 
     def _policy(self) -> dict[str, Any]:
         return {**({"mode": self.asked.mode} if self.asked.mode else {}), **self.asked.limits}

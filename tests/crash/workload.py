@@ -87,12 +87,14 @@ class Area:
                 self.unfinished = Unfinished(answer["id"], operation)
                 return
             self.past.append((operation, answer["id"]))
-            kept = self.state.kept[operation.kept.name]
+            there = self.state.kept.get(operation.kept.name)
+            kept = there or operation.kept  # what comes late may go at once
             if differences := kept.differences(answer):
                 raise Refused(f"the server acknowledged something else: {differences}")
             if self.numbers.setdefault(answer["sequence"], operation.save_id) != operation.save_id:
                 raise Refused(f"the number {answer['sequence']} of {self.directory} was given twice")
-            self.state = replace(self.state, kept={**self.state.kept, kept.name: kept.as_told(answer)})
+            if there is not None:
+                self.state = replace(self.state, kept={**self.state.kept, kept.name: kept.as_told(answer)})
         if isinstance(operation, Delete):
             self.gone, self.gone_at = operation.kept, time.monotonic()
         if isinstance(operation, Restore):
@@ -213,7 +215,7 @@ def _save(area: Area, there: list[Kept]) -> Save:
     }
     save_id = f"{area.prefix}{area.count}-{rng.getrandbits(64):016x}"
     is_cut = way != "whole" or all(len(piece) <= RANGE_BYTES for pieces in contents.values() for piece in pieces)
-    kept = Kept(name, save_id, contents, facts, is_cut=is_cut)
+    kept = Kept(name, save_id, contents, facts, saved_after=area.state.sequence, is_cut=is_cut)
     return Save(area.directory, kept, _asked(area), way, halted)
 
 
