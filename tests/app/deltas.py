@@ -104,7 +104,8 @@ class Uploader:
 
     def wait_until_there(self, upload: dict[str, Any], state: Sequence[bytes]) -> None:
         """Return once the server has copied all that it promised."""
-        assert eventually(lambda: self.incoming(upload).read_bytes() == b"".join(state)), "nothing was copied"
+        file = self.incoming(upload)  # which is made with its first bytes
+        assert eventually(lambda: file.exists() and file.read_bytes() == b"".join(state)), "nothing was copied"
 
 
 def asked(answer: dict[str, Any]) -> list[tuple[str, int, int]]:

@@ -38,7 +38,7 @@ def half_sent(server, upload):
     with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as connection:
         head = f"PUT {upload['missing'][0]['url']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
         connection.sendall(head.encode() + bytes(1_000_000))
-        assert eventually(lambda: file.stat().st_size == 2_000_000), "the request has not begun"
+        assert eventually(lambda: file.exists() and file.stat().st_size == 2_000_000), "the request has not begun"
         yield connection
 
 

@@ -102,7 +102,7 @@ class Kill:
         self._server.kill()
         self.passed_bytes.append(self._forwarder.up_bytes)
         files = (self._server.root / ".holdfast" / "incoming").glob("*/files/*")
-        arrived = next(file.read_bytes() for file in files)
+        arrived = next((file.read_bytes() for file in files), b"")
         held = sum(len(data) for offset, data in self._chunks if arrived[offset : offset + len(data)] == data)
         self.held_bytes.append(held)
         self._server.start()
