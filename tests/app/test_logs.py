@@ -82,7 +82,7 @@ def test_no_line_of_the_log_moves_the_cursor_of_who_reads_it():
 
 
 def test_no_secret_is_ever_in_the_log(make_server, directory):
-    configured = "a secret that an operator made up"
+    configured = "a-secret-that-an-operator-made-up"
     live = make_server(admin_token=configured, access_log="true")
     admin = mint(live.root, "admin")
     saved = live.http.post(
