@@ -166,7 +166,8 @@ def next_operation(area: Area) -> Operation:
     if choice < 0.30 and kept:
         return _change(rng, kept)
     if choice < 0.40 and not area.is_shared and area.state.sequence:
-        return rng.choice([Prune(area.directory), Prune(area.directory), _order(area), Clear(area.directory)])
+        clearing: list[Operation] = [Clear(area.directory)] if _unpinned(kept) else []
+        return rng.choice([Prune(area.directory), Prune(area.directory), _order(area), *clearing])
     return _save(area, kept)
 
 
