@@ -60,7 +60,7 @@ def test_a_base_that_is_out_of_reach_is_answered_as_one_that_is_not_there(guarde
     answers = [
         uploader.begin(declared(state), name="a.pt", base=some, save_id=f"save-{some}") for some in (base, "0123")
     ]
-    told = [{**answer, "id": "", "expires_at": "", "save_id": ""} for answer in answers]
+    told = [{**answer, "id": "", "expires_at": "", "save_id": "", "saved_after": ""} for answer in answers]
     for answer in told:
         for missing in answer["missing"]:
             missing.update(url="", expires_at="")
