@@ -16,7 +16,7 @@ from app.__main__ import main
 from tests.keys import bearer, mint
 from tests.live import PROJECT, LiveServer
 
-CONFIGURED = "a secret that docker mounted"
+CONFIGURED = "a-secret-that-docker-mounted"
 
 
 class Done(NamedTuple):
@@ -121,7 +121,7 @@ def test_a_file_that_is_there_holds_the_token(tmp_path):
     file.write_text(f"{CONFIGURED}\n")
     with LiveServer(tmp_path / "root", admin_token_file=str(file)) as live:
         assert status(live, CONFIGURED) == 200
-        assert status(live, "another secret, just as long") == 401
+        assert status(live, "another-secret-just-as-long") == 401
 
 
 @pytest.mark.parametrize("content", ["", "short"])
