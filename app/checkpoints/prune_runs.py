@@ -37,7 +37,7 @@ class Resume(NamedTuple):
 
 @dataclass(slots=True)
 class PruneRun:
-    """What a run, or a page of it, says. ``omitted`` counts the verdicts of a real run that are not listed."""
+    """The result of a run, or of a page of it. ``omitted`` counts the verdicts of a real run that are not listed."""
 
     judgements: list[Judgement] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)

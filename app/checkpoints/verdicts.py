@@ -16,7 +16,7 @@ Shown = Literal["all", "staying", "going", "none"]
 
 @dataclass(slots=True)
 class Tally:
-    """How many checkpoints of a directory stay and go, and how many bytes these are."""
+    """Counts of the checkpoints of a directory that stay and that go, and their bytes."""
 
     stays: int = 0
     goes: int = 0

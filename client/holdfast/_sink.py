@@ -1,4 +1,4 @@
-"""What torch's serialisation writes to: it keeps the pickle, and of each tensor's storage only where that lies."""
+"""A sink for torch's serialisation: it keeps the pickle, and of each tensor's storage only where that lies."""
 
 import ctypes
 import inspect
@@ -119,7 +119,7 @@ class Sink:
     # what the pickler calls
 
     def kind_of(self, kind: type) -> int:
-        """Whether values of a type are storages, tensors, tensors around others, or none of these."""
+        """Tell whether values of a type are storages, tensors, tensors around others, or none of these."""
         import torch
 
         found = _OTHER
@@ -179,7 +179,7 @@ def written(state: Any) -> Sink:
 
 
 def can_be_written() -> bool:
-    """Whether this version of torch writes records in the way that a sink takes."""
+    """Tell if this version of torch writes records in the way that a sink takes."""
     import torch
 
     save = getattr(torch.serialization, "_save", None)
@@ -217,7 +217,7 @@ def _recorder(sink: Sink) -> types.ModuleType:
 
 
 def _reaches_beyond(tensor: Any) -> bool:
-    """Whether a tensor has elements beyond its storage."""
+    """Tell if a tensor has elements beyond its storage."""
     import torch
 
     if tensor.layout is not torch.strided or tensor.device.type == "meta":
@@ -234,7 +234,7 @@ def _reaches_beyond(tensor: Any) -> bool:
 
 
 def _is_sharded(tensor: Any) -> bool:
-    """Whether this process has a part of a distributed tensor only."""
+    """Tell if this process has a part of a distributed tensor only."""
     placements, mesh = getattr(tensor, "placements", None), getattr(tensor, "device_mesh", None)
     if placements is not None and mesh is not None:
         return any(not each.is_replicate() and mesh.size(place) > 1 for place, each in enumerate(placements))

@@ -46,7 +46,7 @@ def local_header(name: bytes, size_bytes: int, offset: int, alignment: int) -> b
 
 
 def directory_entry(name: bytes, size_bytes: int, offset: int) -> bytes:
-    """What the directory says of the record whose header begins at an offset."""
+    """The directory's entry for the record whose header begins at an offset."""
     large = [number for number in (size_bytes, size_bytes, offset) if number >= _LARGE]
     extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
     version, size, header = _version(size_bytes, offset), min(size_bytes, _LARGE), min(offset, _LARGE)
@@ -58,7 +58,7 @@ def directory_entry(name: bytes, size_bytes: int, offset: int) -> bytes:
 
 
 def end(count: int, directory_bytes: int, offset: int) -> bytes:
-    """What follows a directory of so many entries that begins at an offset."""
+    """The end of the file, after a directory of so many entries that begins at an offset."""
     tail = b""
     if count >= _MANY or directory_bytes >= _LARGE or offset >= _LARGE:
         whole = _END64.pack(b"PK\x06\x06", _END64.size - 12, 45, 45, 0, 0, count, count, directory_bytes, offset)
