@@ -208,15 +208,18 @@ def _traced(state, at_line):
 def test_a_signal_amid_a_large_state_ends_as_ctrl_c():
     state = {f"{number}": torch.zeros(8) for number in range(20_000)}
 
-    def save_again_and_again():
-        for _ in range(100):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    def save_until_interrupted():
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        while True:
             _layout.of(state)
 
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
-    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            save_again_and_again()
+            save_until_interrupted()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
