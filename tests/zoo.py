@@ -302,7 +302,7 @@ def _raw(tensor: torch.Tensor) -> bytes:
 def _sharing(state: Any) -> list[int]:
     """For each tensor with bytes, the first one that has the same storage."""
     first: dict[int, int] = {}
-    found = [tensor.untyped_storage() for tensor in tensors(state, set())]
+    found = [tensor.untyped_storage() for tensor in tensors(state)]
     return [
         first.setdefault(storage._cdata, place)
         for place, storage in enumerate(found)
@@ -310,10 +310,12 @@ def _sharing(state: Any) -> list[int]:
     ]
 
 
-def tensors(state: Any, seen: set[int]) -> Iterator[torch.Tensor]:
+def tensors(state: Any, seen: dict[int, Any] | None = None) -> Iterator[torch.Tensor]:
+    """Each tensor of a state, once; `seen` keeps what it names, as a freed object's id is given to another one."""
+    seen = {} if seen is None else seen
     if id(state) in seen:
         return
-    seen.add(id(state))
+    seen[id(state)] = state
     if isinstance(state, torch.Tensor):
         parts = _parts(state)
         if parts is None:

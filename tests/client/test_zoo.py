@@ -147,7 +147,7 @@ def test_whatever_torch_is_set_to_a_state_is_loaded_as_torch_loads_it(tmp_path, 
 
 
 def _shapes(state):
-    return [(type(each), each.dtype, each.shape, each.device) for each in zoo.tensors(state, set())]
+    return [(type(each), each.dtype, each.shape, each.device) for each in zoo.tensors(state)]
 
 
 @contextlib.contextmanager
