@@ -20,6 +20,7 @@ class Limits:
     tensors: int = 1_000_000
     tags: int = 100
     page_size: int = 1000
+    ranges: int = 10_000
 
     def admit(self, save: Save) -> None:
         """Let a save be looked at.

@@ -154,6 +154,9 @@ class Settings(BaseSettings):
     )
     max_tags: int = Field(MOST.tags, ge=0, le=MOST.tags, description="The most tags of a checkpoint.")
     max_page_size: int = Field(MOST.page_size, ge=1, le=MOST.page_size, description="The most entries of a page.")
+    max_ranges: int = Field(
+        MOST.ranges, ge=1, le=MOST.ranges, description="The most ranges that an answer about an upload lists."
+    )
 
     @property
     def limits(self) -> Limits:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from app import digests
 from app.checkpoints.transfer import Transfer
-from app.checkpoints.uploading import Missing
-from app.domain import CHUNK_MAX_BYTES, Chunk, File, FileMap, UploadFile
+from app.checkpoints.uploading import Shortfall
+from app.domain import CHUNK_MAX_BYTES, Chunk, File, FileMap, Upload, UploadFile
 from app.errors import DigestMismatch, FileNotInCheckpoint, RangesMissing, WrongLength
 from app.storage.base import Opened, Partial, Storage
+
+RANGES_NAMED = 1000
+"""How many ranges a refusal names that asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Settled:
 
 
 def settle(
-    storage: Storage, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]], missing: Sequence[Missing]
+    storage: Storage, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]], missing: Shortfall
 ) -> Settled:
     """Hash what was not hashed on arrival, compare it with what is declared, and make the bytes durable.
 
@@ -34,9 +37,8 @@ def settle(
         Chunks are declared for a file that was not promised.
     """
     upload = transfer.upload
-    if missing:
-        ranges = [{"file": m.path, "offset": m.span.start, "length": m.span.stop - m.span.start} for m in missing]
-        raise RangesMissing(f"{len(missing)} range(s) of upload {upload.id} have not arrived.", missing=ranges)
+    if missing.count:
+        raise _ranges_missing(upload, missing)
     if unknown := set(declared) - {file.path for file in upload.files}:
         raise FileNotInCheckpoint(f"The upload has no file {min(unknown)!r}.")
     maps = {}
@@ -87,6 +89,18 @@ def _chunks(
     if (found := hashed(partial, lengths)) != tuple(declared):
         raise DigestMismatch(f"The bytes of {file.path!r} do not have the digests that were declared.", file=file.path)
     return found
+
+
+def _ranges_missing(upload: Upload, missing: Shortfall) -> RangesMissing:
+    return RangesMissing(
+        f"{missing.count} range(s) of upload {upload.id} have not arrived.",
+        missing=[
+            {"file": path, "offset": span.start, "length": span.stop - span.start}
+            for path, span in missing.ranges[:RANGES_NAMED]
+        ],
+        missing_count=missing.count,
+        missing_bytes=missing.size_bytes,
+    )
 
 
 def cut(size_bytes: int) -> list[int]:

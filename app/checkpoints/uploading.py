@@ -50,11 +50,20 @@ class Missing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """What an upload still lacks: the first ranges in the order of its files, and how much it is in all."""
+
+    ranges: Sequence[Missing] = ()
+    count: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """An upload and what it still lacks, or the checkpoint that the same save became earlier."""
 
     upload: Upload | None = None
-    missing: Sequence[Missing] = ()
+    missing: Shortfall = Shortfall()
     checkpoint: Checkpoint | None = None
     is_new: bool = False
 
@@ -142,7 +151,7 @@ class Uploading:
         self._transfers.learn(upload, is_new=is_new)
         missing = self.missing(upload)
         try:
-            self._space.admit_rest(upload, sum(found.span.stop - found.span.start for found in missing))
+            self._space.admit_rest(upload, missing.size_bytes)
         except NoSpace:
             if is_new:
                 self._abandoning.abandon(upload.id)
@@ -237,11 +246,18 @@ class Uploading:
             raise no_upload(upload_id) from error
         self._keep_alive(transfer)
 
-    def missing(self, upload: Upload) -> list[Missing]:
-        """The ranges of an upload that have not arrived."""
+    def missing(self, upload: Upload) -> Shortfall:
+        """The ranges of an upload that have not arrived; listed are no more than an answer may have."""
         transfer = self._transfers.of(upload)
         limit = self._parts.storage.range_max_bytes
-        return [Missing(file.path, span) for file in upload.files for span in transfer.missing(file, limit)]
+        listed: list[Missing] = []
+        count = size_bytes = 0
+        for file in upload.files:
+            found = transfer.missing(file, limit)
+            listed += [Missing(file.path, span) for span in found[: self._parts.limits.ranges - len(listed)]]
+            count += len(found)
+            size_bytes += spans.total(found)
+        return Shortfall(listed, count, size_bytes)
 
     def is_moving(self) -> bool:
         """Whether somebody is in the middle of an upload, as far as one can tell."""

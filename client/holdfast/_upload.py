@@ -179,7 +179,7 @@ class _Sending:
                 self._doubts.pop(self._step, None)
                 if first:
                     first, was_there = False, upload.committed
-                    self._bar.reused(self._size_bytes - sum(wanted.length for wanted in upload.missing))
+                    self._bar.reused(self._size_bytes - upload.missing_bytes)
                 self._step = "send"
                 self._send_all(upload)
                 self._before_commit()
@@ -238,7 +238,24 @@ class _Sending:
         return upload
 
     def _send_all(self, upload: Upload) -> None:
-        """Send what is missing: small files in batches where the server takes these, the rest range by range."""
+        """Send what is missing, in rounds where it is more than the server lists at once.
+
+        A round in which the server asks for nothing new is the last: the commit then says what is missing.
+        """
+        asked: set[tuple[str, int]] = set()
+        while True:
+            before = len(asked)
+            asked.update((wanted.file, wanted.offset) for wanted in upload.missing)
+            if len(asked) == before:
+                return
+            self._send_listed(upload)
+            if upload.missing_count <= len(upload.missing):
+                return
+            with understood():
+                upload = Upload.from_json(self._server.call("GET", f"/v1/uploads/{upload.id}"))
+
+    def _send_listed(self, upload: Upload) -> None:
+        """Send small files in batches where the server takes these, the rest range by range."""
         batches = [batch for batch in upload.batches if self._is_sound(batch)]
         in_parallel(batches, self._send_batch)
         sent = {path for batch in batches for path, _ in batch.parts}

@@ -188,12 +188,22 @@ class Upload:
     saved_after: int | None = None
     batches: tuple[Batch, ...] = ()
     """Small files of ``missing`` that can be sent together instead."""
+    missing_count: int = 0
+    """How many ranges are missing in all: a server lists no more than an answer may have."""
+    missing_bytes: int = 0
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         missing = tuple(Range.from_json(wanted) for wanted in data["missing"])
-        batches = Batch.all_from_json(data)
-        return cls(data["id"], data["state"] == "committed", missing, data.get("saved_after"), batches)
+        return cls(
+            data["id"],
+            data["state"] == "committed",
+            missing,
+            data.get("saved_after"),
+            Batch.all_from_json(data),
+            data.get("missing_count", len(missing)),
+            data.get("missing_bytes", sum(wanted.length for wanted in missing)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

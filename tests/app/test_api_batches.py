@@ -253,4 +253,4 @@ def test_only_so_many_sources_are_held_open_and_what_others_hold_is_sent_again(t
                 receiver.finish()
         opened.committing.commit(first.upload.id)
         second = opened.uploading.reserve(Save(directory="d", name="second", files=files, facts=Facts()))
-        assert [missing.path for missing in second.missing] == ["1.bin"]  # the smallest
+        assert [missing.path for missing in second.missing.ranges] == ["1.bin"]  # the smallest

@@ -69,7 +69,7 @@ def put(server, upload, data, offset=0):
 
 def send(server, reservation, state):
     data = b"".join(state)
-    for missing in reservation.missing:
+    for missing in reservation.missing.ranges:
         put(server, reservation.upload, data[missing.span.start : missing.span.stop], missing.span.start)
 
 
@@ -124,7 +124,7 @@ def test_a_source_is_held_open_until_it_has_been_copied(server, tmp_path, gone):
     source = save(server, state, "1.pt")
     with nothing_copied(server):
         reservation = reserve(server, state, "2.pt")
-        assert reservation.missing == []
+        assert reservation.missing.ranges == []
         gone(server, source)
         assert eventually(lambda: not list((tmp_path / "root" / ".holdfast" / "trash").iterdir()))
     published(server, reservation, state)
@@ -173,7 +173,7 @@ def test_bytes_that_changed_are_taken_from_another_checkpoint_that_has_them(serv
     save(server, state, "2.pt")
     overwrite(server, "2.pt", pieces(1)[0])
     reservation = reserve(server, state, "3.pt")
-    assert reservation.missing == []
+    assert reservation.missing.ranges == []
     published(server, reservation, state)
 
 
@@ -228,14 +228,14 @@ def test_bytes_on_their_way_when_digests_are_told_count_only_if_they_have_them(s
             feed(wrong, sent[:100])
             feed(right, state[1][:100])
             told = reserve(server, state, save_id="save-0001")
-            assert [missing.span for missing in told.missing] == [Span(0, 3 * PIECE_BYTES)]
+            assert [missing.span for missing in told.missing.ranges] == [Span(0, 3 * PIECE_BYTES)]
             put(server, upload, state[0])
             feed(right, state[1][100:])
             right.finish()
         with pytest.raises(UploadBusy):
             feed(wrong, sent[100:])
     rest = server.uploading.get(upload.id)
-    assert [missing.span for missing in rest.missing] == [Span(2 * PIECE_BYTES, 3 * PIECE_BYTES)]
+    assert [missing.span for missing in rest.missing.ranges] == [Span(2 * PIECE_BYTES, 3 * PIECE_BYTES)]
     send(server, rest, state)
     published(server, reservation, state)
 
@@ -359,7 +359,7 @@ def test_stopping_does_not_wait_for_all_copies_and_the_next_start_makes_them(sta
     shuffled = state[::-1]
     reservation = reserve(server, shuffled, "2.pt")
     server = start()
-    assert list(server.uploading.get(reservation.upload.id).missing) == []
+    assert list(server.uploading.get(reservation.upload.id).missing.ranges) == []
     published(server, reservation, shuffled)
 
 
@@ -376,7 +376,7 @@ def test_copies_that_were_not_begun_before_a_stop_are_made_after_it(start, tmp_p
     incoming = tmp_path / "root" / ".holdfast" / "incoming" / reservation.upload.id / "files" / "2.pt"
     assert not incoming.exists()
     server = start()
-    assert list(server.uploading.get(reservation.upload.id).missing) == []
+    assert list(server.uploading.get(reservation.upload.id).missing.ranges) == []
     published(server, reservation, state)
 
 

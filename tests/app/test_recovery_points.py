@@ -153,7 +153,7 @@ def test_an_upload_that_was_not_sealed_stays_an_upload(start, tmp_path):
     upload_id, _ = ready(start())
     server = start()
     assert live(server) == []
-    assert [missing.span for missing in server.uploading.get(upload_id).missing] == [Span(0, 9)]
+    assert [missing.span for missing in server.uploading.get(upload_id).missing.ranges] == [Span(0, 9)]
     with server.uploading.receive(upload_id, NAME, Span(0, 9)) as receiver:
         feed(receiver, b"new bytes")
         receiver.finish()

@@ -56,7 +56,9 @@ class UploadOut(BaseModel):
     directory: str
     name: str
     saved_after: int | None
-    missing: list[RangeOut]
+    missing: list[RangeOut] = Field(description="The first ranges to send, in the order of the files.")
+    missing_count: int = Field(description="How many ranges are missing in all; more than are listed come by `GET`.")
+    missing_bytes: int = Field(description="How many bytes these have.")
     batches: list[BatchOut] = Field(description="Small files of `missing` that can be sent together instead.")
     expires_at: datetime | None
     checkpoint: CheckpointOut | None
@@ -74,19 +76,24 @@ class UploadOut(BaseModel):
                 name=checkpoint.name,
                 saved_after=checkpoint.saved_after,
                 missing=[],
+                missing_count=0,
+                missing_bytes=0,
                 batches=[],
                 expires_at=None,
                 checkpoint=CheckpointOut.of(checkpoint),
             )
+        missing = reservation.missing
         return cls(
             id=upload.id,
             state="open",
             directory=upload.directory,
             name=upload.name,
             saved_after=upload.saved_after,
-            missing=[_put(upload.id, upload.expires_at, *missing) for missing in reservation.missing],
+            missing=[_put(upload.id, upload.expires_at, *found) for found in missing.ranges],
+            missing_count=missing.count,
+            missing_bytes=missing.size_bytes,
             batches=_batches(
-                "PUT", f"/v1/uploads/{upload.id}/batch", _whole_files(upload, reservation.missing), upload.expires_at
+                "PUT", f"/v1/uploads/{upload.id}/batch", _whole_files(upload, missing.ranges), upload.expires_at
             ),
             expires_at=upload.expires_at,
             checkpoint=None,
