@@ -1,7 +1,8 @@
 """What happens when the process is told to end, or ends: what is under way is brought to safety, and the rest is named.
 
 A handler of SIGTERM is put before the one that is there; it never waits. A thread of its own does the work, so that
-no lock which the interrupted code holds can stand in the way, and then lets the former handler have its say.
+no lock which the interrupted code holds can stand in the way, and then lets the former handler have its say. While the
+main thread is within a call to C, Python calls no handler; the thread is started all the same, by `_wakeup`.
 """
 
 import atexit
@@ -12,12 +13,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-from . import _background
+from . import _background, _wakeup
 from ._delivery import Courier
 from ._queue import Queue, discard_interrupted
 
@@ -60,6 +62,8 @@ class _State:
         self.drain_s = DRAIN_S
         self.former = former
         """The handler of SIGTERM that ours was put before; None where ours was not."""
+        self.begun: dict[int | None, object] = {}
+        """A token for each drain that was begun, by the signal that is to come then."""
         self.named: set[tuple[Queue, int]] = set()
         self.has_saved = False
         self.is_watching = False
@@ -160,8 +164,15 @@ def name_what_waits(queues: Iterable[Queue]) -> None:
 
 def _watch() -> None:
     """Put our handler before the one of SIGTERM; only the main thread can, and only where Python knows that one."""
+    if threading.current_thread() is threading.main_thread():
+        _put_handler()
+        if _state.is_watching or _state.graceful:
+            _wakeup.arm(_plan)
+
+
+def _put_handler() -> None:
     state = _state
-    if state.is_watching or threading.current_thread() is not threading.main_thread():
+    if state.is_watching:
         return
     former = signal.getsignal(signal.SIGTERM)
     if former in (None, signal.SIG_IGN) or _is_graceful(signal.SIGTERM):
@@ -176,7 +187,23 @@ def _is_graceful(number: int) -> bool:
     return any(number in stop.signals for stop in _state.graceful)
 
 
+def _plan(number: int) -> Callable[[], object] | None:
+    """What can be done about a signal before its handler is called; the handler does the rest."""
+    state, handler = _state, signal.getsignal(number)
+    if any(handler == stop._on_signal for stop in state.graceful):
+        return _heard
+    if handler is not _on_signal or state.is_over or not state.is_watching:
+        return None
+    return _heard if callable(state.former) or _is_graceful(number) else partial(_end, number)
+
+
+def _end(number: int) -> None:
+    """End the process by a signal, though the main thread may not come to its handler."""
+    _heard(then=number if _wakeup.restore_default(number) else None)
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    _wakeup.called(number)
     state = _state
     if state.is_over or not state.is_watching:
         _let_it_come(number, frame)
@@ -191,9 +218,12 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _heard(then: int | None = None) -> None:
-    """The process was told to end: bring to safety what is under way, and let a signal come then, if one is given."""
-    state = _state
-    if state.told_at is not None and then is None:
+    """The process was told to end: bring to safety what is under way, and let a signal come then, if one is given.
+
+    A handler and the thread of `_wakeup` may call it at the same time: one of them does it.
+    """
+    state, ticket = _state, object()
+    if state.begun.setdefault(then, ticket) is not ticket or (then is None and len(state.begun) > 1):
         return
     state.told_at = state.told_at or time.monotonic()
     try:
@@ -234,6 +264,7 @@ def _at_exit() -> None:
         except KeyboardInterrupt:  # somebody is tired of waiting, and wants to lose nothing all the same
             drain(0.0)
         _state.is_over = True
+        _wakeup.disarm()
         if _state.due is not None:
             os.kill(os.getpid(), _state.due)
 
@@ -309,6 +340,7 @@ class GracefulStop:
         self._former = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        _wakeup.called(number)
         self.signal = self.signal or signal.Signals(number)
         _heard()
         former = self._former.get(number)

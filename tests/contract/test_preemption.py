@@ -35,6 +35,14 @@ def sleep():
     while True:
         time.sleep(0.01)
 
+def within_c(released=threading.Event()):  # a call that no signal ends; other threads go on
+    import ctypes
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    library.pthread_mutex_lock(mutex)
+    threading.Thread(target=lambda: released.wait() and library.pthread_mutex_unlock(mutex), daemon=True).start()
+    print("within C")
+    library.pthread_mutex_lock(mutex)
+
 def print(*words):  # at once, and each line whole, also where parent and child speak at the same time
     os.write(1, f"{' '.join(map(str, words))}\\n".encode())
 """
@@ -225,26 +233,174 @@ def test_a_second_sigterm_ends_the_process_at_once(jobs, make_place):
     assert place.in_spool() == [1]
 
 
-def test_the_process_ends_also_where_its_main_thread_is_stuck_outside_of_python(jobs, make_place):
+def test_the_process_ends_also_where_its_main_thread_comes_to_be_stuck_outside_of_python(jobs, make_place):
     place = make_place("silent")
     job = place.start(
         jobs,
         """
-        import ctypes
         kept = manager(background=True, drain_s=3)
         kept.save(state(1), epoch=1)
         print("saving")
         while not any(thread.name == "holdfast-drain" for thread in threading.enumerate()):
             time.sleep(0.001)
-        mutex = ctypes.create_string_buffer(64)
-        for _ in range(2):
-            ctypes.CDLL(None).pthread_mutex_lock(mutex)
+        within_c()
         """,
     )
     job.wait_for("saving")
     job.send_signal(signal.SIGTERM)
     assert job.wait(20) == -signal.SIGTERM
     assert place.in_spool() == [1]
+
+
+# told to end while the main thread is outside of Python, so that no handler is called
+
+
+def test_the_process_ends_also_where_its_main_thread_is_outside_of_python(jobs, place):
+    job = place.start(
+        jobs,
+        """
+        kept = manager(background=True, drain_s=3)
+        kept.save(state(1), epoch=1)
+        within_c()
+        """,
+    )
+    job.wait_for("within C")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(20) == -signal.SIGTERM
+    assert place.durable() == {1}
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_what_is_under_way_is_safe_though_a_handler_of_the_users_is_never_called(jobs, make_place, kind):
+    place = make_place(kind)
+    job = place.start(
+        jobs,
+        """
+        signal.signal(signal.SIGTERM, lambda *_: print("called"))
+        kept = manager(background=True)
+        kept.save(state(1), epoch=1)
+        within_c()
+        """,
+    )
+    job.wait_for("within C")
+    job.send_signal(signal.SIGTERM)
+    assert eventually(place.in_spool, seconds=20), "nothing was brought to safety"
+    job.send_signal(signal.SIGKILL)
+    assert job.wait() == -signal.SIGKILL
+    assert (place.in_spool(), job.lines()) == ([1], ["within C"])
+
+
+AROUND = {
+    "a handler": """
+        signal.signal(signal.SIGTERM, lambda *_: print("called"))
+        around = contextlib.nullcontext()
+        """,
+    "a graceful loop": """
+        signal.signal(signal.SIGTERM, lambda *_: print("called"))
+        around = GracefulStop()
+        """,
+}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+def test_the_handler_is_called_once_when_the_main_thread_comes_back(jobs, make_place, around):
+    place = make_place("silent")
+    job = place.start(
+        jobs,
+        around
+        + """
+        released = threading.Event()
+        def release():
+            while not any("state.pt" in names for *_, names in os.walk(os.environ["HOLDFAST_SPOOL"])):
+                time.sleep(0.01)
+            released.set()
+        with around:
+            kept = manager(background=True, drain_s=1)
+            kept.save(state(1), epoch=1)
+            threading.Thread(target=release, daemon=True).start()
+            within_c(released)
+            kept.save(state(2), epoch=2)
+        """,
+    )
+    job.wait_for("within C")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(20) == 0, job.errors()
+    assert (place.in_spool(), job.lines()) == ([1, 2], ["within C", "called"])
+
+
+def test_what_uses_the_wakeup_descriptor_before_keeps_it(jobs, make_place):
+    place = make_place("dead")
+    job = place.start(
+        jobs,
+        """
+        import socket
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno())
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        kept = manager(background=True, drain_s=1)
+        for epoch in (1, 2):
+            kept.save(state(epoch), epoch=epoch)
+            signal.raise_signal(signal.SIGUSR1)
+        print("heard", list(ours.recv(10)) == [signal.SIGUSR1] * 2, signal.set_wakeup_fd(-1) == theirs.fileno())
+        sleep()
+        """,
+    )
+    job.wait_for("heard True True")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(20) == -signal.SIGTERM
+    assert place.in_spool() == [1, 2]
+
+
+def test_after_a_loop_of_asyncio_has_used_the_descriptor_the_next_save_takes_it_again(jobs, make_place):
+    place = make_place("silent")
+    job = place.start(
+        jobs,
+        """
+        import asyncio
+        async def listens():
+            heard = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, heard.set)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.wait_for(heard.wait(), 20)
+            print("heard")
+        kept = manager(background=True, drain_s=1)
+        kept.save(state(1), epoch=1)
+        asyncio.run(listens())
+        kept.save(state(2), epoch=2)
+        within_c()
+        """,
+    )
+    job.wait_for("heard")
+    job.wait_for("within C")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(20) == -signal.SIGTERM
+    assert place.in_spool() == [1, 2]
+
+
+def test_a_signal_of_a_child_that_shares_the_descriptor_is_not_the_parents(jobs, make_place):
+    job = make_place("up").start(
+        jobs,
+        """
+        import ctypes
+        from holdfast import _wakeup
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, lambda *_: None)
+        seen = []
+        _wakeup.arm(seen.append)
+        child = ctypes.PyDLL(None).fork()  # as code in C forks: Python's hooks are not called
+        if child == 0:
+            signal.raise_signal(signal.SIGUSR1)
+            os._exit(0)
+        os.waitpid(child, 0)
+        signal.raise_signal(signal.SIGUSR2)
+        while not seen:
+            time.sleep(0.01)
+        print("seen", seen == [signal.SIGUSR2])
+        """,
+    )
+    assert job.wait() == 0, job.errors()
+    assert job.value("seen") == "True"
 
 
 # told to end, and the user listens
