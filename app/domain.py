@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
+from blake3 import blake3
+
 Mode = Literal["min", "max"]
 Kind = Literal["regular", "best"]
 RemovedBecause = Literal["pruned", "replaced", "deleted", "lost"]
@@ -47,6 +49,12 @@ class Policy:
     def ranks_by(self) -> Mode:
         """The mode that decides what is best: the directory's own, or ``min`` while it has none."""
         return self.mode or "min"
+
+    @property
+    def etag(self) -> str:
+        """An opaque tag of what this policy says; equal policies have equal tags."""
+        said = (self.mode, self.max_checkpoints, self.max_best_checkpoints, self.keep_every_epochs)
+        return f'"{blake3(repr((said, sorted(self.operator))).encode()).hexdigest(length=16)}"'
 
     def after_save(self, asked: PolicyRequest, *, is_first: bool = False) -> "Policy":
         """The policy in force once a save has asked for one: an operator's limits are stronger.

@@ -128,6 +128,10 @@ class PreconditionFailed(Refusal):
     status, code, title = 412, "precondition_failed", "There is a checkpoint of that name already"
 
 
+class PolicyChanged(Refusal):
+    status, code, title = 412, "policy_changed", "The directory's policy is another one by now"
+
+
 class UnsupportedMediaType(Refusal):
     status, code, title = 415, "unsupported_media_type", "The body is not the file alone"
 

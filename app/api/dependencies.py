@@ -14,6 +14,7 @@ from app import naming
 from app.access import Access, Scope
 from app.api.json_answers import SerialisedRoute
 from app.api.openapi import query_names
+from app.api.ranges import precondition
 from app.auth import Links
 from app.batches import NAME_CHARACTERS
 from app.checkpoints import Checkpoints
@@ -155,6 +156,13 @@ def conditions_of(request: Request) -> Conditions:
     return Conditions(only_if_absent=absent is not None, still_may=still_may)
 
 
+def _expected_policy(request: Request) -> Callable[[str | None], bool]:
+    headers = request.headers
+    return lambda etag: "if-match" not in headers if etag is None else precondition(headers, etag) is None
+
+
+ExpectedPolicy = Annotated[Callable[[str | None], bool], Depends(_expected_policy)]
+"""The precondition of a request that sets a policy: ``If-Match`` or ``If-None-Match``, with tags of policies."""
 Reader = Annotated[Access, Depends(Permission("read"))]
 Writer = Annotated[Access, Depends(Permission("write"))]
 Deleter = Annotated[Access, Depends(Permission("delete"))]

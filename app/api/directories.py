@@ -8,6 +8,7 @@ from app.api.dependencies import (
     ChangingDep,
     Deleter,
     DirectoryName,
+    ExpectedPolicy,
     FindingDep,
     PageSize,
     PageToken,
@@ -20,7 +21,7 @@ from app.api.problems import refuses
 from app.api.schemas.answers import DirectoryOut, DirectoryPage
 from app.api.schemas.requests import PolicyIn
 from app.api.schemas.retention import ClearedOut
-from app.errors import DirectoryNotFound, InvalidName, NameTaken, TooLarge
+from app.errors import DirectoryNotFound, InvalidName, NameTaken, PolicyChanged, TooLarge
 
 router = APIRouter(prefix="/directories", tags=["directories"], route_class=AskingFirst)
 
@@ -42,16 +43,23 @@ def get_directory(directory: DirectoryName, finding: FindingDep, _: Reader) -> D
     return DirectoryOut.of(finding.directory(directory))
 
 
-@router.put("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound, NameTaken, TooLarge))
+@router.put("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound, NameTaken, PolicyChanged, TooLarge))
 def set_policy(
-    directory: DirectoryName, policy: PolicyIn, changing: ChangingDep, finding: FindingDep, _: Admin
+    directory: DirectoryName,
+    policy: PolicyIn,
+    changing: ChangingDep,
+    finding: FindingDep,
+    is_expected: ExpectedPolicy,
+    _: Admin,
 ) -> DirectoryOut:
     """Set a directory's policy as its operator.
 
     Limits that are named are stronger than those of saves from now on; limits that are left out go back to saves. What
-    no longer stays goes at the next save or prune.
+    no longer stays goes at the next save or prune. With `If-Match: <policy_etag>`, only the policy that was read is
+    changed; with `If-None-Match: *`, only that of a directory that does not exist yet.
     """
-    return DirectoryOut.of(finding.summary(changing.order(directory, policy.asked())))
+    ordered = changing.order(directory, policy.asked(), is_expected=is_expected)
+    return DirectoryOut.of(finding.summary(ordered))
 
 
 @router.delete("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))

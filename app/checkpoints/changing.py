@@ -1,13 +1,13 @@
 """Change what is known of a checkpoint, or what a directory is to keep. Bytes never change."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from app import metadata
 from app.checkpoints.parts import Parts, live_checkpoint
 from app.domain import LIMITS, Checkpoint, Directory, Facts, Manifest, PolicyRequest
-from app.errors import DirectoryNotFound, NameTaken
+from app.errors import DirectoryNotFound, NameTaken, PolicyChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,23 @@ class Changing:
         self._parts.bell.ring()
         return after
 
-    def order(self, name: str, ordered: PolicyRequest) -> Directory:
+    def order(
+        self, name: str, ordered: PolicyRequest, *, is_expected: Callable[[str | None], bool] = lambda etag: True
+    ) -> Directory:
         """Set a directory's policy as its operator; the directory need not exist yet.
 
         Limits that are named become the operator's, stronger than a save's; limits that are not go back to saves.
 
+        Parameters
+        ----------
+        is_expected : callable
+            Tells, by the tag of the policy in force, or None for a directory that does not exist, if that is the one to
+            change.
+
         Raises
         ------
+        PolicyChanged
+            It is another one.
         DirectoryNotFound
             The directory is unknown and nothing is asked of it.
         NameTaken
@@ -82,6 +92,9 @@ class Changing:
         with self._parts.catalog.lock(name):
             with self._parts.catalog.writing() as session:
                 known = session.directories.get(name)
+                if not is_expected(known.policy.etag if known is not None else None):
+                    found = f"The policy of {name!r} is not the one" if known is not None else f"There is no {name!r}"
+                    raise PolicyChanged(f"{found} that the precondition names; nothing was changed.", directory=name)
                 if known is None and ordered == PolicyRequest():
                     raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
                 if known is None and (taken := session.directories.taken_by_checkpoint(name)):

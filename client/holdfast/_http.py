@@ -164,6 +164,7 @@ class Server:
         params: Mapping[str, Any] | None = None,
         body: Any = None,
         longer_s: float = 0.0,
+        precondition: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """A request with JSON both ways. The answer may take so many seconds longer than others.
 
@@ -180,6 +181,7 @@ class Server:
         self._own()
         given = {name: value for name, value in (params or {}).items() if value is not None}
         content, described = _written(body)
+        described = {**described, **(precondition or {})}
 
         def answer_of(url: str, headers: Mapping[str, str]) -> Answer:
             timeout_s = self.timeout_s + longer_s

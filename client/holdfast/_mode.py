@@ -6,7 +6,9 @@ from urllib.parse import quote
 
 from ._directory import RemoteDirectory
 from ._http import understood
-from .errors import CheckpointNotFound
+from .errors import CheckpointNotFound, HoldfastError
+
+_ATTEMPTS = 10
 
 
 def change(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[str, Any]:
@@ -19,12 +21,9 @@ def change(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[str, An
         checkpoints by that mode, best first, as many as the policy keeps for that, and at least one) and ``goes`` (the
         names of those that the policy does not keep then; they go at the next save or prune).
     """
-    policy = _policy(remote)
+    policy = _policy(remote)[0] if dry_run else _changed(remote, mode)
     with understood():
-        before, operators = policy.get("mode"), {name: policy[name] for name in policy.get("set_by_operator", [])}
-        limit = max(1, policy.get("max_best_checkpoints") or 1)
-    if not dry_run:
-        remote.server.call("PUT", f"/v1/directories/{quote(remote.name)}", body={"mode": mode, **operators})
+        before, limit = policy.get("mode"), max(1, policy.get("max_best_checkpoints") or 1)
     ranked = islice(remote.checkpoints(order_by="best", mode=mode), limit)
     best = [checkpoint.name for checkpoint in ranked]
     goes = _going(remote, mode) if policy or not dry_run else []
@@ -38,14 +37,39 @@ def change(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[str, An
     }
 
 
-def _policy(remote: RemoteDirectory) -> dict[str, Any]:
-    """The policy in force; empty where the directory does not exist yet."""
+def _changed(remote: RemoteDirectory, mode: str) -> dict[str, Any]:
+    """Change the mode and nothing else, whatever other writers change at the same time; the policy before."""
+    for attempt in range(_ATTEMPTS):
+        policy, precondition = _policy(remote)
+        with understood():
+            operators = {name: policy[name] for name in policy.get("set_by_operator", [])}
+        try:
+            remote.server.call(
+                "PUT",
+                f"/v1/directories/{quote(remote.name)}",
+                body={"mode": mode, **operators},
+                precondition=precondition,
+            )
+        except HoldfastError as error:
+            if error.code != "policy_changed" or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            break
+    return policy
+
+
+def _policy(remote: RemoteDirectory) -> tuple[dict[str, Any], dict[str, str]]:
+    """The policy in force, empty if the directory does not exist yet; and the precondition that names it.
+
+    Servers before this version give no tag of it, and ask for no precondition.
+    """
     try:
         found = remote.server.ask(f"/v1/directories/{quote(remote.name)}")
     except CheckpointNotFound:
-        return {}
+        return {}, {"If-None-Match": "*"}
     with understood():
-        return dict(found["policy"])
+        etag = found.get("policy_etag")
+        return dict(found["policy"]), {"If-Match": str(etag)} if etag is not None else {}
 
 
 def _going(remote: RemoteDirectory, mode: str) -> list[str]:

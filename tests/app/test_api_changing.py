@@ -147,6 +147,44 @@ def test_an_operator_may_turn_the_mode(server, directory):
     assert put(server, directory).json()["policy"]["mode"] == "max"
 
 
+@pytest.mark.parametrize(
+    ("exists", "header", "value", "status"),
+    [
+        pytest.param(True, "If-Match", "{etag}", 200, id="the policy that was read"),
+        pytest.param(True, "If-Match", '"another", {etag}', 200, id="one of several"),
+        pytest.param(True, "If-Match", "*", 200, id="any"),
+        pytest.param(True, "If-Match", '"another"', 412, id="another policy"),
+        pytest.param(True, "If-None-Match", "*", 412, id="none, but there is one"),
+        pytest.param(False, "If-None-Match", "*", 200, id="none"),
+        pytest.param(False, "If-Match", "*", 412, id="any, but there is none"),
+    ],
+)
+def test_a_policy_changes_only_if_the_precondition_holds(server, directory, exists, header, value, status):
+    address, etag = f"/v1/directories/{directory}", ""
+    if exists:
+        etag = put(server, directory, max_checkpoints=3).json()["policy_etag"]
+        assert server.http.get(address).json()["policy_etag"] == etag
+    answer = server.http.put(address, json={"max_checkpoints": 5}, headers={header: value.format(etag=etag)})
+    assert answer.status_code == status
+    if status == 412:
+        assert refusal(answer) == (412, "policy_changed")
+        assert not exists or policy_of(server, directory)["max_checkpoints"] == 3
+        assert server.http.get(address).status_code == (200 if exists else 404)
+    else:
+        assert policy_of(server, directory)["max_checkpoints"] == 5
+        assert answer.json()["policy_etag"] != etag
+
+
+def test_a_save_that_changes_the_policy_changes_its_tag_and_another_does_not(server, directory):
+    def etag_after(**query):
+        server.save(directory, **query)
+        return server.http.get(f"/v1/directories/{directory}").json()["policy_etag"]
+
+    first = etag_after(epoch=1, max_checkpoints=3)
+    assert etag_after(epoch=2, max_checkpoints=3) == first
+    assert etag_after(epoch=3, max_checkpoints=4) != first
+
+
 def test_a_policy_may_come_before_the_first_save(server, directory):
     answer = put(server, directory, mode="max", max_checkpoints=1)
     assert (answer.status_code, answer.json()["count"], answer.json()["sequence"]) == (200, 0, 0)

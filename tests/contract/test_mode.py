@@ -2,8 +2,9 @@
 
 import pytest
 
-from holdfast import CheckpointManager, NotAllowed
+from holdfast import CheckpointManager, HoldfastError, NotAllowed
 from holdfast.cli.statuses import Status
+from tests.forwarder import Forwarder
 from tests.keys import bearer, mint
 
 NAMES = [f"checkpoint_epoch_{epoch:04d}.pt" for epoch in range(4)]
@@ -40,6 +41,40 @@ def test_a_change_leaves_the_operators_limits_and_removes_nothing(manager, serve
     with pytest.warns(match="an operator's limits"):
         manager.save({}, epoch=4, metric=0.0)
     assert server.names(directory) == [NAMES[2], NAMES[3], "checkpoint_epoch_0004.pt"]
+
+
+def before_each_change(server, directory, bodies):
+    """A way to the server on which another operator's change arrives before each of the client's."""
+
+    def overtake(up, piece):
+        if up and piece.startswith(b"PUT ") and bodies:
+            server.http.put(f"/v1/directories/{directory}", json=bodies.pop(0)).raise_for_status()
+
+    return Forwarder(server.url, watch=overtake)
+
+
+def test_a_change_leaves_what_another_operator_changes_meanwhile(manager, server, directory):
+    others = [{"max_checkpoints": 7, "keep_every_epochs": 5}, {"max_best_checkpoints": 9}]
+    with before_each_change(server, directory, [*others]) as way:
+        done = CheckpointManager(directory, server=way.url).set_mode("max")
+    found = policy(server, directory)
+    assert (done["before"], found["mode"]) == ("min", "max")
+    assert (found["set_by_operator"], found["max_best_checkpoints"]) == (["max_best_checkpoints"], 9)
+
+
+def test_a_change_leaves_what_another_operator_sets_before_there_is_a_directory(server, directory):
+    with before_each_change(server, directory, [{"max_checkpoints": 7}]) as way:
+        CheckpointManager(directory, server=way.url).set_mode("max")
+    found = policy(server, directory)
+    assert (found["mode"], found["max_checkpoints"], found["set_by_operator"]) == ("max", 7, ["max_checkpoints"])
+
+
+def test_a_policy_that_changes_again_and_again_is_left_as_it_is(manager, server, directory):
+    others = [{"max_checkpoints": count} for count in range(1, 50)]
+    with before_each_change(server, directory, others) as way, pytest.raises(HoldfastError) as raised:
+        CheckpointManager(directory, server=way.url).set_mode("max")
+    assert raised.value.code == "policy_changed"
+    assert policy(server, directory)["mode"] == "min"
 
 
 def test_a_directory_that_does_not_exist_yet_has_nothing_to_rank(server, directory):

@@ -270,7 +270,7 @@ def test_the_process_ends_also_where_its_main_thread_is_outside_of_python(jobs, 
     assert place.durable() == {1}
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", KINDS[2:])
 def test_what_is_under_way_is_safe_though_a_handler_of_the_users_is_never_called(jobs, make_place, kind):
     place = make_place(kind)
     job = place.start(

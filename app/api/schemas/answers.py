@@ -172,6 +172,7 @@ class DirectoryOut(BaseModel):
 
     directory: str
     policy: PolicyOut
+    policy_etag: str = Field(description="Names the policy in force, for the `If-Match` of a `PUT`.")
     sequence: int
     count: int
     size_bytes: int
@@ -185,6 +186,7 @@ class DirectoryOut(BaseModel):
         return cls(
             directory=directory.name,
             policy=PolicyOut.of(directory.policy),
+            policy_etag=directory.policy.etag,
             sequence=directory.sequence,
             count=summary.totals.count,
             size_bytes=summary.totals.size_bytes,
