@@ -45,7 +45,7 @@ class TensorChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two checkpoints differ. ``tensors`` is None where none were declared for either of them.
+    """How two checkpoints differ. ``tensors`` is None where none are known of either of them.
 
     ``shared_bytes`` is how many bytes of ``after`` lie in chunks that ``before`` holds as well.
     """
@@ -168,7 +168,7 @@ class _Pair(NamedTuple):
 
     def tensors(self, judge: "_Judge") -> Iterator[TensorChange]:
         """Those of the second file in their order, then those that are gone; nothing is said of what is new or gone
-        where the tensors of either file were not declared."""
+        where the tensors of either file are not known."""
         ones, others = ({tensor.name: tensor for tensor in (half and half.tensors) or ()} for half in self)
         is_declared = all(half is None or half.tensors is not None for half in self)
         new: Change = "added" if is_declared else "uncertain"

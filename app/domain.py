@@ -103,7 +103,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where one tensor of a file lies, as the client declared it; ``offset`` and ``size_bytes`` in bytes."""
+    """Where one tensor of a file lies, as was declared or found; ``offset`` and ``size_bytes`` in bytes."""
 
     name: str
     dtype: str
@@ -114,7 +114,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class FileMap:
-    """What lies where in one file: its chunks, and its tensors if the client declared them."""
+    """What lies where in one file: its chunks, and its tensors as far as they are known."""
 
     chunks: tuple[Chunk, ...]
     tensors: tuple[Tensor, ...] | None = None

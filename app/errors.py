@@ -76,7 +76,7 @@ class FileNotInCheckpoint(Refusal):
 
 
 class NoTensorIndex(Refusal):
-    status, code, title = 404, "no_tensor_index", "No tensors were declared for this checkpoint"
+    status, code, title = 404, "no_tensor_index", "No tensors are known of this checkpoint"
 
 
 class UploadNotFound(Refusal):

@@ -163,8 +163,8 @@ def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_t
     "/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, CheckpointRemoved, NoTensorIndex, Altered)
 )
 def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
-    """The tensors in a checkpoint's files, as the client declared them at the save; 20,000 at a time."""
+    """The tensors in a checkpoint's files, declared by the client or found by the server; 20,000 at a time."""
     checkpoint, maps = finding.maps(checkpoint_id)
     if all(found.tensors is None for found in maps.values()):
-        raise NoTensorIndex(f"No tensors were declared for {checkpoint.directory}/{checkpoint.name}.")
+        raise NoTensorIndex(f"No tensors are known of {checkpoint.directory}/{checkpoint.name}.")
     return TensorsOut.of(checkpoint, maps, page_token)

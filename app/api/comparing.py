@@ -33,8 +33,8 @@ def compare_checkpoints(
     """How a checkpoint differs from another one: its files and its tensors, by their digests; neither is sent.
 
     Either may be removed. A tensor is `uncertain` where its bytes share a chunk with others that changed, and cannot be
-    read: because they are gone, or because there are more than 64 MiB of such bytes. So it is where no tensors were
-    declared for the file of the other checkpoint, and where a tensor was not declared to lie within its file.
+    read: because they are gone, or because there are more than 64 MiB of such bytes. So it is where no tensors are
+    known of the file of the other checkpoint, and where a tensor was not declared to lie within its file.
 
     Tensors come 20,000 at a time; files are on the first page, and the counts, of all tensors, on each.
     """

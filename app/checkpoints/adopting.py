@@ -251,16 +251,22 @@ class _Adopting:
 
     def _maps(self, stranger: Stranger, place: str) -> dict[str, FileMap]:
         return {
-            file: self._map(joined(place, file) if stranger.is_folder else place, size_bytes, mtime_ns)
+            file: self._map(
+                joined(place, file) if stranger.is_folder else place,
+                size_bytes,
+                mtime_ns,
+                is_indexed=not stranger.is_folder or tensor_index.is_looked_into(file),
+            )
             for file, size_bytes, mtime_ns in stranger.files
         }
 
-    def _map(self, path: str, size_bytes: int, mtime_ns: int) -> FileMap:
+    def _map(self, path: str, size_bytes: int, mtime_ns: int, *, is_indexed: bool) -> FileMap:
         with closing(self._adoption.open(path)) as opened:
             chunks = hashed(opened, cut(size_bytes))
+            tensors = tensor_index.read(opened.read, size_bytes) if is_indexed else None
             if (opened.size_bytes, opened.mtime_ns) != (size_bytes, mtime_ns) or not opened.is_as_opened():
                 raise Strange(CHANGED.format(path))
-            return FileMap(chunks, tensor_index.read(path, opened.read, size_bytes))
+            return FileMap(chunks, tensors)
 
     def _record(self, after: Directory, manifests: Sequence[Manifest]) -> None:
         now = self._parts.clock()

@@ -188,7 +188,8 @@ class Committing:
             return None
         if not transfer.deferred:
             try:
-                settled = settle(self._parts.storage, transfer, declared, self._uploading.missing(upload))
+                missing, most_tensors = self._uploading.missing(upload), self._parts.limits.tensors
+                settled = settle(self._parts.storage, transfer, declared, missing, most_tensors)
             except NotDurable:
                 self._transfers.disbelieve(transfer)
                 raise

@@ -1,9 +1,11 @@
 """What an upload turned out to be: its files with their chunks and digests, durable and never to change again."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from app import digests
+from app import digests, tensor_index
+from app.budget import Budget
 from app.checkpoints.transfer import Transfer
 from app.checkpoints.uploading import Shortfall
 from app.domain import CHUNK_MAX_BYTES, Chunk, File, FileMap, Upload, UploadFile
@@ -12,6 +14,10 @@ from app.storage.base import Opened, Partial, Storage
 
 RANGES_NAMED = 1000
 """How many ranges a refusal names that asks for them."""
+INDEXED_FILES = 100
+"""How many files of a save, at most, the server looks into for tensors that were not declared."""
+INDEXING = (2 * 1024 * 1024, 400_000)
+"""The budget of that for all of them: it lasts for some 8,000 tensors, and about 0.3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +30,18 @@ class Settled:
 
 
 def settle(
-    storage: Storage, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]], missing: Shortfall
+    storage: Storage,
+    transfer: Transfer,
+    declared: Mapping[str, Sequence[Chunk]],
+    missing: Shortfall,
+    most_tensors: int,
 ) -> Settled:
     """Hash what was not hashed on arrival, compare it with what is declared, and make the bytes durable.
+
+    Parameters
+    ----------
+    most_tensors : int
+        More than so many are not looked for in files whose tensors the client did not declare.
 
     Raises
     ------
@@ -48,6 +63,7 @@ def settle(
             with storage.partial(upload, file.path) as partial:
                 chunks = _chunks(transfer, partial, file, declared.get(file.path))
         maps[file.path] = FileMap(chunks, file.tensors)
+    maps |= _with_tensors(storage, upload, maps, most_tensors)
     times = storage.settle(upload)
     files = tuple(
         File(
@@ -61,6 +77,25 @@ def settle(
         for file in sorted(upload.files, key=lambda file: file.path)
     )
     return Settled(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
+
+
+def _with_tensors(
+    storage: Storage, upload: Upload, maps: Mapping[str, FileMap], most_tensors: int
+) -> Mapping[str, FileMap]:
+    """Maps of the files whose tensors the server found itself, as far as that costs the save next to nothing."""
+    left = most_tensors - sum(len(found.tensors or ()) for found in maps.values())
+    unknown = [file.path for file in upload.files if file.tensors is None and file.size_bytes != 0]
+    unknown = [path for path in unknown if path == upload.name or tensor_index.is_looked_into(path)]
+    budget = Budget(*INDEXING)
+    result = {}
+    for path in unknown[:INDEXED_FILES]:
+        tensors = None
+        with suppress(OSError), storage.partial(upload, path) as partial:  # an index is worth no save
+            tensors = tensor_index.read(partial.read, partial.size_bytes(), budget)
+        if tensors is not None and len(tensors) <= left:
+            left -= len(tensors)
+            result[path] = FileMap(maps[path].chunks, tensors)
+    return result
 
 
 def _hashed_on_arrival(

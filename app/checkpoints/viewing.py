@@ -126,7 +126,7 @@ class Viewing:
         return _reasons(found, directory.policy, [checkpoint]).get(checkpoint.id, ())
 
     def tensors(self, checkpoint_id: str) -> Sequence[tuple[str, Tensor]] | None:
-        """The tensors of a checkpoint, removed or not, each with its file; None where none were declared."""
+        """The tensors of a checkpoint, removed or not, each with its file; None where none are known."""
         with self._parts.catalog.reading() as session, suppress(ValueError):  # what fsck has to mend is not known
             maps = session.checkpoints.maps(checkpoint_id)
             if any(found.tensors is not None for found in maps.values()):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ MOST_TENSORS = 200_000
 _HEADER_BYTES = 32 * 1024 * 1024
 _MOST_LOOKS = 2_000_000
 _MOST_DIMENSIONS = 64
+_BEYOND = 1 << 63
 
 _LEGACY = {
     "FloatStorage": "float32",
@@ -52,6 +54,7 @@ _SAFE = {
     "F8_E5M2": "float8_e5m2",
     "F8_E8M0": "float8_e8m0fnu",
 }
+_WORD = re.compile(r"[A-Za-z0-9_]{1,40}")
 _ITEM_BYTES = {
     **dict.fromkeys(("uint8", "int8", "bool"), 1),
     **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"), 1),
@@ -103,8 +106,8 @@ def _of_safetensors(read: Callable[[int, int], bytes], start: bytes, size_bytes:
 def _safe_entry(name: str, entry: Mapping[str, Any], first: int) -> dict[str, Any]:
     begin, end = entry["data_offsets"]
     dtype = _SAFE.get(entry["dtype"], entry["dtype"].lower())
-    if not 0 <= begin <= end:
-        raise ValueError("a tensor ends before it begins")
+    if not 0 <= begin <= end or not _WORD.fullmatch(dtype):
+        raise ValueError("a tensor ends before it begins, or its type is no word")
     return _entry(name, dtype, entry["shape"], first + begin, end - begin)
 
 
@@ -186,7 +189,11 @@ def _of_torch(read: Callable[[int, int], bytes], size_bytes: int) -> Index | Non
         return None
     entries: dict[str, _zip.Entry] = {}
     for entry in _zip.entries(read(offset, length), offset):
-        entries[entry.name.partition("/")[2]] = entry
+        name = entry.name.partition("/")[2]
+        if name in entries:
+            raise ValueError("two records have one name: readers differ in which they take")
+        if name:
+            entries[name] = entry
     pickled = entries.get("data.pkl")
     if pickled is None or not pickled.is_stored or pickled.size_bytes > _HEADER_BYTES:
         return None
@@ -228,15 +235,25 @@ def _tensors(root: Any) -> Iterator[tuple[str, _Tensor]]:
             yield ".".join(path) or "tensor", value
         elif isinstance(value, dict | _Ordered):
             items = value.items if isinstance(value, _Ordered) else value
-            todo += [((*path, str(key)), item) for key, item in reversed(items.items())]
+            todo += [((*path, str(key)), item) for key, item in reversed(items.items()) if _is_plain(key)]
         elif isinstance(value, list | tuple) and not isinstance(value, _Storage):
             todo += [((*path, str(place)), item) for place, item in reversed(list(enumerate(value)))]
         if looks + len(todo) > _MOST_LOOKS or found > MOST_TENSORS or len(path) > 100:
             raise ValueError("there is no end of it")
 
 
+def _is_plain(key: Any) -> bool:
+    """Whether a key says by itself how it is called; an object of a class that is not imported does not."""
+    if type(key) is tuple:
+        return all(type(each) is not tuple and _is_plain(each) for each in key)
+    return key is None or type(key) in {str, bytes, int, float, bool}
+
+
 def _entry(name: str, dtype: str, shape: Any, offset: int, size_bytes: int) -> dict[str, Any]:
     shape = list(shape)
     if len(shape) > _MOST_DIMENSIONS or not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError("a shape is no list of lengths")
+    if max(shape, default=0) >= _BEYOND or size_bytes >= _BEYOND:
+        raise ValueError("a tensor is larger than any server takes")
+    name.encode()  # what is no Unicode cannot be sent
     return {"name": name[:1000], "dtype": dtype[:40], "shape": shape, "offset": offset, "size_bytes": size_bytes}

@@ -10,6 +10,7 @@ from app.__main__ import main
 from app.foreign import Told
 from app.main import open_root
 from app.settings import Settings
+from tests.client import exploits
 from tests.live import LiveServer
 
 FOLDERS = {
@@ -195,8 +196,8 @@ def entry(dtype="F32", shape=(3,), offsets=(0, 12)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
-def index(data, name="a.safetensors"):
-    return tensor_index.read(name, lambda offset, length: data[offset : offset + length], len(data))
+def index(data):
+    return tensor_index.read(lambda offset, length: data[offset : offset + length], len(data))
 
 
 def test_the_tensors_of_a_safetensors_file_are_known_once_it_is_taken_in(root, tmp_path, capsys):
@@ -214,6 +215,24 @@ def test_the_tensors_of_a_safetensors_file_are_known_once_it_is_taken_in(root, t
             ]
 
 
+def test_the_tensors_of_torch_files_are_known_once_they_are_taken_in(root, tmp_path, capsys):
+    data = exploits.archive(exploits.tensor(size=(2, 2), stride=(2, 1)))
+    legacy = exploits.legacy(exploits.tensor())
+    names = ("epoch_1.pt", "checkpoint-2/pytorch_model.bin", "checkpoint-2/config.pkl", "checkpoint-2/scheduler.pt")
+    put(tmp_path / "elsewhere", {**dict.fromkeys(names, data), "epoch_3.pth": legacy})
+    assert adopt(capsys, root, tmp_path / "elsewhere", "--as", "runs")[0] == 0
+    with LiveServer(root, scrub_bytes_per_s="0") as server:
+        listed = server.http.get("/v1/checkpoints", params={"directory": "runs"}).json()["checkpoints"]
+        told = {one["name"]: server.http.get(f"/v1/checkpoints/{one['id']}/tensors").json() for one in listed}
+    whole = {"name": "tensor", "dtype": "float32", "shape": [2, 2], "offset": data.index(bytes(16)), "size_bytes": 16}
+    assert told["epoch_1.pt"]["files"] == [{"path": "epoch_1.pt", "tensors": [whole]}]
+    assert {file["path"]: file["tensors"] for file in told["checkpoint-2"]["files"]} == {
+        "pytorch_model.bin": [whole],
+        "scheduler.pt": [whole],
+    }
+    assert told["epoch_3.pth"]["code"] == "no_tensor_index"
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -227,11 +246,8 @@ def test_the_tensors_of_a_safetensors_file_are_known_once_it_is_taken_in(root, t
         pytest.param(safetensors({"w": entry(dtype="os.system")}, bytes(12)), id="a type that is none"),
         pytest.param(safetensors({"\ud800": entry()}, bytes(12)), id="a name that is no text"),
         pytest.param(safetensors(["w"], bytes(12)), id="no mapping"),
+        pytest.param(safetensors({"w": entry("F32", (4,))}, bytes(16)), id="shorter than its shape"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_no_index(data):
     assert index(data) is None
-
-
-def test_only_safetensors_files_are_looked_into():
-    assert index(safetensors({"w": entry()}, bytes(12)), "a.pt") is None

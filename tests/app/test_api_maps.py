@@ -2,8 +2,13 @@
 
 import os
 
+import pytest
+
 from app import digests
+from app.__main__ import main
 from app.domain import Chunk
+from tests.client import exploits
+from tests.live import LiveServer
 
 MIB = 1024 * 1024
 
@@ -83,3 +88,47 @@ def test_a_checkpoint_without_declared_tensors_has_no_index(server, directory):
     saved = server.save(directory)
     answer = server.http.get(f"/v1/checkpoints/{saved['id']}/tensors")
     assert (answer.status_code, answer.json()["code"]) == (404, "no_tensor_index")
+
+
+TENSOR = exploits.archive(exploits.tensor())
+FOUND = {
+    "name": "tensor",
+    "dtype": "float32",
+    "shape": [4],
+    "offset": TENSOR.index(bytes(16)),
+    "size_bytes": 16,
+}
+
+
+def tensors(server, saved):
+    found = server.http.get(f"/v1/checkpoints/{saved['id']}/tensors").json()
+    return {file["path"]: file["tensors"] for file in found["files"]} if "files" in found else found["code"]
+
+
+@pytest.mark.parametrize("name", ["a.pt", "model"])
+def test_the_tensors_of_a_torch_file_that_comes_in_one_request_are_found(server, directory, name):
+    assert tensors(server, server.save(directory, TENSOR, name=name)) == {name: [FOUND]}
+
+
+def test_the_tensors_of_files_for_which_none_were_declared_are_found(server, directory):
+    other = {**FOUND, "name": "other"}
+    contents = {"a.pt": TENSOR, "b.bin": TENSOR, "c.json": TENSOR, "d.pt": b"x" * 99, "e.pt": b""}
+    saved = begin(server, directory, contents, **{"b.bin": {"tensors": [other]}})
+    assert tensors(server, saved) == {"a.pt": [FOUND], "b.bin": [other]}
+
+
+def test_what_is_found_stays_within_bounds(tmp_path):
+    many = {f"{number:03}.pt": TENSOR for number in range(120)}
+    with LiveServer(tmp_path / "root") as server:
+        assert len(tensors(server, begin(server, "runs/a", many))) == 100
+    with LiveServer(tmp_path / "root", max_tensors="3") as server:
+        assert len(tensors(server, begin(server, "runs/b", many))) == 3
+
+
+def test_what_is_found_is_found_again_after_a_reindex(tmp_path):
+    with LiveServer(tmp_path / "root") as server:
+        server.save("runs/a", TENSOR, name="a.pt")
+    assert main(["reindex", "--root", str(tmp_path / "root")]) == 0
+    with LiveServer(tmp_path / "root") as server:
+        (saved,) = server.http.get("/v1/checkpoints", params={"directory": "runs/a"}).json()["checkpoints"]
+        assert tensors(server, saved) == {"a.pt": [FOUND]}

@@ -513,7 +513,7 @@ def test_two_checkpoints_are_compared(live, admin, name):
     for query in ({"against": one["id"]}, *({"path": path} for path in paths)):
         page = admin.get(f"/checkpoints/{other['id']}/comparison", params=query).text
         assert "From checkpoint_epoch_0001.pt to checkpoint_epoch_0002.pt" in page
-        assert "No tensors were declared" in page
+        assert "No tensors are known" in page
         assert '<th scope="row">epoch</th><td>1</td><td>2</td>' in page
         assert '<th scope="row">metric</th>' not in page
     assert admin.get(f"/checkpoints/{other['id']}/comparison").status_code == 422

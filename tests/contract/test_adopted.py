@@ -35,6 +35,6 @@ def test_a_torch_file_that_was_adopted_is_the_latest_and_training_goes_on(tmp_pa
             manager.save({"epoch": 3, "weights": torch.zeros(30_000)}, epoch=3, metric=0.5)
         assert manager.load_latest()["epoch"] == 3
         assert len(server.names("runs/old")) == 4
-        assert compared(server, "epoch_1.pt") == (["changed"], None)
-        assert compared(server, "epoch_2.pt") == (["same"], None)
-        assert compared(server, "checkpoint_epoch_0003.pt") == (["changed"], {"weights": "uncertain"})
+        assert compared(server, "epoch_1.pt") == (["changed"], {"weights": "changed"})
+        assert compared(server, "epoch_2.pt") == (["same"], {"weights": "same"})
+        assert compared(server, "checkpoint_epoch_0003.pt") == (["changed"], {"weights": "changed"})

@@ -68,7 +68,7 @@ class TensorChangeOut(BaseModel):
 class ComparisonOut(BaseModel):
     """How a checkpoint, `after`, differs from another one, `before`.
 
-    `tensors` holds those of the changes that were asked for, a page at a time, and is null where none were declared for
+    `tensors` holds those of the changes that were asked for, a page at a time, and is null where none are known of
     either; `counts` tells how many there are of each change. `files` are on the first page. `shared_bytes` of `after`
     lie in chunks that `before` holds too.
     """

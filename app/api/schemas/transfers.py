@@ -180,7 +180,7 @@ class ChunksOut(BaseModel):
 
 
 class TensorOut(BaseModel):
-    """A tensor, as the client declared it."""
+    """A tensor, as the client declared it or the server found it."""
 
     name: str
     dtype: str
