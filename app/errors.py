@@ -187,6 +187,12 @@ class Altered(Refusal):
     status, code, title = 409, "altered", "The file on disk is not the one that was saved"
 
 
+class RecordUnreadable(Refusal, ValueError):
+    """A row of the catalog holds what is no checkpoint; a ValueError to those who repair it."""
+
+    status, code, title = 409, "record_unreadable", "What the catalog knows of it cannot be read"
+
+
 # 422: it cannot be meant
 
 

@@ -44,6 +44,7 @@ from app.errors import (
     Pinned,
     PreconditionFailed,
     QuotaExceeded,
+    RecordUnreadable,
     SaveIdReused,
     TooLarge,
     TooManyUploads,
@@ -51,6 +52,8 @@ from app.errors import (
 )
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=AskingFirst)
+
+NOT_CHANGED = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
 
 
 @router.post(
@@ -122,19 +125,19 @@ def get_latest(directory: DirectoryQuery, finding: FindingDep, _: Reader) -> Che
     return CheckpointOut.of(finding.latest(directory))
 
 
-@router.get("/{checkpoint_id}", responses=refuses(CheckpointNotFound))
+@router.get("/{checkpoint_id}", responses=refuses(CheckpointNotFound, RecordUnreadable))
 def get_checkpoint(checkpoint_id: Id, finding: FindingDep, _: Reader) -> CheckpointOut:
     """A checkpoint by its id; of a removed one, the facts."""
     return CheckpointOut.of(finding.get(checkpoint_id))
 
 
-@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, CheckpointNotFound, CheckpointRemoved, TooLarge))
+@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *NOT_CHANGED, TooLarge))
 def change_checkpoint(checkpoint_id: Id, change: ChangeIn, changing: ChangingDep, _: Writer) -> CheckpointOut:
     """Pin or unpin, tag, add or correct a metric or metadata. The ranking follows at once."""
     return CheckpointOut.of(changing.change(checkpoint_id, change.change()))
 
 
-@router.delete("/{checkpoint_id}", responses=refuses(CheckpointNotFound, CheckpointRemoved, Pinned))
+@router.delete("/{checkpoint_id}", responses=refuses(*NOT_CHANGED, Pinned))
 def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> CheckpointOut:
     """Remove a checkpoint: its bytes go, its facts stay."""
     return CheckpointOut.of(removing.delete(checkpoint_id))
@@ -142,7 +145,7 @@ def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> C
 
 @router.post(
     "/{checkpoint_id}/restore",
-    responses=refuses(CheckpointNotFound, CheckpointRemoved, NameTaken, ForeignFile, QuotaExceeded),
+    responses=refuses(*NOT_CHANGED, NameTaken, ForeignFile, QuotaExceeded),
 )
 def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer) -> CheckpointOut:
     """Bring a removed checkpoint back, as long as its bytes are there; see the undo window among the settings.
@@ -152,16 +155,14 @@ def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer
     return CheckpointOut.of(checkpoints.restoring.restore(checkpoint_id))
 
 
-@router.get("/{checkpoint_id}/chunks", responses=refuses(CheckpointNotFound, CheckpointRemoved, Altered))
+@router.get("/{checkpoint_id}/chunks", responses=refuses(*NOT_CHANGED, Altered))
 def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_token: PageToken = None) -> ChunksOut:
     """The chunks of each file with their digests, and the ranges in which to fetch them; 50,000 at a time."""
     checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
     return ChunksOut.of(checkpoint, maps, checkpoints.parts.storage.range_max_bytes, page_token)
 
 
-@router.get(
-    "/{checkpoint_id}/tensors", responses=refuses(CheckpointNotFound, CheckpointRemoved, NoTensorIndex, Altered)
-)
+@router.get("/{checkpoint_id}/tensors", responses=refuses(*NOT_CHANGED, NoTensorIndex, Altered))
 def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
     """The tensors in a checkpoint's files, declared by the client or found by the server; 20,000 at a time."""
     checkpoint, maps = finding.maps(checkpoint_id)

@@ -10,7 +10,7 @@ from app.api.problems import refuses
 from app.api.schemas.comparing import ComparisonOut
 from app.api.schemas.transfers import MOST_TENSORS
 from app.comparing import CHANGES, Change
-from app.errors import Altered, CheckpointNotFound
+from app.errors import Altered, CheckpointNotFound, RecordUnreadable
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=AskingFirst)
 
@@ -21,7 +21,7 @@ AgainstQuery = Annotated[
 ChangesQuery = Annotated[tuple[Change, ...], Query(max_length=20, description="Which tensors to list; by default all.")]
 
 
-@router.get("/{checkpoint_id}/comparison", responses=refuses(CheckpointNotFound, Altered))
+@router.get("/{checkpoint_id}/comparison", responses=refuses(CheckpointNotFound, Altered, RecordUnreadable))
 def compare_checkpoints(
     checkpoint_id: Id,
     against: AgainstQuery,

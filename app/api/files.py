@@ -18,6 +18,7 @@ from app.errors import (
     NoBest,
     NoCheckpoint,
     RangeNotSatisfiable,
+    RecordUnreadable,
     SeveralFiles,
     TooLarge,
 )
@@ -30,7 +31,7 @@ BYTES: dict[int | str, dict[str, Any]] = {
     304: {"description": "The file has the ETag that was named."},
     412: {"description": "The file does not have the ETag that was named."},
 }
-NOT_SERVED = (Altered, RangeNotSatisfiable)
+NOT_SERVED = (Altered, RecordUnreadable, RangeNotSatisfiable)
 BY_DIRECTORY = {**BYTES, **refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest, SeveralFiles, *NOT_SERVED)}
 BY_ID = {**BYTES, **refuses(CheckpointNotFound, CheckpointRemoved, SeveralFiles, *NOT_SERVED)}
 
@@ -73,7 +74,7 @@ def get_file(request: Request, checkpoint_id: Id, path: FilePath, finding: Findi
     response_class=Response,
     responses={
         200: {"description": "The bytes of the files.", "content": {"application/octet-stream": {}}},
-        **refuses(CheckpointNotFound, FileNotInCheckpoint, CheckpointRemoved, TooLarge, Altered),
+        **refuses(CheckpointNotFound, FileNotInCheckpoint, CheckpointRemoved, TooLarge, Altered, RecordUnreadable),
     },
 )
 def get_batch(checkpoint_id: Id, files: BatchQuery, finding: FindingDep, _: Reader) -> Response:

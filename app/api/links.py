@@ -23,6 +23,7 @@ from app.errors import (
     NoSpace,
     Overloaded,
     RangeNotSatisfiable,
+    RecordUnreadable,
     SeveralFiles,
 )
 
@@ -36,6 +37,7 @@ FOLLOWED = {
         LinkInvalid,
         CheckpointRemoved,
         Altered,
+        RecordUnreadable,
         RangeNotSatisfiable,
         InvalidRequest,
         NoSpace,
@@ -49,7 +51,9 @@ FOLLOWED = {
 @router.post(
     "/checkpoints/{checkpoint_id}/links",
     status_code=201,
-    responses=refuses(InvalidName, CheckpointNotFound, CheckpointRemoved, FileNotInCheckpoint, SeveralFiles),
+    responses=refuses(
+        InvalidName, CheckpointNotFound, CheckpointRemoved, FileNotInCheckpoint, SeveralFiles, RecordUnreadable
+    ),
 )
 def make_link(
     request: Request,

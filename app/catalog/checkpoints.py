@@ -1,8 +1,8 @@
 """Rows of checkpoints: their facts, files and order."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from app.catalog import schema, words
 from app.catalog.listing import Page, Query, conditions
 from app.catalog.times import to_text
 from app.domain import Checkpoint, File, FileMap, Manifest, Mode, RemovedBecause
+from app.errors import DiskFailed, RecordUnreadable
 
 _table = schema.checkpoints
 _files = schema.files
@@ -66,7 +67,8 @@ class CheckpointRows:
         if path == rows[0]["name"]:  # alone it would pass for a checkpoint of one file
             return self.get(checkpoint_id)
         found = (File(*(row[column.name] for column in columns)) for row in rows if row["file_path"] is not None)
-        return words.checkpoint(rows[0], tuple(found))
+        with _readable(rows[0]):
+            return words.checkpoint(rows[0], tuple(found))
 
     def with_files_at(self, checkpoint_id: str, first: int, stop: int) -> Checkpoint | None:
         """The checkpoint with only the files from one place on up to another, in the order of their paths."""
@@ -76,15 +78,25 @@ class CheckpointRows:
             return None
         some = select(*_FILE).where(_files.c.checkpoint_id == checkpoint_id).order_by(_files.c.path)
         found = [File(*values) for values in self._connection.execute(some.limit(stop - first).offset(first))]
-        return words.checkpoint(row, tuple(found))
+        with _readable(row):
+            return words.checkpoint(row, tuple(found))
 
     def directory_of(self, checkpoint_id: str) -> str | None:
         """The directory of a checkpoint, removed or not; also of one whose row cannot be read otherwise."""
         return self._connection.execute(select(_table.c.directory).where(_table.c.id == checkpoint_id)).scalar()
 
     def named(self, directory: str, name: str) -> Checkpoint | None:
-        """The live checkpoint of this name."""
-        return self._one(select(_table).where(*_live(directory), _table.c.name == name))
+        """The live checkpoint of this name.
+
+        Raises
+        ------
+        DiskFailed
+            Its row cannot be read. A save of that name may be taken once the row is repaired.
+        """
+        try:
+            return self._one(select(_table).where(*_live(directory), _table.c.name == name))
+        except RecordUnreadable as error:
+            raise DiskFailed(error.detail) from error
 
     def numbers(self) -> dict[str, tuple[str, int]]:
         """The directory and the sequence of every checkpoint, removed or not, by id."""
@@ -404,7 +416,11 @@ class CheckpointRows:
             self._connection.execute(insert(table), rows)
 
     def _one(self, query: Select[Any]) -> Checkpoint | None:
-        return next(iter(self._many(query)), None)
+        row = self._connection.execute(query).mappings().one_or_none()
+        if row is None:
+            return None
+        with _readable(row):
+            return self._with_files([row])[0]
 
     def _first(self, query: Select[Any]) -> Checkpoint | None:
         """The first whose row can be read."""
@@ -417,9 +433,6 @@ class CheckpointRows:
                 return None
             start, count = start + count, _IDS_AT_ONCE
 
-    def _many(self, query: Select[Any]) -> Sequence[Checkpoint]:
-        return self._with_files(self._connection.execute(query).mappings().all())
-
     def _readable(self, query: Select[Any]) -> Sequence[Checkpoint]:
         """Those whose rows can be read: another one must keep neither the server from starting nor a list
         from going on. The log names it once, and the scrub reports it as damage."""
@@ -431,10 +444,7 @@ class CheckpointRows:
             try:
                 found += self._with_files([row])
             except (ValueError, TypeError, KeyError):
-                if row["id"] not in _named:
-                    _named.add(row["id"])
-                    said = "the catalog's row of %s/%s (%s) cannot be read and is left as it is"
-                    logger.error(said, row["directory"], row["name"], row["id"])
+                _log_unreadable(row)
         return found
 
     def _with_files(self, rows: Sequence[Any]) -> Sequence[Checkpoint]:
@@ -446,6 +456,27 @@ class CheckpointRows:
             for owner, *values in self._connection.execute(query):
                 files[owner].append(File(*values))
         return [words.checkpoint(row, tuple(files[row["id"]])) for row in rows]
+
+
+@contextmanager
+def _readable(row: Any) -> Iterator[None]:
+    """Read a row that was asked for; `RecordUnreadable`, and a line of the log, where it holds no checkpoint."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        _log_unreadable(row)
+        raise RecordUnreadable(
+            f"What the catalog knows of {row['directory']}/{row['name']} cannot be read; "
+            "`holdfast-server fsck` repairs it from the manifest."
+        ) from error
+
+
+def _log_unreadable(row: Any) -> None:
+    """Name a row in the log, once."""
+    if row["id"] not in _named:
+        _named.add(row["id"])
+        said = "the catalog's row of %s/%s (%s) cannot be read and is left as it is: run holdfast-server fsck"
+        logger.error(said, row["directory"], row["name"], row["id"])
 
 
 def _batches(ids: list[str]) -> Iterable[list[str]]:

@@ -13,6 +13,7 @@ from sqlalchemy.sql import ColumnElement
 from app.catalog import schema
 from app.catalog.times import to_text, to_time
 from app.domain import LIMITS, Directory, Policy
+from app.errors import DiskFailed
 from app.quotas import Usage
 
 logger = logging.getLogger("holdfast")
@@ -44,9 +45,13 @@ class DirectoryRows:
         self._connection = connection
 
     def get(self, name: str) -> Directory | None:
-        """The directory of this name."""
+        """The directory of this name. `DiskFailed` where its row cannot be read."""
         row = self._connection.execute(select(_table).where(_table.c.name == name)).mappings().one_or_none()
-        return _directory(row) if row is not None else None
+        if row is None:
+            return None
+        if (found := _readable(row)) is not None:
+            return found
+        raise DiskFailed(f"What the catalog knows of {name} cannot be read; `holdfast-server fsck` repairs it.")
 
     def put(self, directory: Directory) -> None:
         """Keep a directory, new or changed."""
@@ -98,9 +103,14 @@ class DirectoryRows:
     def below(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[Directory]:
         """Directories that were ever used, equal to the prefix or below it by whole components, sorted by name."""
         used = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
-        query = select(_table).where(used, within(_table.c.name, prefix), _table.c.name > after)
-        rows = self._connection.execute(query.order_by(_table.c.name).limit(limit)).mappings()
-        return [_directory(row) for row in rows]
+        query = select(_table).where(used, within(_table.c.name, prefix)).order_by(_table.c.name)
+        found: list[Directory] = []
+        while True:
+            rows = self._connection.execute(query.where(_table.c.name > after).limit(limit)).mappings().all()
+            found += [directory for row in rows if (directory := _readable(row)) is not None]
+            if limit is None or len(rows) < limit or len(found) >= limit:
+                return found[:limit]
+            after = rows[-1]["name"]
 
     def written(self) -> dict[str, Written]:
         """How far each directory has come, by name."""

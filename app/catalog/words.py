@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
 from app import ranking
 from app.catalog.times import to_text, to_time
-from app.domain import Checkpoint, Facts, File, FileMap, Folder, Manifest
+from app.domain import Checkpoint, Facts, File, FileMap, Folder, Kind, Manifest
 
 _MAP = TypeAdapter(FileMap)
 _FOLDERS = TypeAdapter(tuple[Folder, ...])
+_KINDS = get_args(Kind)
 
 
 def row(checkpoint: Checkpoint, writer: str | None) -> Mapping[str, Any]:
@@ -84,7 +85,7 @@ def place_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
-    """The checkpoint of a row."""
+    """The checkpoint of a row. `ValueError`, `TypeError` or `KeyError` where it holds what is none."""
     facts = Facts(
         kind=row["kind"],
         epoch=row["epoch"],
@@ -94,6 +95,7 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
         tags=tuple(json.loads(row["tags"])),
         metadata=json.loads(row["metadata"]),
     )
+    _refuse_nonsense(row, facts, files)
     return Checkpoint(
         id=row["id"],
         directory=row["directory"],
@@ -113,6 +115,22 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
         damage=row["damage"],
         folders=_FOLDERS.validate_json(row["folders"]) if row["folders"] else (),
     )
+
+
+def _refuse_nonsense(row: Any, facts: Facts, files: Iterable[File]) -> None:
+    """`ValueError` where a column holds what no checkpoint has: SQLite takes any value in any column."""
+    numbers = [row["sequence"], row["saved_after"], facts.epoch or 0]
+    numbers += [number for file in files for number in (file.size_bytes, file.mtime_ns)]
+    texts = [row["name"], row["save_id"], row["digest"], *facts.tags, *(file.digest for file in files)]
+    is_sound = (
+        facts.kind in _KINDS
+        and isinstance(facts.metadata, dict)
+        and isinstance(facts.metric, float | int | None)
+        and all(isinstance(number, int) for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+    )
+    if not is_sound:
+        raise ValueError("a column holds what no checkpoint has")
 
 
 def file_map(text: str) -> FileMap:

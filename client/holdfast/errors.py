@@ -150,6 +150,7 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     "mode_conflict": ModeConflict,
     "not_improved": NotImproved,
     "altered": IntegrityError,
+    "record_unreadable": IntegrityError,
     "no_space": OutOfSpace,
     "body_altered": ServerUnreachable,
     "invalid_http": ServerUnreachable,
