@@ -105,14 +105,21 @@ def is_as_written(data: bytes) -> bool:
 
 def _dump(value: bytes) -> bytes:
     body = {"format": FORMAT, **json.loads(value)}
-    indent = 1 if len(value) < INDENTED_BYTES else None  # which takes ten times as long
-    return json.dumps({**body, "check": _check(body)}, indent=indent, ensure_ascii=False, allow_nan=False).encode()
+    text = _canonical(body)
+    check = digests.of_chunk(text.encode())
+    if len(value) >= INDENTED_BYTES:  # the check goes first into what was checked: to write it again takes long
+        return f'{{"check":"{check}",{text[1:]}'.encode()
+    return json.dumps({**body, "check": check}, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _check(body: Mapping[str, Any]) -> str:
     """BLAKE3 of a record without its check, as JSON with sorted keys and no spaces."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return digests.of_chunk(text.encode(errors="surrogatepass"))
+    return digests.of_chunk(_canonical(body).encode(errors="surrogatepass"))
+
+
+def _canonical(body: Mapping[str, Any]) -> str:
+    """JSON with sorted keys and no spaces."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _load(adapter: TypeAdapter[Any], data: bytes) -> Any:

@@ -15,6 +15,8 @@ DIRECTORY_MAX_BYTES = 1024
 PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
 INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 """Letters and marks that nobody sees (Default_Ignorable_Code_Point), and that some file systems leave out of a name."""
+_ASCII = re.compile(r"[A-Za-z0-9._\-+=@,:~()\[\]{} ]+")
+"""The characters of most names, which need no look at each of them."""
 
 
 def directory_name(text: str) -> str:
@@ -84,6 +86,8 @@ def _fault(text: str, *, dots: bool) -> str | None:
         return f"has a component longer than {COMPONENT_MAX_BYTES} bytes"
     if text != text.strip() or (text.endswith(".") and text != "."):
         return "has a component that begins or ends with a space, or ends with a dot"
+    if _ASCII.fullmatch(text):
+        return None
     for character in text:
         is_letter = unicodedata.category(character)[0] in "LNM" and not INVISIBLE.match(character)
         if not (character in PUNCTUATION or is_letter):

@@ -83,6 +83,12 @@ def missing(have: Iterable[Span], size_bytes: int, chunks: Sequence[Chunk] | Non
 
     A file without a chunk list may be cut anywhere. A chunk longer than the limit makes a range of its own.
     """
+    have = tuple(have)
+    if size_bytes <= limit and len(have) <= 1:  # as it is with each file of thousands
+        if not have:
+            return [Span(0, size_bytes)] if size_bytes else []
+        if have[0] == (0, size_bytes):
+            return []
     edges = chunk_edges(chunks) if chunks is not None else None
     ranges: list[Span] = []
     for gap in _gaps(joined(have), size_bytes):

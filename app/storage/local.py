@@ -18,6 +18,7 @@ from app.storage.files import LocalOpened, LocalPartial
 from app.storage.root import Root
 from app.storage.survey import everything, found_at, survey
 from app.storage.tree import Parts
+from app.storage.written import Written
 
 logger = logging.getLogger("holdfast")
 
@@ -38,6 +39,7 @@ class LocalStorage(Root):
         self._disbelieved: set[str] = set()
         self._renewing = threading.Lock()
         self._remains: set[str] = set()
+        self._written = Written()
 
     # uploads
 
@@ -122,7 +124,7 @@ class LocalStorage(Root):
     def seal(self, upload_id: str, manifest: Manifest) -> None:
         self.tree.make_up()
         self.tree.sync_names(places.INCOMING)
-        self.tree.write(places.of_seal(upload_id), manifests.dump(manifest))
+        self.tree.write(places.of_seal(upload_id), self._written.dumped(manifest))
 
     def unseal(self, upload_id: str) -> None:
         self.tree.unlink(places.of_seal(upload_id))
@@ -152,9 +154,12 @@ class LocalStorage(Root):
 
     def rewrite(self, manifest: Manifest) -> None:
         self.tree.make_up()
-        self.tree.write(
-            places.of_manifest(manifest.checkpoint.directory, manifest.checkpoint.name), manifests.dump(manifest)
-        )
+        checkpoint = manifest.checkpoint
+        place = places.of_manifest(checkpoint.directory, checkpoint.name)
+        self.tree.write(place, self._written.dumped(manifest))
+        self._written.forget(manifest)
+        if (found := self.tree.stat(place)) is not None:
+            self._written.stands(place, found, checkpoint.id)
 
     # removal
 
@@ -318,12 +323,17 @@ class LocalStorage(Root):
     def _standing(self, directory: str, name: str) -> str | None:
         """The id in the manifest that stands under a name. One that cannot be read is nobody's."""
         path = places.of_manifest(directory, name)
-        if self.tree.stat(path) is None:
+        found = self.tree.stat(path)
+        if found is None:
             return None
-        try:
-            return manifests.load(self.tree.read(path)).checkpoint.id
-        except manifests.Unreadable:
-            return ""
+        standing = self._written.standing(path, found)
+        if standing is None:
+            try:
+                standing = manifests.load(self.tree.read(path)).checkpoint.id
+            except manifests.Unreadable:
+                return ""
+            self._written.stands(path, found, standing)
+        return standing
 
     def _foreign_within(self, checkpoint: Checkpoint) -> list[Parts]:
         place = places.of_checkpoint(checkpoint)

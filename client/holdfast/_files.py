@@ -1,8 +1,11 @@
-"""Files on this machine as what a save sends: read in chunks, hashed on several threads, never whole in memory."""
+"""Files on this machine as what a save sends: read in chunks, hashed on several threads.
+
+Large ones are never whole in memory. Small ones are read once: their bytes are kept from hashing until sending.
+"""
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,9 @@ from ._likeness import Likeness
 from ._parallel import in_parallel
 from ._wire import Chunk
 from .errors import HoldfastError, IntegrityError
+
+KEPT_BYTES, KEPT_AT_MOST_BYTES = 64 * 1024, 32 * 1024 * 1024
+"""How large a file may be whose bytes are kept, and how many bytes all those of a folder may have."""
 
 _OWN = threading.local()
 """A buffer of each thread for what it read last, of whatever file: a folder may have thousands of them."""
@@ -21,42 +27,57 @@ class FileSource:
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         Where it lies.
     is_indexed : bool
         Whether to look for tensors in it.
+    found : os.stat_result, optional
+        What it is like, where that is known.
+    is_kept : bool
+        Whether to keep its bytes once they are read. It has one chunk then.
     """
 
-    def __init__(self, path: Path, *, is_indexed: bool = False) -> None:
-        self._path = path
-        found = path.stat()
+    def __init__(
+        self, path: str | Path, *, is_indexed: bool = False, found: os.stat_result | None = None, is_kept: bool = False
+    ) -> None:
+        self._path = os.fspath(path)
+        found = found or Path(path).stat()
+        self._is_kept = is_kept
+        self._kept: bytes | None = None
         self._stamp = _stamp(found)
         self.likeness = Likeness.of(found)
         self.size_bytes = found.st_size
-        self.tensors: list[dict[str, Any]] | None = _tensor_index.of_file(path) if is_indexed else None
         starts = range(0, self.size_bytes, _digests.CHUNK_BYTES)
         self.spans = [(start, min(_digests.CHUNK_BYTES, self.size_bytes - start)) for start in starts]
         self._digests: list[str | None] = [None] * len(self.spans)
+        self._chunks: tuple[Chunk, ...] | None = None
+        self.tensors: list[dict[str, Any]] | None = self._index() if is_indexed else None
 
     @property
     def what(self) -> str:
         """How messages call it."""
-        return str(self._path)
+        return self._path
 
     def refuse_changed(self) -> None:
         """`IntegrityError` where the file is not the one any more that this was made of, by its size and its time."""
         try:
-            changed = _stamp(self._path.stat()) != self._stamp
+            found = Path(self._path).stat()
         except OSError as error:
             raise IntegrityError(f"{self._path} went away while it was being sent") from error
-        if changed:
+        self.refuse_another(found)
+
+    def refuse_another(self, found: os.stat_result) -> None:
+        """As `refuse_changed`, where it is known what lies there."""
+        if _stamp(found) != self._stamp:
             raise IntegrityError(f"{self._path} was changed while it was being sent")
 
     def read(self, place: int) -> tuple[memoryview, str]:
         """The bytes of a chunk, and the BLAKE3 that they had when they were first read."""
-        view = self._bytes(place)
+        view = memoryview(self._kept) if self._kept is not None else self._bytes(place)
         digest = self._digests[place]
         if digest is None:
+            if self._is_kept:
+                self._kept = bytes(view)
             digest = self._digests[place] = _digests.of_chunk(view)
         return view, digest
 
@@ -67,13 +88,19 @@ class FileSource:
             self.read(place)
             moved(self.spans[place][1])
 
+        if self._chunks is not None:
+            return self._chunks
         unread = [place for place, digest in enumerate(self._digests) if digest is None]
-        in_parallel(unread, read, threads=_digests.THREADS)
-        return tuple(
+        if len(unread) == 1:
+            read(unread[0])
+        else:
+            in_parallel(unread, read, threads=_digests.THREADS)
+        self._chunks = tuple(
             Chunk(offset, length, digest)
             for (offset, length), digest in zip(self.spans, self._digests, strict=True)
             if digest is not None
         )
+        return self._chunks
 
     def sample(self, count: int) -> set[str]:
         """The digests of a few chunks."""
@@ -83,6 +110,11 @@ class FileSource:
         """Whether a chunk is another than it was when it was first read."""
         known = [(place, digest) for place, digest in enumerate(self._digests) if digest is not None]
         return any(_digests.of_chunk(self._bytes(place)) != digest for place, digest in known)
+
+    def _index(self) -> list[dict[str, Any]] | None:
+        if not self._is_kept:
+            return _tensor_index.of_file(Path(self._path))
+        return _tensor_index.of_bytes(bytes(self.read(0)[0])) if self.spans else None
 
     def _bytes(self, place: int) -> memoryview:
         offset, length = self.spans[place]
@@ -141,18 +173,38 @@ class Sources(dict[str | None, FileSource]):
         if self._folder is None:
             raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
         found, folders = _walk.found(path)
-        self.folders = {each: Likeness.of(at.stat()) for each, at in folders.items()}
+        self.folders = {each: Likeness.of(folder.like) for each, folder in folders.items()}
         if not found:
             raise ValueError(f"{path} holds no file")
         if list(found) == [name]:
             raise ValueError(f"a folder with one file of the checkpoint's own name, {name!r}, would become that file")
-        suffixes = _tensor_index.SUFFIXES
-        super().__init__({each: FileSource(at, is_indexed=at.suffix in suffixes) for each, at in found.items()})
+        super().__init__(_sources(found))
 
     def refuse_changed(self) -> None:
         """`IntegrityError` where a file was changed, went away or appeared since this was made."""
-        for source in self.values():
-            source.refuse_changed()
-        if self._folder is not None:
-            for path in _walk.found(self._folder).files.keys() - self.keys():
-                raise IntegrityError(f"{self._folder / path} appeared while the folder was being sent")
+        if self._folder is None:
+            for source in self.values():
+                source.refuse_changed()
+            return
+        try:
+            found = _walk.found(self._folder, known=self.keys()).files
+        except (ValueError, OSError):
+            for source in self.values():  # what went away is called that
+                source.refuse_changed()
+            raise
+        for path, source in self.items():
+            if (entry := found.pop(path or "", None)) is None:
+                raise IntegrityError(f"{source.what} went away while it was being sent")
+            source.refuse_another(entry.like)
+        for entry in found.values():
+            raise IntegrityError(f"{entry.path} appeared while the folder was being sent")
+
+
+def _sources(found: Mapping[str, _walk.Entry]) -> Iterator[tuple[str, FileSource]]:
+    suffixes = tuple(_tensor_index.SUFFIXES)
+    left_bytes = KEPT_AT_MOST_BYTES
+    for path, entry in found.items():
+        is_kept = entry.like.st_size <= min(KEPT_BYTES, left_bytes)
+        left_bytes -= entry.like.st_size if is_kept else 0
+        is_indexed = path.endswith(suffixes)
+        yield path, FileSource(entry.path, is_indexed=is_indexed, found=entry.like, is_kept=is_kept)

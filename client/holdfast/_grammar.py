@@ -10,6 +10,8 @@ COMPONENT_MAX_BYTES = 200
 DIRECTORY_MAX_BYTES = 1024
 PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
 INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+_ASCII = re.compile(r"[A-Za-z0-9._\-+=@,:~()\[\]{} ]+")
+"""The characters of most names, which need no look at each of them."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -110,6 +112,8 @@ def _fault(text: str, *, dots: bool = False) -> str | None:
         return f"a part of it is longer than {COMPONENT_MAX_BYTES} bytes"
     if text != text.strip() or text.endswith("."):
         return "a part of it begins or ends with a space, or ends with a dot"
+    if _ASCII.fullmatch(text):
+        return None
     for character in text:
         is_letter = unicodedata.category(character)[0] in "LNM" and not INVISIBLE.match(character)
         if not (character in PUNCTUATION or is_letter):

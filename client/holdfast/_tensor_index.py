@@ -80,10 +80,22 @@ def of_file(path: Path) -> Index | None:
             def read(offset: int, length: int) -> bytes:
                 return os.pread(file.fileno(), length, offset)
 
-            start = read(0, 9)
-            if start[:4] == b"PK\x03\x04":
-                return _of_torch(read, size_bytes)
-            return _of_safetensors(read, start, size_bytes) if start[8:] == b"{" else None
+            return _found(read, size_bytes)
+    except OSError:
+        return None
+
+
+def of_bytes(data: bytes) -> Index | None:
+    """As `of_file`, of all bytes of a file."""
+    return _found(lambda offset, length: data[offset : offset + length], len(data))
+
+
+def _found(read: Callable[[int, int], bytes], size_bytes: int) -> Index | None:
+    try:
+        start = read(0, 9)
+        if start[:4] == b"PK\x03\x04":
+            return _of_torch(read, size_bytes)
+        return _of_safetensors(read, start, size_bytes) if start[8:] == b"{" else None
     except Exception:  # whatever the file is made of must not cost a save
         return None
 

@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -155,9 +156,6 @@ class _Sending:
         self._size_bytes = sum(source.size_bytes for source in files.values())
         self._bar = bar
         self._reserved = reserved
-        self._places = {
-            (path, offset): place for path, source in files.items() for place, (offset, _) in enumerate(source.spans)
-        }
         self._patience = patience
         self._hashed = False
         self._step = ""
@@ -270,15 +268,20 @@ class _Sending:
     def _send_batch(self, batch: Batch) -> None:
         data = bytearray()
         for path, length in batch.parts:
-            for piece in self._pieces(self._files[path], 0, length):
-                data += piece
+            source, filled = self._files[path], len(data)
+            for place in range(len(source.spans)):
+                data += source.read(place)[0]
+                if len(data) >= filled + length:
+                    break
         self._server.send(batch.as_range, [data])
+        self._bar.moved(len(data))
         self._arrived(batch.url, 0)
 
     def _send(self, wanted: Range) -> None:
         path = wanted.file if wanted.file in self._files else None
-        place = self._places.get((path, wanted.offset))
-        if place is None:
+        spans = self._files[path].spans if path in self._files else []
+        place = bisect_left(spans, (wanted.offset, 0))
+        if place == len(spans) or spans[place][0] != wanted.offset:
             raise IntegrityError(f"the server asks for bytes from {wanted.offset}, where no chunk begins")
         self._server.send(wanted, self._pieces(self._files[path], place, wanted.length))
         self._arrived(path, wanted.offset)

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,15 +13,24 @@ MOST_ENTRIES = 1_000_000
 """Links to folders may multiply what is found without end."""
 
 
+class Entry(NamedTuple):
+    """A file or a folder: where it lies, and what it was like when it was found."""
+
+    path: str
+    like: os.stat_result
+
+
 class Found(NamedTuple):
     """What is below a folder, by paths within it; the folders with that folder itself, whose path is empty."""
 
-    files: dict[str, Path]
-    folders: dict[str, Path]
+    files: dict[str, Entry]
+    folders: dict[str, Entry]
 
 
-def found(folder: Path) -> Found:
+def found(folder: Path, *, known: Collection[str | None] = ()) -> Found:
     """The files and folders below a folder, sorted. Links count as what they lead to, also to folders.
+
+    Files at ``known`` paths were found before: neither their names nor their permissions are judged again.
 
     Raises
     ------
@@ -31,46 +41,53 @@ def found(folder: Path) -> Found:
         Something has a name that the server does not take.
     """
     seen = Found({}, {})
-    _walk(folder, "", (), seen)
+    _walk(Entry(str(folder), folder.stat()), "", (), seen, known)
     return Found(dict(sorted(seen.files.items())), dict(sorted(seen.folders.items())))
 
 
-def _walk(folder: Path, path: str, above: tuple[tuple[int, int], ...], seen: Found) -> None:
-    here = folder.stat()
-    identity = (here.st_dev, here.st_ino)
+def _walk(
+    folder: Entry, path: str, above: tuple[tuple[int, int], ...], seen: Found, known: Collection[str | None]
+) -> None:
+    identity = (folder.like.st_dev, folder.like.st_ino)
     if identity in above:
-        raise ValueError(f"{folder} is a link to a folder that it is in")
+        raise ValueError(f"{folder.path} is a link to a folder that it is in")
     seen.folders[path.rstrip("/")] = folder
     try:
-        names = sorted(place.name for place in folder.iterdir())
+        with os.scandir(folder.path) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        raise ValueError(f"{folder} cannot be read: {error.strerror}") from error
-    for name in names:
-        place, inner = folder / name, f"{path}{name}"
-        _grammar.check_file(inner)
-        match _kind(place):
-            case "folder":
-                _walk(place, f"{inner}/", (*above, identity), seen)
-            case "file":
-                seen.files[inner] = place
-            case fault:
-                raise ValueError(f"{place} {fault}")
+        raise ValueError(f"{folder.path} cannot be read: {error.strerror}") from error
+    for entry in listed:
+        inner = path + entry.name
+        is_known = inner in known
+        if not is_known:
+            _grammar.check_file(inner)
+        found = Entry(entry.path, _like(entry))
+        if stat.S_ISDIR(found.like.st_mode):
+            _walk(found, f"{inner}/", (*above, identity), seen, known)
+        else:
+            if not (is_known and stat.S_ISREG(found.like.st_mode)):
+                _refuse_unreadable(found)
+            seen.files[inner] = found
         if len(seen.files) + len(seen.folders) > MOST_ENTRIES:
-            raise ValueError(f"{folder} and what its links lead to hold more than {MOST_ENTRIES} files")
+            raise ValueError(f"{folder.path} and what its links lead to hold more than {MOST_ENTRIES} files")
 
 
-def _kind(place: Path) -> str:
-    """Whether a path leads to a file or to a folder, or else what is wrong with it."""
+def _like(entry: "os.DirEntry[str]") -> os.stat_result:
+    """What a path leads to is like."""
     try:
-        mode = place.stat().st_mode
-    except FileNotFoundError:
-        return "is a link that leads nowhere" if place.is_symlink() else "went away while it was looked at"
+        return entry.stat()
+    except FileNotFoundError as error:
+        fault = "is a link that leads nowhere" if entry.is_symlink() else "went away while it was looked at"
+        raise ValueError(f"{entry.path} {fault}") from error
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            return "is a link that leads nowhere"
-        return f"cannot be read: {error.strerror}"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    if not stat.S_ISREG(mode):
-        return "is neither a file nor a folder"
-    return "file" if os.access(place, os.R_OK) else "cannot be read: permission denied"
+        loops = error.errno == errno.ELOOP
+        fault = "is a link that leads nowhere" if loops else f"cannot be read: {error.strerror}"
+        raise ValueError(f"{entry.path} {fault}") from error
+
+
+def _refuse_unreadable(found: Entry) -> None:
+    if not stat.S_ISREG(found.like.st_mode):
+        raise ValueError(f"{found.path} is neither a file nor a folder")
+    if not os.access(found.path, os.R_OK):
+        raise ValueError(f"{found.path} cannot be read: permission denied")

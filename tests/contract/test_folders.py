@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 
 import pytest
 
@@ -123,6 +124,36 @@ def test_files_are_durable_before_they_have_their_place(tmp_path, monkeypatch, m
     place = said.index("_put")
     assert set(said[:place]) == {"_sync_file_system" if many == 1 else "sync"}
     assert place == (1 if many == 1 else 702 + 2)
+
+
+def test_a_small_file_is_opened_once_for_a_put(holdfast, directory, folder, monkeypatch):
+    opened, real = Counter(), os.open
+
+    def count(path, *given, **named):
+        opened[str(path)] += 1
+        return real(path, *given, **named)
+
+    monkeypatch.setattr(os, "open", count)
+    assert holdfast("put", folder, directory).status == 0
+    assert {opened[str(path)] for path in folder.rglob("*.bin") if path.stat().st_size == 64} == {1}
+
+
+def test_a_manifest_that_a_folder_replaces_is_told_by_another_process_that_wrote_it(holdfast, own_server, folder):
+    """Which checkpoint stands is remembered, and looked at anew where its manifest is another file."""
+    assert holdfast("put", folder, "runs", "--server", own_server.url).status == 0
+    place = own_server.root / "runs" / ".holdfast" / "made.json"
+    written = place.read_bytes()
+    own_server.kill()
+    own_server.start()
+    for number in (1, 2):
+        (folder / "large.bin").write_bytes(bytes([number]))
+        assert holdfast("put", folder, "runs", "--server", own_server.url).status == 0
+    place.with_name("other").write_bytes(written)
+    place.with_name("other").replace(place)
+    (folder / "large.bin").write_bytes(b"3")
+    done = holdfast("put", folder, "runs", "--server", own_server.url)
+    assert done.status != 0
+    assert "runs/made exists and was not written by this server" in done.complaints
 
 
 @pytest.mark.alone
