@@ -7,11 +7,12 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
-from pydantic import AfterValidator
+from pydantic import AfterValidator, TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from app import naming
 from app.access import Access, Scope
+from app.api import json_bodies
 from app.api.json_answers import SerialisedRoute
 from app.api.openapi import query_names
 from app.api.ranges import precondition
@@ -119,19 +120,28 @@ def _reach_what_is_named(request: Request, access: Access) -> None:
 
 
 class AskingFirst(SerialisedRoute):
-    """A route of which a body is not even read, let alone parsed, for those who lack its scope."""
+    """A route of which a body is not even read, let alone parsed, for those who lack its scope.
+
+    A large JSON body is parsed and validated on a worker thread.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        model = _model_of(self.body_field) if self.body_field is not None else None
         permissions = [needed.call for needed in self.dependant.dependencies if isinstance(needed.call, Permission)]
 
         async def ask_first(request: Request) -> Response:
             for permission in permissions:
                 if not request.state.access.allows(permission.scope):
                     await run_in_threadpool(permission, request)
-            return await handle(request)
+            return await json_bodies.handle(request, model, handle)
 
         return ask_first
+
+
+def _model_of(body: Any) -> TypeAdapter[Any]:
+    found: Any = body.field_info.annotation
+    return TypeAdapter(found)
 
 
 def conditions_of(request: Request) -> Conditions:

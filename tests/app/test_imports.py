@@ -30,6 +30,7 @@ WORDS = (
     "actor",
     "quotas",
     "limits",
+    "json_parser",
     "comparing",
     "sizes",
     "batches",

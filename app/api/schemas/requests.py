@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from app.access import Access
 from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
+from app.api.schemas.lists import shed, sliced
 from app.api.schemas.values import CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
 from app.checkpoints.verdicts import Shown
@@ -85,13 +86,17 @@ class TensorIn:
         return Tensor(self.name, self.dtype, tuple(self.shape), self.offset, self.size_bytes)
 
 
+Chunks = Annotated[list[ChunkIn], Field(max_length=MOST.chunks), sliced(MOST.chunks)]
+Tensors = Annotated[list[TensorIn], Field(max_length=MOST.tensors), sliced(MOST.tensors)]
+
+
 class FileIn(RequestBody):
     """A file to come. Without a `path` it bears the checkpoint's own name."""
 
     path: FilePath | None = None
     size_bytes: Count
-    chunks: list[ChunkIn] | None = Field(None, max_length=MOST.chunks)
-    tensors: list[TensorIn] | None = Field(None, max_length=MOST.tensors)
+    chunks: Chunks | None = None
+    tensors: Tensors | None = None
     mode: Permissions | None = Field(None, description="Its permissions where it comes from.")
     mtime_ns: Nanoseconds | None = Field(None, description="When it was last changed there, in ns since 1970.")
 
@@ -104,7 +109,9 @@ class FileIn(RequestBody):
         return self
 
     def file(self) -> UploadFile:
+        """What is to come; long lists are handed over, not copied."""
         tensors = tuple(tensor.tensor() for tensor in self.tensors) if self.tensors is not None else None
+        shed(self.tensors)
         return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors, self.mode, self.mtime_ns)
 
 
@@ -172,7 +179,7 @@ class CommittedFileIn(RequestBody):
     """The chunks of a file, hashed while it was sent."""
 
     path: FilePath | None = None
-    chunks: list[ChunkIn] = Field(max_length=MOST.chunks)
+    chunks: Chunks
 
     @model_validator(mode="after")
     def _has_digests(self) -> Self:
@@ -225,4 +232,8 @@ class PruneIn(RequestBody):
 
 
 def _chunks(chunks: list[ChunkIn] | None) -> tuple[Chunk, ...] | None:
-    return tuple(Chunk(chunk.length, chunk.digest or "") for chunk in chunks) if chunks is not None else None
+    if chunks is None:
+        return None
+    found = tuple(Chunk(chunk.length, chunk.digest or "") for chunk in chunks)
+    shed(chunks)
+    return found
