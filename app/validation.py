@@ -5,6 +5,8 @@ from typing import Any
 
 MOST = 20
 """How many faults are named."""
+LONGEST_NAME = 200
+"""How many characters of a name a fault repeats."""
 
 _WORDS = {
     "missing": "is missing",
@@ -70,6 +72,9 @@ def said(error: Mapping[str, Any]) -> str:
 
 
 def place(location: Iterable[str | int]) -> str:
-    """Where it is: names and numbers of the input, without the names of validators and of alternatives among them."""
-    parts = [str(part) for part in location]
+    """Where it is: names and numbers of the input, without the names of validators and of alternatives among them.
+
+    Long names are cut: a key of the input may be as long as a body.
+    """
+    parts = [text if len(text := str(part)) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…" for part in location]
     return ".".join(part for part in parts if not any(mark in part for mark in "[(")) or "body"

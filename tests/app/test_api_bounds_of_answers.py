@@ -273,3 +273,10 @@ def test_a_refusal_names_some_of_very_many_files(server, directory):
     server.http.post(f"/v1/uploads/{upload['id']}/commit").raise_for_status()
     answer = server.http.get(f"/v1/checkpoints/{upload['id']}/content")
     assert (answer.json()["code"], len(answer.json()["files"])) == ("several_files", 100)
+
+
+@pytest.mark.parametrize("body", [{"k" * 400_000: 1}, {"mode": {"k" * 400_000: 1}}, {"k" * 1000: 1}])
+def test_a_refusal_does_not_repeat_a_name_as_long_as_a_body(server, directory, body):
+    answer = server.http.put(f"/v1/directories/{directory}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert len(answer.content) < 2000
