@@ -37,6 +37,8 @@ class LiveServer:
         Whether it makes anything durable.
     files_synced : bool
         Whether it makes files and folders durable; without, only its database is.
+    many_synced : bool
+        Whether it makes many files durable at once, with their whole file system.
     early : bool
         Whether the disk begins with bytes as they come, before anybody waits for them.
     """
@@ -49,6 +51,7 @@ class LiveServer:
         clock: Path | None = None,
         synced: bool = True,
         files_synced: bool = True,
+        many_synced: bool = True,
         early: bool = True,
         **settings: str,
     ) -> None:
@@ -57,7 +60,7 @@ class LiveServer:
         """Called with the process id when it starts, before it does anything."""
         self._log = root.parent / f"{root.name}.log"
         self._python = python
-        self._order = {"synced": synced, "files_synced": files_synced, "early": early}
+        self._order = {"synced": synced, "files_synced": files_synced, "many_synced": many_synced, "early": early}
         self._order |= {"clock": str(clock) if clock else None}
         self.url = ""
         self.http = httpx.Client(timeout=60)

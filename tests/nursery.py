@@ -40,8 +40,8 @@ class Nursery:
         order : dict
             ``environment`` : the whole of it. ``clock`` : a file with the seconds by which the server's clock is ahead,
             read whenever it looks, or None. ``synced``, ``files_synced`` : whether it makes anything durable, or more
-            than its database. ``early`` : whether the disk begins with bytes as they come. ``held`` : whether it waits
-            for SIGCONT before it does anything.
+            than its database. ``many_synced`` : whether it makes many files durable at once. ``early`` : whether the
+            disk begins with bytes as they come. ``held`` : whether it waits for SIGCONT before it does anything.
         stderr : int
             Where its log goes.
         """
@@ -133,6 +133,8 @@ def _become(order: dict[str, Any], stdout: int, stderr: int) -> None:
         _sync_no_database()
     if not (order["synced"] and order["files_synced"]):
         _sync_no_files()
+    if not order["many_synced"]:
+        _sync_no_file_system()
     if not order["early"]:
         _begin_with_nothing()
 
@@ -148,11 +150,16 @@ def _move_clock(offset: Path) -> None:
 
 def _sync_no_files() -> None:
     """Let every fsync of Python's do nothing; SQLite has its own."""
+    os.fsync = lambda _: None  # type: ignore[assignment]
+    os.fdatasync = lambda _: None  # type: ignore[assignment]
+    _sync_no_file_system()
+
+
+def _sync_no_file_system() -> None:
+    """Let the sync of a whole file system do nothing."""
     from app.storage import kernel
 
-    os.fsync = lambda _: None  # type: ignore[assignment]
     kernel.sync_file_system = lambda _: None
-    os.fdatasync = lambda _: None  # type: ignore[assignment]
 
 
 def _begin_with_nothing() -> None:
