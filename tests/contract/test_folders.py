@@ -158,9 +158,9 @@ def test_a_manifest_that_a_folder_replaces_is_told_by_another_process_that_wrote
 
 @pytest.mark.alone
 def test_a_file_costs_no_more_among_many(holdfast, directory, tmp_path):
-    """Of 2,000 files each takes about as long as one of 200: no step looks at all of them for each."""
+    """Of 10,000 files each takes about as long as one of 100 or 1,000: no step looks at all of them for each."""
     took = {}
-    for count in (200, 2000, 200):
+    for count in (100, 1000, 10_000, 1000):
         folder = tmp_path / f"of-{count}"
         folder.mkdir(exist_ok=True)
         for number in range(count):
@@ -174,7 +174,7 @@ def test_a_file_costs_no_more_among_many(holdfast, directory, tmp_path):
             key = command[0], count
             took[key] = min(took.get(key, 60.0), (time.perf_counter() - start) / count)
     for command in ("put", "get"):
-        assert took[command, 2000] < 2 * took[command, 200], took
+        assert took[command, 10_000] < 2 * min(took[command, 100], took[command, 1000]), took
 
 
 def like(root):
