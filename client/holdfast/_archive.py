@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from . import _zip
-from ._blind import BlindUnpickler, Stub
+from ._blind import BlindUnpickler, Mapped, Stub
 from ._memory import Arena
 from .errors import UnreadableCheckpoint
 
@@ -73,11 +73,9 @@ class Archive:
         if "byteorder" not in self._others or self._record("byteorder").decode() != sys.byteorder:
             raise Unusual
         root = BlindUnpickler(self._record("data.pkl"), _Key.of).load()
-        if isinstance(root, Stub):
+        if isinstance(root, Mapped):
             root = root.items
-            if not all(name in root for name in only):  # they may be there in a way that only the object knows
-                raise Unusual
-        if not isinstance(root, dict):
+        if not isinstance(root, dict) or not all(map(_is_plain, root)):  # a stub is equal to nothing that is asked for
             raise Unusual
         self._needed = {f"data/{key}" for key in _keys_in([root[name] for name in only if name in root])}
         fetch(joined(self._storages[name].span for name in self._needed if name in self._storages))
@@ -221,6 +219,13 @@ def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str
         if _zip.data_offset(found.entry, header) != found.offset:
             raise _zip.NotAZip(f"{found.entry.name} is not where its header says")
     return storages, others
+
+
+def _is_plain(key: Any) -> bool:
+    """Whether a key of the blind pickle is the one that the state has."""
+    if type(key) in {tuple, frozenset}:
+        return all(map(_is_plain, key))
+    return type(key) in {str, bytes, int, float, bool, type(None)}
 
 
 class _Key(str):

@@ -32,6 +32,13 @@ class Stub:
     add = append
 
 
+class Mapped(Stub):
+    """Stands for a dictionary of the standard library, which gives for each key what was put there."""
+
+
+_MAPPINGS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
+
+
 class BlindUnpickler(pickle._Unpickler):
     """Reads a pickle into plain values and stubs.
 
@@ -54,7 +61,7 @@ class BlindUnpickler(pickle._Unpickler):
         self._persistent = persistent
 
     def find_class(self, module: str, name: str) -> Any:
-        return Stub
+        return Mapped if (module, name) in _MAPPINGS else Stub
 
     def get_extension(self, code: int) -> None:
         """What a number was registered for may be known to this process already, and is not asked for."""

@@ -215,7 +215,16 @@ class Queue:
         return Item(number, source.size_bytes, save["save_id"], folder)
 
     def prepare(self) -> None:
-        """Make the folders, durable under their names. `OSError` where that cannot be done."""
+        """Make the folders, durable under their names. `OSError` where that cannot be done.
+
+        They are made again if another process removes them meanwhile, as nothing lay in them.
+        """
+        for _ in range(_PUTS - 1):
+            with suppress(FileNotFoundError):
+                return self._prepare()
+        return self._prepare()
+
+    def _prepare(self) -> None:
         if self._is_made and self.folder.is_dir():
             return
         missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 import threading
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,7 @@ class Buffer:
     """Memory of this machine; pinned, so that CUDA devices can copy into it at full speed, or from the system.
 
     The latter is not made by torch: its default device, and modes such as FakeTensorMode, must not change what it is.
+    It is private, so that a forked child never writes into a snapshot of its parent.
     """
 
     def __init__(self, size_bytes: int, *, pinned: bool) -> None:
@@ -26,7 +28,7 @@ class Buffer:
             self.tensor = torch.empty(size_bytes, dtype=torch.uint8, device="cpu", pin_memory=True)
             self.address = int(self.tensor.data_ptr())
         else:
-            self._memory = mmap.mmap(-1, size_bytes)
+            self._memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
 
     @cached_property
@@ -41,6 +43,10 @@ class Staging:
     """Memory for snapshots. What is given back is used for the next one that fits."""
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._owner = os.getpid()
         self._guard = threading.Lock()
         self._free: list[Buffer] = []
 
@@ -50,6 +56,8 @@ class Staging:
 
     def take(self, size_bytes: int, *, pinned: bool) -> Buffer:
         """Memory of at least so many bytes; what was too small for it is let go."""
+        if self._owner != os.getpid():  # in a forked child, it is the parent's, whose threads may have held the lock
+            self._begin()
         with self._guard:
             fitting = [buffer for buffer in self._free if buffer.size_bytes >= size_bytes and buffer.pinned == pinned]
             if fitting:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import _zip
-from ._blind import BlindUnpickler, Stub
+from ._blind import BlindUnpickler, Mapped, Stub
 
 SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
 """Of the files in a folder, only those with such a name are looked into."""
@@ -146,10 +146,6 @@ class _Dtype(str):
         raise TypeError("this is no function")
 
 
-class _Ordered(Stub):
-    """Stands for a mapping."""
-
-
 class _Unpickler(BlindUnpickler):
     """Reads a pickle of torch as plain values, with `_Tensor` for each tensor."""
 
@@ -158,8 +154,6 @@ class _Unpickler(BlindUnpickler):
             return _REBUILDING[name]
         if module == "torch._tensor" and name == "_rebuild_from_type_v2":
             return _rebuilt_as_subclass
-        if module == "collections" and name in {"OrderedDict", "defaultdict"}:
-            return _Ordered
         if module in {"torch", "torch.storage"}:
             if name in _LEGACY:
                 return _Dtype(_LEGACY[name])
@@ -211,7 +205,7 @@ def _of_torch(read: Callable[[int, int], bytes], size_bytes: int) -> Index | Non
         return None
     data = read(_data_offset(read, pickled), pickled.size_bytes)
     root = _Unpickler(data, lambda reference: _Storage(str(reference[2]), str(reference[1]))).load()
-    if isinstance(root, Stub) and not isinstance(root, _Ordered):
+    if isinstance(root, Stub) and not isinstance(root, Mapped):
         return None
     found = (_torch_entry(read, entries, name, tensor) for name, tensor in _tensors(root))
     return [entry for entry in found if entry is not None]
@@ -245,8 +239,8 @@ def _tensors(root: Any) -> Iterator[tuple[str, _Tensor]]:
         if isinstance(value, _Tensor):
             found += 1
             yield ".".join(path) or "tensor", value
-        elif isinstance(value, dict | _Ordered):
-            items = value.items if isinstance(value, _Ordered) else value
+        elif isinstance(value, dict | Mapped):
+            items = value.items if isinstance(value, Mapped) else value
             todo += [((*path, str(key)), item) for key, item in reversed(items.items()) if _is_plain(key)]
         elif isinstance(value, list | tuple) and not isinstance(value, _Storage):
             todo += [((*path, str(place)), item) for place, item in reversed(list(enumerate(value)))]

@@ -1,6 +1,8 @@
 """Snapshots of states: what comes after them never reaches the file, and they cost no new memory."""
 
 import gc
+import os
+import signal
 import weakref
 from typing import Any
 
@@ -124,6 +126,38 @@ def test_two_snapshots_at_a_time_have_memory_of_their_own():
     third, _ = snapshot_at(staging, state)
     assert third == first
     other.close()
+
+
+def test_a_forked_child_does_not_write_into_the_snapshot_of_its_parent():
+    staging = Staging()
+    state, childs = {"w": torch.full((300_000,), 2.0)}, {"w": torch.ones(300_000)}
+    _, snapshot = snapshot_at(staging, childs)
+    snapshot.close()
+    (parent_reads, child_writes), (child_reads, parent_writes) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(child_reads, 1)
+        _layout.of(childs, staging.snapshot().copied)
+        os.write(child_writes, b".")
+        os._exit(0)
+    layout = _layout.of(state, staging.snapshot().copied)
+    os.write(parent_writes, b".")
+    assert os.read(parent_reads, 1) == b"."
+    os.waitpid(child, 0)
+    for descriptor in (parent_reads, child_writes, child_reads, parent_writes):
+        os.close(descriptor)
+    assert file_of(layout) == file_of(_layout.of(state))
+
+
+def test_a_child_that_was_forked_while_memory_is_taken_takes_its_own():
+    staging, state = Staging(), {"w": torch.ones(1000)}
+    with staging._guard:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            _layout.of(state, staging.snapshot().copied)
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_memory_that_is_too_small_is_let_go_where_more_is_needed():

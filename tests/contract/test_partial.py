@@ -6,6 +6,7 @@ from collections import OrderedDict, UserDict, defaultdict, deque, namedtuple
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -99,6 +100,36 @@ def test_every_key_of_every_state_can_be_loaded_alone(manager, make):
         return
     for name in list(state)[:3]:
         assert_same(manager.load(path, only=(name,)), {name: state[name]})
+
+
+@pytest.mark.filterwarnings("ignore:what was saved to")
+@pytest.mark.parametrize("kind", [dict, OrderedDict])
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(torch.float16, id="a dtype"),
+        pytest.param(torch.Size([1, 2]), id="a size"),
+        pytest.param(torch.device("cpu"), id="a device"),
+        pytest.param((torch.float16, 1), id="a tuple"),
+        pytest.param(frozenset([1]), id="a frozen set"),
+        pytest.param(np.int64(5), id="a number of numpy"),
+        pytest.param(np.str_("model"), id="a text of numpy"),
+        pytest.param((1, "a", None, b"b", 2.5), id="plain values"),
+    ],
+)
+def test_a_key_may_be_any_object(manager, key, kind):
+    path = manager.save(kind({key: torch.ones(70_000), "other": torch.zeros(70_000)}), epoch=1)
+    is_trusted_only = type(key).__module__ == "numpy" or isinstance(key, frozenset)  # as torch has it
+    for is_untrusted in [False] if is_trusted_only else [False, True]:
+        found = manager.load(path, only=(key,), weights_only=is_untrusted)
+        assert list(found) == [key]
+        assert torch.equal(found[key], torch.ones(70_000))
+
+
+@pytest.mark.filterwarnings("ignore:what was saved to")
+def test_a_state_that_makes_its_values_itself_is_loaded_as_it_would(manager):
+    path = manager.save(Crossed({"a": torch.ones(70_000), "b": torch.full((70_000,), 2.0)}), epoch=1)
+    assert torch.equal(manager.load(path, only=("a",), weights_only=False)["a"], torch.full((70_000,), 2.0))
 
 
 def test_a_key_that_is_not_there_is_named_beside_those_that_are(manager):
@@ -213,6 +244,13 @@ class Slotted:
 
 class Listed(list):
     """A list of a class of its own."""
+
+
+class Crossed(dict):
+    """Gives for each of two keys what was put under the other."""
+
+    def __getitem__(self, key):
+        return super().__getitem__({"a": "b", "b": "a"}[key])
 
 
 class Keyed(dict):
