@@ -105,7 +105,7 @@ def _problem(answer: Answer) -> dict[str, Any]:
     except ValueError:
         return {}
     is_ours = isinstance(found, dict) and isinstance(found.get("code"), str)
-    return found if is_ours and str(found.get("type", _TYPES)).startswith(_TYPES) else {}
+    return found if is_ours and str(found.get("type")).startswith(_TYPES) else {}  # others use `code`, too
 
 
 def _redacted(problem: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from . import _layout, _loadability, _names
+from . import _layout, _loadability, _names, _stopping
 from ._background import Background
 from ._directory import Best, RemoteDirectory
 from ._ranks import Followed, rank_of_process
@@ -115,6 +115,8 @@ class Saver:
             failing.pop_all()
             self.background.do(name, lambda: self._run_later(job), job)
             job.begin()
+            if _stopping.is_requested() and not job.wait(_stopping.GRACE_S):  # the process may end at any moment
+                job.rescue()
         _loadability.tell(self._remote.name, layout)
 
     def may_improve(

@@ -1,5 +1,6 @@
 """Send a checkpoint: reserve, send what is missing, commit."""
 
+import logging
 import os
 import secrets
 import socket
@@ -16,6 +17,8 @@ from ._retry import Patience, passes
 from ._wire import Batch, Chunk, Committed, Range, Upload
 from .errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 
+log = logging.getLogger("holdfast")
+
 _SAMPLES = 8
 _LARGEST_BATCH_BYTES = 64 * 1024 * 1024
 _REFUSALS = 5  # how often a commit may find that the server could not copy what it promised
@@ -27,6 +30,8 @@ class Memory:
     """What a writer remembers of its last save: whether the server could reuse any of it, and its chunks."""
 
     def __init__(self) -> None:
+        self.index_limit: int | None = None
+        """Of how many tensors the index was too large for the server."""
         self._reused: bool | None = None
         self._digests: set[str] = set()
 
@@ -111,7 +116,7 @@ def send(
     """
     memory = memory or Memory()
     with Progress(f"save {save['name']}", source.size_bytes, progress) as bar:
-        sending = _Sending(server, save, {None: source}, patience, bar, reserved)
+        sending = _Sending(server, save, {None: source}, patience, bar, memory=memory, reserved=reserved)
         committed = sending.run(hash_first=memory.expects_reuse(source))
     memory.remember(source, reused=bar.moved_bytes < source.size_bytes)
     return committed
@@ -146,9 +151,12 @@ class _Sending:
         files: Mapping[str | None, Source],
         patience: Patience,
         bar: Progress,
+        *,
+        memory: Memory | None = None,
         reserved: Callable[[int], object] = lambda saved_after: None,
         before_commit: Callable[[], object] = lambda: None,
     ) -> None:
+        self._memory = memory or Memory()
         self._before_commit = before_commit
         self._server = server
         self._save = {"writer": writer(), **save}
@@ -194,8 +202,11 @@ class _Sending:
                     what = getattr(source, "what", "the state")
                     raise IntegrityError(f"{what} was changed while it was being saved", code=error.code) from error
             self._patience.wait(ServerUnreachable(f"what is sent is altered on its way: {error}", code=error.code))
-        elif error.code == "ranges_missing" and self._refusals < _REFUSALS:
+        elif error.code == "ranges_missing":
             self._refusals += 1
+            if self._refusals > _REFUSALS:
+                what = f"what is sent does not arrive, though the answers say so: {error}"
+                self._patience.wait(ServerUnreachable(what, code=error.code))
         elif error.status in {None, 409, 410, 507} or self._doubts.get(self._step) == error.code:
             raise error
         else:
@@ -207,12 +218,15 @@ class _Sending:
         The digests tell a server that was restarted what it has already.
         """
         self._hashed = hashed
+        tensors = sum(len(source.tensors or ()) for source in self._files.values())
+        limit = self._memory.index_limit
+        sends_index = tensors > 0 and (limit is None or tensors < limit)
         files = [
             {
                 **_called(path),
                 "size_bytes": source.size_bytes,
                 "chunks": _digests(source) if hashed else [{"length": length} for _, length in source.spans],
-                "tensors": source.tensors,
+                "tensors": source.tensors if sends_index else None,
                 **(likeness(source) if self._tells_likeness else {}),
             }
             for path, source in self._files.items()
@@ -223,6 +237,10 @@ class _Sending:
         try:
             answer = self._server.call("POST", "/v1/uploads", body=body)
         except InvalidRequest as error:
+            if error.code == "too_large" and sends_index:  # the index is a convenience
+                log.info("the index of %d tensors is too large for the server and is left out", tensors)
+                self._memory.index_limit = tensors
+                return self._reserve(hashed=hashed)
             told = self._tells_likeness and any(likeness(source) for source in self._files.values())
             if error.code != "invalid_request" or not told:
                 raise

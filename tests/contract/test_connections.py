@@ -377,7 +377,8 @@ def test_a_refusal_of_a_range_says_why_and_is_no_broken_connection(
 ):
     if through == "through a proxy":
         monkeypatch.setenv("http_proxy", proxy.url)
-    server = Server(make_recorder(status=status, body=json.dumps(problem).encode(), headers=PROBLEM).url)
+    body = json.dumps({"type": f"urn:holdfast:problem:{problem['code']}", **problem} if problem else {}).encode()
+    server = Server(make_recorder(status=status, body=body, headers=PROBLEM).url)
     with pytest.raises(error) as raised:
         move(server, method, "/bytes")
     assert not isinstance(raised.value, ServerUnreachable)

@@ -173,6 +173,26 @@ def test_sigterm_brings_background_saves_to_safety_and_ends_the_process(jobs, pl
         assert f"2 checkpoints of '{place.directory}' wait in {place.spool}" in job.errors()
 
 
+def test_a_background_save_that_begins_after_sigterm_is_safe_once_it_has_returned(jobs, place):
+    job = place.start(
+        jobs,
+        """
+        kept = manager(background=True, max_pending=50, drain_s=4)
+        kept.save(state(1), epoch=1)
+        print("saving")
+        for epoch in range(2, 500):
+            kept.save({"number": epoch}, epoch=epoch)
+            print("saved", epoch)
+        """,
+    )
+    wait_for_start(place, job)
+    job.wait_for("saved 2")
+    job.send_signal(signal.SIGTERM)
+    assert job.wait() == -signal.SIGTERM
+    returned = {int(line.split()[1]) for line in job.output().splitlines() if line.startswith("saved")}
+    assert {1, *returned} <= place.durable()
+
+
 def test_sigterm_amid_a_save_brings_it_to_safety_and_ends_the_process(jobs, place):
     job = place.start(
         jobs,

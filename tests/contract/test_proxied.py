@@ -118,17 +118,21 @@ def test_a_page_is_no_refusal_and_the_warning_says_what_it_said(server, director
         assert_same(manager.load_latest(), STATE)
 
 
+PROBLEM = {"Content-Type": "application/problem+json"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409, 413, 422])
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "kind"),
     [
-        {"Content-Type": "application/json"},
-        {"Content-Type": "application/problem+json"},
+        pytest.param({"Content-Type": "application/json"}, {"type": "urn:holdfast:problem:unauthorized"}, id="JSON"),
+        pytest.param(PROBLEM, {"type": "https://gateway.example/401"}, id="a problem of another"),
+        pytest.param(PROBLEM, {}, id="a problem of no type"),
     ],
-    ids=["plain JSON", "a problem detail of another"],
 )
-def test_a_gateways_json_is_no_refusal(server, directory, headers):
-    body = json.dumps({"type": "https://gateway.example/401", "code": "unauthorized", "detail": "who?"}).encode()
-    with standing(Front(server.url, lambda *_: (401, headers, body))) as front:
+def test_a_gateways_json_is_no_refusal(server, directory, headers, kind, status):
+    body = json.dumps({**kind, "code": "unauthorized", "detail": "who?"}).encode()
+    with standing(Front(server.url, lambda *_: (status, headers, body))) as front:
         manager = CheckpointManager(directory, server=front.url, patience_s=0)
         with pytest.warns(HoldfastWarning, match="no answer of a Holdfast server"):
             manager.save({}, epoch=1)
@@ -151,18 +155,33 @@ def test_a_limit_for_bodies_that_only_ranges_meet_is_an_outage_until_it_is_raise
         assert server.names(directory) == ["checkpoint_epoch_0001.pt", "checkpoint_epoch_0002.pt"]
 
 
+@pytest.mark.parametrize("body", [b"", b"{}", b"Welcome"], ids=["nothing", "JSON", "text"])
+def test_bytes_that_something_swallows_are_an_outage(server, directory, body):
+    def swallow(method, path, length):
+        return (200, {}, body) if method == "PUT" else None
+
+    with standing(Front(server.url, swallow)) as front:
+        manager = CheckpointManager(directory, server=front.url, patience_s=0)
+        with pytest.warns(HoldfastWarning, match="what is sent does not arrive, though the answers say so"):
+            manager.save(STATE, epoch=1)
+        assert len(manager.pending) == 1
+        front.answer = lambda *_: None
+        assert eventually(lambda: not manager.pending)
+        assert_same(manager.load_latest(), STATE)
+
+
 def test_a_checkpoint_that_always_makes_the_server_fail_is_put_aside_and_the_others_follow(
     server, directory, monkeypatch, caplog
 ):
     monkeypatch.setattr(_delivery, "_ATTEMPTS_S", 0.0)
-    body = json.dumps({"code": "internal", "detail": "a bug"}).encode()
+    body = json.dumps({"type": "urn:holdfast:problem:internal", "code": "internal", "detail": "a bug"}).encode()
     reservations = []
 
     def fail(method, path, length):
         if method == "POST" and path == "/v1/uploads":
             reservations.append(path)
             if len(reservations) <= 1 + _delivery._ATTEMPTS:
-                return 500, {"Content-Type": "application/problem+json"}, body
+                return 500, PROBLEM, body
         return None
 
     with standing(Front(server.url, fail)) as front:

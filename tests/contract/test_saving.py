@@ -16,6 +16,7 @@ from holdfast import (
     ServerUnreachable,
     save_checkpoint_with_cleanup,
 )
+from tests.states import assert_same
 
 
 def stored(server, directory, name):
@@ -224,3 +225,15 @@ def test_a_function_alone_leaves_the_other_limits_alone(server, directory, make_
     for step in range(3):
         save_checkpoint_with_cleanup({"n": step}, directory, f"{step}.pt", max_to_keep=1, server=server.url)
     assert server.names(directory) == ["checkpoint_epoch_0001.pt", "2.pt"]
+
+
+def test_an_index_that_is_too_large_for_the_server_is_left_out(make_server, caplog):
+    live = make_server(max_json_bytes="20000")
+    manager = CheckpointManager("runs/a", server=live.url)
+    small, large = {f"w{n}": torch.ones(2) for n in range(10)}, {f"w{n}": torch.ones(2) for n in range(1000)}
+    with caplog.at_level("INFO", "holdfast"):
+        for epoch, state in enumerate([large, large, small], 1):
+            assert_same(manager.load(manager.save(state, epoch=epoch)), state)
+    assert caplog.text.count("the index of 1000 tensors is too large for the server") == 1
+    found = live.http.get("/v1/checkpoints/latest", params={"directory": "runs/a"}).json()
+    assert len(live.http.get(f"/v1/checkpoints/{found['id']}/tensors").json()["files"][0]["tensors"]) == 10

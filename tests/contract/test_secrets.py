@@ -44,7 +44,11 @@ def problem(status, code):
     """A refusal that repeats all that was asked, headers too."""
 
     def say(asked):
-        return answer(status, json.dumps({"code": code, "detail": f"no: {asked}"}), "application/problem+json")
+        return answer(
+            status,
+            json.dumps({"type": f"urn:holdfast:problem:{code}", "code": code, "detail": f"no: {asked}"}),
+            "application/problem+json",
+        )
 
     return say
 

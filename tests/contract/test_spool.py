@@ -331,7 +331,7 @@ class _broken(Forwarder):
 
     def __init__(self, server, answer, code=None):
         super().__init__(server.url, watch=self._count, change=self._spoil)
-        problem = json.dumps({"code": code}).encode() if code else b""
+        problem = json.dumps({"type": f"urn:holdfast:problem:{code}", "code": code}).encode() if code else b""
         kind = b"\r\nContent-Type: application/problem+json" if code else b""
         length = f"\r\nContent-Length: {len(problem)}\r\nConnection: close\r\n\r\n".encode()
         self._answer = answer + kind + length + problem
