@@ -53,8 +53,8 @@ def answering(upload):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             asked.append(f"{self.command} {self.path.partition('?')[0]}")
             refused = self.path.endswith("/commit")
-            problem = {"status": 409, "code": "ranges_missing", "title": "-", "detail": "9 range(s) have not arrived."}
-            body = json.dumps(problem if refused else upload).encode()
+            problem = {"type": "urn:holdfast:problem:ranges_missing", "status": 409, "code": "ranges_missing"}
+            body = json.dumps({**problem, "detail": "9 range(s) have not arrived."} if refused else upload).encode()
             self.send_response(409 if refused else 200)
             self.send_header("Content-Type", f"application/{'problem+' if refused else ''}json")
             self.send_header("Content-Length", str(len(body)))
@@ -87,7 +87,7 @@ def test_a_server_that_asks_for_nothing_new_is_an_error(missing, tmp_path):
             Server(url),
             {"directory": "runs", "name": "a"},
             {None: FileSource(tmp_path / "a")},
-            patience=Patience(1),
+            patience=Patience(0),
             progress=False,
         )
     assert caught.value.code == "ranges_missing"
