@@ -1,5 +1,6 @@
 """Large JSON bodies: answered as small ones are, while the event loop goes on."""
 
+import gc
 import http.client
 import json
 import threading
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app.api.json_bodies import LARGE_BYTES
+from app.api.json_bodies import LARGE_BYTES, Collection
 from app.api.schemas.lists import SLICE
 from app.api.schemas.requests import UploadIn
 from tests.app.deltas import Uploader, declared, pieces, refusal
@@ -98,6 +99,18 @@ def test_large_bodies_save_and_commit(server, directory):
     assert uploader.content(answer.json()["id"]) == b"".join(state)
     again = uploader.reserve(body, name="again.pt")
     assert (again.status_code, again.json()["missing_count"]) == (201, 0)
+
+
+def test_garbage_is_collected_again_once_no_body_is_parsed():
+    pauses = Collection()
+    with pytest.raises(ZeroDivisionError), pauses.paused(), pauses.paused():
+        _ = 1 / gc.isenabled()  # it is not
+    assert gc.isenabled()
+    with pauses.paused():
+        with pauses.paused():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 @pytest.mark.alone
