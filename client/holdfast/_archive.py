@@ -199,7 +199,7 @@ def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str
     fetch([(tail, size_bytes)])
     offset, length = _zip.directory_extent(arena.bytes(tail, size_bytes - tail), size_bytes)
     fetch([(offset, size_bytes)])
-    entries = sorted(_zip.entries(arena.bytes(offset, length), offset), key=lambda entry: entry.header_offset)
+    entries = sorted(_zip.entries(arena.bytes(offset, length)), key=lambda entry: entry.header_offset)
     storages: dict[str, _Record] = {}
     others: dict[str, _Record] = {}
     root = entries[0].name.partition("/")[0] if entries else ""

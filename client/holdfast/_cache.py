@@ -8,11 +8,11 @@ import json
 import os
 import secrets
 import time
-from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
 from . import _digests
+from ._interruption import reraise, suppress
 from ._wire import Chunk, FileChunks
 from .errors import warn
 
@@ -55,6 +55,7 @@ class Cache:
             self._folder.mkdir(parents=True, exist_ok=True)
             return Keeping(self._folder, file)
         except OSError as error:
+            reraise(error)
             warn(f"nothing is kept in the cache: {error}")
             return None
 
@@ -130,7 +131,8 @@ class Keeping:
         """Keep verified bytes. What cannot be written is not kept, and nobody's load fails for that."""
         try:
             self._is_sound = self._is_sound and os.pwrite(self._descriptor, data, offset) == len(data)
-        except OSError:
+        except OSError as error:
+            reraise(error)
             self._is_sound = False
 
     def finish(self) -> None:

@@ -5,13 +5,13 @@ import ssl
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from socket import SHUT_RDWR, socket
 from typing import Any
 
 import httpx
 
 from . import _certificates
+from ._interruption import suppress
 from ._proxies import Proxies, Proxy
 from ._redaction import shown_url
 from ._sockets import CONNECT_TIMEOUT_S

@@ -9,9 +9,9 @@ import os
 import secrets
 import shutil
 import time
-from contextlib import suppress
 from pathlib import Path
 
+from ._interruption import suppress
 from ._items import HALF_DONE
 from ._locks import lockable
 from ._queue import Queue

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _digests, _tensor_index, _walk
+from ._interruption import reraise
 from ._likeness import Likeness
 from ._parallel import in_parallel
 from ._wire import Chunk
@@ -63,6 +64,7 @@ class FileSource:
         try:
             found = Path(self._path).stat()
         except OSError as error:
+            reraise(error)
             raise IntegrityError(f"{self._path} went away while it was being sent") from error
         self.refuse_another(found)
 
@@ -127,6 +129,7 @@ class FileSource:
         except OSError as error:
             if isinstance(error, HoldfastError):
                 raise
+            reraise(error)
             raise HoldfastError(f"{self._path} cannot be read any more: {error.strerror}") from error
         return view
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ import httpx
 from . import _certificates, _digests, _identity
 from ._answers import moved_to, parsed, refuse, understood
 from ._clients import Clients, trust, when_gone
+from ._interruption import reraise, suppress
 from ._proxies import Proxies, Proxy
 from ._redaction import redact_chain, shown_url
 from ._retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, passes
@@ -373,6 +374,7 @@ class Server:
             redact_chain(error, self._secrets(self._clients.way(url)))
             raise
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            reraise(error)
             proxy = self._clients.way(url)
             redact_chain(error, self._secrets(proxy))
             reason = str(error) or type(error).__name__

@@ -11,12 +11,12 @@ import shutil
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import _digests
+from ._interruption import reraise, suppress
 from ._parallel import in_parallel
 from ._wire import Chunk
 from .errors import IntegrityError
@@ -229,6 +229,7 @@ class Kept:
             try:
                 count = os.preadv(self._descriptor, [view], offset)
             except OSError as error:  # not to be taken for one of the network
+                reraise(error)
                 raise IntegrityError(f"{self._path} cannot be read: {error}", code=UNREADABLE) from error
             if not count:
                 raise IntegrityError(f"{self._path} is not as long as it was")

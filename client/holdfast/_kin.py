@@ -5,10 +5,10 @@ not known, the queue is left alone.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 
 from . import _identity
 from ._http import Server
+from ._interruption import suppress
 from ._queue import Item, Queue
 from .errors import HoldfastError
 

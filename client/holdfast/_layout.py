@@ -7,13 +7,13 @@ import io
 import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
 from . import _checksums, _digests, _packages, _sink
 from ._digests import CHUNK_BYTES
+from ._interruption import reraise, suppress
 from ._parallel import in_parallel
 from ._parts import ALIGNMENT, BIG_BYTES, Parts
 from ._sink import Storage
@@ -226,9 +226,8 @@ def _tensor_index(state: Any, parts: Parts) -> list[dict[str, Any]] | None:
     offsets = {storage.storage._cdata: offset for offset, storage in parts.storages}
     try:
         return [entry for name, tensor in tensors(state) if (entry := _entry(name, tensor, offsets)) is not None]
-    except (
-        Exception
-    ):  # an index is a convenience: a state that cannot be walked, as it holds itself, is saved all the same
+    except Exception as error:  # a state that cannot be walked, as it holds itself, is saved without an index
+        reraise(error)
         return None
 
 
@@ -264,6 +263,6 @@ def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any]
         start = offsets.get(tensor.untyped_storage()._cdata)
         if start is not None:
             entry["offset"] = start + tensor.storage_offset() * element_bytes
-    except Exception:  # what torch cannot say of this one, as of a wrapper's storage, must not cost the others theirs
-        pass
+    except Exception as error:  # what torch cannot say of this one, as of a wrapper's storage, is left out
+        reraise(error)
     return entry

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pickle import UnpicklingError
 from typing import Any, Protocol
 
+from ._interruption import reraise
 from .errors import warn
 
 _GLOBAL = re.compile(rb"c([A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n)([qr]?)")
@@ -31,7 +32,8 @@ def tell(directory: str, layout: _Layout) -> None:
         return
     try:
         names = refused(b"".join(layout.head()))
-    except Exception:  # it is a courtesy, which stands on what torch keeps to itself
+    except Exception as error:  # it is a courtesy, which stands on what torch keeps to itself
+        reraise(error)
         return
     if names:
         _told.add(directory)

@@ -4,9 +4,11 @@ import ctypes
 import mmap
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, cast
+
+from ._interruption import suppress
 
 _ByteFile = IO[bytes]  # within `Arena`, "bytes" is its method
 

@@ -4,9 +4,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+
+from ._interruption import suppress
 
 LONG_BYTES = 32 * 1024 * 1024
 """Shorter transfers show nothing."""

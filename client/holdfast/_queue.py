@@ -18,13 +18,14 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import _identity, _items
+from ._interruption import reraise, suppress
 from ._items import Kept, Readable
 from ._locks import is_locked, lockable
 from .errors import HoldfastError
@@ -297,7 +298,8 @@ class Queue:
         with ExitStack() as stack:
             try:
                 descriptor = stack.enter_context(lockable(self.folder / "lock"))
-            except OSError:  # nothing has ever waited here, or it cannot be seen
+            except OSError as error:  # nothing has ever waited here, or it cannot be seen
+                reraise(error)
                 yield False
                 return
             while not (mine := is_locked(descriptor)) and time.monotonic() < end:

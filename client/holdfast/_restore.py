@@ -3,14 +3,15 @@
 import io
 import os
 import tempfile
-import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from . import _formats, _legacy, _packages, _safetensors, _selection, _trust
+from . import _formats, _legacy, _packages, _safetensors, _selection, _trust, _zip
 from ._archive import Archive, Fetch, Unusual, unpickled
 from ._blind import BlindUnpickler
+from ._interruption import reraise
 from ._memory import Arena
 from .errors import HoldfastError, UnreadableCheckpoint
 
@@ -79,6 +80,7 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_locati
     except (HoldfastError, *_trust.INTERRUPTIONS):
         raise
     except Exception as error:  # whatever this file is, torch may be able to read it
+        reraise(error)
         raise Unusual from error
     with _trust.answering(
         is_untrusted=is_untrusted,
@@ -154,7 +156,8 @@ def _legacy_is_sound(arena: Arena) -> bool:
         _legacy.refuse_claims(arena)
     except (HoldfastError, *_trust.INTERRUPTIONS):
         raise
-    except Exception:
+    except Exception as error:
+        reraise(error)
         return False
     return True
 
@@ -165,16 +168,22 @@ def _is_sound(pickled: bytes) -> bool:
         BlindUnpickler(io.BytesIO(pickled), lambda reference: None).load()
     except _trust.INTERRUPTIONS:
         raise
-    except Exception:
+    except Exception as error:
+        reraise(error)
         return False
     return True
 
 
 def _pickle_in(arena: Arena) -> bytes:
+    """The pickle of a zip file of torch's; nothing if it cannot be had."""
     try:
-        with zipfile.ZipFile(arena.file()) as archive:
-            return archive.read(next(each for each in archive.namelist() if each.partition("/")[2] == "data.pkl"))
+        entries = _zip.entries(_zip.directory_in(arena.bytes, arena.size_bytes))
+        found = next(entry for entry in entries if entry.name.partition("/")[2] == "data.pkl")
+        start = _zip.data_offset(found, arena.bytes(found.header_offset, _zip.LOCAL_BYTES))
+        stored = arena.bytes(start, found.stored_bytes)
+        return stored if found.is_stored else zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored, found.size_bytes)
     except _trust.INTERRUPTIONS:
         raise
-    except Exception:
+    except Exception as error:
+        reraise(error)
         return b""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _kin
+from ._interruption import reraise
 from ._loading import Loading
 from ._queue import Item, Queue
 from ._retry import passes
@@ -121,6 +122,7 @@ class Resuming:
             try:
                 save = item.facts()["save"]
             except (HoldfastError, OSError) as error:
+                reraise(error)
                 self._pass_over(item, error)
                 continue
             if save.get("kind", "regular") != kind:
@@ -134,6 +136,7 @@ class Resuming:
         try:
             return (self._loading.kept(item),)
         except OSError as error:
+            reraise(error)
             self._pass_over(item, error)
             return None
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from . import _selection
 from ._archive import Fetch, joined, storage_in
+from ._interruption import reraise
 from ._memory import Arena
 from .errors import UnreadableCheckpoint
 
@@ -82,6 +83,7 @@ def _header(data: bytes, start: int, size_bytes: int) -> dict[str, _Tensor]:
         found.pop("__metadata__", None)
         tensors = {name: _described(said, start) for name, said in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        reraise(error)
         raise _damaged(f"its header cannot be read ({type(error).__name__}: {str(error)[:200]!r})") from error
     end = start
     ordered = sorted(tensors.items(), key=lambda item: (item[1].start, item[1].stop))

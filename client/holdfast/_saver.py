@@ -10,6 +10,7 @@ from typing import Any
 from . import _layout, _loadability, _names, _stopping
 from ._background import Background
 from ._directory import Best, RemoteDirectory
+from ._interruption import reraise
 from ._ranks import Followed, rank_of_process
 from ._saving import Job, Saving
 from ._staging import Staging
@@ -186,6 +187,7 @@ class Saver:
             try:
                 queue.prepare()
             except OSError as error:
+                reraise(error)
                 self._told.once(
                     f"checkpoints cannot be kept in {queue.spool.folder} should the server be away: {error}. Set "
                     "HOLDFAST_SPOOL to a folder that can be written."

@@ -12,6 +12,7 @@ from . import _items, _kin, _stopping, _upload
 from ._background import Background
 from ._delivery import Courier
 from ._http import Server
+from ._interruption import is_one, reraise
 from ._layout import Layout
 from ._queue import Item, Queue
 from ._retry import Patience, passes
@@ -303,6 +304,9 @@ class Job:
             except HoldfastWarning:  # made an error by the user
                 raise
             except Exception as error:
+                if is_one(error):
+                    self.rescue()
+                    raise
                 self._keep_in_spite_of(error)
                 return None
             with self._guard:
@@ -383,6 +387,7 @@ class Job:
                 try:
                     self._item = self._put()
                 except OSError as error:
+                    reraise(error)
                     why = f"{because}, and " if because is not None else ""
                     raise OutOfSpace(
                         f"{why}{self.what} could not be kept on this machine: {error}", code="spool_failed"

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ._digests import CHUNK_BYTES
+from ._interruption import reraise
 from .errors import IntegrityError, InvalidRequest
 
 _STAGING = threading.local()
@@ -225,7 +226,8 @@ def _reaches_beyond(tensor: Any) -> bool:
     try:
         size_bytes = tensor.untyped_storage().nbytes()
         shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
-    except Exception:  # nested tensors have no strides, parameters that wait for their shape no storage
+    except Exception as error:  # nested tensors have no strides, parameters that wait for their shape no storage
+        reraise(error)
         return False
     if 0 in shape:
         return False

@@ -11,11 +11,12 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from ._interruption import reraise, suppress
 from .errors import HoldfastError, IntegrityError, ServerUnreachable
 
 Buffer = bytes | bytearray | memoryview
@@ -158,6 +159,7 @@ class Connections:
                 connection.close()
             if isinstance(error, HoldfastError):
                 raise
+            reraise(error)
             reason = str(error) or type(error).__name__
             raise ServerUnreachable(f"no answer from {address.host}: {reason}") from error
         except BaseException:

@@ -7,13 +7,13 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
 from . import _identity, _items
+from ._interruption import suppress
 from ._queue import Item, Queue
 from .errors import HoldfastError, OutOfSpace
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from . import _zip
 from ._blind import BlindUnpickler, Mapped, Stub
+from ._interruption import reraise
 
 SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
 """Of the files in a folder, only those with such a name are looked into."""
@@ -81,7 +82,8 @@ def of_file(path: Path) -> Index | None:
                 return os.pread(file.fileno(), length, offset)
 
             return _found(read, size_bytes)
-    except OSError:
+    except OSError as error:
+        reraise(error)
         return None
 
 
@@ -96,7 +98,8 @@ def _found(read: Callable[[int, int], bytes], size_bytes: int) -> Index | None:
         if start[:4] == b"PK\x03\x04":
             return _of_torch(read, size_bytes)
         return _of_safetensors(read, start, size_bytes) if start[8:] == b"{" else None
-    except Exception:  # whatever the file is made of must not cost a save
+    except Exception as error:  # whatever the file is made of must not cost a save
+        reraise(error)
         return None
 
 
@@ -194,7 +197,7 @@ def _of_torch(read: Callable[[int, int], bytes], size_bytes: int) -> Index | Non
     if length > _HEADER_BYTES:
         return None
     entries: dict[str, _zip.Entry] = {}
-    for entry in _zip.entries(read(offset, length), offset):
+    for entry in _zip.entries(read(offset, length)):
         name = entry.name.partition("/")[2]
         if name in entries:
             raise ValueError("two records have one name: readers differ in which they take")

@@ -8,6 +8,7 @@ from typing import Self
 
 from blake3 import blake3
 
+from ._interruption import reraise
 from ._settings import CODE
 from .errors import HoldfastError, InvalidRequest
 
@@ -116,6 +117,7 @@ class Token:
             self._value, self._version = _read(self._file, self._source)
             self._complained = None
         except (OSError, HoldfastError) as error:
+            reraise(error)
             self._version = seen  # what cannot be used is not read at every request
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             if why != self._complained:

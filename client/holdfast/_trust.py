@@ -2,13 +2,12 @@
 
 import os
 import pickle
-import struct
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import _formats, _packages
+from . import _formats, _packages, _zip
+from ._interruption import reraise
 from ._memory import Arena
 from .errors import HoldfastError, UnreadableCheckpoint, UnsafeCheckpoint
 
@@ -50,20 +49,17 @@ def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
         It is damaged, or something else's.
     """
     try:
-        with zipfile.ZipFile(arena.file()) as archive:
-            records = archive.infolist()
-    except TimeoutError:
-        raise
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
+        records = list(_zip.entries(_zip.directory_in(arena.bytes, arena.size_bytes)))
+    except _zip.NotAZip as error:
         raise UnreadableCheckpoint(f"torch cannot load this checkpoint: it is a damaged zip file ({error})") from error
-    if any(record.external_attr & _FOLDER and record.file_size for record in records):
+    if any(record.attributes & _FOLDER and record.size_bytes for record in records):
         raise UnreadableCheckpoint("torch cannot load this checkpoint: its zip file calls a record with bytes a folder")
-    unfolded = sum(record.file_size for record in records)
+    unfolded = sum(record.size_bytes for record in records)
     if is_untrusted and unfolded > UNFOLDING * arena.size_bytes + ALLOWANCE_BYTES:
         raise UnsafeCheckpoint(
             f"This checkpoint has {arena.size_bytes} bytes and would unfold to {unfolded}. {_HOW.format('')}"
         )
-    if (other := _formats.of_zip([record.filename for record in records])) is not None:
+    if (other := _formats.of_zip([record.name for record in records])) is not None:
         raise UnreadableCheckpoint(other.refusal)
 
 
@@ -94,6 +90,7 @@ def answering(
     except (passing, HoldfastError, *INTERRUPTIONS, Warning):
         raise
     except Exception as error:
+        reraise(error)
         if isinstance(error, ModuleNotFoundError) and error.name and not asks_user:
             raise _packages.missing(error.name.partition(".")[0], "This checkpoint") from error
         is_refused = isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ._grammar import check_tag
+from ._interruption import reraise
 
 MAX_EPOCH = 2**53 - 1
 MAX_DEPTH = 20
@@ -203,6 +204,7 @@ def _plain(value: Any, what: str) -> Any:
         count = size() if callable(size) else getattr(value, "size", None)
         return _exact(item()) if count == 1 and callable(item) else value
     except Exception as error:  # a tensor on the device "meta" has no value, say
+        reraise(error)
         raise TypeError(f"{what} is {_kind(value)} whose value cannot be read: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """The directory of a zip file, as torch writes it: stored records, zip64 where files are large. Pure."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
@@ -14,6 +14,8 @@ _HAS_DESCRIPTOR = 8
 LOCAL_BYTES = 30
 TAIL_BYTES = 1024
 """In so many last bytes, the end of the directory is found; torch writes no comment after it."""
+LONGEST_TAIL_BYTES = _LOCATOR.size + _END64.size + _END.size + 0xFFFF
+"""The same, if there is the longest comment."""
 
 
 class NotAZip(ValueError):
@@ -27,10 +29,16 @@ class Entry:
     name: str
     header_offset: int
     size_bytes: int
-    is_stored: bool
+    stored_bytes: int
+    method: int
+    """0: stored as it is; 8: deflated."""
+    attributes: int
     has_descriptor: bool
-    crc_offset: int
-    """Where in the directory its CRC-32 stands."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its bytes are in the file as they are."""
+        return self.method == 0 and self.stored_bytes == self.size_bytes
 
     @property
     def descriptor_bytes(self) -> int:
@@ -53,7 +61,7 @@ def directory_extent(tail: bytes, size_bytes: int) -> tuple[int, int]:
         raise NotAZip("there is no end of a zip directory")
     *_, length, offset, _ = _END.unpack_from(tail, place)
     locator = place - _LOCATOR.size
-    if _LARGE in (length, offset) and locator >= 0 and tail[locator : locator + 4] == b"PK\x06\x07":
+    if locator >= 0 and tail[locator : locator + 4] == b"PK\x06\x07":
         end64 = _LOCATOR.unpack_from(tail, locator)[2] - (size_bytes - len(tail))
         if not 0 <= end64 <= len(tail) - _END64.size or tail[end64 : end64 + 4] != b"PK\x06\x06":
             raise NotAZip("the zip64 end of the directory is not where it should be")
@@ -63,8 +71,20 @@ def directory_extent(tail: bytes, size_bytes: int) -> tuple[int, int]:
     return offset, length
 
 
-def entries(directory: bytes, offset: int) -> Iterator[Entry]:
-    """The records of a directory that lies at this offset of its file.
+def directory_in(read: Callable[[int, int], bytes], size_bytes: int) -> bytes:
+    """The directory of a file of which bytes can be read by their offset and length, whatever comment follows it.
+
+    Raises
+    ------
+    NotAZip
+        There is none.
+    """
+    tail = max(0, size_bytes - LONGEST_TAIL_BYTES)
+    return read(*directory_extent(read(tail, size_bytes - tail), size_bytes))
+
+
+def entries(directory: bytes) -> Iterator[Entry]:
+    """The records of a directory.
 
     Raises
     ------
@@ -88,9 +108,10 @@ def entries(directory: bytes, offset: int) -> Iterator[Entry]:
             name=directory[names : names + name_bytes].decode("utf-8", "replace"),
             header_offset=header,
             size_bytes=size,
-            is_stored=method == 0 and stored == size,
+            stored_bytes=stored,
+            method=method,
+            attributes=found[15],
             has_descriptor=bool(flags & _HAS_DESCRIPTOR),
-            crc_offset=offset + place + 16,
         )
         place = end
 

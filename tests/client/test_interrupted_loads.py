@@ -3,7 +3,7 @@
 import gc
 import io
 import json
-import sys
+import pickle
 import tarfile
 import zipfile
 from functools import partial
@@ -13,9 +13,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from holdfast import _archive, _blind, _formats, _legacy, _memory, _restore, _safetensors, _selection, _trust, _zip
+from tests.interruptions import EXCEPTIONS, lines, outcomes
 
 READERS = (_archive, _blind, _formats, _legacy, _memory, _restore, _safetensors, _selection, _trust, _zip)
-FILES = {module.__file__ for module in READERS}
+OF_PYTHON = (json.decoder, pickle, tarfile, zipfile)
+FILES = {module.__file__ for module in (*READERS, *OF_PYTHON)}
 
 
 def saved(**how):
@@ -77,46 +79,12 @@ LOADS = {
 }
 
 
-def traced(run, at_line):
-    def lines(frame, event, argument):
-        if event == "line":
-            at_line()
-        return lines
-
-    sys.settrace(lambda frame, event, argument: lines if frame.f_code.co_filename in FILES else None)
-    try:
-        run()
-    finally:
-        sys.settrace(None)
-
-
-def interrupted(run, number, interruption):
-    left = [number]
-
-    def interrupt():
-        left[0] -= 1
-        if left[0] == 0:
-            sys.settrace(None)
-            raise interruption
-
-    traced(run, interrupt)
-
-
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # between its opening and its `with`
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError, TimeoutError])
+@pytest.mark.parametrize("interruption", EXCEPTIONS)
 @pytest.mark.parametrize("run", LOADS.values(), ids=LOADS)
 def test_what_interrupts_a_load_at_any_line_comes_out_as_itself(run, interruption):
-    run()  # what is done once in a process is done
-    counted = []
-    traced(run, lambda: counted.append(None))
-    came_out = set()
-    for number in range(1, len(counted) + 1):
-        try:
-            interrupted(run, number, interruption)
-            came_out.add(f"nothing at line {number}")
-        except BaseException as error:
-            came_out.add(type(error))
+    assert lines(run, FILES) > 30
+    came_out = outcomes(run, FILES, interruption)
     gc.collect()  # what was opened is freed here, not within another test
-    assert len(counted) > 30
     assert came_out == {interruption}

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sys
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from torch.utils.serialization import config
 
 from holdfast import CheckpointManager, _layout, _sink
 from holdfast.errors import InvalidRequest
+from tests.interruptions import EXCEPTIONS, lines, outcomes
 from tests.states import assert_same, trained
 
 
@@ -155,54 +155,11 @@ def test_a_state_that_holds_itself_is_refused_as_torch_refuses_it_or_saved():
     assert layout.chunks()
 
 
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError, TimeoutError])
+@pytest.mark.parametrize("interruption", EXCEPTIONS)
 def test_an_interruption_at_any_line_comes_out_as_itself(interruption):
-    state = {f"layer{number}": torch.zeros(8) for number in range(3)}
-    lines, came_out = _lines_of(state), set()
-    for number in range(1, lines + 1):
-        try:
-            _interrupted(state, number, interruption)
-        except BaseException as error:
-            came_out.add(type(error))
-    assert lines > 50
-    assert came_out == {interruption}
-
-
-def _lines_of(state):
-    counted = [0]
-
-    def count():
-        counted[0] += 1
-
-    _traced(state, count)
-    return counted[0]
-
-
-def _interrupted(state, number, interruption):
-    left = [number]
-
-    def interrupt():
-        left[0] -= 1
-        if left[0] == 0:
-            sys.settrace(None)
-            raise interruption
-
-    _traced(state, interrupt)
-
-
-def _traced(state, at_line):
-    files = {_sink.__file__, _layout.__file__}
-
-    def lines(frame, event, argument):
-        if event == "line":
-            at_line()
-        return lines
-
-    sys.settrace(lambda frame, event, argument: lines if frame.f_code.co_filename in files else None)
-    try:
-        _layout.of(state)
-    finally:
-        sys.settrace(None)
+    state, files = {f"layer{number}": torch.zeros(8) for number in range(3)}, {_sink.__file__, _layout.__file__}
+    assert lines(lambda: _layout.of(state), files) > 50
+    assert outcomes(lambda: _layout.of(state), files, interruption) == {interruption}
 
 
 def test_a_signal_amid_a_large_state_ends_as_ctrl_c():

@@ -481,15 +481,23 @@ def test_a_handler_that_calls_ours_as_the_former_one_ends_the_process(jobs, make
     assert place.in_spool() == [1]
 
 
-def test_a_save_that_a_handler_of_the_users_breaks_off_is_brought_to_safety(jobs, place):
+@pytest.mark.parametrize("error", ["SystemExit", "OSError", "RuntimeError"])
+def test_a_save_that_a_handler_of_the_users_breaks_off_is_brought_to_safety(jobs, place, error):
     job = place.start(
         jobs,
-        """
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+        f"""
+        class Preempted({error}):
+            pass
+        def handler(*_):
+            raise Preempted
+        signal.signal(signal.SIGTERM, handler)
         kept = manager(drain_s=3)
-        print("saving")
-        kept.save(state(1), epoch=1)
-        sleep()
+        try:
+            print("saving")
+            kept.save(state(1), epoch=1)
+            sleep()
+        except Preempted:
+            sys.exit(7)
         """,
     )
     wait_for_start(place, job)
