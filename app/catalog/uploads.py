@@ -1,5 +1,6 @@
 """Rows of uploads, and which save became which checkpoint."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -13,6 +14,9 @@ from app.catalog import schema
 from app.catalog.directories import within
 from app.catalog.times import to_text, to_time
 from app.domain import Upload
+from app.errors import DiskFailed
+
+logger = logging.getLogger("holdfast")
 
 _table = schema.uploads
 _UPLOAD = TypeAdapter(Upload)
@@ -153,11 +157,17 @@ class UploadRows:
         return Saved(*row) if row is not None else None
 
     def _one(self, *conditions: ColumnElement[bool]) -> Upload | None:
-        query = select(_table.c.body, _table.c.expires_at).where(*conditions)
+        query = select(_table.c.id, _table.c.body, _table.c.expires_at).where(*conditions)
         row = self._connection.execute(query).one_or_none()
         if row is None:
             return None
-        return replace(_parsed(row.body), expires_at=to_time(row.expires_at))
+        try:
+            return replace(_parsed(row.body), expires_at=to_time(row.expires_at))
+        except (ValueError, TypeError) as error:
+            logger.error("the catalog's row of the upload %s cannot be read", row.id)
+            raise DiskFailed(
+                f"What the catalog knows of the upload {row.id} cannot be read. Save again with another save_id."
+            ) from error
 
 
 def _parsed(body: str) -> Upload:

@@ -14,6 +14,7 @@ from app.checkpoints.series import Span
 from app.checkpoints.transfer import Transfer
 from app.checkpoints.transfers import Transfers
 from app.domain import RemovedBecause, Upload
+from app.errors import DiskFailed
 
 T = TypeVar("T")
 
@@ -140,7 +141,10 @@ class Holdings:
             count = session.uploads.count_within(prefix)
             for upload_id, expires_at in session.uploads.leases(prefix, limit):
                 transfer = self._transfers.glance(upload_id)
-                upload = transfer.upload if transfer is not None else session.uploads.get(upload_id)
+                try:
+                    upload = transfer.upload if transfer is not None else session.uploads.get(upload_id)
+                except DiskFailed:  # its row cannot be read
+                    continue
                 if upload is not None:
                     found.append(_arrival(upload, transfer, expires_at, is_known(session, upload.directory)))
         return sorted(found, key=lambda arrival: (arrival.upload.created_at, arrival.upload.id), reverse=True), count

@@ -145,3 +145,19 @@ def test_a_directory_whose_row_cannot_be_read_is_refused_by_a_code_and_the_other
         assert main(["fsck", "--root", str(root)]) == 1
         live.start()
         assert live.http.get("/v1/directories/runs/a").json()["count"] == 1
+
+
+@pytest.mark.parametrize("body", ["{", "{}", "[1]"])
+def test_an_upload_whose_row_cannot_be_read_is_refused_by_a_code(live, directory, body):
+    save = {"directory": directory, "save_id": "save-of-a-test", "files": [{"size_bytes": 1}]}
+    upload = live.http.post("/v1/uploads", json=save).json()
+    write(live.root, "UPDATE uploads SET body = ? WHERE id = ?", body, upload["id"])
+    at = f"/v1/uploads/{upload['id']}"
+    for method, url in (("GET", at), ("POST", f"{at}/commit"), ("DELETE", at), ("POST", "/v1/uploads")):
+        answer = live.http.request(method, url, json=save if url == "/v1/uploads" else None)
+        assert (answer.status_code, answer.json()["code"]) == (503, "disk_failed"), (method, url)
+        assert upload["id"] in answer.json()["detail"]
+    assert f"upload {upload['id']} cannot be read" in live.log()
+    assert "Traceback" not in live.log()
+    live.http.post("/v1/uploads", json=save | {"save_id": "another-save"}).raise_for_status()
+    assert live.http.get("/storage", headers={"Accept": "text/html"}).status_code == 200
