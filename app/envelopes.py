@@ -1,18 +1,24 @@
 """Envelopes: what wraps the bytes of a file on their way, told by headers and by how a body begins. Pure.
 
-A body that is kept as a checkpoint is the file itself. ``curl --data-binary`` says of any file that it is a form
-(``application/x-www-form-urlencoded``), so that type alone refuses nothing.
+A body that is kept as a checkpoint is the file itself. ``curl --data-binary @FILE`` says of any file that it is a form
+(``application/x-www-form-urlencoded``), and so does ``curl -d``, which cuts a file at NUL bytes and line breaks, or
+sends the name of the file if the ``@`` is missing. What these send never has a NUL byte; files of tensors have them.
 """
 
 import re
 from collections.abc import Mapping
 
-from app.errors import Refusal, UnsupportedEncoding, UnsupportedMediaType
+from app.errors import InvalidRequest, PartialBody, Refusal, UnsupportedEncoding, UnsupportedMediaType
 
 HEAD_BYTES = 64 * 1024
 """How much of a body is looked at."""
 
 _RAW = "Send the file's bytes alone: `curl --data-binary @model.pt URL`, or `curl -X POST -T model.pt URL`."
+_AS_BYTES = (
+    "If this is the whole file: `curl -T FILE -X POST URL`, or add `-H 'Content-Type: application/octet-stream'`."
+)
+_PRECONDITIONS = frozenset({"if-match", "if-none-match"})
+"""Those that some routes understand; see `app.api.dependencies`."""
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = re.compile(rb"--[^\r\n]{1,200}\r?\n(?:[A-Za-z-]+:[^\r\n]*\r?\n)*?Content-(?:Disposition|Type):", re.I)
 _SIGNED_CHUNK = re.compile(rb"[0-9a-f]{1,16};chunk-signature=[0-9a-f]{64}\r\n", re.I)
@@ -26,6 +32,18 @@ def refusal_of_headers(method: str, headers: Mapping[str, str]) -> Refusal | Non
     """Why a request with such headers is refused, whatever its body is."""
     if method in {"GET", "HEAD", "OPTIONS"}:
         return None
+    if (range_ := _part(headers)) is not None:
+        return PartialBody(
+            f"The body is a part of a file ({range_}), as `curl -C` sends it to resume, and a part is not kept as the "
+            "whole. Send the whole file: `curl -X POST -T model.pt URL`, without `-C`."
+        )
+    unknown = sorted(
+        name
+        for name in headers
+        if (name.lower() == "if" or name.lower().startswith("if-")) and name.lower() not in _PRECONDITIONS
+    )
+    if unknown:
+        return InvalidRequest(f"The precondition `{unknown[0][:40]}` is not understood, and is not taken for none.")
     encoding = headers.get("content-encoding", "").strip().lower()
     streaming = headers.get("x-amz-content-sha256", "").upper().startswith("STREAMING-")
     if "aws-chunked" in encoding or streaming or "x-amz-decoded-content-length" in headers:
@@ -43,8 +61,13 @@ def refusal_of_headers(method: str, headers: Mapping[str, str]) -> Refusal | Non
     return None
 
 
-def refuse_head(head: bytes, content_type: str) -> None:
+def refuse_head(head: bytes, content_type: str, *, whole: bool = True) -> None:
     """Refuse a raw body by its first bytes, all of them where it is short.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether the body is a whole file whose length was not declared before. A part of a file may be text.
 
     Raises
     ------
@@ -62,13 +85,28 @@ def refuse_head(head: bytes, content_type: str) -> None:
         )
     if content_type.partition(";")[0].strip().lower() == _URLENCODED:
         _refuse_form(head)
+        if whole and b"\x00" not in head:
+            raise UnsupportedMediaType(
+                "The body has the type of a form and is text, or a file that was cut: `curl -d` drops NUL bytes and "
+                f"line breaks, and without the `@` it sends the name of the file. {_RAW} {_AS_BYTES}"
+            )
+
+
+def _part(headers: Mapping[str, str]) -> str | None:
+    """The header by which a request says that its body is a part of something."""
+    if (value := headers.get("content-range")) is not None:
+        return f"Content-Range: {value[:60]}"
+    if headers.get("upload-offset", "0").strip() != "0":
+        return "Upload-Offset"
+    if headers.get("upload-complete", "?1").strip() == "?0" or headers.get("upload-incomplete", "?0").strip() == "?1":
+        return "an upload in several requests"
+    return None
 
 
 def _refuse_form(head: bytes) -> None:
     if _FIELDS.fullmatch(head):
         raise UnsupportedMediaType(
-            f"The body is the fields of a form, `name=value`, and not a file. {_RAW} "
-            "If this is the file, say `Content-Type: application/octet-stream`."
+            f"The body is the fields of a form, `name=value`, and not a file. {_RAW} {_AS_BYTES}"
         )
     if head.startswith(_BINARY) and len(head) > 16 and not any(byte in head for byte in (b"\x00", b"\n", b"\r")):
         raise UnsupportedMediaType(

@@ -94,6 +94,10 @@ class CheckpointRemoved(Refusal):
 # 405, 408, 412, 413, 415, 416, 429, 431: HTTP itself
 
 
+class PartialBody(Refusal):
+    status, code, title = 400, "partial_body", "The body is a part of a file"
+
+
 class MethodNotAllowed(Refusal):
     status, code, title = 405, "method_not_allowed", "This address does not take that method"
 

@@ -18,7 +18,7 @@ from app import __version__, janitor, logs, metrics
 from app.actor import Actor
 from app.api import audit, comparing, directories, events, files, links, openapi, operations, problems, pruning, uploads
 from app.api import checkpoints as checkpoint_routes
-from app.api.dependencies import only_known_queries
+from app.api.dependencies import only_known_preconditions, only_known_queries
 from app.auth import Authority, Links, Minting, Sessions
 from app.auth.exposure import refuse_weak
 from app.catalog import Catalog
@@ -77,7 +77,11 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     app.state.root = str(settings.root.resolve())
     app.state.server_id = None
     problems.install(app)
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(only_known_queries)], max_body_size=settings.max_json_bytes)
+    v1 = APIRouter(
+        prefix="/v1",
+        dependencies=[Depends(only_known_queries), Depends(only_known_preconditions)],
+        max_body_size=settings.max_json_bytes,
+    )
     for routes in (directories, files, checkpoint_routes, comparing, uploads, links, pruning, events, audit):
         v1.include_router(routes.router)
     v1.include_router(operations.api)

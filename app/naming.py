@@ -67,7 +67,8 @@ def _path(text: str, what: str, *, dots: bool) -> str:
     if text.startswith("/"):
         raise InvalidName(f"The {what} {_shown(text)} is absolute; names are relative to the server's root.")
     for component in text.split("/"):
-        _component(component, what, dots=dots)
+        if fault := _fault(component, dots=dots):
+            raise InvalidName(f"The {what} {_shown(text)} {fault}.")
     return text
 
 
@@ -98,4 +99,5 @@ def _fault(text: str, *, dots: bool) -> str | None:
 
 
 def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 80 else text[:77] + "...")
+    """The whole name as it is given; escapes stand only for what no terminal shows."""
+    return repr(text if len(text) <= DIRECTORY_MAX_BYTES else text[:DIRECTORY_MAX_BYTES] + "...")

@@ -198,3 +198,16 @@ def only_known_queries(request: Request) -> None:
             raise InvalidRequest(f"There is no query parameter {name!r} here.", known=sorted(known))
         if not known[name] and len(request.query_params.getlist(name)) > 1:
             raise InvalidRequest(f"The query parameter {name!r} is given more than once.")
+
+
+_CONDITIONAL = frozenset({"save_checkpoint", "commit_upload", "set_policy"})
+"""The routes that change something and understand ``If-Match`` or ``If-None-Match``."""
+
+
+def only_known_preconditions(request: Request) -> None:
+    """Refuse a precondition of a request that changes something, unless its route understands it."""
+    if request.method in {"GET", "HEAD", "OPTIONS"} or request.scope["route"].name in _CONDITIONAL:
+        return
+    for name in ("If-Match", "If-None-Match"):
+        if name in request.headers:
+            raise InvalidRequest(f"There is no precondition `{name}` here, and it is not taken for none.")

@@ -41,13 +41,14 @@ class Inspected(Generic[T_co]):
     length : int, optional
         How many bytes come. The beginning is looked at before all of them have been passed on.
     whole : bool
-        Whether the body is a whole file: only then does a ``Repr-Digest`` speak of it.
+        Whether the body is a whole file: only then does a ``Repr-Digest`` speak of it, and has it to look like one.
     """
 
     def __init__(self, sink: Sink[T_co], headers: Headers, *, length: int | None, whole: bool) -> None:
         self._sink = sink
         self._content_type = headers.get("content-type", "")
         self._declared = digests.Declared.of(headers.getlist, whole=whole)
+        self._whole = whole
         self._head: bytearray | None = bytearray()
         self._wanted = min(envelopes.HEAD_BYTES, length or envelopes.HEAD_BYTES)
         self._room = memoryview(b"")
@@ -78,4 +79,4 @@ class Inspected(Generic[T_co]):
     def _look(self) -> None:
         if self._head is not None:
             head, self._head = bytes(self._head), None
-            envelopes.refuse_head(head, self._content_type)
+            envelopes.refuse_head(head, self._content_type, whole=self._whole)

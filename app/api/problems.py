@@ -51,6 +51,9 @@ _MISHAP = Refusal("Something went wrong on the server; its log says what.")
 _NO_SPACE = NoSpace("There is no space left for this on the server's disk.")
 _DISK_FAILED = DiskFailed("The server's disk could not do this; the server's log says what failed.")
 _OVERLOADED = Overloaded("The server has too many files open; try again in a moment.")
+_UNTYPED = (
+    "The body of this request is JSON: send the header `Content-Type: application/json` with it (it came with {})."
+)
 _BY_ERRNO: dict[int | None, Refusal] = {
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _NO_SPACE,
@@ -127,6 +130,8 @@ def install(app: FastAPI) -> None:
         for fault in error.errors():
             if fault["type"] == "too_long" and (name := str(fault["loc"][-1])) in COUNTED:
                 return problem_response(too_many(name, fault["ctx"]["actual_length"], fault["ctx"]["max_length"]))
+        if not _is_json(request) and any(fault["loc"] == ("body",) for fault in error.errors()):
+            return problem_response(InvalidRequest(_UNTYPED.format(_type(request) or "none")))
         faults = validation.faults(error.errors())
         return problem_response(InvalidRequest(f"{faults[0]['at']} {faults[0]['message']}", errors=faults))
 
@@ -148,6 +153,16 @@ def install(app: FastAPI) -> None:
         answer.headers["Connection"] = "close"  # uvicorn closes it, so that nobody may begin another request on it
         answer.headers["Content-Digest"] = digests.of_message(answer.body)  # it passes no middleware
         return answer
+
+
+def _type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()[:60]
+
+
+def _is_json(request: Request) -> bool:
+    """Whether a body comes as JSON, by its type; without that the framework does not read it as JSON."""
+    kind = _type(request)
+    return kind.startswith("application/") and (kind == "application/json" or kind.endswith("+json"))
 
 
 def refusal_of(request: Request, error: HTTPException) -> Refusal:

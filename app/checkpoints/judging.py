@@ -101,7 +101,9 @@ def _refuse_unimproved(session: Session, directory: Directory, save: Save) -> No
     best_metric = best.facts.metric if best is not None else None
     if not ranking.improves(save.facts.metric, best_metric, mode):
         raise NotImproved(
-            f"A metric of {save.facts.metric} is not better than {best_metric} (mode={mode!r}).",
+            "`only_if_improved` compares metrics, and this save has none that is a number: give it a metric."
+            if ranking.finite(save.facts.metric) is None
+            else f"A metric of {save.facts.metric} is not better than {best_metric} (mode={mode!r}).",
             best_metric=best_metric,
             best_id=best.id if best is not None else None,
         )

@@ -9,7 +9,7 @@ from secrets import token_hex
 import pytest
 
 from app import envelopes
-from app.errors import Refusal
+from app.errors import Refusal, UnsupportedMediaType
 from tests.app.deltas import refusal
 
 RAW = "application/octet-stream"
@@ -111,13 +111,12 @@ def test_an_encoding_that_changes_nothing_is_taken(server, directory):
 @pytest.mark.parametrize(
     ("head", "kind"),
     [
-        (b"", FORM),
-        (b"x", FORM),
         (b"PK\x03\x04" + bytes(200), FORM),
-        (b"PK\x03\x04" + b"\n" * 200, FORM),
-        (b"PK\x03\x04short", FORM),
+        (b"\x93NUMPY\x01\x00v", FORM),
+        (b"a format of its own\x00", FORM),
+        (b"", RAW),
+        (b"model.pt", RAW),
         (b"key=value", RAW),
-        (b"lr = 0.1\nseed = 2\n", FORM),
         (base64.b64encode(bytes(300)), RAW),
         (b"-----BEGIN CERTIFICATE-----\r\nMII", RAW),
         (b"--- # a list\r\n- Content-Type: x\r\n", RAW),
@@ -135,3 +134,68 @@ def test_what_could_be_a_file_is_taken(head, kind):
 def test_a_long_one_is_known_by_its_beginning(body):
     with pytest.raises(Refusal):
         envelopes.refuse_head((body + bytes(envelopes.HEAD_BYTES))[: envelopes.HEAD_BYTES], RAW)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"model.pt", b"lr = 0.1\nseed = 2\n", b"PK\x03\x04\x14", b"\x93NUMPY\x01", b"\x80\x04N.", b"<html>" * 99],
+)
+def test_what_has_the_type_of_a_form_and_is_no_binary_file_is_refused_as_a_whole_file(head):
+    for kind in (FORM, "Application/X-WWW-Form-Urlencoded; charset=utf-8"):
+        with pytest.raises(UnsupportedMediaType, match=r"curl --data-binary @model\.pt.*curl -T FILE"):
+            envelopes.refuse_head(head, kind)
+
+
+def test_a_range_of_a_text_file_is_taken_with_any_type(server, directory):
+    """Its length was declared before, so the name of a file in its place is never a checkpoint."""
+    asked = {
+        "directory": directory,
+        "name": "f",
+        "save_id": token_hex(8),
+        "files": [{"size_bytes": 6, "path": "a.txt"}],
+    }
+    begun = server.http.post("/v1/uploads", json=asked).json()
+    url, headers = f"/v1/uploads/{begun['id']}/files/a.txt", {"Content-Type": FORM}
+    assert server.http.put(url, content=b"a.txt", headers=headers).status_code == 200
+    assert refusal(server.http.post(f"/v1/uploads/{begun['id']}/commit")) == (409, "ranges_missing")
+    assert server.http.put(url, content=b"line\n\n", headers=headers).status_code == 200
+    server.http.delete(f"/v1/uploads/{begun['id']}").raise_for_status()
+
+
+@pytest.mark.parametrize("words", [["-d", "{}"], ["--data-binary", "{}"], ["--data-binary", ""]])
+def test_without_the_at_sign_the_name_of_a_file_is_not_kept_as_one(server, directory, file, words):
+    status, answer = curl(
+        *(word.format(file.name) for word in words), f"{server.url}/v1/checkpoints?directory={directory}"
+    )
+    assert (status, "unsupported_media_type" in answer) == (415, True)
+    assert server.http.get(f"/v1/checkpoints?directory={directory}").json().get("checkpoints", []) == []
+
+
+PARTS = [
+    {"Content-Range": "bytes 1000-1999/2000"},
+    {"content-range": "bytes */*"},
+    {"Upload-Offset": "1000"},
+    {"Upload-Complete": "?0"},
+    {"Upload-Incomplete": "?1"},
+]
+
+
+@pytest.mark.parametrize("headers", PARTS, ids=lambda headers: next(iter(headers)))
+def test_a_part_is_not_kept_as_the_whole(server, directory, headers):
+    """RFC 9110, section 14.5."""
+    answer = server.http.post("/v1/checkpoints", params={"directory": directory}, content=b"x", headers=headers)
+    assert refusal(answer) == (400, "partial_body")
+    asked = {"directory": directory, "name": "f.pt", "save_id": token_hex(8), "files": [{"size_bytes": 1, "path": "a"}]}
+    begun = server.http.post("/v1/uploads", json=asked).json()
+    for url in ("files/a", "batch?files=0"):
+        answer = server.http.put(f"/v1/uploads/{begun['id']}/{url}", content=b"x", headers=headers)
+        assert refusal(answer) == (400, "partial_body")
+    whole = {"Upload-Offset": "0", "Upload-Complete": "?1", "Upload-Incomplete": "?0"}
+    assert server.http.put(f"/v1/uploads/{begun['id']}/files/a", content=b"x", headers=whole).status_code == 200
+    server.http.delete(f"/v1/uploads/{begun['id']}").raise_for_status()
+
+
+def test_an_upload_that_curl_resumes_is_refused_with_the_command_that_works(server, directory, file):
+    url = f"{server.url}/v1/checkpoints?directory={directory}"
+    status, answer = curl("-C", "1000", "-X", "POST", "-T", file, url)
+    assert (status, "without `-C`" in answer) == (400, True)

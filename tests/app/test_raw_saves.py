@@ -93,10 +93,45 @@ def test_a_save_can_ask_to_replace_nothing(server, directory):
     assert server.http.post("/v1/checkpoints", params=query, content=b"2", headers=absent).status_code == 201
 
 
-@pytest.mark.parametrize("headers", [{"If-None-Match": '"etag"'}, {"If-Match": "*"}])
+DATE = "Sat, 29 Oct 1994 19:43:31 GMT"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("If-None-Match", '"etag"')],
+        [("If-Match", "*")],
+        [("If-Unmodified-Since", DATE)],
+        [("If-Modified-Since", DATE)],
+        [("if-range", '"etag"')],
+        [("If", "(<urn:uuid:1>)")],
+    ],
+    ids=str,
+)
 def test_another_precondition_is_not_taken_for_none(server, directory, headers):
     answer = server.http.post("/v1/checkpoints", params={"directory": directory}, content=b"1", headers=headers)
     assert refusal(answer) == (422, "invalid_request")
+    assert "precondition" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "If-Unmodified-Since", "If-Schedule-Tag-Match"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PATCH", "/v1/checkpoints/{id}"),
+        ("DELETE", "/v1/checkpoints/{id}"),
+        ("POST", "/v1/uploads"),
+        ("DELETE", "/v1/directories/{directory}"),
+        ("POST", "/v1/prune"),
+    ],
+)
+def test_no_route_that_changes_something_takes_a_precondition_for_none(server, directory, name, method, path):
+    saved = server.save(directory, b"1")
+    url = path.format(id=saved["id"], directory=directory)
+    answer = server.http.request(method, url, headers={name: "*"}, json={} if method != "DELETE" else None)
+    assert refusal(answer) == (422, "invalid_request")
+    assert name.lower() in answer.json()["detail"].lower()
+    assert server.http.get(f"/v1/checkpoints/{saved['id']}").json()["removed_at"] is None
 
 
 def test_of_saves_at_the_same_time_that_replace_nothing_one_is_made(server, directory):

@@ -73,3 +73,42 @@ def test_json_that_is_none_is_said_in_words(server):
     answer = server.http.post("/v1/uploads", content=b'{"directory": ', headers=headers)
     assert "is not JSON" in answer.json()["detail"]
     assert not INSIDE.search(answer.text), answer.text
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/octet-stream"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PATCH", "/v1/checkpoints/{id}"),
+        ("PUT", "/v1/directories/{directory}"),
+        ("POST", "/v1/uploads"),
+        ("POST", "/v1/uploads/{id}/commit"),
+        ("POST", "/v1/prune"),
+    ],
+)
+def test_json_without_its_type_is_asked_to_have_it(server, directory, method, path, kind):
+    url = path.format(id=server.save(directory)["id"], directory=directory)
+    answer = server.http.request(method, url, content=b'{"epoch": 1}', headers={"Content-Type": kind} if kind else {})
+    assert refusal(answer) == (422, "invalid_request")
+    assert "`Content-Type: application/json`" in answer.json()["detail"]
+    assert (kind or "none") in answer.json()["detail"]
+
+
+def test_json_of_another_kind_is_json(server, directory):
+    headers = {"Content-Type": "Application/Merge-Patch+JSON; charset=utf-8"}
+    url = f"/v1/checkpoints/{server.save(directory)['id']}"
+    assert server.http.patch(url, content=b'{"pinned": true}', headers=headers).json()["pinned"] is True
+    assert "body must be an object" in server.http.patch(url, content=b"[]", headers=headers).json()["detail"]
+
+
+def test_a_save_that_must_improve_is_asked_for_a_metric(server, directory):
+    server.save(directory, metric=0.5)
+    params = {"directory": directory, "only_if_improved": True}
+    answer = server.http.post("/v1/checkpoints", params=params, content=b"x")
+    assert refusal(answer) == (409, "not_improved")
+    assert "give it a metric" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("url", ["/v1/directories/runs/mine/", "/v1/directories?prefix=runs/mine/"])
+def test_a_name_outside_the_grammar_is_shown_whole(server, url):
+    assert "'runs/mine/' has an empty component" in server.http.get(url).json()["detail"]
