@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import _items, _kin, _stopping, _upload
+from . import _identity, _items, _kin, _stopping, _upload
 from ._background import Background
 from ._delivery import Courier
 from ._http import Server
@@ -59,6 +59,7 @@ class Saving:
         self._others: list[Queue] = []
         self._absorbed: set[Queue] = set()
         self._is_awake = False
+        self._has_met_others = False
         self._owner = os.getpid()
 
     @property
@@ -90,9 +91,22 @@ class Saving:
         """Whether a save goes to the spool without asking the server."""
         if self.queue is None:
             return False
-        if any(queue.has_items() for queue in self._related()):
-            return True
-        return self.queue.has_items() or self.server.outage.is_on or _stopping.is_requested()
+        must = self.queue.has_items() or self.server.outage.is_on or _stopping.is_requested()
+        if not must:
+            self._meet_others()
+        return any(queue.has_items() for queue in self._related()) or must
+
+    def _meet_others(self) -> None:
+        """Find out, once, whose what waits under other URLs is, so that the first save does not overtake it.
+
+        No other URL is asked if the server itself does not answer, nor once `_identity.PATIENCE_S` have passed.
+        """
+        if self._has_met_others:
+            return
+        self._has_met_others = True
+        end = time.monotonic() + _identity.PATIENCE_S
+        waiting = (other for other in self._others if other.has_items() and time.monotonic() < end)
+        _kin.meet(self.server, waiting)
 
     @property
     def queues(self) -> list[Queue]:

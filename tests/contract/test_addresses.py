@@ -80,10 +80,19 @@ def test_what_waits_under_another_url_is_resumed_from_and_delivered(own_server, 
     assert eventually(lambda: is_empty(spool))
 
 
-def test_the_first_save_under_another_url_delivers_without_a_resume(server, own_server, spool):
+@pytest.mark.parametrize("background", [False, True])
+def test_the_first_save_under_another_url_follows_what_waits_without_a_resume(own_server, spool, background):
     put(spool, elsewhere(own_server), 1)
+    with manager_of(own_server.url, background=background) as manager:
+        manager.save({"n": 2}, epoch=2)
+        manager.save({"n": 3}, epoch=3)
+    assert eventually(lambda: delivered(own_server) == [name(1), name(2), name(3)])
+
+
+def test_a_first_save_does_not_wait_for_what_waits_for_a_server_that_is_away(own_server, spool, free_port):
+    put(spool, f"http://127.0.0.1:{free_port}", 1)
     manager_of(own_server.url).save({"n": 2}, epoch=2)
-    assert eventually(lambda: set(delivered(own_server)) == {name(1), name(2)})
+    assert delivered(own_server) == [name(2)]
 
 
 def test_a_queue_is_known_by_its_server_although_its_url_leads_nowhere_any_more(own_server, spool, free_port):
