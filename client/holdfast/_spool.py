@@ -127,7 +127,8 @@ class Spool:
         free = shutil.disk_usage(self.folder).free
         if time.monotonic() - self._surveyed_at > _SURVEY_S or self._used_bytes + size_bytes > self._limit():
             waiting = [item.size_bytes for queue in self.queues() for item in [*queue.items(), *queue.parked()]]
-            half_done = [_size(path / _items.FILE) for path in self.folder.glob(f"*/{_items.HALF_DONE}*")]
+            places = [place for folder in _within(self.folder) for place in _within(folder)]
+            half_done = [_size(place / _items.FILE) for place in places if place.name.startswith(_items.HALF_DONE)]
             self._used_bytes, self._surveyed_at = sum(waiting) + sum(half_done), time.monotonic()
         return max(self._used_bytes + size_bytes - self._limit(), size_bytes - free)
 
@@ -161,6 +162,13 @@ def _droppable(queue: Queue, has_newer: bool) -> list[Item]:
         for item, save in saves.items()
         if item not in best and save["kind"] == "regular" and not save.get("is_best") and not save.get("pinned")
     ]
+
+
+def _within(folder: Path) -> list[Path]:
+    """List what lies in a folder; nothing if it is none, or another process has just removed it."""
+    with suppress(OSError):
+        return list(folder.iterdir())
+    return []
 
 
 def _size(path: Path) -> int:
