@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -21,7 +20,7 @@ logger = logging.getLogger("holdfast")
 _table = schema.uploads
 _UPLOAD = TypeAdapter(Upload)
 _LARGE_BODY = 256 * 1024
-"""Uploads whose JSON has at least so many characters are parsed once, as each step of a save reads its upload."""
+"""Uploads whose JSON has at least so many characters are not parsed anew by each step of their save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,34 @@ class Saved:
     upload_id: str
     checkpoint_id: str
     digest: str
+
+
+class _Large:
+    """The last large upload that was written or read, with its JSON. The text is compared: no change is missed."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, Upload] | None = None
+
+    def remember(self, body: str, upload: Upload) -> None:
+        """Keep an upload beside the JSON that says it."""
+        if len(body) >= _LARGE_BODY:
+            self._last = body, upload
+
+    def forget(self) -> None:
+        """Free the memory."""
+        self._last = None
+
+    def parsed(self, body: str) -> Upload:
+        """The upload in this JSON."""
+        last = self._last  # another thread may exchange it
+        if last is not None and last[0] == body:
+            return last[1]
+        upload = _UPLOAD.validate_json(body)
+        self.remember(body, upload)
+        return upload
+
+
+_large = _Large()
 
 
 class UploadRows:
@@ -49,6 +76,8 @@ class UploadRows:
 
     def add(self, upload: Upload) -> None:
         """Keep a new upload."""
+        body = _UPLOAD.dump_json(upload).decode()
+        _large.remember(body, upload)
         self._connection.execute(
             insert(_table).values(
                 id=upload.id,
@@ -56,7 +85,7 @@ class UploadRows:
                 name=upload.name,
                 save_id=upload.save_id,
                 expires_at=to_text(upload.expires_at),
-                body=_UPLOAD.dump_json(upload).decode(),
+                body=body,
                 token_id=upload.token_id,
                 place=upload.saved_after,
             )
@@ -65,6 +94,7 @@ class UploadRows:
     def change(self, upload: Upload) -> None:
         """Keep what an upload has learned of its files."""
         body = _UPLOAD.dump_json(upload).decode()
+        _large.remember(body, upload)
         self._connection.execute(update(_table).where(_table.c.id == upload.id).values(body=body))
 
     def renew(self, upload_id: str, expires_at: datetime) -> None:
@@ -74,7 +104,7 @@ class UploadRows:
     def remove(self, upload_id: str) -> None:
         """Forget an upload."""
         self._connection.execute(delete(_table).where(_table.c.id == upload_id))
-        _parsed_large.cache_clear()
+        _large.forget()
 
     def forget_but(self, ids: Iterable[str]) -> None:
         """Forget the uploads of all other ids."""
@@ -162,19 +192,9 @@ class UploadRows:
         if row is None:
             return None
         try:
-            return replace(_parsed(row.body), expires_at=to_time(row.expires_at))
+            return replace(_large.parsed(row.body), expires_at=to_time(row.expires_at))
         except (ValueError, TypeError) as error:
             logger.error("the catalog's row of the upload %s cannot be read", row.id)
             raise DiskFailed(
                 f"What the catalog knows of the upload {row.id} cannot be read. Save again with another save_id."
             ) from error
-
-
-def _parsed(body: str) -> Upload:
-    return _parsed_large(body) if len(body) >= _LARGE_BODY else _UPLOAD.validate_json(body)
-
-
-@lru_cache(maxsize=1)
-def _parsed_large(body: str) -> Upload:
-    """The upload in this JSON. The whole text is the key, so that a change is never missed."""
-    return _UPLOAD.validate_json(body)

@@ -4,25 +4,25 @@ The checksums that a zip file wants are filled in when the storages have been re
 """
 
 import io
-import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from zlib_ng import zlib_ng
 
-from . import _checksums, _digests, _packages, _sink
+from . import _checksums, _digests, _garbage, _packages, _sink
 from ._digests import CHUNK_BYTES
 from ._interruption import reraise, suppress
 from ._parallel import in_parallel
 from ._parts import ALIGNMENT, BIG_BYTES, Parts
+from ._pickler import Described
 from ._sink import Storage
 from ._wire import Chunk
 from .errors import InvalidRequest
 
 
 class _Record(NamedTuple):
-    """A storage in the file. Its first ``chunks`` are its own; what is left over lies with its neighbours."""
+    """A large storage in the file. Its first ``chunks`` are its own; what is left over lies with its neighbours."""
 
     offset: int
     storage: Storage
@@ -116,7 +116,7 @@ class Layout:
         result = self._parts.joined(extent.offset, stop)
         patches = self._parts.patches
         for offset, number in patches[bisect_left(patches, (extent.offset - 3, 0)) : bisect_left(patches, (stop, 0))]:
-            crc, place = struct.pack("<I", self._crc(number)), offset - extent.offset
+            crc, place = self._crc(number).to_bytes(4, "little"), offset - extent.offset
             first, last = max(0, -place), min(4, len(result) - place)
             result[place + first : place + last] = crc[first:last]
         return memoryview(result)
@@ -125,15 +125,15 @@ class Layout:
         known = self._record_crcs.get(number)
         if known is not None:
             return known
-        record, parts, done = self._records[number], [], 0
-        for place in record.chunks:
+        storage, parts, done = self._parts.storages[number][1], [], 0
+        for place in self._records[number].chunks if number in self._records else ():
             if self._crcs[place] is None:
                 self.read(place)
             crc, length = self._crcs[place], self.extents[place].length
             assert crc is not None, "it was read"
             parts.append((crc, length))
             done += length
-        rest = record.storage.view(done, record.storage.size_bytes)
+        rest = storage.copy(done, storage.size_bytes)
         found = self._record_crcs[number] = zlib_ng.crc32(rest, _checksums.combined(parts))
         return found
 
@@ -160,6 +160,10 @@ def of(state: Any, copied: Copies | None = None) -> Layout:
         Torch is not installed.
     """
     _packages.torch_for("Saving a checkpoint")
+    return _garbage.deferred(lambda: _of(state, copied))
+
+
+def _of(state: Any, copied: Copies | None) -> Layout:
     if not _sink.can_be_written():
         return _whole(state)
     try:
@@ -167,7 +171,7 @@ def of(state: Any, copied: Copies | None = None) -> Layout:
     except _sink.NoData as error:
         raise InvalidRequest(f"{_named(error.tensor, state)} cannot be saved: {error.why}.", code=error.code) from None
     parts = Parts.of(sink)
-    index = _tensor_index(state, parts)
+    index = _tensor_index(state, parts, sink.described)
     if copied is not None:
         parts.replace(copied)
     layout = Layout(parts, index)
@@ -198,10 +202,10 @@ def _whole(state: Any) -> Layout:
     return Layout(Parts.whole(file.getvalue()), None)
 
 
-def _cut(parts: Parts) -> tuple[tuple[_Extent, ...], list[_Record]]:
+def _cut(parts: Parts) -> tuple[tuple[_Extent, ...], dict[int, _Record]]:
     """Where to cut: large storages by themselves, whatever lies between them together, nothing longer than a chunk."""
     extents: list[_Extent] = []
-    records: list[_Record] = []
+    records: dict[int, _Record] = {}
     done = 0
 
     def add(stop: int, record: int | None) -> None:
@@ -210,25 +214,40 @@ def _cut(parts: Parts) -> tuple[tuple[_Extent, ...], list[_Record]]:
             extents.append(_Extent(start, min(CHUNK_BYTES, stop - start), record))
         done = max(done, stop)
 
-    for offset, storage in parts.storages:
-        first = len(extents)
+    for number, (offset, storage) in enumerate(parts.storages):
         if storage.size_bytes >= BIG_BYTES:
             add(offset, None)
             first = len(extents)
-            add(offset + storage.size_bytes // ALIGNMENT * ALIGNMENT, len(records))
-        records.append(_Record(offset, storage, range(first, len(extents))))
+            add(offset + storage.size_bytes // ALIGNMENT * ALIGNMENT, number)
+            records[number] = _Record(offset, storage, range(first, len(extents)))
     add(parts.size_bytes, None)
     return tuple(extents), records
 
 
-def _tensor_index(state: Any, parts: Parts) -> list[dict[str, Any]] | None:
+def _tensor_index(state: Any, parts: Parts, described: Mapping[int, Described]) -> list[dict[str, Any]] | None:
     """Name, dtype, shape, offset and size in bytes of every tensor of which that can be said; None if of none."""
     offsets = {storage.storage._cdata: offset for offset, storage in parts.storages}
+    index = []
     try:
-        return [entry for name, tensor in tensors(state) if (entry := _entry(name, tensor, offsets)) is not None]
+        for name, tensor in tensors(state):
+            known = described.get(id(tensor))
+            if known is not None and known[0] is tensor:
+                _, dtype, shape, storage, start, size_bytes = known
+                entry: dict[str, Any] | None = {
+                    "name": name[:1000],
+                    "dtype": dtype,
+                    "shape": list(shape),
+                    "offset": offsets[storage] + start,
+                    "size_bytes": size_bytes,
+                }
+            else:
+                entry = _entry(name, tensor, offsets)
+            if entry is not None:
+                index.append(entry)
     except Exception as error:  # a state that cannot be walked, as it holds itself, is saved without an index
         reraise(error)
         return None
+    return index
 
 
 def tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -46,7 +46,7 @@ class Parts:
         directory, late = file._add_records(sink)
         offset = file.size_bytes
         file.patches += [(offset + place, number) for place, number in late]
-        file._add(bytes(directory) + _zip_writer.end(len(sink.records), len(directory), offset))
+        file._add(bytes(directory) + _zip_writer.end(len(sink.storages) + 3, len(directory), offset))
         return file
 
     @classmethod
@@ -75,14 +75,14 @@ class Parts:
             begin, part = self._starts[place], self._parts[place]
             length = len(part) if isinstance(part, bytes) else part.size_bytes
             first, last = max(0, start - begin), min(length, stop - begin)
-            result += part[first:last] if isinstance(part, bytes) else part.view(first, last)
+            result += part[first:last] if isinstance(part, bytes) else part.copy(first, last)
             place += 1
         return result
 
     def _add_records(self, sink: Sink) -> tuple[bytearray, list[tuple[int, int]]]:
         """Add all records; the zip's directory, and where in it the CRC-32 of which storage stands."""
         directory, late, has_large = bytearray(), [], False
-        for text, data in sink.records:
+        for text, data in sink.records():
             name, offset = (_ROOT + text).encode(), self.size_bytes
             is_ready = isinstance(data, bytes)
             size_bytes = len(data) if isinstance(data, bytes) else data.size_bytes

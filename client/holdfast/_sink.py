@@ -1,21 +1,20 @@
-"""A sink for torch's serialisation: it keeps the pickle, and of each tensor's storage only where that lies."""
+"""The records of a state's torch file: the pickle, and of each tensor's storage only where that lies."""
 
 import ctypes
 import inspect
-import pickle
+import io
+import sys
 import threading
-import types
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
+from . import _pickler
 from ._digests import CHUNK_BYTES
 from ._interruption import reraise
+from ._pickler import Described
 from .errors import IntegrityError, InvalidRequest
 
 _STAGING = threading.local()
-_OTHER, _STORAGE, _TENSOR, _WRAPPER = range(4)
-_LEFT_OUT = {".format_version", ".storage_alignment"}
-"""Records by which torch computes where storages lie, as if all were aligned alike; without them, it looks."""
 
 
 class Storage:
@@ -43,23 +42,26 @@ class Storage:
         kind = ctypes.c_char * (stop - start)
         return memoryview(kind.from_address(self.address + start)).cast("B")
 
+    def copy(self, start: int, stop: int) -> bytes | memoryview:
+        """Some of the bytes, as `view`; quicker where they are few."""
+        if self._staged or start == stop:
+            return self.view(start, stop)
+        return ctypes.string_at(self.address + start, stop - start)
+
     @property
     def address(self) -> int:
-        """Where the bytes lie, on this machine."""
-        self.check()
-        return int(self.storage.data_ptr())
-
-    def check(self) -> None:
-        """Refuse memory that is not the storage's any more."""
-        if self.storage.nbytes() != self.size_bytes or (self.size_bytes and not self.storage.data_ptr()):
+        """Where the bytes lie, on this machine; refused where they are not the storage's any more."""
+        address = self.storage.data_ptr()
+        if self.storage.nbytes() != self.size_bytes or (self.size_bytes and not address):
             raise IntegrityError(
                 "the state was changed while it was being saved: a tensor's memory was freed or resized"
             )
+        return int(address)
 
     def _copied(self, start: int, stop: int) -> memoryview:
         import torch
 
-        self.check()
+        _ = self.address  # refuses what was freed
         on_cuda = self.storage.device.type == "cuda"
         staging = getattr(_STAGING, "tensor", None)
         if staging is None or staging.numel() < stop - start:
@@ -78,70 +80,41 @@ def as_bytes(storage: Any) -> Any:
 
 
 class Sink:
-    """The records of a state's torch file, in their order, and what pickling has met.
+    """The records of a state's torch file, and what pickling has met.
 
     Attributes
     ----------
-    records : list of (str, bytes or Storage)
-        Names below the archive's root, and data.
+    pickled : bytes
+        The state without its storages.
+    storages : dict of str to Storage
+        The storages, by the keys under which the pickle names them.
     sharded : tensor or None
         A tensor of which this process has a part only, if there is one.
-    leaving_out : ExitStack
-        Lets torch leave out the data of other devices, once the state is pickled. Close it after that.
+    described : dict of int to Described
+        Plain tensors by their ids.
     """
 
     def __init__(self) -> None:
-        self.records: list[tuple[str, bytes | Storage]] = []
+        self.pickled = b""
+        self.storages: dict[str, Storage] = {}
         self.sharded: Any = None
-        self.leaving_out = ExitStack()
-        self._storages: dict[str, Any] = {}
-        self._kinds: dict[type, int] = {}
+        self.described: dict[int, Described] = {}
 
-    # what torch calls
+    def records(self) -> Iterator[tuple[str, bytes | Storage]]:
+        """Names below the archive's root, and data, in the order of the file.
 
-    def write_record(self, name: str, data: Any, size_bytes: int) -> None:
-        """Keep a record: bytes, text or a storage."""
-        import torch
+        The records .format_version and .storage_alignment are left out: by these torch computes where storages lie, as
+        if all were aligned alike; without them, it looks.
+        """
+        yield "data.pkl", self.pickled
+        yield "byteorder", sys.byteorder.encode()
+        for key, storage in self.storages.items():
+            yield f"data/{key}", storage
+        yield "version", b"3\n"
 
-        if name in _LEFT_OUT:
-            return
-        if isinstance(data, str):
-            data = data.encode()
-        if name == "data.pkl" and any(each.device.type != "cpu" for each in self._storages.values()):
-            # Not before: torch pickles some tensors otherwise, or not at all, without their data. Nor on the CPU,
-            # where nothing is copied anyway: the setting is the thread's, and Ctrl-C could leave it behind.
-            self.leaving_out.enter_context(torch.serialization.skip_data())
-        self.records.append((name, data if isinstance(data, bytes) else Storage(data)))
-
-    def write_record_metadata(self, name: str, size_bytes: int) -> None:
-        """Keep a record of the storage that was met while pickling."""
-        self.records.append((name, Storage(self._storages[name])))
-
-    # what the pickler calls
-
-    def kind_of(self, kind: type) -> int:
-        """Tell whether values of a type are storages, tensors, tensors around others, or none of these."""
-        import torch
-
-        found = _OTHER
-        if issubclass(kind, torch.Tensor):
-            is_plain = kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__
-            found = _TENSOR if is_plain else _WRAPPER
-        elif issubclass(kind, torch.TypedStorage | torch.UntypedStorage) or kind in torch._storage_classes:
-            found = _STORAGE
-        self._kinds[kind] = found
-        return found
-
-    def met_storage(self, key: str, value: Any) -> None:
-        """Note a storage. `InvalidRequest` if it has no bytes to save."""
-        storage = getattr(value, "_untyped_storage", value)
-        if storage.device.type == "meta":
-            raise InvalidRequest("a tensor without data, on the device 'meta', cannot be saved", code="no_data")
-        self._storages[f"data/{key}"] = storage
-
-    def met_tensor(self, tensor: Any, kind: int) -> None:
+    def met_tensor(self, tensor: Any, *, is_wrapper: bool) -> None:
         """Look at a tensor. `NoData` if it has none."""
-        if kind == _TENSOR and _reaches_beyond(tensor):
+        if not is_wrapper and _reaches_beyond(tensor):
             raise NoData(
                 tensor,
                 "its memory was freed, as FSDP does with parameters that are not in use. Save what "
@@ -149,7 +122,7 @@ class Sink:
             )
         if type(tensor).__module__ == "torch._subclasses.fake_tensor":
             raise NoData(tensor, "it is fake, without data")
-        if kind == _WRAPPER and self.sharded is None and _is_sharded(tensor):
+        if is_wrapper and self.sharded is None and _is_sharded(tensor):
             self.sharded = tensor
 
 
@@ -170,51 +143,21 @@ def written(state: Any) -> Sink:
     InvalidRequest
         A tensor has no data: it is on the device ``meta``, fake, or its memory was freed.
     """
-    from torch.serialization import DEFAULT_PROTOCOL, _save
-
-    sink = Sink()
-    with sink.leaving_out:
-        _save(state, sink, _recorder(sink), DEFAULT_PROTOCOL, False)  # type: ignore[no-untyped-call]
-    sink.write_record("version", "3\n", 2)
+    sink, file = Sink(), io.BytesIO()
+    pickler = _pickler.of(file, sink)
+    pickler.dump(state)
+    sink.pickled, sink.described = file.getvalue(), pickler.described
+    sink.storages = {key: Storage(storage) for key, storage in pickler.storages.items()}
     return sink
 
 
 def can_be_written() -> bool:
-    """Tell if this version of torch writes records in the way that a sink takes."""
+    """Tell if this version of torch writes files in the way that is known here."""
     import torch
 
     save = getattr(torch.serialization, "_save", None)
     wanted = ["obj", "zip_file", "pickle_module", "pickle_protocol", "_disable_byteorder_record"]
     return save is not None and list(inspect.signature(save).parameters) == wanted
-
-
-def _recorder(sink: Sink) -> types.ModuleType:
-    """The module ``pickle``, whose pickler shows the sink every storage and tensor, and asks torch about no more."""
-
-    class Pickler(pickle.Pickler):
-        def __init_subclass__(cls) -> None:
-            asked, kinds, kind_of = cls.persistent_id, sink._kinds, sink.kind_of
-
-            def persistent_id(self: Any, value: Any) -> Any:
-                kind = type(value)
-                found = kinds.get(kind)
-                if found is None:
-                    found = kind_of(kind)
-                if found == _OTHER:
-                    return None
-                if found != _STORAGE:
-                    return sink.met_tensor(value, found)
-                known = asked(self, value)
-                if known is not None:
-                    sink.met_storage(known[2], value)
-                return known
-
-            cls.persistent_id = persistent_id  # type: ignore[method-assign]
-
-    module = types.ModuleType("pickle")
-    module.__dict__.update({name: getattr(pickle, name) for name in pickle.__all__})
-    module.Pickler = Pickler  # type: ignore[attr-defined]
-    return module
 
 
 def _reaches_beyond(tensor: Any) -> bool:

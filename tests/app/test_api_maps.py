@@ -132,3 +132,27 @@ def test_what_is_found_is_found_again_after_a_reindex(tmp_path):
     with LiveServer(tmp_path / "root") as server:
         (saved,) = server.http.get("/v1/checkpoints", params={"directory": "runs/a"}).json()["checkpoints"]
         assert tensors(server, saved) == {"a.pt": [FOUND]}
+
+
+@pytest.mark.parametrize(
+    "lax", [{"shape": ["64"]}, {"shape": [64.0]}, {"offset": "64"}, {"size_bytes": 256.0}], ids=str
+)
+def test_tensors_with_lax_numbers_are_taken_as_plain_ones_are(server, directory, lax):
+    plain = {"name": "a", "dtype": "float32", "shape": [64], "offset": 64, "size_bytes": 256}
+    saved = begin(server, directory, {"a": b"a"}, a={"tensors": [plain, {**plain, **lax}]})
+    found = server.http.get(f"/v1/checkpoints/{saved['id']}/tensors").json()
+    assert found["files"] == [{"path": "a", "tensors": [plain, plain]}]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"shape": [True]}, {"shape": [-1]}, {"offset": -1}, {"size_bytes": 2**53}, {"name": "a" * 1001}, {"more": 1}],
+    ids=str,
+)
+def test_a_tensor_that_cannot_be_is_refused_by_its_place(server, directory, wrong):
+    plain = {"name": "a", "dtype": "float32", "shape": [64], "offset": 64, "size_bytes": 256}
+    file = {"size_bytes": 1, "tensors": [plain, {**plain, **wrong}]}
+    answer = server.http.post("/v1/uploads", json={"directory": directory, "name": "x.pt", "files": [file]})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["at"].startswith("body.files.0.tensors.1."), error

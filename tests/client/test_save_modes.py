@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.serialization import config
 
-from holdfast import CheckpointManager, _layout, _sink
+from holdfast import CheckpointManager, _layout, _pickler, _sink
 from holdfast.errors import InvalidRequest
 from tests.interruptions import EXCEPTIONS, lines, outcomes
 from tests.states import assert_same, trained
@@ -157,7 +157,10 @@ def test_a_state_that_holds_itself_is_refused_as_torch_refuses_it_or_saved():
 
 @pytest.mark.parametrize("interruption", EXCEPTIONS)
 def test_an_interruption_at_any_line_comes_out_as_itself(interruption):
-    state, files = {f"layer{number}": torch.zeros(8) for number in range(3)}, {_sink.__file__, _layout.__file__}
+    state, files = (
+        {f"layer{number}": torch.zeros(8) for number in range(3)},
+        {_sink.__file__, _pickler.__file__, _layout.__file__},
+    )
     assert lines(lambda: _layout.of(state), files) > 50
     assert outcomes(lambda: _layout.of(state), files, interruption) == {interruption}
 
