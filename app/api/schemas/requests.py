@@ -1,14 +1,23 @@
 """Request bodies: unknown fields, NaN and unbounded values are refused."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from app.access import Access
 from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
 from app.api.schemas.lists import shed, sliced
-from app.api.schemas.values import CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
+from app.api.schemas.values import MAX_INT, CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.checkpoints.changing import Change
 from app.checkpoints.verdicts import Shown
 from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Folder, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
@@ -16,6 +25,7 @@ from app.limits import MOST
 
 Permissions = Annotated[int, Field(ge=0, le=0o777)]
 Nanoseconds = Annotated[int, Field(ge=0, lt=2**63)]
+_PlainCount = Annotated[int, Field(strict=True, ge=0, le=MAX_INT)]
 
 
 class RequestBody(BaseModel):
@@ -87,7 +97,32 @@ class TensorIn:
 
 
 Chunks = Annotated[list[ChunkIn], Field(max_length=MOST.chunks), sliced(MOST.chunks)]
-Tensors = Annotated[list[TensorIn], Field(max_length=MOST.tensors), sliced(MOST.tensors)]
+
+
+@dataclass(frozen=True, slots=True, config=RequestBody.model_config)
+class _PlainTensor:
+    """A tensor whose numbers are integers of JSON, as clients write them; others are validated as a `TensorIn`."""
+
+    name: Annotated[str, Field(max_length=1000)]
+    dtype: Annotated[str, Field(max_length=40)]
+    shape: Annotated[tuple[_PlainCount, ...], Field(max_length=64)]
+    offset: _PlainCount | None = None
+    size_bytes: _PlainCount | None = None
+
+
+_PLAIN_TENSORS = TypeAdapter(Annotated[list[_PlainTensor], Field(max_length=MOST.tensors)])
+
+
+def _tensors(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Take plain tensors at once, as there may be 100,000; leave what is lax or wrong to the ordinary validation."""
+    try:
+        plain = _PLAIN_TENSORS.validate_python(value)
+    except ValidationError:
+        return [each.tensor() for each in validate(value)]
+    return [Tensor(each.name, each.dtype, each.shape, each.offset, each.size_bytes) for each in plain]
+
+
+Tensors = Annotated[list[TensorIn], Field(max_length=MOST.tensors), WrapValidator(_tensors), sliced(MOST.tensors)]
 
 
 class FileIn(RequestBody):
@@ -110,7 +145,7 @@ class FileIn(RequestBody):
 
     def file(self) -> UploadFile:
         """What is to come; long lists are handed over, not copied."""
-        tensors = tuple(tensor.tensor() for tensor in self.tensors) if self.tensors is not None else None
+        tensors: Any = tuple(self.tensors) if self.tensors is not None else None  # `_tensors` has made them domain's
         shed(self.tensors)
         return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors, self.mode, self.mtime_ns)
 
