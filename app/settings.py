@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.limits import MOST, Limits
 from app.quotas import Quota, read
+from app.tokens import PREFIX
 
 OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
 """Variables of clients, which often stand in one environment with a server's: named at start, never read."""
@@ -51,6 +52,8 @@ def _a_path(value: Any) -> Any:
     text = _one_line(value)
     if isinstance(text, str) and text.startswith(("~", "$")):
         raise ValueError(f"begins with {text[0]}, which only a shell expands; write the path out")
+    if isinstance(text, str) and text.startswith(PREFIX):
+        raise ValueError("looks like a token, and must be a path")
     return text
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from ._redaction import shown_name
 from .errors import InvalidRequest
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)")
@@ -29,8 +30,15 @@ def local(name: str, given: str | os.PathLike[str]) -> Path:
     """
     path = Path(given)
     if _URL.match(str(path)):
-        raise InvalidRequest(f"{name} {str(given)!a} is a URL: give a path of this machine.", code="invalid_name")
+        raise InvalidRequest(
+            f"{name} {shown_name(str(given))!a} is a URL: give a path of this machine.", code="invalid_name"
+        )
     return path.expanduser()
+
+
+def names_folder(given: str | os.PathLike[str]) -> bool:
+    """Tell if a path can only be a folder, whether one is there or not: it ends with a slash."""
+    return os.fspath(given).endswith((os.sep, os.altsep or os.sep, f"{os.sep}."))
 
 
 def stream_at(path: Path) -> BinaryIO | None:

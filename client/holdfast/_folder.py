@@ -24,11 +24,27 @@ _LARGE_BYTES = _download.JOB_BYTES
 
 
 def into_files(
-    server: Server, checkpoint: Checkpoint, to: Path, *, cache: Cache | None = None, progress: bool | None = None
+    server: Server,
+    checkpoint: Checkpoint,
+    to: Path,
+    *,
+    into_folder: bool = False,
+    cache: Cache | None = None,
+    progress: bool | None = None,
 ) -> Path:
     """Put a checkpoint's file, or folder of files, at a path; files replace what stood there once all are verified.
 
     A folder that is there already keeps its other files.
+
+    Parameters
+    ----------
+    into_folder : bool
+        The path is that of a folder: a checkpoint of one file gets its own name below it.
+
+    Returns
+    -------
+    Path
+        The place of the file or folder.
 
     Raises
     ------
@@ -39,6 +55,7 @@ def into_files(
     """
     files, batches, folders = _download.contents(server, checkpoint)
     if [file.path for file in files] == [checkpoint.name]:
+        to = to.joinpath(*_names.components(checkpoint.name)) if into_folder else to
         _download.into_file(server, files[0], to, cache, progress)
         return to
     places = {file.path: Path(*_names.components(file.path)) for file in files}

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from pathlib import PurePath, PureWindowsPath
 
+from ._redaction import shown_name
 from .errors import InvalidRequest
 
 COMPONENT_MAX_BYTES = 200
@@ -14,6 +15,12 @@ _ASCII = re.compile(r"[A-Za-z0-9._\-+=@,:~()\[\]{} ]+")
 """The characters of most names, which need no look at each of them."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_STORE = re.compile(r"(?i)(https?|ftps?|sftp|ssh|rsync|s3[an]?|gs|gcs|abfss?|wasbs?|hdfs|webhdfs|dbfs|file):[a-z]")
+"""Schemes that people also write without slashes; other names may have a colon, as ``lr:0.1`` has."""
+_HOST = re.compile(r"(?i)(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:]*:[0-9a-f:.]*\]|[a-z0-9.-]+(?=:8420)):\d{1,5}")
+"""A machine and a port; of other machines only the server's usual port, as ``resnet.a:10`` is a name."""
+_ACCOUNT = re.compile(r"[^/@\s]+@(?:[\w.-]+\.[A-Za-z]{2,}:|[\w.-]+:$)")
+"""An account on a machine, as ``scp`` and ``git`` name it."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _VARIABLE = re.compile(r"\$\w|\$\{|%[A-Za-z_]\w*%")
 
@@ -61,7 +68,8 @@ def check_tag(name: str) -> str:
 def check_meant(path: PurePath, what: str = "checkpoint directory") -> None:
     """Refuse a path that is a name of something else, or one that a shell should have expanded.
 
-    It is stricter than the server: ``run[1]`` and ``a~b`` are names, ``~b`` and ``s3:/a`` are none.
+    It is stricter than the server: ``run[1]``, ``lr:0.1`` and ``a~b`` are names; ``~b``, ``s3:a``,
+    ``localhost:8420/a`` and ``me@host:/a`` are none.
 
     Raises
     ------
@@ -78,6 +86,13 @@ def check_meant(path: PurePath, what: str = "checkpoint directory") -> None:
         why = (
             "it is a URL. Give a name such as 'runs/a'; the address of the server belongs into server= or HOLDFAST_URL"
         )
+    elif _STORE.match(parts[0]) or _HOST.fullmatch(parts[0]):
+        why = (
+            "it begins as a URL. Give a name such as 'runs/a'; the address of the server belongs into server= or "
+            "HOLDFAST_URL"
+        )
+    elif _ACCOUNT.match(parts[0]):
+        why = "it names an account on a machine. Give a name such as 'runs/a', on the Holdfast server"
     elif parts[0].startswith("~") or "~" in parts:
         why = "'~' stands for a home directory, and only a shell expands it. Give a name such as 'runs/a'"
     elif _VARIABLE.search(text):
@@ -92,7 +107,8 @@ def check_meant(path: PurePath, what: str = "checkpoint directory") -> None:
 
 
 def refused(name: str, what: str, why: str) -> InvalidRequest:
-    """The error for a name."""
+    """The error for a name, which is shown without what must stay secret."""
+    name = shown_name(name)
     shown = ascii(name if len(name) <= 80 else name[:77] + "...")
     return InvalidRequest(f"{shown} cannot be a {what}: {why}.", code="invalid_name")
 

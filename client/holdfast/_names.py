@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from blake3 import blake3
 
 from ._grammar import check_checkpoint, check_directory, check_meant, refused
+from ._redaction import shown_name
 from .errors import IntegrityError, InvalidRequest
 
 
@@ -51,7 +52,7 @@ def located(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
     """
     path = PurePath(path)
     if not path.name or path.name == "..":
-        raise InvalidRequest(f"{str(path)!r} does not name a checkpoint.", code="invalid_name")
+        raise InvalidRequest(f"{shown_name(str(path))!r} does not name a checkpoint.", code="invalid_name")
     check_meant(path, "checkpoint")
     parent = path.parent if path.parent.parts else own
     return directory_name(parent, prefix), check_checkpoint(path.name)

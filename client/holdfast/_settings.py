@@ -5,7 +5,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from ._redaction import shown_url
+from ._redaction import looks_secret, redacted, shown_url
 from .errors import InvalidRequest
 
 DEFAULT_URL = "http://127.0.0.1:8420"
@@ -54,13 +54,20 @@ def place_of(given: str | None) -> Place:
     except ValueError:
         is_one = False
     if not is_one or not url.isprintable() or any(sign.isspace() for sign in url) or "@" in parts.path:
+        if looks_secret(url):
+            raise InvalidRequest(
+                f"{source} is no URL of a server, as http://localhost:8420 is, but looks like a token, which belongs "
+                "into HOLDFAST_TOKEN",
+                code=CODE,
+            )
         raise InvalidRequest(
-            f"{source} is {shown_url(url)!r}, which is no URL of a server, as http://localhost:8420 is", code=CODE
+            f"{source} is {redacted(shown_url(url))!r}, which is no URL of a server, as http://localhost:8420 is",
+            code=CODE,
         )
     if parts.query or parts.fragment:
         raise InvalidRequest(
-            f"{source} is {shown_url(url)!r} with a query or a fragment: give the URL alone, and the token by "
-            "HOLDFAST_TOKEN",
+            f"{source} is {redacted(shown_url(url))!r} with a query or a fragment: give the URL alone, and the token "
+            "by HOLDFAST_TOKEN",
             code=CODE,
         )
     host = parts.netloc.rpartition("@")[2]

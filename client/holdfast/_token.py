@@ -9,6 +9,7 @@ from typing import Self
 from blake3 import blake3
 
 from ._interruption import reraise
+from ._redaction import looks_secret, shown_name
 from ._settings import CODE
 from .errors import HoldfastError, InvalidRequest
 
@@ -43,8 +44,7 @@ class Token:
             try:
                 self._value, self._version = _read(file, source)
             except OSError as error:
-                what = f"{source} names {file}, which cannot be read: {error.strerror or type(error).__name__}"
-                raise InvalidRequest(what, code=CODE) from None
+                raise InvalidRequest(_unreadable(file, source, error), code=CODE) from None
 
     @classmethod
     def of(cls, token: str | None = None, file: str | os.PathLike[str] | None = None) -> Self:
@@ -123,6 +123,13 @@ class Token:
             if why != self._complained:
                 self._complained = why
                 log.warning("%s cannot be read again (%s); the last token stays in use", self._file, why)
+
+
+def _unreadable(file: Path, source: str, error: OSError) -> str:
+    """The message for a file that cannot be read; what looks like the token itself is not repeated."""
+    if looks_secret(str(file)):
+        return f"{source} names no file but looks like the token itself, which belongs into HOLDFAST_TOKEN"
+    return f"{source} names {shown_name(str(file))}, which cannot be read: {error.strerror or type(error).__name__}"
 
 
 def _read(file: Path, source: str) -> tuple[str, _Version]:

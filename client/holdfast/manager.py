@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self
 from . import _arguments, _folder, _mode, _names, _selection, _spool, _values
 from ._background import in_full
 from ._cache import Cache
-from ._destination import NoReader, local
+from ._destination import NoReader, local, names_folder
 from ._directory import Best, RemoteDirectory
 from ._grammar import check_checkpoint
 from ._http import TIMEOUT_S, Server
@@ -528,7 +528,8 @@ class CheckpointManager:
         checkpoint_path : str or Path
             As for `load`.
         to : str or Path
-            Where to put it; an existing folder receives it under its own name. A plain file is replaced; a pipe or a
+            Where to put it; an existing folder receives it under its own name, and so does a new one for a path
+            that ends with a slash, if the checkpoint is a file. A plain file is replaced; a pipe or a
             device is written into, and a pipe without a reader receives nothing, with a warning.
 
         Returns
@@ -543,9 +544,17 @@ class CheckpointManager:
         """
         target = local("to", to)
         checkpoint = self._find(checkpoint_path)
+        into_folder = names_folder(to) and not target.is_dir()
         target = target.joinpath(*_names.components(checkpoint.name)) if target.is_dir() else target
         try:
-            _folder.into_files(self._remote.server, checkpoint, target, cache=self._cache, progress=self._progress)
+            return _folder.into_files(
+                self._remote.server,
+                checkpoint,
+                target,
+                into_folder=into_folder,
+                cache=self._cache,
+                progress=self._progress,
+            )
         except NoReader as error:
             warn(str(error))
         return target

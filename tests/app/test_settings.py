@@ -128,3 +128,11 @@ def test_a_password_in_a_database_url_is_not_repeated(tmp_path):
     assert (ended.returncode, "hunter2" in ended.stderr) == (2, False)
     ended = started(tmp_path / "root", HOLDFAST_DATABASE_URL="postgresql://user:hunter2@host/x")
     assert (ended.returncode, "hunter2" in ended.stderr) == (2, False)
+
+
+def test_a_token_in_the_place_of_its_file_is_neither_shown_nor_made_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = started(tmp_path / "root", HOLDFAST_ADMIN_TOKEN_FILE="hfst_SECRETsecretSECRETsecret0123456789")
+    assert (done.returncode, "HOLDFAST_ADMIN_TOKEN_FILE" in done.stderr) == (2, True)
+    assert "SECRET" not in done.stdout + done.stderr
+    assert not [path for path in tmp_path.iterdir() if "SECRET" in path.name]

@@ -144,3 +144,33 @@ def test_a_tilde_is_the_home_directory(holdfast, make_manager, path, tmp_path, m
     assert make_manager().download(path, "~/a.pt") == tmp_path / "a.pt"
     assert holdfast("get", path, "--output=~/b.pt").status == 0
     assert (tmp_path / "b.pt").read_bytes() == DATA
+
+
+def test_a_path_that_ends_with_a_slash_is_a_folder(holdfast, server, directory, make_manager, path, tmp_path):
+    server.save(directory, other := os.urandom(1000), epoch=2)
+    out = tmp_path / "new" / "out"
+    for ending in ("/", "/.", "/"):
+        assert holdfast("get", path, "-o", f"{out}{ending}").said.strip() == str(out / "checkpoint_epoch_0001.pt")
+    assert holdfast("get", path, "--file", "checkpoint_epoch_0001.pt", "-o", f"{out}/b/").status == 0
+    second = make_manager().download("checkpoint_epoch_0002.pt", f"{out}/c/")
+    assert (out / "checkpoint_epoch_0001.pt").read_bytes() == (out / "b/checkpoint_epoch_0001.pt").read_bytes() == DATA
+    assert second == out / "c/checkpoint_epoch_0002.pt"
+    assert second.read_bytes() == other
+
+
+def test_a_file_stays_where_a_folder_is_named(holdfast, make_manager, path, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    assert holdfast("get", path, "-o", f"{tmp_path}/out/").status != 0
+    with pytest.raises(OSError, match="out"):
+        make_manager().download(path, f"{tmp_path}/out/")
+    assert (tmp_path / "out").read_text() == "mine"
+    assert holdfast("get", path, "--only", "a", "-o", f"{tmp_path}/part/").status == Status.MISUSE
+    assert not (tmp_path / "part").exists()
+
+
+def test_a_folder_of_files_takes_the_place_that_ends_with_a_slash(holdfast, directory, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/a.bin").write_bytes(DATA)
+    assert holdfast("put", tmp_path / "model", directory).status == 0
+    assert holdfast("get", f"{directory}/model", "-o", f"{tmp_path}/out/").said.strip() == str(tmp_path / "out")
+    assert (tmp_path / "out/a.bin").read_bytes() == DATA

@@ -262,3 +262,32 @@ def test_a_signed_range_is_not_repeated(said, wanted):
     text = said.all()
     assert text.count("holdfast.errors") >= 2, "an error of another kind came through"
     assert [secret for secret in SECRETS if secret in text] == []
+
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
+MISPLACED = {
+    "the token as its file": lambda: CheckpointManager("runs/a", token_file=TOKEN),
+    "another kind of token as the file": lambda: CheckpointManager("runs/a", token_file=JWT),
+    "the token as the server": lambda: CheckpointManager("runs/a", server=TOKEN),
+    "another kind of token as the server": lambda: CheckpointManager("runs/a", server=JWT),
+    "the token as the server's path": lambda: CheckpointManager("runs/a", server=f"ftp://host/{TOKEN}"),
+    "a login in a name": lambda: CheckpointManager(f"http://u:{LOGIN}@host/runs/a"),
+    "a login without a scheme": lambda: CheckpointManager(f"u:{LOGIN}@host:/runs/a"),
+    "a token in a query": lambda: CheckpointManager(f"http://host/runs/a?token={TOKEN}"),
+    "a signature in a query": lambda: CheckpointManager(f"https://host{LINK}"),
+    "a signed link that is loaded": lambda: CheckpointManager("runs/a").load(f"http://host/v1/links/{SIGNED}"),
+    "a signed link that is fetched": lambda: main(["get", f"http://host/v1/links/{SIGNED}"]),
+    "a login that is listed": lambda: main(["ls", f"http://u:{LOGIN}@host/runs"]),
+    "a bucket to fetch into": lambda: main(["get", "a/latest", "-o", f"s3://key:{LOGIN}@bucket/x"]),
+    "a bucket to save from": lambda: main(["put", f"s3://key:{LOGIN}@bucket/x", "runs/a"]),
+    "the token as the command's server": lambda: main(["ls", "--server", TOKEN]),
+    "a folder of the spool": lambda: CheckpointManager("runs/a", spool_dir=f"http://u:{LOGIN}@host/x"),
+}
+
+
+@pytest.mark.parametrize("use", MISPLACED.values(), ids=MISPLACED)
+def test_a_secret_in_the_wrong_place_is_not_repeated(said, use):
+    said.during(use)
+    text = said.all()
+    assert text.strip(), "nothing was refused"
+    assert [secret for secret in (*SECRETS, JWT) if secret in text] == []

@@ -11,6 +11,7 @@ import typer
 from typer.main import get_command
 
 from .. import __version__, _arguments
+from .._redaction import redacted
 from ..errors import HoldfastError
 from . import changing, comparing, doctor, getting, listing, mode, pruning, putting, showing, syncing, watching
 from .options import AsJson, SpoolFolder
@@ -126,13 +127,13 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's last flush has nothing to say, too
         return Status.DONE
     except (HoldfastError, Misuse, ValueError, OSError) as error:
-        complain(str(error))
+        complain(redacted(str(error)))
         status = status_of(error)
     except (KeyError, TypeError) as error:
         complain(f"an answer of the server makes no sense here: {error!r}")
         status = Status.UNREACHABLE
     except typer.TyperException as error:
-        complain(f"{error.format_message()} See 'holdfast --help'.")
+        complain(redacted(f"{error.format_message()} See 'holdfast --help'."))
         status = Status.MISUSE
     is_diff = bool(arguments) and arguments[0] == "diff"
     return Status.MISUSE if is_diff else status  # in diff(1), too, trouble is 2

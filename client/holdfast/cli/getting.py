@@ -49,7 +49,8 @@ def get(
     """Fetch a checkpoint, every byte verified."""
     output = STDOUT if output in _STDOUT else output
     if output is not None and output != STDOUT:
-        output = str(_destination.local("--output", output))
+        slash = "/" if _destination.names_folder(output) else ""  # which a path drops
+        output = f"{_destination.local('--output', output)}{slash}"
     if bool(file) + bool(only) + bool(tensor) > 1:
         raise Misuse("--file, --only and --tensor exclude each other")
     if output == STDOUT and as_json:
@@ -70,14 +71,16 @@ def get(
 def _to_files(session: Session, checkpoint: Json, output: str | None, file: str | None) -> int:
     name = file.rpartition("/")[2] if file else checkpoint["name"]
     target = Path(output or ".")
-    if target.is_dir():
+    into_folder = output is not None and _destination.names_folder(output) and not target.is_dir()
+    if target.is_dir() or (into_folder and file):
         target = target.joinpath(*_names.components(name))
     if file:
         found = _file(session, checkpoint, file)
         _download.into_file(session.server, found, target, None, None)
         size_bytes = found.size_bytes
     else:
-        _folder.into_files(session.server, wire(checkpoint), target, cache=_cache())
+        whole = wire(checkpoint)
+        target = _folder.into_files(session.server, whole, target, into_folder=into_folder, cache=_cache())
         size_bytes = checkpoint["size_bytes"]
     return _told(session, checkpoint, target, size_bytes)
 
@@ -105,7 +108,7 @@ def _part(
     session: Session, checkpoint: Json, output: str | None, only: list[str] | None, patterns: list[str] | None
 ) -> int:
     """Some keys of a state, or some tensors by their names, as a torch file of their own."""
-    if output is None or (output != STDOUT and Path(output).is_dir()):
+    if output is None or (output != STDOUT and (Path(output).is_dir() or _destination.names_folder(output))):
         raise Misuse("a part of a checkpoint needs a file of its own: name it with --output")
     if find_spec("torch") is None:
         raise Misuse("--only and --tensor need torch: pip install 'holdfast[torch]'")
