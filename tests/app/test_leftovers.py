@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="holding on to a file 
 @contextmanager
 def stuck(path):
     """Let a file or a folder be one that cannot be removed, whoever tries."""
+    assert path.exists(), f"{path} is not there to be held"
     held = subprocess.run(["mount", "--bind", path, path], capture_output=True, text=True)
     if held.returncode != 0:
         pytest.skip(f"nothing can be mounted here: {held.stderr.strip()}")
@@ -34,7 +35,8 @@ def stray(place):
 def begin(server, name):
     body = {"directory": "runs/a", "name": name, "files": [{"size_bytes": 5}]}
     answer = server.http.post("/v1/uploads", json=body)
-    answer.raise_for_status()
+    (wanted,) = answer.raise_for_status().json()["missing"]
+    server.http.request(wanted["method"], wanted["url"], content=b"bytes").raise_for_status()
     return answer.json()["id"]
 
 
