@@ -69,6 +69,7 @@ class _Found:
     storage: _Storage
     first: Any
     shape: Any
+    strides: Any
     dtype: str
 
 
@@ -135,7 +136,21 @@ class _Places:
             raise Unreadable("a tensor is larger than can be")
         if key not in self._offsets:
             self._offsets[key] = zip_directory.data_offset(self._read_at, record, self._size_bytes)
-        return Tensor(name, found.dtype, shape, self._offsets[key] + skipped, size_bytes)
+        is_known = _is_one_stretch(shape, _lengths(found.strides))
+        return Tensor(name, found.dtype, shape, self._offsets[key] + skipped if is_known else None, size_bytes)
+
+
+def _is_one_stretch(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Tell if the elements lie next to each other, each once, in whatever order."""
+    expected = 1
+    if 0 in shape:
+        return True
+    for stride, length in sorted(zip(strides, shape, strict=True)):
+        if length > 1:
+            if stride != expected:
+                return False
+            expected *= length
+    return True
 
 
 def _lengths(numbers: Sequence[Any]) -> tuple[int, ...]:
@@ -188,14 +203,14 @@ def _storage(reference: Any) -> _Storage:
     return _Storage(key, kind.name if isinstance(kind, _Dtype) else "")
 
 
-def _rebuilt(storage: Any, first: Any, shape: Any, *_: Any) -> _Found | None:
-    return _Found(storage, first, shape, storage.dtype) if isinstance(storage, _Storage) else None
+def _rebuilt(storage: Any, first: Any, shape: Any, strides: Any, *_: Any) -> _Found | None:
+    return _Found(storage, first, shape, strides, storage.dtype) if isinstance(storage, _Storage) else None
 
 
-def _rebuilt_with_dtype(storage: Any, first: Any, shape: Any, *more: Any) -> _Found | None:
-    dtype = more[3]
+def _rebuilt_with_dtype(storage: Any, first: Any, shape: Any, strides: Any, *more: Any) -> _Found | None:
+    dtype = more[2]
     is_plain = isinstance(storage, _Storage) and isinstance(dtype, _Dtype)
-    return _Found(storage, first, shape, dtype.name) if is_plain else None
+    return _Found(storage, first, shape, strides, dtype.name) if is_plain else None
 
 
 def _rebuilt_as_subclass(rebuild: Any, _: Any, arguments: Any, *more: Any) -> Any:

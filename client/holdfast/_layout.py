@@ -17,6 +17,7 @@ from ._parallel import in_parallel
 from ._parts import ALIGNMENT, BIG_BYTES, Parts
 from ._pickler import Described
 from ._sink import Storage
+from ._strides import is_one_stretch
 from ._wire import Chunk
 from .errors import InvalidRequest
 
@@ -280,7 +281,7 @@ def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any]
             "size_bytes": tensor.numel() * element_bytes,
         }
         start = offsets.get(tensor.untyped_storage()._cdata)
-        if start is not None:
+        if start is not None and is_one_stretch(tensor.shape, tensor.stride()):
             entry["offset"] = start + tensor.storage_offset() * element_bytes
     except Exception as error:  # what torch cannot say of this one, as of a wrapper's storage, is left out
         reraise(error)

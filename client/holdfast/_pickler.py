@@ -155,7 +155,9 @@ class _QuickPickler(Pickler):
         if not tensor.is_contiguous() or (start + numel) * element_bytes > held_bytes:
             self._observer.met_tensor(owner, is_wrapper=False)
         self._stored = "storage", kind, self._key(storage, dtype), "cpu", held_bytes // element_bytes
-        self.described[id(owner)] = (owner, name, shape, storage._cdata, start * element_bytes, numel * element_bytes)
+        if tensor.is_contiguous():
+            place = start * element_bytes
+            self.described[id(owner)] = (owner, name, shape, storage._cdata, place, numel * element_bytes)
         return self._rebuild_tensor, (_NEXT, start, shape, tensor.stride(), tensor.requires_grad, OrderedDict())
 
     def _is_plain(self, tensor: Any) -> bool:

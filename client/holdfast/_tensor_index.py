@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from . import _zip
 from ._blind import BlindUnpickler, Mapped, Stub
 from ._interruption import reraise
+from ._strides import is_one_stretch
 
 SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
 """Of the files in a folder, only those with such a name are looked into."""
@@ -139,6 +140,7 @@ class _Tensor(NamedTuple):
     first: int
     """Which element of the storage comes first."""
     shape: tuple[int, ...]
+    strides: tuple[int, ...]
     dtype: str
 
 
@@ -165,13 +167,13 @@ class _Unpickler(BlindUnpickler):
         return super().find_class(module, name)
 
 
-def _rebuilt(storage: Any, first: Any, shape: Any, *more: Any) -> Any:
-    return _Tensor(storage, first, shape, storage.dtype) if isinstance(storage, _Storage) else None
+def _rebuilt(storage: Any, first: Any, shape: Any, strides: Any, *more: Any) -> Any:
+    return _Tensor(storage, first, shape, strides, storage.dtype) if isinstance(storage, _Storage) else None
 
 
-def _rebuilt_with_dtype(storage: Any, first: Any, shape: Any, *more: Any) -> Any:
-    dtype = more[3]
-    return _Tensor(storage, first, shape, str(dtype)) if isinstance(storage, _Storage) else None
+def _rebuilt_with_dtype(storage: Any, first: Any, shape: Any, strides: Any, *more: Any) -> Any:
+    dtype = more[2]
+    return _Tensor(storage, first, shape, strides, str(dtype)) if isinstance(storage, _Storage) else None
 
 
 def _rebuilt_as_subclass(rebuild: Any, kind: Any, arguments: Any, *_: Any) -> Any:
@@ -225,7 +227,9 @@ def _torch_entry(
     skipped, size_bytes = tensor.first * item_bytes, math.prod(tensor.shape) * item_bytes
     if not 0 <= skipped <= record.size_bytes:
         return None
-    return _entry(name, tensor.dtype, tensor.shape, _data_offset(read, record) + skipped, size_bytes)
+    is_known = is_one_stretch(tensor.shape, tensor.strides)
+    offset = _data_offset(read, record) + skipped if is_known else None
+    return _entry(name, tensor.dtype, tensor.shape, offset, size_bytes)
 
 
 def _data_offset(read: Callable[[int, int], bytes], entry: _zip.Entry) -> int:
@@ -258,7 +262,7 @@ def _is_plain(key: Any) -> bool:
     return key is None or type(key) in {str, bytes, int, float, bool}
 
 
-def _entry(name: str, dtype: str, shape: Any, offset: int, size_bytes: int) -> dict[str, Any]:
+def _entry(name: str, dtype: str, shape: Any, offset: int | None, size_bytes: int) -> dict[str, Any]:
     shape = list(shape)
     if len(shape) > _MOST_DIMENSIONS or not all(type(length) is int and length >= 0 for length in shape):
         raise ValueError("a shape is no list of lengths")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.serialization import config
 
-from holdfast import _digests, _layout, _sink
+from holdfast import _digests, _layout, _sink, _tensor_index
 from tests.states import MIB, STATES, TRUSTED_STATES, assert_same, raw, trained
 
 every_state = pytest.mark.parametrize("make", [*STATES, *TRUSTED_STATES])
@@ -209,13 +209,36 @@ def test_the_index_says_where_the_tensors_lie(make):
         assert entry["shape"] == list(tensor.shape)
         assert entry["dtype"] == str(tensor.dtype).removeprefix("torch.")
         assert entry["size_bytes"] == tensor.numel() * tensor.element_size()
-        if not tensor.numel():
+        if not tensor.numel() or entry["offset"] is None:
+            assert not tensor.is_contiguous() or not tensor.numel()
             continue
         start = entry["offset"] - tensor.storage_offset() * tensor.element_size()
         bytes_of_storage = raw(tensor)
         assert file[start : start + len(bytes_of_storage)] == bytes_of_storage
     strided = [name for name, tensor in wanted.items() if tensor.layout is torch.strided]
     assert [entry["name"] for entry in layout.tensors] == strided
+
+
+@pytest.mark.parametrize(
+    ("view", "is_one_stretch"),
+    [
+        pytest.param(lambda base: base[:1, 3:], True, id="a part"),
+        pytest.param(lambda base: base.t(), True, id="transposed"),
+        pytest.param(lambda base: base.view(2, 3, 2, 5).permute(2, 0, 3, 1), True, id="permuted"),
+        pytest.param(lambda base: base[2:2], True, id="nothing"),
+        pytest.param(lambda base: base[:, ::2], False, id="every second column"),
+        pytest.param(lambda base: base[:, 3:], False, id="the last columns"),
+        pytest.param(lambda base: base[:1].expand(9, 10), False, id="expanded"),
+        pytest.param(lambda base: base.as_strided((3, 4), (1, 1)), False, id="overlapping"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda tensor: tensor, torch.nn.Parameter], ids=["tensor", "parameter"])
+def test_the_index_says_where_a_tensor_lies_if_its_elements_are_one_stretch(tmp_path, view, is_one_stretch, wrap):
+    state = {"w": wrap(view(torch.arange(60.0).view(6, 10)))}
+    torch.save(state, tmp_path / "a.pt")
+    for (entry,) in (_layout.of(state).tensors, _tensor_index.of_file(tmp_path / "a.pt")):
+        assert (entry["offset"] is not None) == is_one_stretch
+        assert entry["size_bytes"] == state["w"].numel() * 4
 
 
 def test_names_in_the_index_lead_through_dicts_and_lists():
