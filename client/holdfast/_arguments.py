@@ -82,11 +82,24 @@ def folder(name: str, value: Any) -> Path:
     ValueError
         It is empty.
     """
+    return Path(path(name, value)).expanduser()
+
+
+def path(name: str, value: Any, *, may_be_empty: bool = False) -> str:
+    """A path or a name that may be given as one, as text.
+
+    Raises
+    ------
+    TypeError
+        It is neither a str nor a path.
+    ValueError
+        It is empty.
+    """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise TypeError(f"{name} must be a path, not {value!r}")
-    if not os.fspath(value).strip():
+        raise TypeError(f"{name} must be a str or a Path, not {value!r}")
+    if not os.fspath(value).strip() and not may_be_empty:
         raise ValueError(f"{name} must not be empty")
-    return Path(value).expanduser()
+    return os.fspath(value)
 
 
 def text(name: str, value: Any) -> str | None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from . import _arguments
 from ._redaction import shown_name
 from .errors import InvalidRequest
 
@@ -28,7 +29,7 @@ def local(name: str, given: str | os.PathLike[str]) -> Path:
     InvalidRequest
         It is a URL, which would become folders of this machine.
     """
-    path = Path(given)
+    path = Path(_arguments.path(name, given, may_be_empty=True))
     if _URL.match(str(path)):
         raise InvalidRequest(
             f"{name} {shown_name(str(given))!a} is a URL: give a path of this machine.", code="invalid_name"

@@ -1,7 +1,7 @@
 """Keywords of a save that will not do what their name says: misspelt facts, and a monitored value that is not there."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,10 +11,23 @@ _CUTOFF = 0.8
 _ALIASES = {"pin": "pinned", "filename": "name", "file_name": "name"}
 _OTHERS: dict[str, tuple[type, str]] = {
     "metadata": (Mapping, "give its values as keywords of their own: save(..., **metadata)"),
+    "meta": (Mapping, "give its values as keywords of their own: save(..., **meta)"),
     "kind": (str, "save makes regular checkpoints, and save_best_if_improved makes best ones"),
     "is_best": (bool, "save_best_if_improved decides by the metric"),
     "best": (bool, "is_best=True flags one of the best"),
 }
+_OF_MANAGERS: dict[str, Callable[[Any], bool]] = {
+    "mode": lambda value: value in ("min", "max"),
+    "monitor": lambda value: isinstance(value, str),
+    "max_checkpoints": lambda value: isinstance(value, int),
+    "max_best_checkpoints": lambda value: isinstance(value, int),
+    "max_to_keep": lambda value: isinstance(value, int),
+    "keep_every_epochs": lambda value: isinstance(value, int),
+    "background": lambda value: isinstance(value, bool),
+    "server": lambda value: isinstance(value, str) and "://" in value,
+    "token": lambda value: isinstance(value, str),
+}
+"""Parameters of a manager, which have no effect on a save; a value that such a one cannot have is metadata."""
 _NAMED = ("NaN", "Infinity", "-Infinity")
 
 
@@ -58,6 +71,8 @@ class Advice:
                 self._told.once(f"{key}= is kept as metadata and does nothing else; did you mean {fact}=?")
             elif key in _OTHERS and isinstance(value, _OTHERS[key][0]):
                 self._told.once(f"{key}= is kept as metadata and does nothing else: {_OTHERS[key][1]}")
+            elif key in _OF_MANAGERS and _OF_MANAGERS[key](value):
+                self._told.once(f"{key}= is kept as metadata and does nothing else: CheckpointManager takes it")
         self._look_at_name(facts.get("name"), facts.get("epoch"))
 
     def _look_at_name(self, name: str | None, epoch: Any) -> None:
@@ -99,8 +114,16 @@ def _meant(key: str, value: Any, missing: list[str]) -> str | None:
     if key in _ALIASES:
         near = [_ALIASES[key]] if _ALIASES[key] in missing else []
     else:
-        near = [] if key.rstrip("0123456789_") in missing else get_close_matches(key.lower(), missing, 1, _CUTOFF)
+        word = key.rstrip("0123456789_")
+        is_numbered = word in missing and key[-1].isdigit()  # ``metric_2`` stands beside a metric
+        near = [] if is_numbered else get_close_matches(key.lower(), missing, 1, _CUTOFF)
+        near = near or [fact for fact in missing if _is_shuffled(key.lower(), fact)]
     return near[0] if near and _could_be(near[0], value) else None
+
+
+def _is_shuffled(key: str, fact: str) -> bool:
+    """Tell if a word is a fact's name, or its plural, with letters in another order."""
+    return key[:1] == fact[:1] and sorted(key) in (sorted(fact), sorted(f"{fact}s"))
 
 
 def _could_be(fact: str, value: Any) -> bool:

@@ -45,6 +45,8 @@ def place_of(given: str | None) -> Place:
     InvalidRequest
         It is no URL of a server.
     """
+    if given is not None and not isinstance(given, str):
+        raise InvalidRequest(f"server must be a str, not {type(given).__name__}", code=CODE)
     source = "the server's URL" if given else "HOLDFAST_URL"
     url = (given or os.environ.get("HOLDFAST_URL") or "").strip() or DEFAULT_URL
     try:

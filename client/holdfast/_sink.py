@@ -5,7 +5,7 @@ import inspect
 import io
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import _pickler
@@ -171,11 +171,22 @@ def _reaches_beyond(tensor: Any) -> bool:
         shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
     except Exception as error:  # nested tensors have no strides, parameters that wait for their shape no storage
         reraise(error)
-        return False
+        return tensor.is_nested and any(_beyond(tensor, *part) for part in _nested(tensor))
+    return _beyond(tensor, size_bytes, shape, strides, offset)
+
+
+def _beyond(tensor: Any, size_bytes: int, shape: Sequence[int], strides: Sequence[int], offset: int) -> bool:
     if 0 in shape:
         return False
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     return bool((last + 1) * tensor.element_size() > size_bytes)
+
+
+def _nested(tensor: Any) -> list[tuple[int, list[int], list[int], int]]:
+    """The bytes of a nested tensor's storage; for each tensor in it, its shape, strides and offset."""
+    size_bytes = tensor.untyped_storage().nbytes()
+    found = (tensor._nested_tensor_size(), tensor._nested_tensor_strides(), tensor._nested_tensor_storage_offsets())
+    return [(size_bytes, *part) for part in zip(*(each.tolist() for each in found), strict=True)]
 
 
 def _is_sharded(tensor: Any) -> bool:

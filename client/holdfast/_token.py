@@ -8,6 +8,7 @@ from typing import Self
 
 from blake3 import blake3
 
+from . import _arguments
 from ._interruption import reraise
 from ._redaction import looks_secret, shown_name
 from ._settings import CODE
@@ -66,7 +67,7 @@ class Token:
         if given:
             return cls(given, source="token")
         if file:
-            return cls(file=Path(file).expanduser(), source="token_file")
+            return cls(file=Path(_arguments.path("token_file", file)).expanduser(), source="token_file")
         if named := os.environ.get("HOLDFAST_TOKEN", "").strip():
             return cls(named, source="HOLDFAST_TOKEN")
         if place := os.environ.get("HOLDFAST_TOKEN_FILE", "").strip():

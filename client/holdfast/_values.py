@@ -202,10 +202,18 @@ def _plain(value: Any, what: str) -> Any:
     item = getattr(value, "item", None)
     try:
         count = size() if callable(size) else getattr(value, "size", None)
-        return _exact(item()) if count == 1 and callable(item) else value
+        if count != 1 or not callable(item):
+            return value
+        found = item()
+        return _exact(float(found) if _is_long(found) else found)
     except Exception as error:  # a tensor on the device "meta" has no value, say
         reraise(error)
         raise TypeError(f"{what} is {_kind(value)} whose value cannot be read: {error}") from error
+
+
+def _is_long(value: Any) -> bool:
+    """Tell if a value is NumPy's longdouble, of which ``item`` makes no number of Python's."""
+    return getattr(getattr(value, "dtype", None), "kind", "") == "f" and not isinstance(value, float)
 
 
 def _exact(value: Any) -> Any:

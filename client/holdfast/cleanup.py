@@ -20,7 +20,7 @@ _told = Told()
 def save_checkpoint_with_cleanup(
     state: Any,
     checkpoint_dir: str | Path,
-    filename: str = "checkpoint.pt",
+    filename: str | Path = "checkpoint.pt",
     max_to_keep: int | None = 3,
     *,
     server: str | None = None,
@@ -36,7 +36,7 @@ def save_checkpoint_with_cleanup(
         Whatever ``torch.save`` takes.
     checkpoint_dir : str or Path
         As for `CheckpointManager`.
-    filename : str
+    filename : str or Path
         The checkpoint's name; one of the same name is replaced, the new one being durable before the old one goes.
     max_to_keep : int or None
         How many of the newest regular checkpoints stay; None keeps all. The directory's other limits are left alone.
@@ -64,7 +64,9 @@ def save_checkpoint_with_cleanup(
     >>> path
     PosixPath('runs/simple/step_3.pt')
     """
-    directory = _names.directory_name(Path(checkpoint_dir), _names.prefix(os.environ.get("HOLDFAST_PREFIX")))
+    checkpoint_dir = Path(_arguments.path("checkpoint_dir", checkpoint_dir))
+    filename = _arguments.path("filename", filename)
+    directory = _names.directory_name(checkpoint_dir, _names.prefix(os.environ.get("HOLDFAST_PREFIX")))
     check_checkpoint(filename)
     max_to_keep = _arguments.limit("max_to_keep", max_to_keep, least=0)
     rank = _arguments.limit("rank", rank, least=0)
@@ -72,4 +74,4 @@ def save_checkpoint_with_cleanup(
     saving = Saving(remote.server, directory, Spool(default_folder()), None, DRAIN_S)
     saver = Saver(remote, saving, background=False, max_pending=1, rank=rank, find_base=None, told=_told)
     saver.save_as(filename, state, {"kind": "regular"}, {"max_checkpoints": max_to_keep})
-    return Path(checkpoint_dir) / filename
+    return checkpoint_dir / filename

@@ -157,7 +157,7 @@ class CheckpointManager:
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
         if on_unreachable not in ("spool", "raise"):
             raise ValueError(f"on_unreachable must be 'spool' or 'raise', not {on_unreachable!r}")
-        self.checkpoint_dir = Path(checkpoint_dir)
+        self.checkpoint_dir = Path(_arguments.path("checkpoint_dir", checkpoint_dir))
         self.max_checkpoints = _arguments.limit("max_checkpoints", max_checkpoints, least=0)
         self.max_best_checkpoints = _arguments.limit("max_best_checkpoints", max_best_checkpoints, least=0)
         self.mode: Mode = mode
@@ -168,7 +168,7 @@ class CheckpointManager:
         self._prefix = _names.prefix(os.environ.get("HOLDFAST_PREFIX"))
         directory = _names.directory_name(self.checkpoint_dir, self._prefix)
         if base is not None:
-            _names.located(base, self.checkpoint_dir, self._prefix)
+            _names.located(_arguments.path("base", base), self.checkpoint_dir, self._prefix)
         timeout_s = _arguments.seconds("timeout_s", timeout_s, may_be_zero=False)
         patience_s = _arguments.seconds("patience_s", patience_s)
         where = Server(server, token, timeout_s, patience_s, token_file=token_file)
@@ -452,7 +452,8 @@ class CheckpointManager:
         True
         """
         loading = self._loading(map_location, weights_only, only)
-        place = _names.located(checkpoint_path, self.checkpoint_dir, self._prefix)
+        given = _arguments.path("checkpoint_path", checkpoint_path, may_be_empty=True)
+        place = _names.located(given, self.checkpoint_dir, self._prefix)
         while (waiting := self._saver.saving.waiting(*place)) is not None:
             try:
                 return loading.kept(waiting)
@@ -666,7 +667,8 @@ class CheckpointManager:
         return best
 
     def _find(self, checkpoint_path: str | PurePath, patience_s: float | None = None) -> Checkpoint:
-        directory, name = _names.located(checkpoint_path, self.checkpoint_dir, self._prefix)
+        given = _arguments.path("checkpoint_path", checkpoint_path, may_be_empty=True)
+        directory, name = _names.located(given, self.checkpoint_dir, self._prefix)
         return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
 
     def _loading(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> Loading:

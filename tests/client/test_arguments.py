@@ -92,3 +92,30 @@ def test_a_wait_is_as_long_as_a_number_says(timeout_s):
 def test_commands_refuse_nonsense_as_well(command, capsys):
     assert main(command) == Status.MISUSE
     assert "number of seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"a"])
+def test_what_is_no_path_is_named_by_its_parameter(wrong):
+    manager = CheckpointManager("runs/a")
+    for name, refusing in {
+        "checkpoint_dir": lambda: CheckpointManager(wrong),
+        "checkpoint_path": lambda: manager.load(wrong),
+        "to": lambda: manager.download("a.pt", wrong),
+        "filename": lambda: save_checkpoint_with_cleanup({}, "runs/a", wrong),
+    }.items():
+        with pytest.raises(TypeError, match=rf"^{name} must be a str or a Path, not "):
+            refusing()
+    if wrong is not None:
+        with pytest.raises(TypeError, match=r"^base must be"):
+            CheckpointManager("runs/a", base=wrong)
+        with pytest.raises(ValueError, match=r"^server must be a str, not"):
+            CheckpointManager("runs/a", server=wrong)
+        with pytest.raises(TypeError, match=r"^token_file must be"):
+            CheckpointManager("runs/a", token_file=wrong)
+
+
+def test_a_directory_without_a_name_is_refused_by_its_parameter():
+    with pytest.raises(ValueError, match=r"^checkpoint_dir must not be empty"):
+        CheckpointManager("")
+    with pytest.raises(ValueError, match=r"^filename must not be empty"):
+        save_checkpoint_with_cleanup({}, "runs/a", "")

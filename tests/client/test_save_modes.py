@@ -118,6 +118,20 @@ def test_a_freed_tensor_is_named(server, directory):
         CheckpointManager(directory, server=server.url).save({"model": {"weight": freed()}}, epoch=1)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_freed_nested_tensor_is_named(server, directory):
+    manager = CheckpointManager(directory, server=server.url)
+    whole = torch.nested.nested_tensor([torch.ones(2), torch.ones(0), torch.ones(3)])
+    manager.save({"w": whole, "empty": torch.nested.nested_tensor([])}, epoch=1)
+    assert_same(list(manager.load_latest()["w"].unbind()), list(whole.unbind()))
+    for see in (lambda nested: nested, torch.Tensor.detach):
+        nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+        seen = see(nested)
+        nested.values().untyped_storage().resize_(0)
+        with pytest.raises(InvalidRequest, match="the tensor 'w' cannot be saved: its memory was freed"):
+            manager.save({"w": seen}, epoch=2)
+
+
 def test_memory_that_is_freed_while_it_is_saved_is_not_read():
     tensor = torch.ones(100_000)
     layout = _layout.of({"w": tensor})

@@ -256,3 +256,10 @@ def test_a_metric_is_a_float(given):
 )
 def test_a_monitored_value_stands_in_for_the_metric(monitor, metadata, metric):
     assert _values.monitored(monitor, metadata) == metric
+
+
+@pytest.mark.parametrize("value", [np.longdouble("0.5"), np.array([0.5], dtype=np.longdouble), np.longdouble("inf")])
+def test_a_longdouble_is_a_number(value):
+    expected = float(np.asarray(value).reshape(()))
+    assert _values.metric(value) == _values.monitored("loss", {"loss": value}) == expected
+    assert _values.metadata({"a": [value]}) == {"a": [_values.number_to_wire(expected)]}

@@ -48,6 +48,12 @@ def test_facts_wait_with_their_checkpoint_while_the_server_is_away(own_server):
     ("keyword", "value", "meant"),
     [
         ("metrics", 0.4, "metric"),
+        ("metrcis", 0.4, "metric"),
+        ("metric_", 0.4, "metric"),
+        ("epoch_", 3, "epoch"),
+        ("is_best_", True, "is_best"),
+        ("pinned_", True, "pinned"),
+        ("tasg", ["a"], "tags"),
         ("is_bset", True, "is_best"),
         ("epochs", 3, "epoch"),
         ("pined", True, "pinned"),
@@ -70,7 +76,8 @@ def test_what_looks_misspelt_is_kept_and_warned_of_once(make_manager, keyword, v
         {"epoch": 3},
         {"epoch": 3, "epochs": 100},
         {"metric": 0.5, "metrics": 0.4},
-        {"metric1": 0.1, "metric_2": 0.2},
+        {"metric1": 0.1, "metric_2": 0.2, "mean": 0.3, "tag_2": "a"},
+        {"mode": "train", "monitor": 0.5, "background": "white", "server": "node17", "max_checkpoints": "many"},
         {"metrics": {"acc": 0.9}},
         {"weight": 0.1, "weights": [1, 2], "date": "today", "pages": 3, "status": "ok", "stage": "a"},
         {"is_best": True, "val_accuracy": 0.5},
@@ -150,3 +157,18 @@ def test_a_flag_that_a_method_does_not_have_is_warned_of(make_manager):
     manager = make_manager()
     said = warned(manager.save_best_if_improved, {}, 0.5, 1, is_best=True, kind="best", metadata={"lr": 0.1})
     assert [each.partition("=")[0] for each in said] == ["is_best", "kind", "metadata"]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("mode", "max"), ("monitor", "val_loss"), ("max_checkpoints", 5), ("background", True), ("server", "http://a")],
+)
+def test_a_parameter_of_the_manager_is_warned_of_at_a_save(make_manager, keyword, value):
+    found = warned(make_manager().save, {}, **{keyword: value})
+    assert [each.startswith(f"{keyword}= is kept") and "CheckpointManager takes it" in each for each in found] == [True]
+
+
+def test_metadata_in_one_keyword_is_warned_of(make_manager):
+    for keyword in ("meta", "metadata"):
+        found = warned(make_manager().save, {}, **{keyword: {"lr": 0.1}})
+        assert [f"save(..., **{keyword})" in each for each in found] == [True]

@@ -207,7 +207,9 @@ def test_a_token_is_sent(make_server):
 
 def test_a_function_alone_saves_and_keeps_the_newest(server, directory):
     for step in range(4):
-        path = save_checkpoint_with_cleanup({"n": step}, directory, f"{step}.pt", max_to_keep=2, server=server.url)
+        path = save_checkpoint_with_cleanup(
+            {"n": step}, directory, Path(f"{step}.pt"), max_to_keep=2, server=server.url
+        )
     assert path == Path(directory) / "3.pt"
     assert server.names(directory) == ["2.pt", "3.pt"]
 
