@@ -4,8 +4,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 from . import _disposal, _items, _kin, _upload
@@ -65,7 +66,7 @@ def deliver(
     told: Callable[[Item, str], object] = lambda item, what: None,
     hurried: threading.Event | None = None,
     gives_up: Callable[[Item, HoldfastError], bool] = lambda item, error: False,
-    before: str | None = None,
+    items: Sequence[Item] | None = None,
 ) -> Outcome:
     """Send what waits in a queue, the oldest first, until nothing waits or something stands against it.
 
@@ -82,16 +83,14 @@ def deliver(
         Once it is set, nothing that fails is tried again.
     gives_up : callable
         Says of a failure that may pass whether to park the checkpoint all the same.
-    before : str, optional
-        The time of saving at which to end; see `_kin.turns`.
+    items : sequence of Item, optional
+        The only ones to send; see `_kin.turns`.
     """
     outcome = Outcome()
     with queue.claimed() as mine:
         outcome.is_claimed_by_other = not mine
-        while mine and outcome.error is None and (items := queue.items()):
-            for item in items:
-                if before is not None and _kin.saved_at(item) > before:
-                    return outcome
+        while mine and outcome.error is None and (batch := queue.items() if items is None else items):
+            for item in batch:
                 try:
                     _try(queue, item, server, Patience(patience_s, hurried), progress, told, outcome, gives_up)
                 except OSError as failure:
@@ -99,6 +98,8 @@ def deliver(
                     outcome.error = IntegrityError(what, code=_items.UNREADABLE)
                 if outcome.error is not None:
                     break
+            if items is not None:
+                break
     return outcome
 
 
@@ -263,8 +264,11 @@ class Courier:
                     self._thread = None
                     self._idle.set()
                     return
-            if self._round(queues):
+            outcomes = self._round(queues)
+            if any(outcome.delivered or outcome.parked for outcome in outcomes):
                 waits.reset()
+            elif any(outcome.is_claimed_by_other for outcome in outcomes):
+                self._rest(min(waits.next_s(), _LOOK_EVERY_S))
             else:
                 self._rest(waits.next_s())
 
@@ -276,18 +280,18 @@ class Courier:
                 break
         self._hurried.clear()
 
-    def _round(self, queues: list[Queue]) -> bool:
-        """Go through the queues once; whether anything came of it."""
+    def _round(self, queues: list[Queue]) -> list[Outcome]:
+        """Go through the queues once, directory by directory; what came of it."""
         outcomes: list[Outcome] = []
-        for group in _kin.groups(queues):
-            for queue, before in _kin.turns(group):
-                outcomes.append(self._attempt(queue, before))
-                if before is None or not outcomes[-1].is_progress:
+        for directory in dict.fromkeys(queue.directory for queue in queues):
+            for queue, items in _kin.turns(partial(self._spool.queues, self._server.url, directory)):
+                outcomes.append(self._attempt(queue, items))
+                if not outcomes[-1].is_progress:
                     break
         self._attempts += 1
-        return any(outcome.delivered or outcome.parked for outcome in outcomes)
+        return outcomes
 
-    def _attempt(self, queue: Queue, before: str | None) -> Outcome:
+    def _attempt(self, queue: Queue, items: Sequence[Item]) -> Outcome:
         try:
             patience_s = 0.0 if self._server.outage.is_on else self._server.patience_s
             outcome = deliver(
@@ -297,7 +301,7 @@ class Courier:
                 told=_log,
                 hurried=self._hurried,
                 gives_up=self._gives_up,
-                before=before,
+                items=items,
             )
         except Exception:  # a thread that ends here would end all deliveries
             log.exception("what waits in %s cannot be delivered", queue.folder)

@@ -126,15 +126,33 @@ class Server:
         return other
 
     def identify(self, *, again: bool = False) -> str | None:
-        """The id of the server, for which it is asked once, or again; None where it has not given one. Never raises."""
+        """The id of the server; None where it has not given one. Never raises.
+
+        A server that has answered without an id is asked once, and one that was away after a while; with ``again``,
+        both are asked now.
+        """
         if _identity.of(self.url) is None and (again or not _identity.is_unknowable(self.url)):
-            other = self.again()
-            other.timeout_s = min(self.timeout_s, _identity.PATIENCE_S)
-            with suppress(Exception):  # a refusal gives the id as well
-                other.call("GET", "/v1/info")
-            other.close()
-            _identity.note_asked(self.url)
+            self.answers()
         return _identity.of(self.url)
+
+    def answers(self) -> bool:
+        """Ask the server who it is; whether it has answered. Never raises."""
+        other = self.again()
+        other.timeout_s = min(self.timeout_s, _identity.PATIENCE_S)
+        try:
+            other.call("GET", "/v1/info")
+        except HoldfastError as error:  # a refusal of the server itself gives the id as well
+            reraise(error)
+            is_there = not passes(error)
+        except Exception as error:
+            reraise(error)
+            is_there = False
+        else:
+            is_there = True
+        finally:
+            other.close()
+        (_identity.note_answer if is_there else _identity.note_unreached)(self.url)
+        return is_there
 
     def ask(
         self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None

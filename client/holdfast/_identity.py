@@ -4,14 +4,20 @@ The ids that this process has met are kept by URL. Nothing here delays or fails 
 """
 
 import re
+import time
 from collections.abc import Mapping
 
 FIELD = "holdfast-server-id"
 PATIENCE_S = 3.0
 """The longest time, in seconds, for which a server is asked who it is."""
 _ID = re.compile(r"[0-9a-f]{32}")
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+"""The bounds of the back-off after attempts to ask a server that did not answer."""
 _known: dict[str, str] = {}
-_asked: set[str] = set()
+_silent: set[str] = set()
+"""The URLs of servers that have answered without an id."""
+_unreached: dict[str, tuple[float, float]] = {}
+"""By the URL of a server that did not answer: the time at which to ask it again, and how long that is put off."""
 
 
 def is_id(value: object) -> bool:
@@ -32,16 +38,27 @@ def of(url: str) -> str | None:
 
 
 def is_unknowable(url: str) -> bool:
-    """Whether the server at a URL was asked who it is, and has not said so."""
-    return url in _asked and url not in _known
+    """Whether asking a server for its id is pointless for now: it gives none, or was away a moment ago."""
+    if url in _known:
+        return False
+    return url in _silent or time.monotonic() < _unreached.get(url, (0.0, 0.0))[0]
 
 
-def note_asked(url: str) -> None:
-    """Note that a server was asked who it is."""
-    _asked.add(url)
+def note_answer(url: str) -> None:
+    """Note that a server was asked who it is, and has answered; without an id it is an older one."""
+    _unreached.pop(url, None)
+    if url not in _known:
+        _silent.add(url)
+
+
+def note_unreached(url: str) -> None:
+    """Note that a server could not be asked who it is. It is asked again, after a wait that doubles each time."""
+    wait_s = min(2 * _unreached[url][1], _LONGEST_WAIT_S) if url in _unreached else _FIRST_WAIT_S
+    _unreached[url] = time.monotonic() + wait_s, wait_s
 
 
 def forget() -> None:
     """Forget every server, as a new process."""
     _known.clear()
-    _asked.clear()
+    _silent.clear()
+    _unreached.clear()

@@ -4,7 +4,8 @@ They are of the same server if both servers have given the same id. Two servers 
 not known, the queue is left alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 
 from . import _identity
 from ._http import Server
@@ -19,16 +20,33 @@ def others(queue: Queue) -> list[Queue]:
 
 
 def meet(server: Server, queues: Iterable[Queue]) -> None:
-    """Find out of queues under other URLs who their servers are; each server is asked once. Never raises.
+    """Find out of queues under other URLs who their servers are. Never raises.
 
-    No token goes to another URL: a server gives its id with a refusal, too.
+    Each server is asked once, and again if it did not answer; after an outage, before anything is delivered. No token
+    goes to another URL: a server gives its id with a refusal, too.
     """
+    was_away, asked = server.outage.is_on, set[str]()
     for queue in queues:
-        if server.identify(again=server.outage.is_on) is None:
+        if server.identify(again=was_away) is None:
             return
-        if queue.server_id is None and not _identity.is_unknowable(queue.server):
+        if queue.server_id is None and queue.server not in asked:
+            if was_away and not asked and not server.answers():
+                return
+            asked.add(queue.server)
             with suppress(Exception):  # it is no URL of a server any more
-                server.elsewhere(queue.server).identify()
+                server.elsewhere(queue.server).identify(again=was_away)
+        queue.record_server_id()
+
+
+def introduce(queues: Iterable[Queue]) -> None:
+    """Ask who their servers are where several queues are for one directory and that is not known. Never raises."""
+    of_directory: dict[str, list[Queue]] = {}
+    for queue in queues:
+        of_directory.setdefault(queue.directory, []).append(queue)
+    for queue in (queue for several in of_directory.values() if len(several) > 1 for queue in several):
+        if queue.server_id is None:
+            with suppress(Exception):
+                Server(queue.server).elsewhere(queue.server).identify()
         queue.record_server_id()
 
 
@@ -44,30 +62,45 @@ def is_same(queue: Queue, other: Queue, *, is_only_read: bool = False) -> bool |
     return None if ours is None or theirs is None else ours == theirs
 
 
-def groups(queues: Iterable[Queue]) -> list[list[Queue]]:
-    """Queues by directory and server."""
+def groups(queues: Iterable[Queue], *, one_server: bool = False) -> list[list[Queue]]:
+    """Queues by directory and server, or by directory where one server is to have them all."""
     found: dict[tuple[str, str], list[Queue]] = {}
     for queue in queues:
-        found.setdefault((queue.directory, queue.server_id or queue.server), []).append(queue)
+        server = "" if one_server else queue.server_id or queue.server
+        found.setdefault((queue.directory, server), []).append(queue)
     return list(found.values())
 
 
-def turns(group: list[Queue]) -> Iterator[tuple[Queue, str | None]]:
-    """The queue whose turn it is to be delivered, and the time of saving after which it is another's; until all is.
+def turns(find: Callable[[], Iterable[Queue]]) -> Iterator[tuple[Queue, list[Item]]]:
+    """The queue whose turn it is to be delivered, and those of its items that are older than all in the others.
 
-    So what waits for one directory in several queues arrives in the order of saving.
+    What waits for one directory in several queues so arrives in the order of saving, even if several threads and
+    processes deliver: each of them stops at the first item if another one has claimed its queue.
+
+    Parameters
+    ----------
+    find : callable
+        Gives the queues for one directory of one server, among which there may be new ones each time.
     """
-    while waiting := [queue for queue in group if queue.has_items()]:
-        if len(waiting) == 1:
-            yield waiting[0], None
-            continue
-        heads = sorted((_head(queue), place) for place, queue in enumerate(waiting))
-        yield waiting[heads[0][1]], heads[1][0]
+    while True:
+        seen = {queue: queue.items() for queue in find()}
+        # Looked at a second time: what was saved before an item that was seen, into a queue that was read before, is
+        # seen now.
+        heads = [(saved_at(item), queue) for queue in find() for item in queue.items()[:1]]
+        if not heads:
+            return
+        heads.sort(key=lambda head: head[0])
+        first = heads[0][1]
+        items = seen.get(first, [])
+        if len(heads) > 1:
+            items = _saved_until(heads[1][0], items)
+        if items:
+            yield first, items
 
 
-def _head(queue: Queue) -> str:
-    """The time at which the first that waits was saved."""
-    return next((saved_at(item) for item in queue.items()[:1]), "")
+def _saved_until(time: str, items: list[Item]) -> list[Item]:
+    """The first ones, up to the first that was saved after a time."""
+    return [*takewhile(lambda item: saved_at(item) <= time, items)]
 
 
 def saved_at(item: Item) -> str:

@@ -17,12 +17,12 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from . import _identity, _items
 from ._interruption import reraise, suppress
@@ -32,6 +32,7 @@ from .errors import HoldfastError
 
 _NAME = re.compile(r"(\d{12})-(\d+)-([0-9a-f]{32})")
 _ABANDONED_S = 86400.0
+T = TypeVar("T")
 _PUTS = 20
 """How often a save is put whose folder another process removes meanwhile."""
 
@@ -177,26 +178,26 @@ class Queue:
             It cannot be kept; nothing of it is.
         """
         discard_interrupted()
-        self.prepare()
-        self.spool.make_room(source.size_bytes, self)
+        self._repeat(lambda: self.spool.make_room(source.size_bytes, self))
         try:
-            return self._put_anew(save, source)
+            return self._repeat(lambda: self._put(save, source))
         except OSError as error:  # a quota says nothing before it is exceeded
             is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             if not (is_full and self.spool.drop(source.size_bytes, self)):
                 raise
-        return self._put_anew(save, source)
+        return self._repeat(lambda: self._put(save, source))
 
-    def _put_anew(self, save: Mapping[str, Any], source: Readable) -> Item:
-        """Put a checkpoint; again where another process has removed the folder meanwhile, as nothing lay in it."""
+    def _repeat(self, step: Callable[[], T]) -> T:
+        """Do a step of a put; again if another process has removed the folder meanwhile, as nothing lay in it."""
         for _ in range(_PUTS - 1):
             try:
                 self.prepare()
-                return self._put(save, source)
-            except FileNotFoundError:
+                return step()
+            except FileNotFoundError as error:
+                reraise(error)
                 self._is_made = self._is_counted = False
         self.prepare()
-        return self._put(save, source)
+        return step()
 
     def _put(self, save: Mapping[str, Any], source: Readable) -> Item:
         folder = self.folder / f"{_items.HALF_DONE}{save['save_id']}"

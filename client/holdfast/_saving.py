@@ -83,7 +83,6 @@ class Saving:
         courier = self._courier
         if courier is not None and not self._is_awake:
             self._is_awake = True
-            self._others = _kin.others(self.queue) if self.queue is not None else []
             if courier.waiting() or courier.may_have_more():
                 courier.wake()
 
@@ -101,9 +100,10 @@ class Saving:
 
         No other URL is asked if the server itself does not answer, nor once `_identity.PATIENCE_S` have passed.
         """
-        if self._has_met_others:
+        if self._has_met_others or self.queue is None:
             return
         self._has_met_others = True
+        self._others = _kin.others(self.queue)
         end = time.monotonic() + _identity.PATIENCE_S
         waiting = (other for other in self._others if other.has_items() and time.monotonic() < end)
         _kin.meet(self.server, waiting)
@@ -114,9 +114,10 @@ class Saving:
         return [self.queue, *self._related()] if self.queue is not None else []
 
     def _related(self) -> list[Queue]:
-        """The queues of the same server under other URLs in which something waited when it was first used."""
-        if self.queue is None or not self._others:
+        """The queues of the same server under other URLs in which something has waited since it was first used."""
+        if self.queue is None:
             return []
+        self._others = list(dict.fromkeys([*self._others, *_kin.others(self.queue)]))
         found = [other for other in self._others if _kin.is_same(self.queue, other)]
         for other in found:
             if other not in self._absorbed:

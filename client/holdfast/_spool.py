@@ -59,23 +59,25 @@ class Spool:
         digest = blake3(f"{server}\0{directory}".encode()).hexdigest()[:12]
         return Queue(self, self.folder / f"{_slug(directory)}-{digest}", server, directory)
 
-    def queues(self, server: str | None = None) -> list[Queue]:
-        """The queues in which something waits or is parked, of all servers, or of the one at a URL.
+    def queues(self, server: str | None = None, directory: str | None = None) -> list[Queue]:
+        """The queues in which something waits or is parked: of all servers, or of one by its URL; of one directory.
 
         Those are of that server, too, which name it by other URLs, as far as it has given its id to this process.
         """
         server_id = _identity.of(server) if server is not None else None
         found = [
             queue
-            for queue in self.every_queue()
+            for queue in (self.every_queue() if directory is None else self._every_queue_of(directory))
             if server in {None, queue.server} or (server_id is not None and server_id == queue.server_id)
         ]
         return [queue for queue in found if queue.has_items() or queue.parked()]
 
     def of_directory(self, directory: str) -> list[Queue]:
         """The queues for a directory of any server in which something waits or is parked."""
-        found = [queue for queue in self.every_queue(f"{_slug(directory)}-*") if queue.directory == directory]
-        return [queue for queue in found if queue.has_items() or queue.parked()]
+        return self.queues(directory=directory)
+
+    def _every_queue_of(self, directory: str) -> list[Queue]:
+        return [queue for queue in self.every_queue(f"{_slug(directory)}-*") if queue.directory == directory]
 
     def every_queue(self, folders: str = "[!.]*") -> list[Queue]:
         """All queues in folders of such names, also those in which nothing waits."""

@@ -59,9 +59,9 @@ def is_empty(spool):
     return not Spool(spool).queues()
 
 
-def sync(**environment):
+def sync(*options, **environment):
     """Run ``holdfast sync``."""
-    command = [sys.executable, "-m", "holdfast.cli", "sync"]
+    command = [sys.executable, "-m", "holdfast.cli", "sync", *options]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, env=environment)
 
 
@@ -135,6 +135,62 @@ def test_queues_of_one_server_are_delivered_one_after_the_other_the_older_first(
         assert len(manager.pending) <= 5
     assert eventually(lambda: delivered(own_server) == [name(epoch) for epoch in range(1, 6)])
     assert manager.resume() == {"n": 5}
+
+
+def test_what_waits_under_two_urls_that_were_never_reached_is_delivered_in_the_order_of_saving(own_server, spool):
+    own_server.kill()
+    urls = [own_server.url, elsewhere(own_server)]
+    managers = [manager_of(url, spool_dir=spool, drain_s=0.2) for url in urls]
+    for epoch in range(1, 9):
+        with warnings.catch_warnings(action="ignore"):
+            managers[epoch % 2].save({"n": epoch}, epoch=epoch)
+    assert all(_identity.of(url) is None for url in urls)
+    own_server.start()
+    managers[0].save({"n": 9}, epoch=9)
+    assert eventually(lambda: is_empty(spool))
+    assert delivered(own_server) == [name(epoch) for epoch in range(1, 10)]
+    assert managers[1].load_latest() == {"n": 9}
+
+
+def test_a_save_follows_what_came_to_wait_under_another_url_meanwhile(own_server, spool):
+    manager = manager_of(own_server.url)
+    manager.save({"n": 1}, epoch=1)
+    assert Server(elsewhere(own_server)).identify() is not None
+    put(spool, elsewhere(own_server), 2)
+    with manager:
+        manager.save({"n": 3}, epoch=3)
+    assert eventually(lambda: is_empty(spool))
+    assert delivered(own_server) == [name(1), name(2), name(3)]
+
+
+def test_several_processes_deliver_what_waits_under_two_urls_in_the_order_of_saving(own_server, spool):
+    urls = [own_server.url, elsewhere(own_server)]
+    for epoch in range(1, 25):
+        put(spool, urls[epoch % 2], epoch)
+    program = "import sys, holdfast; holdfast.CheckpointManager(sys.argv[1], None, server=sys.argv[2]).close(30)"
+    children = [subprocess.Popen([sys.executable, "-c", program, DIRECTORY, url], cwd=PROJECT) for url in urls]
+    assert [child.wait(60) for child in children] == [0, 0]
+    assert is_empty(spool)
+    assert delivered(own_server) == [name(epoch) for epoch in range(1, 25)]
+
+
+@pytest.mark.parametrize("is_server_given", [False, True])
+def test_sync_delivers_what_waits_under_two_urls_in_the_order_of_saving(own_server, spool, is_server_given):
+    urls = [own_server.url, elsewhere(own_server)]
+    for epoch in range(1, 7):
+        put(spool, urls[epoch % 2], epoch)
+    done = sync(*(["--server", urls[1]] if is_server_given else []), HOLDFAST_SPOOL=str(spool))
+    assert done.returncode == 0, done.stderr
+    assert delivered(own_server) == [name(epoch) for epoch in range(1, 7)]
+
+
+def test_a_server_that_was_away_is_asked_again_who_it_is(own_server):
+    url = own_server.url
+    own_server.kill()
+    assert Server(url).identify() is None
+    assert _identity.is_unknowable(url)
+    own_server.start()
+    assert eventually(lambda: Server(url).identify() is not None)
 
 
 def test_sync_delivers_through_the_url_at_which_the_server_is(own_server, spool, free_port):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,24 @@ def sync_all(
     if not queues:
         _print(told, f"nothing waits in {found.folder}")
         return Status.DONE
-    for group in _kin.groups(queues):
+    if not only_list and server is None:
+        _kin.introduce(queues)
+    for group in _kin.groups(queues, one_server=server is not None):
         for queue in group:
             if retry_refused and not only_list:
                 queue.unpark()
             _say(queue, told)
-        for queue, before in _kin.turns(group) if not only_list else ():
+        for queue, items in _kin.turns(partial(list, group)) if not only_list else ():
             outcome = deliver(
                 queue,
                 _server(server, queue, token, token_file),
                 patience_s=patience_s,
                 progress=None,
                 told=lambda _, what: _print(told, f"  {what}"),
-                before=before,
+                items=items,
             )
             _explain(queue, outcome)
-            if before is None or not outcome.is_progress:
+            if not outcome.is_progress:
                 break
     left = [queue for queue in queues if queue.has_items() or queue.parked()]
     return Status.NO if left else Status.DONE
