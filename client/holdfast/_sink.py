@@ -184,9 +184,12 @@ def _beyond(tensor: Any, size_bytes: int, shape: Sequence[int], strides: Sequenc
 
 def _nested(tensor: Any) -> list[tuple[int, list[int], list[int], int]]:
     """The bytes of a nested tensor's storage; for each tensor in it, its shape, strides and offset."""
+    offsets = tensor._nested_tensor_storage_offsets().tolist()
+    if not offsets:  # sizes and strides are without meaning then
+        return []
     size_bytes = tensor.untyped_storage().nbytes()
-    found = (tensor._nested_tensor_size(), tensor._nested_tensor_strides(), tensor._nested_tensor_storage_offsets())
-    return [(size_bytes, *part) for part in zip(*(each.tolist() for each in found), strict=True)]
+    shapes, strides = tensor._nested_tensor_size().tolist(), tensor._nested_tensor_strides().tolist()
+    return [(size_bytes, *part) for part in zip(shapes, strides, offsets, strict=True)]
 
 
 def _is_sharded(tensor: Any) -> bool:
