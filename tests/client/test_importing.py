@@ -16,6 +16,16 @@ def test_importing_the_client_imports_neither_torch_nor_a_web_framework():
     assert {"torch", "numpy", "fastapi", "sqlalchemy", "app"}.isdisjoint(done.stdout.split())
 
 
+@pytest.mark.parametrize("package", ["holdfast", "app"])
+def test_a_folder_of_that_name_does_not_hide_a_package(tmp_path, package):
+    """As beside a clone, whose folder is called ``holdfast``."""
+    (tmp_path / package / "client").mkdir(parents=True)
+    check = f"import {package}; print({package}.__file__)"
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(f"{package}/__init__.py\n"), "installed by an older scripts/install? Run it again"
+
+
 def test_constructing_a_manager_opens_no_connection(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.2)
