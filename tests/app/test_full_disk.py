@@ -3,7 +3,6 @@
 import http.client
 import os
 import socket
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,22 +11,16 @@ import pytest
 
 from tests.app.deltas import Uploader, declared, pieces, refusal
 from tests.live import LiveServer
+from tests.mounts import small_disk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
 
 
 @pytest.fixture
-def mounted(tmp_path):
+def mounted():
     """A root on a file system of 40 MB."""
-    root = tmp_path / "root"
-    root.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", root], capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk("40m") as root:
         yield root
-    finally:
-        subprocess.run(["umount", "--lazy", root], check=True)
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 import errno
 import os
-import subprocess
 
 import pytest
 
 from app.spans import Span, covers, joined, meet
 from app.storage import kernel
+from tests.mounts import small_disk
 
 BLOCK = 4096
 NO_SPACE = os.strerror(errno.ENOSPC)
@@ -30,17 +30,12 @@ def other(tmp_path):
 
 
 @pytest.fixture
-def small(tmp_path):
+def small():
     """A file on a file system of 1 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("no small file system can be mounted here")
-    descriptor = os.open(place / "file", os.O_RDWR | os.O_CREAT)
-    yield descriptor
-    os.close(descriptor)
-    subprocess.run(["umount", "--lazy", place], check=True)
+    with small_disk("1m") as place:
+        descriptor = os.open(place / "file", os.O_RDWR | os.O_CREAT)
+        yield descriptor
+        os.close(descriptor)
 
 
 def written(descriptor):

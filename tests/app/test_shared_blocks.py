@@ -13,26 +13,28 @@ from app.settings import Settings
 from tests.app import test_borrowing as borrowing
 from tests.app.deltas import Uploader, asked, declared, pieces
 from tests.live import LiveServer, eventually
+from tests.mounts import mount_point
 
 PIECE_BYTES = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def xfs(tmp_path_factory):
+def xfs():
     """A folder that is an XFS of its own."""
     if os.geteuid() != 0 or shutil.which("mkfs.xfs") is None:
         pytest.skip("an XFS is made and mounted by root, with mkfs.xfs (package xfsprogs)")
-    folder = tmp_path_factory.mktemp("xfs")
-    image, place = folder / "image", folder / "place"
-    place.mkdir()
+    with mount_point() as place:
+        _mount(place, place.with_name("image"))
+        yield place
+
+
+def _mount(place, image):
     with image.open("wb") as file:
         file.truncate(400 << 20)
     for command in (["mkfs.xfs", "-q", "-m", "reflink=1", image], ["mount", "-o", "loop", image, place]):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"no XFS with reflink can be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
 from contextlib import closing
 
 import pytest
@@ -11,6 +10,7 @@ from app.storage.local import LocalStorage
 from tests.app.deltas import refusal
 from tests.app.samples import sealed
 from tests.live import LiveServer, eventually
+from tests.mounts import small_disk
 
 
 @pytest.fixture(scope="module")
@@ -157,24 +157,16 @@ def test_when_the_window_is_over_the_bytes_go(make_server):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
-def test_where_space_is_needed_those_go_first_that_were_removed_first(tmp_path):
-    root = tmp_path / "root"
-    root.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(root)]
-    if (mounted := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        with LiveServer(root, reserve_bytes="0", undo_window="1h") as server:
-            saved = [server.save("runs/a", bytes(11_000_000), epoch=number) for number in range(3)]
-            order = [saved[1], saved[2], saved[0]]
-            for checkpoint in order:
-                assert delete(server, checkpoint)["restorable"]
-            for gone in range(1, 3):
-                server.save("runs/a", bytes(11_000_000), epoch=10 + gone)
-                kept = [get(server, checkpoint)["restorable"] for checkpoint in order]
-                assert kept == [False] * gone + [True] * (3 - gone)
-    finally:
-        subprocess.run(["umount", "--lazy", root], check=True)
+def test_where_space_is_needed_those_go_first_that_were_removed_first():
+    with small_disk("40m") as root, LiveServer(root, reserve_bytes="0", undo_window="1h") as server:
+        saved = [server.save("runs/a", bytes(11_000_000), epoch=number) for number in range(3)]
+        order = [saved[1], saved[2], saved[0]]
+        for checkpoint in order:
+            assert delete(server, checkpoint)["restorable"]
+        for gone in range(1, 3):
+            server.save("runs/a", bytes(11_000_000), epoch=10 + gone)
+            kept = [get(server, checkpoint)["restorable"] for checkpoint in order]
+            assert kept == [False] * gone + [True] * (3 - gone)
 
 
 def test_without_a_window_nothing_can_be_restored(server, directory):

@@ -1,6 +1,6 @@
 """A disk whose power can be cut: an ext4 file system in a file, which forgets all that was not made durable.
 
-    with Disk(folder) as disk:
+    with Disk() as disk:
         ...a server writes below disk.path...
         disk.cut()
         ...the server is killed...
@@ -17,12 +17,12 @@ import os
 import shutil
 import struct
 import subprocess
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from tests.live import eventually
+from tests.mounts import mount_point
 
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN: from now on every operation fails
 _WITHOUT_THE_JOURNAL = struct.pack("I", 2)  # what the journal has not written down is not written any more
@@ -32,26 +32,30 @@ _OPTIONS = "loop,noauto_da_alloc,data=writeback"
 class Disk:
     """An empty disk at ``disk.path`` for the length of a block; nothing of it is left afterwards."""
 
-    def __init__(self, folder: Path, size_mb: int = 512) -> None:
-        self.path = folder / "disk"
-        self._image = folder / "disk.image"
+    def __init__(self, size_mb: int = 512) -> None:
         self._size_mb = size_mb
+        self._leaving = ExitStack()
 
     def __enter__(self) -> Self:
-        self.path.mkdir()
+        self.path = self._leaving.enter_context(mount_point())
+        self._image = self.path.with_name("image")
         with self._image.open("wb") as image:
             image.truncate(self._size_mb << 20)
-        _run("mkfs.ext4", "-q", "-F", str(self._image))
-        self._mount()
-        (self.path / "lost+found").rmdir()
+        try:
+            _run("mkfs.ext4", "-q", "-F", str(self._image))
+            self._mount()
+            (self.path / "lost+found").rmdir()
+        except BaseException:
+            self._leaving.close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.path.is_mount():
-            self._unmount()
-        self._image.unlink()
+        with self._leaving:
+            if self.path.is_mount():
+                self._unmount()
 
     def cut(self) -> None:
         """Cut the power. Whoever uses the disk gets errors from now on; end them, then `revive` it."""
@@ -90,7 +94,7 @@ def hindrance() -> str | None:
         if shutil.which(program) is None:
             return f"{program} is not installed"
     try:
-        with tempfile.TemporaryDirectory() as folder, Disk(Path(folder), size_mb=32) as disk:
+        with Disk(size_mb=32) as disk:
             disk.cut()
             disk.revive()
     except OSError as error:

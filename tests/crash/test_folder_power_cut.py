@@ -98,7 +98,7 @@ def play(tmp_path, count, **robbed):
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same rounds again")
     numbers, saves = random.Random(seed), Saves()
-    with Disk(tmp_path) as disk, LiveServer(disk.path, early=False, undo_window="0", **robbed) as server:
+    with Disk() as disk, LiveServer(disk.path, early=False, undo_window="0", **robbed) as server:
         for _ in range(count):
             before = saves.count
             save_until_the_power_is_cut(server, disk, saves, numbers)

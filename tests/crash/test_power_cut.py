@@ -26,7 +26,7 @@ def play(tmp_path, count, *, early=False, undo_window="0", **robbed):
     """So many rounds on one disk; what was put to it early, before anybody waits for it, may hide a missing fsync."""
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same operations again")
-    with Disk(tmp_path) as disk:
+    with Disk() as disk:
         if robbed:  # then it is not the root itself that is lost, but what is put into it
             with LiveServer(disk.path):
                 pass

@@ -11,6 +11,7 @@ import pytest
 
 from tests.app.deltas import Uploader, declared, pieces, refusal
 from tests.live import LiveServer, eventually
+from tests.mounts import mount_point
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
 
@@ -21,10 +22,14 @@ SLACK_BYTES = 300_000  # for folders, for the file system's own records, and for
 
 
 @pytest.fixture
-def root(tmp_path):
+def root():
     """A root on an ext4 of its own, which is gone after the test whatever happens."""
-    image, root = tmp_path / "image", tmp_path / "root"
-    root.mkdir()
+    with mount_point() as root:
+        _mount(root, root.with_name("image"))
+        yield root
+
+
+def _mount(root, image):
     with image.open("wb") as file:
         file.truncate(DISK_MB * 1024 * 1024)
     for command in (["mkfs.ext4", "-q", "-F", "-m", "0", image], ["mount", "-o", "loop", image, root]):
@@ -34,11 +39,6 @@ def root(tmp_path):
             pytest.skip(f"{command[0]} is not installed")
         if done.returncode:
             pytest.skip(f"no ext4 can be mounted here: {done.stderr.strip()}")
-    try:
-        yield root
-    finally:
-        if subprocess.run(["umount", root], check=False, capture_output=True).returncode:
-            subprocess.run(["umount", "--lazy", root], check=True)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def play(tmp_path, count):
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same rounds again")
     numbers = random.Random(seed)
-    with Disk(tmp_path, size_mb=1024) as disk:
+    with Disk(size_mb=1024) as disk:
         for number in range(count):
             yield lost(disk, number, numbers)
 
