@@ -7,6 +7,7 @@ _PARTS = re.compile(
     r"\.metadata|.+\.distcp"  # torch.distributed.checkpoint
     r"|saved_model\.pb(txt)?|keras_metadata\.pb|fingerprint\.pb"  # TensorFlow
     r"|_checkpoint_metadata|_metadata|_sharding|manifest\.ocdbt|ocdbt\.process_\d+|commit_success\.txt"  # Orbax
+    r"|consolidated\.\d+\.(?:pth|safetensors)|pytorch_model_fsdp_\d+|optimizer_\d+"  # Llama, FSDP by Accelerate
     r"|model_index\.json|.+\.index\.json|.+[-_]\d{5}-of-\d{5}\..+"  # diffusers, shards
     r"|mp_rank_\d+.*|(?:bf16_)?zero_pp_rank_.+|layer_\d+-model.+"  # Megatron, DeepSpeed
     r"|trainer_state\.json|training_args\.bin|adapter_config\.json"  # Transformers, PEFT
@@ -15,11 +16,23 @@ _PARTS = re.compile(
     r"|train(?:ing|er)?_state|meta)(?:[_-]?\d+)?\.(?:pt|pth|bin|pkl|safetensors|ckpt|npz)",
     re.IGNORECASE,
 )
+_MODULES, _MODULE = "modules.json", re.compile(r"\d+_[A-Z]\w*")  # sentence-transformers
+_PIPELINE = {"model_index.json", "saved_model.pb", "saved_model.pbtxt", "_CHECKPOINT_METADATA", _MODULES}
 _MODEL = re.compile(
     r"(?:pytorch_model|model|adapter_model|diffusion_pytorch_model)\.(?:bin|safetensors)", re.IGNORECASE
 )
 _OF_A_MODEL = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
-_SIDE = (".opt", ".optim", ".optimizer", ".state", ".states", ".rng", ".ema", ".pkl", ".bin", ".npz", ".index")
+_BESIDE_A_MODEL = re.compile(
+    r"(?:model_|open_clip_|generation_|tokenizer_|(?:pre)?processor_)?config\.(?:json|ya?ml)|params\.json|tokenizer\.json"
+    r"|tokenizer\.model(?:\.v\d+)?|vocab\.(?:json|txt)|merges\.txt|special_tokens_map\.json|spiece\.model"
+    r"|sentencepiece\.bpe\.model|dict\.txt|modules\.json",
+    re.IGNORECASE,
+)
+_OF_A_RUN = re.compile(r"(?<![a-z])(?:best|last|latest|newest|final|epoch|ep|step|iter|checkpoint|ckpt)(?![a-z])", re.I)
+_SIDE = (
+    *(".opt", ".optim", ".optimizer", ".state", ".states", ".rng", ".ema", ".pkl", ".bin", ".npz", ".index"),
+    *(".json", ".yaml", ".yml", ".toml", ".meta"),
+)
 _SHOWN = 3
 
 OTHER_FORMATS = (
@@ -33,7 +46,26 @@ def parts(names: Collection[str]) -> list[str]:
     found = [name for name in names if _PARTS.fullmatch(name)]
     if any(_MODEL.fullmatch(name) for name in names):
         found += [name for name in names if name in _OF_A_MODEL]
+    if _MODULES in names and (modules := [name for name in names if _MODULE.fullmatch(name)]):
+        found += [_MODULES, *modules]
     return sorted(found)
+
+
+def pipeline(names: Collection[str]) -> list[str]:
+    """Those of the names in one folder that say that the folders in it are parts of one checkpoint."""
+    return sorted(name for name in names if name in _PIPELINE)
+
+
+def of_a_model(names: Collection[str], weights: Collection[str]) -> list[str]:
+    """The files beside weights without which a model cannot be built; none where the weights are those of a run.
+
+    A run has checkpoints by its names, ``best`` or ``epoch_3``, or several that differ in a number: its ``config.json``
+    is a record of it.
+    """
+    series = {re.sub(r"[0-9]+", "#", name) for name in weights}
+    if any(map(_OF_A_RUN.search, weights)) or len(series) < len(weights):
+        return []
+    return sorted(name for name in names if _BESIDE_A_MODEL.fullmatch(name))
 
 
 def beside(name: str, names: Collection[str], together: Collection[str]) -> list[str]:
@@ -45,10 +77,22 @@ def beside(name: str, names: Collection[str], together: Collection[str]) -> list
 
 def told(companions: Collection[str]) -> str:
     """Why a file is left alone that has companions, in words."""
+    return (
+        f"it belongs with {_listed(companions)}: what belongs together is taken in as a folder, "
+        "which is named from the folder above it"
+    )
+
+
+def told_of_group(companions: Collection[str]) -> str:
+    """Why a file or a folder is left alone that belongs to others by its name alone, in words."""
+    return (
+        f"it belongs with {_listed(companions)}, by its name: put what belongs together into a folder that is named as "
+        "a checkpoint, such as checkpoint-500, which is taken in whole"
+    )
+
+
+def _listed(companions: Collection[str]) -> str:
     shown = sorted(companions)[:_SHOWN]
     more = len(companions) - len(shown)
     names = ", ".join(name if name.isprintable() else ascii(name) for name in shown)
-    return (
-        f"it belongs with {names}{f' and {more} more' if more else ''}: what belongs together is taken in as a folder, "
-        "which is named from the folder above it"
-    )
+    return f"{names}{f' and {more} more' if more else ''}"

@@ -1,11 +1,12 @@
 """What lies in a folder that other tools wrote into: checkpoints to take in, and what is left alone, with reasons."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
-from app import companions, naming
+from app import companions, name_groups, naming, weight_formats
 from app.errors import ForeignFile, Refusal
-from app.foreign import Stranger, looks_like_checkpoint, told
+from app.foreign import SUFFIXES, Stranger, looks_like_checkpoint, told
 from app.storage.base import Entry, Visited
 
 OWN = ".holdfast"
@@ -38,9 +39,8 @@ def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
     """What lies in a folder of those that are visited, of which some names are known as checkpoints."""
     seen = Seen()
     entries = visited.entries(path)
-    names = [entry.name for entry in entries if entry.name not in known]
-    together = companions.parts(names)
-    weights = [name for name in names if looks_like_checkpoint(name, is_folder=False)]
+    around = _Around.of(visited, path, [entry for entry in entries if entry.name not in known])
+    together = around.together
     for entry in entries:
         if entry.name in known:
             seen.known += 1
@@ -54,11 +54,15 @@ def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
         try:
             _refuse_strange(entry, is_checkpoint)
             if entry.what == "folder":
-                is_checkpoint = is_checkpoint or entry.name in together or _is_whole(visited, where)
-                _take_folder(seen, visited, path, entry, is_checkpoint)
+                if not is_checkpoint and (why := around.why_a_part(entry.name)) and _holds_weights(visited, where):
+                    is_checkpoint = True
+                    raise Strange(why)
+                _take_folder(seen, visited, path, entry, is_checkpoint or _is_whole(visited, where))
             elif is_checkpoint:
-                others = [*together, *weights] if entry.name in together else together
-                _refuse_part(companions.beside(entry.name, names, others))
+                _refuse_part(around.beside(entry.name))
+                if entry.name in around.of_files:
+                    raise Strange(companions.told_of_group(around.of_files[entry.name]))
+                _refuse_other_content(visited, where, entry)
                 seen.strangers.append(Stranger(entry.name, False, tuple(_files(visited, path, entry))))
             elif entry.name in together or entry.name.lower().endswith(companions.OTHER_FORMATS):
                 _leave_other(seen, visited, where, entry.name, together)
@@ -67,6 +71,53 @@ def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
         except (Refusal, OSError) as error:
             seen.left.append(Left(shown(visited, where), str(error), is_checkpoint))
     return seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """The names in one folder, as far as they tell which of them belong together."""
+
+    names: list[str]
+    together: list[str]
+    """The parts of one checkpoint by the names that their format gives them."""
+    weights: list[str]
+    of_a_model: list[str]
+    of_files: Mapping[str, Collection[str]]
+    of_folders: Mapping[str, Collection[str]]
+    whole: list[str]
+    """What says that all of the folder is one checkpoint: its own name, or a file that lists its components."""
+
+    @classmethod
+    def of(cls, visited: Visited, path: str, entries: Collection[Entry]) -> "_Around":
+        names = [entry.name for entry in entries]
+        files = [entry.name for entry in entries if entry.what == "file"]
+        folders = [entry.name for entry in entries if entry.what == "folder"]
+        weights = [name for name in names if looks_like_checkpoint(name, is_folder=False)]
+        whole = companions.pipeline(names)
+        own = visited.address.rpartition("/")[2]
+        if not path and looks_like_checkpoint(own, is_folder=True) and not _holds_several(visited, path):
+            whole.append(own)
+        return cls(
+            names=names,
+            together=companions.parts(names),
+            weights=weights,
+            of_a_model=companions.of_a_model(names, weights),
+            of_files=name_groups.of_files(files),
+            of_folders=name_groups.of_folders(folders),
+            whole=whole,
+        )
+
+    def beside(self, name: str) -> list[str]:
+        """What belongs to one file of weights."""
+        of_all = name in self.together or bool(self.whole)
+        others = [*self.together, *self.weights] if of_all else self.together
+        return companions.beside(name, self.names, [*others, *self.of_a_model])
+
+    def why_a_part(self, name: str) -> str | None:
+        """Why a folder that is not named as a checkpoint is a part of one; None if it is none."""
+        if name in self.together or self.whole:
+            return companions.told(sorted({*self.together, *self.whole} - {name}))
+        return companions.told_of_group(self.of_folders[name]) if name in self.of_folders else None
 
 
 def _take_folder(seen: Seen, visited: Visited, path: str, entry: Entry, is_checkpoint: bool) -> None:
@@ -78,7 +129,24 @@ def _take_folder(seen: Seen, visited: Visited, path: str, entry: Entry, is_check
         raise Strange(
             "its files tell several epochs or steps: it is not one checkpoint, nor a folder of them by its name"
         )
-    seen.strangers.append(Stranger(entry.name, True, tuple(_files(visited, path, entry))))
+    stranger = Stranger(entry.name, True, tuple(_files(visited, path, entry)))
+    for file, size_bytes, _ in stranger.files:
+        if size_bytes and file.lower().endswith((*SUFFIXES, *companions.OTHER_FORMATS)):
+            _refuse_text(visited, joined(path, entry.name, file), file)
+    seen.strangers.append(stranger)
+
+
+def _refuse_other_content(visited: Visited, where: str, entry: Entry) -> None:
+    with closing(visited.open(where)) as opened:
+        if fault := weight_formats.fault(opened.read, entry.size_bytes):
+            raise Strange(fault)
+
+
+def _refuse_text(visited: Visited, where: str, file: str) -> None:
+    """A folder may hold weights in any format, but no text or web page in their place."""
+    with closing(visited.open(where)) as opened:
+        if fault := weight_formats.fault_of_text(opened.read(0, weight_formats.HEAD_BYTES)):
+            raise Strange(f"{file} in it is no file of weights: {fault}")
 
 
 def _leave_other(seen: Seen, visited: Visited, where: str, name: str, together: Collection[str]) -> None:
@@ -106,6 +174,15 @@ def _is_whole(visited: Visited, where: str) -> bool:
         return False
     inner = any(entry.what == "folder" and looks_like_checkpoint(entry.name, is_folder=True) for entry in entries)
     return not inner and not _holds_several(visited, where)
+
+
+def _holds_weights(visited: Visited, where: str) -> bool:
+    """Whether anything in a folder or below looks like weights."""
+    entries = visited.entries(where)
+    is_found = any(entry.name.lower().endswith((*SUFFIXES, *companions.OTHER_FORMATS)) for entry in entries)
+    return is_found or any(
+        entry.what == "folder" and _holds_weights(visited, joined(where, entry.name)) for entry in entries
+    )
 
 
 def _holds_several(visited: Visited, where: str) -> bool:

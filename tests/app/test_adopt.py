@@ -22,6 +22,8 @@ from app.storage import kernel
 from tests.app.samples import below
 from tests.live import PROJECT, LiveServer, eventually
 
+W = b"\x80\x02"
+"""The first bytes of a pickle, so that what follows passes for weights."""
 TIME_NS = 1_700_000_000_123_456_789
 
 
@@ -72,19 +74,19 @@ def listed(server, directory, **query):
 
 
 LIGHTNING = {
-    "epoch=2-step=300.ckpt": b"third",
-    "epoch=0-step=100.ckpt": b"first",
-    "epoch=1-step=200.ckpt": b"second",
+    "epoch=2-step=300.ckpt": W + b"third",
+    "epoch=0-step=100.ckpt": W + b"first",
+    "epoch=1-step=200.ckpt": W + b"second",
     "hparams.yaml": b"lr: 1",
 }
 TRANSFORMERS = {
-    "checkpoint-1000/model.safetensors": b"weights",
-    "checkpoint-1000/optimizer.pt": b"momenta",
+    "checkpoint-1000/model.safetensors": W + b"weights",
+    "checkpoint-1000/optimizer.pt": W + b"momenta",
     "checkpoint-1000/rank/.hidden": b"",
-    "checkpoint-500/model.safetensors": b"old weights",
+    "checkpoint-500/model.safetensors": W + b"old weights",
     "trainer_state.json": b"{}",
 }
-OLD = {"model.pth": b"a", "last.pt": b"b" * 9_000_000, "notes.txt": b"c"}
+OLD = {"model.pth": W + b"a", "last.pt": W + b"b" * 9_000_000, "notes.txt": b"c"}
 
 
 def test_it_is_taken_in_where_it_lies_and_nothing_of_it_changes(root, adopt):
@@ -95,9 +97,9 @@ def test_it_is_taken_in_where_it_lies_and_nothing_of_it_changes(root, adopt):
     status, said, left = adopt(root / "runs")
     assert (status, left) == (0, [])
     assert said == [
-        "runs/hf: 2 checkpoints taken in (25 B), 0 known before, 1 other files left as they are",
+        "runs/hf: 2 checkpoints taken in (31 B), 0 known before, 1 other files left as they are",
         "runs/hf/old: 2 checkpoints taken in (8.6 MiB), 0 known before, 1 other files left as they are",
-        "runs/lightning: 3 checkpoints taken in (16 B), 0 known before, 1 other files left as they are",
+        "runs/lightning: 3 checkpoints taken in (22 B), 0 known before, 1 other files left as they are",
         "In all: 7 checkpoints taken in (3 directories), 0 known before, 0 left alone",
     ]
     after = state(root / "runs")
@@ -181,31 +183,31 @@ def test_a_folder_outside_the_root_is_copied_and_left_as_it_was(root, adopt, tmp
 
 
 def test_without_a_name_its_own_path_is_its_name(root, adopt, tmp_path):
-    put(tmp_path / "elsewhere", {"a.pt": b"a"})
+    put(tmp_path / "elsewhere", {"a.pt": W + b"a"})
     assert adopt(tmp_path / "elsewhere")[0] == 0
-    assert (root / (tmp_path / "elsewhere").relative_to("/") / "a.pt").read_bytes() == b"a"
+    assert (root / (tmp_path / "elsewhere").relative_to("/") / "a.pt").read_bytes() == W + b"a"
 
 
 def test_nothing_that_exists_is_overwritten_by_a_copy(root, adopt, tmp_path):
-    put(tmp_path / "elsewhere", dict.fromkeys(["a.pt", "b.pt", "checkpoint-1/x", "c.pt", "link.pt"], b"new"))
-    put(root / "runs", {"a.pt": b"old", "checkpoint-1/y": b"old"})  # of the same size and time
+    put(tmp_path / "elsewhere", dict.fromkeys(["a.pt", "b.pt", "checkpoint-1/x", "c.pt", "link.pt"], W + b"new"))
+    put(root / "runs", {"a.pt": W + b"old", "checkpoint-1/y": b"old"})  # of the same size and time
     (root / "runs/b.pt").mkdir()
     (root / "runs/link.pt").symlink_to("nowhere")
     status, said, left = adopt(tmp_path / "elsewhere", "--as", "runs")
     assert (status, len(left)) == (3, 4)
     assert all("nothing is overwritten" in line or "empty folder" in line for line in left)
     assert said[0].startswith("runs: 1 checkpoint taken in")
-    assert (root / "runs/a.pt").read_bytes() == b"old"
+    assert (root / "runs/a.pt").read_bytes() == W + b"old"
     assert below(root / "runs/checkpoint-1") == {"y": b"old"}
 
 
 def test_a_second_run_takes_in_only_what_is_new(root, adopt, serving):
-    put(root / "runs", {"epoch_1.pt": b"1", "epoch_2.pt": b"2"})
+    put(root / "runs", {"epoch_1.pt": W + b"1", "epoch_2.pt": W + b"2"})
     adopt(root / "runs")
-    put(root / "runs", {"epoch_0.pt": b"0"})
+    put(root / "runs", {"epoch_0.pt": W + b"0"})
     before = below(root / "runs/.holdfast")
     status, said, _ = adopt(root / "runs")
-    assert (status, said[0]) == (0, "runs: 1 checkpoint taken in (1 B), 2 known before")
+    assert (status, said[0]) == (0, "runs: 1 checkpoint taken in (3 B), 2 known before")
     after = below(root / "runs/.holdfast")
     assert {path for path in after if after[path] != before.get(path)} <= {"epoch_0.pt.json", "directory.json"}
     with serving() as server:
@@ -222,7 +224,7 @@ def test_a_dry_run_changes_nothing(root, adopt, tmp_path):
 
 
 def make_deep_link(place):
-    put(place, {"checkpoint-5/model.pt": b"x"})
+    put(place, {"checkpoint-5/model.pt": W + b"x"})
     (place / "checkpoint-5/link").symlink_to("/etc/passwd")
 
 
@@ -235,12 +237,12 @@ def make_deep_link(place):
         pytest.param(lambda p: os.mkfifo(p / "a.pt"), "a.pt: it is neither", 3, id="a pipe"),
         pytest.param(lambda p: (p / "a.pt").touch(), "a.pt: it is empty", 3, id="an empty file"),
         pytest.param(lambda p: (p / "checkpoint-5").mkdir(), "checkpoint-5: it is an empty", 3, id="an empty folder"),
-        pytest.param(lambda p: put(p, {".a.pt": b"x"}), ".a.pt: it is hidden", 3, id="a hidden file"),
-        pytest.param(lambda p: put(p, {".git/a.pt": b"x"}), ".git: it is hidden", 0, id="a hidden folder"),
-        pytest.param(lambda p: put(p, {"a;b.pt": b"x"}), "may not have", 3, id="a name outside the grammar"),
-        pytest.param(lambda p: put(p, {"a;b/c.pt": b"x"}), "may not have", 3, id="a folder outside the grammar"),
+        pytest.param(lambda p: put(p, {".a.pt": W + b"x"}), ".a.pt: it is hidden", 3, id="a hidden file"),
+        pytest.param(lambda p: put(p, {".git/a.pt": W + b"x"}), ".git: it is hidden", 0, id="a hidden folder"),
+        pytest.param(lambda p: put(p, {"a;b.pt": W + b"x"}), "may not have", 3, id="a name outside the grammar"),
+        pytest.param(lambda p: put(p, {"a;b/c.pt": W + b"x"}), "may not have", 3, id="a folder outside the grammar"),
         pytest.param(lambda p: put(p, {os.fsdecode(b"\xff/c.pt"): b"x"}), "\\udcff", 3, id="a name that is no text"),
-        pytest.param(lambda p: put(p, {"a\n\x1b.pt": b"x"}), "\\x1b", 3, id="a name that upsets terminals"),
+        pytest.param(lambda p: put(p, {"a\n\x1b.pt": W + b"x"}), "\\x1b", 3, id="a name that upsets terminals"),
         pytest.param(make_deep_link, "checkpoint-5: 'link' in it is a link", 3, id="a folder with a link"),
         pytest.param(
             lambda p: put(p, {"checkpoint-5/.holdfast/x": b"x"}), "checkpoint-5:", 3, id="a folder with records"
@@ -249,7 +251,7 @@ def make_deep_link(place):
 )
 def test_what_cannot_be_taken_in_is_left_alone_and_named(root, adopt, tmp_path, outside, make, said, status):
     place = tmp_path / "elsewhere" if outside else root / "runs"
-    put(place, {"good.pt": b"good"})
+    put(place, {"good.pt": W + b"good"})
     make(place)
     before = sorted(os.fsencode(path) for path in place.rglob("*"))
     found, lines, left = adopt(place, *(["--as", "runs"] if outside else []))
@@ -265,8 +267,8 @@ def test_a_directory_whose_policy_would_remove_it_is_refused_with_a_way_out(root
     with serving() as server:
         server.save("runs/a", b"ours", name="ours.pt", max_checkpoints=3)
         server.stop()
-        put(root / "runs/a", {"epoch_1.pt": b"1"})
-        put(root / "runs/b", {"epoch_1.pt": b"1"})
+        put(root / "runs/a", {"epoch_1.pt": W + b"1"})
+        put(root / "runs/b", {"epoch_1.pt": W + b"1"})
         before = state(root / "runs/a")
         status, said, left = adopt(root / "runs")
         assert (status, said[-1].split(" (")[0]) == (3, "In all: 1 checkpoint taken in")
@@ -289,10 +291,10 @@ def test_a_directory_of_ours_that_keeps_everything_takes_it_in_after_its_own(roo
         made = server.http.post("/v1/uploads", json=upload).json()
         server.http.post(f"/v1/uploads/{made['id']}/commit").raise_for_status()
         server.stop()
-        put(root / "runs", {"epoch_1.pt": b"1"})
+        put(root / "runs", {"epoch_1.pt": W + b"1"})
         status, said, left = adopt(root)
         assert (status, left) == (0, [])
-        assert said[0] == "runs: 1 checkpoint taken in (1 B), 2 known before"
+        assert said[0] == "runs: 1 checkpoint taken in (3 B), 2 known before"
         server.start()
         assert server.names("runs") == ["checkpoint_epoch_0009.pt", "folder", "epoch_1.pt"]
         policy = server.http.get("/v1/directories/runs").json()["policy"]
@@ -307,7 +309,7 @@ def test_a_directory_of_ours_that_keeps_everything_takes_it_in_after_its_own(roo
 
 
 def test_a_folder_that_is_written_to_meanwhile_is_left_for_later(root, adopt):
-    put(root / "runs", {"a.pt": b"a" * 1000, "b.pt": b"b"})
+    put(root / "runs", {"a.pt": W + b"a" * 1000, "b.pt": W + b"b"})
     ended = threading.Event()
 
     def write():
@@ -362,16 +364,16 @@ def rewrite(path, data):
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda path: rewrite(path, b"b" * 1000), id="its bytes"),
-        pytest.param(lambda path: path.write_bytes(b"b" * 1000), id="its bytes and its time"),
-        pytest.param(lambda path: path.write_bytes(b"b" * 2000), id="its size"),
-        pytest.param(lambda path: (path.rename(path.with_suffix(".old")), path.write_bytes(b"b")), id="its name"),
+        pytest.param(lambda path: rewrite(path, W + b"b" * 1000), id="its bytes"),
+        pytest.param(lambda path: path.write_bytes(W + b"b" * 1000), id="its bytes and its time"),
+        pytest.param(lambda path: path.write_bytes(W + b"b" * 2000), id="its size"),
+        pytest.param(lambda path: (path.rename(path.with_suffix(".old")), path.write_bytes(W + b"b")), id="its name"),
         pytest.param(lambda path: path.unlink(), id="it is removed"),
     ],
 )
 def test_a_copy_of_what_was_changed_meanwhile_is_not_taken_in(root, adopt, tmp_path, while_copying, change):
     source = tmp_path / "elsewhere"
-    put(source, {"a.pt": b"a" * 1000, "b.pt": b"b"})
+    put(source, {"a.pt": W + b"a" * 1000, "b.pt": W + b"b"})
     while_copying(lambda: change(source / "a.pt"))
     status, said, left = adopt(source, "--as", "runs")
     assert (status, len(left)) == (3, 1)
@@ -385,28 +387,28 @@ def test_a_copy_of_what_was_changed_meanwhile_is_not_taken_in(root, adopt, tmp_p
 def test_the_files_of_a_folder_are_copied_at_one_moment_or_not_at_all(root, adopt, tmp_path, while_copying):
     source = tmp_path / "elsewhere"
     names = [f"checkpoint-1/{number}.bin" for number in range(2)]
-    put(source, dict.fromkeys(names, b"a" * 1000))
-    while_copying(lambda: [rewrite(source / name, b"b" * 1000) for name in names])
+    put(source, dict.fromkeys(names, W + b"a" * 1000))
+    while_copying(lambda: [rewrite(source / name, W + b"b" * 1000) for name in names])
     status, _, left = adopt(source, "--as", "runs")
     assert (status, len(left)) == (3, 1)
     assert "was changed while it was read" in left[0]
     assert not (root / "runs/checkpoint-1").exists()
     assert adopt(source, "--as", "runs")[0] == 0
-    assert set(below(root / "runs/checkpoint-1").values()) == {b"b" * 1000}
+    assert set(below(root / "runs/checkpoint-1").values()) == {W + b"b" * 1000}
 
 
 @pytest.mark.parametrize(
     ("late", "then"),
     [
-        pytest.param("b.pt", lambda path: path.write_bytes(b"B" * 10), id="a file"),
-        pytest.param("checkpoint-1/model.bin", lambda path: path.write_bytes(b"B"), id="a file of a folder"),
-        pytest.param("checkpoint-1/new.bin", lambda path: path.write_bytes(b"new"), id="a new file of a folder"),
+        pytest.param("b.pt", lambda path: path.write_bytes(W + b"B" * 10), id="a file"),
+        pytest.param("checkpoint-1/model.bin", lambda path: path.write_bytes(W + b"B"), id="a file of a folder"),
+        pytest.param("checkpoint-1/new.bin", lambda path: path.write_bytes(W + b"new"), id="a new file of a folder"),
     ],
 )
 def test_a_copy_is_not_put_in_its_place_before_it_was_checked(root, adopt, tmp_path, while_copying, late, then):
     """Or it would be in its own way ever after."""
     source = tmp_path / "elsewhere"
-    put(source, {"a.pt": b"a" * 1000, "b.pt": b"b", "checkpoint-1/model.bin": b"b"})
+    put(source, {"a.pt": W + b"a" * 1000, "b.pt": W + b"b", "checkpoint-1/model.bin": W + b"b"})
     while_copying(lambda: then(source / late))  # it was looked at already, and its turn has not come
     status, said, left = adopt(source, "--as", "runs")
     assert (status, len(left)) == (3, 1)
@@ -422,7 +424,7 @@ def test_a_copy_is_not_put_in_its_place_before_it_was_checked(root, adopt, tmp_p
 
 def test_a_name_whose_copy_was_refused_stays_free(root, adopt, tmp_path, serving, while_copying):
     source = tmp_path / "elsewhere"
-    put(source, {"a.pt": b"a" * 1000, "b.pt": b"b"})
+    put(source, {"a.pt": W + b"a" * 1000, "b.pt": W + b"b"})
     while_copying(lambda: (source / "b.pt").write_bytes(b"B" * 10))
     assert adopt(source, "--as", "runs")[0] == 3
     with serving() as server:
@@ -457,7 +459,7 @@ class FailingSync:
 
 def test_what_could_not_be_made_durable_is_copied_anew(root, adopt, tmp_path, monkeypatch):
     source = tmp_path / "elsewhere"
-    put(source, {"a.pt": b"a", "checkpoint-1/model.bin": b"b"})
+    put(source, {"a.pt": W + b"a", "checkpoint-1/model.bin": W + b"b"})
     for number in itertools.count(1):
         sync = FailingSync(number)
         with monkeypatch.context() as patch:
@@ -481,7 +483,7 @@ def test_what_could_not_be_made_durable_is_copied_anew(root, adopt, tmp_path, mo
 def test_a_run_that_was_killed_is_completed_by_the_next(root, adopt, tmp_path, outside, between, serving):
     count = 200
     place, more = (tmp_path / "elsewhere", ["--as", "runs"]) if outside else (root / "runs", [])
-    put(place, {f"epoch_{number}.pt": b"%d" % number for number in range(count)})
+    put(place, {f"epoch_{number}.pt": W + b"%d" % number for number in range(count)})
     command = [sys.executable, "-m", "app", "adopt", "--root", str(root), str(place), *more]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert eventually(lambda: len(list((root / "runs/.holdfast").glob("epoch_*"))) > 10)
@@ -513,7 +515,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next(root, adopt, tmp_path, o
 
 def test_a_manifest_that_the_catalog_does_not_know_is_not_replaced(root, adopt, serving):
     with serving() as server:
-        server.save("runs/a", b"ours", name="x.pt", metric=1)
+        server.save("runs/a", W + b"ours", name="x.pt", metric=1)
         server.stop()
         subprocess.run(["cp", "-a", root / "runs/a", root / "runs/b"], check=True)
         before = state(root / "runs")
@@ -524,7 +526,7 @@ def test_a_manifest_that_the_catalog_does_not_know_is_not_replaced(root, adopt, 
 
 
 def test_what_lies_in_the_root_itself_has_no_directory(root, adopt):
-    put(root, {"a.pt": b"a", "runs/b.pt": b"b"})
+    put(root, {"a.pt": W + b"a", "runs/b.pt": W + b"b"})
     status, said, left = adopt(root)
     assert (status, len(left)) == (3, 1)
     assert "a.pt: what lies in the root itself has no directory" in left[0]
@@ -533,7 +535,7 @@ def test_what_lies_in_the_root_itself_has_no_directory(root, adopt):
 
 def test_a_pickle_is_never_opened(root, adopt, tmp_path, serving):
     trap = tmp_path / "trap"
-    put(root / "runs", {"a.pt": b"cos\nsystem\n(S'touch %s'\ntR." % os.fsencode(trap)})
+    put(root / "runs", {"a.pt": W + b"cos\nsystem\n(S'touch %s'\ntR." % os.fsencode(trap)})
     assert adopt(root / "runs")[0] == 0
     with serving() as server:
         assert server.names("runs") == ["a.pt"]
@@ -554,7 +556,10 @@ def test_a_pickle_is_never_opened(root, adopt, tmp_path, serving):
     ],
 )
 def test_what_cannot_run_says_why(root, adopt, tmp_path, place, more, said):
-    put(tmp_path, {"a.pt": b"a", "elsewhere/a.pt": b"a", "else;where/a.pt": b"a", "root/runs/a.pt": b"a"})
+    put(
+        tmp_path,
+        {"a.pt": W + b"a", "elsewhere/a.pt": W + b"a", "else;where/a.pt": W + b"a", "root/runs/a.pt": W + b"a"},
+    )
     before = below(root / "runs")
     status, lines, left = adopt(tmp_path / place, *more)
     assert (status, lines, len(left)) == (2, [], 1)
@@ -563,7 +568,7 @@ def test_what_cannot_run_says_why(root, adopt, tmp_path, place, more, said):
 
 
 def test_it_does_not_run_beside_a_server(root, adopt, serving):
-    put(root / "runs", {"a.pt": b"a"})
+    put(root / "runs", {"a.pt": W + b"a"})
     with serving():
         status, _, left = adopt(root / "runs")
     assert status == 2

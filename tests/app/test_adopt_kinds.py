@@ -45,6 +45,7 @@ FOLDERS = {
     "TensorFlow": ["saved/saved_model.pb", "saved/variables/variables.index"],
     "PEFT": ["adapter/adapter_model.safetensors", "adapter/adapter_config.json"],
 }
+WEIGHTS = b"\x80\x02bytes"
 LOOSE = {
     "parts in the folder itself": ["model.pt", "optimizer.pt"],
     "pairs": ["epoch_1.pt", "optimizer_1.pt", "epoch_2.pt", "optimizer_2.pt"],
@@ -80,7 +81,7 @@ def adopt(capsys, root, place, *more):
 def test_a_folder_that_is_a_checkpoint_is_taken_in_whole(root, tmp_path, capsys, outside):
     place, more = (tmp_path / "elsewhere", ["--as", "runs"]) if outside else (root / "runs", [])
     for number, files in enumerate(FOLDERS.values()):
-        put(place / str(number), dict.fromkeys(files, b"bytes"))
+        put(place / str(number), dict.fromkeys(files, WEIGHTS))
     for more_once in ([*more, "--dry-run"], more):
         status, said = adopt(capsys, root, place, *more_once)
         assert (status, said["left"]) == (0, [])
@@ -103,7 +104,7 @@ def test_a_folder_that_is_a_checkpoint_is_taken_in_whole(root, tmp_path, capsys,
 def test_what_would_be_torn_apart_or_is_not_understood_is_left_alone_and_never_passes_for_done(
     root, tmp_path, capsys, files
 ):
-    put(tmp_path / "elsewhere", dict.fromkeys(files, b"bytes"))
+    put(tmp_path / "elsewhere", dict.fromkeys(files, WEIGHTS))
     for more in (["--dry-run"], []):
         status, said = adopt(capsys, root, tmp_path / "elsewhere", "--as", "runs", *more)
         assert (status, said["taken"]) == (3, 0)
@@ -115,7 +116,7 @@ def test_what_would_be_torn_apart_or_is_not_understood_is_left_alone_and_never_p
 
 def test_a_run_of_transformers_is_taken_in_but_for_the_loose_model_beside_its_checkpoints(root, tmp_path, capsys):
     loose = ("model.safetensors", "config.json", "training_args.bin")
-    put(tmp_path / "out", {**dict.fromkeys(loose, b"x"), "checkpoint-5/model.safetensors": b"x", "logs/a.txt": b"x"})
+    put(tmp_path / "out", {**dict.fromkeys(loose, b"x"), "checkpoint-5/model.safetensors": WEIGHTS, "logs/a.txt": b"x"})
     status, said = adopt(capsys, root, tmp_path / "out", "--as", "runs")
     assert (status, said["taken"]) == (3, 1)
     assert any(one["where"].endswith("/model.safetensors") and "config.json" in one["why"] for one in said["left"])
@@ -130,10 +131,10 @@ def test_metric_epoch_step_and_mode_are_learned(root, tmp_path, capsys):
             "best_metric": 0.2,
             "log_history": [{"loss": 1, "step": 1}, line],
         }
-        put(tmp_path / "hf" / f"checkpoint-{step}", {"model.safetensors": b"x", "trainer_state.json": state})
-    put(tmp_path / "pl", {f"epoch={e}-val_loss={v}.ckpt": b"x" for e, v in ((3, 0.12), (4, 0.09), (5, 0.11))})
-    put(tmp_path / "ig", {f"best_model_{e}_val_acc={v:.4f}.pt": b"x" for e, v in ((3, 0.93), (4, 0.8))})
-    put(tmp_path / "mixed", {"a_1_loss=0.5.pt": b"x", "b_1_acc=0.5.pt": b"x"})
+        put(tmp_path / "hf" / f"checkpoint-{step}", {"model.safetensors": WEIGHTS, "trainer_state.json": state})
+    put(tmp_path / "pl", {f"epoch={e}-val_loss={v}.ckpt": WEIGHTS for e, v in ((3, 0.12), (4, 0.09), (5, 0.11))})
+    put(tmp_path / "ig", {f"best_model_{e}_val_acc={v:.4f}.pt": WEIGHTS for e, v in ((3, 0.93), (4, 0.8))})
+    put(tmp_path / "mixed", {"a_1_loss=0.5.pt": WEIGHTS, "b_1_acc=0.5.pt": WEIGHTS})
     modes = {}
     for name in ("hf", "pl", "ig", "mixed"):
         status, said = adopt(capsys, root, tmp_path / name, "--as", name)
@@ -155,7 +156,7 @@ def test_metric_epoch_step_and_mode_are_learned(root, tmp_path, capsys):
 
 
 def test_a_directory_that_ranks_otherwise_takes_no_metric(root, tmp_path, capsys):
-    put(tmp_path / "ig", {"m_3_val_acc=0.9.pt": b"x"})
+    put(tmp_path / "ig", {"m_3_val_acc=0.9.pt": WEIGHTS})
     with LiveServer(root, scrub_bytes_per_s="0") as server:
         server.save("runs", b"x", epoch=1, metric=0.5)
     assert adopt(capsys, root, tmp_path / "ig", "--as", "runs")[1]["directories"][0]["mode"] is None

@@ -210,7 +210,7 @@ def test_what_an_operator_takes_in_and_repairs_is_written_down(tmp_path, capsys)
         (root / "runs/a/a.pt").unlink()
         (root / "runs/a/.holdfast/a.pt.json").unlink()
         (root / "runs/b").mkdir()
-        (root / "runs/b/b.pt").write_bytes(b"bytes")
+        (root / "runs/b/b.pt").write_bytes(b"\x80\x02bytes")
         assert main(["adopt", str(root / "runs/b"), "--root", str(root)]) == 0
         assert main(["fsck", "--root", str(root)]) == 1
         live.start()

@@ -39,7 +39,7 @@ def root(tmp_path):
 def put(folder, *names):
     folder.mkdir(parents=True)
     for name in names:
-        (folder / name).write_bytes(name.encode() * 1000)
+        (folder / name).write_bytes(b"\x80\x02" + (name.encode() * 1000)[2:])
 
 
 def damage(root):

@@ -36,7 +36,7 @@ def root(tmp_path, monkeypatch):
         folder = Path("holdfast-data", directory)
         folder.mkdir(parents=True)
         for epoch in range(1, 5):
-            (folder / f"epoch={epoch}.ckpt").write_bytes(bytes([epoch]) * 400_000)
+            (folder / f"epoch={epoch}.ckpt").write_bytes(b"\x80\x02" + bytes([epoch]) * 399_998)
     assert piped("adopt", "holdfast-data/digits").status == 0
     return Path("holdfast-data")
 
