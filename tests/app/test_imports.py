@@ -18,6 +18,8 @@ WORDS = (
     "metadata",
     "foreign",
     "companions",
+    "name_groups",
+    "weight_formats",
     "trainer_state",
     "budget",
     "zip_directory",
