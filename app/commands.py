@@ -69,7 +69,7 @@ def _serve(settings: Settings) -> int:
 def _reindex(settings: Settings, *, as_json: Json = False) -> int:
     """Rebuild the catalog from the files, while no server runs.
 
-    The status is 1 where something on the disk could not be believed.
+    The status is 1 where something on the disk could not be believed, or a checkpoint of the old catalog is lost.
     """
     from app.maintenance import reindex
 

@@ -31,7 +31,7 @@ FOREVER_S = 100 * 366 * 86400
 
 
 def reindex(settings: Settings, *, as_json: bool = False) -> int:
-    """Rebuild the catalog from the files; 1 where something on disk could not be believed."""
+    """Rebuild the catalog from the files; 1 where something on disk could not be believed, or is lost."""
     read = 0
 
     def note(count: int) -> None:

@@ -399,6 +399,13 @@ class CheckpointRows:
         """The bytes of a removed checkpoint are gone."""
         self._connection.execute(update(_table).where(_table.c.id == checkpoint_id).values(freed=True))
 
+    def live_names_by_id(self) -> dict[str, tuple[str, str]]:
+        """Directory and name of every live checkpoint."""
+        rows = self._connection.execute(
+            select(_table.c.id, _table.c.directory, _table.c.name).where(_table.c.removed_at.is_(None))
+        )
+        return {row.id: (row.directory, row.name) for row in rows}
+
     def forget_live(self) -> None:
         """Forget all live checkpoints, so that the files can say anew which there are."""
         self._connection.execute(delete(_table).where(_table.c.removed_at.is_(None)))

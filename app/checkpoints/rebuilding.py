@@ -1,6 +1,6 @@
 """Make the catalog anew from the files: what they say is the truth about live checkpoints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -42,11 +42,13 @@ def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], obje
         Told how many manifests were read so far.
     """
     faults, remarks = [], []
+    unreadable: set[str] = set()
     directories: dict[str, Directory] = {}
     manifests: dict[str, Manifest] = {}
     for found in parts.storage.survey():
         if fault := found.fault or _doubled(found, manifests):
             faults.append(f"{found.where}: {fault}")
+            unreadable.add(found.where)
             continue
         if found.doubt:
             remarks.append(f"{found.where}: {found.doubt}")
@@ -63,6 +65,7 @@ def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], obje
         _count(directories, manifest)
     with parts.catalog.writing() as session:
         verified = session.checkpoints.verified()
+        lost = {} if is_behind else session.checkpoints.live_names_by_id()
         session.checkpoints.forget_live()
         if is_behind:
             session.checkpoints.forget_removed(manifests)
@@ -72,8 +75,18 @@ def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], obje
         removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]
         left, odd = restore(session, directories, [*manifests.values(), *removed])
         session.checkpoints.put_verified(verified)
+    faults += _lost(lost, manifests, unreadable)
     odd += [f"{_path(manifests[found])}: it was removed once, and somebody has put it back" for found in sorted(back)]
     return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd], len(removed))
+
+
+def _lost(live: Mapping[str, tuple[str, str]], manifests: Mapping[str, Manifest], told: Container[str]) -> list[str]:
+    """Name the checkpoints that the catalog had and no manifest describes, but for manifests that are named already."""
+    return [
+        f"{directory}/{name}: the catalog had it, and there is no manifest of it; it is not in the catalog any more"
+        for found, (directory, name) in sorted(live.items(), key=lambda each: each[1])
+        if found not in manifests and f"{directory}/.holdfast/{name}.json" not in told
+    ]
 
 
 def _as_removed(found: Withdrawn) -> Manifest:

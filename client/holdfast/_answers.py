@@ -28,6 +28,8 @@ _HINTS = {
         "Its limit for the body of a request is too small for checkpoints: 'client_max_body_size 0;' in nginx, "
         "'LimitRequestBody 0' in Apache, or at least 64 MiB"
     ),
+    200: "See whether HOLDFAST_URL is right, and whether a page to log in or a cache answers in the server's place",
+    204: "See whether HOLDFAST_URL is right, and whether a page to log in or a cache answers in the server's place",
     502: "It does not reach the server behind it",
     503: "It has no server behind it at the moment",
     504: "The server behind it did not answer in time",
@@ -61,15 +63,15 @@ def refuse(answer: Answer, asked: str, secrets: Iterable[str] = ()) -> None:
     raise from_problem(answer.status, problem, retry_after_s, said=said)
 
 
-def parsed(answer: Answer, asked: str, secrets: Iterable[str] = ()) -> dict[str, Any]:
+def parsed(answer: Answer, asked: str, secrets: Iterable[str] = (), *, may_be_empty: bool = True) -> dict[str, Any]:
     """The JSON of an answer that is no refusal; `ServerFailed` where it is none."""
-    if not answer.body:
+    if not answer.body and may_be_empty:
         return {}
     try:
         found = json.loads(answer.body)
     except ValueError:
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not (found or may_be_empty):
         raise from_problem(answer.status, {}, said=redacted(_said_by_another(answer, asked), secrets))
     return found
 
@@ -82,7 +84,8 @@ def understood() -> Iterator[None]:
     except HoldfastError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise from_problem(200, {}) from error
+        said = f"the answer is not a Holdfast server's, but of something before it. {_HINTS[200]}"
+        raise from_problem(200, {}, said=said) from error
 
 
 def moved_to(answer: Answer, asked: str) -> str | None:

@@ -218,7 +218,7 @@ class Server:
                 return _answer(found)
 
         answer = self._admitted(path, answer_of)
-        return parsed(answer, self._base + path, self._secrets())
+        return parsed(answer, self._base + path, self._secrets(), may_be_empty=method != "GET")
 
     def _admitted(self, path: str, answer_of: Callable[[str, Mapping[str, str]], Answer]) -> Answer:
         """The answer to a request that may be made again with a new token, or at another base of the same server."""

@@ -84,9 +84,8 @@ class Spool:
         found = []
         with suppress(OSError):
             for folder in sorted(self.folder.glob(folders)):
-                with suppress(OSError, ValueError, KeyError, TypeError):
-                    about = json.loads((folder / "queue.json").read_text())
-                    found.append(Queue(self, folder, about["server"], about["directory"]))
+                if (described := _described(folder)) is not None:
+                    found.append(Queue(self, folder, *described))
         return found
 
     def make_room(self, size_bytes: int, queue: Queue) -> None:
@@ -136,6 +135,28 @@ class Spool:
 
     def _limit(self) -> int:
         return min(self.max_bytes, int(self.max_share * shutil.disk_usage(self.folder).total))
+
+
+_unknown: set[Path] = set()
+"""Folders of which it was said that they cannot be used."""
+
+
+def _described(folder: Path) -> tuple[str, str] | None:
+    """The server and the directory of a queue: as ``queue.json`` has them, else as what waits there has them."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        about = json.loads((folder / "queue.json").read_text())
+        if isinstance(about["server"], str) and isinstance(about["directory"], str):
+            return about["server"], about["directory"]
+    items = [each.parent for pattern in ("*", "parked/*") for each in folder.glob(f"{pattern}/{_items.FACTS}")]
+    items = [each for each in items if not each.name.startswith(_items.HALF_DONE)]
+    for item in items:
+        with suppress(HoldfastError, OSError, KeyError, TypeError):
+            facts = _items.read_facts(item)
+            return str(facts["server"]), str(facts["save"]["directory"])
+    if items and folder not in _unknown:
+        _unknown.add(folder)
+        log.warning("%s cannot be used: neither queue.json nor what waits there says for which server it is", folder)
+    return None
 
 
 def _slug(directory: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -175,3 +176,26 @@ def test_a_root_of_a_newer_layout_is_refused(own_server):
     done = run("reindex", "--root", str(own_server.root))
     assert done.returncode == 2
     assert "layout 99" in done.stderr
+
+
+@pytest.mark.parametrize("lost", ["one manifest", "all manifests", "a garbled manifest", "the directory"])
+def test_a_reindex_names_what_the_catalog_had_and_no_manifest_describes(own_server, lost):
+    for epoch in (1, 2):
+        own_server.save("runs/a", b"bytes", epoch=epoch)
+    own_server.save("runs/b", b"bytes", epoch=1)
+    own_server.kill()
+    directory = own_server.root / "runs/a"
+    manifest = directory / ".holdfast/checkpoint_epoch_0002.pt.json"
+    if lost == "one manifest":
+        manifest.unlink()
+    elif lost == "a garbled manifest":
+        manifest.write_text("{")
+    else:
+        shutil.rmtree(directory if lost == "the directory" else directory / ".holdfast")
+    done = run("reindex", "--root", str(own_server.root))
+    left = {line.partition("left alone: ")[2].partition(":")[0] for line in done.stderr.splitlines()}
+    second, name = "runs/a/checkpoint_epoch_0002.pt", "runs/a/.holdfast/checkpoint_epoch_0002.pt.json"
+    both = {"runs/a/checkpoint_epoch_0001.pt", second}
+    assert done.returncode == 1
+    assert left == ({name} if "garbled" in lost else {second} if "one" in lost else both)
+    assert run("reindex", "--root", str(own_server.root)).returncode == (1 if "garbled" in lost else 0)

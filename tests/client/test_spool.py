@@ -652,3 +652,21 @@ def test_a_home_that_nobody_knows_is_a_spool_that_cannot_be_written(monkeypatch)
     monkeypatch.setattr(Path, "home", unknown)
     with pytest.raises(OSError, match="Not a directory"):
         Spool(default_folder()).queue(SERVER, "runs/a").put(save_of(1), file_of())
+
+
+@pytest.mark.parametrize("content", [None, "garbage", "{}", '{"server": 1, "directory": 2}'])
+def test_a_queue_whose_description_is_lost_is_known_by_what_waits_there(folder, queue, content):
+    item = queue.put(save_of(1) | {"directory": "runs/a"}, file_of())
+    (queue.folder / "queue.json").unlink()
+    if content is not None:
+        (queue.folder / "queue.json").write_text(content)
+    found = Spool(folder).queues(SERVER)
+    assert [(each.server, each.directory, each.items()) for each in found] == [(SERVER, "runs/a", [item])]
+
+
+def test_a_queue_that_cannot_be_known_any_more_is_named_once(folder, queue, caplog):
+    item = queue.put(save_of(1), file_of())
+    (queue.folder / "queue.json").unlink()
+    (item.folder / "item.json").write_text("garbage")
+    assert Spool(folder).queues() == Spool(folder).queues() == []
+    assert [str(queue.folder) in each.getMessage() for each in caplog.records] == [True]

@@ -387,3 +387,30 @@ def test_tensors_of_a_flat_state(holdfast, directory, tmp_path):
         assert_same(torch.load(part), {key: flat[key] for key in ("model.a.weight", "model.b")})
         assert holdfast("get", f"{directory}/{name}", "--only", "head", "-o", part).status == 0
         assert_same(torch.load(part), {"head": flat["head"]})
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--metric", "abc"], "--metric is 'abc', which is no number"),
+        (["--metric", "1_0"], "--metric is '1_0', which is no number"),
+        (["--metric", "1e400"], "--metric is 1e400, which is beyond a float"),
+        (["--kind", "foo"], "--kind is 'foo': it must be regular or best"),
+        (["--mode", "foo"], "--mode is 'foo': it must be min or max"),
+        (["--meta", "a=1", "--meta", "a=2"], "the metadata 'a' is given twice"),
+        (["--meta", "a=1", "--meta-json", "a=2"], "the metadata 'a' is given twice"),
+        (["--epoch", "x"], "Invalid value for '--epoch': it must be an integer. See 'holdfast put --help'."),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else None,
+)
+def test_what_makes_no_sense_is_refused_in_words_of_the_command(holdfast, directory, tmp_path, options, complaint):
+    (tmp_path / "a.pt").write_bytes(b"bytes")
+    done = holdfast("put", tmp_path / "a.pt", directory, *options)
+    assert (done.status, complaint in done.complaints) == (Status.MISUSE, True), done.complaints
+
+
+def test_an_empty_file_is_no_checkpoint(holdfast, server, directory, tmp_path):
+    (tmp_path / "a.pt").touch()
+    done = holdfast("put", tmp_path / "a.pt", directory)
+    assert (done.status, "is empty" in done.complaints) == (Status.MISUSE, True)
+    assert server.http.get("/v1/checkpoints", params={"directory": directory}).status_code == 404

@@ -324,3 +324,27 @@ def test_a_login_in_the_url_is_for_a_proxy_that_wants_one(server, directory):
         with suppress(NotAllowed):
             CheckpointManager(directory, server=url, token="a-token-instead").load_latest()
         assert {headers["Authorization"] for _, _, headers in front.asked} == {"Bearer a-token-instead"}
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"{}"), (204, b""), (200, b"null"), (200, b'{"status": "ok"}')])
+def test_an_answer_of_something_else_says_what_to_look_at(server, directory, status, body):
+    CheckpointManager(directory, server=server.url).save(STATE, epoch=1)
+    with standing(Front(server.url, page(status, body, **{"Content-Type": "application/json"}))) as front:
+        manager = CheckpointManager(directory, server=front.url, patience_s=0)
+        for use in (manager.load_latest, lambda: manager.load("a.pt"), lambda: manager.checkpoints):
+            with pytest.raises(ServerFailed, match="See whether HOLDFAST_URL is right"):
+                use()
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"{}"), (204, b"")])
+def test_a_load_tries_again_after_an_empty_answer(server, directory, status, body):
+    CheckpointManager(directory, server=server.url).save(STATE, epoch=1)
+    seen = []
+
+    def first(*asked):
+        seen.append(asked)
+        return page(status, body, **{"Content-Type": "application/json"})(*asked) if len(seen) == 1 else None
+
+    with standing(Front(server.url, first)) as front:
+        assert_same(CheckpointManager(directory, server=front.url, patience_s=20).load_latest(), STATE)
+    assert len(seen) > 1

@@ -438,7 +438,7 @@ def test_sync_can_deliver_to_another_server_and_from_another_folder(
 def test_a_misuse_of_the_command_is_told_from_what_is_left_to_do(arguments):
     done = subprocess.run([*HOLDFAST, *arguments], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert re.fullmatch(r"holdfast: .+ See 'holdfast --help'\.\n", done.stderr)
+    assert re.fullmatch(r"holdfast: .+ See 'holdfast( \w+)? --help'\.\n", done.stderr)
 
 
 def test_two_processes_at_once_deliver_each_once_and_in_order(server, directory, put, spool):

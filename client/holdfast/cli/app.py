@@ -1,6 +1,7 @@
 """The commands put together: their names, what every one of them does with an error, and which status comes of it."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -119,6 +120,21 @@ def sync(
     return status
 
 
+_OF_PYDANTIC = re.compile(r"(?:Value error, |Input should be )(?:a valid )?(integer|number)?(, unable to parse .*)?")
+
+
+def _in_words(error: typer.TyperException) -> str:
+    """What is wrong with an argument, without the words of the library that says so."""
+    named = {"integer": "it must be an integer", "number": "it must be a number"}
+    text = _OF_PYDANTIC.sub(lambda found: named.get(found[1], ""), error.format_message())
+    return f"{text.rstrip('.')}. See '{_command_of(error)} --help'."
+
+
+def _command_of(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context is not None else "holdfast"
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command; its exit status. What fails is one line on standard error."""
     try:
@@ -133,7 +149,7 @@ def run(arguments: Sequence[str]) -> int:
         complain(f"an answer of the server makes no sense here: {error!r}")
         status = Status.UNREACHABLE
     except typer.TyperException as error:
-        complain(redacted(f"{error.format_message()} See 'holdfast --help'."))
+        complain(redacted(_in_words(error)))
         status = Status.MISUSE
     is_diff = bool(arguments) and arguments[0] == "diff"
     return Status.MISUSE if is_diff else status  # in diff(1), too, trouble is 2

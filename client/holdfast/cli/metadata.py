@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,10 +19,14 @@ def given(texts: Sequence[str], as_json: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     Misuse
-        One is not ``KEY=VALUE``, or a value of ``--meta-json`` is no JSON.
+        One is not ``KEY=VALUE``, a value of ``--meta-json`` is no JSON, or a key is given twice.
     """
-    found = {key: value_of(text) for key, text in (_split("--meta", each) for each in texts)}
+    found: dict[str, Any] = {}
+    for key, text in (_split("--meta", each) for each in texts):
+        _refuse_known(key, found)
+        found[key] = value_of(text)
     for key, text in (_split("--meta-json", each) for each in as_json):
+        _refuse_known(key, found)
         try:
             found[key] = json.loads(text, parse_float=_finite, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
@@ -35,13 +39,21 @@ def metric_of(text: str) -> float:
 
     Raises
     ------
-    ValueError
+    Misuse
         It is no number, or one beyond a float.
     """
-    number = float(text)
+    try:
+        number = float(text if "_" not in text else "no number")  # ``1_0`` is one for Python alone
+    except ValueError:
+        raise Misuse(f"--metric is {text!r}, which is no number") from None
     if math.isinf(number) and "inf" not in text.lower():
-        raise ValueError(f"{text} is beyond a float")
+        raise Misuse(f"--metric is {text}, which is beyond a float")
     return number
+
+
+def _refuse_known(key: str, found: Mapping[str, Any]) -> None:
+    if key in found:
+        raise Misuse(f"the metadata {key!r} is given twice")
 
 
 def value_of(text: str) -> Any:

@@ -25,6 +25,7 @@ from .statuses import Misuse, Status
 
 _ABOUT_THE_COMMIT = {"policy", "removed", "removed_count", "other_writer", "repeated", "replaced"}
 _TOO_LARGE = 413
+KINDS, MODES = ("regular", "best"), ("min", "max")
 
 
 def put(
@@ -33,7 +34,7 @@ def put(
     name: Annotated[str | None, typer.Option("--name", help="What to call it. Default: as it is called here.")] = None,
     epoch: Annotated[int | None, typer.Option("--epoch", min=0, help="Its epoch.")] = None,
     metric: Annotated[
-        float | None, typer.Option("--metric", metavar="FLOAT", parser=metadata.metric_of, help="What ranks it.")
+        str | None, typer.Option("--metric", metavar="FLOAT", help="What ranks it; also nan and inf.")
     ] = None,
     meta: Annotated[
         list[str] | None,
@@ -58,15 +59,22 @@ def put(
     as_json: AsJson = False,
 ) -> int:
     """Save a file or a folder as a checkpoint. A command that was interrupted is gone on with by repeating it."""
+    number = metadata.metric_of(metric) if metric is not None else None
+    if kind not in KINDS:
+        raise Misuse(f"--kind is {kind!r}: it must be {' or '.join(KINDS)}")
+    if mode not in (None, *MODES):
+        raise Misuse(f"--mode is {mode!r}: it must be {' or '.join(MODES)}")
     session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
     called = check_checkpoint(name or _called(path))
     sources = Sources(path, called)
+    if path.is_file() and not path.stat().st_size:
+        raise Misuse(f"{path} is empty: there is nothing to save")
     save: Json = {
         "directory": session.directory(directory),
         "name": called,
         "kind": kind,
         "epoch": _values.epoch(epoch),
-        "metric": _values.number_to_wire(metric),
+        "metric": _values.number_to_wire(number),
         "is_best": is_best,
         "pinned": pin,
         "tags": [check_tag(each) for each in tag or []],
@@ -74,7 +82,7 @@ def put(
         "only_if_improved": only_if_improved,
         **({"policy": {"mode": mode}} if mode else {}),
     }
-    if only_if_improved and (metric is None or not math.isfinite(metric)):
+    if only_if_improved and (number is None or not math.isfinite(number)):
         raise Misuse("--only-if-improved needs a --metric that is a finite number")
     return _told(session, _sent(session, save, sources))
 

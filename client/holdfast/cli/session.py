@@ -65,7 +65,7 @@ class Session:
         while True:
             page = self.ask(path, **params)
             if not isinstance(page.get(key), list):
-                raise ServerFailed(f"{self.server.url} gives a list that is none")
+                raise ServerFailed(f"{self.server.url} gives a list that is none. See whether HOLDFAST_URL is right")
             yield from page[key]
             if page.get("next_page_token") is None:
                 return
