@@ -65,11 +65,8 @@ class RemoteDirectory:
                 self._refuse_other("directory", self.name, error.problem.get("directory", self.name))
                 return
             if "checkpoints" not in page:
-                raise from_problem(
-                    200,
-                    {},
-                    said=f"{self.server.url} gives a list of checkpoints that is none. See whether HOLDFAST_URL is right",
-                )
+                said = f"{self.server.url} gives a list of checkpoints that is none. See whether HOLDFAST_URL is right"
+                raise from_problem(200, {}, said=said)
             yield from (self._mine(found) for found in page["checkpoints"])
             if page.get("next_page_token") is None:
                 return
