@@ -91,7 +91,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     openapi.install(app)
     # The last is around all others: refusals, too, have their request's id and their digest.
     app.add_middleware(Gate, most_requests=settings.max_requests_per_token)
-    app.add_middleware(SameSite, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(SameSite, allowed_hosts=settings.allowed_hosts, answer=pages.refusal_response)
     app.add_middleware(RequestContext, log_access=settings.access_log)
     app.add_middleware(Integrity)
     app.add_middleware(RootPath, root_path=settings.root_path)

@@ -1,11 +1,13 @@
 """What every request passes: no other web site may speak for a user, and no answer is taken for a page."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import envelopes
@@ -26,10 +28,15 @@ class SameSite:
     ----------
     allowed_hosts : iterable of str
         Host names that are answered to besides this machine's own; ``*.example.org`` is all below it, ``*`` any.
+    answer : callable
+        Makes the answer to a request that is refused.
     """
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: Iterable[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, allowed_hosts: Iterable[str], answer: Callable[[Request, Refusal], Response]
+    ) -> None:
         self._app = app
+        self._answer = answer
         self._hosts = LOOPBACK_HOSTS | {socket.gethostname().lower()} | {host.lower() for host in allowed_hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +45,7 @@ class SameSite:
             return
         send = _Guarded(scope, receive, send).send
         refusal = self._refusal(scope)
-        await (self._app if refusal is None else problem_response(refusal))(scope, receive, send)
+        await (self._app if refusal is None else self._answer(Request(scope), refusal))(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
@@ -47,7 +54,10 @@ class SameSite:
             return HostNotAllowed(f"This server does not answer to {host!r}; HOLDFAST_ALLOWED_HOSTS can add it.")
         origin = headers.get("origin")
         if origin is not None and _host(origin) != host.lower():
-            return CrossSite(f"A request from {origin!r} is refused.")
+            return CrossSite(
+                f"A request from {origin!r} is refused, as it came for the host {host!r}. A proxy has to pass the "
+                "header Host on as it came, and HOLDFAST_ALLOWED_HOSTS has to name that host; see docs/security.md."
+            )
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _opens_a_page(scope, headers):
             return CrossSite("A request from another web site is refused.")
         return envelopes.refusal_of_headers(scope["method"], headers)

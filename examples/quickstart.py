@@ -24,7 +24,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    server = None
+    server, status = None, 130
     url = running_server(options.root)
     try:
         if url is not None:
@@ -32,16 +32,18 @@ def main() -> int:
         else:
             server, url = start_server(options.root)
         run_example(url, options.epochs)
+        status = 0
         if server is not None and not options.once:
             print(f"\nThe server keeps running at {url}; Ctrl-C stops it.", flush=True)
             server.wait()
     except KeyboardInterrupt:
-        pass
+        if status:
+            print("Interrupted.", file=sys.stderr)
     finally:
         if server is not None and server.poll() is None:
             server.terminate()
             server.wait()
-    return 0
+    return status
 
 
 def running_server(root: Path) -> str | None:
@@ -91,9 +93,21 @@ def run_example(url: str, epochs: int) -> None:
     environment = {**os.environ, "HOLDFAST_URL": url, "HOLDFAST_PREFIX": ""}
     print(f"\nTraining, every epoch saved to {url} as {checkpoint_dir}", flush=True)
     train = [sys.executable, str(HERE / "train_digits.py"), checkpoint_dir, "--epochs", str(epochs)]
-    subprocess.run(train, env=environment, check=True)
+    run(train, environment)
     print("\nFetching the best and the latest from a second process", flush=True)
-    subprocess.run([sys.executable, str(HERE / "evaluate_digits.py"), checkpoint_dir], env=environment, check=True)
+    run([sys.executable, str(HERE / "evaluate_digits.py"), checkpoint_dir], environment)
+
+
+def run(command: list[str], environment: dict[str, str]) -> None:
+    """Run a program that Ctrl-C does not reach: it is ended by SIGTERM then, without a traceback."""
+    with subprocess.Popen(command, env=environment, start_new_session=True) as program:
+        try:
+            status = program.wait()
+        except BaseException:
+            program.terminate()
+            raise
+    if status:
+        raise SystemExit(status)
 
 
 if __name__ == "__main__":

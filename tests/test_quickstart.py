@@ -1,7 +1,10 @@
 """The first command of the README, as a stranger would type it."""
 
+import os
 import re
+import signal
 import subprocess
+import sys
 
 from tests.live import PROJECT
 
@@ -21,3 +24,16 @@ def test_the_quickstart_trains_and_fetches_the_best(tmp_path):
     assert re.search(rf"accuracy of best +{best[2]}", done.stdout)
     (run,) = (tmp_path / "data" / "runs" / "digits").iterdir()
     assert sorted(path.name for path in run.glob("*.pt")) == sorted(kept)
+
+
+def test_ctrl_c_amid_training_ends_it_with_one_line(tmp_path):
+    command = [sys.executable, PROJECT / "examples" / "quickstart.py", "--root", tmp_path / "data", "--epochs", "500"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with running:
+        while "Training" not in running.stdout.readline():
+            assert running.poll() is None
+        os.killpg(running.pid, signal.SIGINT)
+        complaints = running.communicate(timeout=60)[1]
+    assert (running.returncode, complaints) == (130, "Interrupted.\n")

@@ -1,17 +1,18 @@
 """The page of a checkpoint: its facts, its files and its tensors; and what can be done with it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from app import naming
-from app.access import ANYONE
+from app.access import ANYONE, Access
 from app.api.dependencies import ChangingDep, CheckpointsDep, Deleter, Id, Reader, RemovingDep, Writer
+from app.checkpoints import Checkpoints
 from app.checkpoints.changing import Change
 from app.dashboard import addresses, snippets, words
-from app.dashboard.rendering import Form, PageRoute, moved, page, required
+from app.dashboard.rendering import Form, PageRoute, moved, page, required, wants_a_page
 from app.dashboard.tensors import shown
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, Refusal
 
 router = APIRouter(route_class=PageRoute)
 
@@ -25,6 +26,13 @@ def show(
     q: Annotated[str, Query(max_length=1000)] = "",
 ) -> Response:
     """One checkpoint, removed or not."""
+    return _shown(request, checkpoint_id, checkpoints, may, q)
+
+
+def _shown(
+    request: Request, checkpoint_id: str, checkpoints: Checkpoints, may: Access, q: str = "", **more: Any
+) -> Response:
+    """The page of a checkpoint, with more to say where a form on it was refused."""
     checkpoint = checkpoints.finding.get(checkpoint_id)
     is_live = checkpoint.removed_at is None
     is_first_look = "holdfast-refresh" not in request.headers  # tensors do not change
@@ -38,6 +46,7 @@ def show(
         others=checkpoints.viewing.others(checkpoint),
         snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},
         undo_window=checkpoints.parts.undo_window,
+        **more,
     )
 
 
@@ -49,10 +58,18 @@ def pin(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, f
 
 
 @router.post("/checkpoints/{checkpoint_id}/tags")
-def tag(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
-    """Give a checkpoint these tags instead of those that it has."""
-    tags = tuple(map(naming.tag, words.tags_in(required(form, "tags"))))
-    changing.change(checkpoint_id, Change({"tags": tags}, {}))
+def tag(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, may: Writer, form: Form) -> Response:
+    """Give a checkpoint these tags instead of those that it has; where they cannot be, they stay in the form."""
+    typed = required(form, "tags")
+    try:
+        tags = tuple(map(naming.tag, words.tags_in(typed)))
+        checkpoints.changing.change(checkpoint_id, Change({"tags": tags}, {}))
+    except Refusal as refusal:
+        if refusal.status != InvalidRequest.status or not wants_a_page(request):
+            raise
+        return _shown(
+            request, checkpoint_id, checkpoints, may, status=refusal.status, fault=refusal.detail, typed=typed
+        )
     return moved(request, addresses.back(form, addresses.checkpoint(checkpoint_id)))
 
 

@@ -22,6 +22,7 @@ from app.dashboard import (
     storage,
 )
 from app.dashboard.rendering import FORM_BYTES, HERE, refused, wants_a_page
+from app.errors import Refusal
 from app.root_path import route_path
 
 
@@ -51,10 +52,14 @@ def _refuse_in_pages(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        refusal = problems.refusal_of(request, error)
-        if wants_a_page(request) and not route_path(request.scope).startswith("/v1/"):
-            return refused(request, refusal)
-        return problems.problem_response(refusal)
+        return refusal_response(request, problems.refusal_of(request, error))
+
+
+def refusal_response(request: Request, refusal: Refusal) -> Response:
+    """The answer to a request that no route has seen: a page for a browser, unless it asked the API."""
+    if wants_a_page(request) and not route_path(request.scope).startswith("/v1/"):
+        return refused(request, refusal)
+    return problems.problem_response(refusal)
 
 
 class _Files(StaticFiles):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -50,9 +50,20 @@ def page(request: Request, template: str, /, *, status: int = 200, **said: objec
 
 def refused(request: Request, refusal: Refusal) -> HTMLResponse:
     """A refusal as a page."""
-    answer = page(request, "refused.html", status=refusal.status, refusal=refusal)
+    answer = page(request, "refused.html", status=refusal.status, refusal=refusal, back=_came_from(request))
     answer.headers.update(refusal.headers or {})
     return answer
+
+
+def _came_from(request: Request) -> str | None:
+    """The page of this server with the form or link that led here."""
+    referer = request.headers.get("referer", "")
+    try:
+        parts = urlsplit(referer)
+    except ValueError:
+        return None
+    is_ours = parts.scheme in {"http", "https"} and parts.netloc == request.headers.get("host")
+    return referer if is_ours else None
 
 
 def moved(request: Request, address: str) -> RedirectResponse:

@@ -5,7 +5,14 @@ from types import ModuleType
 
 from .errors import MissingPackage
 
-_EXTRAS = {"torch": 'pip install "holdfast[torch]"', "typer": 'pip install "holdfast[cli]"'}
+_EXTRAS = {"torch": '"torch>=2.7"', "cli": '"rich>=14" "typer>=0.29"', "socks": '"socksio>=1.0"'}
+"""What each extra installs, as it stands in ``client/pyproject.toml``."""
+_EXTRA_OF = {"torch": "torch", "typer": "cli", "rich": "cli", "socksio": "socks"}
+
+
+def install(extra: str) -> str:
+    """The command that installs what an extra stands for, wherever the package itself came from."""
+    return f"pip install {_EXTRAS[extra]}"
 
 
 def torch_for(what: str) -> ModuleType:
@@ -31,5 +38,5 @@ def torch_for(what: str) -> ModuleType:
 
 def missing(name: str, what: str) -> MissingPackage:
     """The error for a package that is not installed."""
-    install = _EXTRAS.get(name, f"pip install {name}")
-    return MissingPackage(f"{what} needs the package {name!r}, which is not installed here: {install}", name=name)
+    command = install(_EXTRA_OF[name]) if name in _EXTRA_OF else f"pip install {name}"
+    return MissingPackage(f"{what} needs the package {name!r}, which is not installed here: {command}", name=name)

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from ._packages import install
 from ._redaction import shown_url
 from ._settings import CODE
 from .errors import InvalidRequest
@@ -156,7 +157,7 @@ def _parsed(value: str, variable: str) -> Proxy:
         )
     if scheme == "socks5" and find_spec("socksio") is None:
         raise InvalidRequest(
-            f"{variable} names a SOCKS proxy, which needs the extra socks: pip install 'holdfast[socks]'. {without}",
+            f"{variable} names a SOCKS proxy, which needs the extra socks: {install('socks')}. {without}",
             code=CODE,
         )
     return Proxy(parts._replace(scheme=scheme, path="", query="", fragment="").geturl(), variable)

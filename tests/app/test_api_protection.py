@@ -51,6 +51,32 @@ def test_a_browser_that_says_it_comes_from_elsewhere_is_refused(server, site):
     assert server.http.get("/docs", headers=navigating).status_code == 200
 
 
+def test_a_browser_behind_a_proxy_that_changes_the_host_reads_what_to_do(server):
+    headers = {"Origin": "https://checkpoints.example", "Accept": "text/html"}
+    answer = server.http.post("/sign-in", headers=headers, content="token=x")
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    for said in (
+        "cross_site",
+        "https://checkpoints.example",
+        "header Host",
+        "HOLDFAST_ALLOWED_HOSTS",
+        "docs/security.md",
+    ):
+        assert said in answer.text
+    assert answer.headers["x-frame-options"] == "DENY"
+    named = server.http.get("/", headers={"Host": "evil.example", "Accept": "text/html"})
+    assert (named.status_code, "HOLDFAST_ALLOWED_HOSTS" in named.text, "<html" in named.text) == (403, True, True)
+    assert refusal(server.http.post("/v1/checkpoints", headers=headers)) == (403, "cross_site")
+
+
+def test_a_refusal_leads_back_to_the_page_of_this_server_that_asked(server):
+    headers = {"Accept": "text/html", "Origin": server.url}
+    ours, theirs = f"{server.url}/?q=<1>", "https://evil.example/"
+    for referer, shown in ((ours, True), (theirs, False)):
+        answer = server.http.get("/checkpoints/none", headers={**headers, "Referer": referer})
+        assert (answer.status_code >= 400, ">Back</a>" in answer.text, theirs in answer.text) == (True, shown, False)
+
+
 def test_our_own_pages_may(server):
     headers = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
     assert server.http.get("/v1/info", headers=headers).status_code == 200

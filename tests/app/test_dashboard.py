@@ -310,7 +310,11 @@ def test_pinning_tagging_deleting_and_undoing(live, admin, name):
     shown = re.search(r'name="tags" value="([^"]*)"', admin.get(address).text)[1]
     admin.send_form(f"{address}/tags", tags=html.unescape(shown))
     assert facts(live, saved)["tags"] == ["a,b", "c"]
-    assert admin.send_form(f"{address}/tags", tags="../x").status_code == 422
+    refused = admin.send_form(f"{address}/tags", tags="good, ../<x>")
+    assert refused.status_code == 422
+    assert 'class="fault"' in refused.text
+    assert 'name="tags" value="good, ../&lt;x&gt;"' in refused.text
+    assert facts(live, saved)["tags"] == ["a,b", "c"]
     answer = admin.send_form(f"{address}/delete", to=f"{page}?order=best")
     assert answer.headers["location"] == f"{page}?order=best&deleted={saved['id']}"
     said = admin.get(answer.headers["location"]).text

@@ -102,7 +102,7 @@ def test_a_socks_proxy_without_its_extra_is_said_at_once_with_what_to_do(monkeyp
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setattr("holdfast._proxies.find_spec", lambda name: None)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
-    with pytest.raises(InvalidRequest, match=r"ALL_PROXY .*pip install 'holdfast\[socks\]'"):
+    with pytest.raises(InvalidRequest, match=r'ALL_PROXY .*pip install "socksio>=1.0"'):
         CheckpointManager("runs/a", server="http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
     CheckpointManager("runs/a", server="http://127.0.0.1:1")

@@ -318,7 +318,7 @@ def test_parts_need_torch(holdfast, directory, server, monkeypatch):
     server.save(directory, epoch=1)
     monkeypatch.setattr(getting, "find_spec", lambda _: None)
     done = holdfast("get", directory, "latest", "--only", "x", "-o", "x.pt")
-    assert (done.status, "pip install 'holdfast[torch]'" in done.complaints) == (Status.MISUSE, True)
+    assert (done.status, 'pip install "torch>=2.7"' in done.complaints) == (Status.MISUSE, True)
 
 
 def test_the_names_of_tensors_are_those_of_the_index():

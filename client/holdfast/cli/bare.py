@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._packages import install
 from . import syncing
 from .statuses import Status
 
-MISSING = "holdfast: this needs the extra 'cli': pip install 'holdfast[cli]' (only 'holdfast sync' works without)"
+MISSING = f"holdfast: this needs the extra 'cli': {install('cli')} (only 'holdfast sync' works without)"
 
 
 def run(arguments: Sequence[str]) -> int:

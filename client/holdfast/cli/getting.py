@@ -15,6 +15,7 @@ import typer
 
 from .. import _destination, _download, _folder, _names
 from .._cache import Cache
+from .._packages import install
 from .._retry import PATIENCE_S
 from .._wire import FileChunks
 from ..errors import CheckpointNotFound
@@ -111,7 +112,7 @@ def _part(
     if output is None or (output != STDOUT and (Path(output).is_dir() or _destination.names_folder(output))):
         raise Misuse("a part of a checkpoint needs a file of its own: name it with --output")
     if find_spec("torch") is None:
-        raise Misuse("--only and --tensor need torch: pip install 'holdfast[torch]'")
+        raise Misuse(f"--only and --tensor need torch: {install('torch')}")
     if patterns:
         state = _matching(_state(session, checkpoint, *_keys(session, checkpoint, patterns), None), patterns)
     else:
