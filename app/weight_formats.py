@@ -7,15 +7,14 @@ from collections.abc import Callable
 HEAD_BYTES = 512
 _ZIP_TAIL_BYTES = 64 * 1024 + 22
 """Where the end of a zip file is found, which may have a comment."""
-_BINARY = (
-    *(b"\x80\x00", b"\x80\x01", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),  # pickles, torch's older format
-    *(b"L119547037146038801333356L", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"GGUF"),
-    *(b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh", b"\x04\x22\x4d\x18"),  # compressed
-)
 _ZIP = b"PK\x03\x04"
 _POINTER = re.compile(rb"version https?://[^\n]*(?:git-lfs|hawser)[^\n]*\n|/annex/objects/", re.IGNORECASE)
 _PAGE = re.compile(rb"[\xef\xbb\xbf\s]*<(?:!doctype|!--|html|head|\?xml|error)", re.IGNORECASE)
 _TEXT = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]*")
+_BLANK = re.compile(rb"[\s{\[<]")
+_LONGEST_WORD = 64
+_PICKLE_IN_TEXT = b"L119547037146038801333356L"
+"""The beginning of a torch file in the first protocol of pickles."""
 
 ReadAt = Callable[[int, int], bytes]
 
@@ -29,9 +28,9 @@ def fault(read_at: ReadAt, size_bytes: int) -> str | None:
         return None if is_whole else "it is cut short: the end of its zip file is missing"
     if head[8:9] == b"{" and (length := int.from_bytes(head[:8], "little")) < 2**40:
         return None if length + 8 <= size_bytes else "it is cut short: the header of its tensors ends beyond the file"
-    if head.startswith(_BINARY) or head[257:262] == b"ustar":
-        return None
-    return fault_of_text(head) or "it is in no format of weights that is known"
+    if not head.strip(b"\x00"):
+        return "it holds nothing but zeros"
+    return fault_of_text(head)  # a format of its own may be any other bytes
 
 
 def fault_of_text(head: bytes) -> str | None:
@@ -44,4 +43,5 @@ def fault_of_text(head: bytes) -> str | None:
         codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return None
-    return "it is text, and no file of weights" if head and _TEXT.fullmatch(head) else None
+    is_text = _TEXT.fullmatch(head) is not None and (len(head) < _LONGEST_WORD or _BLANK.search(head) is not None)
+    return "it is text, and no file of weights" if is_text and head and not head.startswith(_PICKLE_IN_TEXT) else None

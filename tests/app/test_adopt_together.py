@@ -129,7 +129,7 @@ STRANGE = {
     "words": (b"Not Found", "it is text"),
     "words beyond ASCII": ("nicht gefunden: \u00fc".encode() + b"\xc3", "it is text"),
     "JSON": (b'{"error": 404}', "it is text"),
-    "no format": (bytes(600), "no format of weights"),
+    "zeros": (bytes(600), "nothing but zeros"),
     "a file that is cut": (WEIGHTS[:300], "cut short"),
     "safetensors that are cut": (struct.pack("<Q", 500) + b'{"w": 1}', "cut short"),
 }
@@ -169,6 +169,7 @@ def tar():
         pytest.param(struct.pack("<Q", 2) + b"{}", id="safetensors"),
         pytest.param(b"\x89HDF\r\n\x1a\n", id="HDF5"),
         pytest.param(b"\x1f\x8b\x08", id="gzip"),
+        pytest.param(b"\x01\x02" * 40, id="a format of its own"),
     ],
 )
 def test_each_format_of_weights_passes(data):
