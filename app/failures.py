@@ -64,6 +64,8 @@ def _known(error: Exception) -> list[str]:
 
     if isinstance(error, ValidationError):
         return [f"HOLDFAST_{str(fault['loc'][0]).upper()}: {validation.said(fault)}" for fault in error.errors()]
+    if isinstance(error, SettingsError) and '"quotas"' in str(error):
+        return ['HOLDFAST_QUOTAS: must be a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}']
     if isinstance(error, CatalogUnusable | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):
         cause = getattr(error.__cause__, "orig", None)  # what the database said
         return [f"{error}" + (f" ({cause})" if cause else "")]

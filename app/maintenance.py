@@ -202,7 +202,11 @@ def _say_taken(told: Adopted | Left, verb: str) -> None:
     if isinstance(told, Left):
         print(f"left alone: {told.where}: {told.why}", file=sys.stderr)
         return
-    others = f", {told.others} other files left as they are" if told.others else ""
+    others = (
+        f", {_count(told.others, 'other file', 'other files')} left as {'it is' if told.others == 1 else 'they are'}"
+        if told.others
+        else ""
+    )
     print(f"{told.directory}: {_count(told.taken)} {verb} ({size(told.size_bytes)}), {told.known} known before{others}")
     for name in told.checkpoints:
         print(f"  {name}")

@@ -98,13 +98,19 @@ def _quota(prefix: str, limits: Any) -> Quota:
     return Quota(prefix, **{name: _limit(prefix, name, limits[name]) for name in limits})
 
 
+def in_bytes(text: str) -> int | None:
+    """The number of bytes that a text such as ``500GiB`` or ``2TB`` says; None where it says none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.strip().lower())
+    if not found or found[2] not in _UNITS:
+        return None
+    return int(float(found[1]) * _UNITS[found[2]]) if "." in found[1] else int(found[1]) * _UNITS[found[2]]
+
+
 def _limit(prefix: str, name: str, value: Any) -> int:
     """A whole number; of bytes, also as a text with a unit."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if name == "max_bytes" and isinstance(value, str):
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", value.strip().lower())
-        if found and found[2] in _UNITS:
-            return int(float(found[1]) * _UNITS[found[2]]) if "." in found[1] else int(found[1]) * _UNITS[found[2]]
+    if name == "max_bytes" and isinstance(value, str) and (found := in_bytes(value)) is not None:
+        return found
     what = 'a number of bytes or a text as "500GiB" or "2TB"' if name == "max_bytes" else "a number of checkpoints"
     raise ValueError(f"{prefix!r}: {name} is {what}, not {value!r}")

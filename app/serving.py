@@ -27,7 +27,7 @@ from app.main import authority_of, create_app, open_root, refuse_no_root, utc_no
 from app.niceness import EVENT_LOOP, set_niceness
 from app.pace import Bounds
 from app.protocol import BoundedProtocol
-from app.settings import OF_CLIENTS, Settings
+from app.settings import OF_CLIENTS, Settings, misspelt
 
 logger = logging.getLogger("holdfast")
 
@@ -82,6 +82,8 @@ def _name_settings_of_clients() -> None:
             "HOLDFAST_ADMIN_TOKEN_FILE",
             " and ".join(found),
         )
+    for name, meant in misspelt(os.environ).items():
+        logger.warning("%s: no setting of this server, which ignores it; did you mean %s?", name, meant)
 
 
 def _refuse_unprotected_root(settings: Settings) -> None:

@@ -5,7 +5,9 @@ Only `app.main` and the command line import this; everybody else is given values
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.limits import MOST, Limits
-from app.quotas import Quota, read
+from app.quotas import Quota, in_bytes, read
 from app.tokens import PREFIX
 
 OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
@@ -24,9 +26,28 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def _in_seconds(value: Any) -> Any:
     """A length of time with a unit, as seconds; anything else as it is."""
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value.strip())):
+    if not isinstance(value, str):
+        return value
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value.strip()):
         return float(found[1]) * _UNITS[found[2]]
-    return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError("must be a number of seconds, or a length of time such as 30m, 24h or 7d") from None
+
+
+def _in_bytes(value: Any) -> Any:
+    """A number of bytes with a unit, as bytes; anything else as it is."""
+    return found if isinstance(value, str) and (found := in_bytes(value)) is not None else value
+
+
+def misspelt(environment: Iterable[str]) -> dict[str, str]:
+    """Variables that are no settings but look like one, each with that one."""
+    known = [f"HOLDFAST_{name.upper()}" for name in Settings.model_fields]
+    others = [name for name in environment if name.startswith("HOLDFAST_") and name not in {*known, *OF_CLIENTS}]
+    begun = {name: [each for each in known if each.startswith(f"{name}_")] for name in others}
+    near = {name: get_close_matches(name, known, 1, 0.85) or begun[name] for name in others}
+    return {name: found[0] for name, found in near.items() if found}
 
 
 def _listed(value: Any) -> Any:
@@ -116,7 +137,9 @@ class Settings(BaseSettings):
     undo_window: Seconds = Field(
         0.0, description="How long removed checkpoints can be restored: seconds, or 30m, 24h, 7d."
     )
-    reserve_bytes: int = Field(256 * 1024 * 1024, ge=0, description="How much of the disk saves leave free, in bytes.")
+    reserve_bytes: Annotated[int, BeforeValidator(_in_bytes)] = Field(
+        256 * 1024 * 1024, ge=0, description="How much of the disk saves leave free: bytes, or 500MiB, 2GB."
+    )
     janitor_every_s: float = Field(30.0, gt=0, description="How often the janitor tidies up, in seconds.")
     copy_catalog_every: Seconds = Field(
         86400.0, description="How often the catalog is copied: seconds, or 30m, 24h, 7d; 0: never."

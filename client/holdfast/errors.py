@@ -190,6 +190,8 @@ def _from_problem(status: int, problem: Mapping[str, Any], said: str) -> Holdfas
     message = str(problem.get("detail") or f"the server answered with status {status}")
     if "token_prefix" in problem:  # out of reach must not pass for "no checkpoint yet"
         kind, message = NotAllowed, _out_of_reach(problem)
+    if code == "not_found":  # of a route, not of a checkpoint
+        message = f"{message}. The server has nothing at this path: see whether HOLDFAST_URL or server= is right"
     return kind(f"{message} [{code}]", code=code, problem=problem)
 
 

@@ -97,9 +97,9 @@ def test_it_is_taken_in_where_it_lies_and_nothing_of_it_changes(root, adopt):
     status, said, left = adopt(root / "runs")
     assert (status, left) == (0, [])
     assert said == [
-        "runs/hf: 2 checkpoints taken in (31 B), 0 known before, 1 other files left as they are",
-        "runs/hf/old: 2 checkpoints taken in (8.6 MiB), 0 known before, 1 other files left as they are",
-        "runs/lightning: 3 checkpoints taken in (22 B), 0 known before, 1 other files left as they are",
+        "runs/hf: 2 checkpoints taken in (31 B), 0 known before, 1 other file left as it is",
+        "runs/hf/old: 2 checkpoints taken in (8.6 MiB), 0 known before, 1 other file left as it is",
+        "runs/lightning: 3 checkpoints taken in (22 B), 0 known before, 1 other file left as it is",
         "In all: 7 checkpoints taken in (3 directories), 0 known before, 0 left alone",
     ]
     after = state(root / "runs")

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.main import open_root
-from app.settings import OF_CLIENTS, Settings
+from app.settings import OF_CLIENTS, Settings, misspelt
 from tests.keys import bearer, mint
 from tests.live import PROJECT, LiveServer
 
@@ -136,3 +136,32 @@ def test_a_token_in_the_place_of_its_file_is_neither_shown_nor_made_a_file(tmp_p
     assert (done.returncode, "HOLDFAST_ADMIN_TOKEN_FILE" in done.stderr) == (2, True)
     assert "SECRET" not in done.stdout + done.stderr
     assert not [path for path in tmp_path.iterdir() if "SECRET" in path.name]
+
+
+def test_a_misspelt_setting_is_named_with_the_one_that_is_near(tmp_path):
+    names = ("HOLDFAST_UNDO", "HOLDFAST_UNDO_WINDOWS", "HOLDFAST_URL", "HOLDFAST_PROGRESS", "HOLDFAST_PREFIX", "HOME")
+    assert misspelt(names) == {
+        "HOLDFAST_UNDO": "HOLDFAST_UNDO_WINDOW",
+        "HOLDFAST_UNDO_WINDOWS": "HOLDFAST_UNDO_WINDOW",
+    }
+    assert misspelt(f"HOLDFAST_{name.upper()}" for name in Settings.model_fields) == {}
+    with LiveServer(tmp_path / "root", undo_windows="1h") as live:
+        assert "did you mean HOLDFAST_UNDO_WINDOW?" in live.log()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("QUOTAS", "{bad", "HOLDFAST_QUOTAS: must be a JSON object of prefixes"),
+        ("UNDO_WINDOW", "2x", "HOLDFAST_UNDO_WINDOW: must be a number of seconds, or a length of time such as 30m"),
+        ("RESERVE_BYTES", "1XB", "HOLDFAST_RESERVE_BYTES: must be a whole number"),
+    ],
+)
+def test_what_is_wrong_with_a_setting_is_said_in_words_of_the_server(tmp_path, name, value, said):
+    done = started(tmp_path / "root", **{f"HOLDFAST_{name}": value})
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_number_of_bytes_may_have_a_unit():
+    given = [Settings(reserve_bytes=value).reserve_bytes for value in ("1GB", "2MiB", "5", 7)]
+    assert given == [10**9, 2 * 2**20, 5, 7]

@@ -138,3 +138,11 @@ def test_only_a_yes_is_one(monkeypatch, capsys, answer, wanted):
     monkeypatch.setattr(changing.sys.stderr, "isatty", lambda: True, raising=False)
     assert changing.confirmed("Remove it?", yes=False) is wanted
     assert capsys.readouterr().err == "Remove it? [y/N] "
+
+
+def test_a_directory_is_told_from_a_checkpoint_that_is_to_be_removed(holdfast, server, directory):
+    server.save(directory, epoch=1)
+    done = holdfast("rm", "--yes", directory)
+    assert (done.status, "is a directory: to remove all that it holds, give --all" in done.complaints) == (2, True)
+    assert server.http.get("/v1/checkpoints", params={"directory": directory}).json()["checkpoints"]
+    assert "both given" in holdfast("prune", directory, "--prefix", "x").complaints

@@ -10,7 +10,7 @@ import typer
 from .._grammar import check_checkpoint, check_tag
 from ..errors import CheckpointExists, CheckpointNotFound, HoldfastError
 from . import words
-from .options import AsJson, CheckpointPaths, ServerUrl
+from .options import AsJson, CheckpointPaths, RemovedPaths, ServerUrl
 from .output import complain
 from .session import Json, Session
 from .statuses import Misuse, Status, status_of
@@ -72,7 +72,7 @@ def rm(
     session = Session.of(server, as_json=as_json)
     if everything:
         return _clear(session, paths, yes=yes, include_pinned=include_pinned)
-    found = [session.find(path) for path in dict.fromkeys(paths)]
+    found = [_to_remove(session, path) for path in dict.fromkeys(paths)]
     size = words.size(sum(each["size_bytes"] for each in found))
     what = session.path_of(found[0]) if len(found) == 1 else words.count(len(found), "checkpoint")
     if not confirmed(f"Remove {what} ({size})?", yes):
@@ -80,7 +80,7 @@ def rm(
     return _each(session, found, lambda each: _removed(session, each), "removed")
 
 
-def restore(paths: CheckpointPaths, server: ServerUrl = None, as_json: AsJson = False) -> int:
+def restore(paths: RemovedPaths, server: ServerUrl = None, as_json: AsJson = False) -> int:
     """Bring removed checkpoints back, while the server still has their bytes."""
     session = Session.of(server, as_json=as_json)
     found = [_removed_named(session, path) for path in dict.fromkeys(paths)]
@@ -119,6 +119,15 @@ def _undo(what: str, after: Json) -> list[str]:
     if what != "removed":
         return []
     return ["can be restored: holdfast restore" if after.get("restorable") else "cannot be undone"]
+
+
+def _to_remove(session: Session, path: str) -> Json:
+    try:
+        return session.find(path)
+    except CheckpointNotFound:
+        if session.described(session.directory(path)) is None:
+            raise
+    raise Misuse(f"{path!r} is a directory: to remove all that it holds, give --all")
 
 
 def _removed(session: Session, found: Json) -> Json:

@@ -222,8 +222,8 @@ class _Examination:
             return Finding("remove", False, f"what was saved in {where} stays: {error}", advice)
         bytes_too = ", and their bytes until the undo window is over" if after["restorable"] else ""
         if not existed and self._remove_directory():
-            return Finding("remove", True, f"{saved} in {where} are removed, and so is the directory")
-        return Finding("remove", True, f"{saved} in {where} are removed; their facts stay{bytes_too}")
+            return Finding("remove", True, f"removed {saved} in {where}, and the directory")
+        return Finding("remove", True, f"removed {saved} in {where}; their facts stay{bytes_too}")
 
     def _exists(self) -> bool:
         """Whether the directory is there; yes where that cannot be known, so that it is left alone."""

@@ -31,6 +31,17 @@ CheckpointPaths = Annotated[
         autocompletion=checkpoint_names,
     ),
 ]
+RemovedPaths = Annotated[
+    list[str], typer.Argument(metavar="CHECKPOINT", help="Each DIRECTORY/NAME.", autocompletion=checkpoint_names)
+]
+DirectoryOrCheckpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="DIRECTORY, DIRECTORY/NAME, DIRECTORY/best or DIRECTORY/latest.",
+        autocompletion=checkpoint_names,
+    ),
+]
 Which = Annotated[
     str | None, typer.Argument(metavar="WHICH", help="best, latest or a name, where the path is a directory.")
 ]

@@ -31,8 +31,10 @@ def prune(
     as_json: AsJson = False,
 ) -> int:
     """Say which checkpoints the policy keeps and why, and remove the others; with --dry-run, only say it."""
-    if (directory is None) == (prefix is None):
+    if directory is None and prefix is None:
         raise Misuse("give a directory, or --prefix")
+    if directory is not None and prefix is not None:
+        raise Misuse("a directory and --prefix are both given; only one can be used")
     session = Session.of(server, as_json=as_json)
     policy = _policy(last, best, every, mode)
     if policy and not dry_run:

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import CheckpointNotFound
 from . import paged, words
-from .options import AsJson, CheckpointPath, ServerUrl, Which
+from .options import AsJson, CheckpointPath, DirectoryOrCheckpoint, ServerUrl, Which
 from .output import Cell, Row
 from .session import Json, Session
 from .statuses import Status
@@ -18,7 +18,7 @@ _BAR = 24
 """How wide the bar of a whole checkpoint is."""
 
 
-def show(path: CheckpointPath, which: Which = None, server: ServerUrl = None, as_json: AsJson = False) -> int:
+def show(path: DirectoryOrCheckpoint, which: Which = None, server: ServerUrl = None, as_json: AsJson = False) -> int:
     """Show what is known of a directory or of a checkpoint, and why the checkpoint stays."""
     session = Session.of(server, as_json=as_json)
     if which is None:
