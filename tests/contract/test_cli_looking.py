@@ -175,3 +175,10 @@ def test_what_a_token_does_not_allow(holdfast, guarded, monkeypatch):
 def test_a_server_that_is_not_there(holdfast, free_port):
     done = holdfast("ls", "--server", f"http://127.0.0.1:{free_port}")
     assert (done.status, done.complaints.count("\n")) == (Status.UNREACHABLE, 1)
+
+
+def test_the_summaries_of_commands_are_whole(holdfast):
+    said = holdfast("--help").said.partition("Commands:")[2]
+    assert "..." not in said
+    assert "\u2026" not in said
+    assert "remove the others" in " ".join(said.split())

@@ -62,8 +62,13 @@ def _readable(command: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
+def _first_sentence(command: Callable[..., int]) -> str:
+    """The summary of a command in the list of all of them, which Typer would cut."""
+    return (command.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
+
+
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_readable(_command))
+    app.command(_name, short_help=_first_sentence(_command))(_readable(_command))
 
 
 def _say_version(wanted: bool) -> None:
@@ -84,7 +89,7 @@ def holdfast(
     """
 
 
-@app.command()
+@app.command(short_help="Deliver the checkpoints that wait on this machine")
 @_readable
 def sync(
     spool: SpoolFolder = None,
