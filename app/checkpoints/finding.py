@@ -1,6 +1,7 @@
 """Find and open checkpoints: queries over committed rows, never pointers that could dangle."""
 
 import json
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -21,7 +22,8 @@ from app.checkpoints.parts import (
     no_checkpoint,
     refuse_removed,
 )
-from app.checkpoints.verifying import first_fault
+from app.checkpoints.scrubbing import note_verified
+from app.checkpoints.verifying import fault_in
 from app.domain import Checkpoint, Chunk, Directory, Event, File, FileMap, Mode
 from app.errors import (
     Altered,
@@ -35,6 +37,8 @@ from app.errors import (
     SeveralFiles,
 )
 from app.storage.base import Opened
+
+logger = logging.getLogger("holdfast")
 
 FILES_NAMED = 100
 """How many files a refusal names that asks to choose one."""
@@ -62,7 +66,7 @@ class Content:
 
 
 class Finding:
-    """Answers to questions; changes nothing."""
+    """Answers to questions; changes nothing, but that damage which a read finds is recorded."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -314,7 +318,9 @@ class Finding:
         try:
             return self._parts.storage.open(checkpoint, file)
         except (FileNotFoundError, ForeignFile) as error:
-            raise Altered(f"{checkpoint.stored_at(file)} is not on the disk as it was saved.") from error
+            where, is_missing = checkpoint.stored_at(file), isinstance(error, FileNotFoundError)
+            self._note(checkpoint, f"{where} is missing" if is_missing else f"{where} cannot be opened: {error}")
+            raise Altered(f"{where} is not on the disk as it was saved.") from error
 
     def _verified_content(self, checkpoint: Checkpoint, file: File, opened: Opened) -> Content:
         try:
@@ -343,10 +349,20 @@ class Finding:
             if self._verified.get(key) == state:
                 return
         chunks = self._chunks_of(checkpoint, file)
-        if opened.size_bytes != file.size_bytes or first_fault(opened, chunks) is not None:
-            raise Altered(f"{checkpoint.stored_at(file)} was changed on the disk after it was saved.")
+        where = checkpoint.stored_at(file)
+        if (fault := fault_in(opened, where, file, chunks)) is not None:
+            self._note(checkpoint, fault)
+            raise Altered(f"{where} was changed on the disk after it was saved.")
         with self._guard:
             self._verified[key] = state
+
+    def _note(self, checkpoint: Checkpoint, damage: str) -> None:
+        """Record damage that a read has found, once, as the scrub would; the read is refused all the same."""
+        if checkpoint.damage is None:
+            try:
+                note_verified(self._parts, checkpoint, damage)
+            except Exception:
+                logger.exception("%s, which cannot be recorded", damage)
 
     def _chunks_of(self, checkpoint: Checkpoint, file: File) -> Sequence[Chunk]:
         with self._parts.catalog.reading() as session, _maps_readable(checkpoint):

@@ -63,12 +63,19 @@ def faults_of(storage: Storage, checkpoint: Checkpoint, file: File, file_map: Fi
     except (OSError, ForeignFile) as error:
         return f"{where} cannot be opened: {error}"
     with closing(opened):
-        if opened.size_bytes != file.size_bytes:
-            return f"{where} is {opened.size_bytes} bytes long instead of {file.size_bytes}"
         try:
-            offset = first_fault(opened, file_map.chunks, pace, fresh=True)
+            return fault_in(opened, where, file, file_map.chunks, pace, fresh=True)
         except OSError as error:
             return f"{where} cannot be read: {error}"
+
+
+def fault_in(
+    opened: Opened, where: str, file: File, chunks: Sequence[Chunk], pace: Pace | None = None, *, fresh: bool = False
+) -> str | None:
+    """Say what is wrong with the bytes of an open file; see `first_fault`."""
+    if opened.size_bytes != file.size_bytes:
+        return f"{where} is {opened.size_bytes} bytes long instead of {file.size_bytes}"
+    offset = first_fault(opened, chunks, pace, fresh=fresh)
     return None if offset is None else f"{where} is not what was saved, in the chunk at byte {offset}"
 
 

@@ -177,7 +177,12 @@ def test_a_file_that_was_altered_is_not_served(server, directory, spoil):
     spoil(server.root / directory / "x.pt")
     for _ in range(2):
         assert refusal(fetch(server, saved)) == (409, "altered")
-    assert server.http.get(f"/v1/checkpoints/{saved['id']}").status_code == 200
+    answer = server.http.get(f"/v1/checkpoints/{saved['id']}")
+    assert answer.status_code == 200
+    assert f"{directory}/x.pt" in answer.json()["damage"]
+    query, headers = {"follow": False, "prefix": directory}, {"Last-Event-ID": "0"}
+    events = server.http.get("/v1/events", params=query, headers=headers).text
+    assert events.count("event: checkpoint.damaged\n") == 1
 
 
 def test_a_file_that_was_only_touched_is_served(server, directory, saved):
