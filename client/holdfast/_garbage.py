@@ -1,6 +1,7 @@
 """Full garbage collections, put off for a moment: they look at every object, again and again while many are made."""
 
 import gc
+import os
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +11,8 @@ T = TypeVar("T")
 _NEVER = 1_000_003
 """A threshold that is not reached, and that no other code sets."""
 _guard = threading.Lock()
+_before: tuple[int, int, int] | None = None
+"""The thresholds that are to come back."""
 
 
 def deferred(work: Callable[[], T]) -> T:
@@ -20,7 +23,8 @@ def deferred(work: Callable[[], T]) -> T:
     """
     if not _guard.acquire(blocking=False):
         return work()
-    before = gc.get_threshold()
+    global _before
+    _before = before = gc.get_threshold()
     try:
         gc.set_threshold(before[0], before[1], _NEVER)
         return work()
@@ -32,3 +36,14 @@ def deferred(work: Callable[[], T]) -> T:
             if is_ours:
                 gc.set_threshold(*before)
             _guard.release()
+
+
+def _resume() -> None:
+    """In a forked child: the thread that put collections off is the parent's."""
+    global _guard
+    _guard = threading.Lock()
+    if _before is not None and gc.get_threshold()[2] == _NEVER:
+        gc.set_threshold(*_before)
+
+
+os.register_at_fork(after_in_child=_resume)

@@ -238,7 +238,7 @@ def _tensor_index(state: Any, parts: Parts, described: Mapping[int, Described]) 
                     "name": name[:1000],
                     "dtype": dtype,
                     "shape": list(shape),
-                    "offset": offsets[storage] + start,
+                    "offset": offsets[storage] + start if start is not None else None,
                     "size_bytes": size_bytes,
                 }
             else:

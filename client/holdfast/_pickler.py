@@ -12,13 +12,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ._strides import is_one_stretch
 from .errors import InvalidRequest
 
 _OTHER, _TENSOR, _WRAPPER, _STORAGE, _STORED = range(5)
 
 
-Described = tuple[Any, str, tuple[int, ...], int, int, int]
-"""A plain tensor, its type, its shape, its storage's identity, where in that it begins, and its size, in bytes."""
+Described = tuple[Any, str, tuple[int, ...], int, int | None, int]
+"""A plain tensor, its type, its shape, its storage's identity, where in that it begins, and its size, in bytes.
+
+It begins nowhere (None) if its elements are not one stretch of the storage.
+"""
 
 
 class Observer(Protocol):
@@ -152,13 +156,13 @@ class _QuickPickler(Pickler):
         kind, element_bytes, name = plain
         storage, start, numel = tensor.untyped_storage(), tensor.storage_offset(), tensor.numel()
         shape, held_bytes = tuple(tensor.size()), storage.nbytes()
-        if not tensor.is_contiguous() or (start + numel) * element_bytes > held_bytes:
+        is_contiguous, strides = tensor.is_contiguous(), tensor.stride()
+        if not is_contiguous or (start + numel) * element_bytes > held_bytes:
             self._observer.met_tensor(owner, is_wrapper=False)
         self._stored = "storage", kind, self._key(storage, dtype), "cpu", held_bytes // element_bytes
-        if tensor.is_contiguous():
-            place = start * element_bytes
-            self.described[id(owner)] = (owner, name, shape, storage._cdata, place, numel * element_bytes)
-        return self._rebuild_tensor, (_NEXT, start, shape, tensor.stride(), tensor.requires_grad, OrderedDict())
+        place = start * element_bytes if is_contiguous or is_one_stretch(shape, strides) else None
+        self.described[id(owner)] = (owner, name, shape, storage._cdata, place, numel * element_bytes)
+        return self._rebuild_tensor, (_NEXT, start, shape, strides, tensor.requires_grad, OrderedDict())
 
     def _is_plain(self, tensor: Any) -> bool:
         """Tell if torch reduces a tensor to its storage, its shape and its strides, and to nothing else."""

@@ -3,6 +3,7 @@
 import copyreg
 import gc
 import io
+import os
 import threading
 import zipfile
 from collections import OrderedDict
@@ -157,3 +158,18 @@ def test_two_threads_leave_the_thresholds_as_they_were():
     leave.set()
     thread.join()
     assert gc.get_threshold() == before
+
+
+def test_a_child_that_is_forked_meanwhile_has_the_thresholds_of_before():
+    before, exits = gc.get_threshold(), []
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            is_right = gc.get_threshold() == before
+            inside = _garbage.deferred(gc.get_threshold)
+            os._exit(0 if is_right and inside != before and gc.get_threshold() == before else 1)
+        exits.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    _garbage.deferred(fork)
+    assert exits == [0]
