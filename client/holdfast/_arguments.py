@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .errors import InvalidRequest
+
 
 def count(name: str, value: Any, *, least: int) -> int:
     """An integer of at least so much.
@@ -92,13 +94,13 @@ def path(name: str, value: Any, *, may_be_empty: bool = False) -> str:
     ------
     TypeError
         It is neither a str nor a path.
-    ValueError
+    InvalidRequest
         It is empty.
     """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise TypeError(f"{name} must be a str or a Path, not {value!r}")
     if not os.fspath(value).strip() and not may_be_empty:
-        raise ValueError(f"{name} must not be empty")
+        raise InvalidRequest(f"{name} must not be empty")
     return os.fspath(value)
 
 
