@@ -2,7 +2,7 @@
 
 A body that is kept as a checkpoint is the file itself. ``curl --data-binary @FILE`` says of any file that it is a form
 (``application/x-www-form-urlencoded``), and so does ``curl -d``, which cuts a file at NUL bytes and line breaks, or
-sends the name of the file if the ``@`` is missing. What these send never has a NUL byte; files of tensors have them.
+sends the name of the file if the ``@`` is missing. So do libraries that send bytes without a type of their own.
 """
 
 import re
@@ -24,8 +24,13 @@ _MULTIPART = re.compile(rb"--[^\r\n]{1,200}\r?\n(?:[A-Za-z-]+:[^\r\n]*\r?\n)*?Co
 _SIGNED_CHUNK = re.compile(rb"[0-9a-f]{1,16};chunk-signature=[0-9a-f]{64}\r\n", re.I)
 _CHUNK = re.compile(rb"([0-9a-f]{1,8})(?:;[^\r\n]{0,200})?\r\n", re.I)
 _FIELDS = re.compile(rb"[A-Za-z0-9_.\[\]%+-]{1,200}=[A-Za-z0-9*._~%+@/:&=,!$'()-]*")
-_BINARY = (b"PK\x03\x04", b"\x80", b"\x89HDF", b"\x1f\x8b", b"\x93NUMPY")
-"""How files of tensors begin that always have a NUL byte or a line break near their beginning."""
+_NAME = re.compile(rb"[^\x00-\x1f<>{}\[\]\"|]{0,1000}[^\x00-\x20<>{}\[\]\"|.]\.[A-Za-z][A-Za-z0-9_]{0,15}")
+"""A path of a file with a suffix."""
+_HOLED = (b"PK\x03\x04", b"\x93NUMPY")
+"""How files begin that have a NUL byte within their first bytes."""
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_BINARY = (b"\x80", b"\x89HDF", b"\x1f\x8b")
+"""How files of tensors begin that have a NUL byte or a line break near their beginning."""
 
 
 def refusal_of_headers(method: str, headers: Mapping[str, str]) -> Refusal | None:
@@ -85,11 +90,8 @@ def refuse_head(head: bytes, content_type: str, *, whole: bool = True) -> None:
         )
     if content_type.partition(";")[0].strip().lower() == _URLENCODED:
         _refuse_form(head)
-        if whole and b"\x00" not in head:
-            raise UnsupportedMediaType(
-                "The body has the type of a form and is text, or a file that was cut: `curl -d` drops NUL bytes and "
-                f"line breaks, and without the `@` it sends the name of the file. {_RAW} {_AS_BYTES}"
-            )
+        if whole:
+            _refuse_name(head)
 
 
 def _part(headers: Mapping[str, str]) -> str | None:
@@ -108,9 +110,20 @@ def _refuse_form(head: bytes) -> None:
         raise UnsupportedMediaType(
             f"The body is the fields of a form, `name=value`, and not a file. {_RAW} {_AS_BYTES}"
         )
-    if head.startswith(_BINARY) and len(head) > 16 and not any(byte in head for byte in (b"\x00", b"\n", b"\r")):
+    if any(byte in head for byte in (b"\x00", b"\n", b"\r")):
+        return
+    is_cut_pickle = _PICKLE.match(head) is not None and not head.endswith(b".")
+    if head.startswith(_HOLED) or is_cut_pickle or (head.startswith(_BINARY) and len(head) > 16):
         raise UnsupportedMediaType(
             f"The NUL bytes and line breaks of the file are missing, as `curl -d` drops them. {_RAW}"
+        )
+
+
+def _refuse_name(head: bytes) -> None:
+    if not head or _NAME.fullmatch(head):
+        raise UnsupportedMediaType(
+            "The body has the type of a form, and is the name of a file, as curl sends it without the `@`. "
+            f"{_RAW} {_AS_BYTES}"
         )
 
 
