@@ -153,6 +153,7 @@ class Reorder(Fault):
                 async with asyncio.timeout(0.3):
                     await overtaken
                     self.strike("reorder")
+                    await asyncio.sleep(0.05)  # until a thread of the server has read the later one
         finally:
             self.proxy.held = None
 
