@@ -2,10 +2,12 @@
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from . import _identity, _items, _kin, _stopping, _upload
@@ -17,7 +19,7 @@ from ._layout import Layout
 from ._queue import Item, Queue
 from ._retry import Patience, passes
 from ._spool import Spool
-from ._stack import is_under_way
+from ._stack import is_executing
 from ._wire import Committed
 from .errors import HoldfastError, HoldfastWarning, NotAllowed, OutOfSpace, warn
 
@@ -262,6 +264,8 @@ class Job:
         self._safe = threading.Event()
         self._hurried = threading.Event()
         self._runner: int | None = None
+        self._call: tuple[int, FrameType] | None = None
+        """The process and the frame in which it is run."""
         self._item: Item | None = None
         self._place: int | None = None
         """After which sequence it was saved; None before its turn. Nothing that other writers do later moves it."""
@@ -283,8 +287,9 @@ class Job:
         """
         if self._ended.is_set():
             return False
-        if self._runner is not None:
-            return is_under_way(self._runner, Job.run.__code__, self)
+        call = self._call
+        if call is not None:
+            return call[0] == os.getpid() and is_executing(call[1])  # in a forked child, the thread is the parent's
         return self._waits(self)
 
     def run(self) -> Committed | None:
@@ -298,6 +303,7 @@ class Job:
             The server is away, and the spool cannot take it, either (``spool_failed``).
         """
         try:
+            self._call = os.getpid(), sys._getframe()
             self._runner = threading.get_ident()
             self.begin()
             if self._item is not None:  # it was rescued before its turn came
@@ -336,6 +342,7 @@ class Job:
             with self._guard:  # nobody reads the layout from here on
                 self._ended.set()
                 self._safe.set()
+            self._call = None  # the frame holds the job
             with suppress(ValueError):  # in a forked child it was the parent's
                 self._saving.jobs.remove(self)
             _stopping.ended(self)

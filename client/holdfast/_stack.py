@@ -1,28 +1,21 @@
-"""The stacks of this process's threads: whether a call is still under way.
+"""Whether a call is still under way, by its frame.
 
 An exception of a signal handler, as Ctrl-C raises it, may come between any two instructions, also in a ``finally``.
-What a call has recorded of itself may be stale then; its frame on the stack of its thread never is.
+What a call has recorded of itself may be stale then; whether its frame is executed never is.
 """
 
-import sys
-from types import CodeType
+from types import FrameType
 
 
-def is_under_way(thread: int, code: CodeType, owner: object) -> bool:
-    """Whether a thread executes a method of an object.
+def is_executing(frame: FrameType) -> bool:
+    """Tell if a frame is on the stack of a thread.
 
-    Parameters
-    ----------
-    thread : int
-        The thread's ``threading.get_ident()``.
-    code : CodeType
-        The method's code.
-    owner : object
-        What the method knows as ``self``.
+    `sys._current_frames` would tell, too. But it takes a lock of the interpreter, and in some versions of CPython
+    (gh-106883; seen with 3.11.7) a garbage collection may begin within it, which lets other threads go on: one that
+    begins or ends then waits for that lock, and holds the one that the first waits for. Here no lock is taken.
     """
-    frame = sys._current_frames().get(thread)
-    while frame is not None:
-        if frame.f_code is code and frame.f_locals.get("self") is owner:
-            return True
-        frame = frame.f_back
+    try:
+        frame.clear()  # refused while it is executed; afterwards its variables are of no use to anyone
+    except RuntimeError:
+        return True
     return False

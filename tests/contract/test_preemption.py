@@ -212,6 +212,37 @@ def test_sigterm_amid_a_save_brings_it_to_safety_and_ends_the_process(jobs, plac
     assert (place.kind == "up") or f"1 checkpoint of '{place.directory}' waits in {place.spool}" in job.errors()
 
 
+def test_looking_whether_a_save_is_under_way_never_stops_the_process(jobs, make_place):
+    """Neither may a collection of garbage that comes amid it, while threads begin and end."""
+    job = make_place("silent").start(
+        jobs,
+        """
+        import gc
+
+        def churn():
+            while True:
+                thread = threading.Thread(target=lambda: None)
+                thread.start()
+                thread.join()
+
+        kept = manager(background=True, drain_s=0)
+        kept.save({"number": 1}, epoch=1)
+        (save,) = kept._saver.saving.jobs
+        while save._runner is None:
+            time.sleep(0.01)
+        threading.Thread(target=churn, daemon=True).start()
+        gc.callbacks.append(lambda phase, info: time.sleep(0.0002))
+        gc.set_threshold(1, 1000, 1000)
+        found = sum(save.is_alive() for _ in range(2000))
+        gc.set_threshold(1000)
+        print("found", found)
+        os._exit(0)
+        """,
+    )
+    assert job.wait() == 0, job.errors()
+    assert job.value("found") == "2000"
+
+
 def test_what_passes_after_sigterm_arrives_on_the_server(jobs, make_place):
     place = make_place("falling silent")
     job = place.start(jobs, "print('saving')\nmanager().save(state(1), epoch=1)\nsleep()")
