@@ -690,7 +690,8 @@ def test_what_is_about_us_is_said_once_and_delivered_when_it_is_put_right(server
         manager.save({"epoch": 3}, epoch=3)
         assert eventually(lambda: proxy.reservations > 8)
         said = [record.getMessage() for record in caplog.records]  # what earlier tests left may be heard of, too
-        assert len([each for each in said if f"checkpoints of '{directory}' wait in" in each]) == 1, said
+        (one,) = [each for each in said if directory in each]
+        assert f"checkpoints of '{directory}' wait in" in one
         assert len(manager.pending) == 3
         status, _, complaints = sync("--patience", "0")
         assert status == 1
