@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 
 class BudgetExceeded(ValueError):
-    """What was begun would take more than it may."""
+    """Work that was begun would take more than it may."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """What may be spent: ``max_bytes`` of one part of a file, and so many steps of some 0.5 µs in all."""
+    """A limit of what may be spent: ``max_bytes`` of one part of a file, and so many steps of some 0.5 µs in all."""
 
     max_bytes: int
     steps: int

@@ -84,7 +84,7 @@ def told(companions: Collection[str]) -> str:
 
 
 def told_of_group(companions: Collection[str]) -> str:
-    """Why a file or a folder is left alone that belongs to others by its name alone, in words."""
+    """The reason, in words, that a file or a folder is left alone that belongs to others by its name alone."""
     return (
         f"it belongs with {_listed(companions)}, by its name: put what belongs together into a folder that is named as "
         "a checkpoint, such as checkpoint-500, which is taken in whole"

@@ -27,7 +27,7 @@ _FIELDS = re.compile(rb"[A-Za-z0-9_.\[\]%+-]{1,200}=[A-Za-z0-9*._~%+@/:&=,!$'()-
 _NAME = re.compile(rb"[^\x00-\x1f<>{}\[\]\"|]{0,1000}[^\x00-\x20<>{}\[\]\"|.]\.[A-Za-z][A-Za-z0-9_]{0,15}")
 """A path of a file with a suffix."""
 _HOLED = (b"PK\x03\x04", b"\x93NUMPY")
-"""How files begin that have a NUL byte within their first bytes."""
+"""Beginnings of files that have a NUL byte within their first bytes."""
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _BINARY = (b"\x80", b"\x89HDF", b"\x1f\x8b")
 """How files of tensors begin that have a NUL byte or a line break near their beginning."""

@@ -11,9 +11,9 @@ from json.decoder import WHITESPACE, JSONArray, JSONDecodeError, JSONObject  # t
 from typing import Any
 
 PIECE_CHARACTERS = 64 * 1024
-"""How much is parsed at once: about a millisecond's worth."""
+"""The amount that is parsed at once: about a millisecond's worth."""
 DEEPEST = 100
-"""How deep pieces are looked for. No valid body is nested as deep."""
+"""The depth to which pieces are looked for. No valid body is nested as deep."""
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _NOT_WHOLE = (StopIteration, ValueError, RecursionError)
 

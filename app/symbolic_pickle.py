@@ -16,7 +16,7 @@ MAX_DEPTH = 1_000_000
 MAX_INT = 2**63
 """Beyond it, numbers are no keys: such keys could be chosen to collide."""
 MAX_KEY = 1000
-"""How many bytes or letters may stand in a key that is no text."""
+"""The most bytes or letters in a key that is no text."""
 MAX_ARGUMENTS = 16
 MAX_NAME = 200
 """Longer names stand for nothing that is known. What the memo recalls may be long and recalled often."""
@@ -217,7 +217,7 @@ def _key(value: Any) -> Any:
 
 
 def _is_short(values: Sequence[Any]) -> bool:
-    """Whether the values of a key are plain ones, and soon written."""
+    """Tell if the values of a key are plain ones, and soon written."""
     left = MAX_KEY
     for value in values:
         if type(value) is str or type(value) is bytes:
@@ -293,4 +293,4 @@ _STEPS: Mapping[str, _Step] = {
     "BUILD": _Machine.build,
     "BINPERSID": lambda machine, _: machine.push(machine.persistent(machine.pop())),
 }
-"""What each opcode does; those that torch does not write (INST, OBJ, buffers, ...) are left out."""
+"""The effect of each opcode; those that torch does not write (INST, OBJ, buffers, ...) are left out."""

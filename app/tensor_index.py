@@ -40,7 +40,7 @@ _OTHER_DTYPE = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
 def is_looked_into(path: str) -> bool:
-    """Whether a file in a folder has a name of those that hold tensors."""
+    """Tell if a file in a folder has a name of those that hold tensors."""
     stem, dot, ending = path.rpartition("/")[2].rpartition(".")
     return bool(stem) and dot + ending in SUFFIXES
 

@@ -110,7 +110,7 @@ def _bounded(tensors: Iterator[Tensor], left: int) -> Iterator[Tensor]:
 
 
 class _Places:
-    """Where the storages of one file lie."""
+    """The places of the storages of one file."""
 
     def __init__(self, read_at: ReadAt, size_bytes: int, records: Mapping[str, Record]) -> None:
         self._read_at = read_at

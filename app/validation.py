@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MOST = 20
-"""How many faults are named."""
+"""The most faults that are named."""
 LONGEST_NAME = 200
-"""How many characters of a name a fault repeats."""
+"""The most characters of a name that a fault repeats."""
 
 _WORDS = {
     "missing": "is missing",
@@ -64,7 +64,7 @@ def faults(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def said(error: Mapping[str, Any]) -> str:
-    """What is wrong, as the end of a sentence that the place begins. The input is not repeated."""
+    """The fault, as the end of a sentence that the place begins. The input is not repeated."""
     kind, context = error["type"], error.get("ctx") or {}
     if (pattern := _WITH_CONTEXT.get(kind)) is not None and context:
         return pattern.format_map({name: str(value) for name, value in context.items()})
@@ -72,7 +72,7 @@ def said(error: Mapping[str, Any]) -> str:
 
 
 def place(location: Iterable[str | int]) -> str:
-    """Where it is: names and numbers of the input, without the names of validators and of alternatives among them.
+    """The place of a fault: names and numbers of the input, without those of validators and alternatives among them.
 
     Long names are cut: a key of the input may be as long as a body.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 HEAD_BYTES = 512
 _ZIP_TAIL_BYTES = 64 * 1024 + 22
-"""Where the end of a zip file is found, which may have a comment."""
+"""The part of a zip file in which its end is found, which may have a comment."""
 _ZIP = b"PK\x03\x04"
 _POINTER = re.compile(rb"version https?://[^\n]*(?:git-lfs|hawser)[^\n]*\n|/annex/objects/", re.IGNORECASE)
 _PAGE = re.compile(rb"[\xef\xbb\xbf\s]*<(?:!doctype|!--|html|head|\?xml|error)", re.IGNORECASE)

@@ -19,10 +19,10 @@ from app.errors import Refusal
 LARGE_BYTES = 256 * 1024
 """From which size on. Less is parsed at once: it takes a few milliseconds."""
 AT_ONCE = 1
-"""How many are parsed at a time. Each thread that parses has the interpreter for 5 ms whenever it is its turn."""
+"""The number that is parsed at a time. Each thread that parses has the interpreter for 5 ms whenever it is its turn."""
 _limiters: RunVar[CapacityLimiter] = RunVar("holdfast.large_bodies")
 _INVALID: list[Any] = []
-"""What no body may be, so that the framework refuses it after all else that it refuses a request for."""
+"""A value that no body may be, so that the framework refuses it after all else that it refuses a request for."""
 
 
 class Collection:
@@ -61,7 +61,7 @@ class JsonRequest(Request):
         super().__init__(request.scope, request.receive)
         self._model = model
         self.fault: ValidationError | Refusal | None = None
-        """What is wrong with the body."""
+        """The fault of the body."""
 
     async def json(self) -> Any:
         """The body; parsed once.

@@ -160,7 +160,7 @@ def _type(request: Request) -> str:
 
 
 def _is_json(request: Request) -> bool:
-    """Whether a body comes as JSON, by its type; without that the framework does not read it as JSON."""
+    """Tell if a body comes as JSON, by its type; without that the framework does not read it as JSON."""
     kind = _type(request)
     return kind.startswith("application/") and (kind == "application/json" or kind.endswith("+json"))
 

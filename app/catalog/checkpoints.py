@@ -192,7 +192,7 @@ class CheckpointRows:
         return int(self._connection.execute(query).scalar_one())
 
     def any_bytes(self, directory: str) -> bool:
-        """Whether a directory has a checkpoint that is live, or whose bytes have not been freed."""
+        """Tell if a directory has a checkpoint that is live, or whose bytes have not been freed."""
         query = select(_table.c.id).where(_table.c.directory == directory, not_(_table.c.freed)).limit(1)
         return self._connection.execute(query).first() is not None
 

@@ -88,7 +88,7 @@ class DirectoryRows:
         return _readable(row) if row is not None else None
 
     def is_known(self, name: str) -> bool:
-        """Whether there is a row of this name, readable or not."""
+        """Tell if there is a row of this name, readable or not."""
         return self._connection.execute(select(_table.c.name).where(_table.c.name == name)).first() is not None
 
     def counter(self, name: str) -> int:

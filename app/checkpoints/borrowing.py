@@ -30,7 +30,7 @@ THREADS = 2
 MANY_SMALL = 256
 """From how many files of a batch's size on these are sent again: that costs less than to find each and to copy it."""
 MOST_OPEN = 256
-"""How many files are held open for the copies of one upload, the largest first; what else they hold is sent again."""
+"""The number of files held open for the copies of one upload, the largest first; what others hold is sent again."""
 
 Held = Mapping[str, Sequence[Chunk]]
 

@@ -80,7 +80,7 @@ def refuse_impossible(
 
 
 def may_change_mode(session: Session, directory: Directory) -> bool:
-    """Whether a save may bring another mode: the directory was saved to, and holds nothing any more.
+    """Tell if a save may bring another mode: the directory was saved to, and holds nothing any more.
 
     The mode of a directory that was never saved to is an operator's.
     """

@@ -13,9 +13,9 @@ from app.errors import DigestMismatch, FileNotInCheckpoint, RangesMissing, Wrong
 from app.storage.base import Opened, Partial, Storage
 
 RANGES_NAMED = 1000
-"""How many ranges a refusal names that asks for them."""
+"""The most ranges that a refusal names."""
 INDEXED_FILES = 100
-"""How many files of a save, at most, the server looks into for tensors that were not declared."""
+"""The most files of a save that the server looks into for tensors that were not declared."""
 INDEXING = (2 * 1024 * 1024, 400_000)
 """The budget of that for all of them: it lasts for some 8,000 tensors, and about 0.3 s."""
 

@@ -51,7 +51,7 @@ class Missing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """What an upload still lacks: the first ranges in the order of its files, and how much it is in all."""
+    """The missing part of an upload: the first ranges in the order of its files, and how much it is in all."""
 
     ranges: Sequence[Missing] = ()
     count: int = 0

@@ -85,7 +85,7 @@ class _Around:
     of_files: Mapping[str, Collection[str]]
     of_folders: Mapping[str, Collection[str]]
     whole: list[str]
-    """What says that all of the folder is one checkpoint: its own name, or a file that lists its components."""
+    """The sign that all of the folder is one checkpoint: its own name, or a file that lists its components."""
 
     @classmethod
     def of(cls, visited: Visited, path: str, entries: Collection[Entry]) -> "_Around":
@@ -108,13 +108,13 @@ class _Around:
         )
 
     def beside(self, name: str) -> list[str]:
-        """What belongs to one file of weights."""
+        """The names that belong to one file of weights."""
         of_all = name in self.together or bool(self.whole)
         others = [*self.together, *self.weights] if of_all else self.together
         return companions.beside(name, self.names, [*others, *self.of_a_model])
 
     def why_a_part(self, name: str) -> str | None:
-        """Why a folder that is not named as a checkpoint is a part of one; None if it is none."""
+        """The reason that a folder that is not named as a checkpoint is a part of one; None if it is none."""
         if name in self.together or self.whole:
             return companions.told(sorted({*self.together, *self.whole} - {name}))
         return companions.told_of_group(self.of_folders[name]) if name in self.of_folders else None
@@ -177,7 +177,7 @@ def _is_whole(visited: Visited, where: str) -> bool:
 
 
 def _holds_weights(visited: Visited, where: str) -> bool:
-    """Whether anything in a folder or below looks like weights."""
+    """Tell if anything in a folder or below looks like weights."""
     entries = visited.entries(where)
     is_found = any(entry.name.lower().endswith((*SUFFIXES, *companions.OTHER_FORMATS)) for entry in entries)
     return is_found or any(

@@ -14,7 +14,7 @@ FORMAT: Parts = (OWN, "format.json")
 OPENED: Parts = (OWN, "opened")
 OF_ROOTS_ALONE = {"catalog.db", *(kept[-1] for kept in (INCOMING, TRASH, PROTECTED, REVOKED, OPENED))}
 DEPTH_OF_FILES = len(INCOMING) + 2
-"""How many folders there are on the way to an upload's files, which are made when it begins."""
+"""The number of folders on the way to an upload's files, which are made when it begins."""
 SEAL = "manifest.json"
 REMOVED = "removed.json"
 

@@ -9,7 +9,7 @@ from app.domain import Manifest
 from app.storage.tree import Parts
 
 MOST_STANDING = 1000
-"""How many standing manifests are remembered."""
+"""The most standing manifests that are remembered."""
 
 Stamp = tuple[int, int, int, int, int]
 

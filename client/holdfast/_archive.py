@@ -222,7 +222,7 @@ def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str
 
 
 def _is_plain(key: Any) -> bool:
-    """Whether a key of the blind pickle is the one that the state has."""
+    """Tell if a key of the blind pickle is the one that the state has."""
     if type(key) in {tuple, frozenset}:
         return all(map(_is_plain, key))
     return type(key) in {str, bytes, int, float, bool, type(None)}

@@ -65,7 +65,7 @@ class Background:
         self._see_to_thread()
 
     def holds(self, job: object) -> bool:
-        """Whether something waits to be done for a job, or is being done."""
+        """Tell if something waits to be done for a job, or is being done."""
         self._own()
         self._see_to_thread()
         return any(held is job for *_, held in list(self._todo))

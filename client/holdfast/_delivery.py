@@ -22,7 +22,7 @@ log = logging.getLogger("holdfast")
 _FAILURE = 500
 _LOOK_EVERY_S = 1.0
 _ATTEMPTS, _ATTEMPTS_S = 5, 60.0
-"""How often, and for how many seconds, the server may fail over a checkpoint before those behind it have their turn."""
+"""The times and the seconds for which the server may fail over a checkpoint before those behind it have their turn."""
 _UNWANTED = {
     "not_improved": "its metric is not better than that of the best",
     "superseded": "another save of that name is newer",
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def is_progress(self) -> bool:
-        """Whether something has left the queue, and nothing stands against what follows."""
+        """Tell if something has left the queue, and nothing stands against what follows."""
         return bool(self.delivered or self.parked) and self.error is None
 
 
@@ -188,7 +188,7 @@ class Courier:
         self._hangs: int | None = None
         self._blocked: set[str] = set()
         self._failures: dict[str, tuple[int, float]] = {}
-        """How often the server has failed over a checkpoint, by its save's id, and since when."""
+        """The number of times that the server has failed over a checkpoint, by its save's id, and since when."""
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -208,7 +208,7 @@ class Courier:
         return [queue for queue in self._spool.queues(self._server.url) if queue.has_items()]
 
     def may_have_more(self) -> bool:
-        """Whether something waits under another URL, which may be one of the same server."""
+        """Tell if something waits under another URL, which may be one of the same server."""
         return any(queue.has_items() for queue in self._elsewhere())
 
     def _elsewhere(self) -> list[Queue]:
@@ -319,7 +319,7 @@ class Courier:
         return outcome
 
     def _gives_up(self, item: Item, error: HoldfastError) -> bool:
-        """Whether the server fails over this checkpoint again and again, while it answers other requests."""
+        """Tell if the server fails over this checkpoint again and again, while it answers other requests."""
         if error.status != _FAILURE or "code" not in error.problem:
             return False
         count, since = self._failures.get(item.save_id, (0, time.monotonic()))

@@ -52,7 +52,7 @@ def _remove(folder: Path) -> bool:
 
 
 def _is_of_worth(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint, or what a job that goes on has to know of its directory."""
+    """Tell if a folder holds a checkpoint, or what a job that goes on has to know of its directory."""
     with os.scandir(folder) as entries:
         return any(_is_entry_of_worth(entry) for entry in entries)
 

@@ -17,7 +17,7 @@ from ._wire import Chunk
 from .errors import HoldfastError, IntegrityError
 
 KEPT_BYTES, KEPT_AT_MOST_BYTES = 64 * 1024, 32 * 1024 * 1024
-"""How large a file may be whose bytes are kept, and how many bytes all those of a folder may have."""
+"""The largest file whose bytes are kept, and the most bytes all those of a folder may have."""
 
 _OWN = threading.local()
 """A buffer of each thread for what it read last, of whatever file: a folder may have thousands of them."""

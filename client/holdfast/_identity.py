@@ -21,7 +21,7 @@ _unreached: dict[str, tuple[float, float]] = {}
 
 
 def is_id(value: object) -> bool:
-    """Whether a value is the id of a server."""
+    """Tell if a value is the id of a server."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
@@ -38,7 +38,7 @@ def of(url: str) -> str | None:
 
 
 def is_unknowable(url: str) -> bool:
-    """Whether asking a server for its id is pointless for now: it gives none, or was away a moment ago."""
+    """Tell if asking a server for its id is pointless for now: it gives none, or was away a moment ago."""
     if url in _known:
         return False
     return url in _silent or time.monotonic() < _unreached.get(url, (0.0, 0.0))[0]

@@ -51,7 +51,7 @@ def introduce(queues: Iterable[Queue]) -> None:
 
 
 def is_same(queue: Queue, other: Queue, *, is_only_read: bool = False) -> bool | None:
-    """Whether another queue is of the same server; None where one has not given its id.
+    """Tell if another queue is of the same server; None where one has not given its id.
 
     Only to read what waits, the id that the server gave to an earlier process is enough: its URL may lead to another by
     now.
@@ -111,7 +111,7 @@ def saved_at(item: Item) -> str:
 
 
 def newest_first(queues: Iterable[Queue], *, parked: bool = True) -> Iterator[Item]:
-    """What waits or is parked in queues, the newest first; the order within each is kept, whatever clocks said."""
+    """The items that wait or are parked in queues, newest first; each queue keeps its order, whatever clocks say."""
     left = [sorted([*queue.items(), *(queue.parked() if parked else [])]) for queue in queues]
     if len(left) == 1:
         yield from reversed(left[0])

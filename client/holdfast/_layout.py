@@ -186,7 +186,7 @@ def _of(state: Any, copied: Copies | None) -> Layout:
 
 
 def _named(tensor: Any, state: Any) -> str:
-    """How a tensor of a state is called, in words."""
+    """The name of a tensor of a state, in words."""
     with suppress(Exception):  # a state that cannot be walked
         for name, other in tensors(state):
             if other is tensor:

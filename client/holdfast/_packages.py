@@ -6,7 +6,7 @@ from types import ModuleType
 from .errors import MissingPackage
 
 _EXTRAS = {"torch": '"torch>=2.7"', "cli": '"rich>=14" "typer>=0.29"', "socks": '"socksio>=1.0"'}
-"""What each extra installs, as it stands in ``client/pyproject.toml``."""
+"""The packages that each extra installs, as it stands in ``client/pyproject.toml``."""
 _EXTRA_OF = {"torch": "torch", "typer": "cli", "rich": "cli", "socksio": "socks"}
 
 

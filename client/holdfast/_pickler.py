@@ -36,7 +36,7 @@ class _Stored:
 
 
 class _Kinds(dict[type, int]):
-    """Which types are storages, tensors, tensors around others, or none of these."""
+    """A table of types: storages, tensors, tensors around others, or none of these."""
 
     def __missing__(self, kind: type) -> int:
         import torch
@@ -132,7 +132,7 @@ class _QuickPickler(Pickler):
         """The parameter whose data comes next."""
 
     def reducer_override(self, value: Any) -> Any:
-        """What torch reduces a plain tensor to; leave all other values to themselves."""
+        """Reduce a plain tensor to what torch does; leave all other values to themselves."""
         kind = type(value)
         if kind is self._tensor:
             owner, self._owner = self._owner, None

@@ -34,7 +34,7 @@ _NAME = re.compile(r"(\d{12})-(\d+)-([0-9a-f]{32})")
 _ABANDONED_S = 86400.0
 T = TypeVar("T")
 _PUTS = 20
-"""How often a save is put whose folder another process removes meanwhile."""
+"""The number of times that a save is put whose folder another process removes meanwhile."""
 
 
 class Room(Protocol):

@@ -281,7 +281,7 @@ class Job:
         _stopping.began(self, self._saving.drain_s)  # also by the main thread, which alone can watch for signals
 
     def is_alive(self) -> bool:
-        """Whether it is still to be saved, and its bytes are those that were to be.
+        """Tell if it is still to be saved, and its bytes are those that were to be.
 
         A save that Ctrl-C interrupted is gone, wherever that hit it: training goes on and changes the tensors.
         """

@@ -50,7 +50,7 @@ class Storage:
 
     @property
     def address(self) -> int:
-        """Where the bytes lie, on this machine; refused where they are not the storage's any more."""
+        """The address of the bytes, on this machine; refused where they are not the storage's any more."""
         address = self.storage.data_ptr()
         if self.storage.nbytes() != self.size_bytes or (self.size_bytes and not address):
             raise IntegrityError(

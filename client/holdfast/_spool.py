@@ -160,7 +160,7 @@ def _described(folder: Path) -> tuple[str, str] | None:
 
 
 def _slug(directory: str) -> str:
-    """How the names of the folders of a directory's queues begin."""
+    """The beginning of the names of the folders of a directory's queues."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", directory).strip(".")[-60:]
 
 

@@ -1,4 +1,4 @@
-"""Whether a call is still under way, by its frame.
+"""State of a call, by its frame: still under way, or not.
 
 An exception of a signal handler, as Ctrl-C raises it, may come between any two instructions, also in a ``finally``.
 What a call has recorded of itself may be stale then; whether its frame is executed never is.

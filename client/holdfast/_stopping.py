@@ -45,7 +45,7 @@ class Job(Protocol):
         """Try nothing again that fails from here on."""
 
     def is_alive(self) -> bool:
-        """Whether it is still to be saved, and was not interrupted."""
+        """Tell if it is still to be saved, and was not interrupted."""
 
     def rescue(self) -> bool:
         """Write it to the spool, if it has not ended; whether it is durable somewhere now, or gone."""
@@ -188,7 +188,7 @@ def _is_graceful(number: int) -> bool:
 
 
 def _plan(number: int) -> Callable[[], object] | None:
-    """What can be done about a signal before its handler is called; the handler does the rest."""
+    """The work that can be done about a signal before its handler is called; the handler does the rest."""
     state, handler = _state, signal.getsignal(number)
     if any(handler == stop._on_signal for stop in state.graceful):
         return _heard

@@ -256,7 +256,7 @@ def _tensors(root: Any) -> Iterator[tuple[str, _Tensor]]:
 
 
 def _is_plain(key: Any) -> bool:
-    """Whether a key says by itself how it is called; an object of a class that is not imported does not."""
+    """Tell if a key says by itself how it is called; an object of a class that is not imported does not."""
     if type(key) is tuple:
         return all(type(each) is not tuple and _is_plain(each) for each in key)
     return key is None or type(key) in {str, bytes, int, float, bool}

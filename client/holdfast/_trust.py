@@ -16,7 +16,7 @@ UNFOLDING = 8
 ALLOWANCE_BYTES = 64 * 1024 * 1024
 TOLD_CHARACTERS = 1000
 INTERRUPTIONS = (MemoryError, TimeoutError)
-"""What says nothing of a file: there is no memory now, or an alarm went off. As Ctrl-C, it comes out as itself."""
+"""Errors that say nothing of a file: no memory now, or an alarm that went off. Each comes out as itself."""
 _FOLDER = 0x10
 """The attribute for which torch's reader reads nothing, and gives out memory that was never written to."""
 

@@ -21,7 +21,7 @@ class Entry(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is below a folder, by paths within it; the folders with that folder itself, whose path is empty."""
+    """The entries below a folder, by paths within it; the folders with that folder itself, whose path is empty."""
 
     files: dict[str, Entry]
     folders: dict[str, Entry]
@@ -74,7 +74,7 @@ def _walk(
 
 
 def _like(entry: "os.DirEntry[str]") -> os.stat_result:
-    """What a path leads to is like."""
+    """Likeness of what a path leads to."""
     try:
         return entry.stat()
     except FileNotFoundError as error:

@@ -98,7 +98,7 @@ class Range:
 
 
 def _is_url(text: str) -> bool:
-    """Whether a text is the path of a URL, or a URL of HTTP."""
+    """Tell if a text is the path of a URL, or a URL of HTTP."""
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -189,7 +189,7 @@ class Upload:
     batches: tuple[Batch, ...] = ()
     """Small files of ``missing`` that can be sent together instead."""
     missing_count: int = 0
-    """How many ranges are missing in all: a server lists no more than an answer may have."""
+    """The number of ranges that are missing in all: a server lists no more than an answer may have."""
     missing_bytes: int = 0
 
     @classmethod

@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def is_stored(self) -> bool:
-        """Whether its bytes are in the file as they are."""
+        """Tell if its bytes are in the file as they are."""
         return self.method == 0 and self.stored_bytes == self.size_bytes
 
     @property

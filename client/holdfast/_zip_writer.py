@@ -18,7 +18,7 @@ _PADDING = 0x4246
 """The extra field that holds padding, as torch writes it."""
 
 LOCAL_CRC, CENTRAL_CRC = 14, 16
-"""Where in a record's local header, and in its entry in the directory, its CRC-32 stands, in bytes."""
+"""The places of a record's CRC-32 in its local header and in its entry in the directory, in bytes."""
 
 
 def local_header(name: bytes, size_bytes: int, offset: int, alignment: int) -> bytes:

@@ -8,7 +8,7 @@ from pydantic_core import InitErrorDetails, PydanticKnownError
 from app import validation
 
 SLICE = 1000
-"""How many elements are validated at once: about a millisecond's worth."""
+"""The number of elements that are validated at once: about a millisecond's worth."""
 
 
 def sliced(most: int) -> WrapValidator:

@@ -144,7 +144,7 @@ class FileIn(RequestBody):
         return self
 
     def file(self) -> UploadFile:
-        """What is to come; long lists are handed over, not copied."""
+        """The file that is to come; long lists are handed over, not copied."""
         tensors: Any = tuple(self.tensors) if self.tensors is not None else None  # `_tensors` has made them domain's
         shed(self.tensors)
         return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors, self.mode, self.mtime_ns)

@@ -129,7 +129,7 @@ _OF_PYDANTIC = re.compile(r"(?:Value error, |Input should be )(?:a valid )?(inte
 
 
 def _in_words(error: typer.TyperException) -> str:
-    """What is wrong with an argument, without the words of the library that says so."""
+    """The fault of an argument, without the words of the library that says so."""
     named = {"integer": "it must be an integer", "number": "it must be a number"}
     text = _OF_PYDANTIC.sub(lambda found: named.get(found[1], ""), error.format_message())
     return f"{text.rstrip('.')}. See '{_command_of(error)} --help'."

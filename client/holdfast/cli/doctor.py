@@ -226,7 +226,7 @@ class _Examination:
         return Finding("remove", True, f"removed {saved} in {where}; their facts stay{bytes_too}")
 
     def _exists(self) -> bool:
-        """Whether the directory is there; yes where that cannot be known, so that it is left alone."""
+        """Tell if the directory is there; yes where that cannot be known, so that it is left alone."""
         try:
             return self._session.described(self._directory) is not None
         except HoldfastError:

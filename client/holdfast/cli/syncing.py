@@ -67,7 +67,7 @@ def sync_all(
 
 
 def _server(given: str | None, queue: Queue, token: str | None, token_file: Path | None) -> Server:
-    """Where to deliver a queue: the server that is given, else the environment's if it is that of the queue.
+    """The server to deliver a queue to: the one that is given, else the environment's if it is that of the queue.
 
     The environment may have the login for that server, and a URL at which it is still there.
     """
