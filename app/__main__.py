@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from app.failures import status_of
+from app.cli.exits import status_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from app.commands import read  # here, so that an interruption while it is imported is quiet, too
+    from app.cli.commands import read  # here, so that an interruption while it is imported is quiet, too
 
     return read(words)()
 

@@ -14,28 +14,35 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 
-from app import __version__, janitor, logs, metrics
-from app.actor import Actor
-from app.api import audit, comparing, directories, events, files, links, openapi, operations, problems, pruning, uploads
-from app.api import checkpoints as checkpoint_routes
+from app import __version__
+from app.api import openapi
 from app.api.dependencies import only_known_preconditions, only_known_queries
-from app.auth import Authority, Links, Minting, Sessions
+from app.api.routes import audit, content, diff, directories, events, links, metrics, operations, prune, uploads
+from app.api.routes import checkpoints as checkpoint_routes
+from app.auth.authenticator import Authority
 from app.auth.exposure import refuse_weak
+from app.auth.issuing import Minting
+from app.auth.links import Links
+from app.auth.sessions import Sessions
 from app.catalog import Catalog
-from app.checkpoints import Checkpoints, Parts
-from app.checkpoints.agreement import root_id, sign, why_anew
-from app.checkpoints.rebuilding import Rebuilt, rebuild
-from app.checkpoints.scrubbing import Scrubbing
-from app.context import RequestContext
-from app.dashboard import pages
-from app.errors import CatalogUnusable, Refusal
-from app.gate import Gate
-from app.integrity import Integrity
-from app.middleware import SameSite
-from app.probe import LoopProbe
-from app.root_path import RootPath
+from app.core.errors import CatalogUnusable, Refusal
+from app.dashboard import install
+from app.http import problems
+from app.http.authentication import Gate
+from app.http.content_digest import Integrity
+from app.http.origin_checks import SameSite
+from app.http.request_id import RequestContext
+from app.http.root_path import RootPath
+from app.runtime import logs
+from app.runtime.actor import Actor
+from app.runtime.loop_lag import LoopProbe
+from app.service import Checkpoints, Parts
+from app.service.maintenance import janitor
+from app.service.maintenance.catalog_agreement import root_id, sign, why_anew
+from app.service.maintenance.reindex import Rebuilt, rebuild
+from app.service.maintenance.scrub import Scrubbing
 from app.settings import Settings
-from app.storage.local import LocalStorage
+from app.storage.local.store import LocalStorage
 
 logger = logging.getLogger("holdfast")
 
@@ -82,16 +89,16 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
         dependencies=[Depends(only_known_queries), Depends(only_known_preconditions)],
         max_body_size=settings.max_json_bytes,
     )
-    for routes in (directories, files, checkpoint_routes, comparing, uploads, links, pruning, events, audit):
+    for routes in (directories, content, checkpoint_routes, diff, uploads, links, prune, events, audit):
         v1.include_router(routes.router)
     v1.include_router(operations.api)
     app.include_router(v1)
     app.include_router(operations.outside)
-    pages.install(app)
+    install.install(app)
     openapi.install(app)
     # The last is around all others: refusals, too, have their request's id and their digest.
     app.add_middleware(Gate, most_requests=settings.max_requests_per_token)
-    app.add_middleware(SameSite, allowed_hosts=settings.allowed_hosts, answer=pages.refusal_response)
+    app.add_middleware(SameSite, allowed_hosts=settings.allowed_hosts, answer=install.refusal_response)
     app.add_middleware(RequestContext, log_access=settings.access_log)
     app.add_middleware(Integrity)
     app.add_middleware(RootPath, root_path=settings.root_path)

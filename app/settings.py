@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.limits import MOST, Limits
-from app.quotas import Quota, in_bytes, read
-from app.tokens import PREFIX
+from app.auth.token_format import PREFIX
+from app.core.limits import MOST, Limits
+from app.core.quotas import Quota, in_bytes, read
 
 OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
 """Variables of clients, which often stand in one environment with a server's: named at start, never read."""

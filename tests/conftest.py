@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from holdfast import _identity, _stopping
-from holdfast._delivery import Courier
-from holdfast._retry import Outage
-from tests.jobs import Jobs
-from tests.live import LiveServer
+from holdfast._api import identity
+from holdfast._api.retry import Outage
+from holdfast._save import shutdown
+from holdfast._spool.courier import Courier
+from tests.support.jobs import Jobs
+from tests.support.live import LiveServer
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # several files of tests share the processors: no example is too slow
@@ -31,10 +32,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 @pytest.fixture(autouse=True)
 def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A spool of the test's own, for this process and those that it starts; nothing has gone wrong yet."""
-    _stopping._state.told_at = None
+    shutdown._state.told_at = None
     Outage._known.clear()
     Courier._all.clear()
-    _identity.forget()
+    identity.forget()
     folder = tmp_path_factory.mktemp("spool")
     monkeypatch.setenv("HOLDFAST_SPOOL", str(folder))
     return folder

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.faults import KINDS, FaultProxy
-from tests.live import eventually
+from tests.support.faults import KINDS, FaultProxy
+from tests.support.live import eventually
 
 ALWAYS = 100.0
 BODY = bytes(range(256)) * 40

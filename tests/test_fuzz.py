@@ -9,8 +9,8 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error, response_schema_conformance, status_code_conformance
 
-from tests.keys import bearer, mint
-from tests.live import PROJECT, LiveServer
+from tests.support.live import PROJECT, LiveServer
+from tests.support.tokens import bearer, mint
 
 pytestmark = pytest.mark.alone  # its tests share names, which only one process can tell apart
 

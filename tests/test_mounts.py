@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import mounts
-from tests.live import PROJECT
+from tests.support import mounts
+from tests.support.live import PROJECT
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")

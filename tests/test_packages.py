@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import PROJECT, LiveServer
+from tests.support.live import PROJECT, LiveServer
 
 TRAIN = """
 import sys

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from tests.live import PROJECT
+from tests.support.live import PROJECT
 
 
 def test_the_quickstart_trains_and_fetches_the_best(tmp_path):

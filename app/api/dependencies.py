@@ -6,51 +6,25 @@ A route has no permission but by one of these; a test holds every route to one.
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Query, Request, Response
-from pydantic import AfterValidator, TypeAdapter
+from fastapi import Depends, Request, Response
+from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
-from app import naming
-from app.access import Access, Scope
-from app.api import json_bodies
-from app.api.json_answers import SerialisedRoute
 from app.api.openapi import query_names
-from app.api.ranges import precondition
-from app.auth import Links
-from app.batches import NAME_CHARACTERS
-from app.checkpoints import Checkpoints
-from app.checkpoints.changing import Changing
-from app.checkpoints.committing import Committing
-from app.checkpoints.finding import Finding
-from app.checkpoints.judging import Conditions
-from app.checkpoints.removing import Removing
-from app.checkpoints.uploading import Uploading
-from app.domain import Mode
-from app.errors import InvalidRequest, Unauthorized
-from app.limits import MOST
-
-DirectoryName = Annotated[str, AfterValidator(naming.directory_name)]
-CheckpointName = Annotated[str, AfterValidator(naming.checkpoint_name)]
-FilePath = Annotated[str, AfterValidator(naming.file_path)]
-Tag = Annotated[str, AfterValidator(naming.tag)]
-
-
-def _prefix(text: str) -> str:
-    return naming.directory_name(text) if text else text
-
-
-Prefix = Annotated[str, AfterValidator(_prefix)]
-
-DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g. `runs/experiment/checkpoints`.")]
-PrefixQuery = Annotated[Prefix, Query(description="Only directories equal to this or below it, by whole components.")]
-By = Annotated[str | None, Query(min_length=1, max_length=200, description="Rank by this numeric metadata value.")]
-ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
-BatchQuery = Annotated[
-    str, Query(min_length=1, max_length=NAME_CHARACTERS, description="The places of files among all, as in `0-99,101`.")
-]
-PageSize = Annotated[int, Query(ge=1, le=MOST.page_size, description="The most entries to give at once.")]
-PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the page before.")]
-Id = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+from app.api.schemas.parameters import PrefixQuery
+from app.auth.links import Links
+from app.core.access import Access, Scope
+from app.core.errors import InvalidRequest, Unauthorized
+from app.http.body import json_request
+from app.http.body.json_response import SerialisedRoute
+from app.http.ranges import precondition
+from app.service import Checkpoints
+from app.service.commit.commit import Committing
+from app.service.lifecycle.edit import Changing
+from app.service.lifecycle.remove import Removing
+from app.service.query.find import Finding
+from app.service.upload.admission import Conditions
+from app.service.upload.reserve import Uploading
 
 
 def _checkpoints(request: Request) -> Checkpoints:
@@ -134,7 +108,7 @@ class AskingFirst(SerialisedRoute):
             for permission in permissions:
                 if not request.state.access.allows(permission.scope):
                     await run_in_threadpool(permission, request)
-            return await json_bodies.handle(request, model, handle)
+            return await json_request.handle(request, model, handle)
 
         return ask_first
 

@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.problems import Problem, refused_as
-from app.errors import BodyAltered, InvalidHttp, PartialBody, UnsupportedEncoding, UnsupportedMediaType
+from app.core.errors import BodyAltered, InvalidHttp, PartialBody, UnsupportedEncoding, UnsupportedMediaType
+from app.http.problems import Problem, refused_as
 
 DESCRIPTION = """\
 Holdfast keeps checkpoints of training jobs as plain files, keeps the last N and the best K of them, and gives the best

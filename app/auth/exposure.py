@@ -2,8 +2,8 @@
 
 from ipaddress import ip_address
 
-from app import tokens
-from app.errors import CatalogUnusable
+from app.auth import token_format
+from app.core.errors import CatalogUnusable
 
 SHORTEST = 16
 """How many characters a token that an operator made up must have."""
@@ -32,11 +32,11 @@ def refuse_weak(token: str | None, setting: str = "HOLDFAST_ADMIN_TOKEN") -> Non
     """
     if token is None:
         return
-    if token.startswith(tokens.PREFIX):
+    if token.startswith(token_format.PREFIX):
         raise CatalogUnusable(
-            f"{setting} holds a token of the form {tokens.PREFIX}..., as `holdfast-server token create` makes them for "
-            "clients: it allows what it was made for, and is never a server's key. Clients take it as HOLDFAST_TOKEN. "
-            "An admin token is another long random text (for example from `openssl rand -hex 32`)."
+            f"{setting} holds a token of the form {token_format.PREFIX}..., as `holdfast-server token create` makes "
+            "them for clients: it allows what it was made for, and is never a server's key. Clients take it as "
+            "HOLDFAST_TOKEN. An admin token is another long random text (for example from `openssl rand -hex 32`)."
         )
     if len(token) < SHORTEST:
         raise CatalogUnusable(

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from secrets import token_bytes, token_hex
 
-from app import signing
-from app.access import Access
-from app.auth.authority import Authority
+from app.auth import link_format
+from app.auth.authenticator import Authority
+from app.auth.link_format import Link
 from app.catalog import Catalog, LinkKey, Session
-from app.domain import Checkpoint, File
-from app.errors import LinkInvalid
-from app.signing import Link
+from app.core.access import Access
+from app.core.errors import LinkInvalid
+from app.core.models import Checkpoint, File
 
 LONGEST = timedelta(days=7)
 
@@ -39,7 +39,7 @@ class Links:
                 file=file.path,
                 expires_at=ends_at.isoformat(),
             )
-        return signing.sign(link, key.id, key.secret), ends_at
+        return link_format.sign(link, key.id, key.secret), ends_at
 
     def follow(self, text: str) -> Link:
         """What a link allows at this moment. What its token reached once, it reaches always.
@@ -52,7 +52,7 @@ class Links:
         """
         with self._catalog.reading() as session:
             keys = {key.id: key.secret for key in session.tokens.link_keys()}
-        link = signing.read(text, keys)
+        link = link_format.read(text, keys)
         if self._clock().timestamp() >= link.expires_at:
             raise LinkInvalid("The link has expired; ask for a new one.")
         if self._authority.access_of(link.token_id) is None:

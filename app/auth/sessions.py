@@ -5,11 +5,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from secrets import token_urlsafe
 
-from app import actor, tokens
-from app.access import ANYONE, Access
-from app.auth.authority import Authority
+from app.auth import token_format
+from app.auth.authenticator import Authority
 from app.catalog import Catalog
-from app.errors import Unauthorized
+from app.core.access import ANYONE, Access
+from app.core.errors import Unauthorized
+from app.runtime import actor
 
 LASTS = timedelta(hours=12)
 
@@ -37,7 +38,7 @@ class Sessions:
         ends_at = min(now + LASTS, access.expires_at or now + LASTS)
         with actor.acting(replace(actor.current(), token_id=access.token_id)), self._catalog.writing() as session:
             session.tokens.end_sessions(now)
-            session.tokens.begin_session(tokens.hash_of(secret), access.token_id, ends_at)
+            session.tokens.begin_session(token_format.hash_of(secret), access.token_id, ends_at)
             session.audit.add("session.begun", at=now)
         return secret, access
 
@@ -45,7 +46,7 @@ class Sessions:
         """What a session may do now; None where it has ended, or its token does not count any more."""
         if secret is not None:
             with self._catalog.reading() as session:
-                token_id = session.tokens.token_of_session(tokens.hash_of(secret), self._clock())
+                token_id = session.tokens.token_of_session(token_format.hash_of(secret), self._clock())
             if token_id is not None:
                 return self._authority.access_of(token_id)
         return self._authority.access_of(ANYONE)  # whichever server of this host the cookie is of
@@ -53,5 +54,5 @@ class Sessions:
     def end(self, secret: str) -> None:
         """The session is over, if there is one."""
         with self._catalog.writing() as session:
-            if session.tokens.end_session(tokens.hash_of(secret)):
+            if session.tokens.end_session(token_format.hash_of(secret)):
                 session.audit.add("session.ended", at=self._clock())

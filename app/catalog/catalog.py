@@ -15,17 +15,18 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from app.catalog import copying, openings
-from app.catalog.audit import AuditRows
-from app.catalog.checkpoints import CheckpointRows
-from app.catalog.directories import DirectoryRows
-from app.catalog.events import EventRows
-from app.catalog.migrating import migrate
-from app.catalog.statistics import Statistics, statistics
-from app.catalog.tokens import TokenRows
-from app.catalog.uploads import UploadRows
-from app.domain import Mark
-from app.errors import CatalogUnusable, DiskFailed, NoSpace, Overloaded, Refusal
+from app.catalog import backup
+from app.catalog.migrations.run import migrate
+from app.catalog.reports.statistics import Statistics, statistics
+from app.catalog.rows import openings
+from app.catalog.rows.audit import AuditRows
+from app.catalog.rows.checkpoints import CheckpointRows
+from app.catalog.rows.directories import DirectoryRows
+from app.catalog.rows.events import EventRows
+from app.catalog.rows.tokens import TokenRows
+from app.catalog.rows.uploads import UploadRows
+from app.core.errors import CatalogUnusable, DiskFailed, NoSpace, Overloaded, Refusal
+from app.core.models import Mark
 
 logger = logging.getLogger("holdfast")
 
@@ -162,11 +163,11 @@ class Catalog:
         OSError, sqlite3.Error
             It could not; the copy before stays.
         """
-        return copying.copy(self._database, every=every, now=now)
+        return backup.copy(self._database, every=every, now=now)
 
     def keep_copy(self, now: datetime) -> Path | None:
         """Where the copy of a database that was lost is kept from now on; None where there is none."""
-        return copying.keep(self._database, now=now)
+        return backup.keep(self._database, now=now)
 
     def marks(self) -> list[Mark]:
         """The marks of the last openings of the root that this is the catalog of; none where it was never opened so."""

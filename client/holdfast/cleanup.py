@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import _arguments, _names
-from ._directory import RemoteDirectory
-from ._grammar import check_checkpoint
-from ._http import Server
-from ._saver import Saver
-from ._saving import Saving
-from ._spool import Spool, default_folder
-from ._stopping import DRAIN_S
+from ._api.directory import RemoteDirectory
+from ._api.server import Server
+from ._arguments import checks, names
+from ._arguments.grammar import check_checkpoint
+from ._save.job import Saving
+from ._save.saver import Saver
+from ._save.shutdown import DRAIN_S
+from ._spool.spool import Spool, default_folder
 from .errors import Told
 
 _told = Told()
@@ -64,12 +64,12 @@ def save_checkpoint_with_cleanup(
     >>> path
     PosixPath('runs/simple/step_3.pt')
     """
-    checkpoint_dir = Path(_arguments.path("checkpoint_dir", checkpoint_dir))
-    filename = _arguments.path("filename", filename)
-    directory = _names.directory_name(checkpoint_dir, _names.prefix(os.environ.get("HOLDFAST_PREFIX")))
+    checkpoint_dir = Path(checks.path("checkpoint_dir", checkpoint_dir))
+    filename = checks.path("filename", filename)
+    directory = names.directory_name(checkpoint_dir, names.prefix(os.environ.get("HOLDFAST_PREFIX")))
     check_checkpoint(filename)
-    max_to_keep = _arguments.limit("max_to_keep", max_to_keep, least=0)
-    rank = _arguments.limit("rank", rank, least=0)
+    max_to_keep = checks.limit("max_to_keep", max_to_keep, least=0)
+    rank = checks.limit("rank", rank, least=0)
     remote = RemoteDirectory(Server(server, token, token_file=token_file), directory)
     saving = Saving(remote.server, directory, Spool(default_folder()), None, DRAIN_S)
     saver = Saver(remote, saving, background=False, max_pending=1, rank=rank, find_base=None, told=_told)

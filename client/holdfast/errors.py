@@ -207,7 +207,7 @@ def warn(message: str) -> None:
     """Give a `HoldfastWarning` at the line outside this package that led here."""
     here = Path(__file__).parent
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and Path(frame.f_code.co_filename).parent == here:
+    while frame.f_back is not None and here in Path(frame.f_code.co_filename).parents:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, HoldfastWarning, stacklevel=level)
 

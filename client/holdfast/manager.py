@@ -8,21 +8,24 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from . import _arguments, _folder, _mode, _names, _selection, _spool, _values
-from ._background import in_full
-from ._cache import Cache
-from ._destination import NoReader, local, names_folder
-from ._directory import Best, RemoteDirectory
-from ._grammar import check_checkpoint
-from ._http import TIMEOUT_S, Server
-from ._keywords import Advice
-from ._loading import Loading
-from ._resuming import Resuming
-from ._retry import PATIENCE_S
-from ._saver import Saver
-from ._saving import Saving
-from ._stopping import DRAIN_S
-from ._wire import Checkpoint
+from ._api import mode as _mode
+from ._api.directory import Best, RemoteDirectory
+from ._api.retry import PATIENCE_S
+from ._api.server import TIMEOUT_S, Server
+from ._api.wire import Checkpoint
+from ._arguments import checks, names, selection, values
+from ._arguments.grammar import check_checkpoint
+from ._arguments.keywords import Advice
+from ._load import Loading
+from ._resume import Resuming
+from ._save.background import in_full
+from ._save.job import Saving
+from ._save.saver import Saver
+from ._save.shutdown import DRAIN_S
+from ._spool import spool as _spool
+from ._transfer import folder as _folder
+from ._transfer.cache import Cache
+from ._transfer.destination import NoReader, local, names_folder
 from .errors import NotImproved, Told, warn
 
 Mode = Literal["min", "max"]
@@ -157,52 +160,50 @@ class CheckpointManager:
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
         if on_unreachable not in ("spool", "raise"):
             raise ValueError(f"on_unreachable must be 'spool' or 'raise', not {on_unreachable!r}")
-        self.checkpoint_dir = Path(_arguments.path("checkpoint_dir", checkpoint_dir))
-        self.max_checkpoints = _arguments.limit("max_checkpoints", max_checkpoints, least=0)
-        self.max_best_checkpoints = _arguments.limit("max_best_checkpoints", max_best_checkpoints, least=0)
+        self.checkpoint_dir = Path(checks.path("checkpoint_dir", checkpoint_dir))
+        self.max_checkpoints = checks.limit("max_checkpoints", max_checkpoints, least=0)
+        self.max_best_checkpoints = checks.limit("max_best_checkpoints", max_best_checkpoints, least=0)
         self.mode: Mode = mode
-        self.keep_every_epochs = _arguments.limit("keep_every_epochs", keep_every_epochs, least=1)
+        self.keep_every_epochs = checks.limit("keep_every_epochs", keep_every_epochs, least=1)
         self.monitor = (
-            ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else _arguments.text("monitor", monitor)
+            ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else checks.text("monitor", monitor)
         )
-        self._prefix = _names.prefix(os.environ.get("HOLDFAST_PREFIX"))
-        directory = _names.directory_name(self.checkpoint_dir, self._prefix)
+        self._prefix = names.prefix(os.environ.get("HOLDFAST_PREFIX"))
+        directory = names.directory_name(self.checkpoint_dir, self._prefix)
         if base is not None:
-            _names.located(_arguments.path("base", base), self.checkpoint_dir, self._prefix)
-        timeout_s = _arguments.seconds("timeout_s", timeout_s, may_be_zero=False)
-        patience_s = _arguments.seconds("patience_s", patience_s)
+            names.located(checks.path("base", base), self.checkpoint_dir, self._prefix)
+        timeout_s = checks.seconds("timeout_s", timeout_s, may_be_zero=False)
+        patience_s = checks.seconds("patience_s", patience_s)
         where = Server(server, token, timeout_s, patience_s, token_file=token_file)
         self._remote = RemoteDirectory(where, directory)
         self._told = Told()
         self._advice = Advice(self.monitor, is_default=isinstance(monitor, _Unset), told=self._told)
         place = (
-            local("spool_dir", _arguments.folder("spool_dir", spool_dir))
+            local("spool_dir", checks.folder("spool_dir", spool_dir))
             if spool_dir is not None
             else _spool.default_folder()
         )
-        spool_max_bytes = _arguments.count("spool_max_bytes", spool_max_bytes, least=0)
-        spool = _spool.Spool(place, spool_max_bytes, _arguments.share("spool_max_share", spool_max_share))
+        spool_max_bytes = checks.count("spool_max_bytes", spool_max_bytes, least=0)
+        spool = _spool.Spool(place, spool_max_bytes, checks.share("spool_max_share", spool_max_share))
         self._saver = Saver(
             self._remote,
             Saving(
                 self._remote.server,
                 directory,
                 spool if on_unreachable == "spool" else None,
-                _arguments.choice("progress", progress),
-                _arguments.seconds("drain_s", drain_s),
+                checks.choice("progress", progress),
+                checks.seconds("drain_s", drain_s),
             ),
-            background=_arguments.switch("background", background),
-            max_pending=_arguments.count("max_pending", max_pending, least=1),
-            rank=_arguments.limit("rank", rank, least=0),
+            background=checks.switch("background", background),
+            max_pending=checks.count("max_pending", max_pending, least=1),
+            rank=checks.limit("rank", rank, least=0),
             find_base=None if base is None else lambda: self._find(base, patience_s=0.0).id,
             told=self._told,
         )
         self._progress = progress
-        cache_max_bytes = _arguments.count("cache_max_bytes", cache_max_bytes, least=0)
+        cache_max_bytes = checks.count("cache_max_bytes", cache_max_bytes, least=0)
         folder = cache_dir or os.environ.get("HOLDFAST_CACHE")
-        self._cache = (
-            Cache(local("cache_dir", _arguments.folder("cache_dir", folder)), cache_max_bytes) if folder else None
-        )
+        self._cache = Cache(local("cache_dir", checks.folder("cache_dir", folder)), cache_max_bytes) if folder else None
 
     # saving
 
@@ -275,10 +276,10 @@ class CheckpointManager:
         >>> manager.load_best()
         {'step': 1}
         """
-        metric_value, is_flagged = _values.metric(metric), _values.flag("is_best", is_best)
+        metric_value, is_flagged = values.metric(metric), values.flag("is_best", is_best)
         is_monitored = metric_value is None and not is_flagged
         if is_monitored:
-            metric_value = _values.monitored(self.monitor, metadata)
+            metric_value = values.monitored(self.monitor, metadata)
         about: dict[str, Any] = {"is_best": is_flagged, "tags": tags, "pinned": pinned, "name": name}
         facts = _facts("regular", epoch, metric_value, metadata, **about)
         self._advice.look({"epoch": epoch, "metric": metric, **about, "wait": wait}, metadata)
@@ -327,7 +328,7 @@ class CheckpointManager:
         >>> print(manager.save_best_if_improved({"step": 2}, metric=0.7, epoch=2))
         None
         """
-        value = _values.metric(metric)
+        value = values.metric(metric)
         if value is None:
             raise TypeError("save_best_if_improved needs a metric")
         about: dict[str, Any] = {"tags": tags, "pinned": pinned, "name": name}
@@ -368,7 +369,7 @@ class CheckpointManager:
         ...     manager.wait(), manager.pending
         (True, [])
         """
-        ended = self._saver.background.wait(_arguments.timeout("timeout_s", timeout_s))
+        ended = self._saver.background.wait(checks.timeout("timeout_s", timeout_s))
         self._saver.background.raise_error()
         return ended
 
@@ -385,7 +386,7 @@ class CheckpointManager:
         timeout_s : float, optional
             How many seconds it may take. Default: ``drain_s``.
         """
-        self._saver.close(_arguments.timeout("timeout_s", timeout_s))
+        self._saver.close(checks.timeout("timeout_s", timeout_s))
 
     def __enter__(self) -> Self:
         return self
@@ -452,8 +453,8 @@ class CheckpointManager:
         True
         """
         loading = self._loading(map_location, weights_only, only)
-        given = _arguments.path("checkpoint_path", checkpoint_path, may_be_empty=True)
-        place = _names.located(given, self.checkpoint_dir, self._prefix)
+        given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
+        place = names.located(given, self.checkpoint_dir, self._prefix)
         while (waiting := self._saver.saving.waiting(*place)) is not None:
             try:
                 return loading.kept(waiting)
@@ -546,7 +547,7 @@ class CheckpointManager:
         target = local("to", to)
         checkpoint = self._find(checkpoint_path)
         into_folder = names_folder(to) and not target.is_dir()
-        target = target.joinpath(*_names.components(checkpoint.name)) if target.is_dir() else target
+        target = target.joinpath(*names.components(checkpoint.name)) if target.is_dir() else target
         try:
             return _folder.into_files(
                 self._remote.server,
@@ -640,7 +641,7 @@ class CheckpointManager:
         """
         if not isinstance(mode, str) or mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
-        is_trial = _arguments.switch("dry_run", dry_run)
+        is_trial = checks.switch("dry_run", dry_run)
         done = _mode.change(self._remote, mode, dry_run=is_trial or not self._saver.is_ours("rank"))
         if not is_trial:
             self.mode = mode
@@ -649,7 +650,7 @@ class CheckpointManager:
     # below
 
     def _save(self, state: Any, stem: str, facts: Mapping[str, Any], wait: bool | None) -> Path:
-        wait = _arguments.choice("wait", wait)
+        wait = checks.choice("wait", wait)
         policy = {
             "mode": self.mode,
             "max_checkpoints": self.max_checkpoints,
@@ -667,12 +668,12 @@ class CheckpointManager:
         return best
 
     def _find(self, checkpoint_path: str | PurePath, patience_s: float | None = None) -> Checkpoint:
-        given = _arguments.path("checkpoint_path", checkpoint_path, may_be_empty=True)
-        directory, name = _names.located(given, self.checkpoint_dir, self._prefix)
+        given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
+        directory, name = names.located(given, self.checkpoint_dir, self._prefix)
         return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
 
     def _loading(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> Loading:
-        keys = _selection.keys_of(only)
+        keys = selection.keys_of(only)
         self._saver.saving.begin()
         queue = self._saver.saving.queue
         return Loading(self._remote, self._cache, self._progress, map_location, weights_only, keys, queue)
@@ -697,11 +698,11 @@ def _facts(
         raise TypeError(f"name must be a text, not {name!r}")
     return {
         "kind": kind,
-        "epoch": _values.epoch(epoch),
-        "metric": _values.number_to_wire(metric),
+        "epoch": values.epoch(epoch),
+        "metric": values.number_to_wire(metric),
         "is_best": is_best,
-        "pinned": _values.flag("pinned", pinned),
-        "tags": _values.tags(tags),
-        "metadata": _values.metadata(metadata),
+        "pinned": values.flag("pinned", pinned),
+        "tags": values.tags(tags),
+        "metadata": values.metadata(metadata),
         **({"name": check_checkpoint(name)} if name is not None else {}),
     }

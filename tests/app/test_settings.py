@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from app.main import open_root
 from app.settings import OF_CLIENTS, Settings, misspelt
-from tests.keys import bearer, mint
-from tests.live import PROJECT, LiveServer
+from tests.support.live import PROJECT, LiveServer
+from tests.support.tokens import bearer, mint
 
 
 def started(root, **environment):

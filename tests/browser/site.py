@@ -4,13 +4,13 @@ import json
 from contextlib import closing, contextmanager
 from urllib.parse import quote
 
-from app.gate import COOKIE
+from app.http.authentication import COOKIE
 from app.main import open_root
 from app.settings import Settings
 from tests.browser.sweep import fill_all
 from tests.browser.training import Training
-from tests.keys import bearer, mint
-from tests.live import LiveServer
+from tests.support.live import LiveServer
+from tests.support.tokens import bearer, mint
 
 _QUOTAS = {"language": {"max_bytes": "30GB"}, "vision": {"max_bytes": "25GB", "max_checkpoints": 100}}
 

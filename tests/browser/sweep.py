@@ -5,8 +5,8 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from app import retention
-from app.domain import Checkpoint, Chunk, Directory, Facts, File, FileMap, Manifest, Policy
+from app.core import retention
+from app.core.models import Checkpoint, Chunk, Directory, Facts, File, FileMap, Manifest, Policy
 
 _POLICY = Policy("min", 3, 3, 25)
 

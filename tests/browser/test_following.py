@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.watching import comes_true
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 
 @pytest.fixture

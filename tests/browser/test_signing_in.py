@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.keys import mint, revoke
+from tests.support.tokens import mint, revoke
 
 
 def test_a_wrong_token_is_told_and_the_right_one_leads_to_the_page_that_was_wanted(open_context, site, run, watch):

@@ -1,6 +1,6 @@
 """The watch of all other tests sees what it is there for, and the pages forbid it."""
 
-from tests.live import eventually
+from tests.support.live import eventually
 
 _INTRUDE = """(elsewhere) => {
   const script = document.createElement("script");

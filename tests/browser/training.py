@@ -3,7 +3,7 @@
 import json
 import os
 
-from tests.live import eventually
+from tests.support.live import eventually
 
 _SCRIPT = '''
 """A small transformer learns which of some symbols a sequence holds most often."""

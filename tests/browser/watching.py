@@ -2,7 +2,7 @@
 
 import re
 
-from tests.live import eventually
+from tests.support.live import eventually
 
 _LEFT = "net::ERR_ABORTED"  # whoever goes to another page leaves some requests of this one
 

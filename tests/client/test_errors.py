@@ -5,7 +5,7 @@ from pickle import UnpicklingError
 
 import pytest
 
-import app.errors
+import app.core.errors
 from holdfast import errors
 
 FAMILIES = {
@@ -37,21 +37,21 @@ def test_every_error_belongs_to_one_of_pythons_families():
 @pytest.mark.parametrize(
     ("refusal", "kind"),
     [
-        (app.errors.DirectoryNotFound, errors.CheckpointNotFound),
-        (app.errors.CheckpointRemoved, errors.CheckpointNotFound),
-        (app.errors.Pinned, errors.CheckpointExists),
-        (app.errors.NameTaken, errors.CheckpointExists),
-        (app.errors.ForeignFile, errors.CheckpointExists),
-        (app.errors.ModeConflict, errors.ModeConflict),
-        (app.errors.NotImproved, errors.NotImproved),
-        (app.errors.SaveIdReused, errors.InvalidRequest),
-        (app.errors.InvalidName, errors.InvalidRequest),
-        (app.errors.Unauthorized, errors.NotAllowed),
-        (app.errors.CrossSite, errors.NotAllowed),
-        (app.errors.NoSpace, errors.OutOfSpace),
-        (app.errors.Altered, errors.IntegrityError),
-        (app.errors.NotReady, errors.ServerFailed),
-        (app.errors.BodyAltered, errors.ServerUnreachable),
+        (app.core.errors.DirectoryNotFound, errors.CheckpointNotFound),
+        (app.core.errors.CheckpointRemoved, errors.CheckpointNotFound),
+        (app.core.errors.Pinned, errors.CheckpointExists),
+        (app.core.errors.NameTaken, errors.CheckpointExists),
+        (app.core.errors.ForeignFile, errors.CheckpointExists),
+        (app.core.errors.ModeConflict, errors.ModeConflict),
+        (app.core.errors.NotImproved, errors.NotImproved),
+        (app.core.errors.SaveIdReused, errors.InvalidRequest),
+        (app.core.errors.InvalidName, errors.InvalidRequest),
+        (app.core.errors.Unauthorized, errors.NotAllowed),
+        (app.core.errors.CrossSite, errors.NotAllowed),
+        (app.core.errors.NoSpace, errors.OutOfSpace),
+        (app.core.errors.Altered, errors.IntegrityError),
+        (app.core.errors.NotReady, errors.ServerFailed),
+        (app.core.errors.BodyAltered, errors.ServerUnreachable),
     ],
 )
 def test_the_servers_refusals_become_these_errors(refusal, kind):

@@ -39,12 +39,13 @@ def test_saves_in_the_background_import_nothing_more(server, directory):
     """A job that forks meanwhile would leave its child with half a module, or with a lock of OpenSSL."""
     check = """
 import sys, torch
-from holdfast import CheckpointManager, _certificates
+from holdfast import CheckpointManager
+from holdfast._connection import certificates
 manager = CheckpointManager(sys.argv[1], server=sys.argv[2], background=True)
-known, made = set(sys.modules), _certificates._trust_as_set.cache_info().misses
+known, made = set(sys.modules), certificates._trust_as_set.cache_info().misses
 manager.save({"weights": torch.zeros(100_000)}, epoch=1)
 assert manager.wait()
-assert _certificates._trust_as_set.cache_info().misses == made == 1
+assert certificates._trust_as_set.cache_info().misses == made == 1
 print(*sorted(name for name in set(sys.modules) - known if not name.startswith("torch.")))
 """
     url = server.url.replace("127.0.0.1", "localhost")

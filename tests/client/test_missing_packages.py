@@ -8,10 +8,12 @@ from types import ModuleType
 
 import pytest
 
-from holdfast import HoldfastError, MissingPackage, UnsafeCheckpoint, _packages, _restore
-from holdfast._memory import Arena
-from tests import zoo
-from tests.live import PROJECT
+from holdfast import HoldfastError, MissingPackage, UnsafeCheckpoint
+from holdfast._runtime import packages as _packages
+from holdfast._torchfile.reader import restore
+from holdfast._torchfile.reader.arena import Arena
+from tests.data import zoo
+from tests.support.live import PROJECT
 
 HIDE = """
 import sys
@@ -75,12 +77,12 @@ def test_the_command_line_says_so(server, directory, monkeypatch, tmp_path, argu
 def loaded(data, **how):
     arena = Arena(len(data))
     arena.view(0, len(data))[:] = data
-    return _restore.state_in(arena, lambda spans: None, **how)
+    return restore.state_in(arena, lambda spans: None, **how)
 
 
 def test_a_package_that_a_checkpoint_names_is_named():
-    data = zoo.saved({"a": zoo.Settings()}).replace(b"ctests.zoo\nSettings\n", b"ctests_zoo\nSettings\n")
-    with pytest.raises(MissingPackage, match=r"'tests_zoo'.*pip install tests_zoo") as refused:
+    data = zoo.saved({"a": zoo.Settings()}).replace(b"ctests.data.zoo\nSettings\n", b"ctests_data_zoo\nSettings\n")
+    with pytest.raises(MissingPackage, match=r"'tests_data_zoo'.*pip install tests_data_zoo") as refused:
         loaded(data, weights_only=False)
     assert isinstance(refused.value, HoldfastError)
     assert isinstance(refused.value, ModuleNotFoundError)
@@ -92,7 +94,7 @@ def test_torchao_is_to_be_imported_first(monkeypatch, is_imported):
     monkeypatch.delitem(sys.modules, "torchao", raising=False)
     if is_imported:
         monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))
-    data = zoo.saved({"a": zoo.Settings()}).replace(b"ctests.zoo\nSettings\n", b"ctorchao.x\nSettings\n")
+    data = zoo.saved({"a": zoo.Settings()}).replace(b"ctests.data.zoo\nSettings\n", b"ctorchao.module\nSettings\n")
     with pytest.raises(UnsafeCheckpoint) as refused:
         loaded(data)
     assert ("import torchao before" in str(refused.value)) == (not is_imported)

@@ -9,8 +9,8 @@ import pytest
 
 from holdfast import CheckpointManager
 from holdfast.cli import main
-from tests.keys import mint
-from tests.live import LiveServer
+from tests.support.live import LiveServer
+from tests.support.tokens import mint
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import holdfast
-from tests.live import PROJECT, LiveServer
+from tests.support.live import PROJECT, LiveServer
 
 MODULES = ["holdfast", *(f"holdfast.{p.stem}" for p in sorted(Path(holdfast.__file__).parent.glob("[a-z]*.py")))]
 

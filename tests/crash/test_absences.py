@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from app.__main__ import main
-from tests.live import PROJECT, LiveServer
+from tests.support.live import PROJECT, LiveServer
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.crash import operations
-from tests.crash.operations import ELSEWHERE, NEW, OLD, OPERATIONS, Operation, state
-from tests.crash.points import SEED, prepared, record, sample
-from tests.crash.rounds import rounds
-from tests.crash.tracing import Tracer, needs_strace
-from tests.live import LiveServer
+from tests.crash.harness import operations
+from tests.crash.harness.operations import ELSEWHERE, NEW, OLD, OPERATIONS, Operation, state
+from tests.crash.harness.points import SEED, prepared, record, sample
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.tracing import Tracer, needs_strace
+from tests.support.live import LiveServer
 
 pytestmark = needs_strace
 

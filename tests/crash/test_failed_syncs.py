@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.operations import HERE, OPERATIONS, everything_is_in_order, state
-from tests.crash.points import SEED, prepared, record, sample
-from tests.crash.rounds import rounds
-from tests.crash.tracing import Call, Tracer, needs_strace
-from tests.live import LiveServer, eventually
+from tests.crash.harness.operations import HERE, OPERATIONS, everything_is_in_order, state
+from tests.crash.harness.points import SEED, prepared, record, sample
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.tracing import Call, Tracer, needs_strace
+from tests.support.live import LiveServer, eventually
 
 pytestmark = needs_strace
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager, HoldfastError
-from tests.crash.rounds import rounds
-from tests.faults import KINDS, FaultProxy
-from tests.live import eventually
-from tests.states import assert_same
+from tests.crash.harness.rounds import rounds
+from tests.data.states import assert_same
+from tests.support.faults import KINDS, FaultProxy
+from tests.support.live import eventually
 
 ROUNDS = rounds(3, 100)
 AT_A_TIME = 3
@@ -99,9 +99,9 @@ def play(server, kind, seed, directory):
 @pytest.fixture
 def impatient(monkeypatch):
     """Deadlines and waits that suit small checkpoints and short rounds."""
-    monkeypatch.setattr("holdfast._retry.LONGEST_WAIT_S", 0.5)
-    monkeypatch.setattr("holdfast._sockets.SLOWEST_BYTES_PER_S", 1024 * 1024)
-    monkeypatch.setattr("holdfast._upload._COPIED_BYTES_PER_S", 1024 * 1024)
+    monkeypatch.setattr("holdfast._api.retry.LONGEST_WAIT_S", 0.5)
+    monkeypatch.setattr("holdfast._connection.sockets.SLOWEST_BYTES_PER_S", 1024 * 1024)
+    monkeypatch.setattr("holdfast._transfer.upload._COPIED_BYTES_PER_S", 1024 * 1024)
 
 
 def play_and_compare(server, kind, seed, directory):

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from app import digests
-from app.storage.durability import MANY
-from tests.crash.disk import Disk, hindrance
-from tests.crash.rounds import rounds
-from tests.live import LiveServer
+from app.core import digests
+from app.storage.local.durability import MANY
+from tests.crash.harness.disk import Disk, hindrance
+from tests.crash.harness.rounds import rounds
+from tests.support.live import LiveServer
 
 ROUNDS, AT_MOST = rounds(4, 100), 5
 HERE = "runs/folders"

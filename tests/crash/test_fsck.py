@@ -17,15 +17,15 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from app import manifest as manifests
 from app.__main__ import main
 from app.catalog import Catalog
-from app.domain import Manifest
+from app.core.models import Manifest
 from app.settings import Settings
-from app.storage.local import LocalStorage
-from tests.crash.damages import OF_DIRECTORIES, PASSING, QUICK, Damaged, Victim
-from tests.crash.rounds import rounds
-from tests.live import PROJECT, LiveServer
+from app.storage import manifest as manifests
+from app.storage.local.store import LocalStorage
+from tests.crash.harness.rounds import rounds
+from tests.crash.roots.damages import OF_DIRECTORIES, PASSING, QUICK, Damaged, Victim
+from tests.support.live import PROJECT, LiveServer
 
 DIRECTORIES = ("runs/a", "runs/a/deeper", "runs/b/checkpoints", "other")
 AT_ONCE = 8

@@ -8,11 +8,11 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from tests.crash.operations import OPERATIONS, Operation, Starting, everything_is_in_order, state
-from tests.crash.points import SEED, Record, prepared, record, sample
-from tests.crash.rounds import rounds
-from tests.crash.tracing import SYNCING, Tracer, needs_strace
-from tests.live import LiveServer, eventually
+from tests.crash.harness.operations import OPERATIONS, Operation, Starting, everything_is_in_order, state
+from tests.crash.harness.points import SEED, Record, prepared, record, sample
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.tracing import SYNCING, Tracer, needs_strace
+from tests.support.live import LiveServer, eventually
 
 pytestmark = needs_strace
 

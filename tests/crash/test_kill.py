@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from tests.crash.rounds import rounds
-from tests.crash.trial import Trial
-from tests.live import LiveServer
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.trial import Trial
+from tests.support.live import LiveServer
 
 ROUNDS = rounds(30, 1000)
 

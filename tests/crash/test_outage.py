@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager
-from holdfast._queue import Queue
-from tests.crash.rounds import rounds
-from tests.live import LiveServer, eventually
+from holdfast._spool.queue import Queue
+from tests.crash.harness.rounds import rounds
+from tests.support.live import LiveServer, eventually
 
 SAVES = rounds(500, 10_000)
 MOST_S = 0.005

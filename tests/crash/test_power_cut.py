@@ -8,10 +8,10 @@ import random
 
 import pytest
 
-from tests.crash.disk import Disk, hindrance
-from tests.crash.rounds import rounds
-from tests.crash.trial import Broken, Lost, Trial
-from tests.live import LiveServer
+from tests.crash.harness.disk import Disk, hindrance
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.trial import Broken, Lost, Trial
+from tests.support.live import LiveServer
 
 ROUNDS, AT_MOST = rounds(20, 500), 5
 

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from app import manifest
 from app.main import open_root
 from app.settings import Settings
-from tests.crash.large_roots import fill
-from tests.crash.rounds import rounds
-from tests.live import PROJECT, LiveServer
+from app.storage import manifest
+from tests.crash.harness.rounds import rounds
+from tests.crash.roots.large_roots import fill
+from tests.support.live import PROJECT, LiveServer
 
 LARGE = rounds(5_000, 50_000)
 SMALL = {f"small/{number // 10}/{number}": 50 for number in range(100)}

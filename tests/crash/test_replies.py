@@ -6,10 +6,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.crash.replies import TRACED, judge
-from tests.crash.rounds import rounds
-from tests.crash.tracing import Tracer, needs_strace
-from tests.live import LiveServer
+from tests.crash.harness.replies import TRACED, judge
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.tracing import Tracer, needs_strace
+from tests.support.live import LiveServer
 
 THREADS = 4
 SAVES = rounds(8, 100)

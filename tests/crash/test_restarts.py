@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 
-from tests.crash.rounds import rounds
-from tests.live import PROJECT, LiveServer, eventually
+from tests.crash.harness.rounds import rounds
+from tests.support.live import PROJECT, LiveServer, eventually
 
 DIRECTORY = "runs/digits"
 RESTARTS = rounds(20, 200)

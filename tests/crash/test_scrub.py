@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.crash.damages import same_times
-from tests.live import LiveServer, eventually
+from tests.crash.roots.damages import same_times
+from tests.support.live import LiveServer, eventually
 
 MB = 1_000_000
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.app.deltas import Uploader, declared, pieces, refusal
-from tests.live import LiveServer, eventually
-from tests.mounts import mount_point
+from tests.data.delta_states import Uploader, declared, pieces, refusal
+from tests.support.live import LiveServer, eventually
+from tests.support.mounts import mount_point
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager, OutOfSpace
-from holdfast._spool import Spool
-from tests.crash.disk import Disk, hindrance
-from tests.crash.rounds import rounds
+from holdfast._spool.spool import Spool
+from tests.crash.harness.disk import Disk, hindrance
+from tests.crash.harness.rounds import rounds
 
 ROUNDS, AT_MOST = rounds(10, 200), 10
 NOBODY = "http://127.0.0.1:1"

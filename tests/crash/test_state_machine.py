@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, run_state_machine_as_test
 
-from tests.crash.asking import (
+from tests.crash.harness.rounds import IS_LONG, rounds
+from tests.crash.model.asking import (
     ALL_CONTENTS,
     CONTENTS,
     epochs,
@@ -28,11 +29,10 @@ from tests.crash.asking import (
     seldom,
     tags,
 )
-from tests.crash.looking import refused, same
-from tests.crash.model import Wanted
-from tests.crash.one_directory import OneDirectory
-from tests.crash.rounds import IS_LONG, rounds
-from tests.crash.world import STEPS, new_world, step
+from tests.crash.model.directory_model import Wanted
+from tests.crash.model.looking import refused, same
+from tests.crash.model.one_directory import OneDirectory
+from tests.crash.model.world import STEPS, new_world, step
 
 MANY = rounds(10_000, 100_000)
 STEPS_EACH = 100

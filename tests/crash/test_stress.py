@@ -15,9 +15,8 @@ import torch
 
 from holdfast import CheckpointManager
 from holdfast.errors import CheckpointNotFound
-from tests.crash.model import Content, Model, Wanted
-from tests.crash.rounds import rounds
-from tests.crash.traffic import (
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.traffic import (
     NOWHERE,
     POLICY,
     Downloader,
@@ -29,7 +28,8 @@ from tests.crash.traffic import (
     Worker,
     position,
 )
-from tests.live import PROJECT, LiveServer, eventually
+from tests.crash.model.directory_model import Content, Model, Wanted
+from tests.support.live import PROJECT, LiveServer, eventually
 
 SECONDS = rounds(60, 3600)
 LIMITS = {name: POLICY[name] for name in ("max_checkpoints", "max_best_checkpoints")}

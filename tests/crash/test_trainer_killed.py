@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import CheckpointManager
-from holdfast._spool import Spool
-from tests.crash.rounds import rounds
-from tests.crash.trainer import digest
-from tests.forwarder import Forwarder
-from tests.jobs import Job, Jobs
-from tests.live import LiveServer
+from holdfast._spool.spool import Spool
+from tests.crash.harness.rounds import rounds
+from tests.crash.harness.trainer import digest
+from tests.support.forwarder import Forwarder
+from tests.support.jobs import Job, Jobs
+from tests.support.live import LiveServer
 
 ROUNDS = rounds(20, 200)
 DIRECTORY = "runs/killed"
 EPOCHS_OF_A_ROUND = 10_000
-TRAIN = "from tests.crash.trainer import train\ntrain()\n"
+TRAIN = "from tests.crash.harness.trainer import train\ntrain()\n"
 SYNC = "import sys\nfrom holdfast.cli import main\nsys.exit(main(['sync']))\n"
 
 

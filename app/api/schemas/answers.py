@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from app.access import Access, Scope, in_order
 from app.api.schemas.values import NumberOut
-from app.checkpoints.finding import Summary
-from app.checkpoints.recording import Committed
-from app.checkpoints.removing import MOST_NAMED
-from app.domain import Checkpoint, File, Kind, Mode, Policy, RemovedBecause
+from app.core.access import Access, Scope, in_order
+from app.core.models import Checkpoint, File, Kind, Mode, Policy, RemovedBecause
+from app.service.commit.publish import Committed
+from app.service.lifecycle.remove import MOST_NAMED
+from app.service.query.find import Summary
 
 
 class FileOut(BaseModel):

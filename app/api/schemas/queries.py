@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from app.access import Access
-from app.api.dependencies import CheckpointName, DirectoryName, Tag
+from app.api.schemas.parameters import CheckpointName, DirectoryName, Tag
 from app.api.schemas.requests import FactsIn, PolicyIn, RequestBody
 from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
 from app.catalog import Order
 from app.catalog import Query as Listing
-from app.domain import Kind, Mode, Save, UploadFile
-from app.limits import MOST
+from app.core.access import Access
+from app.core.limits import MOST
+from app.core.models import Kind, Mode, Save, UploadFile
 
 
 def _parsed(value: Any) -> Any:

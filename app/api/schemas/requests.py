@@ -14,14 +14,14 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from app.access import Access
-from app.api.dependencies import CheckpointName, DirectoryName, FilePath, Prefix, Tag
-from app.api.schemas.lists import shed, sliced
+from app.api.schemas.parameters import CheckpointName, DirectoryName, FilePath, Prefix, Tag
 from app.api.schemas.values import MAX_INT, CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
-from app.checkpoints.changing import Change
-from app.checkpoints.verdicts import Shown
-from app.domain import CHUNK_MAX_BYTES, Chunk, Facts, Folder, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
-from app.limits import MOST
+from app.core.access import Access
+from app.core.limits import MOST
+from app.core.models import CHUNK_MAX_BYTES, Chunk, Facts, Folder, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
+from app.http.body.sliced_lists import shed, sliced
+from app.service.lifecycle.edit import Change
+from app.service.lifecycle.verdicts import Shown
 
 Permissions = Annotated[int, Field(ge=0, le=0o777)]
 Nanoseconds = Annotated[int, Field(ge=0, lt=2**63)]

@@ -5,9 +5,9 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from app.api.schemas.answers import CheckpointOut, PolicyOut
-from app.checkpoints.removing import Cleared
-from app.checkpoints.verdicts import Judgement
-from app.domain import Verdict
+from app.core.models import Verdict
+from app.service.lifecycle.remove import Cleared
+from app.service.lifecycle.verdicts import Judgement
 
 
 class ReasonOut(BaseModel):

@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from app import batches, spans
-from app.api.paging import read_number, windows, write_token
 from app.api.schemas.answers import CheckpointOut, FileOut
-from app.checkpoints.uploading import Missing, Reservation
-from app.domain import Checkpoint, File, FileMap, Tensor, Upload
-from app.spans import Span
+from app.core import batches, spans
+from app.core.models import Checkpoint, File, FileMap, Tensor, Upload
+from app.core.spans import Span
+from app.http.page_tokens import read_number, windows, write_token
+from app.service.upload.reserve import Missing, Reservation
 
 MOST_CHUNKS, MOST_TENSORS = 50_000, 20_000
 """How many chunks, or tensors, and files a page lists."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer
 
-from app import metadata
+from app.core import limits
 
 MAX_INT = 2**53 - 1
 
@@ -38,7 +38,7 @@ NumberOut = Annotated[float | None, PlainSerializer(_say, return_type=float | Na
 
 def _bounded(value: Any) -> Any:
     """Metadata as it is; told of before all of it is looked through, as it may be as large as a body."""
-    return metadata.bounded(value) if isinstance(value, dict) else value
+    return limits.bounded_metadata(value) if isinstance(value, dict) else value
 
 
 Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_bounded)]

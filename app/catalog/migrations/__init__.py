@@ -1,1 +1,5 @@
-"""How a catalog of an earlier version becomes one of this version: a step in ``versions`` for each change of tables."""
+"""Migrations: a step in `versions` for each change of the tables.
+
+Decides how a catalog of an earlier version becomes one of this version, in one transaction.
+May import `core` and the tables; a step never imports what a later version may change.
+"""

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from app.catalog import schema
+from app.catalog.tables import schema
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=schema.metadata)
 context.run_migrations()

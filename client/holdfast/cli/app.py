@@ -11,10 +11,12 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from .. import __version__, _arguments
-from .._redaction import redacted
+from .. import __version__
+from .._arguments import checks
+from .._runtime.redaction import redacted
 from ..errors import HoldfastError
-from . import changing, comparing, doctor, getting, listing, mode, pruning, putting, showing, syncing, watching
+from .commands import diff, doctor, get, ls, mark, mode, prune, put, show, watch
+from .commands import sync as syncing
 from .options import AsJson, SpoolFolder
 from .output import Output, complain
 from .statuses import Misuse, Status, status_of
@@ -27,20 +29,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, Callable[..., int]] = {
-    "ls": listing.ls,
-    "show": showing.show,
-    "tensors": showing.tensors,
-    "diff": comparing.diff,
-    "get": getting.get,
-    "put": putting.put,
-    "pin": changing.pin,
-    "unpin": changing.unpin,
-    "tag": changing.tag,
-    "rm": changing.rm,
-    "restore": changing.restore,
-    "prune": pruning.prune,
+    "ls": ls.ls,
+    "show": show.show,
+    "tensors": show.tensors,
+    "diff": diff.diff,
+    "get": get.get,
+    "put": put.put,
+    "pin": mark.pin,
+    "unpin": mark.unpin,
+    "tag": mark.tag,
+    "rm": mark.rm,
+    "restore": mark.restore,
+    "prune": prune.prune,
     "mode": mode.mode,
-    "watch": watching.watch,
+    "watch": watch.watch,
     "doctor": doctor.doctor,
 }
 
@@ -117,7 +119,7 @@ def sync(
         token_file=token_file,
         only_list=only_list,
         retry_refused=retry_refused,
-        patience_s=_arguments.seconds("--patience", patience),
+        patience_s=checks.seconds("--patience", patience),
         told=not as_json,
     )
     if as_json:

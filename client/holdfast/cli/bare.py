@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._packages import install
-from . import syncing
+from .._runtime.packages import install
+from .commands import sync
 from .statuses import Status
 
 MISSING = f"holdfast: this needs the extra 'cli': {install('cli')} (only 'holdfast sync' works without)"
@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> int:
         return Status.MISUSE
     found = parser().parse_args(arguments[1:])
     try:
-        return syncing.sync_all(
+        return sync.sync_all(
             spool=found.spool,
             server=found.server,
             token=found.token,
@@ -34,12 +34,12 @@ def run(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options of ``sync``."""
-    made = argparse.ArgumentParser(prog="holdfast sync", description=syncing.__doc__)
+    made = argparse.ArgumentParser(prog="holdfast sync", description=sync.__doc__)
     made.add_argument("--spool", type=Path)
     made.add_argument("--server", metavar="URL")
     made.add_argument("--token")
     made.add_argument("--token-file", type=Path)
     made.add_argument("--list", action="store_true")
     made.add_argument("--retry-refused", action="store_true")
-    made.add_argument("--patience", type=float, default=syncing.PATIENCE_S, metavar="SECONDS")
+    made.add_argument("--patience", type=float, default=sync.PATIENCE_S, metavar="SECONDS")
     return made

@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from . import words
-from .words import printable
+from . import formatting
+from .formatting import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Cell:
     @classmethod
     def number(cls, value: Any, style: str = "") -> "Cell":
         """A number, or any other value of JSON; people get it rounded."""
-        return cls(words.number(value), words.exact(value), style)
+        return cls(formatting.number(value), formatting.exact(value), style)
 
 
 Row = Sequence[Cell | str]

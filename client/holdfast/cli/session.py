@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from .. import _names
-from .._http import TIMEOUT_S, Server, understood
-from .._wire import Checkpoint
+from .._api.server import TIMEOUT_S, Server, understood
+from .._api.wire import Checkpoint
+from .._arguments import names
 from ..errors import CheckpointNotFound, ServerFailed
 from .output import Output
 from .statuses import Misuse
@@ -33,13 +33,13 @@ class Session:
     ) -> "Session":
         """Nothing is sent yet."""
         server = Server(url, timeout_s=timeout_s, patience_s=patience_s)
-        return cls(server, _names.prefix(os.environ.get("HOLDFAST_PREFIX")), Output(as_json=as_json))
+        return cls(server, names.prefix(os.environ.get("HOLDFAST_PREFIX")), Output(as_json=as_json))
 
     # names
 
     def directory(self, given: str) -> str:
         """The server's name of a directory."""
-        return _names.directory_name(PurePath(given), self.prefix)
+        return names.directory_name(PurePath(given), self.prefix)
 
     def below(self, given: str | None) -> str:
         """The server's prefix for what the user gave, or did not."""
@@ -90,7 +90,7 @@ class Session:
         """
         if name is None and "/" not in path.strip("/"):
             raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
-        given, wanted = _names.located(f"{path}/{name}" if name else path, Path(), "")
+        given, wanted = names.located(f"{path}/{name}" if name else path, Path(), "")
         directory = self.directory(given)
         if found := self.named(directory, wanted):
             return found[0]

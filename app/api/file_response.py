@@ -1,0 +1,126 @@
+"""The bytes of a file: whole or one range, with a strong ETag, always as an attachment that no browser runs."""
+
+import re
+from urllib.parse import quote
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.core.errors import RangeNotSatisfiable
+from app.http import ranges
+from app.http.body.raw import loan_of
+from app.service.query.find import Content
+
+SLICE_BYTES = 1024 * 1024
+
+
+def respond(request: Request, content: Content) -> Response:
+    """The answer to a GET or HEAD of a file; closes the file in the end.
+
+    Raises
+    ------
+    RangeNotSatisfiable
+        The one range that was asked for lies beyond the file.
+    """
+    file = content.file
+    etag = f'"{file.digest}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": _disposition(file.path.rpartition("/")[2]),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Last-Modified": ranges.http_date(content.checkpoint.created_at),
+        "X-Checkpoint-Id": content.checkpoint.id,
+        "X-Checkpoint-Name": quote(content.checkpoint.name),
+    }
+    if status := ranges.precondition(request.headers, etag):
+        content.opened.close()
+        return Response(status_code=status, headers=headers)
+    try:
+        span = ranges.wanted(request.headers, etag, file.size_bytes) if request.method == "GET" else None
+    except RangeNotSatisfiable:
+        content.opened.close()
+        raise
+    status = 200 if span is None else 206
+    start, stop = span or (0, file.size_bytes)
+    if span is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size_bytes}"
+    headers["Content-Length"] = str(stop - start)
+    return _FileResponse(content, start, stop, status, headers)
+
+
+def attachment(data: bytes) -> Response:
+    """Bytes that no browser runs."""
+    headers = {
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": "attachment",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return Response(data, headers=headers, media_type=_FileResponse.media_type)
+
+
+def _disposition(name: str) -> str:
+    """An attachment of that name: for browsers by RFC 8187, for curl as plain UTF-8, the only form that it reads."""
+    plain = re.sub(r'(["\\])', r"\\\1", name).encode("utf-8", "surrogateescape").decode("latin-1")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+class _FileResponse(Response):
+    """Sends a part of an open file, reading one slice ahead on a thread."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, content: Content, start: int, stop: int, status: int, headers: dict[str, str]) -> None:
+        super().__init__(status_code=status, headers=headers)
+        self._content, self._start, self._stop = content, start, stop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            loan = loan_of(scope)
+            if scope["method"] == "HEAD":
+                pass
+            elif loan is not None and loan.lends_answer(self._stop - self._start):
+                await loan.send_file(self._content.opened.descriptor, self._start, self._stop)
+            else:
+                await self._stream(receive, send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ConnectionError:
+            return  # nobody is there any more
+        finally:
+            self._content.opened.close()
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
+        """Send the bytes slice by slice. `ConnectionError` where the client leaves meanwhile."""
+        sender, receiver = anyio.create_memory_object_stream[bytes](1)
+        gone = False
+
+        async def watch(scope: anyio.CancelScope) -> None:
+            nonlocal gone
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone = True
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch, group.cancel_scope)
+            group.start_soon(self._read, sender)
+            async with receiver:
+                async for data in receiver:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            group.cancel_scope.cancel()
+        if gone:
+            raise ConnectionError("the client left")
+
+    async def _read(self, sender: "anyio.abc.ObjectSendStream[bytes]") -> None:
+        async with sender:
+            for offset in range(self._start, self._stop, SLICE_BYTES):
+                length = min(SLICE_BYTES, self._stop - offset)
+                data = await run_in_threadpool(self._content.opened.read, offset, length)
+                if len(data) < length:
+                    raise OSError(f"{self._content.file.path} ended early")
+                await sender.send(data)

@@ -1,0 +1,40 @@
+"""The route of the audit."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.api.dependencies import Admin, FindingDep, Within
+from app.api.schemas.audit import AuditLineOut, AuditPage
+from app.api.schemas.parameters import PageSize, PageToken
+from app.api.schemas.values import MAX_INT
+from app.core.errors import DirectoryNotFound, InvalidName
+from app.http.body.json_response import SerialisedRoute
+from app.http.page_tokens import read_number, write_token
+from app.http.problems import refuses
+
+router = APIRouter(prefix="/audit", tags=["operations"], route_class=SerialisedRoute)
+
+TokenId = Annotated[str | None, Query(min_length=1, max_length=64, description="Only what this token did.")]
+
+
+@router.get("", responses=refuses(InvalidName, DirectoryNotFound))
+def list_audit(
+    finding: FindingDep,
+    _: Admin,
+    prefix: Within,
+    token_id: TokenId = None,
+    page_size: PageSize = 100,
+    page_token: PageToken = None,
+) -> AuditPage:
+    """Who changed what, from where and by which request, the newest first.
+
+    Lines on tokens, keys and sessions belong to no directory: only an admin of all directories sees them, and only
+    without a prefix.
+    """
+    before = read_number(page_token, "audit", prefix, token_id)
+    lines, following = finding.audit(
+        before if before is not None else MAX_INT, prefix=prefix, token_id=token_id, limit=page_size
+    )
+    token = write_token((following,), "audit", prefix, token_id) if following is not None else None
+    return AuditPage(lines=[AuditLineOut.of(line) for line in lines], next_page_token=token)

@@ -1,0 +1,54 @@
+"""Routes of operations: what this server is, and how it is."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from app import __version__
+from app.api.dependencies import CheckpointsDep, Reader
+from app.api.schemas.answers import HealthOut, InfoOut, TokenOut
+from app.core.errors import NotReady
+from app.core.models import CHUNK_MAX_BYTES
+from app.http.problems import refuses
+
+api = APIRouter(tags=["operations"])
+outside = APIRouter(tags=["operations"])
+
+
+@api.get("/info", responses=refuses())
+def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> InfoOut:
+    """What this server is, where its files lie, and how it wants bytes."""
+    return InfoOut(
+        name="Holdfast",
+        version=__version__,
+        server_id=request.app.state.server_id,
+        api="v1",
+        root=request.app.state.root if not may.prefix else None,
+        docs=f"{request.scope.get('root_path', '')}/docs",
+        chunk_max_bytes=CHUNK_MAX_BYTES,
+        range_max_bytes=checkpoints.parts.storage.range_max_bytes,
+        token=TokenOut.of(may),
+    )
+
+
+@outside.get("/health/live", responses=refuses(public=True))
+def live() -> HealthOut:
+    """The process answers."""
+    return HealthOut(status="live")
+
+
+@outside.get("/health/ready", responses=refuses(NotReady, public=True))
+def ready(checkpoints: CheckpointsDep) -> HealthOut:
+    """The catalog answers, bytes could be stored, and the server is not stopping."""
+    if checkpoints.parts.is_stopping:
+        raise NotReady("The server is stopping.")
+    if not checkpoints.parts.catalog.usable():
+        raise NotReady("The catalog does not answer.")
+    if not checkpoints.parts.storage.writable():
+        raise NotReady("Nothing can be written below the root.")
+    return HealthOut(status="ready")
+
+
+@outside.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **refuses()})
+def get_metrics(request: Request, may: Reader) -> Response:
+    """Figures for Prometheus: of the directories that the token reaches; of the server where those are all."""
+    return Response(generate_latest(request.state.metrics(may.prefix)), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,50 @@
+"""The route of pruning, for real or as a dry run."""
+
+from fastapi import APIRouter
+
+from app.api.dependencies import AskingFirst, Deleter, RemovingDep
+from app.api.schemas.requests import PruneIn
+from app.api.schemas.retention import DirectoryPruneOut, PruneOut
+from app.core.access import Access
+from app.core.errors import DirectoryNotFound, InvalidName, TooLarge
+from app.http.page_tokens import read_token, write_token
+from app.http.problems import refuses
+from app.service.lifecycle.prune_runs import PruneRun, Resume, dry_run, real_run
+
+router = APIRouter(prefix="/prune", tags=["retention"], route_class=AskingFirst)
+
+
+@router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))
+def prune(wanted: PruneIn, removing: RemovingDep, may: Deleter) -> PruneOut:
+    """Judge directories by their policies: verdicts with their reasons, and the bytes that go.
+
+    With `dry_run` nothing is removed, and `policy` may say by which policy to judge instead of the directory's. A
+    directory without a policy keeps everything. Verdicts come in pages; what is removed never depends on them.
+    """
+    prefix, limit, shown = _prefix(wanted, may), wanted.page_size, wanted.verdicts
+    if not wanted.dry_run:
+        return _answer(real_run(removing, wanted.directory, prefix, limit=limit, shown=shown), wanted, None)
+    policy = wanted.policy.asked() if wanted.policy is not None else None
+    listing = ("prune", wanted.directory, prefix, shown, wanted.policy and wanted.policy.model_dump_json())
+    begin = Resume.at(read_token(wanted.page_token, *listing, length=3))
+    found = dry_run(removing, wanted.directory, prefix, policy=policy, begin=begin, limit=limit, shown=shown)
+    return _answer(found, wanted, write_token(found.following, *listing) if found.following is not None else None)
+
+
+def _prefix(wanted: PruneIn, may: Access) -> str:
+    if wanted.directory is None:
+        return may.narrowed(wanted.prefix or "")
+    may.reach(wanted.directory)
+    return ""
+
+
+def _answer(found: PruneRun, wanted: PruneIn, token: str | None) -> PruneOut:
+    return PruneOut(
+        dry_run=wanted.dry_run,
+        directories=[DirectoryPruneOut.of(judgement) for judgement in found.judgements],
+        stays=found.tally.stays,
+        goes=found.tally.goes,
+        freed_bytes=found.tally.freed_bytes,
+        omitted=found.omitted,
+        next_page_token=token,
+    )

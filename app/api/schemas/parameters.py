@@ -1,0 +1,34 @@
+"""Names and parameters that requests share, validated on the way in."""
+
+from typing import Annotated
+
+from fastapi import Path, Query
+from pydantic import AfterValidator
+
+from app.core import names
+from app.core.batches import NAME_CHARACTERS
+from app.core.limits import MOST
+from app.core.models import Mode
+
+DirectoryName = Annotated[str, AfterValidator(names.directory_name)]
+CheckpointName = Annotated[str, AfterValidator(names.checkpoint_name)]
+FilePath = Annotated[str, AfterValidator(names.file_path)]
+Tag = Annotated[str, AfterValidator(names.tag)]
+
+
+def _prefix(text: str) -> str:
+    return names.directory_name(text) if text else text
+
+
+Prefix = Annotated[str, AfterValidator(_prefix)]
+
+DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g. `runs/experiment/checkpoints`.")]
+PrefixQuery = Annotated[Prefix, Query(description="Only directories equal to this or below it, by whole components.")]
+By = Annotated[str | None, Query(min_length=1, max_length=200, description="Rank by this numeric metadata value.")]
+ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
+BatchQuery = Annotated[
+    str, Query(min_length=1, max_length=NAME_CHARACTERS, description="The places of files among all, as in `0-99,101`.")
+]
+PageSize = Annotated[int, Query(ge=1, le=MOST.page_size, description="The most entries to give at once.")]
+PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the page before.")]
+Id = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

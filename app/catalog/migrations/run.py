@@ -1,0 +1,47 @@
+"""Bring the tables of a catalog to what this version expects, in the caller's transaction: all steps or none."""
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
+
+from app.core.errors import CatalogUnusable
+
+logger = logging.getLogger("holdfast")
+
+_FIRST = "0001"  # what version 0.1.0 made without saying so
+_SCRIPTS = Path(__file__).parent
+
+
+def migrate(connection: Connection, *, only_look: bool = False) -> None:
+    """Carry out the steps that this catalog lacks; an empty one gets all of them.
+
+    Raises
+    ------
+    CatalogUnusable
+        A newer version of the server has changed the tables; or steps are lacking, and nothing is to be changed.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    scripts = ScriptDirectory.from_config(config)
+    found = MigrationContext.configure(connection).get_current_revision()
+    if only_look and found != scripts.get_current_head():
+        raise CatalogUnusable("Another version of Holdfast has used this catalog; start the server once.")
+    if found is None and inspect(connection).has_table("checkpoints"):
+        command.stamp(config, _FIRST)
+        found = _FIRST
+    if found == scripts.get_current_head():
+        return
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise CatalogUnusable(
+            f"A newer version of Holdfast has used this catalog (its tables are of step {found}, this version knows "
+            f"those up to {scripts.get_current_head()}). Install that version again."
+        )
+    if found is not None:
+        logger.info("the catalog's tables are brought from step %s to %s", found, scripts.get_current_head())
+    command.upgrade(config, "head")

@@ -1,0 +1,64 @@
+"""The course of a value over the commits of a directory, also of checkpoints that were removed since."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, and_, select
+
+from app.catalog.tables import schema
+from app.catalog.tables.times import to_time
+
+_table = schema.checkpoints
+_numbers = schema.numbers
+
+MOST_KEYS = 50
+
+
+class Point(NamedTuple):
+    """One checkpoint and its value."""
+
+    id: str
+    name: str
+    sequence: int
+    epoch: int | None
+    created_at: datetime
+    value: float
+    is_pinned: bool
+    is_removed: bool
+
+
+Choose = Callable[[Sequence[float]], Sequence[int]]
+"""Says of values in order at which places are those that are wanted."""
+
+
+def points(
+    connection: Connection, directory: str, by: str | None, *, limit: int, choose: Choose
+) -> tuple[Sequence[Point], int]:
+    """Some of the newest so many checkpoints that have the value, by position; and how many have it.
+
+    Without ``by``, the value is the metric.
+    """
+    found = _table.c
+    value = found.metric if by is None else _numbers.c.value
+    columns = (found.id, found.name, found.sequence, found.epoch, found.created_at, value.label("value"))
+    query = select(*columns, found.pinned, found.removed_at).where(found.directory == directory, value.is_not(None))
+    if by is not None:
+        query = query.join(_numbers, and_(_numbers.c.checkpoint_id == found.id, _numbers.c.key == by))
+    rows = connection.execute(query.order_by(found.saved_after.desc(), found.sequence.desc()).limit(limit)).all()
+    rows = rows[::-1]
+    chosen = [rows[place] for place in choose([row.value for row in rows])]
+    return [_point(row) for row in chosen], len(rows)
+
+
+def keys(connection: Connection, directory: str, after_sequence: int) -> Sequence[str]:
+    """The numeric values in the metadata of the commits after a sequence, by name; no more than `MOST_KEYS`."""
+    found = _table.c
+    query = select(_numbers.c.key).join(_table, found.id == _numbers.c.checkpoint_id)
+    query = query.where(found.directory == directory, found.sequence > after_sequence)
+    return connection.execute(query.distinct().order_by(_numbers.c.key).limit(MOST_KEYS)).scalars().all()
+
+
+def _point(row: Any) -> Point:
+    about = (row.id, row.name, row.sequence, row.epoch, to_time(row.created_at), row.value, row.pinned)
+    return Point(*about, is_removed=row.removed_at is not None)

@@ -1,0 +1,138 @@
+"""Checkpoints as values of rows, and back."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+
+from app.catalog.tables.times import to_text, to_time
+from app.core import ranking
+from app.core.models import Checkpoint, Facts, File, FileMap, Folder, Kind, Manifest
+
+_MAP = TypeAdapter(FileMap)
+_FOLDERS = TypeAdapter(tuple[Folder, ...])
+_KINDS = get_args(Kind)
+
+
+def row(checkpoint: Checkpoint, writer: str | None) -> Mapping[str, Any]:
+    """The row of a new checkpoint."""
+    return {
+        "id": checkpoint.id,
+        "directory": checkpoint.directory,
+        "name": checkpoint.name,
+        "digest": checkpoint.digest,
+        "size_bytes": checkpoint.size_bytes,
+        "created_at": to_text(checkpoint.created_at),
+        "removed_at": to_text(checkpoint.removed_at),
+        "removed_because": checkpoint.removed_because,
+        "trashed": checkpoint.trashed,
+        "writer": writer,
+        **folder_values(checkpoint),
+        **fact_values(checkpoint.facts),
+        **place_values(checkpoint),
+    }
+
+
+def file_rows(manifest: Manifest) -> Iterable[Mapping[str, Any]]:
+    """The rows of its files."""
+    for file in manifest.checkpoint.files:
+        yield {
+            "checkpoint_id": manifest.checkpoint.id,
+            "path": file.path,
+            "size_bytes": file.size_bytes,
+            "digest": file.digest,
+            "mtime_ns": file.mtime_ns,
+            "mode": file.mode,
+            "modified_ns": file.modified_ns,
+            "map": _MAP.dump_json(manifest.maps[file.path]).decode(),
+        }
+
+
+def numbers(facts: Facts) -> dict[str, float]:
+    """The metadata that can be ranked by."""
+    found = {key: ranking.finite(value) for key, value in facts.metadata.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def folder_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The column of its folders."""
+    return {"folders": _FOLDERS.dump_json(checkpoint.folders).decode() if checkpoint.folders else None}
+
+
+def fact_values(facts: Facts) -> Mapping[str, Any]:
+    """The columns of its facts."""
+    finite = ranking.finite(facts.metric)
+    return {
+        "kind": facts.kind,
+        "epoch": facts.epoch,
+        "metric": finite,
+        "metric_text": None if facts.metric is None or finite is not None else repr(facts.metric),
+        "is_best": facts.is_best,
+        "pinned": facts.pinned,
+        "tags": json.dumps(list(facts.tags), ensure_ascii=False),
+        "metadata": json.dumps(dict(facts.metadata), ensure_ascii=False, allow_nan=False),
+    }
+
+
+def place_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The columns of its place in the order."""
+    return {
+        "save_id": checkpoint.save_id,
+        "sequence": checkpoint.sequence,
+        "saved_after": checkpoint.saved_after,
+    }
+
+
+def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
+    """The checkpoint of a row. `ValueError`, `TypeError` or `KeyError` where it holds what is none."""
+    facts = Facts(
+        kind=row["kind"],
+        epoch=row["epoch"],
+        metric=float(row["metric_text"]) if row["metric_text"] is not None else row["metric"],
+        is_best=row["is_best"],
+        pinned=row["pinned"],
+        tags=tuple(json.loads(row["tags"])),
+        metadata=json.loads(row["metadata"]),
+    )
+    _refuse_nonsense(row, facts, files)
+    return Checkpoint(
+        id=row["id"],
+        directory=row["directory"],
+        name=row["name"],
+        save_id=row["save_id"],
+        sequence=row["sequence"],
+        saved_after=row["saved_after"],
+        facts=facts,
+        files=files,
+        digest=row["digest"],
+        created_at=to_time(row["created_at"]),
+        removed_at=to_time(row["removed_at"]),
+        removed_because=row["removed_because"],
+        trashed=row["trashed"],
+        freed=row["freed"],
+        verified_at=to_time(row["verified_at"]),
+        damage=row["damage"],
+        folders=_FOLDERS.validate_json(row["folders"]) if row["folders"] else (),
+    )
+
+
+def _refuse_nonsense(row: Any, facts: Facts, files: Iterable[File]) -> None:
+    """`ValueError` where a column holds what no checkpoint has: SQLite takes any value in any column."""
+    numbers = [row["sequence"], row["saved_after"], facts.epoch or 0]
+    numbers += [number for file in files for number in (file.size_bytes, file.mtime_ns)]
+    texts = [row["name"], row["save_id"], row["digest"], *facts.tags, *(file.digest for file in files)]
+    is_sound = (
+        facts.kind in _KINDS
+        and isinstance(facts.metadata, dict)
+        and isinstance(facts.metric, float | int | None)
+        and all(isinstance(number, int) for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+    )
+    if not is_sound:
+        raise ValueError("a column holds what no checkpoint has")
+
+
+def file_map(text: str) -> FileMap:
+    """The chunks and tensors of a file."""
+    return _MAP.validate_json(text)

@@ -1,0 +1,72 @@
+"""How a command that fails ends: one line on standard error, and a status that scripts can use. Never a traceback.
+
+What errors look like is only imported where there is one, as it takes longer than most commands do.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+CANNOT_RUN = 2
+DEFECT = 70
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""128 and the number of the signal, as shells have it."""
+
+
+def status_of(command: Callable[[], int]) -> int:
+    """Run a command; its status, or that of what ended it. In Python's development mode defects are raised."""
+    try:
+        status = command()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _stop_writing()
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        tell("interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if lines := _known(error):
+            tell(*lines)
+            return CANNOT_RUN
+        if sys.flags.dev_mode:
+            raise
+        tell(f"a defect: {type(error).__name__}: {error} (python -X dev -m app shows where it arose)")
+        return DEFECT
+
+
+def tell(*lines: str) -> None:
+    """Say something on standard error, each line after the name of the command."""
+    for line in lines:
+        print(f"holdfast-server: {' '.join(line.split())}", file=sys.stderr)
+
+
+def _stop_writing() -> None:
+    """Nobody reads any more: what is still to be written at the end goes nowhere, and is no error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _known(error: Exception) -> list[str]:
+    """What is said of an error that is nobody's defect; nothing for others."""
+    if usage := getattr(error, "format_message", None):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "holdfast-server"
+        return [f"{usage()} Try '{path} --help'."]
+
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+    from sqlalchemy.exc import DatabaseError
+
+    from app.core.errors import CatalogUnusable, Refusal
+    from app.http.body import validation_errors
+    from app.service.maintenance.adopt import CannotAdopt
+
+    if isinstance(error, ValidationError):
+        return [f"HOLDFAST_{str(fault['loc'][0]).upper()}: {validation_errors.said(fault)}" for fault in error.errors()]
+    if isinstance(error, SettingsError) and '"quotas"' in str(error):
+        return ['HOLDFAST_QUOTAS: must be a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}']
+    if isinstance(error, CatalogUnusable | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):
+        cause = getattr(error.__cause__, "orig", None)  # what the database said
+        return [f"{error}" + (f" ({cause})" if cause else "")]
+    return []

@@ -1,0 +1,239 @@
+"""What an operator does to a root that no server has: rebuild its catalog, take in what others wrote, check it.
+
+Each says in words what it did, or as one JSON document, and ends with a status that scripts can use.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+
+from sqlalchemy.exc import DatabaseError
+
+from app.cli.terminal import Stand, bar, is_one, say
+from app.core.errors import Refusal
+from app.core.units import size
+from app.main import look_at_root, on_the_command_line, open_root, opened_root, refuse_no_root, reindex_root
+from app.runtime import actor
+from app.service import Parts
+from app.service.maintenance import adopt as adopting
+from app.service.maintenance.adopt import Adopted
+from app.service.maintenance.adopt_scan import Left
+from app.service.maintenance.fsck import Checking
+from app.service.maintenance.fsck_repair import Fault
+from app.settings import Settings
+
+PASSING_S = 1.0  # what a server at work is in the middle of is over by then
+LEFT_ALONE = 3
+"""The status of `adopt` where not everything was taken in."""
+FOREVER_S = 100 * 366 * 86400
+
+
+def reindex(settings: Settings, *, as_json: bool = False) -> int:
+    """Rebuild the catalog from the files; 1 where something on disk could not be believed, or is lost."""
+    read = 0
+
+    def note(count: int) -> None:
+        nonlocal read
+        read = count
+
+    with bar(lambda: Stand("reading manifests", read, None, _count(read))):
+        rebuilt = reindex_root(_keeping_the_trash(settings), read=note)
+    if as_json:
+        _print_json(asdict(rebuilt))
+        return 1 if rebuilt.faults else 0
+    for fault in rebuilt.faults:
+        print(f"left alone: {fault}", file=sys.stderr)
+    for remark in rebuilt.remarks:
+        print(f"taken in, but {remark}", file=sys.stderr)
+    removed = f", and {_count(rebuilt.removed)} in the trash, to be restored or freed" if rebuilt.removed else ""
+    print(f"{_count(rebuilt.checkpoints)} in {_count(rebuilt.directories, 'directory', 'directories')}{removed}")
+    return 1 if rebuilt.faults else 0
+
+
+def fsck(settings: Settings, dry_run: bool, *, as_json: bool = False) -> int:
+    """Compare files, manifests and catalog, read every byte back, and repair what is certain.
+
+    The status is 0 where nothing is wrong, 1 where everything could be repaired, 4 where faults remain.
+    """
+    checking, outcomes = _look(settings) if dry_run else _repair(settings)
+    remain = sum(1 for _, outcome in outcomes if outcome != "repaired")
+    if as_json:
+        _print_json(
+            {
+                "checkpoints": checking.checkpoints,
+                "bytes_read": checking.bytes_read,
+                "repaired": len(outcomes) - remain,
+                "remaining": remain,
+                "faults": [_fault(fault, outcome) for fault, outcome in outcomes],
+            }
+        )
+    else:
+        _say_faults(checking, outcomes, remain)
+    return 4 if remain else 1 if outcomes else 0
+
+
+def _say_faults(checking: Checking, outcomes: list[tuple[Fault, str]], remain: int) -> None:
+    for fault, outcome in outcomes:
+        style = "green" if outcome == "repaired" else "yellow" if fault.mend else "red"
+        told = str(fault).removeprefix(fault.kind)
+        say((fault.kind, f"bold {style}"), told, *([(f" ({outcome})", style)] if outcome else []))
+    repaired = f"{_count(len(outcomes), 'fault', 'faults')}, {len(outcomes) - remain} repaired"
+    found = (repaired, "bold red" if remain else "bold yellow") if outcomes else ("all is well", "bold green")
+    say(f"{_count(checking.checkpoints)}, {checking.bytes_read} bytes read: ", found)
+
+
+def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
+    """A fault for scripts; of an outcome in words, what follows the first colon is the reason."""
+    kind, _, reason = outcome.partition(": ")
+    return {
+        "kind": fault.kind,
+        "directory": fault.directory,
+        "name": fault.name,
+        "where": fault.where,
+        "what": fault.text,
+        "outcome": kind.replace(" ", "_") or "left",
+        "reason": reason or None,
+    }
+
+
+def _look(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
+    """What is wrong with a root that a server may be changing: only what is found again."""
+    parts = look_at_root(settings)
+    try:
+        checking = Checking(parts, _token_file(settings))
+        with _reading_back(parts, checking):
+            faults = checking.run()
+        if faults:
+            with _reading_back(parts, checking, "reading again"):
+                faults = _still_there(faults, checking.run())
+        if any(fault.is_passing for fault in faults):
+            time.sleep(PASSING_S)
+            with _reading_back(parts, checking, "and again"):
+                faults = _still_there(faults, checking.run())
+    finally:
+        parts.catalog.close()
+        parts.storage.close()
+    return checking, [(fault, "would be repaired" if fault.mend else "") for fault in faults]
+
+
+def _still_there(before: list[Fault], now: list[Fault]) -> list[Fault]:
+    return [fault for fault in now if any(fault.is_same(other) for other in before)]
+
+
+def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
+    refuse_no_root(settings)
+    checkpoints, rebuilt = opened_root(_keeping_the_trash(settings), closely=False)
+    try:
+        checking = Checking(checkpoints.parts, _token_file(settings))
+        with actor.acting(on_the_command_line()):
+            with _reading_back(checkpoints.parts, checking):
+                faults = checking.run()
+            before = [(Fault("catalog", "the catalog", rebuilt.why), "repaired")] if rebuilt is not None else []
+            return checking, [*before, *checking.mended(faults)]
+    finally:
+        checkpoints.close()
+
+
+@contextmanager
+def _reading_back(parts: Parts, checking: Checking, what: str = "reading back") -> Iterator[None]:
+    """A bar of the bytes that a check has read, of those that live checkpoints have."""
+    total: int | None = None
+    if is_one(sys.stderr):
+        with suppress(DatabaseError, Refusal), parts.catalog.reading() as session:  # the check says it
+            total = session.directories.usage("").size_bytes
+
+    def look() -> Stand:
+        done = checking.bytes_read
+        return Stand(what, done, total, f"{_count(checking.checkpoints)}, {size(done)}")
+
+    with bar(look):
+        yield
+
+
+def _token_file(settings: Settings) -> list[str]:
+    """The file with the token, where that lies in the root."""
+    if settings.admin_token_file is None:
+        return []
+    file, root = settings.admin_token_file.resolve(), settings.root.resolve()
+    return [file.relative_to(root).as_posix()] if file.is_relative_to(root) else []
+
+
+def _keeping_the_trash(settings: Settings) -> Settings:
+    """Only a server knows its undo window: nobody else empties the trash."""
+    return settings.model_copy(update={"undo_window": FOREVER_S})
+
+
+def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, as_json: bool = False) -> int:
+    """Take in checkpoints that other tools wrote; 3 where something of one was left alone, or nothing was found."""
+    checkpoints = open_root(_keeping_the_trash(settings))
+    taken: list[Adopted] = []
+    left: list[Left] = []
+    with closing(checkpoints), actor.acting(on_the_command_line()):
+        reading = _Reading(checkpoints.parts, folder, name)
+        with bar(reading.look):
+            for told in adopting.adopt(checkpoints.parts, folder, name, dry_run=dry_run, read=reading.took):
+                if isinstance(told, Left):
+                    left.append(told)
+                else:
+                    taken.append(told)
+                if not as_json:
+                    _say_taken(told, "would be taken in" if dry_run else "taken in")
+    missed = sum(one.is_missed for one in left)
+    total = {
+        "taken": sum(one.taken for one in taken),
+        "known": sum(one.known for one in taken),
+        "size_bytes": sum(one.size_bytes for one in taken),
+    }
+    if as_json:
+        directories = [asdict(one) for one in taken]
+        _print_json({"dry_run": dry_run, **total, "directories": directories, "left": [asdict(one) for one in left]})
+    else:
+        where = _count(sum(one.taken > 0 for one in taken), "directory", "directories")
+        verb = "would be taken in" if dry_run else "taken in"
+        print(f"In all: {_count(total['taken'])} {verb} ({where}), {total['known']} known before, {missed} left alone")
+        if not total["taken"] + total["known"] + missed:
+            say((f"nothing that looks like a checkpoint lies in {folder}", "bold yellow"))
+    return LEFT_ALONE if missed or not total["taken"] + total["known"] else 0
+
+
+def _say_taken(told: Adopted | Left, verb: str) -> None:
+    if isinstance(told, Left):
+        print(f"left alone: {told.where}: {told.why}", file=sys.stderr)
+        return
+    others = (
+        f", {_count(told.others, 'other file', 'other files')} left as {'it is' if told.others == 1 else 'they are'}"
+        if told.others
+        else ""
+    )
+    print(f"{told.directory}: {_count(told.taken)} {verb} ({size(told.size_bytes)}), {told.known} known before{others}")
+    for name in told.checkpoints:
+        print(f"  {name}")
+
+
+class _Reading:
+    """How much of what is taken in was read. How much there is, a run that changes nothing says, for a bar only."""
+
+    def __init__(self, parts: Parts, folder: str, name: str | None) -> None:
+        self._count = self._bytes = 0
+        self._total: int | None = None
+        if is_one(sys.stderr):
+            looked = adopting.adopt(parts, folder, name, dry_run=True)
+            self._total = sum(told.size_bytes for told in looked if isinstance(told, Adopted))
+
+    def took(self, size_bytes: int) -> None:
+        self._count += 1
+        self._bytes += size_bytes
+
+    def look(self) -> Stand:
+        return Stand("taking in", self._bytes, self._total, f"{_count(self._count)}, {size(self._bytes)}")
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def _count(number: int, one: str = "checkpoint", several: str = "checkpoints") -> str:
+    return f"{number} {one if number == 1 else several}"

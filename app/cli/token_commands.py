@@ -1,0 +1,133 @@
+"""What an operator does with tokens, also while a server runs: make, list and revoke them, and change the link key.
+
+What a script wants is on standard output, what people want to know beside it on standard error.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from app.auth import links
+from app.cli import terminal
+from app.cli.exits import tell
+from app.core.access import Token, in_order
+from app.core.errors import CatalogUnusable, InvalidRequest
+from app.main import look_at_root, minting_of, on_the_command_line, open_root, refuse_no_root, utc_now
+from app.runtime import actor
+from app.service import Parts
+from app.settings import Settings
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def create(settings: Settings, scope: list[str], prefix: str, expires: str, note: str, *, as_json: bool = False) -> int:
+    """Make a token, print it, and keep only its hash: it is shown this once."""
+    lasts = None if expires == "never" else _length(expires)
+    with _root(settings) as parts:
+        text, token = minting_of(parts).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
+    if as_json:
+        print(json.dumps({"token": text, **_as_json(token)}, indent=2))
+        return 0
+    until = f"until {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at else "without end"
+    where = f"in {token.prefix}" if token.prefix else "in all directories"
+    print(
+        f"Token {token.id}: {', '.join(in_order(token.scopes))} {where}, {until}. It is not shown again:",
+        file=sys.stderr,
+    )
+    print(text)
+    return 0
+
+
+def show(settings: Settings, as_json: bool) -> int:
+    """List the tokens, also those that have expired or were revoked."""
+    with _root(settings) as parts:
+        found = minting_of(parts).all()
+    if as_json:
+        print(json.dumps([_as_json(token) for token in found], indent=2))
+        return 0
+    terminal.show_table(("ID", "SCOPES", "PREFIX", "CREATED", "EXPIRES", "STATE", "NOTE"), [*map(_row, found)])
+    return 0
+
+
+def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
+    """Revoke tokens by id, at once, with the sessions and links that they made; 1 where there is no such token."""
+    with _root(settings) as parts:
+        minting = minting_of(parts)
+        known = {token_id: minting.revoke(token_id) for token_id in ids}
+    if as_json:
+        said = {
+            "revoked": [each for each in known if known[each]],
+            "unknown": [each for each in known if not known[each]],
+        }
+        print(json.dumps(said, indent=2))
+    else:
+        for token_id, is_known in known.items():
+            if is_known:
+                print(f"{token_id} is revoked", file=sys.stderr)
+            else:
+                tell(f"there is no token {token_id!r}")
+    return 0 if all(known.values()) else 1
+
+
+def rotate(settings: Settings, drop: bool) -> int:
+    """Sign links with a new key from now on. Earlier links stay good for their time, unless their keys are dropped."""
+    with _root(settings) as parts:
+        links.rotate(parts.catalog, utc_now(), drop=drop)
+    print("earlier links do not count any more" if drop else "earlier links stay good for their time", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _root(settings: Settings) -> Iterator[Parts]:
+    """The root beside a server that may be running on it; made first where there is none."""
+    try:
+        refuse_no_root(settings)
+    except CatalogUnusable:
+        open_root(settings).close()
+    parts = look_at_root(settings)
+    try:
+        with actor.acting(on_the_command_line()):
+            yield parts
+    finally:
+        parts.catalog.close()
+        parts.storage.close()
+
+
+def _length(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,6})([mhd])", text)
+    if match is None:
+        raise InvalidRequest(f"--expires is a length of time such as 30m, 12h or 90d, or never; not {text!r}.")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _state(token: Token, now: datetime) -> str:
+    if token.revoked_at is not None:
+        return "revoked"
+    return "valid" if token.access(now) is not None else "expired"
+
+
+_STYLES = {"valid": "green", "expired": "yellow", "revoked": "red"}
+
+
+def _row(token: Token) -> tuple[terminal.Span, ...]:
+    ends = f"{token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at else "never"
+    made = f"{token.created_at:%Y-%m-%d %H:%M}"
+    scopes = ",".join(in_order(token.scopes))
+    state = _state(token, utc_now())
+    return token.id, scopes, token.prefix or "(all)", made, ends, (state, _STYLES[state]), token.note
+
+
+def _as_json(token: Token) -> dict[str, object]:
+    return {
+        "id": token.id,
+        "scopes": in_order(token.scopes),
+        "prefix": token.prefix,
+        "note": token.note,
+        "created_at": token.created_at.isoformat(),
+        "expires_at": token.expires_at.isoformat() if token.expires_at else None,
+        "revoked_at": token.revoked_at.isoformat() if token.revoked_at else None,
+        "state": _state(token, utc_now()),
+    }

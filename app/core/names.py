@@ -1,0 +1,103 @@
+"""Grammar of directory, checkpoint and file names: checked and refused, never normalised. Pure."""
+
+import re
+import unicodedata
+from datetime import datetime
+
+from blake3 import blake3
+
+from app.core.errors import InvalidName
+from app.core.models import Kind
+
+ID_DIGITS = 12
+COMPONENT_MAX_BYTES = 200  # leaves room for ".json" and the marks of temporary files below the usual 255
+DIRECTORY_MAX_BYTES = 1024
+PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""Letters and marks that nobody sees (Default_Ignorable_Code_Point), and that some file systems leave out of a name."""
+_ASCII = re.compile(r"[A-Za-z0-9._\-+=@,:~()\[\]{} ]+")
+"""The characters of most names, which need no look at each of them."""
+
+
+def directory_name(text: str) -> str:
+    """The name of a directory: components joined by ``/``, none beginning with a dot.
+
+    Raises
+    ------
+    InvalidName
+        The text is empty, absolute, too long, or has a component outside the grammar.
+    """
+    return _path(text, "directory name", dots=False)
+
+
+def checkpoint_name(text: str) -> str:
+    """The name of a checkpoint: one component that does not begin with a dot, and not ``directory``.
+
+    The last is kept for the directory's own record, which lies among the manifests.
+    """
+    if text == "directory":
+        raise InvalidName("The checkpoint name 'directory' is kept for the server's own record.")
+    return _component(text, "checkpoint name", dots=False)
+
+
+def file_path(text: str) -> str:
+    """The path of a file within a checkpoint. Components may begin with a dot, as sharded formats need it."""
+    return _path(text, "file path", dots=True)
+
+
+def tag(text: str) -> str:
+    """A tag: one component."""
+    return _component(text, "tag", dots=False)
+
+
+def default_name(kind: Kind, epoch: int | None, at: datetime, save_id: str) -> str:
+    """The name of a checkpoint that came without one: by epoch, or by UTC time and a digest of the save's id.
+
+    Two saves of one second never meet: the digest tells apart also ids that begin alike, as users give them.
+    """
+    stem = "best" if kind == "best" else "checkpoint"
+    if epoch is not None:
+        return f"{stem}_epoch_{epoch:04d}.pt"
+    return f"{stem}_{at:%Y%m%dT%H%M%S}_{blake3(save_id.encode()).hexdigest()[:ID_DIGITS]}.pt"
+
+
+def _path(text: str, what: str, *, dots: bool) -> str:
+    if len(text.encode("utf-8", "surrogatepass")) > DIRECTORY_MAX_BYTES:
+        raise InvalidName(f"The {what} is longer than {DIRECTORY_MAX_BYTES} bytes.")
+    if text.startswith("/"):
+        raise InvalidName(f"The {what} {_shown(text)} is absolute; names are relative to the server's root.")
+    for component in text.split("/"):
+        if fault := _fault(component, dots=dots):
+            raise InvalidName(f"The {what} {_shown(text)} {fault}.")
+    return text
+
+
+def _component(text: str, what: str, *, dots: bool) -> str:
+    if fault := _fault(text, dots=dots):
+        raise InvalidName(f"The {what} {_shown(text)} {fault}.")
+    return text
+
+
+def _fault(text: str, *, dots: bool) -> str | None:
+    if not text:
+        return "has an empty component"
+    if text in {".", ".."} or (text.startswith(".") and not dots) or text.casefold() == ".holdfast":
+        return "has a component that begins with a dot"
+    if len(text.encode("utf-8", "surrogatepass")) > COMPONENT_MAX_BYTES:
+        return f"has a component longer than {COMPONENT_MAX_BYTES} bytes"
+    if text != text.strip() or (text.endswith(".") and text != "."):
+        return "has a component that begins or ends with a space, or ends with a dot"
+    if _ASCII.fullmatch(text):
+        return None
+    for character in text:
+        is_letter = unicodedata.category(character)[0] in "LNM" and not INVISIBLE.match(character)
+        if not (character in PUNCTUATION or is_letter):
+            return f"contains {character!r}, which names may not have"
+    if not unicodedata.is_normalized("NFC", text):
+        return "is not in Unicode's NFC form"
+    return None
+
+
+def _shown(text: str) -> str:
+    """The whole name as it is given; escapes stand only for what no terminal shows."""
+    return repr(text if len(text) <= DIRECTORY_MAX_BYTES else text[:DIRECTORY_MAX_BYTES] + "...")

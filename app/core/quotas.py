@@ -1,0 +1,116 @@
+"""How much may be kept below a prefix, and which quota a save would exceed. Pure: no clock, disk or SQL."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from app.core import names
+from app.core.errors import InvalidName
+from app.core.models import Checkpoint
+
+_LIMITS = ("max_bytes", "max_checkpoints")
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{kind}": base**power
+    for power, letter in enumerate("kmgtp", start=1)
+    for kind, base in (("b", 1000), ("ib", 1024))
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """So many checkpoints and so many bytes; of a change, either may be negative."""
+
+    checkpoints: int = 0
+    size_bytes: int = 0
+
+    @classmethod
+    def of(cls, checkpoints: Iterable[Checkpoint]) -> Self:
+        sizes = [checkpoint.size_bytes for checkpoint in checkpoints]
+        return cls(len(sizes), sum(sizes))
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.checkpoints + other.checkpoints, self.size_bytes + other.size_bytes)
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(self.checkpoints - other.checkpoints, self.size_bytes - other.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The most that the directories at and below a prefix may hold; ``None`` limits nothing."""
+
+    prefix: str
+    max_bytes: int | None = None
+    max_checkpoints: int | None = None
+
+    def covers(self, directory: str) -> bool:
+        """Whether the directory is the prefix or begins with its components; `""` covers everything."""
+        return not self.prefix or f"{directory}/".startswith(f"{self.prefix}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """What stands against a save: ``used`` of ``limit`` are used, and ``wanted`` more do not fit."""
+
+    prefix: str
+    unit: Literal["bytes", "checkpoints"]
+    limit: int
+    used: int
+    wanted: int
+
+
+def excess(quota: Quota, used: Usage, wanted: Usage) -> Excess | None:
+    """What a change would exceed. One that adds nothing is never refused, however much is used already."""
+    if quota.max_checkpoints is not None and 0 < wanted.checkpoints > quota.max_checkpoints - used.checkpoints:
+        return Excess(quota.prefix, "checkpoints", quota.max_checkpoints, used.checkpoints, wanted.checkpoints)
+    if quota.max_bytes is not None and 0 < wanted.size_bytes > quota.max_bytes - used.size_bytes:
+        return Excess(quota.prefix, "bytes", quota.max_bytes, used.size_bytes, wanted.size_bytes)
+    return None
+
+
+def covering(quotas: Iterable[Quota], directory: str) -> list[Quota]:
+    """The quotas that a directory is under; all of them must hold."""
+    return [quota for quota in quotas if quota.covers(directory)]
+
+
+def read(value: Any) -> tuple[Quota, ...]:
+    """The quotas that an operator set, by prefix: ``{"team/a": {"max_bytes": "2TB", "max_checkpoints": 5000}}``.
+
+    Raises
+    ------
+    ValueError
+        It is not that; the message says where.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError('quotas are a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}')
+    return tuple(_quota(prefix, limits) for prefix, limits in sorted(value.items()))
+
+
+def _quota(prefix: str, limits: Any) -> Quota:
+    try:
+        if prefix:
+            names.directory_name(prefix)
+    except InvalidName as refusal:
+        raise ValueError(f"{prefix!r}: {refusal.detail}") from refusal
+    if not isinstance(limits, Mapping) or not limits or not set(limits) <= set(_LIMITS):
+        raise ValueError(f"{prefix!r}: a quota has max_bytes, max_checkpoints or both, and nothing else")
+    return Quota(prefix, **{name: _limit(prefix, name, limits[name]) for name in limits})
+
+
+def in_bytes(text: str) -> int | None:
+    """The number of bytes that a text such as ``500GiB`` or ``2TB`` says; None where it says none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.strip().lower())
+    if not found or found[2] not in _UNITS:
+        return None
+    return int(float(found[1]) * _UNITS[found[2]]) if "." in found[1] else int(found[1]) * _UNITS[found[2]]
+
+
+def _limit(prefix: str, name: str, value: Any) -> int:
+    """A whole number; of bytes, also as a text with a unit."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if name == "max_bytes" and isinstance(value, str) and (found := in_bytes(value)) is not None:
+        return found
+    what = 'a number of bytes or a text as "500GiB" or "2TB"' if name == "max_bytes" else "a number of checkpoints"
+    raise ValueError(f"{prefix!r}: {name} is {what}, not {value!r}")

@@ -1,0 +1,94 @@
+"""The page of a checkpoint: its facts, its files and its tensors; and what can be done with it."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api.dependencies import ChangingDep, CheckpointsDep, Deleter, Reader, RemovingDep, Writer
+from app.api.schemas.parameters import Id
+from app.core import names
+from app.core.access import ANYONE, Access
+from app.core.errors import InvalidRequest, Refusal
+from app.dashboard.render import formatting, snippets, urls
+from app.dashboard.render.page import Form, PageRoute, moved, page, required, wants_a_page
+from app.dashboard.render.tensor_tree import shown
+from app.service import Checkpoints
+from app.service.lifecycle.edit import Change
+
+router = APIRouter(route_class=PageRoute)
+
+
+@router.get("/checkpoints/{checkpoint_id}")
+def show(
+    request: Request,
+    checkpoint_id: Id,
+    checkpoints: CheckpointsDep,
+    may: Reader,
+    q: Annotated[str, Query(max_length=1000)] = "",
+) -> Response:
+    """One checkpoint, removed or not."""
+    return _shown(request, checkpoint_id, checkpoints, may, q)
+
+
+def _shown(
+    request: Request, checkpoint_id: str, checkpoints: Checkpoints, may: Access, q: str = "", **more: Any
+) -> Response:
+    """The page of a checkpoint, with more to say where a form on it was refused."""
+    checkpoint = checkpoints.finding.get(checkpoint_id)
+    is_live = checkpoint.removed_at is None
+    is_first_look = "holdfast-refresh" not in request.headers  # tensors do not change
+    return page(
+        request,
+        "checkpoint.html",
+        checkpoint=checkpoint,
+        reasons=checkpoints.viewing.reasons(checkpoint) if is_live else (),
+        tensors=shown(checkpoints.viewing.tensors(checkpoint_id), q) if is_first_look else None,
+        q=q,
+        others=checkpoints.viewing.others(checkpoint),
+        snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},
+        undo_window=checkpoints.parts.undo_window,
+        **more,
+    )
+
+
+@router.post("/checkpoints/{checkpoint_id}/pin")
+def pin(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
+    """Pin a checkpoint, or let go of it."""
+    changing.change(checkpoint_id, Change({"pinned": _is_true(required(form, "pinned"))}, {}))
+    return moved(request, urls.back(form, urls.checkpoint(checkpoint_id)))
+
+
+@router.post("/checkpoints/{checkpoint_id}/tags")
+def tag(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, may: Writer, form: Form) -> Response:
+    """Give a checkpoint these tags instead of those that it has; where they cannot be, they stay in the form."""
+    typed = required(form, "tags")
+    try:
+        tags = tuple(map(names.tag, formatting.tags_in(typed)))
+        checkpoints.changing.change(checkpoint_id, Change({"tags": tags}, {}))
+    except Refusal as refusal:
+        if refusal.status != InvalidRequest.status or not wants_a_page(request):
+            raise
+        return _shown(
+            request, checkpoint_id, checkpoints, may, status=refusal.status, fault=refusal.detail, typed=typed
+        )
+    return moved(request, urls.back(form, urls.checkpoint(checkpoint_id)))
+
+
+@router.post("/checkpoints/{checkpoint_id}/delete")
+def delete(request: Request, checkpoint_id: Id, removing: RemovingDep, _: Deleter, form: Form) -> Response:
+    """Remove a checkpoint."""
+    gone = removing.delete(checkpoint_id)
+    return moved(request, urls.back(form, urls.directory(gone.directory), deleted=gone.id))
+
+
+@router.post("/checkpoints/{checkpoint_id}/restore")
+def restore(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer, form: Form) -> Response:
+    """Bring a removed checkpoint back."""
+    back = checkpoints.restoring.restore(checkpoint_id)
+    return moved(request, urls.back(form, urls.directory(back.directory), restored=back.id))
+
+
+def _is_true(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise InvalidRequest(f"{text!r} is neither true nor false.")
+    return text == "true"

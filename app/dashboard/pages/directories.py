@@ -1,0 +1,35 @@
+"""The first page: which directories there are, as a tree to be searched."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api.dependencies import CheckpointsDep, Reader
+from app.dashboard.render.directory_tree import matching, tree
+from app.dashboard.render.page import PageRoute, page
+
+router = APIRouter(route_class=PageRoute)
+
+MOST = 2000
+"""How many directories a page shows at once."""
+
+
+@router.get("/")
+def home(
+    request: Request, checkpoints: CheckpointsDep, may: Reader, q: Annotated[str, Query(max_length=1000)] = ""
+) -> Response:
+    """The directories that the token reaches."""
+    everything = checkpoints.viewing.directories(may.prefix)
+    found = matching(everything, q)
+    return page(
+        request,
+        "directories.html",
+        q=q,
+        nodes=tree(found[:MOST]),
+        everything=len(everything),
+        found=len(found),
+        most=MOST,
+        count=sum(glance.totals.count for glance in found),
+        size_bytes=sum(glance.totals.size_bytes for glance in found),
+        written=sum(glance.is_written for glance in found),
+    )

@@ -1,0 +1,97 @@
+"""The page of a directory: its course, its checkpoints and why each stays, and what the next save removes."""
+
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.api.dependencies import CheckpointsDep, Deleter, Reader
+from app.api.schemas.parameters import DirectoryName, PageToken
+from app.core.access import ANYONE
+from app.core.errors import CheckpointNotFound
+from app.dashboard.pages.policies import fields_of
+from app.dashboard.render import snippets, urls
+from app.dashboard.render.page import Form, PageRoute, moved, page
+from app.http.page_tokens import read_token, write_token
+from app.service import Checkpoints
+
+router = APIRouter(route_class=PageRoute)
+
+ROWS = 50
+ORDERS = {
+    "-position": "newest first",
+    "position": "oldest first",
+    "best": "best first",
+    "-epoch": "latest epoch first",
+    "-size_bytes": "largest first",
+    "name": "by name",
+}
+SaidId = Annotated[str | None, Query(max_length=64)]
+Order = Literal["-position", "position", "best", "-epoch", "-size_bytes", "name"]
+
+
+@router.get("/directories/{directory:path}")
+def show(
+    request: Request,
+    directory: DirectoryName,
+    checkpoints: CheckpointsDep,
+    may: Reader,
+    order: Order = "-position",
+    removed: bool = False,
+    page_token: PageToken = None,
+    deleted: SaidId = None,
+    restored: SaidId = None,
+    applied: bool = False,
+    pruned: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """One directory. What a form has done just before is said at the top."""
+    viewing = checkpoints.viewing
+    listing = viewing.listing(directory, order_by=order, include_removed=removed)
+    about = (directory, order, listing.mode, removed)
+    key = read_token(page_token, *about, length=listing.key_length)
+    view = viewing.directory(listing, after=key, limit=ROWS)
+    following = view.page.next_key
+    return page(
+        request,
+        "directory.html",
+        view=view,
+        name=directory,
+        here=urls.directory(directory, order=order, removed="true" if removed else "", page_token=page_token),
+        crumbs=_crumbs(directory),
+        order=order,
+        orders=ORDERS,
+        removed=removed,
+        is_first=key is None,
+        next_token=write_token(following, *about) if following is not None else None,
+        policy_fields=fields_of(view.summary.directory.policy),
+        snippets=snippets.of_directory(request, view.summary, is_open=may.token_id == ANYONE),
+        undo_window=checkpoints.parts.undo_window,
+        going_bytes=sum(candidate.size_bytes for candidate in view.next_save.going),
+        applied=applied,
+        pruned=pruned,
+        **_said(checkpoints, directory, deleted=deleted, restored=restored),
+    )
+
+
+@router.post("/prunings/{directory:path}")
+def prune(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Deleter, form: Form) -> Response:
+    """Remove what the policy does not keep."""
+    gone = checkpoints.removing.prune(directory, limit=1, shown="none").tally.goes
+    return moved(request, urls.back(form, urls.directory(directory), pruned=gone))
+
+
+def _said(checkpoints: Checkpoints, directory: str, **ids: str | None) -> dict[str, Any]:
+    """The checkpoints of this directory that a form was about."""
+    found: dict[str, Any] = {}
+    for name, checkpoint_id in ids.items():
+        found[name] = None
+        with suppress(CheckpointNotFound):
+            checkpoint = checkpoints.finding.get(checkpoint_id or "")
+            found[name] = checkpoint if checkpoint.directory == directory else None
+    return found
+
+
+def _crumbs(directory: str) -> list[tuple[str, str]]:
+    """The components above a directory, each with what to search for."""
+    parts = directory.split("/")
+    return [(part, "/".join(parts[: place + 1])) for place, part in enumerate(parts[:-1])]

@@ -1,0 +1,93 @@
+"""The policy of a directory as a form: what it says, what it would do, and setting it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.dependencies import Admin, ChangingDep, CheckpointsDep, Reader
+from app.api.schemas.parameters import DirectoryName
+from app.core.errors import InvalidRequest
+from app.core.models import LIMITS, Policy, PolicyRequest
+from app.dashboard.render import urls
+from app.dashboard.render.page import Form, PageRoute, moved, page, required
+
+router = APIRouter(route_class=PageRoute)
+
+MOST_VERDICTS = 200
+"""How many verdicts of each kind a preview shows."""
+LABELS = {
+    "max_checkpoints": "Last checkpoints",
+    "max_best_checkpoints": "Best checkpoints",
+    "keep_every_epochs": "Every so many epochs",
+}
+SAVES, NO_LIMIT, AT_MOST = "saves", "none", "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A limit in the form. ``rule`` is who decides it: saves, or an operator, with a number or without limit."""
+
+    name: str
+    label: str
+    rule: str
+    number: int | None
+
+
+def fields_of(policy: Policy) -> list[Field]:
+    """The form that says what a policy says."""
+    return [Field(name, LABELS[name], _rule(policy, name), getattr(policy, name)) for name in LIMITS]
+
+
+@router.get("/previews/{directory:path}")
+def preview(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Reader) -> Response:
+    """What a policy would keep and remove, if it were the directory's."""
+    try:
+        ordered = asked(request.query_params)
+    except InvalidRequest as refusal:
+        return page(request, "preview.html", name=directory, refusal=refusal)
+    staying, going = (
+        checkpoints.removing.preview(directory, ordered, limit=MOST_VERDICTS, shown=shown)
+        for shown in ("staying", "going")
+    )
+    return page(request, "preview.html", name=directory, refusal=None, staying=staying, going=going, most=MOST_VERDICTS)
+
+
+@router.post("/policies/{directory:path}")
+def apply(request: Request, directory: DirectoryName, changing: ChangingDep, _: Admin, form: Form) -> Response:
+    """Set a directory's policy as its operator."""
+    changing.order(directory, asked(form))
+    return moved(request, urls.directory(directory, applied="true") + "#policy")
+
+
+def asked(form: Mapping[str, Any]) -> PolicyRequest:
+    """The policy that a form asks for.
+
+    Raises
+    ------
+    InvalidRequest
+        It cannot be understood, or does not say who decides each limit.
+    """
+    limits = {name: _limit(name, form) for name in LIMITS if required(form, f"{name}_rule") != SAVES}
+    mode = form.get("mode") or None
+    if mode not in {None, "min", "max"}:
+        raise InvalidRequest("mode: either min or max.")
+    return PolicyRequest(mode, limits)
+
+
+def _limit(name: str, form: Mapping[str, Any]) -> int | None:
+    least = 1 if name == "keep_every_epochs" else 0
+    match form.get(f"{name}_rule"):
+        case "none":
+            return None
+        case "number" if (text := str(form.get(name, "")).strip()).isascii() and text.isdigit() and len(text) < 19:
+            if int(text) >= least:
+                return int(text)
+    raise InvalidRequest(f"{LABELS[name]}: a whole number from {least}.")
+
+
+def _rule(policy: Policy, name: str) -> str:
+    if name not in policy.operator:
+        return SAVES
+    return NO_LIMIT if getattr(policy, name) is None else AT_MOST

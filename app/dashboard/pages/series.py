@@ -1,0 +1,68 @@
+"""The course of values over the commits of a directory, as columns that a plot can draw."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from starlette.responses import JSONResponse
+
+from app.api.dependencies import CheckpointsDep, Reader
+from app.api.schemas.parameters import DirectoryName
+from app.dashboard.render.page import PageRoute
+from app.dashboard.render.sparkline import thinned
+
+router = APIRouter(route_class=PageRoute)
+
+MOST_NAMES = 2000
+METRIC = "metric"
+MOST_POINTS = 1500
+"""How many points of a course are drawn."""
+
+
+@router.get("/courses/{directory:path}")
+def courses(
+    directory: DirectoryName,
+    checkpoints: CheckpointsDep,
+    _: Reader,
+    of: Annotated[list[str], Query(max_length=8)] = [METRIC],  # noqa: B006
+) -> Response:
+    """The courses of some values: of `metric`, or of numeric values of the metadata by name.
+
+    Of very many checkpoints some are left out, but of no stretch the least or the greatest value.
+    """
+    summary = checkpoints.finding.directory(directory)
+    best, latest = summary.best, summary.latest
+    return JSONResponse(
+        {
+            "directory": directory,
+            "mode": summary.directory.policy.ranks_by,
+            "best": best.id if best else None,
+            "latest": latest.id if latest else None,
+            "courses": [_course(checkpoints, directory, value) for value in dict.fromkeys(of)],
+        }
+    )
+
+
+@router.get("/names")
+def names(checkpoints: CheckpointsDep, may: Reader) -> Response:
+    """The names of the directories that there are to choose from."""
+    return JSONResponse(checkpoints.viewing.names(may.prefix, limit=MOST_NAMES))
+
+
+def _course(checkpoints: CheckpointsDep, directory: str, value: str) -> dict[str, Any]:
+    by = None if value == METRIC else value
+    shown, count = checkpoints.viewing.course(directory, by, lambda values: thinned(values, MOST_POINTS))
+    return {
+        "of": value,
+        "count": count,
+        "id": [point.id for point in shown],
+        "name": [point.name for point in shown],
+        "sequence": [point.sequence for point in shown],
+        "epoch": [point.epoch for point in shown],
+        "time": [round(point.created_at.timestamp(), 3) for point in shown],
+        "value": [point.value for point in shown],
+        "state": [_state(point.is_removed, point.is_pinned) for point in shown],
+    }
+
+
+def _state(is_removed: bool, is_pinned: bool) -> str:
+    return "removed" if is_removed else "pinned" if is_pinned else "live"

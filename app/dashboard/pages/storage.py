@@ -1,0 +1,90 @@
+"""The page about space: the disk, who holds how much of it and since when, what gave it back, what is on its way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.dependencies import CheckpointsDep, Reader
+from app.dashboard.render.page import PageRoute, page
+from app.service.query.timeline import LENGTHS, Span
+from app.service.query.usage import WINDOWS, Disk
+
+router = APIRouter(route_class=PageRoute)
+
+MOST_DIRECTORIES = 25
+MOST_UPLOADS = 100
+"""How many of each the page shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the disk, and where its bar lies in a bar of 100."""
+
+    name: str
+    words: str
+    size_bytes: int
+    start: float
+    width: float
+
+
+@router.get("/storage")
+def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Response:
+    """The figures; the plot comes by `lines`."""
+    holdings = checkpoints.holdings
+    directories, held = holdings.largest(may.prefix, MOST_DIRECTORIES)
+    kept = holdings.kept(may.prefix)
+    arrivals, uploads = holdings.arrivals(may.prefix, MOST_UPLOADS)
+    disk = holdings.disk(held, kept) if not may.prefix else None
+    return page(
+        request,
+        "storage.html",
+        span=span,
+        spans=list(LENGTHS),
+        held=held,
+        directories=directories,
+        rest_bytes=held.size_bytes - sum(totals.size_bytes for _, totals in directories),
+        disk=disk,
+        parts=parts_of(disk) if disk is not None else [],
+        quotas=checkpoints.allowance.figures(may.prefix),
+        kept=kept,
+        removed=holdings.removed(may.prefix),
+        windows=list(WINDOWS),
+        arrivals=arrivals,
+        uploads=uploads,
+    )
+
+
+@router.get("/storage/series")
+def lines(checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Mapping[str, Any]:
+    """The bytes of directories at some times, in seconds since 1970, for the plot."""
+    found = checkpoints.holdings.lines(may.prefix, span)
+    return {
+        "span": span,
+        "at": [round(at.timestamp(), 3) for at in found.at],
+        "directories": [{"name": name, "size_bytes": values} for name, values in found.directories],
+        "others": found.others,
+    }
+
+
+def parts_of(disk: Disk) -> Sequence[Part]:
+    """What the disk consists of, from its start to its end; together they are never more than it is. Pure."""
+    used = max(0, disk.total_bytes - disk.free_bytes)
+    held = min(disk.held_bytes, used)
+    trash = min(disk.trash_bytes, used - held)
+    reserve = min(disk.reserve_bytes, disk.free_bytes)
+    sizes = (
+        ("held", "checkpoints", held),
+        ("trash", "removed, not yet freed", trash),
+        ("other", "anything else", used - held - trash),
+        ("free", "free for saves", disk.free_bytes - reserve),
+        ("reserve", "kept in reserve", reserve),
+    )
+    found: list[Part] = []
+    start = 0.0
+    for name, words, size_bytes in sizes:
+        width = 100 * size_bytes / max(1, disk.total_bytes)
+        found.append(Part(name, words, size_bytes, round(start, 3), round(width, 3)))
+        start += width
+    return found

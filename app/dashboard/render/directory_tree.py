@@ -1,0 +1,75 @@
+"""Directories as a tree of the components of their names. Pure.
+
+A component with nothing beside it is joined with what is below: ``runs/digits/checkpoints`` alone is one row.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from app.service.query.overview import Glance
+
+MOST_LEVELS = 32
+"""How deep the tree is at most: what a name has beyond that is one component."""
+
+
+@dataclass(slots=True)
+class Node:
+    """A row of the tree: some components of a name, the directory that ends there if one does, and what is below."""
+
+    label: str
+    glance: Glance | None = None
+    below: list["Node"] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many checkpoints lie here and below."""
+        return sum(glance.totals.count for glance in self._glances())
+
+    @property
+    def size_bytes(self) -> int:
+        """Their bytes."""
+        return sum(glance.totals.size_bytes for glance in self._glances())
+
+    @property
+    def directories(self) -> int:
+        """How many directories are here and below."""
+        return sum(1 for _ in self._glances())
+
+    @property
+    def written(self) -> int:
+        """To how many of them somebody saves."""
+        return sum(glance.is_written for glance in self._glances())
+
+    def _glances(self) -> Iterator[Glance]:
+        if self.glance is not None:
+            yield self.glance
+        for node in self.below:
+            yield from node._glances()
+
+
+def tree(glances: Iterable[Glance]) -> Sequence[Node]:
+    """The top rows of the tree, by name at each level."""
+    top = Node("")
+    for glance in sorted(glances, key=lambda glance: glance.directory.name.split("/")):
+        node = top
+        for component in glance.directory.name.split("/", MOST_LEVELS):
+            last = node.below[-1] if node.below else None
+            if last is None or last.label != component:
+                node.below.append(last := Node(component))
+            node = last
+        node.glance = glance
+    return [_joined(node) for node in top.below]
+
+
+def matching(glances: Iterable[Glance], text: str) -> list[Glance]:
+    """Those whose names hold every word of a text, in any case."""
+    words = text.casefold().split()
+    return [glance for glance in glances if all(word in glance.directory.name.casefold() for word in words)]
+
+
+def _joined(node: Node) -> Node:
+    while node.glance is None and len(node.below) == 1:
+        only = node.below[0]
+        node = Node(f"{node.label}/{only.label}", only.glance, only.below)
+    node.below = [_joined(child) for child in node.below]
+    return node

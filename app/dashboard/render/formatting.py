@@ -1,0 +1,149 @@
+"""How figures, times and reasons read for people. Pure."""
+
+import csv
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from app.core.models import Policy, Reason, RemovedBecause
+from app.core.units import size
+
+_STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 60, 86400, "d"))
+_WHY = {
+    "newest": "It is the newest.",
+    "last": "It is among the last that the policy keeps.",
+    "best": "It is among the best that the policy keeps.",
+    "every": "Its epoch is one that the policy keeps.",
+    "pinned": "Somebody pinned it.",
+    "unlimited": "The directory keeps everything.",
+}
+_GONE = {
+    "pruned": "pruned by the policy",
+    "replaced": "replaced by a save of the same name",
+    "deleted": "deleted by somebody",
+    "lost": "lost: its file was gone from the disk",
+}
+
+
+def number(value: object) -> str:
+    """A metric or another value, with up to five significant digits; whole numbers as they are."""
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def count(value: int) -> str:
+    """A whole number in groups of three."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def ago(at: datetime | None, now: datetime | None = None) -> str:
+    """How long ago something was: ``2 min ago``; the day where that is long ago."""
+    if at is None:
+        return ""
+    passed = ((now or datetime.now(UTC)) - at).total_seconds()
+    if passed < 1:
+        return "just now"
+    for below, unit, name in _STEPS:
+        if passed < below:
+            return f"{int(passed // unit)} {name} ago"
+    return f"{at:%Y-%m-%d}"
+
+
+def moment(at: datetime | None) -> str:
+    """A time to the second, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""
+
+
+def duration(length: timedelta) -> str:
+    """A length of time in the largest unit that says it in whole numbers: ``36 h``."""
+    seconds = int(length.total_seconds())
+    for unit_s, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds // unit_s} {name}"
+    return f"{seconds} s"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """The shape of a tensor: ``96 × 32``; of one without dimensions, ``scalar``."""
+    return " × ".join(map(str, sizes)) if sizes else "scalar"
+
+
+def as_json(value: object) -> str:
+    """A value of metadata as it was given; what would turn the direction of other text, or hide it, as an escape."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(mark if mark.isprintable() or mark in "\n\t" else ascii(mark)[1:-1] for mark in text)
+
+
+def tags(found: Sequence[str]) -> str:
+    """Tags with commas between; one that has a comma or a quotation mark in it is quoted, as CSV has it (RFC 4180)."""
+    return ", ".join('"' + tag.replace('"', '""') + '"' if set(tag) & {",", '"'} else tag for tag in found)
+
+
+def tags_in(text: str) -> Sequence[str]:
+    """The tags of such a text, each once."""
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    return list(dict.fromkeys(word.strip() for row in rows for word in row if word.strip()))
+
+
+def why(reason: Reason) -> str:
+    """What a reason means."""
+    return _WHY[reason.code]
+
+
+def gone(because: RemovedBecause) -> str:
+    """Why a checkpoint was removed."""
+    return _GONE[because]
+
+
+def policy(found: Policy) -> str:
+    """What a directory keeps, in words."""
+    if found.keeps_everything:
+        kept = ["everything"]
+    else:
+        last, best = found.max_checkpoints, found.max_best_checkpoints
+        kept = [f"the last {last}" if last is not None else "all regular ones"]
+        kept += [f"the best {best}" if best is not None else "all with a metric"]
+    if found.keep_every_epochs is not None:
+        kept.append(f"every {found.keep_every_epochs} epochs")
+    return "keeps " + ", ".join(kept)
+
+
+def ahead(at: datetime | None, now: datetime | None = None) -> str:
+    """How long it is until then: ``in 2 min``; the day where that is long."""
+    if at is None:
+        return ""
+    left = (at - (now or datetime.now(UTC))).total_seconds()
+    if left < 1:
+        return "now"
+    for below, unit, name in _STEPS:
+        if left < below:
+            return f"in {int(left // unit)} {name}"
+    return f"{at:%Y-%m-%d}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 in hundredths; what is neither nothing nor all is never shown as such: ``< 0.1 %``."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    if 0.999 < share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.{0 if share in {0, 1} else 1}f} %"
+
+
+FILTERS = {
+    "size": size,
+    "number": number,
+    "count": count,
+    "ago": ago,
+    "moment": moment,
+    "why": why,
+    "gone": gone,
+    "duration": duration,
+    "shape": shape,
+    "json": as_json,
+    "tags": tags,
+    "policy": policy,
+    "ahead": ahead,
+    "percent": percent,
+}

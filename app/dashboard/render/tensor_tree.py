@@ -1,0 +1,77 @@
+"""The tensors of a checkpoint as a tree of modules, by the components of their names. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.core.models import Tensor
+
+MOST = 5000
+"""How many tensors a page shows at once."""
+MOST_LEVELS = 32
+"""How deep the tree is at most: what a name has beyond that is one component."""
+
+
+@dataclass(slots=True)
+class Module:
+    """A component of names: the tensor that ends there if one does, and what is below."""
+
+    label: str
+    tensor: Tensor | None = None
+    below: list["Module"] = field(default_factory=list)
+    count: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Tensors that were searched for. ``modules`` holds no more than `MOST` of them."""
+
+    modules: Sequence[Module]
+    everything: int
+    found: int
+    size_bytes: int
+    """Of all tensors, found or not."""
+
+
+def shown(tensors: Sequence[tuple[str, Tensor]] | None, text: str) -> Shown | None:
+    """The tensors whose names hold every word of a text, in any case; None where none are known."""
+    if tensors is None:
+        return None
+    words = text.casefold().split()
+    several = len({path for path, _ in tensors}) > 1
+    found = [
+        (path if several else "", tensor)
+        for path, tensor in tensors
+        if all(word in tensor.name.casefold() for word in words)
+    ]
+    total = sum(bytes_of(tensor) for _, tensor in tensors)
+    return Shown(_tree(found[:MOST]), len(tensors), len(found), total)
+
+
+def bytes_of(tensor: Tensor) -> int:
+    """The bytes of a tensor, as declared."""
+    return tensor.size_bytes or 0
+
+
+def _tree(tensors: Sequence[tuple[str, Tensor]]) -> Sequence[Module]:
+    top = Module("")
+    known: dict[tuple[str, ...], Module] = {(): top}
+    for file, tensor in tensors:
+        path: tuple[str, ...] = ()
+        for component in (*([file] if file else []), *tensor.name.split(".", MOST_LEVELS)):
+            above, path = known[path], (*path, component)
+            if path not in known:
+                above.below.append(known.setdefault(path, Module(component)))
+        known[path].tensor = tensor
+        for length in range(len(path) + 1):
+            known[path[:length]].count += 1
+            known[path[:length]].size_bytes += bytes_of(tensor)
+    return [_joined(module) for module in top.below]
+
+
+def _joined(module: Module) -> Module:
+    while module.tensor is None and len(module.below) == 1:
+        only = module.below[0]
+        module = Module(f"{module.label}.{only.label}", only.tensor, only.below, only.count, only.size_bytes)
+    module.below = [_joined(child) for child in module.below]
+    return module

@@ -1,0 +1,127 @@
+"""What names that other tools give their checkpoints tell: which are checkpoints, their epoch, step, metric. Pure."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from app.core.models import Mode
+
+SUFFIXES = (".pth.tar", ".pt.tar", ".pt", ".pth", ".ckpt", ".safetensors")
+
+_FOLDER = re.compile(r"(?:checkpoint[-_]|global_step|iter_)[0-9]+|.+\.ckpt")
+_STEP_OF_FOLDER = re.compile(r"(?:checkpoint-|iter_|)([0-9]{1,18})")
+_IGNITE = re.compile(
+    r"(?:.+_)?(?:checkpoint_([0-9]{1,18})(?:_[A-Za-z_]+=[^=]+)?|[a-z]+_([0-9]{1,18})_[A-Za-z_]+=[^=]+)"
+)
+_NUMBER = r"[=_-]?([0-9]{1,18})(?![0-9a-z]|\.[0-9])"  # neither the beginning of 3.5 nor of 10k
+_EPOCH = re.compile(r"(?<![^\W_])epoch" + _NUMBER, re.IGNORECASE)
+_STEP = re.compile(r"(?<![^\W_])step" + _NUMBER, re.IGNORECASE)
+_VALUE = re.compile(
+    r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9]*(?:[_/.][A-Za-z][A-Za-z0-9]*)*)"
+    r"=(-?[0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?)(?![0-9A-Za-z]|\.[0-9])"
+)
+_COUNTERS = {"epoch", "step", "global_step", "iter", "iteration", "epochs", "steps", "v", "version"}
+_WORD = re.compile(r"[A-Za-z]+[0-9]*")
+_LESS_IS_BETTER = re.compile(
+    r"loss(?:es)?|err(?:ors?)?|ppl|perplexity|mse|mae|rmse|mape|nll|wer|cer|fid|kl|bce|bpb|bpc|eer|brier|divergence|regret"
+)
+_MORE_IS_BETTER = re.compile(
+    r"acc|accuracy|top[0-9]+|auc|auroc|auprc|f[0-9]|fbeta|bleu[0-9]?|rouge[0-9l]?|rougelsum|meteor|map|ap|m?iou|dice|precision|recall"
+    r"|r2|psnr|ssim|reward|score|ndcg|mrr|mcc|kappa|em|sensitivity|specificity|spearman|spearmanr|pearson|jaccard"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A checkpoint that another tool wrote: its files, each with its size and its time of last change in ns."""
+
+    name: str
+    is_folder: bool
+    files: tuple[tuple[str, int, int], ...]
+
+    @property
+    def mtime_ns(self) -> int:
+        return max(mtime_ns for _, _, mtime_ns in self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(size_bytes for _, size_bytes, _ in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a name, or a record of its tool beside it, tells.
+
+    ``values`` are what was measured, by name; ``metric`` is which of them says how good it is, where that is plain.
+    """
+
+    epoch: int | None = None
+    step: int | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    metric: str | None = None
+
+
+def looks_like_checkpoint(name: str, *, is_folder: bool) -> bool:
+    """Whether a file or a folder of this name is what training tools write checkpoints to."""
+    if is_folder:
+        return _FOLDER.fullmatch(name) is not None
+    return name.lower().endswith(SUFFIXES)
+
+
+def told(name: str, *, is_folder: bool) -> Told:
+    """The epoch and the step in a name, where it says plainly which number is which; never a guess."""
+    if is_folder and (found := _STEP_OF_FOLDER.fullmatch(name)):
+        return Told(step=int(found[1]))
+    stem = _without_suffix(name)
+    values = _values(stem)
+    ranked = [key for key in values if direction(key) is not None]
+    metric = ranked[0] if len(ranked) == 1 else None
+    epoch, step = _only(_EPOCH.findall(stem)), _only(_STEP.findall(stem))
+    if epoch is None and step is None and (found := _IGNITE.fullmatch(stem)):
+        step = int(found[1] or found[2])
+    return Told(epoch, step, values, metric)
+
+
+def direction(name: str) -> Mode | None:
+    """Whether less or more of a value is better, by the words of its name; None where they do not say, or disagree."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    less, more = (any(map(kind.fullmatch, words)) for kind in (_LESS_IS_BETTER, _MORE_IS_BETTER))
+    return None if less == more else "min" if less else "max"
+
+
+def in_order(strangers: Iterable[Stranger], said: Mapping[str, Told] | None = None) -> list[Stranger]:
+    """Oldest first: by step if every one tells one, else by epoch if every one does, else by time and name.
+
+    ``said`` is what each tells, by name; by default what its name alone does.
+    """
+    found = list(strangers)
+    known = said if said is not None else {s.name: told(s.name, is_folder=s.is_folder) for s in found}
+    for fact in ("step", "epoch"):
+        numbers = {s.name: getattr(known[s.name], fact) for s in found}
+        if None not in numbers.values():
+            return sorted(found, key=lambda s: (numbers[s.name], s.mtime_ns, s.name))
+    return sorted(found, key=lambda s: (s.mtime_ns, s.name))
+
+
+def _without_suffix(name: str) -> str:
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _values(stem: str) -> dict[str, float]:
+    """What a name says as ``name=number``, but for what counts epochs and steps; two that disagree say nothing."""
+    found: dict[str, set[float]] = {}
+    for key, text in _VALUE.findall(stem):
+        number = float(text)
+        if key.lower() not in _COUNTERS and math.isfinite(number):
+            found.setdefault(key, set()).add(number)
+    return {key: numbers.pop() for key, numbers in found.items() if len(numbers) == 1}
+
+
+def _only(numbers: Sequence[str]) -> int | None:
+    """The number, unless there are several different ones."""
+    found = {int(number) for number in numbers}
+    return found.pop() if len(found) == 1 else None

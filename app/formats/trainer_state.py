@@ -1,0 +1,62 @@
+"""What a ``trainer_state.json`` of Transformers tells of the checkpoint that it lies in. Hostile input; pure."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from app.core import ranking
+from app.formats.foreign_names import Told
+
+NAME = "trainer_state.json"
+MAX_BYTES = 16 * 1024 * 1024
+_MOST = 2**63 - 1
+_MOST_VALUES = 100
+_NO_METRICS = ("runtime", "per_second", "samples", "_time", "epoch", "step")
+
+
+def read(data: bytes) -> Told:
+    """Epoch, step and the evaluation of that very step; nothing where the file makes no sense."""
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError):
+        return Told()
+    if not isinstance(said, dict):
+        return Told()
+    step = _count(said.get("global_step"))
+    history = [line for line in _list(said.get("log_history")) if isinstance(line, dict)]
+    values = _evaluated(history, step)
+    return Told(_count(said.get("epoch")), step, values, _metric(said, history, values))
+
+
+def _evaluated(history: list[dict[str, Any]], step: int | None) -> Mapping[str, float]:
+    found: dict[str, float] = {}
+    for line in history:
+        if step is not None and _count(line.get("step")) == step:
+            found |= {name: value for name, value in _values(line).items() if name.startswith("eval_")}
+    return dict(list(found.items())[:_MOST_VALUES])
+
+
+def _values(line: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {name: ranking.finite(value) for name, value in line.items() if len(name) <= 200}
+    return {name: value for name, value in numbers.items() if value is not None and not name.endswith(_NO_METRICS)}
+
+
+def _metric(said: Mapping[str, Any], history: list[dict[str, Any]], values: Mapping[str, float]) -> str | None:
+    """The value that this run called best, where one explains that; the only one; or the loss."""
+    best = ranking.finite(said.get("best_metric"))
+    explain = {name for name in values if best is not None and any(line.get(name) == best for line in history)}
+    for names in (explain, set(values), explain & {"eval_loss"}, set(values) & {"eval_loss"}):
+        if len(names) == 1:
+            return names.pop()
+    return None
+
+
+def _count(value: object) -> int | None:
+    """A whole number, which Transformers writes as a float where it is an epoch."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or (number := ranking.finite(value)) is None:
+        return None
+    return int(value) if 0 <= value <= _MOST and number == int(value) else None
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

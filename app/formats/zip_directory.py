@@ -1,0 +1,110 @@
+"""The directory of a zip file as torch writes it: stored records, 64-bit sizes where files are large. Pure."""
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from app.formats.read_budget import Budget
+
+_CENTRAL = struct.Struct("<4s4xHH8xIIHHH8xI")
+_END = struct.Struct("<4s8xIIH")
+_END64 = struct.Struct("<4s36xQQ")
+_LOCATOR = struct.Struct("<4s4xQ4x")
+_LOCAL = struct.Struct("<4s22xHH")
+_LARGE = 0xFFFFFFFF
+_TAIL_BYTES = 1024
+"""In so many last bytes the end of the directory is found; torch writes no comment after it."""
+_BYTES_PER_STEP = 16
+
+ReadAt = Callable[[int, int], bytes]
+
+
+class Unreadable(ValueError):
+    """The bytes are no zip file, or one that torch would not write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record; offset and size in bytes. Only a stored one lies in the file as it is."""
+
+    header_offset: int
+    size_bytes: int
+    is_stored: bool
+
+
+def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> Mapping[str, Record]:
+    """The records by their names without the first folder, which torch names after the file.
+
+    Raises
+    ------
+    Unreadable
+        It is no directory, or two records have one name: readers differ in which of them they take.
+    BudgetExceeded
+    """
+    offset, length = _extent(read_at, size_bytes)
+    budget.admit(length, bytes_per_step=_BYTES_PER_STEP)
+    directory = read_at(offset, length)
+    records: dict[str, Record] = {}
+    place = 0
+    while place < length:
+        name, record, place = _record(directory, place)
+        if name in records:
+            raise Unreadable("two records have one name")
+        if name:
+            records[name] = record
+    return records
+
+
+def data_offset(read_at: ReadAt, record: Record, size_bytes: int) -> int:
+    """The place in the file where a record's data begins."""
+    mark, name_bytes, extra_bytes = _LOCAL.unpack(read_at(record.header_offset, _LOCAL.size))
+    offset: int = record.header_offset + _LOCAL.size + name_bytes + extra_bytes
+    if mark != b"PK\x03\x04" or offset + record.size_bytes > size_bytes:
+        raise Unreadable("a record is not where the directory says")
+    return offset
+
+
+def _extent(read_at: ReadAt, size_bytes: int) -> tuple[int, int]:
+    start = max(0, size_bytes - _TAIL_BYTES)
+    tail = read_at(start, size_bytes - start)
+    place = tail.rfind(b"PK\x05\x06")
+    if place < 0:
+        raise Unreadable("there is no end of a directory")
+    _, length, offset, _ = _END.unpack_from(tail, place)
+    locator = place - _LOCATOR.size
+    if _LARGE in (length, offset) and locator >= 0 and tail[locator : locator + 4] == b"PK\x06\x07":
+        end = _LOCATOR.unpack_from(tail, locator)[1] - start
+        if end < 0 or tail[end : end + 4] != b"PK\x06\x06":
+            raise Unreadable("the 64-bit end of the directory is not where it should be")
+        _, length, offset = _END64.unpack_from(tail, end)
+    if offset + length > size_bytes:
+        raise Unreadable("the directory lies beyond the file")
+    return offset, length
+
+
+def _record(directory: bytes, place: int) -> tuple[str, Record, int]:
+    mark, _, method, stored, size, name_bytes, extra_bytes, comment_bytes, header = _CENTRAL.unpack_from(
+        directory, place
+    )
+    names = place + _CENTRAL.size
+    extras = names + name_bytes
+    end = extras + extra_bytes + comment_bytes
+    if mark != b"PK\x01\x02" or end > len(directory):
+        raise Unreadable("the directory is damaged")
+    size, stored, header = _large(directory[extras : extras + extra_bytes], size, stored, header)
+    name = directory[names:extras].decode("utf-8", "replace").partition("/")[2]
+    return name, Record(header, size, method == 0 and stored == size), end
+
+
+def _large(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
+    """The numbers that need 64 bits, which stand in the extra field in this order."""
+    place = 0
+    while place + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, place)
+        if kind == 1 and place + 4 + length <= len(extra):
+            values = iter(struct.unpack_from(f"<{length // 8}Q", extra, place + 4))
+            size = next(values, size) if size == _LARGE else size
+            stored = next(values, stored) if stored == _LARGE else stored
+            header = next(values, header) if header == _LARGE else header
+        place += 4 + length
+    return size, stored, header

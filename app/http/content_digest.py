@@ -1,0 +1,67 @@
+"""JSON that a network garbles is noticed: by the ``Content-Digest`` of requests and of answers (RFC 9530).
+
+Bodies are hashed as they pass and never gathered. Raw bodies are verified where they are received.
+"""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core import digests
+from app.core.errors import BodyAltered
+
+FIELD = "Content-Digest"
+
+
+class Integrity:
+    """Refuses JSON bodies that are not what their ``Content-Digest`` says, and says one with every JSON answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if _is_json(headers) and (declared := digests.Declared.of(headers.getlist)) is not None:
+                receive = _Verifying(receive, declared).receive
+            if scope["method"] != "HEAD":  # its answers have no body
+                send = _Declaring(send).send
+        await self._app(scope, receive, send)
+
+
+class _Verifying:
+    """Passes a body on, but not its end where it is another one than was declared."""
+
+    def __init__(self, receive: Receive, declared: digests.Declared) -> None:
+        self._receive, self._declared = receive, declared
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._declared.update(message.get("body", b""))
+            if not message.get("more_body", False) and not self._declared.is_true():
+                raise BodyAltered("The body does not have the digest that came with it; send it again.")
+        return message
+
+
+class _Declaring:
+    """Passes an answer on. The head of one that is JSON waits for its body, which comes in one piece."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._head: Message | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_json(Headers(raw=message["headers"])):
+            self._head = message
+            return
+        if self._head is not None:
+            head, self._head = self._head, None
+            if not message.get("more_body", False):
+                MutableHeaders(scope=head).setdefault(FIELD, digests.of_message(message.get("body", b"")))
+            await self._send(head)
+        await self._send(message)
+
+
+def _is_json(headers: Headers) -> bool:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))

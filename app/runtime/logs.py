@@ -1,0 +1,54 @@
+"""The log: each line says when and for which request it was written, and no line holds a secret."""
+
+import logging
+import re
+from datetime import UTC, datetime
+
+from app.runtime import actor
+
+_SECRETS = re.compile(r"hfst_[0-9A-Za-z]+|hfsl_[0-9A-Za-z_.=-]+")
+
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""What would let a path in the log move the cursor of whoever reads it."""
+
+
+_hidden: set[str] = set()
+
+
+class Formatter(logging.Formatter):
+    """Lines with their time and the id of the request, with secrets blotted out, and without control characters."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        at = datetime.fromtimestamp(record.created, UTC)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record).translate(_CONTROLS)
+        if request_id := actor.current().request_id:
+            begun, _, rest = text.partition(": ")
+            text = f"{begun}: [{request_id}] {rest}"
+        return without_secrets(text)
+
+
+def hide(secret: str | None) -> None:
+    """Blot a secret out of every line from now on."""
+    if secret:
+        _hidden.add(secret)
+
+
+def without_secrets(text: str) -> str:
+    """A text in which tokens and links are blotted out, and what was given to `hide`."""
+    for secret in _hidden:
+        text = text.replace(secret, "***")
+    return _SECRETS.sub(lambda found: f"{found[0][:5]}***", text)
+
+
+def configure() -> None:
+    """Log to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

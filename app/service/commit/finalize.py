@@ -1,0 +1,154 @@
+"""What an upload turned out to be: its files with their chunks and digests, durable and never to change again."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from app.core import digests
+from app.core.errors import DigestMismatch, FileNotInCheckpoint, RangesMissing, WrongLength
+from app.core.models import CHUNK_MAX_BYTES, Chunk, File, FileMap, Upload, UploadFile
+from app.formats import tensor_index
+from app.formats.read_budget import Budget
+from app.service.state.upload_progress import Transfer
+from app.service.upload.reserve import Shortfall
+from app.storage.port import Opened, Partial, Storage
+
+RANGES_NAMED = 1000
+"""The most ranges that a refusal names."""
+INDEXED_FILES = 100
+"""The most files of a save that the server looks into for tensors that were not declared."""
+INDEXING = (2 * 1024 * 1024, 400_000)
+"""The budget of that for all of them: it lasts for some 8,000 tensors, and about 0.3 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The content of an upload."""
+
+    files: tuple[File, ...]
+    maps: Mapping[str, FileMap]
+    digest: str
+
+
+def settle(
+    storage: Storage,
+    transfer: Transfer,
+    declared: Mapping[str, Sequence[Chunk]],
+    missing: Shortfall,
+    most_tensors: int,
+) -> Settled:
+    """Hash what was not hashed on arrival, compare it with what is declared, and make the bytes durable.
+
+    Parameters
+    ----------
+    most_tensors : int
+        More than so many are not looked for in files whose tensors the client did not declare.
+
+    Raises
+    ------
+    RangesMissing, DigestMismatch
+    WrongLength
+        The declared chunks do not add up to the file's size.
+    FileNotInCheckpoint
+        Chunks are declared for a file that was not promised.
+    """
+    upload = transfer.upload
+    if missing.count:
+        raise _ranges_missing(upload, missing)
+    if unknown := set(declared) - {file.path for file in upload.files}:
+        raise FileNotInCheckpoint(f"The upload has no file {min(unknown)!r}.")
+    maps = {}
+    for file in upload.files:
+        chunks = _hashed_on_arrival(transfer, file, declared.get(file.path))
+        if chunks is None:
+            with storage.partial(upload, file.path) as partial:
+                chunks = _chunks(transfer, partial, file, declared.get(file.path))
+        maps[file.path] = FileMap(chunks, file.tensors)
+    maps |= _with_tensors(storage, upload, maps, most_tensors)
+    times = storage.settle(upload)
+    files = tuple(
+        File(
+            file.path,
+            sum(chunk.length for chunk in maps[file.path].chunks),
+            digests.of_file(maps[file.path].chunks),
+            times[file.path],
+            file.mode,
+            file.modified_ns,
+        )
+        for file in sorted(upload.files, key=lambda file: file.path)
+    )
+    return Settled(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
+
+
+def _with_tensors(
+    storage: Storage, upload: Upload, maps: Mapping[str, FileMap], most_tensors: int
+) -> Mapping[str, FileMap]:
+    """Maps of the files whose tensors the server found itself, as far as that costs the save next to nothing."""
+    left = most_tensors - sum(len(found.tensors or ()) for found in maps.values())
+    unknown = [file.path for file in upload.files if file.tensors is None and file.size_bytes != 0]
+    unknown = [path for path in unknown if path == upload.name or tensor_index.is_looked_into(path)]
+    budget = Budget(*INDEXING)
+    result = {}
+    for path in unknown[:INDEXED_FILES]:
+        tensors = None
+        with suppress(OSError), storage.partial(upload, path) as partial:  # an index is worth no save
+            tensors = tensor_index.read(partial.read, partial.size_bytes(), budget)
+        if tensors is not None and len(tensors) <= left:
+            left -= len(tensors)
+            result[path] = FileMap(maps[path].chunks, tensors)
+    return result
+
+
+def _hashed_on_arrival(
+    transfer: Transfer, file: UploadFile, declared: Sequence[Chunk] | None
+) -> tuple[Chunk, ...] | None:
+    """The chunks of a file as they were hashed when they came, if none other are declared: it need not be opened."""
+    known = transfer.chunks_of(file.path, file.size_bytes) if file.size_bytes is not None else None
+    agree = known is not None and (not file.is_hashed or known == file.chunks)
+    return known if agree and (declared is None or known == tuple(declared)) else None
+
+
+def _chunks(
+    transfer: Transfer, partial: Partial, file: UploadFile, declared: Sequence[Chunk] | None
+) -> tuple[Chunk, ...]:
+    size_bytes = partial.size_bytes()
+    known = transfer.chunks_of(file.path, size_bytes)
+    if file.is_hashed and known != file.chunks:
+        raise DigestMismatch(f"The bytes of {file.path!r} are not those that were declared.", file=file.path)
+    if declared is None:
+        return known if known is not None else hashed(partial, cut(size_bytes))
+    if known == tuple(declared):
+        return known
+    lengths = [chunk.length for chunk in declared]
+    if sum(lengths) != size_bytes:
+        raise WrongLength(f"The chunks declared for {file.path!r} add up to {sum(lengths)} bytes, not {size_bytes}.")
+    if (found := hashed(partial, lengths)) != tuple(declared):
+        raise DigestMismatch(f"The bytes of {file.path!r} do not have the digests that were declared.", file=file.path)
+    return found
+
+
+def _ranges_missing(upload: Upload, missing: Shortfall) -> RangesMissing:
+    return RangesMissing(
+        f"{missing.count} range(s) of upload {upload.id} have not arrived.",
+        missing=[
+            {"file": path, "offset": span.start, "length": span.stop - span.start}
+            for path, span in missing.ranges[:RANGES_NAMED]
+        ],
+        missing_count=missing.count,
+        missing_bytes=missing.size_bytes,
+    )
+
+
+def cut(size_bytes: int) -> list[int]:
+    """Where the server cuts a file whose chunks nobody has declared."""
+    whole, rest = divmod(size_bytes, CHUNK_MAX_BYTES)
+    return [CHUNK_MAX_BYTES] * whole + ([rest] if rest else [])
+
+
+def hashed(file: Partial | Opened, lengths: Sequence[int]) -> tuple[Chunk, ...]:
+    """The chunks of a file that is cut so."""
+    chunks, offset = [], 0
+    for length in lengths:
+        chunks.append(Chunk(length, digests.of_chunk(file.read(offset, length))))
+        offset += length
+    return tuple(chunks)

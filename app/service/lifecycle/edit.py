@@ -1,0 +1,111 @@
+"""Change what is known of a checkpoint, or what a directory is to keep. Bytes never change."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.core import limits
+from app.core.errors import DirectoryNotFound, NameTaken, PolicyChanged
+from app.core.models import LIMITS, Checkpoint, Directory, Facts, Manifest, PolicyRequest
+from app.service.state.context import Parts, live_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """New values of some facts, by name; and metadata to merge, where None drops a key."""
+
+    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+    @property
+    def named(self) -> list[str]:
+        """What is changed, by name."""
+        return sorted([*self.facts, *(f"metadata.{key}" for key in self.metadata)])
+
+    def applied_to(self, facts: Facts) -> Facts:
+        """The facts after the change. `InvalidRequest` where the metadata would grow beyond its bounds."""
+        merged = {**facts.metadata, **self.metadata}
+        kept = {key: value for key, value in merged.items() if value is not None or key not in self.metadata}
+        return replace(facts, metadata=limits.bounded_metadata(kept), **dict(self.facts))
+
+
+class Changing:
+    """Changes that somebody asked for."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def change(self, checkpoint_id: str, change: Change) -> Checkpoint:
+        """Pin, tag, or correct a checkpoint; the ranking follows at once, retention at the next save or prune.
+
+        Raises
+        ------
+        CheckpointNotFound, CheckpointRemoved
+        TooLarge, InvalidRequest
+            The tags or the metadata would be more than may be.
+        """
+        with self._parts.catalog.reading() as session:
+            directory = live_checkpoint(session, checkpoint_id).directory
+        with self._parts.catalog.lock(directory):
+            with self._parts.catalog.writing() as session:
+                before = live_checkpoint(session, checkpoint_id)
+                after = replace(before, facts=change.applied_to(before.facts))
+                tags = change.facts.get("tags", ())
+                self._parts.limits.admit_facts(tags, after.facts.metadata if change.metadata else {})
+                session.checkpoints.change(after)
+                session.events.add(
+                    "checkpoint.changed",
+                    at=self._parts.clock(),
+                    directory=directory,
+                    checkpoint_id=checkpoint_id,
+                    name=after.name,
+                    changed=change.named,
+                )
+                maps = session.checkpoints.maps(checkpoint_id)
+            self._parts.rewrite_manifest(Manifest(after, maps))
+        self._parts.bell.ring()
+        return after
+
+    def order(
+        self, name: str, ordered: PolicyRequest, *, is_expected: Callable[[str | None], bool] = lambda etag: True
+    ) -> Directory:
+        """Set a directory's policy as its operator; the directory need not exist yet.
+
+        Limits that are named become the operator's, stronger than a save's; limits that are not go back to saves.
+
+        Parameters
+        ----------
+        is_expected : callable
+            Tells, by the tag of the policy in force, or None for a directory that does not exist, if that is the one to
+            change.
+
+        Raises
+        ------
+        PolicyChanged
+            It is another one.
+        DirectoryNotFound
+            The directory is unknown and nothing is asked of it.
+        NameTaken
+            The name leads through a checkpoint.
+        """
+        now = self._parts.clock()
+        with self._parts.catalog.lock(name):
+            with self._parts.catalog.writing() as session:
+                known = session.directories.get(name)
+                if not is_expected(known.policy.etag if known is not None else None):
+                    found = f"The policy of {name!r} is not the one" if known is not None else f"There is no {name!r}"
+                    raise PolicyChanged(f"{found} that the precondition names; nothing was changed.", directory=name)
+                if known is None and ordered == PolicyRequest():
+                    raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
+                if known is None and (taken := session.directories.taken_by_checkpoint(name)):
+                    raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
+                before = known or Directory(name, created_at=now, sequence=session.checkpoints.last_sequence(name))
+                after = replace(before, policy=before.policy.after_order(ordered))
+                self._parts.storage.make_directory(after)
+                session.directories.put(after)
+                session.directories.mark_dirty(name, True)
+                policy = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
+                session.events.add("directory.policy_changed", at=now, directory=name, policy=policy)
+            self._parts.rewrite_directory(name)
+        self._parts.bell.ring()
+        return after

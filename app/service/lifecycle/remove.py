@@ -1,0 +1,192 @@
+"""Remove checkpoints: one, a directory's, or those that its policy lets go. Marked first, freed afterwards."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from app.catalog import Session
+from app.catalog.reports import standings
+from app.catalog.reports.standings import Position
+from app.core.errors import Pinned
+from app.core.models import Checkpoint, PolicyRequest, RemovedBecause
+from app.service.lifecycle import verdicts
+from app.service.lifecycle.purge import Freeing
+from app.service.lifecycle.verdicts import Judgement, Shown
+from app.service.state.context import Parts, known_checkpoint, known_directory, live_checkpoint
+from app.service.state.transitions import mark_removed
+
+logger = logging.getLogger("holdfast")
+
+
+MOST_NAMED = 1000
+"""How many names an answer gives of what was removed or stayed."""
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What was removed from a directory, and what stayed because it is pinned; of both, the names of the first."""
+
+    removed: Sequence[str]
+    removed_count: int
+    pinned: Sequence[str]
+    pinned_count: int
+    freed_bytes: int
+    is_directory_removed: bool = False
+
+
+class Removing:
+    """Removals that somebody asked for. When these methods return, the bytes are gone or in the trash.
+
+    They are what helps a full disk, so they may use the space that is set aside for them.
+    """
+
+    def __init__(self, parts: Parts, freeing: Freeing) -> None:
+        self._parts = parts
+        self._freeing = freeing
+
+    def delete(self, checkpoint_id: str) -> Checkpoint:
+        """Remove one checkpoint.
+
+        Raises
+        ------
+        CheckpointNotFound, CheckpointRemoved
+        Pinned
+            It is pinned: unpin it first.
+        """
+        with self._parts.catalog.reading() as session:
+            directory = live_checkpoint(session, checkpoint_id).directory
+        with self._parts.catalog.lock(directory):
+            with self._marking() as session:
+                checkpoint = live_checkpoint(session, checkpoint_id)
+                if checkpoint.facts.pinned:
+                    raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
+                (removed,) = mark_removed(session, [checkpoint], "deleted", self._parts.clock())
+            self._free([removed.id])
+        with self._parts.catalog.reading() as session:
+            return known_checkpoint(session, checkpoint_id)
+
+    def clear(
+        self,
+        directory: str,
+        *,
+        include_pinned: bool = False,
+        only_empty: bool = False,
+        may_forget_policy: bool = False,
+    ) -> Cleared:
+        """Remove all checkpoints that a directory holds at this moment; later commits stand.
+
+        A directory that holds none is removed itself, unless an upload to it is under way, a removed checkpoint can
+        still be restored, or it has an operator's policy and that may not be forgotten.
+        With ``only_empty``, one that holds any stays as it is.
+        """
+        with self._parts.catalog.lock(directory):
+            if self._remove_directory(directory, may_forget_policy=may_forget_policy):
+                return Cleared((), 0, (), 0, 0, is_directory_removed=True)
+            if only_empty:
+                return Cleared((), 0, (), 0, 0)
+            with self._marking() as session:
+                known_directory(session, directory)
+                with closing(standings.newest_first(session.connection, directory)) as found:
+                    live = [(one.id, one.size_bytes, one.pinned and not include_pinned) for one in found][::-1]
+                going = [checkpoint_id for checkpoint_id, _, stays in live if not stays]
+                pinned = [checkpoint_id for checkpoint_id, _, stays in live if stays]
+                named = [_names(session, ids) for ids in (going, pinned)]
+                self._mark(session, going, "deleted")
+            self._free(going)
+        freed_bytes = sum(size_bytes for _, size_bytes, stays in live if not stays)
+        return Cleared(named[0], len(going), named[1], len(pinned), freed_bytes)
+
+    def _remove_directory(self, name: str, *, may_forget_policy: bool) -> bool:
+        """Forget an empty directory, its folder included where nothing else lies there; whether that was done."""
+        with self._marking() as session:
+            known = known_directory(session, name)
+            is_ordered = bool(known.policy.operator) or (not known.sequence and known.policy.mode is not None)
+            if is_ordered and not may_forget_policy:
+                return False
+            if session.checkpoints.any_bytes(name) or session.uploads.count(name):
+                return False
+            session.directories.remove(name)
+            session.audit.add("directory.removed", at=self._parts.clock(), directory=name)
+        self._parts.storage.forget_directory(name)
+        return True
+
+    def prune(
+        self, directory: str, *, dry_run: bool = False, after: Position | None = None, limit: int, shown: Shown = "all"
+    ) -> Judgement:
+        """Judge one directory by its policy, and remove what does not stay unless it is a dry run, which only reads."""
+        if dry_run:
+            return self.preview(directory, after=after, limit=limit, shown=shown)
+        with self._parts.catalog.lock(directory):
+            with self._marking() as session:
+                known = known_directory(session, directory)
+                judgement = verdicts.judge(session, known, shown=shown, limit=limit)
+                going = verdicts.going(session, known) if judgement.tally.goes else []
+                self._mark(session, going, "pruned")
+            self._free(going)
+        return judgement
+
+    def preview(
+        self,
+        directory: str,
+        ordered: PolicyRequest | None = None,
+        *,
+        after: Position | None = None,
+        limit: int,
+        shown: Shown = "all",
+    ) -> Judgement:
+        """The verdicts on one directory by its policy, or if an operator had ordered that one; only reads.
+
+        The policy of the answer's directory is the one that was judged by.
+
+        Raises
+        ------
+        DirectoryNotFound
+        """
+        with self._parts.catalog.reading() as session:
+            known = known_directory(session, directory)
+            if ordered is not None:
+                asked = known.policy.after_order(ordered)
+                known = replace(known, policy=replace(asked, operator=known.policy.operator))  # no operator has set it
+            return verdicts.judge(session, known, shown=shown, after=after, limit=limit)
+
+    def directories(self, prefix: str, *, after: str = "") -> Iterator[str]:
+        """The names of the directories at or below a prefix."""
+        while True:
+            with self._parts.catalog.reading() as session:
+                names = [found.name for found in session.directories.below(prefix, after=after, limit=_AT_ONCE)]
+            yield from names
+            if len(names) < _AT_ONCE:
+                return
+            after = names[-1]
+
+    @contextmanager
+    def _marking(self) -> Iterator[Session]:
+        """A transaction that writes, in the space that was set aside if there is no other."""
+        if self._parts.storage.drop_ballast():
+            logger.warning("the disk is full: what was set aside for removals is used")
+        with self._parts.catalog.writing() as session:
+            yield session
+
+    def _mark(self, session: Session, ids: Sequence[str], because: RemovedBecause) -> None:
+        at = self._parts.clock()
+        for some in _batches(ids):
+            mark_removed(session, session.checkpoints.some(some), because, at)
+
+    def _free(self, ids: Sequence[str]) -> None:
+        for some in _batches(ids):
+            with self._parts.catalog.reading() as session:
+                removed = session.checkpoints.some(some)
+            for checkpoint in removed:
+                self._freeing.attempt(checkpoint)
+        if ids:
+            self._parts.bell.ring()
+
+
+def _names(session: Session, ids: Sequence[str]) -> list[str]:
+    return [checkpoint.name for some in _batches(ids[:MOST_NAMED]) for checkpoint in session.checkpoints.some(some)]
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))

@@ -1,0 +1,49 @@
+"""What is known of checkpoints that other tools wrote: by their names, the records of tools, and by agreement."""
+
+from collections.abc import Iterable
+from contextlib import closing
+
+from app.catalog import Catalog
+from app.core.errors import Refusal
+from app.core.models import Directory, Facts, Mode
+from app.formats import trainer_state
+from app.formats.foreign_names import Stranger, Told, direction, told
+from app.service.maintenance.adopt_scan import joined
+from app.storage.port import Visited
+
+
+def told_of(visited: Visited, path: str, stranger: Stranger) -> Told:
+    """What the name of a checkpoint tells, and the record of its tool within it."""
+    named = told(stranger.name, is_folder=stranger.is_folder)
+    sizes = {file: size_bytes for file, size_bytes, _ in stranger.files}
+    if not stranger.is_folder or not 0 < sizes.get(trainer_state.NAME, 0) <= trainer_state.MAX_BYTES:
+        return named
+    try:
+        with closing(visited.open(joined(path, stranger.name, trainer_state.NAME))) as opened:
+            said = trainer_state.read(opened.read(0, sizes[trainer_state.NAME]))
+    except (OSError, Refusal):
+        return named
+    step = named.step if named.step is not None else said.step
+    epoch = named.epoch if named.epoch is not None else said.epoch
+    return Told(epoch, step, {**named.values, **said.values}, said.metric or named.metric)
+
+
+def metric_of(catalog: Catalog, directory: Directory, said: Iterable[Told]) -> tuple[str | None, Mode | None]:
+    """Which value is the metric of all that is taken in, and its mode: where they agree, and other metrics do not."""
+    names = {one.metric for one in said if one.metric is not None}
+    metric = names.pop() if len(names) == 1 else None
+    mode = direction(metric) if metric is not None else None
+    if mode is None or directory.policy.mode not in {None, mode}:
+        return None, None
+    if directory.policy.mode is None:
+        with catalog.reading() as session:
+            if any(one.facts.metric is not None for one in session.checkpoints.live(directory.name)):
+                return None, None
+    return metric, mode
+
+
+def facts(said: Told, metric: str | None) -> Facts:
+    """The facts of a checkpoint of which this is told, where all agree on that metric."""
+    step = {} if said.step is None else {"step": said.step}
+    value = said.values.get(metric) if metric is not None and said.metric == metric else None
+    return Facts(epoch=said.epoch, metric=value, metadata={**said.values, **step})

@@ -1,0 +1,224 @@
+"""Compare files, manifests and rows, and read every byte back. What is wrong is said in words; nothing is changed here.
+
+A fault that can be mended with certainty carries its mend. Where people have to choose, such as between two intact
+records that disagree, there is none.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from app.core.errors import Refusal
+from app.core.models import Checkpoint, File, FileMap, Manifest
+from app.service.maintenance.fsck_evidence import Evidence, Found, Maps, Row, told
+from app.service.maintenance.fsck_match import Matching
+from app.service.maintenance.fsck_repair import Fault, Mending
+from app.service.query.verify import Pace, faults_of
+from app.service.state.context import Parts
+from app.storage import manifest as manifests
+
+
+class Checking:
+    """One check of everything.
+
+    Parameters
+    ----------
+    known : iterable of str
+        Where in the root else something lies that belongs there.
+    """
+
+    def __init__(self, parts: Parts, known: Iterable[str] = ()) -> None:
+        self._parts = parts
+        self._known = frozenset(known)
+        self._mending = Mending(parts)
+        self._evidence = Evidence(parts)
+        self._matching = Matching(parts, self._evidence, self._mending)
+        self.checkpoints = 0
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes the last run has read."""
+        return self._evidence.pace.bytes_read
+
+    def run(self) -> list[Fault]:
+        """Everything that is wrong."""
+        self.checkpoints, self._evidence.pace = 0, Pace()
+        if texts := self._parts.catalog.faults():  # nothing that such a catalog says is certain
+            return [Fault("catalog", "the catalog", f"{text}; move it away and start the server") for text in texts]
+        found = self._look()
+        self._expect_what_is_under_way(found)
+        with self._parts.catalog.reading() as session:
+            names = session.directories.names() | session.checkpoints.directories()
+        for directory in sorted(names):
+            with self._parts.catalog.reading() as session:
+                live = session.checkpoints.live_names(directory)
+            is_there = not live or any(f"{directory}/{name}" in found.disk for _, name in live)
+            self._check_directory(found, directory, is_there=is_there)
+            for checkpoint_id, name in live:
+                self.checkpoints += 1
+                self._check(found, directory, checkpoint_id, name)
+        self._matching.match(found)
+        for checkpoint_id, (checkpoint, texts_of) in found.damage.items():
+            said = [texts_of[file.path] for file in checkpoint.files if file.path in texts_of]
+            self._mending.verified[checkpoint_id] = "; ".join(said) or None
+        return found.faults
+
+    def mended(self, faults: list[Fault]) -> Iterator[tuple[Fault, str]]:
+        """Mend what can be mended with certainty; each fault with what became of it, ``""`` for nothing."""
+        for fault in faults:
+            if fault.mend is None:
+                yield fault, ""
+                continue
+            try:
+                fault.mend()
+                yield fault, "repaired"
+            except Exception as error:  # whatever hinders one of them, the others go on
+                yield fault, f"not repaired: {error}"
+        self._mending.note_verified()
+
+    # below
+
+    def _look(self) -> Found:
+        """What lies on the disk. A folder that cannot be looked into is a fault, and says nothing of what is in it."""
+        found = Found({})
+        found.expected |= self._known
+        for item in self._parts.storage.everything():
+            if item.hidden is None:
+                found.disk[item.path] = item
+            else:
+                found.hidden[item.path] = item.hidden
+                found.add("unreadable", item.path or "the root", item.hidden)
+        return found
+
+    def _expect_what_is_under_way(self, found: Found) -> None:
+        """What is being published or removed: read after the disk and before the rows, so that nothing slips by."""
+        storage = self._parts.storage
+        sealed = [manifest.checkpoint for _, manifest in storage.sealed()]
+        with self._parts.catalog.reading() as session:
+            going = session.checkpoints.to_withdraw()
+        for checkpoint in (*sealed, *going):
+            found.expected |= self._evidence.places(checkpoint)
+        for checkpoint in sealed:
+            found.expected.add(storage.place_of_directory(checkpoint.directory))
+            found.sealed.add(storage.place_of_manifest(checkpoint.directory, checkpoint.name))
+
+    # what the catalog knows
+
+    def _check(self, found: Found, directory: str, checkpoint_id: str, name: str) -> None:
+        where = self._parts.storage.place_of_manifest(directory, name)
+        found.expected.add(where)
+        try:
+            row = self._evidence.row(checkpoint_id)
+        except ValueError:
+            self._check_unreadable(found, where, checkpoint_id, directory, name)
+            return
+        if row is None:
+            return
+        checkpoint, maps = row.checkpoint, row.maps
+        places = self._evidence.places(checkpoint)
+        found.expected |= places
+        if where in found.sealed or checkpoint.removed_at is not None or any(map(found.is_hidden, places)):
+            return
+        if not any(place in found.disk for place in places):
+            found.missing += [(row, file, maps[file.path]) for file in checkpoint.files if file.path in maps]
+            found.lost_records[checkpoint.id] = row
+            found.damage[checkpoint.id] = (checkpoint, {})
+            return
+        said = self._check_record(found, row, where)
+        if not row.is_consistent and said is not None:
+            checkpoint, maps = said.checkpoint, said.maps
+            found.expected |= self._evidence.places(checkpoint)
+        self._check_files(found, row, checkpoint, maps)
+
+    def _check_files(self, found: Found, row: Row, checkpoint: Checkpoint, maps: Maps) -> None:
+        damage: dict[str, str] = {}
+        for file in checkpoint.files:
+            place, file_map = checkpoint.stored_at(file), maps.get(file.path)
+            if file_map is None:
+                continue  # the row contradicts itself, which is said already
+            if place not in found.disk:
+                found.missing.append((row, file, file_map))
+            elif fault := self._altered(checkpoint, file, file_map):
+                damage[file.path] = fault
+                found.of_row(row, "altered", place, fault.removeprefix(f"{place} "))
+        found.damage[checkpoint.id] = (checkpoint, damage)
+
+    def _altered(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
+        try:
+            return faults_of(self._parts.storage, checkpoint, file, file_map, self._evidence.pace)
+        except FileNotFoundError:
+            return "it is gone since a moment ago"
+
+    def _check_unreadable(self, found: Found, where: str, checkpoint_id: str, directory: str, name: str) -> None:
+        """A row that is no checkpoint at all: its manifest may know better."""
+        said, mend = self._evidence.said(where), None
+        if said is not None and said.checkpoint.id == checkpoint_id and self._evidence.is_at_its_place(where, said):
+            found.expected |= self._evidence.places(said.checkpoint)
+            mend = partial(self._mending.put_right, said)
+        found.add("row", where, "the catalog's row cannot be read", mend, directory=directory, name=name)
+
+    def _check_record(self, found: Found, row: Row, where: str) -> Manifest | None:
+        """The manifest of a checkpoint, if it can be believed."""
+        rewrite = partial(self._mending.rewrite, row.checkpoint.id) if row.is_consistent else None
+        if rewrite and not row.is_searched:
+            text = "what the catalog searches and adds up is not what its row says"
+            found.of_row(row, "row", where, text, partial(self._mending.search_anew, row.checkpoint.id))
+        if where not in found.disk:
+            found.lost_records[row.checkpoint.id] = row
+            return None
+        try:
+            data = self._parts.storage.record(where)
+            said = manifests.load(data)
+            if not manifests.is_as_written(data):
+                raise manifests.Unreadable("something has changed it since it was written")
+        except (manifests.Unreadable, Refusal, OSError) as error:
+            found.of_row(row, "record", where, str(error), rewrite)
+            return None
+        if not row.is_consistent:
+            is_its_own = said.checkpoint.id == row.checkpoint.id and self._evidence.is_at_its_place(where, said)
+            text = "the catalog's row contradicts itself" + (", the manifest does not" if is_its_own else "")
+            found.of_row(row, "row", where, text, partial(self._mending.put_right, said) if is_its_own else None)
+            return said if is_its_own else None
+        if told(said.checkpoint, said.maps) != row.told:
+            self._say_how_they_differ(found, row, where, said)
+        return said
+
+    def _say_how_they_differ(self, found: Found, row: Row, where: str, said: Manifest) -> None:
+        rewrite = partial(self._mending.rewrite, row.checkpoint.id)
+        if row.is_dirty:
+            found.of_row(row, "record", where, "it is behind the catalog", rewrite)
+        elif not self._evidence.is_at_its_place(where, said) and self._evidence.is_known(said):
+            told = self._parts.storage.place_of_manifest(said.checkpoint.directory, said.checkpoint.name)
+            found.of_row(row, "record", where, f"it is what belongs to {told}", rewrite)
+        else:
+            found.of_row(row, "disagrees", where, "it and the catalog say different things")
+
+    def _check_directory(self, found: Found, name: str, *, is_there: bool) -> None:
+        """Its row and its own record, which is not written anew where nothing says that the directory is there."""
+        where = self._parts.storage.place_of_directory(name)
+        found.expected.add(where)
+        with self._parts.catalog.reading() as session:
+            directory, largest = session.directories.readable(name), session.checkpoints.largest_sequence(name)
+            is_known = session.directories.is_known(name)
+        if directory is None or directory.sequence < largest:
+            text = "the catalog's row cannot be read" if is_known else "the catalog has no row of it"
+            text = text if directory is None else "the catalog's counter is behind"
+            found.add("row", where, text, partial(self._mending.take_in_directory, name), directory=name)
+        if directory is None or found.is_hidden(where):
+            return
+        rewrite = partial(self._mending.rewrite_directory, name)
+        if where not in found.disk:
+            is_there = is_there or where.rpartition("/")[0] in found.disk
+            found.add("record", where, "it is missing", rewrite if is_there else None, directory=name)
+            return
+        try:
+            data = self._parts.storage.record(where)
+            said = manifests.load_directory(data)
+            if not manifests.is_as_written(data):
+                raise manifests.Unreadable("something has changed it since it was written")
+        except (manifests.Unreadable, Refusal, OSError) as error:
+            found.add("record", where, str(error), rewrite, directory=name)
+            return
+        if said.policy != directory.policy or said.sequence > max(directory.sequence, largest):
+            about = data + manifests.dump_directory(directory)
+            text = "it and the catalog say different things"
+            found.add("disagrees", where, text, about=about, is_passing=True, directory=name)

@@ -1,0 +1,145 @@
+"""Look among what lies on the disk and nobody expects for what is missing, and say what is lost."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+
+from app.core.models import Manifest
+from app.service.maintenance.fsck_evidence import Evidence, Found, Row, told
+from app.service.maintenance.fsck_repair import Mending
+from app.service.state.context import Parts
+from app.storage import manifest as manifests
+from app.storage.port import Item
+
+
+class Matching:
+    """The last part of a check."""
+
+    def __init__(self, parts: Parts, evidence: Evidence, mending: Mending) -> None:
+        self._parts = parts
+        self._evidence = evidence
+        self._mending = mending
+
+    def match(self, found: Found) -> None:
+        """Look among what nobody expects for what is missing; first for what is whole and must not be taken apart."""
+        extra = {
+            path: entry for path, entry in found.disk.items() if path not in found.expected and not entry.is_folder
+        }
+        for path in sorted(path for path in extra if self._parts.storage.is_record(path)):
+            said = self._evidence.said(path)
+            if said is not None and self._evidence.is_whole(extra, path, said):
+                self._match_whole(found, path, said)
+                for place in self._evidence.places(said.checkpoint):
+                    del extra[place]
+        gone = self._match_files(found, extra)
+        self._match_records(found, extra)
+        self._say_what_is_lost(found, gone)
+        for path, entry in sorted(extra.items()):
+            text = "this server did not write it, or does not know it any more"
+            found.add("extra", path, text, about=str(entry).encode(), is_passing=self._parts.storage.is_record(path))
+
+    def _match_whole(self, found: Found, path: str, said: Manifest) -> None:
+        """A checkpoint lies there whole, with its manifest, and the catalog has nothing live at its place."""
+        checkpoint = said.checkpoint
+        where, about = f"{checkpoint.directory}/{checkpoint.name}", manifests.dump(said)
+        add = partial(found.add, about=about, directory=checkpoint.directory, name=checkpoint.name)
+        with self._parts.catalog.reading() as session:
+            row = session.checkpoints.get(checkpoint.id)
+        if row is None:
+            text = "it lies there whole, but the catalog has no row of it"
+            add("unknown", where, text, partial(self._mending.take_in, said))
+        elif row.removed_because == "lost":
+            add("unknown", where, "it was lost, and is there again", partial(self._mending.take_in, said))
+        elif row.removed_at is not None:
+            text = "it was removed, but is there again" + (": reindex takes it in" if row.freed else "")
+            add("unknown", where, text)
+        else:  # both are intact, and people have to choose
+            add("disagrees", path, f"the catalog has it as {row.directory}/{row.name}")
+            found.lost_records.pop(row.id, None)
+            found.damage.pop(row.id, None)
+            found.missing = [missing for missing in found.missing if missing[0].checkpoint.id != row.id]
+
+    def _match_files(self, found: Found, extra: dict[str, Item]) -> dict[str, dict[str, str]]:
+        """By checkpoint and by file, the places of what nothing on the disk is."""
+        by_size: dict[int, list[str]] = defaultdict(list)
+        for path, entry in extra.items():
+            if entry.is_plain:
+                by_size[entry.size_bytes].append(path)
+        gone: dict[str, dict[str, str]] = defaultdict(dict)
+        # of two with the same bytes, first the one whose manifest is there: it was not removed as a whole
+        for row, file, file_map in sorted(
+            found.missing, key=lambda missing: missing[0].checkpoint.id in found.lost_records
+        ):
+            place = row.checkpoint.stored_at(file)
+            alike = (
+                path
+                for path in by_size[file.size_bytes]
+                if path in extra and self._evidence.consists_of(path, file_map)
+            )
+            if not file.size_bytes or (now := next(alike, None)) is None:  # any empty file would be just that
+                gone[row.checkpoint.id][file.path] = place
+                continue
+            del extra[now]
+            found.of_row(
+                row, "renamed", place, f"it is called {now} now", partial(self._parts.storage.put_back, now, place)
+            )
+        return gone
+
+    def _match_records(self, found: Found, extra: dict[str, Item]) -> None:
+        """Extra manifests and records of directories: of what lacks them, of unknown directories, or left behind."""
+        storage = self._parts.storage
+        for path in sorted(path for path in extra if storage.is_record(path)):
+            about, said = str(extra[path]).encode(), self._evidence.said(path)
+            row = found.lost_records.get(said.checkpoint.id) if said is not None else None
+            if storage.is_temporary(path) and extra[path].is_plain:
+                text = "a crash left it"
+                found.add("leftover", path, text, partial(storage.drop, path), about=about, is_passing=True)
+            elif said is not None and row is not None and told(said.checkpoint, said.maps) == row.told:
+                place = storage.place_of_manifest(row.checkpoint.directory, row.checkpoint.name)
+                mend = partial(storage.put_back, path, place)
+                found.of_row(row, "renamed", place, f"it is called {path} now", mend)
+                del found.lost_records[row.checkpoint.id]
+            elif (name := self._evidence.said_directory(path)) is not None:
+                with self._parts.catalog.reading() as session:
+                    is_known = session.directories.get(name) is not None
+                if not is_known:
+                    mend = partial(self._mending.take_in_directory, name)
+                    text = "the catalog does not know this directory"
+                    found.add("unknown", path, text, mend, about=about, is_passing=True, directory=name)
+            else:
+                continue
+            del extra[path]
+
+    def _say_what_is_lost(self, found: Found, gone: dict[str, dict[str, str]]) -> None:
+        """Manifests that are not there, then files that are not; where a checkpoint has neither, its row is stale.
+
+        That is certain only where the directory's own folder is there: a disk may not be mounted, or moved away.
+        """
+        about = {row.checkpoint.id: row for row, _, _ in found.missing}
+        for checkpoint_id, row in found.lost_records.items():
+            checkpoint = row.checkpoint
+            place = self._parts.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
+            if len(gone[checkpoint_id]) == len(checkpoint.files):
+                found.of_row(row, "stale", f"{checkpoint.directory}/{checkpoint.name}", *self._why_stale(found, row))
+                del gone[checkpoint_id]
+                found.damage.pop(checkpoint_id, None)
+            elif row.is_consistent:
+                found.of_row(row, "record", place, "it is missing", partial(self._mending.rewrite, checkpoint.id))
+            else:
+                found.of_row(row, "row", place, "the catalog's row contradicts itself, and there is no manifest")
+        for checkpoint_id, places in gone.items():
+            for path, place in places.items():
+                text = "it is not there, and nothing else on the disk is it"
+                found.of_row(about[checkpoint_id], "missing", place, text)
+                found.damage[checkpoint_id][1][path] = f"{place} is missing"
+
+    def _why_stale(self, found: Found, row: Row) -> tuple[str, Callable[[], None] | None]:
+        """Of which nothing lies at its place: what to say of it, and the mend where it is certain that it is lost."""
+        checkpoint = row.checkpoint
+        text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
+        own = self._parts.storage.place_of_directory(checkpoint.directory).rpartition("/")[0]
+        if self._parts.storage.is_in_trash(checkpoint):
+            return f"{text}: they lie in the trash, and a server that starts brings them back", None
+        if own not in found.disk:
+            return f"{text}, nor is anything that the server wrote for this directory: is its disk mounted?", None
+        return text, partial(self._mending.mark_lost, checkpoint.id)

@@ -1,0 +1,105 @@
+"""What time repairs: recovery at start-up, expired uploads, removals and manifests that something interrupted."""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from app.service import Checkpoints
+from app.service.lifecycle.restore import bring_to_order
+from app.service.maintenance.reindex import Rebuilt, rebuild
+
+logger = logging.getLogger("holdfast")
+
+
+def recover(
+    checkpoints: Checkpoints,
+    *,
+    rebuild_catalog: bool = False,
+    is_behind: bool = False,
+    read: Callable[[int], object] = lambda _: None,
+) -> Rebuilt | None:
+    """Bring catalog and files to agreement after whatever ended the last process; what a rebuilding found.
+
+    A catalog that is behind the files is rebuilt first, as nothing of what it asks for can be believed. Otherwise
+    removals that were acknowledged come first, then, where the catalog was lost, its rebuilding, then the commits that
+    had reached their seal. What is left over of others and cannot be removed keeps nobody from starting: the remains of
+    uploads are tried again with every round of the janitor, those of checkpoints that nobody knows at the next start.
+    """
+    parts = checkpoints.parts
+    rebuilt = rebuild(parts, is_behind=True, read=read) if is_behind else None
+    tidy(checkpoints)
+    if rebuild_catalog and rebuilt is None:
+        rebuilt = rebuild(parts, read=read)
+    sealed = parts.storage.sealed()
+    for upload_id, manifest in sealed:
+        try:
+            checkpoints.committing.finish(upload_id, manifest)
+        except Exception:  # whatever is wrong with one of them, the others and the server go on
+            logger.exception("upload %s is sealed but cannot be published yet", upload_id)
+    if rebuilt is not None:
+        checkpoints.freeing.tidy()  # of what only the trash knew, some is due
+    with parts.catalog.reading() as session:
+        trash = parts.storage.trash()  # looked at once: removals that a commit above has begun go on meanwhile
+        known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
+    for upload_id in parts.storage.uploads() - known:
+        if not parts.storage.is_sealed(upload_id):
+            _attempt(f"discard upload {upload_id}", partial(parts.storage.discard, upload_id))
+    for checkpoint_id in trash - kept:
+        _attempt(f"free {checkpoint_id}", partial(parts.storage.free, checkpoint_id))
+    return rebuilt
+
+
+def tidy(checkpoints: Checkpoints) -> None:
+    """Finish commits and removals, bring manifests up to date, drop ended uploads and what is left of others.
+
+    Commits that failed after their seals come first: what they replace cannot be read until they are finished.
+    """
+    parts = checkpoints.parts
+    checkpoints.committing.finish_all()
+    with parts.catalog.reading() as session:
+        dirty, behind = session.checkpoints.dirty(), session.directories.dirty()
+    for directory in behind:
+        parts.rewrite_directory(directory.name)
+    checkpoints.freeing.tidy()
+    for checkpoint in dirty:
+        _attempt(f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(bring_to_order, parts, checkpoint))
+    _attempt("give up expired uploads", checkpoints.abandoning.expire)
+    parts.storage.sweep()
+    _attempt("set space aside", parts.storage.keep_ballast)
+
+
+def _attempt(what: str, act: Callable[[], object]) -> None:
+    """Do what nobody waits for; what hinders it is logged, and the rest and the server go on."""
+    try:
+        act()
+    except Exception:
+        logger.exception("could not %s yet", what)
+
+
+class Janitor:
+    """Tidies up every so often, on a thread of its own."""
+
+    def __init__(self, checkpoints: Checkpoints, *, every_s: float) -> None:
+        self._checkpoints = checkpoints
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="holdfast-janitor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the round under way."""
+        self._stop.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._every_s):
+            try:
+                tidy(self._checkpoints)
+            except Exception:
+                logger.exception("the janitor tries again in %s s", self._every_s)
+            parts = self._checkpoints.parts
+            if every := parts.copy_catalog_every:
+                _attempt("copy the catalog", partial(parts.catalog.copy, every=every, now=parts.clock()))

@@ -1,0 +1,175 @@
+"""Make the catalog anew from the files: what they say is the truth about live checkpoints."""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from app.catalog import Session
+from app.catalog.rows.uploads import Saved
+from app.core.models import Checkpoint, Directory, Manifest
+from app.service.state.context import Parts
+from app.storage.port import Found, Withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """How much was found; in words, what was left alone, and what was odd about the rest.
+
+    ``removed`` counts the removed checkpoints that only the trash knew, ``why`` says why that was done at a start.
+    """
+
+    directories: int
+    checkpoints: int
+    faults: Sequence[str]
+    remarks: Sequence[str]
+    removed: int = 0
+    why: str = ""
+
+
+def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
+    """Replace what the catalog says of live checkpoints and directories by what the files say.
+
+    Facts of removed checkpoints stay as the catalog has them, but for those whose bytes were given back and that lie
+    there again, whole: somebody has put them back. Those that only the trash knows are added. One transaction: all or
+    nothing.
+
+    Parameters
+    ----------
+    is_behind : bool
+        The catalog is not the one that was last in use: what it calls removed and stands in its place was restored
+        since, and its uploads are gone unless their bytes are there.
+    read : callable
+        Told how many manifests were read so far.
+    """
+    faults, remarks = [], []
+    unreadable: set[str] = set()
+    directories: dict[str, Directory] = {}
+    manifests: dict[str, Manifest] = {}
+    for found in parts.storage.survey():
+        if fault := found.fault or _doubled(found, manifests):
+            faults.append(f"{found.where}: {fault}")
+            unreadable.add(found.where)
+            continue
+        if found.doubt:
+            remarks.append(f"{found.where}: {found.doubt}")
+        if found.directory is not None:
+            name = found.where.rpartition("/.holdfast/")[0]
+            directories[name] = replace(found.directory, name=name)
+        elif found.manifest is not None:
+            manifests[found.manifest.checkpoint.id] = found.manifest
+            read(len(manifests))
+    removed = [
+        _as_removed(found) for found in parts.storage.withdrawn() if found.manifest.checkpoint.id not in manifests
+    ]
+    for manifest in (*manifests.values(), *removed):
+        _count(directories, manifest)
+    with parts.catalog.writing() as session:
+        verified = session.checkpoints.verified()
+        lost = {} if is_behind else session.checkpoints.live_names_by_id()
+        session.checkpoints.forget_live()
+        if is_behind:
+            session.checkpoints.forget_removed(manifests)
+            session.uploads.forget_but(parts.storage.uploads() - manifests.keys())
+        back = session.checkpoints.forget_freed(manifests)
+        known = session.checkpoints.numbers()
+        removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]
+        left, odd = restore(session, directories, [*manifests.values(), *removed])
+        session.checkpoints.put_verified(verified)
+    faults += _lost(lost, manifests, unreadable)
+    odd += [f"{_path(manifests[found])}: it was removed once, and somebody has put it back" for found in sorted(back)]
+    return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd], len(removed))
+
+
+def _lost(live: Mapping[str, tuple[str, str]], manifests: Mapping[str, Manifest], told: Container[str]) -> list[str]:
+    """Name the checkpoints that the catalog had and no manifest describes, but for manifests that are named already."""
+    return [
+        f"{directory}/{name}: the catalog had it, and there is no manifest of it; it is not in the catalog any more"
+        for found, (directory, name) in sorted(live.items(), key=lambda each: each[1])
+        if found not in manifests and f"{directory}/.holdfast/{name}.json" not in told
+    ]
+
+
+def _as_removed(found: Withdrawn) -> Manifest:
+    checkpoint = replace(
+        found.manifest.checkpoint, removed_at=found.removed_at, removed_because=found.because, trashed=True
+    )
+    return replace(found.manifest, checkpoint=checkpoint)
+
+
+def _doubled(found: Found, manifests: dict[str, Manifest]) -> str | None:
+    if found.manifest is None:
+        return None
+    checkpoint = found.manifest.checkpoint
+    first = manifests.get(checkpoint.id)
+    if first is not None:
+        return f"it has the id of {first.checkpoint.directory}/{first.checkpoint.name}"
+    return None
+
+
+def _count(directories: dict[str, Directory], manifest: Manifest) -> None:
+    checkpoint = manifest.checkpoint
+    directory = directories.get(checkpoint.directory) or Directory(checkpoint.directory, checkpoint.created_at)
+    directories[directory.name] = replace(directory, sequence=max(directory.sequence, checkpoint.sequence))
+
+
+def restore(
+    session: Session, directories: dict[str, Directory], manifests: Sequence[Manifest]
+) -> tuple[list[str], list[str]]:
+    """Put all into the catalog, in few statements: one for each row would take several times as long.
+
+    Gives, in words, what was left alone and what was odd about the rest.
+    """
+    faults: list[str] = []
+    remarks: list[str] = []
+    for name, directory in directories.items():
+        directories[name] = replace(directory, sequence=max(directory.sequence, session.directories.counter(name)))
+    removed = session.checkpoints.numbers()
+    live = []
+    for manifest in sorted(manifests, key=_age):
+        if manifest.checkpoint.id in removed:
+            faults.append(f"{_path(manifest)}: it was removed and its bytes are still being freed")
+        else:
+            live.append(manifest)
+    renumbered = _renumber(directories, live, set(removed.values()), remarks)
+    for directory in directories.values():
+        session.directories.put(directory)
+    session.checkpoints.add(*live)
+    for checkpoint in renumbered:
+        session.checkpoints.change(checkpoint)  # so that its manifest is brought up to date
+    known_saves = session.uploads.saves()
+    saves: dict[tuple[str, str], Saved] = {}
+    for checkpoint in (manifest.checkpoint for manifest in live):
+        if (key := (checkpoint.directory, checkpoint.save_id)) not in known_saves:
+            saves.setdefault(key, Saved(checkpoint.id, checkpoint.id, checkpoint.digest))
+    session.uploads.add_saves(saves)
+    return faults, remarks
+
+
+def _renumber(
+    directories: dict[str, Directory], live: list[Manifest], taken: set[tuple[str, int]], remarks: list[str]
+) -> list[Checkpoint]:
+    """Give the next number of its directory to each whose own is taken, as when two were put together by hand."""
+    renumbered = []
+    for place, manifest in enumerate(live):
+        checkpoint = manifest.checkpoint
+        if (checkpoint.directory, checkpoint.sequence) in taken:
+            directory = directories[checkpoint.directory]
+            directories[directory.name] = replace(directory, sequence=directory.sequence + 1)
+            is_direct = checkpoint.saved_after == checkpoint.sequence - 1
+            after = directory.sequence if is_direct else checkpoint.saved_after
+            checkpoint = replace(checkpoint, sequence=directory.sequence + 1, saved_after=after)
+            live[place] = replace(manifest, checkpoint=checkpoint)
+            renumbered.append(checkpoint)
+            remarks.append(f"{_path(manifest)}: its number was taken; it is now {checkpoint.sequence}")
+        taken.add((checkpoint.directory, checkpoint.sequence))
+    return renumbered
+
+
+def _age(manifest: Manifest) -> tuple[bool, int, datetime]:
+    """Live ones first, so that they keep their numbers; of two with one number, the older one does."""
+    checkpoint = manifest.checkpoint
+    return checkpoint.removed_at is not None, checkpoint.sequence, checkpoint.created_at
+
+
+def _path(manifest: Manifest) -> str:
+    return f"{manifest.checkpoint.directory}/{manifest.checkpoint.name}"

@@ -1,0 +1,91 @@
+"""Read everything back in the background, again and again, at a bounded rate; tell of what is damaged."""
+
+import logging
+import threading
+from datetime import timedelta
+
+from app.catalog import Named
+from app.core.models import Checkpoint, File, FileMap
+from app.runtime.thread_priority import BULK, set_niceness
+from app.service.query.verify import Pace, Stopped, faults_of
+from app.service.state.context import Parts
+from app.service.state.transitions import note_verified
+
+logger = logging.getLogger("holdfast")
+
+IDLE_S = 5.0
+"""How often to look for something to read while there is nothing."""
+UNREADABLE = "what the catalog knows of it cannot be read"
+
+
+class Scrubbing:
+    """A thread that reads back the checkpoint that was not read for the longest time, if that was long ago.
+
+    Parameters
+    ----------
+    bytes_per_s : float
+        How fast it reads; 0 for not at all.
+    every : timedelta
+        How long a checkpoint that was read back is left alone.
+    """
+
+    def __init__(self, parts: Parts, *, bytes_per_s: float, every: timedelta) -> None:
+        self._parts = parts
+        self._bytes_per_s = bytes_per_s
+        self._every = every
+        self._stop = threading.Event()
+        self._pace = Pace(bytes_per_s or None, self._stop.wait)
+        self._thread = threading.Thread(target=self._work, name="holdfast-scrub", daemon=True)
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes were read back since the start."""
+        return self._pace.bytes_read
+
+    def start(self) -> None:
+        if self._bytes_per_s:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End soon, in the middle of a checkpoint if need be."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        set_niceness(BULK)
+        while not self._stop.is_set():
+            try:
+                found = self._next()
+                if found is not None:
+                    self._verify(found)
+            except Stopped:
+                return
+            except Exception:
+                logger.exception("the scrub goes on in %s s", IDLE_S)
+                found = None
+            if found is None:
+                self._stop.wait(IDLE_S)
+
+    def _next(self) -> Named | None:
+        with self._parts.catalog.reading() as session:
+            return session.checkpoints.to_verify(self._parts.clock(), self._every)
+
+    def _verify(self, named: Named) -> None:
+        try:
+            with self._parts.catalog.reading() as session:
+                checkpoint, maps = session.checkpoints.get(named.id), session.checkpoints.maps(named.id)
+        except (ValueError, TypeError):
+            logger.exception("the catalog's row of %s/%s cannot be read", named.directory, named.name)
+            note_verified(self._parts, named, UNREADABLE)  # or it would be next again, and nothing else ever
+            return
+        if checkpoint is None or any(file.path not in maps for file in checkpoint.files):
+            return  # it was removed or replaced a moment ago
+        faults = [self._fault(checkpoint, file, maps[file.path]) for file in checkpoint.files]
+        note_verified(self._parts, checkpoint, "; ".join(fault for fault in faults if fault) or None)
+
+    def _fault(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
+        try:
+            return faults_of(self._parts.storage, checkpoint, file, file_map, self._pace)
+        except FileNotFoundError:
+            return f"{checkpoint.stored_at(file)} is missing"

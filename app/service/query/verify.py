@@ -1,0 +1,100 @@
+"""Read a checkpoint back, every byte of it, and say what is not as it was saved."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from app.core import digests
+from app.core.errors import ForeignFile
+from app.core.models import Checkpoint, Chunk, File, FileMap
+from app.storage.port import Opened, Storage
+
+Pause = Callable[[float], object]
+
+
+class Stopped(Exception):
+    """Somebody wants reading to end before it has come to its own."""
+
+
+class Pace:
+    """Keeps reading at a bounded rate.
+
+    Parameters
+    ----------
+    bytes_per_s : float, optional
+        The rate; without it there is no bound.
+    pause : callable, optional
+        Waits so many seconds; true where somebody wants an end.
+    """
+
+    def __init__(self, bytes_per_s: float | None = None, pause: Pause = time.sleep) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._pause = pause
+        self._ahead_until = time.monotonic()
+        self.bytes_read = 0
+
+    def took(self, count: int) -> None:
+        """So many bytes were read: wait until that was no faster than the rate.
+
+        `Stopped` where somebody wants an end.
+        """
+        self.bytes_read += count
+        if self._bytes_per_s is None:
+            return
+        now = time.monotonic()
+        self._ahead_until = max(self._ahead_until, now) + count / self._bytes_per_s
+        if self._ahead_until > now and self._pause(self._ahead_until - now):
+            raise Stopped
+
+
+def faults_of(storage: Storage, checkpoint: Checkpoint, file: File, file_map: FileMap, pace: Pace) -> str | None:
+    """What is wrong with the bytes of one file, in words, as they are on the disk; None for nothing.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there.
+    """
+    where = checkpoint.stored_at(file)
+    try:
+        opened = storage.open(checkpoint, file)
+    except FileNotFoundError:
+        raise
+    except (OSError, ForeignFile) as error:
+        return f"{where} cannot be opened: {error}"
+    with closing(opened):
+        try:
+            return fault_in(opened, where, file, file_map.chunks, pace, fresh=True)
+        except OSError as error:
+            return f"{where} cannot be read: {error}"
+
+
+def fault_in(
+    opened: Opened, where: str, file: File, chunks: Sequence[Chunk], pace: Pace | None = None, *, fresh: bool = False
+) -> str | None:
+    """Say what is wrong with the bytes of an open file; see `first_fault`."""
+    if opened.size_bytes != file.size_bytes:
+        return f"{where} is {opened.size_bytes} bytes long instead of {file.size_bytes}"
+    offset = first_fault(opened, chunks, pace, fresh=fresh)
+    return None if offset is None else f"{where} is not what was saved, in the chunk at byte {offset}"
+
+
+def first_fault(
+    opened: Opened, chunks: Sequence[Chunk], pace: Pace | None = None, *, fresh: bool = False
+) -> int | None:
+    """Where the first chunk begins that is not what it should be; None where all are.
+
+    With ``fresh``, what the system remembers of the file is not believed, and nothing of it is left to remember.
+    """
+    offset = 0
+    for chunk in chunks:
+        if fresh:
+            opened.forget(offset, chunk.length)
+        if digests.of_chunk(opened.read(offset, chunk.length)) != chunk.digest:
+            return offset
+        if fresh:
+            opened.forget(offset, chunk.length)
+        if pace is not None:
+            pace.took(chunk.length)
+        offset += chunk.length
+    return None

@@ -1,0 +1,88 @@
+"""State transitions of a checkpoint that several use cases record: the row, the event and the policy that follow."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from app.catalog import Named, Session
+from app.catalog.rows.uploads import Saved
+from app.core.models import Checkpoint, Directory, Policy, PolicyRequest, RemovedBecause
+from app.service.state.context import Parts
+
+logger = logging.getLogger("holdfast")
+
+
+def mark_removed(
+    session: Session, checkpoints: Iterable[Checkpoint], because: RemovedBecause, at: datetime
+) -> list[Checkpoint]:
+    """Mark checkpoints as removed and say so in events, within the caller's transaction."""
+    marked = []
+    for checkpoint in checkpoints:
+        marked.append(session.checkpoints.mark_removed(checkpoint, because, at))
+        session.events.add(
+            "checkpoint.removed",
+            at=at,
+            directory=checkpoint.directory,
+            checkpoint_id=checkpoint.id,
+            name=checkpoint.name,
+            because=because,
+        )
+    return marked
+
+
+def note_restored(session: Session, restored: Checkpoint, at: datetime) -> None:
+    """Say in an event that a removed checkpoint is live again, within the caller's transaction."""
+    session.events.add(
+        "checkpoint.restored",
+        at=at,
+        directory=restored.directory,
+        checkpoint_id=restored.id,
+        name=restored.name,
+        pinned=restored.facts.pinned,
+    )
+
+
+def note_verified(parts: Parts, checkpoint: Checkpoint | Named, damage: str | None) -> None:
+    """Record what reading a checkpoint back has shown, unless it was removed meanwhile; an event tells what is new."""
+    with parts.catalog.lock(checkpoint.directory), parts.catalog.writing() as session:
+        if not session.checkpoints.mark_verified(checkpoint.id, parts.clock(), damage):
+            return
+        session.events.add(
+            "checkpoint.damaged" if damage else "checkpoint.intact",
+            at=parts.clock(),
+            directory=checkpoint.directory,
+            checkpoint_id=checkpoint.id,
+            name=checkpoint.name,
+            **({"damage": damage} if damage else {}),
+        )
+    if damage:
+        logger.error("%s/%s is damaged: %s", checkpoint.directory, checkpoint.name, damage)
+    parts.bell.ring()
+
+
+def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at: datetime) -> None:
+    """Record which save became a checkpoint, and tell of it, within the caller's transaction."""
+    saved = Saved(upload_id, checkpoint.id, checkpoint.digest)
+    session.uploads.add_save(checkpoint.directory, checkpoint.save_id, saved)
+    session.events.add(
+        "checkpoint.saved",
+        at=at,
+        directory=checkpoint.directory,
+        checkpoint_id=checkpoint.id,
+        name=checkpoint.name,
+        sequence=checkpoint.sequence,
+    )
+
+
+def policy_after(session: Session, directory: Directory, checkpoint: Checkpoint, asked: PolicyRequest) -> Policy:
+    """The policy after a commit. What is delivered late does not undo the limits of newer saves."""
+    latest = session.checkpoints.latest(directory.name)
+    is_late = latest is not None and checkpoint.saved_after < latest.saved_after
+    is_first = latest is None and directory.sequence > 0
+    return directory.policy.after_save(replace(asked, limits={}) if is_late else asked, is_first=is_first)
+
+
+def lost_directory(checkpoint: Checkpoint) -> Directory:
+    """The directory of a checkpoint that the catalog has lost."""
+    return Directory(checkpoint.directory, checkpoint.created_at)

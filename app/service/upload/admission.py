@@ -1,0 +1,109 @@
+"""What stands against a save: asked before any byte is sent, and again at commit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.catalog import Session
+from app.core import ranking
+from app.core.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned, PreconditionFailed, Superseded
+from app.core.models import Checkpoint, Directory, Save
+from app.storage.port import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Conditions of a request on the commit that it asks for.
+
+    Parameters
+    ----------
+    only_if_absent : bool
+        No checkpoint has the name.
+    still_may : callable
+        Raises where the request's token does not count any more: the body may have taken hours.
+    """
+
+    only_if_absent: bool = False
+    still_may: Callable[[], None] = lambda: None
+
+    def judge(self, save: Save, standing: Checkpoint | None) -> None:
+        """Raise where a condition does not hold.
+
+        Raises
+        ------
+        PreconditionFailed, Unauthorized, Forbidden
+        """
+        self.still_may()
+        if self.only_if_absent and standing is not None:
+            raise PreconditionFailed(
+                f"{save.directory}/{save.name} exists, and `If-None-Match: *` asks for a new one.",
+                checkpoint_id=standing.id,
+            )
+
+
+UNCONDITIONAL = Conditions()
+
+
+def refuse_impossible(
+    session: Session, storage: Storage, directory: Directory, save: Save, digest: str | None
+) -> Checkpoint | None:
+    """Raise what stands against a save; otherwise give the live checkpoint that has its name already, if any.
+
+    Parameters
+    ----------
+    digest : str, optional
+        The digest of the save's content, as soon as it is known.
+
+    Raises
+    ------
+    Pinned, Superseded, ModeConflict, NameTaken, ForeignFile, NotImproved
+    """
+    standing = session.checkpoints.named(save.directory, save.name)
+    if standing is not None and standing.facts.pinned and digest is not None and digest != standing.digest:
+        raise Pinned(
+            f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=standing.id
+        )
+    if standing is not None and save.saved_after is not None and save.saved_after < standing.saved_after:
+        raise Superseded(
+            f"{save.directory}/{save.name} was saved again since this save was made, and is not replaced by it.",
+            checkpoint_id=standing.id,
+        )
+    if not may_change_mode(session, directory):
+        _refuse_mode(directory, save)
+    if session.directories.anything_below(f"{save.directory}/{save.name}"):
+        raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
+    being_freed = session.checkpoints.to_withdraw(save.directory, save.name)
+    if not being_freed and (obstacle := storage.obstacle(save.directory, save.name, standing)):
+        raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
+    if save.only_if_improved:
+        _refuse_unimproved(session, directory, save)
+    return standing
+
+
+def may_change_mode(session: Session, directory: Directory) -> bool:
+    """Tell if a save may bring another mode: the directory was saved to, and holds nothing any more.
+
+    The mode of a directory that was never saved to is an operator's.
+    """
+    return directory.sequence > 0 and session.checkpoints.latest(directory.name) is None
+
+
+def _refuse_mode(directory: Directory, save: Save) -> None:
+    asked, stored = save.policy.mode, directory.policy.mode
+    if asked is not None and stored is not None and asked != stored:
+        raise ModeConflict(
+            f"{save.directory!r} ranks by mode={stored!r}; a save with mode={asked!r} is refused.", mode=stored
+        )
+
+
+def _refuse_unimproved(session: Session, directory: Directory, save: Save) -> None:
+    mode = directory.policy.mode or save.policy.mode or "min"
+    best = session.checkpoints.best(save.directory, mode)
+    best_metric = best.facts.metric if best is not None else None
+    if not ranking.improves(save.facts.metric, best_metric, mode):
+        raise NotImproved(
+            "`only_if_improved` compares metrics, and this save has none that is a number: give it a metric."
+            if ranking.finite(save.facts.metric) is None
+            else f"A metric of {save.facts.metric} is not better than {best_metric} (mode={mode!r}).",
+            best_metric=best_metric,
+            best_id=best.id if best is not None else None,
+        )

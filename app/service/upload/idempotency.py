@@ -1,0 +1,41 @@
+"""Whether a save is one that was begun or committed before: the same ``save_id`` must mean the same content."""
+
+from app.catalog import Session
+from app.catalog.rows.uploads import Saved
+from app.core import digests
+from app.core.errors import SaveIdReused
+from app.core.models import Checkpoint, Save, Upload, UploadFile
+from app.service.state.context import known_checkpoint
+
+
+def earlier_name(session: Session, save: Save) -> str | None:
+    """The name under which the same save was begun or committed before."""
+    if saved := session.uploads.saved(save.directory, save.save_id):
+        return known_checkpoint(session, saved.checkpoint_id).name
+    upload = session.uploads.of_save(save.directory, save.save_id)
+    return upload.name if upload is not None else None
+
+
+def repeated(session: Session, save: Save, saved: Saved) -> Checkpoint:
+    """The checkpoint that this save became earlier. `SaveIdReused` where it was other content."""
+    checkpoint = known_checkpoint(session, saved.checkpoint_id)
+    promised = {file.path: file.size_bytes for file in save.files if file.size_bytes is not None}
+    kept = {file.path: file.size_bytes for file in checkpoint.files}
+    if digests.of_save(save) not in {None, saved.digest} or not promised.items() <= kept.items():
+        raise SaveIdReused(f"The save_id {save.save_id!r} was used for other content.")
+    return checkpoint
+
+
+def same_promise(upload: Upload, save: Save) -> bool:
+    """Whether a save is the one that an upload was made for; digests may be told later, other ones never."""
+    if (upload.name, len(upload.files)) != (save.name, len(save.files)):
+        return False
+    return all(_same_file(begun, file) for begun, file in zip(upload.files, save.files, strict=True))
+
+
+def _same_file(begun: UploadFile, file: UploadFile) -> bool:
+    if (begun.path, begun.size_bytes) != (file.path, file.size_bytes):
+        return False
+    if begun.chunks is None or file.chunks is None or (begun.is_hashed and file.is_hashed):
+        return begun.chunks == file.chunks
+    return [chunk.length for chunk in begun.chunks] == [chunk.length for chunk in file.chunks]

@@ -1,0 +1,126 @@
+"""What the files below a root say, as far as it can be believed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from stat import S_ISDIR, S_ISREG
+
+from app.core import names as naming
+from app.core.errors import Refusal
+from app.core.models import Manifest
+from app.storage import manifest as manifests
+from app.storage.local import layout
+from app.storage.local.tree import Parts, Tree
+from app.storage.port import Found, Item
+
+MANIFEST_MAX_BYTES = 256 * 1024 * 1024
+
+
+def survey(tree: Tree) -> Iterator[Found]:
+    """Every directory record and every manifest below the root; what cannot be believed, as a fault in words."""
+    for parts in _directories(tree, ()):
+        if isinstance(parts, Found):
+            yield parts
+            continue
+        where = "/".join(parts)
+        try:
+            naming.directory_name(where)
+        except Refusal as refusal:
+            yield Found(where, fault=refusal.detail)
+            continue
+        for name in tree.names((*parts, layout.OWN)):
+            if name.endswith(".json") and not name.startswith("."):
+                yield _found(tree, parts, name)
+
+
+def found_at(tree: Tree, directory: str, name: str) -> Found:
+    """What a survey finds of one record of a directory, by its name without the suffix."""
+    try:
+        naming.directory_name(directory)
+    except Refusal as refusal:
+        return Found(directory, fault=refusal.detail)
+    return _found(tree, layout.parts(directory), f"{name}.json")
+
+
+def _directories(tree: Tree, parts: Parts) -> Iterator[Parts | Found]:
+    try:
+        names = tree.folders(parts)
+    except (OSError, Refusal) as error:
+        yield Found("/".join(parts), fault=str(error))
+        return
+    if parts and layout.OWN in names:
+        yield parts
+    for name in names:
+        if name != layout.OWN:
+            yield from _directories(tree, (*parts, name))
+
+
+def _found(tree: Tree, parts: Parts, name: str) -> Found:
+    path = (*parts, layout.OWN, name)
+    where = "/".join(path)
+    try:
+        with os.fdopen(tree.open(path, os.O_RDONLY), "rb") as file:
+            if os.fstat(file.fileno()).st_size > MANIFEST_MAX_BYTES:
+                return Found(where, fault="it is too large to be a manifest")
+            data = file.read()
+        doubt = None if manifests.is_as_written(data) else "something has changed it since it was written"
+        if path == layout.of_directory("/".join(parts)):
+            return Found(where, directory=manifests.load_directory(data), doubt=doubt)
+        manifest = manifests.load(data)
+    except (manifests.Unreadable, Refusal, OSError) as error:
+        return Found(where, fault=str(error))
+    fault = _contradiction(tree, path, manifest)
+    return Found(where, fault=fault) if fault else Found(where, manifest=manifest, doubt=doubt)
+
+
+def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
+    """How a manifest disagrees with where it lies, or with the files that it speaks of."""
+    checkpoint = manifest.checkpoint
+    if path != layout.of_manifest(checkpoint.directory, checkpoint.name):
+        return f"it speaks of {checkpoint.directory}/{checkpoint.name}"
+    for file in checkpoint.files:
+        try:
+            found = tree.stat(layout.parts(checkpoint.stored_at(file)))
+        except Refusal as refusal:
+            return refusal.detail
+        if found is None or found.st_size != file.size_bytes:
+            state = "missing" if found is None else f"{found.st_size} bytes long instead of {file.size_bytes}"
+            return f"{checkpoint.stored_at(file)} is {state}"
+    return None
+
+
+def everything(tree: Tree) -> Iterator[Item]:
+    """All that lies below the root but for the server's own records, links not followed.
+
+    A folder that cannot be looked into comes a second time, with the reason.
+    """
+    return _below(tree, ())
+
+
+def _below(tree: Tree, parts: Parts) -> Iterator[Item]:
+    try:
+        items = _items(tree, parts)
+    except FileNotFoundError:  # a server at work moves things
+        return
+    except (OSError, Refusal) as error:
+        yield Item("/".join(parts), is_folder=True, size_bytes=0, mtime_ns=0, is_plain=False, hidden=str(error))
+        return
+    yield from items
+    for item in items:
+        if item.is_folder:
+            yield from _below(tree, layout.parts(item.path))
+
+
+def _items(tree: Tree, parts: Parts) -> list[Item]:
+    found = []
+    with tree.folder(parts) as folder, os.scandir(folder) as entries:
+        for entry in entries:
+            if parts or entry.name != layout.OWN:
+                with suppress(FileNotFoundError):
+                    found.append(_item("/".join((*parts, entry.name)), entry.stat(follow_symlinks=False)))
+    return found
+
+
+def _item(path: str, found: os.stat_result) -> Item:
+    mode = found.st_mode
+    return Item(path, S_ISDIR(mode), found.st_size, found.st_mtime_ns, S_ISREG(mode))

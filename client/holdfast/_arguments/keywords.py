@@ -1,0 +1,144 @@
+"""Keywords of a save that will not do what their name says: misspelt facts, and a monitored value that is not there."""
+
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from ..errors import Told
+
+_CUTOFF = 0.8
+_ALIASES = {"pin": "pinned", "filename": "name", "file_name": "name"}
+_OTHERS: dict[str, tuple[type, str]] = {
+    "metadata": (Mapping, "give its values as keywords of their own: save(..., **metadata)"),
+    "meta": (Mapping, "give its values as keywords of their own: save(..., **meta)"),
+    "kind": (str, "save makes regular checkpoints, and save_best_if_improved makes best ones"),
+    "is_best": (bool, "save_best_if_improved decides by the metric"),
+    "best": (bool, "is_best=True flags one of the best"),
+}
+_OF_MANAGERS: dict[str, Callable[[Any], bool]] = {
+    "mode": lambda value: value in ("min", "max"),
+    "monitor": lambda value: isinstance(value, str),
+    "max_checkpoints": lambda value: isinstance(value, int),
+    "max_best_checkpoints": lambda value: isinstance(value, int),
+    "max_to_keep": lambda value: isinstance(value, int),
+    "keep_every_epochs": lambda value: isinstance(value, int),
+    "background": lambda value: isinstance(value, bool),
+    "server": lambda value: isinstance(value, str) and "://" in value,
+    "token": lambda value: isinstance(value, str),
+}
+"""Parameters of a manager, which have no effect on a save; a value that such a one cannot have is metadata."""
+_NAMED = ("NaN", "Infinity", "-Infinity")
+
+
+class Advice:
+    """What one manager's saves are warned of, each thing once.
+
+    Parameters
+    ----------
+    monitor : str or None
+        The metadata value that stands in for a metric.
+    is_default : bool
+        Whether the user left that to the manager.
+    told : Told
+        What was said before.
+    """
+
+    def __init__(self, monitor: str | None, *, is_default: bool, told: Told) -> None:
+        self._monitor = monitor
+        self._is_default = is_default
+        self._told = told
+        self._is_monitor_told = False
+        self._seen: set[str] = set()
+        self._epochs: dict[str, Any] = {}
+
+    def look(self, facts: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Warn of what looks misspelt in a save.
+
+        Parameters
+        ----------
+        facts : mapping
+            The facts as the user gave them, by name; None or False where they were not given.
+        metadata : mapping
+            All other keywords.
+        """
+        missing = [name for name, given in facts.items() if given is None or given is False]
+        for key, value in metadata.items():
+            if key in self._seen:
+                continue
+            self._seen.add(key)
+            if fact := _meant(key, value, missing):
+                self._told.once(f"{key}= is kept as metadata and does nothing else; did you mean {fact}=?")
+            elif key in _OTHERS and isinstance(value, _OTHERS[key][0]):
+                self._told.once(f"{key}= is kept as metadata and does nothing else: {_OTHERS[key][1]}")
+            elif key in _OF_MANAGERS and _OF_MANAGERS[key](value):
+                self._told.once(f"{key}= is kept as metadata and does nothing else: CheckpointManager takes it")
+        self._look_at_name(facts.get("name"), facts.get("epoch"))
+
+    def _look_at_name(self, name: str | None, epoch: Any) -> None:
+        """Warn where a name that looks like metadata, as it has no suffix, lets each save replace the last."""
+        if name is not None and "." not in name:
+            if self._epochs.get(name, epoch) != epoch:
+                self._told.once(
+                    f"name={name!r} is the checkpoint's name: this save replaces that of epoch {self._epochs[name]}. "
+                    "Without name=, each epoch has a checkpoint of its own."
+                )
+            self._epochs[name] = epoch
+
+    def look_for_monitor(self, metadata: Mapping[str, Any]) -> None:
+        """Warn where the value that is to rank a save is not there, or is no number.
+
+        A manager whose user named no monitor warns only where there is a value that looks like one.
+
+        Parameters
+        ----------
+        metadata : mapping
+            As JSON.
+        """
+        monitor = self._monitor
+        if monitor is None or self._is_monitor_told or _is_number(metadata.get(monitor)):
+            return
+        numbers = [key for key, value in metadata.items() if _is_number(value)]
+        near = [key for key in numbers if monitor.lower() in _words(key)]
+        if self._is_default and monitor not in metadata and not near:
+            return
+        near = near or get_close_matches(monitor, numbers, n=1)
+        self._is_monitor_told = True
+        what = "is no number" if monitor in metadata else "is not among the values"
+        hint = f"; did you mean monitor={near[0]!r}?" if near else ""
+        self._told.once(f"monitor={monitor!r} {what} of this save, so that nothing ranks it{hint}")
+
+
+def _meant(key: str, value: Any, missing: list[str]) -> str | None:
+    """The fact that a keyword is a misspelling of, if its value is one that the fact could have."""
+    if key in _ALIASES:
+        near = [_ALIASES[key]] if _ALIASES[key] in missing else []
+    else:
+        word = key.rstrip("0123456789_")
+        is_numbered = word in missing and key[-1].isdigit()  # ``metric_2`` stands beside a metric
+        near = [] if is_numbered else get_close_matches(key.lower(), missing, 1, _CUTOFF)
+        near = near or [fact for fact in missing if _is_shuffled(key.lower(), fact)]
+    return near[0] if near and _could_be(near[0], value) else None
+
+
+def _is_shuffled(key: str, fact: str) -> bool:
+    """Tell if a word is a fact's name, or its plural, with letters in another order."""
+    return key[:1] == fact[:1] and sorted(key) in (sorted(fact), sorted(f"{fact}s"))
+
+
+def _could_be(fact: str, value: Any) -> bool:
+    if fact in {"is_best", "pinned", "wait"}:
+        return isinstance(value, bool | int)
+    if fact in {"metric", "epoch"}:
+        return not isinstance(value, str | bytes | list | tuple | set | Mapping | bool) and value is not None
+    return isinstance(value, str | list | tuple | set)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number, or stands for one that JSON cannot say."""
+    return value in _NAMED if isinstance(value, str) else isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _words(key: str) -> list[str]:
+    """The words of a name: ``val_loss`` and ``valLoss`` have the word ``loss``."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", key)]

@@ -1,0 +1,82 @@
+"""How paths on this machine become names on the server, and how checkpoints are called. Pure."""
+
+from datetime import datetime
+from pathlib import Path, PurePath
+
+from blake3 import blake3
+
+from .._runtime.redaction import shown_name
+from ..errors import IntegrityError, InvalidRequest
+from .grammar import check_checkpoint, check_directory, check_meant, refused
+
+
+def prefix(given: str | None) -> str:
+    """What ``HOLDFAST_PREFIX`` puts before all names, without slashes at its ends; nothing where it is not set.
+
+    Raises
+    ------
+    InvalidRequest
+        The server takes no such name.
+    """
+    parts = [part for part in (given or "").strip().split("/") if part]
+    what = "HOLDFAST_PREFIX"
+    check_meant(PurePath(*parts), what)
+    return check_directory("/".join(parts), what) if parts else ""
+
+
+def directory_name(path: PurePath, prefix: str) -> str:
+    """The server's name of a ``checkpoint_dir``: without its anchor, behind the prefix.
+
+    Raises
+    ------
+    InvalidRequest
+        Nothing remains of the path, it has a component ``..``, it is a URL or another thing that is no name, or the
+        server takes no such name.
+    """
+    parts = [part for part in path.parts if part != path.anchor]
+    if not parts or ".." in parts:
+        raise refused(str(path), "checkpoint directory", "it must name a folder, without '..'")
+    check_meant(path)
+    return check_directory("/".join([*(part for part in prefix.split("/") if part), *parts]))
+
+
+def located(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
+    """The server's directory and the checkpoint's name for what was given to ``load``.
+
+    A bare name lies in the manager's own directory; a path lies where it says.
+
+    Raises
+    ------
+    InvalidRequest
+        It names no checkpoint, or the server takes no such name.
+    """
+    path = PurePath(path)
+    if not path.name or path.name == "..":
+        raise InvalidRequest(f"{shown_name(str(path))!r} does not name a checkpoint.", code="invalid_name")
+    check_meant(path, "checkpoint")
+    parent = path.parent if path.parent.parts else own
+    return directory_name(parent, prefix), check_checkpoint(path.name)
+
+
+def components(path: str) -> list[str]:
+    """The components of a path that a server gave, none of which leads out of the folder it is put into.
+
+    Raises
+    ------
+    IntegrityError
+        One does.
+    """
+    found = path.split("/")
+    if any(part in {"", ".", ".."} or "\0" in part or Path(part).drive or len(Path(part).parts) != 1 for part in found):
+        raise IntegrityError(f"the server names a file {path!r}, which would leave its folder", code="invalid_name")
+    return found
+
+
+def checkpoint_name(stem: str, epoch: int | None, at: datetime, save_id: str) -> str:
+    """``<stem>_epoch_0100.pt``; without an epoch, the UTC time and a digest of the save's id stand instead.
+
+    Twelve digits, so that two saves of one second never have the same name: the later would replace the earlier.
+    """
+    if epoch is not None:
+        return f"{stem}_epoch_{epoch:04d}.pt"
+    return f"{stem}_{at:%Y%m%dT%H%M%S}_{blake3(save_id.encode()).hexdigest()[:12]}.pt"

@@ -1,0 +1,111 @@
+"""httpx clients of one server, one for each proxy, and the sockets that they have opened."""
+
+import os
+import ssl
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from socket import SHUT_RDWR, socket
+from typing import Any
+
+import httpx
+
+from .._runtime.interruption import suppress
+from .._runtime.redaction import shown_url
+from ..errors import InvalidRequest, ServerUnreachable
+from . import certificates
+from .proxies import Proxies, Proxy
+from .sockets import CONNECT_TIMEOUT_S
+
+
+class Clients:
+    """Clients that are made when needed and kept; not shared with forked processes."""
+
+    def __init__(self, proxies: Proxies, timeout_s: float) -> None:
+        self.sockets = Sockets()
+        self._proxies = proxies
+        self._timeout_s = timeout_s
+        self._guard = threading.Lock()
+        self._made: dict[str, httpx.Client] = {}
+        self._owner = os.getpid()
+
+    def proxy(self, url: str) -> Proxy | None:
+        """The proxy for a URL. `ServerUnreachable` where it cannot be used.
+
+        That of the server itself was looked at when a manager was made, so it is one for a range.
+        """
+        try:
+            return self._proxies.of(url)
+        except InvalidRequest as error:
+            raise ServerUnreachable(f"no way to {shown_url(url)}: {error}") from error
+
+    def way(self, url: str) -> Proxy | None:
+        """The proxy for a URL, for a message."""
+        with suppress(InvalidRequest):
+            return self._proxies.of(url)
+        return None
+
+    def of(self, url: str) -> httpx.Client:
+        """The client for a URL."""
+        proxy = self.proxy(url)
+        is_proxy_tls = proxy is not None and proxy.url.startswith("https:")
+        is_tls = url.startswith("https:") or is_proxy_tls
+        key = f"{proxy.url if proxy else ''} {is_tls}"
+        with self._guard:
+            if key not in self._made:
+                verify = trust() if is_tls else certificates.no_trust()
+                found = httpx.Proxy(proxy.url, ssl_context=verify if is_proxy_tls else None) if proxy else None
+                timeout = self.timeout(self._timeout_s)
+                self._made[key] = httpx.Client(timeout=timeout, verify=verify, proxy=found, trust_env=False)
+            return self._made[key]
+
+    def timeout(self, timeout_s: float) -> httpx.Timeout:
+        """How long to wait for an answer, and for a connection."""
+        return httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s))
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones. In a forked child they are the parent's."""
+        if self._owner != os.getpid():
+            return
+        with self._guard:
+            made = list(self._made.values())
+            self._made.clear()
+        for client in made:
+            client.close()
+
+
+class Sockets:
+    """The sockets that httpx has opened. It keeps `notice`, so this keeps no server."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._open: weakref.WeakSet[socket] = weakref.WeakSet()
+
+    def notice(self, event: str, info: Mapping[str, Any]) -> None:
+        """Told by httpx of all that it does."""
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}:
+            opened = info["return_value"].get_extra_info("socket")
+            if isinstance(opened, socket):
+                with self._guard:
+                    self._open.add(opened)
+
+    def cut(self) -> None:
+        """End every request that is under way: where one of them drips, nobody can say which."""
+        with self._guard:
+            known = list(self._open)
+        for opened in known:
+            with suppress(OSError):
+                opened.shutdown(SHUT_RDWR)
+
+
+def trust() -> ssl.SSLContext:
+    """The TLS context for all connections. `ServerUnreachable` where the certificates cannot be read."""
+    try:
+        return certificates.trust()
+    except InvalidRequest as error:
+        raise ServerUnreachable(str(error)) from error
+
+
+def when_gone(owner: object, close: Callable[[], object]) -> None:
+    """Close when the owner is garbage, but not at the end of the process: there it is still needed."""
+    weakref.finalize(owner, close).atexit = False

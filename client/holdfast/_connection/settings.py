@@ -1,0 +1,86 @@
+"""Settings of the client that name a server: stripped, and refused where they cannot work."""
+
+import os
+from base64 import b64encode
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from .._runtime.redaction import looks_secret, redacted, shown_url
+from ..errors import InvalidRequest
+
+DEFAULT_URL = "http://127.0.0.1:8420"
+CODE = "invalid_setting"
+"""The code of an error for a setting that cannot work; raised when a manager or a command is made, never later."""
+_API = "/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The address of a server.
+
+    Attributes
+    ----------
+    url : str
+        Its base URL without a login: what is asked, shown and stored.
+    login : str or None
+        The header ``Authorization`` for the login of the URL; for servers behind a proxy that wants one.
+    """
+
+    url: str
+    login: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Place({self.url!r})"
+
+    def secrets(self) -> list[str]:
+        """What of it must be shown nowhere."""
+        return [self.login.rpartition(" ")[2]] if self.login else []
+
+
+def place_of(given: str | None) -> Place:
+    """The server at a URL, else at ``HOLDFAST_URL``, else on this machine.
+
+    Raises
+    ------
+    InvalidRequest
+        It is no URL of a server.
+    """
+    if given is not None and not isinstance(given, str):
+        raise InvalidRequest(f"server must be a str, not {type(given).__name__}", code=CODE)
+    source = "the server's URL" if given else "HOLDFAST_URL"
+    url = (given or os.environ.get("HOLDFAST_URL") or "").strip() or DEFAULT_URL
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or not url.isprintable() or any(sign.isspace() for sign in url) or "@" in parts.path:
+        if looks_secret(url):
+            raise InvalidRequest(
+                f"{source} is no URL of a server, as http://localhost:8420 is, but looks like a token, which belongs "
+                "into HOLDFAST_TOKEN",
+                code=CODE,
+            )
+        raise InvalidRequest(
+            f"{source} is {redacted(shown_url(url))!r}, which is no URL of a server, as http://localhost:8420 is",
+            code=CODE,
+        )
+    if parts.query or parts.fragment:
+        raise InvalidRequest(
+            f"{source} is {redacted(shown_url(url))!r} with a query or a fragment: give the URL alone, and the token "
+            "by HOLDFAST_TOKEN",
+            code=CODE,
+        )
+    host = parts.netloc.rpartition("@")[2]
+    path = parts.path.rstrip("/")
+    while path.endswith(_API):
+        path = path.removesuffix(_API).rstrip("/")
+    return Place(f"{parts.scheme}://{host}{path}", _login(parts.username, parts.password))
+
+
+def _login(user: str | None, password: str | None) -> str | None:
+    if not user and not password:
+        return None
+    pair = f"{unquote(user or '')}:{unquote(password or '')}"
+    return f"Basic {b64encode(pair.encode()).decode()}"

@@ -1,0 +1,231 @@
+"""Raw bytes over connections of our own, without copies: for ranges, which are large. Everything else is httpx's work.
+
+The standard library's HTTP client sends a memoryview as it is and receives into memory that it is given.
+"""
+
+import http.client
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from .._runtime.interruption import reraise, suppress
+from ..errors import HoldfastError, IntegrityError, ServerUnreachable
+
+Buffer = bytes | bytearray | memoryview
+
+CONNECT_TIMEOUT_S = 10.0
+IDLE_S = 60.0  # shorter than servers keep idle connections
+LARGEST_REFUSAL_BYTES = 1024 * 1024
+SLOWEST_BYTES_PER_S = 64 * 1024
+"""A peer that takes or gives less than this over a whole transfer counts as silent."""
+
+
+class Reader(Protocol):
+    """The bytes of an answer."""
+
+    def readinto(self, view: memoryview, /) -> int:
+        """Put the next bytes into a view; how many. 0 at the end."""
+
+
+class Answer(NamedTuple):
+    """The status and the headers of an answer, by names in small letters, without its bytes; of a refusal with them."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> "Answer":
+        return cls(status, body, {name.lower(): value for name, value in headers})
+
+
+class Address(NamedTuple):
+    """Where to connect to."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def address_of(url: str) -> Address | None:
+    """Where a URL leads, if it can be reached by a connection of our own: not with a login in it."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or parts.hostname is None or "@" in parts.netloc:
+        return None
+    return Address(parts.scheme, parts.hostname, parts.port)
+
+
+class Connections:
+    """Connections that are opened when needed and kept for the next request; not shared with forked processes.
+
+    Parameters
+    ----------
+    timeout_s : float
+        How long, in seconds, a peer may be silent.
+    trust : callable
+        Makes the TLS context, when one is needed.
+    """
+
+    def __init__(self, timeout_s: float, trust: Callable[[], ssl.SSLContext]) -> None:
+        self._timeout_s = timeout_s
+        self._trust = trust
+        self._guard = threading.Lock()
+        self._idle: dict[Address, list[tuple[float, http.client.HTTPConnection]]] = {}
+        self._busy: set[socket.socket] = set()
+        self._owner = os.getpid()
+
+    def send(
+        self, address: Address, method: str, target: str, headers: Mapping[str, str], pieces: Iterable[Buffer]
+    ) -> Answer:
+        """A request with a body in pieces, whose ``Content-Length`` the headers say; the answer.
+
+        An answer that comes before the end of the body is taken, and the rest is not sent.
+        """
+        with self._connection(address, int(headers["Content-Length"])) as connection:
+            _begin(connection, method, target, headers)
+            try:
+                for piece in pieces:
+                    connection.sock.sendall(piece)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # whoever hangs up may have said why
+            with closing(connection.getresponse()) as answer:
+                said = answer.read(LARGEST_REFUSAL_BYTES)
+                if not answer.isclosed():
+                    connection.close()
+                return Answer.of(answer.status, said, answer.getheaders())
+
+    @contextmanager
+    def fetch(
+        self, address: Address, method: str, target: str, headers: Mapping[str, str], length: int
+    ) -> Iterator[tuple[Answer, Reader]]:
+        """The answer to a request: a refusal, or ``length`` bytes to read.
+
+        Raises
+        ------
+        IntegrityError
+            The answer is not as long as was asked for.
+        """
+        with self._connection(address, length) as connection:
+            _begin(connection, method, target, headers)
+            with closing(connection.getresponse()) as answer:
+                is_page = answer.getheader("Content-Type", "").lower().startswith("text/html")
+                if is_page or not 200 <= answer.status < 300:
+                    refusal = answer.read(LARGEST_REFUSAL_BYTES)
+                    yield Answer.of(answer.status, refusal, answer.getheaders()), answer
+                elif answer.length is not None and answer.length != length:
+                    path = target.partition("?")[0]  # the query of a signed link is a secret
+                    raise IntegrityError(f"{path}: {answer.length} bytes come where {length} were asked for")
+                else:
+                    yield Answer.of(answer.status, b"", answer.getheaders()), answer
+                if not answer.isclosed():
+                    connection.close()
+
+    def cut(self) -> None:
+        """Let what is under way fail."""
+        for connected in list(self._busy):
+            _cut(connected)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        with self._guard:
+            idle, self._idle = self._idle, {}
+        if self._owner == os.getpid():
+            for _, connection in (pair for pairs in idle.values() for pair in pairs):
+                connection.close()
+
+    @contextmanager
+    def _connection(self, address: Address, length: int) -> Iterator[http.client.HTTPConnection]:
+        """A connection for a request that moves so many bytes; it is cut when that takes far too long."""
+        connection = None
+        try:
+            connection = self._kept(address) or self._opened(address)
+            connected = connection.sock
+            self._busy.add(connected)
+            try:
+                with deadline(self._timeout_s + length / SLOWEST_BYTES_PER_S, partial(_cut, connected)):
+                    yield connection
+            finally:
+                self._busy.discard(connected)
+        except (http.client.HTTPException, OSError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, HoldfastError):
+                raise
+            reraise(error)
+            reason = str(error) or type(error).__name__
+            raise ServerUnreachable(f"no answer from {address.host}: {reason}") from error
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
+        if connection.sock is not None:
+            with self._guard:
+                self._idle.setdefault(address, []).append((time.monotonic(), connection))
+
+    def _kept(self, address: Address) -> http.client.HTTPConnection | None:
+        if self._owner != os.getpid():
+            self._idle, self._owner = {}, os.getpid()
+        while True:
+            with self._guard:
+                kept = self._idle.get(address)
+                if not kept:
+                    return None
+                since, connection = kept.pop()
+            if time.monotonic() - since < IDLE_S and not _is_readable(connection.sock):
+                return connection
+            connection.close()
+
+    def _opened(self, address: Address) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection
+        wait_s = min(CONNECT_TIMEOUT_S, self._timeout_s)
+        if address.scheme == "https":
+            connection = http.client.HTTPSConnection(address.host, address.port, timeout=wait_s, context=self._trust())
+        else:
+            connection = http.client.HTTPConnection(address.host, address.port, timeout=wait_s)
+        connection.connect()
+        connection.sock.settimeout(self._timeout_s)
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+@contextmanager
+def deadline(seconds: float, end: Callable[[], object]) -> Iterator[None]:
+    """Call ``end`` from another thread where what is done within takes longer."""
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        timer.cancel()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connected: socket.socket) -> None:
+    """Let whoever waits for this socket find it closed."""
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
+
+
+def _begin(connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]) -> None:
+    connection.putrequest(method, target, skip_accept_encoding=True)
+    for name, value in {"Accept-Encoding": "identity", **headers}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+
+
+def _is_readable(waiting: socket.socket) -> bool:
+    """An idle connection with something to read was closed by its peer."""
+    poll = select.poll()
+    poll.register(waiting, select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,164 @@
+"""The bearer token of a client: given as it is, or by a file that is read again when it changes. Never shown."""
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Self
+
+from blake3 import blake3
+
+from .._arguments import checks
+from .._runtime.interruption import reraise
+from .._runtime.redaction import looks_secret, shown_name
+from ..errors import HoldfastError, InvalidRequest
+from .settings import CODE
+
+_LARGEST_BYTES = 64 * 1024
+_Version = tuple[int, int, int, int]
+
+log = logging.getLogger("holdfast")
+
+
+class Token:
+    """A token, or none. `value` is the one to use now.
+
+    A file that has been read once may vanish, be emptied or be half written: the last token stays in use then.
+
+    Parameters
+    ----------
+    value : str, optional
+        The token itself.
+    file : Path, optional
+        A file that holds it, such as a mounted secret.
+    source : str
+        The setting that says so, for messages.
+    """
+
+    def __init__(self, value: str | None = None, file: Path | None = None, source: str = "token") -> None:
+        self._source = source
+        self._file = file
+        self._version: _Version | None = None
+        self._complained: str | None = None
+        self._value = _cleaned(value, source) if value is not None else None
+        if file is not None:
+            try:
+                self._value, self._version = _read(file, source)
+            except OSError as error:
+                raise InvalidRequest(_unreadable(file, source, error), code=CODE) from None
+
+    @classmethod
+    def of(cls, token: str | None = None, file: str | os.PathLike[str] | None = None) -> Self:
+        """The token that was given, or that the environment names.
+
+        ``token``, else ``file``, else ``HOLDFAST_TOKEN``, else ``HOLDFAST_TOKEN_FILE``: a keyword is nearer than the
+        environment, and a token is more definite than a place where one may be.
+
+        Raises
+        ------
+        InvalidRequest
+            It is no token, both keywords are given, or the file is absent or empty.
+        """
+        if token is not None and not isinstance(token, str):
+            raise InvalidRequest(f"token must be a str, not {type(token).__name__}", code=CODE)
+        given = (token or "").strip()
+        if given and file:
+            raise InvalidRequest("token and token_file are both given; only one can be used", code=CODE)
+        if given:
+            return cls(given, source="token")
+        if file:
+            return cls(file=Path(checks.path("token_file", file)).expanduser(), source="token_file")
+        if named := os.environ.get("HOLDFAST_TOKEN", "").strip():
+            return cls(named, source="HOLDFAST_TOKEN")
+        if place := os.environ.get("HOLDFAST_TOKEN_FILE", "").strip():
+            return cls(file=Path(place).expanduser(), source="HOLDFAST_TOKEN_FILE")
+        return cls()
+
+    def __repr__(self) -> str:
+        return f"<token of {self._source}>" if self._value else "<no token>"
+
+    @property
+    def value(self) -> str | None:
+        """The token to use now; read again where its file is another than it was."""
+        if self._file is not None and self._seen() not in {None, self._version}:
+            self._read_again()
+        return self._value
+
+    @property
+    def key(self) -> str:
+        """A name for this token or its file, by which nothing of the token can be learned."""
+        if self._file is not None:
+            return f"file:{self._file.absolute()}"
+        return blake3(self._value.encode()).hexdigest() if self._value else ""
+
+    @property
+    def advice(self) -> str:
+        """What to do about a token that is no longer accepted."""
+        if self._file is not None:
+            return f"put a new token into {self._file}: it is read again when it changes"
+        return "start the job again with a new token, or give it by HOLDFAST_TOKEN_FILE, which is read when it changes"
+
+    def renew(self, used: str | None) -> bool:
+        """Read the file again, as this token was refused; whether there is another one now."""
+        if self._file is not None:
+            self._read_again()
+        return self._value != used
+
+    def _seen(self) -> _Version | None:
+        assert self._file is not None
+        try:
+            return _version(self._file.stat())
+        except OSError:
+            return None
+
+    def _read_again(self) -> None:
+        assert self._file is not None
+        seen = self._seen()
+        try:
+            self._value, self._version = _read(self._file, self._source)
+            self._complained = None
+        except (OSError, HoldfastError) as error:
+            reraise(error)
+            self._version = seen  # what cannot be used is not read at every request
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            if why != self._complained:
+                self._complained = why
+                log.warning("%s cannot be read again (%s); the last token stays in use", self._file, why)
+
+
+def _unreadable(file: Path, source: str, error: OSError) -> str:
+    """The message for a file that cannot be read; what looks like the token itself is not repeated."""
+    if looks_secret(str(file)):
+        return f"{source} names no file but looks like the token itself, which belongs into HOLDFAST_TOKEN"
+    return f"{source} names {shown_name(str(file))}, which cannot be read: {error.strerror or type(error).__name__}"
+
+
+def _read(file: Path, source: str) -> tuple[str, _Version]:
+    if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe may wait for ever
+        raise InvalidRequest(f"{source} names {file}, which is no regular file", code=CODE)
+    with file.open("rb") as opened:
+        version = _version(os.fstat(opened.fileno()))
+        data = opened.read(_LARGEST_BYTES + 1)
+    try:
+        text = data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{source} names {file}, which holds no token: it is no text", code=CODE) from None
+    if not text:
+        raise InvalidRequest(f"{source} names {file}, which is empty", code=CODE)
+    return _cleaned(text, f"{source} names {file}, whose content"), version
+
+
+def _version(found: os.stat_result) -> _Version:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _cleaned(token: str, source: str) -> str:
+    """A token as it goes into a header. What is wrong with it is said without any part of it."""
+    token = token.strip()
+    if len(token) > _LARGEST_BYTES or not all("!" <= sign <= "~" for sign in token):
+        raise InvalidRequest(
+            f"{source} is no token: one has no space, no line break, no control character and nothing beyond ASCII "
+            "in it, and stands alone, without a word such as 'Bearer' before it",
+            code=CODE,
+        )
+    return token

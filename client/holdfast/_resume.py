@@ -1,0 +1,168 @@
+"""Where a job goes on: the newest usable state, whether the server has it or this machine."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ._api.retry import passes
+from ._api.wire import Checkpoint
+from ._load import Loading
+from ._runtime.interruption import reraise
+from ._spool import siblings
+from ._spool.queue import Item, Queue
+from .errors import HoldfastError, IntegrityError, warn
+
+KINDS = ("regular", "best")
+
+
+class _Gone(Exception):
+    """Something that was to be read is not there any more."""
+
+
+class Resuming:
+    """Looks for the newest state of a directory.
+
+    Regular checkpoints come first, wherever they are, as those of `save_best_if_improved` may be parts of a state. What
+    waits in the spool was saved after all that its writer knew of. So it is newer than the server's latest unless that
+    one was saved by a writer that knew more.
+
+    Parameters
+    ----------
+    loading : Loading
+        How states are wanted.
+    """
+
+    def __init__(self, loading: Loading) -> None:
+        self._loading = loading
+        self._queues = [loading.queue] if loading.queue is not None else []
+        self._missing: set[Path] = set()
+        self._passed_over: set[Path] = set()
+
+    def state(self) -> Any:
+        """The newest usable state, or None where there is none.
+
+        Raises
+        ------
+        HoldfastError
+            There may be one on the server, which cannot be had, and none is on this machine.
+        """
+        if self._loading.queue is not None:
+            self._see_others(self._loading.queue)
+        while True:
+            with suppress(_Gone):
+                return self._newest()
+
+    def _see_others(self, own: Queue) -> None:
+        """Take in what waits under other URLs of the same server; warn of what may be of the same server."""
+        others = siblings.others(own)
+        siblings.meet(self._loading.remote.server, others)
+        for queue in others:
+            is_same = siblings.is_same(own, queue, is_only_read=True)
+            if is_same:
+                self._queues.append(queue)
+            elif is_same is None:
+                warn(
+                    f"checkpoints of {queue.directory!r} wait in {queue.folder} for {queue.server}, and are not "
+                    f"considered for {own.server}. If that is the same server, run 'holdfast sync' first."
+                )
+
+    def _newest(self) -> Any:
+        """The newest regular state; only where there is none, that of the newest best one, which may be a part."""
+        failure: HoldfastError | None = None
+        for kind in KINDS:
+            found, because = self._of_kind(kind, failure)
+            if found is not None:
+                if failure is not None:
+                    warn(f"{failure}. No regular checkpoint can be had; a best one is used, which may be a part")
+                return found[0]
+            failure = because
+        if failure is not None:
+            raise failure
+        return None
+
+    def _of_kind(self, kind: str, before: HoldfastError | None) -> tuple[tuple[Any] | None, HoldfastError | None]:
+        """The newest usable state of a kind, or why there may be one that cannot be had.
+
+        Parameters
+        ----------
+        before : HoldfastError or None
+            Why one of another kind cannot be had. A server that was away then is not asked again.
+        """
+        failure = before if before is not None and passes(before) else None
+        latest: Checkpoint | None = None
+        if failure is None:
+            try:
+                latest = self._loading.remote.latest(kind)
+            except HoldfastError as error:
+                if not passes(error):
+                    raise
+                failure = error
+        loaded = self._loading.noted(kind) if failure is not None else None
+        after = latest.saved_after if latest is not None else loaded["saved_after"] if loaded is not None else None
+        newer, older = self._waiting(kind, after)
+        for item in newer:
+            if (found := self._kept(item)) is not None:
+                return found, before
+        if failure is None:
+            try:
+                state = self._loading.latest(kind) if latest is not None else None
+                return (state,) if state is not None else None, before
+            except HoldfastError as error:
+                if not (passes(error) or isinstance(error, IntegrityError)):
+                    raise
+                failure = error
+        return self._on_this_machine(older, loaded, failure), failure
+
+    def _waiting(self, kind: str, after: int | None) -> tuple[list[Item], list[Item]]:
+        """What waits or is parked, the newest first: what is newer than what was saved after that, and the rest."""
+        newer: list[Item] = []
+        older: list[Item] = []
+        parked = {item for queue in self._queues for item in queue.parked()}
+        for item in list(siblings.newest_first(self._queues)):
+            try:
+                save = item.facts()["save"]
+            except (HoldfastError, OSError) as error:
+                reraise(error)
+                self._pass_over(item, error)
+                continue
+            if save.get("kind", "regular") != kind:
+                continue
+            saved_after = save["saved_after"]
+            is_newer = after is None or saved_after > after or (saved_after == after and item not in parked)
+            (newer if is_newer else older).append(item)
+        return newer, older
+
+    def _kept(self, item: Item) -> tuple[Any] | None:
+        try:
+            return (self._loading.kept(item),)
+        except OSError as error:
+            reraise(error)
+            self._pass_over(item, error)
+            return None
+
+    def _pass_over(self, item: Item, error: Exception) -> None:
+        """Leave out what cannot be read; what has gone meanwhile was delivered or put aside: look again."""
+        if isinstance(error, FileNotFoundError) and item.folder not in self._missing:
+            self._missing.add(item.folder)
+            raise _Gone
+        if item.folder not in self._passed_over:
+            self._passed_over.add(item.folder)
+            warn(f"{item.folder} cannot be used: {error}")
+
+    def _on_this_machine(
+        self, older: list[Item], loaded: dict[str, Any] | None, failure: HoldfastError
+    ) -> tuple[Any] | None:
+        """What there is without the server: what was loaded last, or else what waits and is older than that."""
+        if loaded is not None:
+            try:
+                state = self._loading.cached(loaded["file_digest"])
+            except IntegrityError as error:
+                warn(f"{loaded['name']} cannot be used from the cache: {error}")
+            else:
+                warn(f"{failure}. {loaded['name']} is taken from the cache; the server may hold newer ones.")
+                return (state,)
+        for item in older:
+            if (found := self._kept(item)) is not None:
+                warn(f"{failure}. {item.name} is taken from {item.folder}; the server may hold newer ones.")
+                return found
+        return None

@@ -1,0 +1,59 @@
+"""Jobs on several threads."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from ..errors import ServerUnreachable
+
+T = TypeVar("T")
+
+CONNECTIONS = 2
+"""How many ranges are under way at a time; more are no faster on one machine."""
+
+
+def in_parallel(jobs: Iterable[T], work: Callable[[T], object], *, threads: int = CONNECTIONS) -> None:
+    """Do all jobs on a few threads. After the first failure no further job is begun, and it is raised.
+
+    Where the others fail by then, too, a failure that is not about the connection is raised before one that is.
+    """
+    todo = deque(jobs)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        while todo and not failures:
+            try:
+                job = todo.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                work(job)
+            except BaseException as error:
+                failures.append(error)
+
+    count = min(threads, len(todo))
+    started = [threading.Thread(target=run, name="holdfast-transfer", daemon=True) for _ in range(count)]
+    try:
+        if count <= 1 or not _started(started[0]):
+            run()
+            started = []
+        for thread in started[1:]:
+            _started(thread)
+        for thread in started:
+            if thread.ident is not None:
+                thread.join()
+    except BaseException as error:  # Ctrl-C: the threads end with what they are at
+        failures.append(error)
+        raise
+    if failures:
+        raise min(failures, key=lambda error: isinstance(error, ServerUnreachable))
+
+
+def _started(thread: threading.Thread) -> bool:
+    """Start a thread; False where the interpreter is ending, which starts no more."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,191 @@
+"""Torch files as states: tensors whose memory is the file's own, of the whole file or of some of its keys."""
+
+import io
+import os
+import tempfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from ..._arguments import selection
+from ..._runtime import packages
+from ..._runtime.interruption import reraise
+from ...errors import HoldfastError, UnreadableCheckpoint
+from . import formats, legacy, safetensors, safety, zip_directory
+from .archive import Archive, Fetch, Unusual, unpickled
+from .arena import Arena
+from .pickle_scan import BlindUnpickler
+
+_PIECE_BYTES = 64 * 1024 * 1024
+
+
+def state_in(
+    arena: Arena,
+    fetch: Fetch,
+    *,
+    only: Collection[Any] | None = None,
+    map_location: Any = None,
+    weights_only: bool | None = True,
+) -> Any:
+    """The state in a torch file whose bytes come into an arena as they are asked for: what ``torch.load`` would give.
+
+    Parameters
+    ----------
+    arena : Arena
+        Where the file's bytes are, or will be; its memory becomes that of the tensors.
+    fetch : callable
+        Brings bytes there, verified. Called before anything looks at them.
+    only : collection, optional
+        The keys of the state to load; the storages of others are not fetched.
+
+    Raises
+    ------
+    UnsafeCheckpoint
+        It holds more than weights, or unfolds to far more than its size, and ``weights_only`` was not turned off.
+    UnreadableCheckpoint
+        Torch cannot load it.
+    MissingPackage
+        Torch, or a package that the state needs, is not installed.
+    KeyError
+        The state has no such key.
+    """
+    packages.torch_for("Loading a checkpoint")
+    is_untrusted = safety.is_weights_only(weights_only)
+    head = min(formats.HEAD_BYTES, arena.size_bytes)
+    fetch([(0, arena.size_bytes if only is None else head)])
+    found = formats.of(arena.bytes(0, head), arena.size_bytes)
+    if found is formats.SAFETENSORS:
+        return safetensors.state_in(arena, fetch, only=only, map_location=map_location)
+    if found not in (formats.ZIP, formats.LEGACY, formats.TAR):
+        raise UnreadableCheckpoint(found.refusal)
+    try:
+        if found is not formats.ZIP:
+            raise Unusual
+        state = _mapped(arena, fetch, only, map_location, is_untrusted)
+    except Unusual:
+        fetch([(0, arena.size_bytes)])
+        state = _copied(arena, found, map_location, is_untrusted)
+    return state if only is None else selection.part_of(state, only)
+
+
+def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_location: Any, is_untrusted: bool) -> Any:
+    """The state, with storages that lie in the arena."""
+    if _needs_torchs_reader(map_location):
+        raise Unusual
+    try:
+        archive = Archive(arena, fetch)
+        if only is not None:
+            archive.narrow(only, fetch)
+        if map_location is not None and str(map_location) != "cpu":
+            archive.refuse_empty_storages()
+    except (HoldfastError, *safety.INTERRUPTIONS):
+        raise
+    except Exception as error:  # whatever this file is, torch may be able to read it
+        reraise(error)
+        raise Unusual from error
+    with safety.answering(
+        is_untrusted=is_untrusted,
+        asks_user=_is_asked(map_location),
+        passing=Unusual,
+        is_sound=lambda: _is_sound(archive.get_record("data.pkl")),
+    ):
+        return unpickled(archive, map_location, is_untrusted)
+
+
+def _copied(arena: Arena, found: formats.Format, map_location: Any, is_untrusted: bool) -> Any:
+    """The state, by ``torch.load`` alone; what it would run, take or make up is refused before."""
+    import torch
+
+    if found is formats.ZIP:
+        safety.refuse_zip(arena, is_untrusted=is_untrusted)
+    elif found is formats.TAR:
+        if not legacy.is_tarred(arena):
+            raise UnreadableCheckpoint(found.refusal)
+        if is_untrusted:
+            safety.refuse_tar()
+    is_sound = found is not formats.LEGACY or _legacy_is_sound(arena)
+    with (
+        safety.answering(
+            is_untrusted=is_untrusted,
+            asks_user=_is_asked(map_location),
+            passing=Unusual,
+            is_sound=lambda: is_sound if found is not formats.ZIP else _is_sound(_pickle_in(arena)),
+        ),
+        _opened(arena, found) as file,
+    ):
+        return torch.load(file, map_location=map_location, weights_only=is_untrusted, mmap=False)
+
+
+def _needs_torchs_reader(map_location: Any) -> bool:
+    """Whether torch is to look only at what tensors would be, and wants the offsets of their bytes."""
+    import torch
+    from torch import _guards
+
+    is_meta = map_location == "meta" or (isinstance(map_location, torch.device) and map_location.type == "meta")
+    return is_meta or _guards.detect_fake_mode(None) is not None
+
+
+def _is_asked(map_location: Any) -> bool:
+    return callable(map_location) and not isinstance(map_location, dict)
+
+
+@contextmanager
+def _opened(arena: Arena, found: formats.Format) -> Iterator[Any]:
+    """The bytes as a file. Those of the older formats move into one of the system's, as torch asks for its number."""
+    if found is formats.ZIP:
+        with arena.file_for_torch() as file:
+            yield file
+        return
+    with _unnamed() as moved:
+        for start in range(0, arena.size_bytes, _PIECE_BYTES):
+            length = min(_PIECE_BYTES, arena.size_bytes - start)
+            moved.write(arena.view(start, length))
+            arena.give_back(start, length)
+        moved.seek(0)
+        yield moved
+
+
+def _unnamed() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("holdfast"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _legacy_is_sound(arena: Arena) -> bool:
+    """Whether the pickles of an older file can be read; where they can, they are held to what they claim."""
+    try:
+        legacy.refuse_claims(arena)
+    except (HoldfastError, *safety.INTERRUPTIONS):
+        raise
+    except Exception as error:
+        reraise(error)
+        return False
+    return True
+
+
+def _is_sound(pickled: bytes) -> bool:
+    """Whether a pickle can be read, whatever it names."""
+    try:
+        BlindUnpickler(io.BytesIO(pickled), lambda reference: None).load()
+    except safety.INTERRUPTIONS:
+        raise
+    except Exception as error:
+        reraise(error)
+        return False
+    return True
+
+
+def _pickle_in(arena: Arena) -> bytes:
+    """The pickle of a zip file of torch's; nothing if it cannot be had."""
+    try:
+        entries = zip_directory.entries(zip_directory.directory_in(arena.bytes, arena.size_bytes))
+        found = next(entry for entry in entries if entry.name.partition("/")[2] == "data.pkl")
+        start = zip_directory.data_offset(found, arena.bytes(found.header_offset, zip_directory.LOCAL_BYTES))
+        stored = arena.bytes(start, found.stored_bytes)
+        return stored if found.is_stored else zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored, found.size_bytes)
+    except safety.INTERRUPTIONS:
+        raise
+    except Exception as error:
+        reraise(error)
+        return b""

@@ -1,0 +1,291 @@
+"""States as the bytes of a torch file that is never made: read, chunk by chunk, from the tensors' own memory.
+
+The checksums that a zip file wants are filled in when the storages have been read.
+"""
+
+import io
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from zlib_ng import zlib_ng
+
+from ..._api import digests
+from ..._api.digests import CHUNK_BYTES
+from ..._api.wire import Chunk
+from ..._runtime import gc_pause, packages
+from ..._runtime.interruption import reraise, suppress
+from ..._runtime.parallel import in_parallel
+from ...errors import InvalidRequest
+from ..strides import is_one_stretch
+from . import crc32
+from . import sink as _sink
+from .parts import ALIGNMENT, BIG_BYTES, Parts
+from .pickler import Described
+from .sink import Storage
+
+
+class _Record(NamedTuple):
+    """A large storage in the file. Its first ``chunks`` are its own; what is left over lies with its neighbours."""
+
+    offset: int
+    storage: Storage
+    chunks: range
+
+
+class _Extent(NamedTuple):
+    """Where a chunk lies, and the storage that it is a part of, if it is one."""
+
+    offset: int
+    length: int
+    record: int | None
+
+
+class Layout:
+    """The bytes of a state's torch file, in chunks. May be read by several threads.
+
+    Attributes
+    ----------
+    size_bytes : int
+        How long the file is.
+    spans : list of (int, int)
+        Offset and length, in bytes, of every chunk.
+    tensors : list of dict or None
+        Name, dtype, shape, offset and size in bytes of every tensor, as far as that can be said.
+    doubts : list of str
+        What a user should know of the file before it is loaded.
+    """
+
+    def __init__(self, parts: Parts, tensors: list[dict[str, Any]] | None) -> None:
+        self._parts = parts
+        self.size_bytes = parts.size_bytes
+        self.tensors = tensors
+        self.doubts: list[str] = []
+        self.extents, self._records = _cut(parts)
+        self.spans = [(extent.offset, extent.length) for extent in self.extents]
+        self._digests: list[str | None] = [None] * len(self.extents)
+        self._crcs: list[int | None] = [None] * len(self.extents)
+        self._record_crcs: dict[int, int] = {}
+
+    def read(self, place: int) -> tuple[memoryview, str]:
+        """The bytes of a chunk and their BLAKE3 in hex. The bytes hold until this thread reads the next chunk."""
+        extent = self.extents[place]
+        data = self._joined(extent) if extent.record is None else self._part(extent, self._records[extent.record])
+        digest = self._digests[place]
+        if digest is None:
+            digest = self._digests[place] = digests.of_chunk(data)
+        if extent.record is not None and self._crcs[place] is None:
+            self._crcs[place] = zlib_ng.crc32(data)
+        return data, digest
+
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Every chunk with its digest; what was not read yet is read, on several threads."""
+        unread = [place for place in self.reading_order() if self._digests[place] is None]
+        in_parallel(unread, self.read, threads=digests.THREADS)
+        return tuple(
+            Chunk(extent.offset, extent.length, digest)
+            for extent, digest in zip(self.extents, self._digests, strict=True)
+            if digest is not None
+        )
+
+    def reading_order(self) -> list[int]:
+        """All chunks, such that none is read twice: what lies between storages holds their checksums."""
+        return sorted(range(len(self.extents)), key=lambda place: self.extents[place].record is None)
+
+    def has_changed(self) -> bool:
+        """Whether a chunk is another than it was when it was first read."""
+        known = [(extent, digest) for extent, digest in zip(self.extents, self._digests, strict=True) if digest]
+        return any(
+            digests.of_chunk(self._part(extent, self._records[extent.record])) != digest
+            for extent, digest in known
+            if extent.record is not None
+        )
+
+    def sample(self, count: int) -> set[str]:
+        """The digests of a few chunks, spread over the storages."""
+        own = [place for place, extent in enumerate(self.extents) if extent.record is not None]
+        return {self.read(place)[1] for place in own[:: max(1, len(own) // count)][:count]}
+
+    def head(self) -> Iterator[bytes]:
+        """The bytes before the first storage: in a file of torch, those of the pickle are among them."""
+        return self._parts.head()
+
+    def _part(self, extent: _Extent, record: _Record) -> memoryview:
+        start = extent.offset - record.offset
+        return record.storage.view(start, start + extent.length)
+
+    def _joined(self, extent: _Extent) -> memoryview:
+        """Bytes that lie between the large storages, with the checksums of these."""
+        stop = extent.offset + extent.length
+        result = self._parts.joined(extent.offset, stop)
+        patches = self._parts.patches
+        for offset, number in patches[bisect_left(patches, (extent.offset - 3, 0)) : bisect_left(patches, (stop, 0))]:
+            crc, place = self._crc(number).to_bytes(4, "little"), offset - extent.offset
+            first, last = max(0, -place), min(4, len(result) - place)
+            result[place + first : place + last] = crc[first:last]
+        return memoryview(result)
+
+    def _crc(self, number: int) -> int:
+        known = self._record_crcs.get(number)
+        if known is not None:
+            return known
+        storage, parts, done = self._parts.storages[number][1], [], 0
+        for place in self._records[number].chunks if number in self._records else ():
+            if self._crcs[place] is None:
+                self.read(place)
+            crc, length = self._crcs[place], self.extents[place].length
+            assert crc is not None, "it was read"
+            parts.append((crc, length))
+            done += length
+        rest = storage.copy(done, storage.size_bytes)
+        found = self._record_crcs[number] = zlib_ng.crc32(rest, crc32.combined(parts))
+        return found
+
+
+Copies = Callable[[list[Storage]], list[Storage]]
+"""Gives copies of storages, to be read in their place."""
+
+
+def of(state: Any, copied: Copies | None = None) -> Layout:
+    """The torch file of a state. The state's tensors must stay as they are while it is read.
+
+    Parameters
+    ----------
+    state : dict
+        Whatever ``torch.save`` takes.
+    copied : Copies, optional
+        With it, the state may change at once.
+
+    Raises
+    ------
+    InvalidRequest
+        A tensor has no data: it is on the device ``meta``, fake, or its memory was freed.
+    MissingPackage
+        Torch is not installed.
+    """
+    packages.torch_for("Saving a checkpoint")
+    return gc_pause.deferred(lambda: _of(state, copied))
+
+
+def _of(state: Any, copied: Copies | None) -> Layout:
+    if not _sink.can_be_written():
+        return _whole(state)
+    try:
+        sink = _sink.written(state)
+    except _sink.NoData as error:
+        raise InvalidRequest(f"{_named(error.tensor, state)} cannot be saved: {error.why}.", code=error.code) from None
+    parts = Parts.of(sink)
+    index = _tensor_index(state, parts, sink.described)
+    if copied is not None:
+        parts.replace(copied)
+    layout = Layout(parts, index)
+    if sink.sharded is not None:
+        layout.doubts.append(
+            f"{_named(sink.sharded, state)} is sharded over several processes, and only this one's part is saved. To "
+            "save all of it, gather it with get_model_state_dict(..., options=StateDictOptions(full_state_dict=True)), "
+            "or save every part with torch.distributed.checkpoint."
+        )
+    return layout
+
+
+def _named(tensor: Any, state: Any) -> str:
+    """The name of a tensor of a state, in words."""
+    with suppress(Exception):  # a state that cannot be walked
+        for name, other in tensors(state):
+            if other is tensor:
+                return f"the tensor {name!r}"
+    return f"a tensor of shape {tuple(tensor.shape)}"
+
+
+def _whole(state: Any) -> Layout:
+    """The file as torch itself writes it, held in memory: for versions of torch that write in another way."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(state, file)
+    return Layout(Parts.whole(file.getvalue()), None)
+
+
+def _cut(parts: Parts) -> tuple[tuple[_Extent, ...], dict[int, _Record]]:
+    """Where to cut: large storages by themselves, whatever lies between them together, nothing longer than a chunk."""
+    extents: list[_Extent] = []
+    records: dict[int, _Record] = {}
+    done = 0
+
+    def add(stop: int, record: int | None) -> None:
+        nonlocal done
+        for start in range(done, stop, CHUNK_BYTES):
+            extents.append(_Extent(start, min(CHUNK_BYTES, stop - start), record))
+        done = max(done, stop)
+
+    for number, (offset, storage) in enumerate(parts.storages):
+        if storage.size_bytes >= BIG_BYTES:
+            add(offset, None)
+            first = len(extents)
+            add(offset + storage.size_bytes // ALIGNMENT * ALIGNMENT, number)
+            records[number] = _Record(offset, storage, range(first, len(extents)))
+    add(parts.size_bytes, None)
+    return tuple(extents), records
+
+
+def _tensor_index(state: Any, parts: Parts, described: Mapping[int, Described]) -> list[dict[str, Any]] | None:
+    """Name, dtype, shape, offset and size in bytes of every tensor of which that can be said; None if of none."""
+    offsets = {storage.storage._cdata: offset for offset, storage in parts.storages}
+    index = []
+    try:
+        for name, tensor in tensors(state):
+            known = described.get(id(tensor))
+            if known is not None and known[0] is tensor:
+                _, dtype, shape, storage, start, size_bytes = known
+                entry: dict[str, Any] | None = {
+                    "name": name[:1000],
+                    "dtype": dtype,
+                    "shape": list(shape),
+                    "offset": offsets[storage] + start if start is not None else None,
+                    "size_bytes": size_bytes,
+                }
+            else:
+                entry = _entry(name, tensor, offsets)
+            if entry is not None:
+                index.append(entry)
+    except Exception as error:  # a state that cannot be walked, as it holds itself, is saved without an index
+        reraise(error)
+        return None
+    return index
+
+
+def tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every tensor of a state, under the name that it has in the index."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield ".".join(path) or "tensor", value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors(item, (*path, str(key)))
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from tensors(item, (*path, str(place)))
+
+
+def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any] | None:
+    import torch
+
+    entry: dict[str, Any] | None = None
+    try:
+        if tensor.layout is not torch.strided:
+            return None
+        element_bytes = tensor.element_size()
+        entry = {
+            "name": name[:1000],
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "shape": [int(length) for length in tensor.shape],
+            "offset": None,
+            "size_bytes": tensor.numel() * element_bytes,
+        }
+        start = offsets.get(tensor.untyped_storage()._cdata)
+        if start is not None and is_one_stretch(tensor.shape, tensor.stride()):
+            entry["offset"] = start + tensor.storage_offset() * element_bytes
+    except Exception as error:  # what torch cannot say of this one, as of a wrapper's storage, is left out
+        reraise(error)
+    return entry

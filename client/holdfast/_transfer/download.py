@@ -1,0 +1,304 @@
+"""Fetch the files of a checkpoint: every chunk is verified before anybody sees it, and fetched once."""
+
+import os
+import secrets
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .._api import digests
+from .._api.retry import READERS_PATIENCE, Patience, passes
+from .._api.server import Server, understood
+from .._api.wire import Batch, Checkpoint, Chunk, FileChunks, Range
+from .._runtime.file_attributes import Likeness
+from .._runtime.parallel import CONNECTIONS, in_parallel
+from .._torchfile.reader import restore
+from .._torchfile.reader.arena import Arena
+from ..errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
+from . import destination
+from .cache import Cache, Keeping, Sources
+from .progress import Progress
+from .targets import FileTarget, Target, Window
+
+JOB_BYTES = 32 * 1024 * 1024
+"""How much is asked for at a time, so that several connections have work."""
+
+
+class Contents(NamedTuple):
+    """What a checkpoint consists of, and which of its files can be fetched together."""
+
+    files: list[FileChunks]
+    batches: tuple[Batch, ...]
+    folders: dict[str, Likeness]
+
+
+def contents(server: Server, checkpoint: Checkpoint) -> Contents:
+    """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
+    files, batches, folders = _pieced(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
+    for file in files:
+        ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
+        adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
+        if not adds_up or any(chunk.length <= 0 for chunk in file.chunks):
+            raise IntegrityError(f"the chunks of {file.path!r} do not make up the file")
+    named = [(file.path, digests.of_file(file.chunks)) for file in files]
+    if digests.of_checkpoint(named) != checkpoint.digest:
+        raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
+    return Contents(files, batches, folders)
+
+
+def _pieced(server: Server, path: str) -> Contents:
+    """The files of all pages of an answer, each with its parts from all of them."""
+    files: dict[str, FileChunks] = {}
+    batches: list[Batch] = []
+    folders: dict[str, Likeness] = {}
+    params: dict[str, str] = {}
+    while True:
+        answer = server.ask(path, params=params)
+        with understood():
+            for found in map(FileChunks.from_json, answer["files"]):
+                files[found.path] = files[found.path].joined(found) if found.path in files else found
+            batches += Batch.all_from_json(answer)
+            folders |= {each["path"]: Likeness.from_json(each) for each in answer.get("folders") or ()}
+            token = answer.get("next_page_token")
+        if token is None:
+            return Contents(list(files.values()), tuple(batches), folders)
+        params["page_token"] = token
+
+
+def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:
+    """What the file of a checkpoint consists of.
+
+    Raises
+    ------
+    InvalidRequest
+        The checkpoint has several files.
+    """
+    files = contents(server, checkpoint).files
+    if len(files) != 1:
+        raise InvalidRequest(
+            f"{checkpoint.name!r} has {len(files)} files and is no single state; use download()", code="several_files"
+        )
+    return files[0]
+
+
+def file_state(
+    server: Server,
+    file: FileChunks,
+    *,
+    only: Collection[str] | None = None,
+    cache: Cache | None = None,
+    progress: bool | None = None,
+    **load: Any,
+) -> Any:
+    """The state in a file; ``load`` goes to `_restore.state_in`.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are not those that were saved.
+    """
+    arena = Arena(file.size_bytes)
+    with _Fetching(server, file, arena, cache if only is None else None, progress) as fetching:
+        if only is not None and cache is not None:
+            fetching.sources = cache.sources(file)
+        return restore.state_in(arena, fetching.fetch, only=only, **load)
+
+
+def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
+    """Give the bytes of a file to ``write`` in their order, each verified before. `IntegrityError` as `into_files`."""
+    window = Window()
+    with (
+        _Fetching(server, file, window, None, False) as fetching,
+        Progress(f"load {file.path}", file.size_bytes, progress) as bar,
+    ):
+        for start, stop in window.cut(file.chunks, CONNECTIONS * JOB_BYTES):
+            fetching.fetch([(start, stop)])
+            write(window.view(start, stop - start))
+            bar.moved(stop - start)
+
+
+def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, progress: bool | None) -> None:
+    """Put one file of a checkpoint at a path, where it replaces a plain file once it is verified.
+
+    `_destination.stream_at` says what becomes of anything else there.
+    """
+    stream = destination.stream_at(to)
+    if stream is not None:
+        with stream:
+            into_stream(server, file, stream.write, progress)
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as sink:
+            _fill(server, file, sink.fileno(), cache, progress)
+            file.likeness.give(temporary)
+            os.fsync(sink.fileno())
+        temporary.replace(to)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def into_new_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, bar: Progress) -> None:
+    """Put one file of a checkpoint where nothing is, verified but not durable; ``bar`` is moved."""
+    with to.open("xb") as sink:
+        _fill(server, file, sink.fileno(), cache, False, bar)
+    file.likeness.give(to)
+
+
+def _fill(
+    server: Server,
+    file: FileChunks,
+    descriptor: int,
+    cache: Cache | None,
+    progress: bool | None,
+    bar: Progress | None = None,
+) -> None:
+    os.truncate(descriptor, file.size_bytes)
+    with _Fetching(server, file, FileTarget(descriptor), cache, progress, bar) as fetching:
+        fetching.fetch([(0, file.size_bytes)])
+
+
+class _Fetching:
+    """One file on its way: knows which chunks are there."""
+
+    def __init__(
+        self,
+        server: Server,
+        file: FileChunks,
+        target: Target,
+        cache: Cache | None,
+        progress: bool | None,
+        bar: Progress | None = None,
+    ) -> None:
+        self._server = server
+        self._file = file
+        self._target = target
+        self._cache = cache
+        self._starts = [chunk.offset for chunk in file.chunks]
+        self._range_starts = [wanted.offset for wanted in file.ranges]
+        self._have = [False] * len(file.chunks)
+        self._doubted: set[int] = set()
+        self._patience = Patience(READERS_PATIENCE * server.patience_s)
+        self._progress = progress
+        self._common_bar = bar
+        self._bar = Progress("", 0)
+        self._stack = ExitStack()
+        self.sources: Sources | None = None
+        self._keeping: Keeping | None = None
+
+    def __enter__(self) -> "_Fetching":
+        if self._cache is not None:
+            self.sources = self._cache.sources(self._file)
+            if not all(self.sources.has(chunk) for chunk in self._file.chunks):
+                self._keeping = self._cache.keep(self._file)
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self.sources is not None:
+            self.sources.close()
+        if self._keeping is not None:
+            if error is None and all(self._have):
+                self._keeping.finish()
+            self._keeping.close()
+        if self._cache is not None:
+            self._cache.evict()
+
+    def fetch(self, spans: list[tuple[int, int]]) -> None:
+        """See to it that these bytes have arrived, and with them the rest of their chunks."""
+        wanted = [place for start, stop in spans for place in self._places(start, stop)]
+        todo = sorted({place for place in wanted if not self._have[place]})
+        total = sum(self._file.chunks[place].length for place in todo)
+        own = Progress(f"load {self._file.path}", total, self._progress)
+        with own if self._common_bar is None else nullcontext(self._common_bar) as self._bar:
+            if self.sources is not None:
+                in_parallel(_grouped([p for p in todo if self.sources.has(self._file.chunks[p])], 16), self._recall)
+            while todo := [place for place in todo if not self._have[place]]:
+                try:
+                    in_parallel(self._jobs(todo), self._fetch)
+                except HoldfastError as error:
+                    if not passes(error):
+                        raise
+                    self._patience.wait(error)
+
+    def _places(self, start: int, stop: int) -> range:
+        if start >= stop:
+            return range(0)
+        return range(bisect_right(self._starts, start) - 1, bisect_right(self._starts, stop - 1))
+
+    def _jobs(self, todo: list[int]) -> Iterator[list[int]]:
+        """Consecutive chunks to ask for at once, all within one of the server's ranges."""
+        job: list[int] = []
+        length = 0
+        for place in todo:
+            chunk = self._file.chunks[place]
+            same = job and place == job[-1] + 1 and self._range_of(chunk) is self._range_of(self._file.chunks[job[0]])
+            if job and not (same and length + chunk.length <= JOB_BYTES):
+                yield job
+                job, length = [], 0
+            job.append(place)
+            length += chunk.length
+        if job:
+            yield job
+
+    def _range_of(self, chunk: Chunk) -> Range:
+        place = bisect_right(self._range_starts, chunk.offset) - 1
+        if place >= 0:
+            wanted = self._file.ranges[place]
+            if chunk.offset + chunk.length <= wanted.offset + wanted.length:
+                return wanted
+        raise IntegrityError(f"the server does not say how to fetch {self._file.path!r} from {chunk.offset}")
+
+    def _fetch(self, job: list[int]) -> None:
+        chunks = [self._file.chunks[place] for place in job]
+        start, stop = chunks[0].offset, chunks[-1].offset + chunks[-1].length
+        found = self._range_of(chunks[0])
+        headers = {**found.headers, "Range": f"bytes={start}-{stop - 1}"}
+        with self._server.fetch(replace(found, headers=headers, offset=start, length=stop - start)) as reader:
+            for place, chunk in zip(job, chunks, strict=True):
+                view, filled = self._target.view(chunk.offset, chunk.length), 0
+                while filled < len(view):
+                    count = reader.readinto(view[filled:])
+                    if not count:
+                        raise ServerUnreachable(f"{self._file.path!r} did not come whole")
+                    filled += count
+                if digests.of_chunk(view) != chunk.digest:
+                    raise self._altered(chunk)
+                self._arrived(place, view)
+                self._bar.moved(chunk.length)
+        self._patience.progress()
+
+    def _altered(self, chunk: Chunk) -> HoldfastError:
+        """What to raise for bytes that are not those saved: the second time, it was not the way that altered them."""
+        what = f"the bytes of {self._file.path!r} from {chunk.offset} are not those saved"
+        if chunk.offset in self._doubted:
+            return IntegrityError(what)
+        self._doubted.add(chunk.offset)
+        return ServerUnreachable(what)
+
+    def _recall(self, places: list[int]) -> None:
+        """Take chunks from the cache; what is not sound there is fetched."""
+        assert self.sources is not None
+        for place in places:
+            chunk = self._file.chunks[place]
+            view = self._target.view(chunk.offset, chunk.length)
+            if self.sources.read(chunk, view) and digests.of_chunk(view) == chunk.digest:
+                self._arrived(place, view)
+                self._bar.reused(chunk.length)
+            else:
+                self.sources.reject(chunk)
+
+    def _arrived(self, place: int, view: memoryview) -> None:
+        offset = self._file.chunks[place].offset
+        if isinstance(self._target, FileTarget):
+            os.pwrite(self._target.descriptor, view, offset)
+        if self._keeping is not None:
+            self._keeping.write(offset, view)
+        self._have[place] = True
+
+
+def _grouped(places: list[int], count: int) -> Iterator[list[int]]:
+    return (places[start : start + count] for start in range(0, len(places), count))

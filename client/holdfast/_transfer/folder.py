@@ -1,0 +1,217 @@
+"""Fetch a checkpoint into files: a folder is filled aside, made durable once, and only then takes its place."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .._api import digests
+from .._api.retry import READERS_PATIENCE, Patience, passes
+from .._api.server import Server
+from .._api.wire import Batch, Checkpoint, FileChunks
+from .._arguments import names as _names
+from .._runtime.file_attributes import Likeness
+from .._runtime.parallel import in_parallel
+from ..errors import HoldfastError, ServerUnreachable
+from . import destination, download, durable
+from .cache import Cache
+from .progress import Progress
+
+_LARGEST_BATCH_BYTES = 64 * 1024 * 1024
+"""A batch is held in memory, so the server may not name any size."""
+_LARGE_BYTES = download.JOB_BYTES
+"""Larger files are fetched one after another, each over several connections."""
+
+
+def into_files(
+    server: Server,
+    checkpoint: Checkpoint,
+    to: Path,
+    *,
+    into_folder: bool = False,
+    cache: Cache | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """Put a checkpoint's file, or folder of files, at a path; files replace what stood there once all are verified.
+
+    A folder that is there already keeps its other files.
+
+    Parameters
+    ----------
+    into_folder : bool
+        The path is that of a folder: a checkpoint of one file gets its own name below it.
+
+    Returns
+    -------
+    Path
+        The place of the file or folder.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are not those that were saved, or a file's path leads out of the checkpoint.
+    FileExistsError
+        The checkpoint is a folder and a file stands at the path; or a folder stands where a file belongs.
+    """
+    files, batches, folders = download.contents(server, checkpoint)
+    if [file.path for file in files] == [checkpoint.name]:
+        to = to.joinpath(*_names.components(checkpoint.name)) if into_folder else to
+        download.into_file(server, files[0], to, cache, progress)
+        return to
+    places = {file.path: Path(*_names.components(file.path)) for file in files}
+    likenesses = {Path(*_names.components(path)) if path else Path(): like for path, like in folders.items()}
+    _refuse_obstacles(to, places.values())
+    with _aside(to) as aside, _watched(aside) as disk:
+        for folder in sorted({place.parent for place in places.values()} | likenesses.keys()):
+            (aside / folder).mkdir(parents=True, exist_ok=True)
+        with Progress(f"load {checkpoint.name}", checkpoint.size_bytes, progress) as bar:
+            _Filling(server, files, {path: aside / place for path, place in places.items()}, cache, bar).run(batches)
+        disk.sync([aside / place for place in places.values()], _folders(aside))
+        _put(aside, to, likenesses)
+    return to
+
+
+class _Filling:
+    """The files of a checkpoint on their way into a new folder."""
+
+    def __init__(
+        self, server: Server, files: Sequence[FileChunks], places: dict[str, Path], cache: Cache | None, bar: Progress
+    ) -> None:
+        self._server = server
+        self._files = {file.path: file for file in files}
+        self._places = places
+        self._cache = cache
+        self._bar = bar
+        self._patience = Patience(READERS_PATIENCE * server.patience_s)
+
+    def run(self, batches: Sequence[Batch]) -> None:
+        """Fetch everything: small files in batches, others one by one, both over several connections."""
+        batches = [batch for batch in batches if self._is_sound(batch)]
+        self._all_of(batches)
+        batched = {path for batch in batches for path, _ in batch.parts}
+        single = [file for path, file in self._files.items() if path not in batched]
+        in_parallel([file for file in single if file.size_bytes <= _LARGE_BYTES], self._fetch)
+        for file in single:
+            if file.size_bytes > _LARGE_BYTES:
+                self._fetch(file)
+
+    def _is_sound(self, batch: Batch) -> bool:
+        """Whether a batch speaks of files as they are; without it they are fetched one by one."""
+        sizes = {path: file.size_bytes for path, file in self._files.items()}
+        agree = all(sizes.get(path) == length for path, length in batch.parts)
+        return agree and batch.length == sum(length for _, length in batch.parts) <= _LARGEST_BATCH_BYTES
+
+    def _all_of(self, batches: Sequence[Batch]) -> None:
+        arrived: set[str] = set()
+
+        def fetch(batch: Batch) -> None:
+            self._fetch_batch(batch)
+            arrived.add(batch.url)
+            self._patience.progress()
+
+        while todo := [batch for batch in batches if batch.url not in arrived]:
+            try:
+                in_parallel(todo, fetch)
+            except HoldfastError as error:
+                if not passes(error):
+                    raise
+                self._patience.wait(error)
+
+    def _fetch_batch(self, batch: Batch) -> None:
+        whole = memoryview(bytearray(batch.length))
+        filled = 0
+        with self._server.fetch(batch.as_range) as reader:
+            while filled < len(whole):
+                count = reader.readinto(whole[filled:])
+                if not count:
+                    raise ServerUnreachable(f"{len(batch.parts)} files did not come whole")
+                filled += count
+        start = 0
+        for path, length in batch.parts:
+            data = whole[start : start + length]
+            start += length
+            if _is_whole(self._files[path], data):
+                self._places[path].write_bytes(data)
+                self._files[path].likeness.give(self._places[path])
+                self._bar.moved(length)
+            else:  # altered on its way, or on the server, which is found out alone
+                self._fetch(self._files[path])
+
+    def _fetch(self, file: FileChunks) -> None:
+        self._places[file.path].unlink(missing_ok=True)
+        download.into_new_file(self._server, file, self._places[file.path], self._cache, self._bar)
+
+
+def _is_whole(file: FileChunks, data: memoryview) -> bool:
+    return all(
+        digests.of_chunk(data[chunk.offset : chunk.offset + chunk.length]) == chunk.digest for chunk in file.chunks
+    )
+
+
+def _refuse_obstacles(to: Path, places: Iterable[Path]) -> None:
+    """Refuse what cannot give up its place to the checkpoint."""
+    if to.is_dir():
+        for place in places:
+            destination.refuse_member(to / place)
+    elif os.path.lexists(to):
+        destination.refuse_member(to)
+        raise FileExistsError(f"{to} is no folder, and the checkpoint is one")
+
+
+@contextmanager
+def _aside(to: Path) -> Iterator[Path]:
+    """A new folder on the same file system as a place; what is left in it afterwards is removed."""
+    parent = to if to.is_dir() else to.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    aside = parent / f".{to.name}.{secrets.token_hex(4)}"
+    aside.mkdir()
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _watched(folder: Path) -> Iterator[durable.FileSystem]:
+    disk = durable.FileSystem(folder)
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+def _folders(top: Path) -> list[Path]:
+    return [Path(where) for where, _, _ in os.walk(top, topdown=False)]
+
+
+def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
+    """Rename a folder to its place; where a folder stands there, its files join that one."""
+    if not to.is_dir():
+        try:
+            aside.rename(to)
+        except OSError:
+            if not to.is_dir():  # another process has made it meanwhile
+                raise
+        else:
+            _give(to, likenesses)
+            durable.sync(to.parent)
+            return
+    made = []
+    for where, _, names in os.walk(aside):
+        inner = Path(where).relative_to(aside)
+        folder = to / inner
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            made.append(inner)
+        for name in names:
+            Path(where, name).replace(folder / name)
+        durable.sync(folder)
+    _give(to, {inner: likenesses[inner] for inner in made if inner in likenesses})
+
+
+def _give(top: Path, likenesses: Mapping[Path, Likeness]) -> None:
+    """Let folders be as they were, the innermost first, as each changes the one around it."""
+    for inner in sorted(likenesses, reverse=True):
+        likenesses[inner].give(top / inner)

@@ -1,0 +1,93 @@
+"""The files below a folder of this machine: each is found, or named in a refusal; none is left out silently."""
+
+import errno
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from .._arguments import grammar
+
+MOST_ENTRIES = 1_000_000
+"""Links to folders may multiply what is found without end."""
+
+
+class Entry(NamedTuple):
+    """A file or a folder: where it lies, and what it was like when it was found."""
+
+    path: str
+    like: os.stat_result
+
+
+class Found(NamedTuple):
+    """The entries below a folder, by paths within it; the folders with that folder itself, whose path is empty."""
+
+    files: dict[str, Entry]
+    folders: dict[str, Entry]
+
+
+def found(folder: Path, *, known: Collection[str | None] = ()) -> Found:
+    """The files and folders below a folder, sorted. Links count as what they lead to, also to folders.
+
+    Files at ``known`` paths were found before: neither their names nor their permissions are judged again.
+
+    Raises
+    ------
+    ValueError
+        Something is neither a file nor a folder, or a link that leads nowhere or to a folder that it is in; or cannot
+        be read; or there is far too much.
+    InvalidRequest
+        Something has a name that the server does not take.
+    """
+    seen = Found({}, {})
+    _walk(Entry(str(folder), folder.stat()), "", (), seen, known)
+    return Found(dict(sorted(seen.files.items())), dict(sorted(seen.folders.items())))
+
+
+def _walk(
+    folder: Entry, path: str, above: tuple[tuple[int, int], ...], seen: Found, known: Collection[str | None]
+) -> None:
+    identity = (folder.like.st_dev, folder.like.st_ino)
+    if identity in above:
+        raise ValueError(f"{folder.path} is a link to a folder that it is in")
+    seen.folders[path.rstrip("/")] = folder
+    try:
+        with os.scandir(folder.path) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise ValueError(f"{folder.path} cannot be read: {error.strerror}") from error
+    for entry in listed:
+        inner = path + entry.name
+        is_known = inner in known
+        if not is_known:
+            grammar.check_file(inner)
+        found = Entry(entry.path, _like(entry))
+        if stat.S_ISDIR(found.like.st_mode):
+            _walk(found, f"{inner}/", (*above, identity), seen, known)
+        else:
+            if not (is_known and stat.S_ISREG(found.like.st_mode)):
+                _refuse_unreadable(found)
+            seen.files[inner] = found
+        if len(seen.files) + len(seen.folders) > MOST_ENTRIES:
+            raise ValueError(f"{folder.path} and what its links lead to hold more than {MOST_ENTRIES} files")
+
+
+def _like(entry: "os.DirEntry[str]") -> os.stat_result:
+    """Likeness of what a path leads to."""
+    try:
+        return entry.stat()
+    except FileNotFoundError as error:
+        fault = "is a link that leads nowhere" if entry.is_symlink() else "went away while it was looked at"
+        raise ValueError(f"{entry.path} {fault}") from error
+    except OSError as error:
+        loops = error.errno == errno.ELOOP
+        fault = "is a link that leads nowhere" if loops else f"cannot be read: {error.strerror}"
+        raise ValueError(f"{entry.path} {fault}") from error
+
+
+def _refuse_unreadable(found: Entry) -> None:
+    if not stat.S_ISREG(found.like.st_mode):
+        raise ValueError(f"{found.path} is neither a file nor a folder")
+    if not os.access(found.path, os.R_OK):
+        raise ValueError(f"{found.path} cannot be read: permission denied")

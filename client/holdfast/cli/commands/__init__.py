@@ -1,0 +1,5 @@
+"""The commands of `holdfast`, one module for each.
+
+Decides what a command asks, prints and exits with.
+May import everything of the client.
+"""

@@ -1,0 +1,191 @@
+"""``holdfast get``: a checkpoint as a file, a folder or a stream, or some of its tensors as a torch file; verified."""
+
+import fnmatch
+import io
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..._api.retry import PATIENCE_S
+from ..._api.wire import FileChunks
+from ..._arguments import names as _names
+from ..._runtime.packages import install
+from ..._transfer import destination, download
+from ..._transfer import folder as _folder
+from ..._transfer.cache import Cache
+from ...errors import CheckpointNotFound
+from .. import formatting, paged
+from ..options import AsJson, CheckpointPath, ServerUrl, Which
+from ..session import Json, Session, wire
+from ..statuses import Misuse, Status
+
+STDOUT = "-"
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_CACHE_BYTES = 20 * 2**30
+
+
+def get(
+    path: CheckpointPath,
+    which: Which = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="A file, a folder, or - for standard output. Default: its own name, here."),
+    ] = None,
+    file: Annotated[str | None, typer.Option("--file", help="Only this file of a checkpoint of several.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="KEY", help="Only this key of the state; may be repeated.")
+    ] = None,
+    tensor: Annotated[
+        list[str] | None,
+        typer.Option("--tensor", metavar="PATTERN", help="Only tensors of such names, as in 'model.layer1.*'."),
+    ] = None,
+    server: ServerUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Fetch a checkpoint, every byte verified."""
+    output = STDOUT if output in _STDOUT else output
+    if output is not None and output != STDOUT:
+        slash = "/" if destination.names_folder(output) else ""  # which a path drops
+        output = f"{destination.local('--output', output)}{slash}"
+    if bool(file) + bool(only) + bool(tensor) > 1:
+        raise Misuse("--file, --only and --tensor exclude each other")
+    if output == STDOUT and as_json:
+        raise Misuse("standard output is for the bytes or for JSON, not for both")
+    if output == STDOUT and sys.stdout.isatty():
+        raise Misuse("these are raw bytes: send standard output to a file or a program")
+    session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
+    if which is None and session.described(session.directory(path)):
+        raise Misuse(f"{path!r} is a directory: say which checkpoint, as in 'holdfast get {path} best'")
+    checkpoint = session.find(path, which)
+    if only or tensor:
+        return _part(session, checkpoint, output, only, tensor)
+    if output == STDOUT:
+        return _to_stdout(session, checkpoint, file)
+    return _to_files(session, checkpoint, output, file)
+
+
+def _to_files(session: Session, checkpoint: Json, output: str | None, file: str | None) -> int:
+    name = file.rpartition("/")[2] if file else checkpoint["name"]
+    target = Path(output or ".")
+    into_folder = output is not None and destination.names_folder(output) and not target.is_dir()
+    if target.is_dir() or (into_folder and file):
+        target = target.joinpath(*_names.components(name))
+    if file:
+        found = _file(session, checkpoint, file)
+        download.into_file(session.server, found, target, None, None)
+        size_bytes = found.size_bytes
+    else:
+        whole = wire(checkpoint)
+        target = _folder.into_files(session.server, whole, target, into_folder=into_folder, cache=_cache())
+        size_bytes = checkpoint["size_bytes"]
+    return _told(session, checkpoint, target, size_bytes)
+
+
+def _to_stdout(session: Session, checkpoint: Json, file: str | None) -> int:
+    found = _file(session, checkpoint, file)
+    sink = sys.stdout.buffer
+    download.into_stream(session.server, found, sink.write, None)
+    sink.flush()
+    return Status.DONE
+
+
+def _file(session: Session, checkpoint: Json, path: str | None) -> FileChunks:
+    files = download.contents(session.server, wire(checkpoint)).files
+    if path is None and len(files) > 1:
+        names = ", ".join(file.path for file in files)
+        raise Misuse(f"{checkpoint['name']} has {len(files)} files: choose one with --file, of {names}")
+    for file in files:
+        if path in (None, file.path):
+            return file
+    raise CheckpointNotFound(f"{checkpoint['name']} has no file {path!r}", code="file_not_found")
+
+
+def _part(
+    session: Session, checkpoint: Json, output: str | None, only: list[str] | None, patterns: list[str] | None
+) -> int:
+    """Some keys of a state, or some tensors by their names, as a torch file of their own."""
+    if output is None or (output != STDOUT and (Path(output).is_dir() or destination.names_folder(output))):
+        raise Misuse("a part of a checkpoint needs a file of its own: name it with --output")
+    if find_spec("torch") is None:
+        raise Misuse(f"--only and --tensor need torch: {install('torch')}")
+    if patterns:
+        state = _matching(_state(session, checkpoint, *_keys(session, checkpoint, patterns), None), patterns)
+    else:
+        state = _state(session, checkpoint, only)
+    size_bytes = _written(state, output)
+    return Status.DONE if output == STDOUT else _told(session, checkpoint, Path(output), size_bytes)
+
+
+def _state(session: Session, checkpoint: Json, *choices: list[str] | None) -> Any:
+    """The part of a state with the first choice of keys that it has; None chooses all of it."""
+    file = download.file_of(session.server, wire(checkpoint))
+    for place, only in enumerate(choices, 1):
+        try:
+            return download.file_state(session.server, file, only=only, map_location="cpu", cache=_cache())
+        except KeyError as error:
+            if place == len(choices):
+                raise CheckpointNotFound(str(error.args[0]), code="key_not_found") from error
+    raise AssertionError("there is a choice")
+
+
+def _keys(session: Session, checkpoint: Json, patterns: list[str]) -> tuple[list[str], list[str]]:
+    """The keys of the state under which tensors of such names may be: ``a`` of ``a.b``, or ``a.b`` in a flat state."""
+    names = [tensor["name"] for file in paged.tensors(session, checkpoint) for tensor in file["tensors"]]
+    found = [name for name in names if _matches(name, patterns)]
+    if not found:
+        raise CheckpointNotFound(f"no tensor of {checkpoint['name']} matches", code="tensor_not_found")
+    return list(dict.fromkeys(name.split(".")[0] for name in found)), found
+
+
+def _matching(state: Any, patterns: list[str]) -> dict[str, Any]:
+    """The tensors of these names, flat: copies, as a tensor drags all of its storage into a file."""
+    from ..._torchfile.writer.layout import tensors
+
+    return {name: found.clone() for name, found in tensors(state) if _matches(name, patterns)}
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _written(state: Mapping[str, Any], output: str) -> int:
+    """Write a torch file, and only a whole one; its size in bytes."""
+    import torch
+
+    target = Path(output)
+    stream = sys.stdout.buffer if output == STDOUT else destination.stream_at(target)
+    if stream is not None:
+        memory = io.BytesIO()
+        torch.save(state, memory)
+        with nullcontext() if output == STDOUT else stream:
+            return stream.write(memory.getbuffer())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        torch.save(state, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target.stat().st_size
+
+
+def _cache() -> Cache | None:
+    folder = os.environ.get("HOLDFAST_CACHE")
+    return Cache(Path(folder).expanduser(), _CACHE_BYTES) if folder else None
+
+
+def _told(session: Session, checkpoint: Json, target: Path, size_bytes: int) -> int:
+    if session.out.as_json:
+        session.out.document({"checkpoint": checkpoint, "path": str(target), "size_bytes": size_bytes})
+    elif session.out.is_terminal:
+        session.out.line(f"{session.path_of(checkpoint)} is in {target} ({formatting.size(size_bytes)})")
+    else:
+        session.out.row([str(target)])
+    return Status.DONE

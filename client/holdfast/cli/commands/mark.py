@@ -1,0 +1,197 @@
+"""``holdfast pin``, ``unpin``, ``tag``, ``rm`` and ``restore``: marks, removals and their undoing."""
+
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from ..._arguments.grammar import check_checkpoint, check_tag
+from ...errors import CheckpointExists, CheckpointNotFound, HoldfastError
+from .. import formatting
+from ..options import AsJson, CheckpointPaths, RemovedPaths, ServerUrl
+from ..output import complain
+from ..session import Json, Session
+from ..statuses import Misuse, Status, status_of
+
+
+def pin(
+    paths: CheckpointPaths,
+    off: Annotated[bool, typer.Option("--off", help="Let go again; the same as unpin.")] = False,
+    server: ServerUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Keep checkpoints, whatever the policy says, until they are unpinned."""
+    return _change_all(Session.of(server, as_json=as_json), paths, lambda _: {"pinned": not off})
+
+
+def unpin(paths: CheckpointPaths, server: ServerUrl = None, as_json: AsJson = False) -> int:
+    """Leave checkpoints to the policy again."""
+    return _change_all(Session.of(server, as_json=as_json), paths, lambda _: {"pinned": False})
+
+
+def tag(
+    paths: CheckpointPaths,
+    add: Annotated[list[str] | None, typer.Option("--add", "-a", help="A tag to add; may be repeated.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", "-r", help="A tag to remove; may be repeated.")
+    ] = None,
+    server: ServerUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Add tags to checkpoints, or remove them."""
+    if not add and not remove:
+        raise Misuse("say which tags, with --add or --remove")
+
+    for each in [*(add or []), *(remove or [])]:
+        check_tag(each)
+
+    def tags(found: Json) -> Json:
+        kept = [each for each in found["tags"] if each not in (remove or [])]
+        return {"tags": [*kept, *(each for each in add or [] if each not in kept)]}
+
+    return _change_all(Session.of(server, as_json=as_json), paths, tags)
+
+
+def rm(
+    paths: CheckpointPaths,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The paths are directories: remove all that each holds now.")
+    ] = False,
+    include_pinned: Annotated[
+        bool, typer.Option("--include-pinned", help="With --all, also pinned checkpoints, which otherwise stay.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    server: ServerUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Remove checkpoints, or all of a directory with --all. On a terminal it asks first; without one it needs --yes."""
+    if include_pinned and not everything:
+        raise Misuse("--include-pinned belongs to --all; a single checkpoint is unpinned first")
+    session = Session.of(server, as_json=as_json)
+    if everything:
+        return _clear(session, paths, yes=yes, include_pinned=include_pinned)
+    found = [_to_remove(session, path) for path in dict.fromkeys(paths)]
+    size = formatting.size(sum(each["size_bytes"] for each in found))
+    what = session.path_of(found[0]) if len(found) == 1 else formatting.count(len(found), "checkpoint")
+    if not confirmed(f"Remove {what} ({size})?", yes):
+        return Status.NO
+    return _each(session, found, lambda each: _removed(session, each), "removed")
+
+
+def restore(paths: RemovedPaths, server: ServerUrl = None, as_json: AsJson = False) -> int:
+    """Bring removed checkpoints back, while the server still has their bytes."""
+    session = Session.of(server, as_json=as_json)
+    found = [_removed_named(session, path) for path in dict.fromkeys(paths)]
+    return _each(
+        session, found, lambda each: session.server.call("POST", f"/v1/checkpoints/{each['id']}/restore"), "restored"
+    )
+
+
+def _change_all(session: Session, paths: list[str], change: Any) -> int:
+    found = [session.find(path) for path in dict.fromkeys(paths)]
+
+    def changed(each: Json) -> Json:
+        return session.server.call("PATCH", f"/v1/checkpoints/{each['id']}", body=change(each))
+
+    return _each(session, found, changed, "")
+
+
+def _each(session: Session, found: list[Json], act: Any, what: str) -> int:
+    """Do something to each checkpoint; what fails is told, and the others follow."""
+    done, worst = [], Status.DONE
+    for each in found:
+        try:
+            done.append(after := act(each))
+        except HoldfastError as error:
+            complain(f"{session.path_of(each)}: {error}")
+            worst = max(worst, Status.NO if len(found) > 1 else status_of(error))
+        else:
+            if not session.out.as_json:
+                session.out.row(
+                    [session.path_of(after), what or formatting.flags(after) or "no marks", *_undo(what, after)]
+                )
+    if session.out.as_json:
+        session.out.document({"checkpoints": done})
+    return worst
+
+
+def _undo(what: str, after: Json) -> list[str]:
+    if what != "removed":
+        return []
+    return ["can be restored: holdfast restore" if after.get("restorable") else "cannot be undone"]
+
+
+def _to_remove(session: Session, path: str) -> Json:
+    try:
+        return session.find(path)
+    except CheckpointNotFound:
+        if session.described(session.directory(path)) is None:
+            raise
+    raise Misuse(f"{path!r} is a directory: to remove all that it holds, give --all")
+
+
+def _removed(session: Session, found: Json) -> Json:
+    session.server.call("DELETE", f"/v1/checkpoints/{found['id']}")
+    return session.ask(f"/v1/checkpoints/{found['id']}")
+
+
+def _clear(session: Session, paths: list[str], *, yes: bool, include_pinned: bool) -> int:
+    directories = []
+    for path in dict.fromkeys(paths):
+        found = session.described(session.directory(path))
+        if found is None:
+            raise CheckpointNotFound(f"there is no directory {path!r}")
+        directories.append(found)
+    count, size = sum(each["count"] for each in directories), sum(each["size_bytes"] for each in directories)
+    named = ", ".join(session.shown(each["directory"]) for each in directories)
+    if not confirmed(f"Remove {formatting.count(count, 'checkpoint')} ({formatting.size(size)}) of {named}?", yes):
+        return Status.NO
+    params = {"include_pinned": include_pinned}
+    answers = {}
+    for each in directories:
+        path = f"/v1/directories/{quote(each['directory'])}"
+        answers[each["directory"]] = session.server.call("DELETE", path, params=params)
+    if session.out.as_json:
+        session.out.document({"directories": [{"directory": name, **cleared} for name, cleared in answers.items()]})
+    else:
+        for name, cleared in answers.items():
+            _say_cleared(session, name, cleared)
+    return Status.NO if any(cleared["pinned"] for cleared in answers.values()) else Status.DONE
+
+
+def _say_cleared(session: Session, name: str, cleared: Json) -> None:
+    freed = formatting.size(cleared["freed_bytes"])
+    removed = formatting.count(len(cleared["removed"]), "checkpoint")
+    session.out.row([session.shown(name), f"removed {removed}, {freed}"])
+    if cleared["pinned"]:
+        complain(f"pinned checkpoints stay in {session.shown(name)}: {', '.join(cleared['pinned'])}")
+
+
+def _removed_named(session: Session, path: str) -> Json:
+    """The newest removed checkpoint of a name that can be brought back; one that is live is as good."""
+    directory, _, name = path.rstrip("/").rpartition("/")
+    if not directory:
+        raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
+    found = session.named(session.directory(directory), check_checkpoint(name), include_removed=True)
+    usable = [each for each in found if each["restorable"] or each["removed_at"] is None]
+    if not found:
+        raise CheckpointNotFound(f"there is and was no checkpoint {name!r} in {directory!r}")
+    if not usable:
+        raise CheckpointNotFound(f"the bytes of {path} are gone: it cannot be restored")
+    live = [each for each in usable if each["removed_at"] is None]
+    if live:
+        raise CheckpointExists(f"{path} is there", code="name_taken")
+    return max(usable, key=lambda each: datetime.fromisoformat(each["removed_at"]))
+
+
+def confirmed(question: str, yes: bool) -> bool:
+    """Whether the user wants that. `Misuse` where nobody can be asked."""
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Misuse(f"{question} Nobody is there to be asked: say --yes")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,39 @@
+"""``holdfast mode``: rank a directory by the smallest or by the largest metric."""
+
+from typing import Annotated
+
+import typer
+
+from ..._api import mode as _mode
+from ..._api.directory import RemoteDirectory
+from ...errors import CheckpointNotFound
+from .. import formatting
+from ..options import AsJson, Directory, ServerUrl
+from ..session import Session
+from ..statuses import Misuse, Status
+
+
+def mode(
+    directory: Directory,
+    ranked_by: Annotated[str, typer.Argument(metavar="MODE", help="min or max: which metric is the best.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what that would change.")] = False,
+    server: ServerUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Rank a directory by the smallest (min) or the largest (max) metric; with --dry-run, only say what changes."""
+    if ranked_by not in ("min", "max"):
+        raise Misuse(f"the mode is min or max, not {ranked_by!r}")
+    session = Session.of(server, as_json=as_json)
+    name = session.directory(directory)
+    if session.described(name) is None:
+        raise CheckpointNotFound(f"there is no directory {directory!r}")
+    done = _mode.change(RemoteDirectory(session.server, name), ranked_by, dry_run=dry_run)
+    if as_json:
+        session.out.document(done)
+        return Status.DONE
+    session.out.row([session.shown(name), f"mode={ranked_by}", f"was {done['before'] or formatting.NONE}"])
+    for each in done["best"]:
+        session.out.row([f"{session.shown(name)}/{each}", "best"])
+    for each in done["goes"]:
+        session.out.row([f"{session.shown(name)}/{each}", "would go" if dry_run else "goes at the next save or prune"])
+    return Status.DONE

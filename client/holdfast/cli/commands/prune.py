@@ -1,0 +1,88 @@
+"""``holdfast prune``: which checkpoints stay by the policy, and why; what does not is removed."""
+
+from typing import Annotated
+
+import typer
+
+from .. import formatting, paged
+from ..completion import directory_names
+from ..options import AsJson, ServerUrl
+from ..output import Cell
+from ..session import Json, Session
+from ..statuses import Misuse, Status
+from .mark import confirmed
+
+
+def prune(
+    directory: Annotated[
+        str | None, typer.Argument(metavar="DIRECTORY", help="Which one.", autocompletion=directory_names)
+    ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", metavar="P", help="All directories at and below a prefix instead; '' is all of them."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be removed.")] = False,
+    last: Annotated[int | None, typer.Option("--last", min=0, help="Dry run: what if the last N stayed?")] = None,
+    best: Annotated[int | None, typer.Option("--best", min=0, help="Dry run: what if the best K stayed?")] = None,
+    every: Annotated[int | None, typer.Option("--every", min=1, help="Dry run: and those of every E epochs?")] = None,
+    mode: Annotated[str | None, typer.Option("--mode", help="Dry run: ranked by the min or the max?")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    server: ServerUrl = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say which checkpoints the policy keeps and why, and remove the others; with --dry-run, only say it."""
+    if directory is None and prefix is None:
+        raise Misuse("give a directory, or --prefix")
+    if directory is not None and prefix is not None:
+        raise Misuse("a directory and --prefix are both given; only one can be used")
+    session = Session.of(server, as_json=as_json)
+    policy = _policy(last, best, every, mode)
+    if policy and not dry_run:
+        raise Misuse("--last, --best, --every and --mode ask what would be: they need --dry-run")
+    if policy and directory is None:
+        raise Misuse("another policy is tried on one directory, not on all below a prefix")
+    body: Json = {"prefix": session.below(prefix)} if directory is None else {"directory": session.directory(directory)}
+    judged = paged.prune(session, {**body, "dry_run": True, **policy})
+    if not dry_run:
+        count = sum(not verdict["stays"] for each in judged["directories"] for verdict in each["verdicts"])
+        question = f"Remove {formatting.count(count, 'checkpoint')} ({formatting.size(judged['freed_bytes'])})?"
+        if count and not confirmed(question, yes):
+            return Status.NO
+        judged = paged.prune(session, {**body, "dry_run": False})
+    _show(session, judged)
+    return Status.DONE
+
+
+def _policy(last: int | None, best: int | None, every: int | None, mode: str | None) -> Json:
+    limits = {"max_checkpoints": last, "max_best_checkpoints": best, "keep_every_epochs": every, "mode": mode}
+    given = {name: value for name, value in limits.items() if value is not None}
+    return {"policy": given} if given else {}
+
+
+def _show(session: Session, judged: Json) -> None:
+    if session.out.as_json:
+        session.out.document(judged)
+        return
+    is_terminal, goes = session.out.is_terminal, "would go" if judged["dry_run"] else "removed"
+    for each in judged["directories"]:
+        if is_terminal:
+            session.out.line(f"{session.shown(each['directory'])}: keeps {formatting.policy(each['policy'])}", "bold")
+        columns = ["  CHECKPOINT" if is_terminal else "", ">METRIC", ">SIZE", "", "WHY"]
+        session.out.table(columns, [_row(session, verdict, goes) for verdict in each["verdicts"]])
+    if is_terminal and judged.get("omitted"):
+        session.out.line(f"and {formatting.count(judged['omitted'], 'verdict')} more", "dim")
+    if is_terminal:
+        word = "would be freed" if judged["dry_run"] else "freed"
+        session.out.line(f"{formatting.size(judged['freed_bytes'])} {word}", "bold")
+
+
+def _row(session: Session, verdict: Json, goes: str) -> list[Cell | str]:
+    found, stays = verdict["checkpoint"], verdict["stays"]
+    why = ", ".join(reason["text"] for reason in verdict["reasons"])
+    return [
+        Cell(f"  {found['name']}", session.path_of(found), "" if stays else "dim"),
+        Cell.number(found["metric"]),
+        Cell(formatting.size(found["size_bytes"]), str(found["size_bytes"])),
+        Cell("stays" if stays else goes, "stays" if stays else "goes", "green" if stays else "red"),
+        Cell(why, why or formatting.NONE),
+    ]

@@ -1,0 +1,106 @@
+"""The catalog keeps what it acknowledges, on every connection."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+
+import pytest
+from sqlalchemy import event, text
+
+from app.catalog import Catalog
+from app.core.errors import CatalogUnusable
+from app.core.models import Directory, Tensor
+from tests.data.samples import upload
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    made = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("pragma", "value"), [("synchronous", 2), ("journal_mode", "wal"), ("foreign_keys", 1)])
+def test_every_connection_is_set_to_survive_a_power_cut(catalog, pragma, value):
+    together = Barrier(4)
+
+    def ask(writes):
+        with catalog.writing() if writes else catalog.reading() as session:
+            if not writes:
+                together.wait(timeout=10)  # so that each has a connection of its own
+            return session.connection.execute(text(f"PRAGMA {pragma}")).scalar()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(ask, [False] * 4)) == {value}
+    assert ask(True) == value
+
+
+def test_an_exception_undoes_the_whole_transaction(catalog):
+    def fail():
+        with catalog.writing() as session:
+            session.directories.put(Directory("runs/a", datetime.now(UTC), sequence=1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with catalog.reading() as session:
+        assert session.directories.get("runs/a") is None
+
+
+def test_an_upload_of_many_tensors_is_parsed_once_and_never_stale(catalog):
+    tensors = tuple(Tensor(f"layer.{number}", "float32", (64,), number, 256) for number in range(5_000))
+    begun = upload({"model.pt": b"weights"})
+    begun = replace(begun, files=(replace(begun.files[0], tensors=tensors),))
+    with catalog.writing() as session:
+        session.uploads.add(begun)
+    with catalog.reading() as session:
+        first, second = session.uploads.get(begun.id), session.uploads.get(begun.id)
+    assert first == begun
+    assert first.files is second.files
+    changed = replace(begun, files=(replace(begun.files[0], tensors=tensors[:-1]),))
+    later = begun.expires_at + timedelta(hours=1)
+    with catalog.writing() as session:
+        session.uploads.change(changed)
+        session.uploads.renew(begun.id, later)
+    with catalog.reading() as session:
+        assert session.uploads.get(begun.id) == replace(changed, expires_at=later)
+    with catalog.writing() as session:
+        session.uploads.remove(begun.id)
+    with catalog.reading() as session:
+        assert session.uploads.get(begun.id) is None
+
+
+def test_writers_come_one_after_the_other(catalog):
+    with catalog.writing() as session:
+        session.directories.put(Directory("runs/a", datetime.now(UTC)))
+
+    def count(_):
+        with catalog.writing() as session:
+            found = session.directories.get("runs/a")
+            session.directories.put(Directory("runs/a", found.created_at, sequence=found.sequence + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(40)))
+    with catalog.reading() as session:
+        assert session.directories.get("runs/a").sequence == 40
+
+
+def test_a_database_that_is_none_is_refused_in_words(tmp_path):
+    (tmp_path / "catalog.db").write_bytes(b"this is no database, and never was one" * 100)
+    with pytest.raises(CatalogUnusable, match="cannot be used"):
+        Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
+
+
+@pytest.mark.parametrize("question", ["in_trash", "to_withdraw", "dirty"])
+def test_what_is_to_be_done_is_found_without_looking_at_everything(catalog, question):
+    statements = []
+    with catalog.reading() as session:
+        engine = session.connection.engine
+        listener = lambda *about: statements.append(about[2])  # noqa: E731
+        event.listen(engine, "before_cursor_execute", listener)
+        getattr(session.checkpoints, question)()
+        event.remove(engine, "before_cursor_execute", listener)
+        (asked, *_) = [statement for statement in statements if "FROM checkpoints" in statement]
+        plan = session.connection.execute(text(f"EXPLAIN QUERY PLAN {asked.replace('?', '0')}")).all()
+    assert not any(row.detail.startswith("SCAN checkpoints") and "INDEX" not in row.detail for row in plan), plan

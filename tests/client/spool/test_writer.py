@@ -1,0 +1,21 @@
+"""Who saves: one name for a process, whichever of its threads asks first."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from holdfast._transfer import upload
+
+
+def test_threads_that_save_at_once_save_under_one_name(monkeypatch):
+    """Otherwise a process is warned of another one that is itself."""
+    threads = 8
+    together = threading.Barrier(threads)
+
+    def ask(_):
+        together.wait()
+        return upload.writer()
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(200):
+            monkeypatch.setattr(upload, "_WRITER", {})
+            assert len(set(pool.map(ask, range(threads)))) == 1

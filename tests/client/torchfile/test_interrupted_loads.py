@@ -1,0 +1,93 @@
+"""Loads that something interrupts, at each line of what reads a file: it comes out as itself."""
+
+import gc
+import io
+import json
+import pickle
+import tarfile
+import zipfile
+from functools import partial
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from holdfast._arguments import selection
+from holdfast._torchfile.reader import archive, formats, legacy, pickle_scan, restore, safety, zip_directory
+from holdfast._torchfile.reader import arena as _memory
+from holdfast._torchfile.reader import safetensors as _safetensors
+from tests.support.interruptions import EXCEPTIONS, lines, outcomes
+
+READERS = (archive, pickle_scan, formats, legacy, _memory, restore, _safetensors, selection, safety, zip_directory)
+OF_PYTHON = (json.decoder, pickle, tarfile, zipfile)
+FILES = {module.__file__ for module in (*READERS, *OF_PYTHON)}
+
+
+def saved(**how):
+    file = io.BytesIO()
+    torch.save({f"layer{number}": torch.zeros(8) for number in range(2)}, file, **how)
+    return file.getvalue()
+
+
+def compressed():
+    """What only torch's own reader takes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved())) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return file.getvalue()
+
+
+def tarred():
+    """What is refused, but only after a look into it."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name in ("storages", "tensors", "pickle"):
+            tar.addfile(tarfile.TarInfo(name))
+    return file.getvalue()
+
+
+def safetensors():
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+def load(content, **how):
+    arena = _memory.Arena(len(content))
+    arena.view(0, len(content))[:] = content
+    return restore.state_in(arena, lambda spans: None, **how)
+
+
+def load_fake(content):
+    with FakeTensorMode():
+        return load(content)
+
+
+def load_refused(content):
+    with pytest.raises(restore.UnreadableCheckpoint):
+        load(content)
+
+
+LOADS = {
+    "as it lies": partial(load, saved()),
+    "some keys": partial(load, saved(), only=["layer0"]),
+    "trusted": partial(load, saved(), weights_only=False),
+    "on meta": partial(load, saved(), map_location="meta"),
+    "fake": partial(load_fake, saved()),
+    "compressed": partial(load, compressed()),
+    "older": partial(load, saved(_use_new_zipfile_serialization=False)),
+    "oldest": partial(load_refused, tarred()),
+    "damaged": partial(load_refused, saved().replace(b"torch._utils", b"torch.\xff\xff\xff\xff\xff\xff")),
+    "safetensors": partial(load, safetensors()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # between its opening and its `with`
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.parametrize("interruption", EXCEPTIONS)
+@pytest.mark.parametrize("run", LOADS.values(), ids=LOADS)
+def test_what_interrupts_a_load_at_any_line_comes_out_as_itself(run, interruption):
+    assert lines(run, FILES) > 30
+    came_out = outcomes(run, FILES, interruption)
+    gc.collect()  # what was opened is freed here, not within another test
+    assert came_out == {interruption}

@@ -1,0 +1,111 @@
+"""Folders of queues go once nothing of worth lies in them, and never under a save of another process."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from holdfast import CheckpointManager
+from holdfast._spool import disposal
+from holdfast._spool.spool import Spool
+from holdfast._torchfile.writer import layout
+from tests.data.pieces import save_of
+from tests.support.live import eventually
+
+URL = "http://127.0.0.1:1"
+
+
+def put(spool, epoch, directory="runs/a"):
+    save = {**save_of(epoch), "directory": directory}
+    return Spool(spool).queue(URL, directory).put(save, layout.of({"n": epoch}))
+
+
+def tidy(spool):
+    disposal.tidy(Spool(spool).every_queue(), spool)
+
+
+def make_old(path):
+    os.utime(path, (time.time() - disposal.KNOWN_S - 60,) * 2)
+
+
+@pytest.fixture
+def queue(spool):
+    """A queue in which a checkpoint waited that has been delivered."""
+    found = Spool(spool).queue(URL, "runs/a")
+    put(spool, 1)
+    found.clear()
+    return found
+
+
+def test_an_empty_folder_goes(queue, spool):
+    tidy(spool)
+    assert list(spool.iterdir()) == []
+
+
+def test_what_is_known_stays_as_long_as_a_job_may_go_on(queue, spool):
+    queue.learn(7)
+    tidy(spool)
+    assert Spool(spool).queue(URL, "runs/a").known == 7
+    make_old(queue.folder / "known.json")
+    tidy(spool)
+    assert list(spool.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["000000000001-5-{id}", "parked/000000000001-5-{id}", ".new-{id}"])
+def test_what_waits_is_parked_or_is_being_put_stays(queue, spool, place):
+    path = queue.folder / place.format(id="a" * 32)
+    path.mkdir(parents=True)
+    tidy(spool)
+    assert path.is_dir()
+
+
+def test_what_another_process_delivers_stays(queue, spool):
+    with queue.claimed() as mine:
+        assert mine
+        tidy(spool)
+    assert queue.folder.is_dir()
+
+
+def test_what_was_left_of_a_removal_goes_after_a_day(spool):
+    left = spool / ".new-0123"
+    left.mkdir()
+    tidy(spool)
+    assert left.is_dir()
+    make_old(left)
+    tidy(spool)
+    assert not left.exists()
+
+
+def test_no_save_is_lost_while_the_folder_is_removed_again_and_again(spool):
+    """One thread puts, another tidies; a process of its own would meet the same locks."""
+    ended = threading.Event()
+    removals = []
+
+    def empty_and_tidy():
+        while not ended.is_set():
+            removals.extend(filter(disposal.remove, Spool(spool).every_queue()))
+
+    tidying = threading.Thread(target=empty_and_tidy)
+    tidying.start()
+    try:
+        for epoch in range(1, 26):
+            item = put(spool, epoch)
+            assert item in Spool(spool).queue(URL, "runs/a").items()
+            assert [queue.directory for queue in Spool(spool).queues()] == ["runs/a"]
+            item.folder.rename(spool.parent / f"{spool.name}-{item.save_id}")  # it has been delivered
+    finally:
+        ended.set()
+        tidying.join()
+    assert removals
+
+
+def test_a_job_that_delivers_tidies(server, directory, spool):
+    put(spool, 1, "runs/long-ago")
+    gone = Spool(spool).queue(URL, "runs/long-ago")
+    gone.clear()
+    save = {**save_of(1), "directory": directory}
+    Spool(spool).queue(server.url, directory).put(save, layout.of({"n": 1}))
+    with CheckpointManager(directory, server=server.url) as manager:
+        manager.load_latest()
+    assert eventually(lambda: not gone.folder.exists())
