@@ -1,35 +1,28 @@
-"""What is written down agrees with what is there."""
+"""The documents agree with the repository: versions, paths, links, anchors, and the pages of the site."""
 
-import json
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 import app
-import app.core.errors
 import holdfast
 from app.api import openapi
-from app.cli import commands, exits
 from app.main import create_app
 from app.settings import Settings
-from holdfast.cli.app import app as command_line
-from holdfast.cli.statuses import Status
 from tests.support.live import PROJECT
 
-DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+DOCS = PROJECT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+DOCUMENTS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md", *PAGES]
 
 
 def text(name: str) -> str:
     return (PROJECT / name).read_text()
-
-
-def refusals() -> list[type[app.core.errors.Refusal]]:
-    return [app.core.errors.Refusal, *app.core.errors.Refusal.__subclasses__()]
 
 
 def test_the_committed_api_description_is_current():
@@ -42,122 +35,75 @@ def test_both_distributions_and_the_changelog_say_one_version():
     assert re.search(r"^## \[?([\d.]+)", text("CHANGELOG.md"), re.MULTILINE)[1] == app.__version__
 
 
-def test_codes_are_unique_and_every_one_is_documented():
-    codes = [refusal.code for refusal in refusals()]
-    assert len(set(codes)) == len(codes)
-    documented = set(re.findall(r"`([a-z_]+)`", text("docs/api.md")))
-    assert set(codes) <= documented
+def path_id(path: Path) -> str:
+    return path.relative_to(PROJECT).as_posix()
 
 
-def test_every_refusal_has_a_status_of_its_own_choice():
-    assert all("status" in vars(refusal) and 400 <= refusal.status < 600 for refusal in refusals())
+def prose(document: Path) -> str:
+    """A document without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", sorted(Settings.model_fields))
-def test_every_setting_is_documented(name):
-    assert f"HOLDFAST_{name.upper()}" in text("docs/operations.md")
+def links(document: Path) -> list[str]:
+    return re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(document))
 
 
-def commands_of(group: Any, path: str = "holdfast-server") -> Iterator[tuple[str, Any]]:
-    """Every command of the command line with its whole name."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands_of(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}", command
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, which GitHub and the site must agree on."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} (.+)$", prose(document), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", heading).strip().lower()
+        on_github = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        ascii_only = unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode()
+        on_the_site = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", ascii_only).strip())
+        assert on_github == on_the_site, f"{heading!r} has two anchors"
+        assert on_github not in found, f"{heading!r} stands twice"
+        found.add(on_github)
+    return found
 
 
-def test_every_command_of_the_server_and_every_flag_is_documented():
-    documented = text("docs/server-cli.md")
-    rows = {
-        row[1]: row[0] for row in re.findall(r"^(\| `(holdfast-server [a-z -]*[a-z]).*)$", documented, re.MULTILINE)
-    }
-    found = dict(commands_of(commands.command_line()))
-    assert rows.keys() == found.keys()
-    for name, command in found.items():
-        for option in (option for parameter in command.params for option in parameter.opts if option.startswith("-")):
-            if option not in {"--root", "--database-url", "--help", "-h"} and name != "holdfast-server serve":
-                assert f"`{option}" in rows[name], f"{name} {option}"
-    for option in (
-        "--root",
-        "--database-url",
-        "--version",
-        "--install-completion",
-        "--show-completion",
-        "--help",
-        "-h",
-    ):
-        assert f"`{option}`" in documented, option
-    serving = {option for parameter in found["holdfast-server serve"].params for option in parameter.opts}
-    for option in serving - {"--help", "-h"}:
-        assert f"`{option}`" in text("docs/operations.md"), option
-
-
-def test_every_exit_status_is_documented():
-    documented = text("docs/server-cli.md")
-    ended = (exits.CANNOT_RUN, exits.DEFECT, exits.INTERRUPTED, exits.PIPE_CLOSED)
-    for status in (0, 1, 4, *ended):
-        assert f"\n| {status} | " in documented, status
-
-
-def test_every_route_is_documented():
-    documented = text("docs/api.md")
-    for path, operations in json.loads(text("openapi.json"))["paths"].items():
-        for method in operations:
-            assert re.search(rf"{method.upper()}\b.*{re.escape(path)}", documented), f"{method} {path}"
-
-
-def test_every_event_and_every_metric_is_documented():
-    documented = text("docs/api.md") + text("docs/operations.md")
-    sources = "".join(path.read_text() for path in (PROJECT / "app").rglob("*.py"))
-    events = set(re.findall(r'events\.add\(\s*"([a-z_.]+)"', sources))
-    metrics = set(re.findall(r'"(holdfast_[a-z_]+)"', sources))
-    assert len(events) >= 4
-    assert len(metrics) >= 6
-    for name in events | metrics:
-        assert name in documented, name
-
-
-def test_every_error_of_the_client_is_documented():
-    for name in holdfast.__all__:
-        assert name in text("docs/client.md"), name
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=path_id)
 def test_paths_that_documents_name_exist(document: Path):
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
-    links += re.findall(r'src(?:set)?="([^"]+)"', document.read_text())
     named = re.findall(r"`((?:app|client|docs|scripts|examples|tests)/[\w./-]+)`", document.read_text())
-    for link in links:
+    for link in re.findall(r'src(?:set)?="([^"]+)"', document.read_text()):
         assert (document.parent / link).exists(), link
-    for path in named:
-        assert (PROJECT / path).exists(), path
+    if document.name != "CHANGELOG.md":  # which also tells of what was there once
+        for path in named:
+            assert (PROJECT / path).exists(), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=path_id)
+def test_links_of_documents_lead_to_a_page_and_to_a_heading(document: Path):
+    for link in links(document):
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+        if document.is_relative_to(DOCS):
+            assert target.is_relative_to(DOCS), f"{link} leads out of the site"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=path_id)
+def test_headings_have_one_anchor_each(document: Path):
+    if document.name != "CHANGELOG.md":
+        anchors(document)
+
+
+def entries(nav: list[Any]) -> Iterator[str]:
+    for entry in nav:
+        for value in entry.values():
+            yield from [value] if isinstance(value, str) else entries(value)
+
+
+def test_every_page_stands_in_the_navigation_of_the_site_once():
+    nav = tomllib.loads(text("zensical.toml"))["project"]["nav"]
+    assert sorted(entries(nav)) == [page.relative_to(DOCS).as_posix() for page in PAGES]
 
 
 def test_the_architecture_names_every_top_folder():
-    documented = text("docs/architecture.md")
+    documented = text("docs/explanation/architecture.md")
     for side in ("app", "client/holdfast"):
         for package in (PROJECT / side).glob("*/__init__.py"):
             name = f"{side.removeprefix('client/')}/{package.parent.name}"
             assert re.search(rf"`{name}`", documented), name
-
-
-COMMANDS = get_command(command_line).commands  # type: ignore[attr-defined]
-EVERYWHERE = {"--server", "--json", "--help", "-h"}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_every_option_is_documented_in_its_own_section(name):
-    section = re.search(rf"^### holdfast {name}\n(.*?)(?=^##|\Z)", text("docs/cli.md"), re.MULTILINE | re.DOTALL)
-    assert section is not None, name
-    options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("-")}
-    for option in options - EVERYWHERE:
-        assert re.search(rf"`[^`\n]*{re.escape(option)}\b[^`\n]*`", section[1]), f"{name} {option}"
-
-
-def test_what_all_commands_have_and_every_status_is_documented():
-    common = text("docs/cli.md").partition("## Looking")[0]
-    for option in {*EVERYWHERE, "--version", "--install-completion", "--show-completion"}:
-        assert option in common, option
-    documented = {int(status) for status in re.findall(r"^\| (\d+) \|", common, re.MULTILINE)}
-    assert documented == {int(status) for status in Status}

@@ -56,7 +56,8 @@ class SameSite:
         if origin is not None and _host(origin) != host.lower():
             return CrossSite(
                 f"A request from {origin!r} is refused, as it came for the host {host!r}. A proxy has to pass the "
-                "header Host on as it came, and HOLDFAST_ALLOWED_HOSTS has to name that host; see docs/security.md."
+                "header Host on as it came, and HOLDFAST_ALLOWED_HOSTS has to name that host; "
+                "see docs/how-to/run-behind-nginx.md."
             )
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _opens_a_page(scope, headers):
             return CrossSite("A request from another web site is refused.")

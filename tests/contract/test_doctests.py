@@ -31,7 +31,9 @@ def test_the_examples_of_the_guide_do_what_they_say(own_server: LiveServer, monk
     monkeypatch.delenv("HOLDFAST_PREFIX", raising=False)
     guide = ModuleType("guide")  # a module, as the examples pickle a class of their own
     monkeypatch.setitem(sys.modules, "guide", guide)
-    blocks = re.findall(r"^```python\n(>>>.*?)^```", (PROJECT / "docs" / "client.md").read_text(), re.S | re.M)
+    blocks = re.findall(
+        r"^```python\n(>>>.*?)^```", (PROJECT / "docs" / "reference" / "client.md").read_text(), re.S | re.M
+    )
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "client.md", "client.md", 0)
     examples.globs = vars(guide)
     with warnings.catch_warnings():

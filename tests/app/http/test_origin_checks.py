@@ -60,7 +60,7 @@ def test_a_browser_behind_a_proxy_that_changes_the_host_reads_what_to_do(server)
         "https://checkpoints.example",
         "header Host",
         "HOLDFAST_ALLOWED_HOSTS",
-        "docs/security.md",
+        "docs/how-to/run-behind-nginx.md",
     ):
         assert said in answer.text
     assert answer.headers["x-frame-options"] == "DENY"

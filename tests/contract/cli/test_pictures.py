@@ -1,4 +1,4 @@
-"""Pictures of the command line for docs/cli.md, of commands that really run.
+"""Pictures of the command line for docs/reference/cli.md, of commands that really run.
 
 They are made into a temporary folder, or where ``HOLDFAST_PICTURES`` says: ``HOLDFAST_PICTURES=docs/pictures``.
 """
