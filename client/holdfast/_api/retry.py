@@ -1,11 +1,11 @@
 """When to try again: which failures pass by themselves, how long to wait, and which server is known to be away."""
 
-import os
 import random
 import threading
 import time
 from typing import ClassVar
 
+from .._runtime.process import ProcessLocal
 from ..errors import HoldfastError, NotAllowed, ServerUnreachable
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
@@ -97,7 +97,7 @@ class Outage:
     It begins when a save has lost its patience, and ends with the first answer.
     """
 
-    _known: ClassVar[dict[tuple[int, str, str], "Outage"]] = {}
+    _known: ClassVar[ProcessLocal[dict[tuple[str, str], "Outage"]]] = ProcessLocal(dict)
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -114,7 +114,7 @@ class Outage:
 
         ``token`` is the name of one, as `_token.Token.key` gives it: a server that refuses one is there for others.
         """
-        return cls._known.setdefault((os.getpid(), url, token), cls())
+        return cls._known.get().setdefault((url, token), cls())
 
     @property
     def is_on(self) -> bool:

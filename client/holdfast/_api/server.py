@@ -21,6 +21,7 @@ from .._connection.settings import place_of
 from .._connection.sockets import Address, Answer, Buffer, Connections, Reader, address_of, deadline
 from .._connection.token import Token
 from .._runtime.interruption import reraise, suppress
+from .._runtime.process import Owner
 from .._runtime.redaction import redact_chain, shown_url
 from ..errors import HoldfastError, InvalidRequest, NotAllowed, ServerUnreachable
 from . import digests, identity
@@ -96,7 +97,7 @@ class Server:
                 raise
 
     def _begin(self) -> None:
-        self._process = os.getpid()
+        self._owner = Owner()
         self._clients = Clients(self._proxies, self.timeout_s)
         self._connections = Connections(self.timeout_s, trust)
         when_gone(self, self._clients.close)
@@ -352,7 +353,7 @@ class Server:
 
     def _own(self) -> None:
         """In a forked child the connections are the parent's, and a lock may be held by a thread that is not there."""
-        if self._process != os.getpid():
+        if not self._owner.is_this_process:
             self._begin()
 
     def _wanted(self, wanted: Range) -> tuple[str, Address | None, dict[str, str], str | None]:

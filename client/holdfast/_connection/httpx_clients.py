@@ -1,6 +1,5 @@
 """httpx clients of one server, one for each proxy, and the sockets that they have opened."""
 
-import os
 import ssl
 import threading
 import weakref
@@ -11,6 +10,7 @@ from typing import Any
 import httpx
 
 from .._runtime.interruption import suppress
+from .._runtime.process import Owner
 from .._runtime.redaction import shown_url
 from ..errors import InvalidRequest, ServerUnreachable
 from . import certificates
@@ -27,7 +27,7 @@ class Clients:
         self._timeout_s = timeout_s
         self._guard = threading.Lock()
         self._made: dict[str, httpx.Client] = {}
-        self._owner = os.getpid()
+        self._owner = Owner()
 
     def proxy(self, url: str) -> Proxy | None:
         """The proxy for a URL. `ServerUnreachable` where it cannot be used.
@@ -65,7 +65,7 @@ class Clients:
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones. In a forked child they are the parent's."""
-        if self._owner != os.getpid():
+        if not self._owner.is_this_process:
             return
         with self._guard:
             made = list(self._made.values())

@@ -4,7 +4,6 @@ The standard library's HTTP client sends a memoryview as it is and receives into
 """
 
 import http.client
-import os
 import select
 import socket
 import ssl
@@ -17,6 +16,7 @@ from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from .._runtime.interruption import reraise, suppress
+from .._runtime.process import Owner
 from ..errors import HoldfastError, IntegrityError, ServerUnreachable
 
 Buffer = bytes | bytearray | memoryview
@@ -80,7 +80,7 @@ class Connections:
         self._guard = threading.Lock()
         self._idle: dict[Address, list[tuple[float, http.client.HTTPConnection]]] = {}
         self._busy: set[socket.socket] = set()
-        self._owner = os.getpid()
+        self._owner = Owner()
 
     def send(
         self, address: Address, method: str, target: str, headers: Mapping[str, str], pieces: Iterable[Buffer]
@@ -137,7 +137,7 @@ class Connections:
         """Close what is idle."""
         with self._guard:
             idle, self._idle = self._idle, {}
-        if self._owner == os.getpid():
+        if self._owner.is_this_process:
             for _, connection in (pair for pairs in idle.values() for pair in pairs):
                 connection.close()
 
@@ -171,8 +171,8 @@ class Connections:
                 self._idle.setdefault(address, []).append((time.monotonic(), connection))
 
     def _kept(self, address: Address) -> http.client.HTTPConnection | None:
-        if self._owner != os.getpid():
-            self._idle, self._owner = {}, os.getpid()
+        if not self._owner.is_this_process:
+            self._idle, self._owner = {}, Owner()
         while True:
             with self._guard:
                 kept = self._idle.get(address)

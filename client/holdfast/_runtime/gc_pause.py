@@ -1,10 +1,11 @@
 """Full garbage collections, put off for a moment: they look at every object, again and again while many are made."""
 
 import gc
-import os
 import threading
 from collections.abc import Callable
 from typing import TypeVar
+
+from .process import after_fork_in_child
 
 T = TypeVar("T")
 
@@ -38,12 +39,10 @@ def deferred(work: Callable[[], T]) -> T:
             _guard.release()
 
 
+@after_fork_in_child
 def _resume() -> None:
     """In a forked child: the thread that put collections off is the parent's."""
     global _guard
     _guard = threading.Lock()
     if _before is not None and gc.get_threshold()[2] == _NEVER:
         gc.set_threshold(*_before)
-
-
-os.register_at_fork(after_in_child=_resume)

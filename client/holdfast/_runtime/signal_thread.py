@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from .process import after_fork_in_child
+
 _CREDENTIALS = struct.Struct("3i")
 _JOIN_S = 1.0
 _OF_OTHERS = 0
@@ -155,6 +157,7 @@ def _withdraw(line: _Line) -> None:
             signal.set_wakeup_fd(before)
 
 
+@after_fork_in_child
 def _leave() -> None:
     """In a forked child: the sockets and the thread are the parent's."""
     global _guard, _line, _thread
@@ -163,6 +166,3 @@ def _leave() -> None:
     if line is not None:
         _withdraw(line)
         line.close()
-
-
-os.register_at_fork(after_in_child=_leave)

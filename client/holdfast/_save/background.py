@@ -1,16 +1,17 @@
 """Work on a thread of its own, in order, with few pieces of it at a time and no error lost."""
 
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+
+from .._runtime.process import Owner, ProcessLocal
 
 log = logging.getLogger("holdfast")
-_untold: list[tuple[int, BaseException]] = []
-"""What nobody has been told of, by process."""
+_unreported: ProcessLocal[dict[int, BaseException]] = ProcessLocal(dict)
+"""The errors of this process that no caller has been given yet, by `id`: equal errors are not the same."""
 
 
 class Background:
@@ -27,7 +28,7 @@ class Background:
         self._begin()
 
     def _begin(self) -> None:
-        self._owner = os.getpid()
+        self._owner = Owner()
         self._changed = threading.Condition()
         self._todo: deque[tuple[str, Callable[[], object], object]] = deque()
         self._errors: deque[BaseException] = deque()
@@ -105,7 +106,7 @@ class Background:
         with self._changed:
             error = self._errors.popleft() if self._errors else None
         if error is not None:
-            _told(error)
+            _reported(error)
             raise error
 
     def raise_errors(self) -> None:
@@ -115,7 +116,7 @@ class Background:
             errors = list(self._errors)
             self._errors.clear()
         for error in errors:
-            _told(error)
+            _reported(error)
         if errors:
             for other in errors[1:]:
                 errors[0].add_note(f"Nor was this one saved. {in_full(other)}")
@@ -123,7 +124,7 @@ class Background:
 
     def _own(self) -> None:
         """In a forked child, what is under way is the parent's."""
-        if self._owner != os.getpid():
+        if not self._owner.is_this_process:
             self._begin()
 
     def _run(self) -> None:
@@ -140,7 +141,7 @@ class Background:
                 work()
             except BaseException as error:
                 error.add_note(f"This happened in the background, to {what}.")
-                _untold.append((os.getpid(), error))
+                _unreported.get()[id(error)] = error
                 with self._changed:
                     self._errors.append(error)
             # What it held is freed before any waiting thread may end the process: a destructor of torch on this thread
@@ -164,13 +165,10 @@ def in_full(error: BaseException) -> str:
 
 def name_errors() -> None:
     """The process ends: say what nobody has been told of."""
-    for process, error in list(_untold):
-        _told(error)
-        if process == os.getpid():
-            log.error("a checkpoint was not saved. %s", in_full(error))
+    for error in list(_unreported.get().values()):
+        _reported(error)
+        log.error("a checkpoint was not saved. %s", in_full(error))
 
 
-def _told(error: BaseException) -> None:
-    for entry in [entry for entry in _untold if entry[1] is error]:
-        with suppress(ValueError):  # another thread was first
-            _untold.remove(entry)
+def _reported(error: BaseException) -> None:
+    _unreported.get().pop(id(error), None)

@@ -1,7 +1,6 @@
 """One save, from its beginning to where it is durable: on the server, or in the spool while the server is away."""
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from .._api.server import Server
 from .._api.wire import Committed
 from .._runtime.frames import is_executing
 from .._runtime.interruption import is_one, reraise
+from .._runtime.process import Owner
 from .._spool import item as _items
 from .._spool import siblings
 from .._spool.courier import Courier
@@ -66,7 +66,7 @@ class Saving:
         self._absorbed: set[Queue] = set()
         self._is_awake = False
         self._has_met_others = False
-        self._owner = os.getpid()
+        self._owner = Owner()
 
     @property
     def _courier(self) -> Courier | None:
@@ -220,8 +220,8 @@ class Saving:
 
     def _own(self) -> None:
         """In a forked child, what is under way is the parent's."""
-        if self._owner != os.getpid():
-            self._owner, self.jobs, self._is_awake = os.getpid(), [], False
+        if not self._owner.is_this_process:
+            self._owner, self.jobs, self._is_awake = Owner(), [], False
 
     def tell_of_outage(self, because: HoldfastError | None) -> None:
         """Warn, once, that the server is away."""
@@ -268,7 +268,7 @@ class Job:
         self._safe = threading.Event()
         self._hurried = threading.Event()
         self._runner: int | None = None
-        self._call: tuple[int, FrameType] | None = None
+        self._call: tuple[Owner, FrameType] | None = None
         """The process and the frame in which it is run."""
         self._item: Item | None = None
         self._place: int | None = None
@@ -293,7 +293,7 @@ class Job:
             return False
         call = self._call
         if call is not None:
-            return call[0] == os.getpid() and is_executing(call[1])  # in a forked child, the thread is the parent's
+            return call[0].is_this_process and is_executing(call[1])  # in a forked child, the thread is the parent's
         return self._waits(self)
 
     def run(self) -> Committed | None:
@@ -307,7 +307,7 @@ class Job:
             The server is away, and the spool cannot take it, either (``spool_failed``).
         """
         try:
-            self._call = os.getpid(), sys._getframe()
+            self._call = Owner(), sys._getframe()
             self._runner = threading.get_ident()
             self.begin()
             if self._item is not None:  # it was rescued before its turn came

@@ -20,6 +20,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
 from .._runtime import signal_thread
+from .._runtime.process import after_fork_in_child
 from .._spool.courier import Courier
 from .._spool.queue import Queue, discard_interrupted
 from . import background
@@ -270,6 +271,7 @@ def _at_exit() -> None:
             os.kill(os.getpid(), _state.due)
 
 
+@after_fork_in_child
 def _forget() -> None:
     """In a forked child: what was under way is the parent's, and so are the loops that end gracefully."""
     global _state
@@ -279,7 +281,6 @@ def _forget() -> None:
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_forget)
 
 
 class GracefulStop:

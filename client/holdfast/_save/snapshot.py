@@ -2,11 +2,11 @@
 
 import ctypes
 import mmap
-import os
 import threading
 from functools import cached_property
 from typing import Any
 
+from .._runtime.process import Owner
 from .._torchfile.writer.sink import Storage, as_bytes
 
 _ALIGNMENT = 64
@@ -46,7 +46,7 @@ class Staging:
         self._begin()
 
     def _begin(self) -> None:
-        self._owner = os.getpid()
+        self._owner = Owner()
         self._guard = threading.Lock()
         self._free: list[Buffer] = []
 
@@ -56,7 +56,7 @@ class Staging:
 
     def take(self, size_bytes: int, *, pinned: bool) -> Buffer:
         """Memory of at least so many bytes; what was too small for it is let go."""
-        if self._owner != os.getpid():  # in a forked child, it is the parent's, whose threads may have held the lock
+        if not self._owner.is_this_process:  # its lock may be held by a thread that is not here
             self._begin()
         with self._guard:
             fitting = [buffer for buffer in self._free if buffer.size_bytes >= size_bytes and buffer.pinned == pinned]

@@ -1,7 +1,6 @@
 """How what waits in a spool reaches its server: in order, each exactly once, by a thread in the background."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import ClassVar
 from .._api.retry import Patience, Waits, is_about_us, passes
 from .._api.server import Server
 from .._api.wire import Committed
+from .._runtime.process import ProcessLocal
 from .._transfer import upload
 from ..errors import HoldfastError, IntegrityError
 from . import disposal, siblings
@@ -175,7 +175,7 @@ def _park(queue: Queue, item: Item, error: Exception, outcome: Outcome) -> None:
 class Courier:
     """Delivers what waits for one server, on a thread that lives as long as something waits."""
 
-    _all: ClassVar[dict[tuple[object, ...], "Courier"]] = {}
+    _all: ClassVar[ProcessLocal[dict[tuple[object, ...], "Courier"]]] = ProcessLocal(dict)
 
     def __init__(self, server: Server, spool: Spool) -> None:
         self._server = server
@@ -196,14 +196,13 @@ class Courier:
     @classmethod
     def of(cls, server: Server, spool: Spool) -> "Courier":
         """The courier for a server and a token, or a file of one; the same for all managers of this process."""
-        key = (os.getpid(), server.url, server.credential.key, spool.folder)
-        return cls._all.get(key) or cls._all.setdefault(key, cls(server.again(), spool))
+        key, couriers = (server.url, server.credential.key, spool.folder), cls._all.get()
+        return couriers.get(key) or couriers.setdefault(key, cls(server.again(), spool))
 
     @classmethod
     def all(cls) -> list["Courier"]:
         """Those of this process that have had to see to something."""
-        ours = [courier for (process, *_), courier in list(cls._all.items()) if process == os.getpid()]
-        return [courier for courier in ours if courier._was_woken]
+        return [courier for courier in list(cls._all.get().values()) if courier._was_woken]
 
     def waiting(self) -> list[Queue]:
         """The queues in which something waits."""

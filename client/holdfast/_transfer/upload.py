@@ -14,6 +14,7 @@ from .._api.server import Server, understood
 from .._api.wire import Batch, Chunk, Committed, Range, Upload
 from .._runtime.file_attributes import Likeness
 from .._runtime.parallel import in_parallel
+from .._runtime.process import ProcessLocal
 from ..errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 from .progress import Progress
 
@@ -23,7 +24,6 @@ _SAMPLES = 8
 _LARGEST_BATCH_BYTES = 64 * 1024 * 1024
 _REFUSALS = 5  # how often a commit may find that the server could not copy what it promised
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
-_WRITER: dict[int, str] = {}
 
 
 class Memory:
@@ -344,9 +344,12 @@ def _digests(source: Source) -> list[dict[str, Any]]:
 
 def writer() -> str:
     """Who saves: this process, under a name that no other one has."""
-    process = os.getpid()
-    if process not in _WRITER:
-        host = socket.gethostname().encode("ascii", "replace").decode()
-        name = f"{host[:100]}:{process}:{secrets.token_hex(4)}"
-        return _WRITER.setdefault(process, name)  # another thread may have been first
-    return _WRITER[process]
+    return _writer.get()
+
+
+def _new_writer() -> str:
+    host = socket.gethostname().encode("ascii", "replace").decode()
+    return f"{host[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+_writer = ProcessLocal(_new_writer)

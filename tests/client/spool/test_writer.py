@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from holdfast._transfer import upload
 
 
-def test_threads_that_save_at_once_save_under_one_name(monkeypatch):
+def test_threads_that_save_at_once_save_under_one_name():
     """Otherwise a process is warned of another one that is itself."""
     threads = 8
     together = threading.Barrier(threads)
@@ -17,5 +17,5 @@ def test_threads_that_save_at_once_save_under_one_name(monkeypatch):
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(200):
-            monkeypatch.setattr(upload, "_WRITER", {})
+            upload._writer.clear()
             assert len(set(pool.map(ask, range(threads)))) == 1
