@@ -43,6 +43,13 @@ def within_c(released=threading.Event()):  # a call that no signal ends; other t
     print("within C")
     library.pthread_mutex_lock(mutex)
 
+def announce_save(before=signal.getsignal(signal.SIGTERM)):  # once one is under way, it has put a handler in place
+    def watch():
+        while signal.getsignal(signal.SIGTERM) == before:
+            time.sleep(0.001)
+        print("saving")
+    threading.Thread(target=watch, daemon=True).start()
+
 def print(*words):  # at once, and each line whole, also where parent and child speak at the same time
     os.write(1, f"{' '.join(map(str, words))}\\n".encode())
 """
@@ -198,7 +205,7 @@ def test_sigterm_amid_a_save_brings_it_to_safety_and_ends_the_process(jobs, plac
         jobs,
         """
         kept = manager(drain_s=4)
-        print("saving")
+        announce_save()
         kept.save(state(1), epoch=1)
         sleep()
         """,
@@ -524,7 +531,7 @@ def test_a_save_that_a_handler_of_the_users_breaks_off_is_brought_to_safety(jobs
         signal.signal(signal.SIGTERM, handler)
         kept = manager(drain_s=3)
         try:
-            print("saving")
+            announce_save(handler)
             kept.save(state(1), epoch=1)
             sleep()
         except Preempted:
