@@ -36,7 +36,7 @@ from app.http.root_path import RootPath
 from app.runtime import logs
 from app.runtime.actor import Actor
 from app.runtime.loop_lag import LoopProbe
-from app.service import Checkpoints, Parts
+from app.service import Checkpoints, Context, Rules
 from app.service.maintenance import janitor
 from app.service.maintenance.catalog_agreement import root_id, sign, why_anew
 from app.service.maintenance.reindex import Rebuilt, rebuild
@@ -110,22 +110,22 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
     """What runs beside the requests, from the start to the end."""
     checkpoints = opened or open_root(settings)
     app.state.checkpoints = checkpoints
-    app.state.server_id = root_id(checkpoints.parts)
+    app.state.server_id = root_id(checkpoints.context)
     app.openapi()  # the framework makes it when it is first asked for, and not safely on several threads at once
     gc.collect()
     gc.freeze()  # what is there by now stays: collections need not look at it again, which stalls the event loop
     keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
     keeper.start()
     scrub = Scrubbing(
-        checkpoints.parts, bytes_per_s=settings.scrub_bytes_per_s, every=timedelta(seconds=settings.scrub_every)
+        checkpoints.context, bytes_per_s=settings.scrub_bytes_per_s, every=timedelta(seconds=settings.scrub_every)
     )
     scrub.start()
     probe = LoopProbe()
     watching = asyncio.create_task(probe.watch())
     try:
-        process = metrics.Process(probe.longest_s, lambda: scrub.bytes_read, checkpoints.parts.storage.free_bytes)
+        process = metrics.Process(probe.longest_s, lambda: scrub.bytes_read, checkpoints.context.storage.free_bytes)
         authority = authority_of(settings, checkpoints)
-        catalog, clock = checkpoints.parts.catalog, checkpoints.parts.clock
+        catalog, clock = checkpoints.context.catalog, checkpoints.context.clock
         yield {
             "checkpoints": checkpoints,
             "metrics": lambda prefix: metrics.registry(
@@ -150,8 +150,8 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
     CatalogUnusable
         The file for the token cannot be used, or holds one that could be guessed.
     """
-    parts = checkpoints.parts
-    minting = minting_of(parts)
+    context = checkpoints.context
+    minting = minting_of(context)
     minting.revoke_again()
     configured = settings.admin_token_text
     if configured is None and settings.admin_token_file is not None:
@@ -163,15 +163,17 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
     logs.hide(configured)
     if configured is not None or minting.all():
         try:
-            parts.storage.protect()  # it stays closed if the setting is forgotten, or the catalog lost
+            context.storage.protect()  # it stays closed if the setting is forgotten, or the catalog lost
         except OSError as error:  # a full disk is no reason not to start
             logger.warning("nothing but its settings keeps this server closed: %s", error)
-    return Authority(parts.catalog, clock=parts.clock, configured=configured, protected=parts.storage.is_protected)
+    return Authority(
+        context.catalog, clock=context.clock, configured=configured, protected=context.storage.is_protected
+    )
 
 
-def minting_of(parts: Parts) -> Minting:
+def minting_of(context: Context) -> Minting:
     """Whoever makes and revokes the tokens of a root."""
-    return Minting(parts.catalog, parts.storage, clock=parts.clock)
+    return Minting(context.catalog, context.storage, clock=context.clock)
 
 
 def on_the_command_line() -> Actor:
@@ -179,7 +181,7 @@ def on_the_command_line() -> Actor:
     return Actor("command", os.environ.get("USER", ""))
 
 
-def look_at_root(settings: Settings) -> Parts:
+def look_at_root(settings: Settings) -> Context:
     """The root as it is, also while a server has it, for those who change nothing.
 
     Raises
@@ -190,7 +192,7 @@ def look_at_root(settings: Settings) -> Parts:
     refuse_no_root(settings)
     storage = LocalStorage(settings.root, version=__version__, only_look=True)
     try:
-        return Parts(Catalog(settings.catalog_url, as_it_is=True), storage, clock=utc_now)
+        return Context(Catalog(settings.catalog_url, as_it_is=True), storage, utc_now)
     except BaseException:
         storage.close()
         raise
@@ -249,7 +251,7 @@ def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _
         raise CatalogUnusable(f"There is no root at {settings.root}.")
     checkpoints, rebuilt = _opened(settings, utc_now, read, must_exist=True)
     try:
-        return rebuilt or rebuild(checkpoints.parts, read=read)
+        return rebuilt or rebuild(checkpoints.context, read=read)
     finally:
         checkpoints.close()
 
@@ -268,10 +270,8 @@ def _opened(
     except BaseException:
         storage.close()
         raise
-    parts = Parts(
-        catalog,
-        storage,
-        clock=clock,
+    context = Context(catalog, storage, clock)
+    rules = Rules(
         lease=timedelta(seconds=settings.upload_lease_s),
         writer_window=timedelta(seconds=settings.writer_window_s),
         undo_window=timedelta(seconds=settings.undo_window),
@@ -281,9 +281,9 @@ def _opened(
         quotas=settings.quotas,
         limits=settings.limits,
     )
-    checkpoints = Checkpoints(parts)
+    checkpoints = Checkpoints(context, rules)
     try:
-        why = why_anew(parts, str(settings.root.resolve()), closely=closely)
+        why = why_anew(context, str(settings.root.resolve()), closely=closely)
         if why is not None:
             logger.warning("the catalog is made anew from the files: %s", why)
             if kept := catalog.keep_copy(clock()):
@@ -295,15 +295,15 @@ def _opened(
         rebuilt = rebuilt and replace(rebuilt, why=why or "")
         catalog.mark_complete()
         storage.upgrade()
-        _sign(parts)
+        _sign(context)
     except BaseException:
         checkpoints.close()
         raise
     return checkpoints, rebuilt
 
 
-def _sign(parts: Parts) -> None:
+def _sign(context: Context) -> None:
     try:
-        sign(parts)
+        sign(context)
     except (OSError, Refusal) as error:  # a full disk is no reason not to start
         logger.warning("an older catalog, if one is ever put back, is not known by its mark: %s", error)

@@ -17,7 +17,7 @@ from app.core.errors import Refusal
 from app.core.units import size
 from app.main import look_at_root, on_the_command_line, open_root, opened_root, refuse_no_root, reindex_root
 from app.runtime import actor
-from app.service import Parts
+from app.service import Context
 from app.service.maintenance import adopt as adopting
 from app.service.maintenance.adopt import Adopted
 from app.service.maintenance.adopt_scan import Left
@@ -101,21 +101,21 @@ def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
 
 def _look(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     """What is wrong with a root that a server may be changing: only what is found again."""
-    parts = look_at_root(settings)
+    context = look_at_root(settings)
     try:
-        checking = Checking(parts, _token_file(settings))
-        with _reading_back(parts, checking):
+        checking = Checking(context, _token_file(settings))
+        with _reading_back(context, checking):
             faults = checking.run()
         if faults:
-            with _reading_back(parts, checking, "reading again"):
+            with _reading_back(context, checking, "reading again"):
                 faults = _still_there(faults, checking.run())
         if any(fault.is_passing for fault in faults):
             time.sleep(PASSING_S)
-            with _reading_back(parts, checking, "and again"):
+            with _reading_back(context, checking, "and again"):
                 faults = _still_there(faults, checking.run())
     finally:
-        parts.catalog.close()
-        parts.storage.close()
+        context.catalog.close()
+        context.storage.close()
     return checking, [(fault, "would be repaired" if fault.mend else "") for fault in faults]
 
 
@@ -127,9 +127,9 @@ def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
     refuse_no_root(settings)
     checkpoints, rebuilt = opened_root(_keeping_the_trash(settings), closely=False)
     try:
-        checking = Checking(checkpoints.parts, _token_file(settings))
+        checking = Checking(checkpoints.context, _token_file(settings))
         with actor.acting(on_the_command_line()):
-            with _reading_back(checkpoints.parts, checking):
+            with _reading_back(checkpoints.context, checking):
                 faults = checking.run()
             before = [(Fault("catalog", "the catalog", rebuilt.why), "repaired")] if rebuilt is not None else []
             return checking, [*before, *checking.mended(faults)]
@@ -138,11 +138,11 @@ def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
 
 
 @contextmanager
-def _reading_back(parts: Parts, checking: Checking, what: str = "reading back") -> Iterator[None]:
+def _reading_back(context: Context, checking: Checking, what: str = "reading back") -> Iterator[None]:
     """A bar of the bytes that a check has read, of those that live checkpoints have."""
     total: int | None = None
     if is_one(sys.stderr):
-        with suppress(DatabaseError, Refusal), parts.catalog.reading() as session:  # the check says it
+        with suppress(DatabaseError, Refusal), context.catalog.reading() as session:  # the check says it
             total = session.directories.usage("").size_bytes
 
     def look() -> Stand:
@@ -172,9 +172,9 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
     taken: list[Adopted] = []
     left: list[Left] = []
     with closing(checkpoints), actor.acting(on_the_command_line()):
-        reading = _Reading(checkpoints.parts, folder, name)
+        reading = _Reading(checkpoints.context, folder, name)
         with bar(reading.look):
-            for told in adopting.adopt(checkpoints.parts, folder, name, dry_run=dry_run, read=reading.took):
+            for told in adopting.adopt(checkpoints.context, folder, name, dry_run=dry_run, read=reading.took):
                 if isinstance(told, Left):
                     left.append(told)
                 else:
@@ -216,11 +216,11 @@ def _say_taken(told: Adopted | Left, verb: str) -> None:
 class _Reading:
     """How much of what is taken in was read. How much there is, a run that changes nothing says, for a bar only."""
 
-    def __init__(self, parts: Parts, folder: str, name: str | None) -> None:
+    def __init__(self, context: Context, folder: str, name: str | None) -> None:
         self._count = self._bytes = 0
         self._total: int | None = None
         if is_one(sys.stderr):
-            looked = adopting.adopt(parts, folder, name, dry_run=True)
+            looked = adopting.adopt(context, folder, name, dry_run=True)
             self._total = sum(told.size_bytes for told in looked if isinstance(told, Adopted))
 
     def took(self, size_bytes: int) -> None:

@@ -17,7 +17,7 @@ from app.core.access import Token, in_order
 from app.core.errors import CatalogUnusable, InvalidRequest
 from app.main import look_at_root, minting_of, on_the_command_line, open_root, refuse_no_root, utc_now
 from app.runtime import actor
-from app.service import Parts
+from app.service import Context
 from app.settings import Settings
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -26,8 +26,8 @@ _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(day
 def create(settings: Settings, scope: list[str], prefix: str, expires: str, note: str, *, as_json: bool = False) -> int:
     """Make a token, print it, and keep only its hash: it is shown this once."""
     lasts = None if expires == "never" else _length(expires)
-    with _root(settings) as parts:
-        text, token = minting_of(parts).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
+    with _root(settings) as context:
+        text, token = minting_of(context).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
     if as_json:
         print(json.dumps({"token": text, **_as_json(token)}, indent=2))
         return 0
@@ -43,8 +43,8 @@ def create(settings: Settings, scope: list[str], prefix: str, expires: str, note
 
 def show(settings: Settings, as_json: bool) -> int:
     """List the tokens, also those that have expired or were revoked."""
-    with _root(settings) as parts:
-        found = minting_of(parts).all()
+    with _root(settings) as context:
+        found = minting_of(context).all()
     if as_json:
         print(json.dumps([_as_json(token) for token in found], indent=2))
         return 0
@@ -54,8 +54,8 @@ def show(settings: Settings, as_json: bool) -> int:
 
 def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
     """Revoke tokens by id, at once, with the sessions and links that they made; 1 where there is no such token."""
-    with _root(settings) as parts:
-        minting = minting_of(parts)
+    with _root(settings) as context:
+        minting = minting_of(context)
         known = {token_id: minting.revoke(token_id) for token_id in ids}
     if as_json:
         said = {
@@ -74,26 +74,26 @@ def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
 
 def rotate(settings: Settings, drop: bool) -> int:
     """Sign links with a new key from now on. Earlier links stay good for their time, unless their keys are dropped."""
-    with _root(settings) as parts:
-        links.rotate(parts.catalog, utc_now(), drop=drop)
+    with _root(settings) as context:
+        links.rotate(context.catalog, utc_now(), drop=drop)
     print("earlier links do not count any more" if drop else "earlier links stay good for their time", file=sys.stderr)
     return 0
 
 
 @contextmanager
-def _root(settings: Settings) -> Iterator[Parts]:
+def _root(settings: Settings) -> Iterator[Context]:
     """The root beside a server that may be running on it; made first where there is none."""
     try:
         refuse_no_root(settings)
     except CatalogUnusable:
         open_root(settings).close()
-    parts = look_at_root(settings)
+    context = look_at_root(settings)
     try:
         with actor.acting(on_the_command_line()):
-            yield parts
+            yield context
     finally:
-        parts.catalog.close()
-        parts.storage.close()
+        context.catalog.close()
+        context.storage.close()
 
 
 def _length(text: str) -> timedelta:

@@ -14,7 +14,7 @@ from app.service.query.compare import Comparing
 from app.service.query.find import Finding
 from app.service.query.overview import Viewing
 from app.service.query.usage import Holdings
-from app.service.state.context import Parts
+from app.service.state.context import Context, Rules
 from app.service.state.open_uploads import Transfers
 from app.service.state.quota_claims import Allowance
 from app.service.upload.abort import Abandoning
@@ -22,41 +22,45 @@ from app.service.upload.dedup import Borrowing
 from app.service.upload.disk_space import Space
 from app.service.upload.reserve import Uploading
 
-__all__ = ["Checkpoints", "Parts"]
+__all__ = ["Checkpoints", "Context", "Rules"]
 
 
 class Checkpoints:
     """The use cases, one attribute for each family of verbs."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        self.finding = Finding(parts)
-        self.borrowing = Borrowing(parts, self.finding)
-        transfers = Transfers(parts.storage, self.borrowing.promise)
-        self.freeing = Freeing(parts)
-        self.allowance = Allowance(parts)
-        space = Space(parts, transfers, self.freeing)
-        self.abandoning = Abandoning(parts, transfers, self.allowance)
+    def __init__(self, context: Context, rules: Rules) -> None:
+        self.context = context
+        self.rules = rules
+        self.finding = Finding(context, rules)
+        self.borrowing = Borrowing(context, self.finding)
+        transfers = Transfers(context.storage, self.borrowing.promise)
+        self.freeing = Freeing(context, rules)
+        self.allowance = Allowance(context, rules)
+        space = Space(context, rules, transfers, self.freeing)
+        self.abandoning = Abandoning(context, transfers, self.allowance)
         self.uploading = Uploading(
-            parts,
+            context,
+            rules,
             transfers,
             space,
             self.allowance,
             self.abandoning,
             finish_earlier=lambda name: self.committing.finish_earlier(name),
         )
-        self.committing = Committing(parts, transfers, self.uploading, self.borrowing, self.freeing, self.allowance)
+        self.committing = Committing(
+            context, rules, transfers, self.uploading, self.borrowing, self.freeing, self.allowance
+        )
         self.single_shot = SingleShot(self.uploading, self.abandoning, self.committing)
-        self.removing = Removing(parts, self.freeing)
-        self.restoring = Restoring(parts, self.freeing, self.allowance, self.committing.finish_earlier)
-        self.changing = Changing(parts)
-        self.comparing = Comparing(parts, self.finding)
-        self.viewing = Viewing(parts, transfers)
-        self.holdings = Holdings(parts, transfers)
+        self.removing = Removing(context, self.freeing)
+        self.restoring = Restoring(context, self.freeing, self.allowance, self.committing.finish_earlier)
+        self.changing = Changing(context, rules)
+        self.comparing = Comparing(context, self.finding)
+        self.viewing = Viewing(context, rules, transfers)
+        self.holdings = Holdings(context, rules, transfers)
 
     def close(self) -> None:
-        """Finish what was begun in the background, then let go of the catalog and the storage."""
+        """Finish background work, then close the catalog and the storage."""
         self.borrowing.close()
         self.freeing.close()
-        self.parts.catalog.close()
-        self.parts.storage.close()
+        self.context.catalog.close()
+        self.context.storage.close()

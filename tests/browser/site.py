@@ -21,7 +21,7 @@ class Site:
     def __init__(self, folder, jobs):
         root = folder / "root"
         with closing(open_root(Settings(root=root))) as checkpoints:
-            fill_all(checkpoints.parts)
+            fill_all(checkpoints.context)
         self.server = LiveServer(
             root, undo_window="1h", scrub_bytes_per_s="0", writer_window_s="3600", quotas=json.dumps(_QUOTAS)
         )

@@ -37,24 +37,24 @@ PAST = [
 ]
 
 
-def fill_all(parts):
+def fill_all(context):
     """Put all of them into a new root."""
     for run in PAST:
-        fill(parts, run)
+        fill(context, run)
 
 
-def fill(parts, run):
+def fill(context, run):
     """Put one into its directory, without files: nobody reads them."""
     chance = random.Random(run.name)
     kept = [_made(run, epoch, chance) for epoch in range(run.epochs)]
-    put(parts, kept, run.policy)
+    put(context, kept, run.policy)
 
 
-def put(parts, checkpoints, policy):
+def put(context, checkpoints, policy):
     """Put checkpoints into a directory of their own; after each, what its policy does not keep was removed."""
     first, last = checkpoints[0], checkpoints[-1]
     directory = Directory(last.directory, first.created_at, last.sequence, policy, "trainer@gpu-07", last.created_at)
-    with parts.catalog.writing() as session:
+    with context.catalog.writing() as session:
         session.directories.put(directory)
         session.checkpoints.add(*(Manifest(each, {file.path: _MAP for file in each.files}) for each in checkpoints))
         live = []

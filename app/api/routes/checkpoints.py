@@ -155,7 +155,7 @@ def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer
 def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_token: PageToken = None) -> ChunksOut:
     """The chunks of each file with their digests, and the ranges in which to fetch them; 50,000 at a time."""
     checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
-    return ChunksOut.of(checkpoint, maps, checkpoints.parts.storage.range_max_bytes, page_token)
+    return ChunksOut.of(checkpoint, maps, checkpoints.context.storage.range_max_bytes, page_token)
 
 
 @router.get("/{checkpoint_id}/tensors", responses=refuses(*NOT_CHANGED, NoTensorIndex, Altered))

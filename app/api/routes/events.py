@@ -38,17 +38,17 @@ async def stream_events(
     that event, so that nothing is missed in between. 0 begins with the first event of all. It ends when the token does
     not count any more.
     """
-    finding, bell = checkpoints.finding, checkpoints.parts.bell
+    finding, notifier = checkpoints.finding, checkpoints.context.notifier
     last = await run_in_threadpool(finding.last_event_id) if last_event_id is None else last_event_id
     if last_event_id is None:
         yield ServerSentEvent(id=str(last))
     while await run_in_threadpool(_still_may, request, may):
-        with bell.waiter() as waiter:
+        with notifier.waiter() as waiter:
             events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
             for event in events:
                 yield ServerSentEvent(id=str(event.id), event=event.type, data=_data(event))
             if not events:
-                if bell.silenced or not follow:
+                if notifier.closed or not follow:
                     return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(waiter.wait(), RECHECK_S)

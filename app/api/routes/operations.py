@@ -25,7 +25,7 @@ def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> Info
         root=request.app.state.root if not may.prefix else None,
         docs=f"{request.scope.get('root_path', '')}/docs",
         chunk_max_bytes=CHUNK_MAX_BYTES,
-        range_max_bytes=checkpoints.parts.storage.range_max_bytes,
+        range_max_bytes=checkpoints.context.storage.range_max_bytes,
         token=TokenOut.of(may),
     )
 
@@ -39,11 +39,11 @@ def live() -> HealthOut:
 @outside.get("/health/ready", responses=refuses(NotReady, public=True))
 def ready(checkpoints: CheckpointsDep) -> HealthOut:
     """The catalog answers, bytes could be stored, and the server is not stopping."""
-    if checkpoints.parts.is_stopping:
+    if checkpoints.context.is_stopping:
         raise NotReady("The server is stopping.")
-    if not checkpoints.parts.catalog.usable():
+    if not checkpoints.context.catalog.usable():
         raise NotReady("The catalog does not answer.")
-    if not checkpoints.parts.storage.writable():
+    if not checkpoints.context.storage.writable():
         raise NotReady("Nothing can be written below the root.")
     return HealthOut(status="ready")
 

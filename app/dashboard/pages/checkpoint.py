@@ -46,7 +46,7 @@ def _shown(
         q=q,
         others=checkpoints.viewing.others(checkpoint),
         snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},
-        undo_window=checkpoints.parts.undo_window,
+        undo_window=checkpoints.rules.undo_window,
         **more,
     )
 

@@ -65,7 +65,7 @@ def show(
         next_token=write_token(following, *about) if following is not None else None,
         policy_fields=fields_of(view.summary.directory.policy),
         snippets=snippets.of_directory(request, view.summary, is_open=may.token_id == ANYONE),
-        undo_window=checkpoints.parts.undo_window,
+        undo_window=checkpoints.rules.undo_window,
         going_bytes=sum(candidate.size_bytes for candidate in view.next_save.going),
         applied=applied,
         pruned=pruned,

@@ -18,7 +18,7 @@ router = APIRouter()
 
 EVENTS_AT_ONCE = 200
 LOOK_EVERY_S = 1.0
-"""How often it is looked whether bytes are on their way, which nobody rings for, in seconds."""
+"""How often it is looked whether bytes are on their way, which causes no notification, in seconds."""
 RECHECK_EVERY = 15
 """After how many such looks the session is asked for again."""
 
@@ -31,27 +31,27 @@ async def tell(
 
     It ends with the session. Whoever comes back after an interruption should look anew: nothing is made up for.
     """
-    finding, bell = checkpoints.finding, checkpoints.parts.bell
+    finding, notifier = checkpoints.finding, checkpoints.context.notifier
     last, looked_at = await run_in_threadpool(finding.last_event_id), time.monotonic()
     yield ServerSentEvent(event="open", data={})
     while await run_in_threadpool(_still_may, request, may):
-        with bell.waiter() as waiter:
+        with notifier.waiter() as waiter:
             events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
             if events:
                 yield ServerSentEvent(event="changed", data={"events": len(events)})
-            elif bell.silenced:
+            elif notifier.closed:
                 return
             else:
                 for _ in range(RECHECK_EVERY):
-                    if await _rings(waiter):
+                    if await _is_notified(waiter):
                         break
                     before, looked_at = looked_at, time.monotonic()
                     if checkpoints.viewing.have_uploads_changed(prefix, before):
                         yield ServerSentEvent(event="moving", data={})
 
 
-async def _rings(waiter: asyncio.Event) -> bool:
-    """Whether the bell rings within a moment."""
+async def _is_notified(waiter: asyncio.Event) -> bool:
+    """Tell if an event comes within a moment."""
     with suppress(TimeoutError):
         return await asyncio.wait_for(waiter.wait(), LOOK_EVERY_S)
     return False

@@ -14,7 +14,8 @@ from app.runtime import actor
 from app.service.commit.finalize import Settled, settle
 from app.service.commit.publish import Committed, Recording, same_content_facts
 from app.service.lifecycle.purge import Freeing
-from app.service.state.context import Parts, known_checkpoint
+from app.service.state.context import Context, Rules
+from app.service.state.lookup import known_checkpoint
 from app.service.state.open_uploads import Transfers
 from app.service.state.quota_claims import Allowance
 from app.service.state.transitions import lost_directory
@@ -32,20 +33,22 @@ class Committing:
 
     def __init__(
         self,
-        parts: Parts,
+        context: Context,
+        rules: Rules,
         transfers: Transfers,
         uploading: Uploading,
         borrowing: Borrowing,
         freeing: Freeing,
         allowance: Allowance,
     ) -> None:
-        self._parts = parts
+        self._context = context
+        self._rules = rules
         self._transfers = transfers
         self._uploading = uploading
         self._borrowing = borrowing
         self._freeing = freeing
         self._allowance = allowance
-        self._recording = Recording(parts)
+        self._recording = Recording(context, rules)
         self._unfinished: dict[str, Manifest] = {}
 
     def commit(
@@ -78,11 +81,11 @@ class Committing:
         """
         if stuck := self._unfinished.get(upload_id):  # it failed after its seal: the checkpoint exists
             self._finish(upload_id, stuck)
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             if saved := session.uploads.committed(upload_id):
                 return self._repeated(session, saved)
             upload = session.uploads.get(upload_id)
-        self._parts.limits.admit_chunks(list((declared or {}).values()))
+        self._rules.limits.admit_chunks(list((declared or {}).values()))
         if upload is None:
             raise UploadNotFound(f"There is no upload {upload_id!r}; it may have expired. Begin it again.")
         transfer = self._transfers.of(upload)
@@ -94,13 +97,13 @@ class Committing:
 
     def judge(self, upload: Upload, conditions: Conditions) -> None:
         """Judge the conditions of a commit that is yet to come, so that no byte is sent in vain."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             standing = session.checkpoints.named(upload.directory, upload.name)
         conditions.judge(upload, standing)
 
     def again(self, directory: str, save_id: str, digest: str) -> Committed:
         """What a save became that was committed before. `SaveIdReused` where its content is another."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             saved = session.uploads.saved(directory, save_id)
             if saved is None or saved.digest != digest:
                 raise SaveIdReused(f"The save_id {save_id!r} was used for other content.")
@@ -118,12 +121,12 @@ class Committing:
         self._finish(upload_id, manifest)
 
     def _finish(self, upload_id: str, manifest: Manifest) -> None:
-        with self._parts.catalog.lock(manifest.checkpoint.directory):
+        with self._context.catalog.lock(manifest.checkpoint.directory):
             if upload_id not in self._unfinished:
                 return  # somebody else has finished it, or taken its seal back
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 done = session.checkpoints.get(manifest.checkpoint.id) is not None
-            if not done and not self._parts.storage.is_sealed(upload_id):
+            if not done and not self._context.storage.is_sealed(upload_id):
                 self._reopen(upload_id)
                 return
             try:
@@ -165,7 +168,7 @@ class Committing:
 
     def _tell(self, committed: Committed) -> None:
         self._freeing.later(committed.removed)
-        self._parts.bell.ring()
+        self._context.notifier.notify()
 
     def _attempt(
         self, upload: Upload, transfer: Transfer, declared: Mapping[str, Sequence[Chunk]], conditions: Conditions
@@ -190,28 +193,28 @@ class Committing:
             return None
         if not transfer.deferred:
             try:
-                missing, most_tensors = self._uploading.missing(upload), self._parts.limits.tensors
-                settled = settle(self._parts.storage, transfer, declared, missing, most_tensors)
+                missing, most_tensors = self._uploading.missing(upload), self._rules.limits.tensors
+                settled = settle(self._context.storage, transfer, declared, missing, most_tensors)
             except NotDurable:
                 self._transfers.disbelieve(transfer)
                 raise
         digest = settled.digest if settled is not None else digests.of_save(upload)
-        with self._parts.catalog.lock(upload.directory):
+        with self._context.catalog.lock(upload.directory):
             self.finish_earlier(upload.directory)
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 if saved := session.uploads.committed(upload.id):
                     return self._repeated(session, saved)
                 being_freed = session.checkpoints.to_withdraw(upload.directory, upload.name)
             for removed in being_freed:
                 self._freeing.withdraw(removed)
             self._freeing.later(being_freed)
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 if session.uploads.get(upload.id) is None:
                     raise UploadNotFound(f"Upload {upload.id!r} was given up meanwhile.")
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
                 conditions.judge(upload, session.checkpoints.named(upload.directory, upload.name))
-                standing = refuse_impossible(session, self._parts.storage, directory, upload, digest)
+                standing = refuse_impossible(session, self._context.storage, directory, upload, digest)
             if standing is not None and standing.digest == digest and self._intact(standing):
                 committed = self._recording.change_facts(upload, directory, standing)
                 self._discard(upload.id)
@@ -228,7 +231,7 @@ class Committing:
     def _reserve_sequence(self, manifest: Manifest) -> None:
         """Let nobody else have the number of a checkpoint that is yet to be published."""
         checkpoint = manifest.checkpoint
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
             if directory.sequence < checkpoint.sequence:
                 session.directories.put(replace(directory, sequence=checkpoint.sequence))
@@ -236,7 +239,7 @@ class Committing:
     def _intact(self, checkpoint: Checkpoint) -> bool:
         try:
             for file in checkpoint.files:
-                with closing(self._parts.storage.open(checkpoint, file)) as opened:
+                with closing(self._context.storage.open(checkpoint, file)) as opened:
                     if (opened.size_bytes, opened.mtime_ns) != (file.size_bytes, file.mtime_ns):
                         return False
         except (OSError, ForeignFile):
@@ -257,7 +260,7 @@ class Committing:
             facts=same_content_facts(standing, upload, settled.digest),
             files=settled.files,
             digest=settled.digest,
-            created_at=self._parts.clock(),
+            created_at=self._context.clock(),
             folders=upload.folders,
         )
         replaces = standing.id if standing is not None else None
@@ -265,7 +268,7 @@ class Committing:
         self._allowance.seal(directory, manifest)
         self._unfinished[upload.id] = manifest
         try:
-            self._parts.storage.seal(upload.id, manifest)
+            self._context.storage.seal(upload.id, manifest)
         except OSError:
             self._take_back(upload.id)
             raise
@@ -293,7 +296,7 @@ class Committing:
             transfer.reopen()
 
     def _take_back(self, upload_id: str) -> None:
-        self._parts.storage.unseal(upload_id)
+        self._context.storage.unseal(upload_id)
         del self._unfinished[upload_id]
         self._allowance.unseal(upload_id)
 
@@ -303,7 +306,7 @@ class Committing:
 
     def _discard(self, upload_id: str) -> None:
         try:
-            self._parts.storage.discard(upload_id)
+            self._context.storage.discard(upload_id)
         except OSError:
             logger.exception("the remains of upload %s are left to the next start", upload_id)
 

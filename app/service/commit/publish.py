@@ -7,7 +7,8 @@ from app.catalog import Session
 from app.core import ranking, retention
 from app.core.models import LIMITS, Checkpoint, Directory, Facts, File, Manifest, Policy, Upload
 from app.runtime import actor
-from app.service.state.context import Parts
+from app.service.state.context import Context, Rules
+from app.service.state.records import rewrite_directory, rewrite_manifest
 from app.service.state.transitions import lost_directory, mark_removed, policy_after, record_save
 
 
@@ -39,25 +40,26 @@ class Committed:
 class Recording:
     """Publishes what is sealed, and records it."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, rules: Rules) -> None:
+        self._context = context
+        self._rules = rules
 
     def publish(self, upload_id: str, manifest: Manifest) -> Committed:
         """Put a sealed checkpoint in its place, and record it. May be repeated until it succeeds."""
-        self._parts.storage.publish(upload_id, manifest)
+        self._context.storage.publish(upload_id, manifest)
         checkpoint = manifest.checkpoint
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
             after = self._moved_on(session, directory, checkpoint, manifest)
             begun = session.uploads.get(upload_id)
         with (
             actor.finishing_for(begun.token_id if begun is not None else ""),
-            self._parts.catalog.writing() as session,
+            self._context.catalog.writing() as session,
         ):
             old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
             replaced = [old] if old is not None and old.removed_at is None else []
             lost = self._lost(session, replaced, manifest.writer, begun)
-            removed = mark_removed(session, replaced, "replaced", self._parts.clock())
+            removed = mark_removed(session, replaced, "replaced", self._context.clock())
             session.checkpoints.add(manifest)
             removed += self._record(session, upload_id, directory, after, checkpoint)
         self._keep_policy(directory, after)
@@ -78,14 +80,14 @@ class Recording:
             folders=upload.folders or standing.folders,
         )
         manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             after = self._moved_on(session, directory, checkpoint, manifest)
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             session.checkpoints.save_again(checkpoint, upload.writer)
             removed = self._record(session, upload.id, directory, after, checkpoint)
             maps = session.checkpoints.maps(checkpoint.id)
         self._keep_policy(directory, after)
-        self._parts.rewrite_manifest(Manifest(checkpoint, maps))
+        rewrite_manifest(self._context, Manifest(checkpoint, maps))
         told = _as_it_is(checkpoint, removed)
         return Committed(told, after.policy, removed, self._other_writer(directory, upload.writer))
 
@@ -98,19 +100,19 @@ class Recording:
             sequence=max(directory.sequence, checkpoint.sequence),
             policy=policy_after(session, directory, checkpoint, manifest.policy),
             last_writer=manifest.writer,
-            last_write_at=self._parts.clock(),
+            last_write_at=self._context.clock(),
         )
 
     def _keep_policy(self, before: Directory, after: Directory) -> None:
         """What only ``directory.json`` says beside the catalog is on the disk before the save is acknowledged."""
         if _is_told_elsewhere(before, after):
-            self._parts.rewrite_directory(after.name)
+            rewrite_directory(self._context, after.name)
 
     def _record(
         self, session: Session, upload_id: str, before: Directory, after: Directory, checkpoint: Checkpoint
     ) -> list[Checkpoint]:
         """The rest of the commit's transaction; gives the checkpoints that the policy removed."""
-        now = self._parts.clock()
+        now = self._context.clock()
         session.directories.put(after)
         if _is_told_elsewhere(before, after):
             session.directories.mark_dirty(after.name, True)
@@ -128,7 +130,7 @@ class Recording:
         self, session: Session, replaced: Sequence[Checkpoint], writer: str | None, begun: Upload | None
     ) -> Replaced | None:
         """What is replaced, where another writer saved it and this one may not have known that."""
-        since = self._parts.clock() - self._parts.writer_window
+        since = self._context.clock() - self._rules.writer_window
         if begun is not None:
             since = min(since, begun.created_at)
         for old in replaced:
@@ -140,7 +142,7 @@ class Recording:
     def _other_writer(self, before: Directory, writer: str | None) -> str | None:
         if before.last_writer in {None, writer} or before.last_write_at is None:
             return None
-        recent = self._parts.clock() - before.last_write_at <= self._parts.writer_window
+        recent = self._context.clock() - before.last_write_at <= self._rules.writer_window
         return before.last_writer if recent else None
 
 

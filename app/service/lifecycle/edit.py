@@ -7,7 +7,9 @@ from typing import Any
 from app.core import limits
 from app.core.errors import DirectoryNotFound, NameTaken, PolicyChanged
 from app.core.models import LIMITS, Checkpoint, Directory, Facts, Manifest, PolicyRequest
-from app.service.state.context import Parts, live_checkpoint
+from app.service.state.context import Context, Rules
+from app.service.state.lookup import live_checkpoint
+from app.service.state.records import rewrite_directory, rewrite_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,9 @@ class Change:
 class Changing:
     """Changes that somebody asked for."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, rules: Rules) -> None:
+        self._context = context
+        self._rules = rules
 
     def change(self, checkpoint_id: str, change: Change) -> Checkpoint:
         """Pin, tag, or correct a checkpoint; the ranking follows at once, retention at the next save or prune.
@@ -44,26 +47,26 @@ class Changing:
         TooLarge, InvalidRequest
             The tags or the metadata would be more than may be.
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = live_checkpoint(session, checkpoint_id).directory
-        with self._parts.catalog.lock(directory):
-            with self._parts.catalog.writing() as session:
+        with self._context.catalog.lock(directory):
+            with self._context.catalog.writing() as session:
                 before = live_checkpoint(session, checkpoint_id)
                 after = replace(before, facts=change.applied_to(before.facts))
                 tags = change.facts.get("tags", ())
-                self._parts.limits.admit_facts(tags, after.facts.metadata if change.metadata else {})
+                self._rules.limits.admit_facts(tags, after.facts.metadata if change.metadata else {})
                 session.checkpoints.change(after)
                 session.events.add(
                     "checkpoint.changed",
-                    at=self._parts.clock(),
+                    at=self._context.clock(),
                     directory=directory,
                     checkpoint_id=checkpoint_id,
                     name=after.name,
                     changed=change.named,
                 )
                 maps = session.checkpoints.maps(checkpoint_id)
-            self._parts.rewrite_manifest(Manifest(after, maps))
-        self._parts.bell.ring()
+            rewrite_manifest(self._context, Manifest(after, maps))
+        self._context.notifier.notify()
         return after
 
     def order(
@@ -88,9 +91,9 @@ class Changing:
         NameTaken
             The name leads through a checkpoint.
         """
-        now = self._parts.clock()
-        with self._parts.catalog.lock(name):
-            with self._parts.catalog.writing() as session:
+        now = self._context.clock()
+        with self._context.catalog.lock(name):
+            with self._context.catalog.writing() as session:
                 known = session.directories.get(name)
                 if not is_expected(known.policy.etag if known is not None else None):
                     found = f"The policy of {name!r} is not the one" if known is not None else f"There is no {name!r}"
@@ -101,11 +104,11 @@ class Changing:
                     raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
                 before = known or Directory(name, created_at=now, sequence=session.checkpoints.last_sequence(name))
                 after = replace(before, policy=before.policy.after_order(ordered))
-                self._parts.storage.make_directory(after)
+                self._context.storage.make_directory(after)
                 session.directories.put(after)
                 session.directories.mark_dirty(name, True)
                 policy = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
                 session.events.add("directory.policy_changed", at=now, directory=name, policy=policy)
-            self._parts.rewrite_directory(name)
-        self._parts.bell.ring()
+            rewrite_directory(self._context, name)
+        self._context.notifier.notify()
         return after

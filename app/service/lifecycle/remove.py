@@ -13,7 +13,8 @@ from app.core.models import Checkpoint, PolicyRequest, RemovedBecause
 from app.service.lifecycle import verdicts
 from app.service.lifecycle.purge import Freeing
 from app.service.lifecycle.verdicts import Judgement, Shown
-from app.service.state.context import Parts, known_checkpoint, known_directory, live_checkpoint
+from app.service.state.context import Context
+from app.service.state.lookup import known_checkpoint, known_directory, live_checkpoint
 from app.service.state.transitions import mark_removed
 
 logger = logging.getLogger("holdfast")
@@ -42,8 +43,8 @@ class Removing:
     They are what helps a full disk, so they may use the space that is set aside for them.
     """
 
-    def __init__(self, parts: Parts, freeing: Freeing) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, freeing: Freeing) -> None:
+        self._context = context
         self._freeing = freeing
 
     def delete(self, checkpoint_id: str) -> Checkpoint:
@@ -55,16 +56,16 @@ class Removing:
         Pinned
             It is pinned: unpin it first.
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = live_checkpoint(session, checkpoint_id).directory
-        with self._parts.catalog.lock(directory):
+        with self._context.catalog.lock(directory):
             with self._marking() as session:
                 checkpoint = live_checkpoint(session, checkpoint_id)
                 if checkpoint.facts.pinned:
                     raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
-                (removed,) = mark_removed(session, [checkpoint], "deleted", self._parts.clock())
+                (removed,) = mark_removed(session, [checkpoint], "deleted", self._context.clock())
             self._free([removed.id])
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return known_checkpoint(session, checkpoint_id)
 
     def clear(
@@ -81,7 +82,7 @@ class Removing:
         still be restored, or it has an operator's policy and that may not be forgotten.
         With ``only_empty``, one that holds any stays as it is.
         """
-        with self._parts.catalog.lock(directory):
+        with self._context.catalog.lock(directory):
             if self._remove_directory(directory, may_forget_policy=may_forget_policy):
                 return Cleared((), 0, (), 0, 0, is_directory_removed=True)
             if only_empty:
@@ -108,8 +109,8 @@ class Removing:
             if session.checkpoints.any_bytes(name) or session.uploads.count(name):
                 return False
             session.directories.remove(name)
-            session.audit.add("directory.removed", at=self._parts.clock(), directory=name)
-        self._parts.storage.forget_directory(name)
+            session.audit.add("directory.removed", at=self._context.clock(), directory=name)
+        self._context.storage.forget_directory(name)
         return True
 
     def prune(
@@ -118,7 +119,7 @@ class Removing:
         """Judge one directory by its policy, and remove what does not stay unless it is a dry run, which only reads."""
         if dry_run:
             return self.preview(directory, after=after, limit=limit, shown=shown)
-        with self._parts.catalog.lock(directory):
+        with self._context.catalog.lock(directory):
             with self._marking() as session:
                 known = known_directory(session, directory)
                 judgement = verdicts.judge(session, known, shown=shown, limit=limit)
@@ -144,7 +145,7 @@ class Removing:
         ------
         DirectoryNotFound
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             known = known_directory(session, directory)
             if ordered is not None:
                 asked = known.policy.after_order(ordered)
@@ -154,7 +155,7 @@ class Removing:
     def directories(self, prefix: str, *, after: str = "") -> Iterator[str]:
         """The names of the directories at or below a prefix."""
         while True:
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 names = [found.name for found in session.directories.below(prefix, after=after, limit=_AT_ONCE)]
             yield from names
             if len(names) < _AT_ONCE:
@@ -164,24 +165,24 @@ class Removing:
     @contextmanager
     def _marking(self) -> Iterator[Session]:
         """A transaction that writes, in the space that was set aside if there is no other."""
-        if self._parts.storage.drop_ballast():
+        if self._context.storage.drop_ballast():
             logger.warning("the disk is full: what was set aside for removals is used")
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             yield session
 
     def _mark(self, session: Session, ids: Sequence[str], because: RemovedBecause) -> None:
-        at = self._parts.clock()
+        at = self._context.clock()
         for some in _batches(ids):
             mark_removed(session, session.checkpoints.some(some), because, at)
 
     def _free(self, ids: Sequence[str]) -> None:
         for some in _batches(ids):
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 removed = session.checkpoints.some(some)
             for checkpoint in removed:
                 self._freeing.attempt(checkpoint)
         if ids:
-            self._parts.bell.ring()
+            self._context.notifier.notify()
 
 
 def _names(session: Session, ids: Sequence[str]) -> list[str]:

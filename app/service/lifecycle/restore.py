@@ -8,8 +8,10 @@ from app.core import retention
 from app.core.errors import CheckpointRemoved, ForeignFile, NameTaken
 from app.core.models import Checkpoint, Manifest
 from app.service.lifecycle.purge import Freeing
-from app.service.state.context import Parts, known_checkpoint
+from app.service.state.context import Context
+from app.service.state.lookup import known_checkpoint
 from app.service.state.quota_claims import Allowance
+from app.service.state.records import rewrite_manifest
 from app.service.state.transitions import note_restored
 
 
@@ -17,9 +19,9 @@ class Restoring:
     """Removals that somebody takes back."""
 
     def __init__(
-        self, parts: Parts, freeing: Freeing, allowance: Allowance, finish_earlier: Callable[[str], None]
+        self, context: Context, freeing: Freeing, allowance: Allowance, finish_earlier: Callable[[str], None]
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._freeing = freeing
         self._allowance = allowance
         self._finish_earlier = finish_earlier
@@ -43,33 +45,33 @@ class Restoring:
         QuotaExceeded
             It would be more than a quota allows.
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = known_checkpoint(session, checkpoint_id).directory
-        with self._parts.catalog.lock(directory):
+        with self._context.catalog.lock(directory):
             self._finish_earlier(directory)  # what is sealed is a checkpoint, and may have the name
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 removed = known_checkpoint(session, checkpoint_id)
             if removed.removed_at is None:
-                bring_to_order(self._parts, removed)
+                bring_to_order(self._context, removed)
                 return removed
             self._freeing.withdraw(removed)
-            with self._parts.catalog.writing() as session:
+            with self._context.catalog.writing() as session:
                 self._refuse_impossible(session, removed)
                 restored = self._mark(session, removed)
                 maps = session.checkpoints.maps(checkpoint_id)
-            _finish(self._parts, Manifest(restored, maps))
-        self._parts.bell.ring()
+            _finish(self._context, Manifest(restored, maps))
+        self._context.notifier.notify()
         return restored
 
     def _refuse_impossible(self, session: Session, removed: Checkpoint) -> None:
         place = f"{removed.directory}/{removed.name}"
-        if removed.freed or self._freeing.is_going(removed.id) or not self._parts.storage.is_in_trash(removed):
+        if removed.freed or self._freeing.is_going(removed.id) or not self._context.storage.is_in_trash(removed):
             raise CheckpointRemoved(f"{place} was {removed.removed_because}, and its bytes have been freed.")
         if (standing := session.checkpoints.named(removed.directory, removed.name)) is not None:
             raise NameTaken(f"Another checkpoint is called {place} by now.", checkpoint_id=standing.id)
         if session.directories.anything_below(place):
             raise NameTaken(f"A directory is called {place} by now.")
-        if obstacle := self._parts.storage.obstacle(removed.directory, removed.name, None):
+        if obstacle := self._context.storage.obstacle(removed.directory, removed.name, None):
             raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
         self._allowance.restore(session, removed)
 
@@ -81,26 +83,26 @@ class Restoring:
         stays = any(v.stays for v in retention.judge(live, known.policy) if v.checkpoint.id == restored.id)
         restored = replace(restored, facts=replace(restored.facts, pinned=restored.facts.pinned or not stays))
         session.checkpoints.mark_restored(restored)
-        note_restored(session, restored, self._parts.clock())
+        note_restored(session, restored, self._context.clock())
         return restored
 
 
-def bring_to_order(parts: Parts, checkpoint: Checkpoint) -> None:
+def bring_to_order(context: Context, checkpoint: Checkpoint) -> None:
     """Finish the restoration of a live checkpoint, or a change of its facts, that something interrupted.
 
     One that a sealed commit replaces is left to that commit, which may have put its bytes aside.
     """
-    with parts.catalog.lock(checkpoint.directory):
-        with parts.catalog.reading() as session:
+    with context.catalog.lock(checkpoint.directory):
+        with context.catalog.reading() as session:
             now, maps = session.checkpoints.get(checkpoint.id), session.checkpoints.maps(checkpoint.id)
             is_behind = session.checkpoints.is_dirty(checkpoint.id)
         if now is None or now.removed_at is not None or not is_behind:
             return
-        if all(manifest.replaces != now.id for _, manifest in parts.storage.sealed()):
-            _finish(parts, Manifest(now, maps))
+        if all(manifest.replaces != now.id for _, manifest in context.storage.sealed()):
+            _finish(context, Manifest(now, maps))
 
 
-def _finish(parts: Parts, manifest: Manifest) -> None:
+def _finish(context: Context, manifest: Manifest) -> None:
     """Move the bytes of a checkpoint that is live again out of the trash. May be repeated until it succeeds."""
-    parts.storage.restore(manifest.checkpoint)
-    parts.rewrite_manifest(manifest)
+    context.storage.restore(manifest.checkpoint)
+    rewrite_manifest(context, manifest)

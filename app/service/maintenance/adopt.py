@@ -16,7 +16,7 @@ from app.formats.foreign_names import Stranger, in_order
 from app.service.commit.finalize import cut, hashed
 from app.service.maintenance import adopt_facts
 from app.service.maintenance.adopt_scan import Left, Seen, Strange, joined, look, shown, stranger_at
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.service.state.transitions import record_save
 from app.storage.port import CHANGED, Visited
 
@@ -44,7 +44,7 @@ class Adopted:
 
 
 def adopt(
-    parts: Parts, folder: str, name: str | None, *, dry_run: bool, read: Callable[[int], object] = lambda _: None
+    context: Context, folder: str, name: str | None, *, dry_run: bool, read: Callable[[int], object] = lambda _: None
 ) -> Iterator[Adopted | Left]:
     """Take in every checkpoint in a folder and below, directory by directory. May be repeated until all are there.
 
@@ -61,14 +61,14 @@ def adopt(
         The folder cannot be read, holds the root or belongs to its records, or the name does not fit.
     """
     try:
-        visited = parts.storage.adoption.visit(folder)
+        visited = context.storage.adoption.visit(folder)
     except OSError as error:
         raise CannotAdopt(f"{folder} cannot be read: {error}") from error
     with closing(visited):
-        yield from _Adopting(parts, visited, _target(parts, visited, name), dry_run, read).below("")
+        yield from _Adopting(context, visited, _target(context, visited, name), dry_run, read).below("")
 
 
-def _target(parts: Parts, visited: Visited, name: str | None) -> str:
+def _target(context: Context, visited: Visited, name: str | None) -> str:
     """The name that the folder has, or is to have, below the root."""
     if visited.within is not None:
         if name is not None:
@@ -76,7 +76,7 @@ def _target(parts: Parts, visited: Visited, name: str | None) -> str:
         if ".holdfast" in visited.within.split("/"):
             raise CannotAdopt(f"{visited.address} belongs to the server's own records.")
         return visited.within
-    if f"{parts.storage.adoption.home().address}/".startswith(f"{visited.address.rstrip('/')}/"):
+    if f"{context.storage.adoption.home().address}/".startswith(f"{visited.address.rstrip('/')}/"):
         raise CannotAdopt(f"{visited.address} holds the server's root: name a folder that does not.")
     try:
         return naming.directory_name(visited.address.lstrip("/") if name is None else name)
@@ -88,14 +88,14 @@ class _Adopting:
     """One run."""
 
     def __init__(
-        self, parts: Parts, visited: Visited, target: str, dry_run: bool, read: Callable[[int], object]
+        self, context: Context, visited: Visited, target: str, dry_run: bool, read: Callable[[int], object]
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._visited = visited
         self._target = target
         self._dry_run = dry_run
         self._read = read
-        self._adoption = parts.storage.adoption
+        self._adoption = context.storage.adoption
         self._home = self._adoption.home()
 
     def below(self, path: str) -> Iterator[Adopted | Left]:
@@ -119,15 +119,15 @@ class _Adopting:
         """The names of what lies among the visited files and is a checkpoint already."""
         if self._visited.within is None:
             return set()
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return {checkpoint.name for checkpoint in session.checkpoints.live(directory)}
 
     def _take(self, directory: str, path: str, seen: Seen) -> Iterator[Adopted | Left]:
         left: list[Left] = []
         new: list[Stranger] = []
         known = seen.known
-        with self._parts.catalog.reading() as session:
-            before = session.directories.get(directory) or Directory(directory, self._parts.clock())
+        with self._context.catalog.reading() as session:
+            before = session.directories.get(directory) or Directory(directory, self._context.clock())
             obstacle = _obstacle(session, before)
             for stranger in seen.strangers:
                 standing = session.checkpoints.named(directory, stranger.name)
@@ -138,7 +138,7 @@ class _Adopting:
                 else:
                     new.append(stranger)
         said = {stranger.name: adopt_facts.told_of(self._visited, path, stranger) for stranger in new}
-        metric, mode = adopt_facts.metric_of(self._parts.catalog, before, said.values())
+        metric, mode = adopt_facts.metric_of(self._context.catalog, before, said.values())
         ordered = in_order(new, said)
         before_new = replace(before, policy=replace(before.policy, mode=mode or before.policy.mode))
         facts = {name: adopt_facts.facts(one, metric) for name, one in said.items()}
@@ -183,8 +183,8 @@ class _Adopting:
             try:
                 manifest = self._manifest(before, path, stranger, after.sequence + 1, facts[stranger.name])
                 if not taken:  # before any manifest: should a crash come now, a reindex must not find other limits
-                    self._parts.storage.make_directory(after)
-                    self._parts.storage.write_directory(after)
+                    self._context.storage.make_directory(after)
+                    self._context.storage.write_directory(after)
                 self._adoption.settle(manifest, copied=self._visited.within is None)
             except (OSError, Refusal) as error:
                 left.append(Left(self._shown(path, stranger), str(error), True))
@@ -271,8 +271,8 @@ class _Adopting:
             return FileMap(chunks, tensors)
 
     def _record(self, after: Directory, manifests: Sequence[Manifest]) -> None:
-        now = self._parts.clock()
-        with self._parts.catalog.writing() as session:
+        now = self._context.clock()
+        with self._context.catalog.writing() as session:
             session.directories.put(after)
             session.checkpoints.add(*manifests)
             for checkpoint in (manifest.checkpoint for manifest in manifests):

@@ -10,14 +10,14 @@ from app.catalog import Session
 from app.catalog.rows.directories import Written
 from app.core.errors import CatalogUnusable
 from app.core.models import ADOPTED, Mark
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.storage.port import Records
 
 READ_OF_EACH = 3
 """How many manifests that the catalog does not know are read in one directory, the newest first."""
 
 
-def why_anew(parts: Parts, place: str, *, closely: bool = True) -> str | None:
+def why_anew(context: Context, place: str, *, closely: bool = True) -> str | None:
     """Why the catalog must be made anew from the files, or None where it can be used as it is.
 
     Parameters
@@ -32,65 +32,65 @@ def why_anew(parts: Parts, place: str, *, closely: bool = True) -> str | None:
     CatalogUnusable
         It is the catalog of another root, or this is not the root with its files.
     """
-    catalog, storage = parts.catalog, parts.storage
+    catalog, storage = context.catalog, context.storage
     if catalog.is_new:
         return None if storage.is_new else "the catalog was lost"
     known, here = catalog.marks(), storage.mark()
     if here is not None and known and here.root not in {mark.root for mark in known}:
-        raise CatalogUnusable(f"{catalog.place} is the catalog of another root than {place}. {_remedy(parts, place)}")
+        raise CatalogUnusable(f"{catalog.place} is the catalog of another root than {place}. {_remedy(context, place)}")
     if here is not None and known and here not in known:
         return "the catalog is older than the root, or newer: another one was in use when the root was last open"
-    return _Comparing(parts, place).why() if closely or here is None or not known else None
+    return _Comparing(context, place).why() if closely or here is None or not known else None
 
 
-def root_id(parts: Parts) -> str | None:
+def root_id(context: Context) -> str | None:
     """The id of the root, the same at each opening and after a reindex; None for one that was never marked."""
-    here = parts.storage.mark()
-    known = parts.catalog.marks()
+    here = context.storage.mark()
+    known = context.catalog.marks()
     return here.root if here is not None else known[0].root if known else None
 
 
-def sign(parts: Parts) -> None:
+def sign(context: Context) -> None:
     """Mark root and catalog as belonging together from this opening on; the catalog first, which takes either mark."""
-    here = parts.storage.mark()
-    opened = Mark(root_id(parts) or token_hex(16), token_hex(16))
-    parts.catalog.put_mark(opened, here)
-    parts.storage.put_mark(opened)
+    here = context.storage.mark()
+    opened = Mark(root_id(context) or token_hex(16), token_hex(16))
+    context.catalog.put_mark(opened, here)
+    context.storage.put_mark(opened)
 
 
 class _Comparing:
     """One comparison of all directories: names and times are looked at, and only what is new to the catalog is read."""
 
-    def __init__(self, parts: Parts, place: str) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, place: str) -> None:
+        self._context = context
         self._place = place
-        self._sealed = {manifest.checkpoint.id for _, manifest in parts.storage.sealed()}
+        self._sealed = {manifest.checkpoint.id for _, manifest in context.storage.sealed()}
 
     def why(self) -> str | None:
         found_any = shared_any = False
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             live, written = session.checkpoints.live_places(), session.directories.written()
-            for found in self._parts.storage.records(session.checkpoints.folder_places()):
+            for found in self._context.storage.records(session.checkpoints.folder_places()):
                 names = live.get(found.directory, set())
                 found_any = found_any or bool(found.manifests)
                 shared_any = shared_any or not names.isdisjoint(found.manifests)
                 if why := self._proof(session, found, names, written):
                     return why if shared_any or not live else self._refuse_if_nothing_is_shared(live, why)
-        is_elsewhere = not self._parts.catalog.place.is_relative_to(self._place)
+        is_elsewhere = not self._context.catalog.place.is_relative_to(self._place)
         if live and not shared_any and (found_any or is_elsewhere):
             raise CatalogUnusable(self._nothing_shared())
         return None
 
     def _refuse_if_nothing_is_shared(self, live: Mapping[str, set[str]], why: str) -> str:
-        for found in self._parts.storage.records(frozenset()):
+        for found in self._context.storage.records(frozenset()):
             if not live.get(found.directory, set()).isdisjoint(found.manifests):
                 return why
         raise CatalogUnusable(self._nothing_shared())
 
     def _nothing_shared(self) -> str:
         return (
-            f"{self._parts.catalog.place} knows checkpoints, and {self._place} holds none of them: is its disk "
-            f"mounted, and is it the root of this catalog? If so: {_remedy(self._parts, self._place)}"
+            f"{self._context.catalog.place} knows checkpoints, and {self._place} holds none of them: is its disk "
+            f"mounted, and is it the root of this catalog? If so: {_remedy(self._context, self._place)}"
         )
 
     def _proof(self, session: Session, found: Records, names: set[str], written: Mapping[str, Written]) -> str | None:
@@ -112,11 +112,11 @@ class _Comparing:
         return None
 
     def _counter(self, directory: str) -> int | None:
-        found = self._parts.storage.found(directory, None)
+        found = self._context.storage.found(directory, None)
         return None if found.directory is None or found.doubt else found.directory.sequence
 
     def _is_missed(self, session: Session, directory: str, name: str) -> bool:
-        manifest = self._parts.storage.found(directory, name).manifest
+        manifest = self._context.storage.found(directory, name).manifest
         if manifest is None or manifest.checkpoint.id in self._sealed:
             return False
         if manifest.checkpoint.save_id.startswith(ADOPTED):
@@ -125,9 +125,9 @@ class _Comparing:
         return sequence is None or sequence < manifest.checkpoint.sequence
 
 
-def _remedy(parts: Parts, place: str) -> str:
+def _remedy(context: Context, place: str) -> str:
     """How to let the root have a catalog of its own."""
-    database = parts.catalog.place
+    database = context.catalog.place
     if not database.is_relative_to(place):
         return (
             "Set HOLDFAST_DATABASE_URL to the catalog of this root, or to a new file, which is filled from the files."

@@ -13,7 +13,7 @@ from app.service.maintenance.fsck_evidence import Evidence, Found, Maps, Row, to
 from app.service.maintenance.fsck_match import Matching
 from app.service.maintenance.fsck_repair import Fault, Mending
 from app.service.query.verify import Pace, faults_of
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.storage import manifest as manifests
 
 
@@ -26,12 +26,12 @@ class Checking:
         Where in the root else something lies that belongs there.
     """
 
-    def __init__(self, parts: Parts, known: Iterable[str] = ()) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, known: Iterable[str] = ()) -> None:
+        self._context = context
         self._known = frozenset(known)
-        self._mending = Mending(parts)
-        self._evidence = Evidence(parts)
-        self._matching = Matching(parts, self._evidence, self._mending)
+        self._mending = Mending(context)
+        self._evidence = Evidence(context)
+        self._matching = Matching(context, self._evidence, self._mending)
         self.checkpoints = 0
 
     @property
@@ -42,14 +42,14 @@ class Checking:
     def run(self) -> list[Fault]:
         """Everything that is wrong."""
         self.checkpoints, self._evidence.pace = 0, Pace()
-        if texts := self._parts.catalog.faults():  # nothing that such a catalog says is certain
+        if texts := self._context.catalog.faults():  # nothing that such a catalog says is certain
             return [Fault("catalog", "the catalog", f"{text}; move it away and start the server") for text in texts]
         found = self._look()
         self._expect_what_is_under_way(found)
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             names = session.directories.names() | session.checkpoints.directories()
         for directory in sorted(names):
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 live = session.checkpoints.live_names(directory)
             is_there = not live or any(f"{directory}/{name}" in found.disk for _, name in live)
             self._check_directory(found, directory, is_there=is_there)
@@ -81,7 +81,7 @@ class Checking:
         """What lies on the disk. A folder that cannot be looked into is a fault, and says nothing of what is in it."""
         found = Found({})
         found.expected |= self._known
-        for item in self._parts.storage.everything():
+        for item in self._context.storage.everything():
             if item.hidden is None:
                 found.disk[item.path] = item
             else:
@@ -91,9 +91,9 @@ class Checking:
 
     def _expect_what_is_under_way(self, found: Found) -> None:
         """What is being published or removed: read after the disk and before the rows, so that nothing slips by."""
-        storage = self._parts.storage
+        storage = self._context.storage
         sealed = [manifest.checkpoint for _, manifest in storage.sealed()]
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             going = session.checkpoints.to_withdraw()
         for checkpoint in (*sealed, *going):
             found.expected |= self._evidence.places(checkpoint)
@@ -104,7 +104,7 @@ class Checking:
     # what the catalog knows
 
     def _check(self, found: Found, directory: str, checkpoint_id: str, name: str) -> None:
-        where = self._parts.storage.place_of_manifest(directory, name)
+        where = self._context.storage.place_of_manifest(directory, name)
         found.expected.add(where)
         try:
             row = self._evidence.row(checkpoint_id)
@@ -144,7 +144,7 @@ class Checking:
 
     def _altered(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
         try:
-            return faults_of(self._parts.storage, checkpoint, file, file_map, self._evidence.pace)
+            return faults_of(self._context.storage, checkpoint, file, file_map, self._evidence.pace)
         except FileNotFoundError:
             return "it is gone since a moment ago"
 
@@ -166,7 +166,7 @@ class Checking:
             found.lost_records[row.checkpoint.id] = row
             return None
         try:
-            data = self._parts.storage.record(where)
+            data = self._context.storage.record(where)
             said = manifests.load(data)
             if not manifests.is_as_written(data):
                 raise manifests.Unreadable("something has changed it since it was written")
@@ -187,16 +187,16 @@ class Checking:
         if row.is_dirty:
             found.of_row(row, "record", where, "it is behind the catalog", rewrite)
         elif not self._evidence.is_at_its_place(where, said) and self._evidence.is_known(said):
-            told = self._parts.storage.place_of_manifest(said.checkpoint.directory, said.checkpoint.name)
+            told = self._context.storage.place_of_manifest(said.checkpoint.directory, said.checkpoint.name)
             found.of_row(row, "record", where, f"it is what belongs to {told}", rewrite)
         else:
             found.of_row(row, "disagrees", where, "it and the catalog say different things")
 
     def _check_directory(self, found: Found, name: str, *, is_there: bool) -> None:
         """Its row and its own record, which is not written anew where nothing says that the directory is there."""
-        where = self._parts.storage.place_of_directory(name)
+        where = self._context.storage.place_of_directory(name)
         found.expected.add(where)
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory, largest = session.directories.readable(name), session.checkpoints.largest_sequence(name)
             is_known = session.directories.is_known(name)
         if directory is None or directory.sequence < largest:
@@ -211,7 +211,7 @@ class Checking:
             found.add("record", where, "it is missing", rewrite if is_there else None, directory=name)
             return
         try:
-            data = self._parts.storage.record(where)
+            data = self._context.storage.record(where)
             said = manifests.load_directory(data)
             if not manifests.is_as_written(data):
                 raise manifests.Unreadable("something has changed it since it was written")

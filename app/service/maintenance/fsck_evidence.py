@@ -9,7 +9,7 @@ from app.core.errors import Refusal
 from app.core.models import Checkpoint, File, FileMap, Manifest
 from app.service.maintenance.fsck_repair import Fault
 from app.service.query.verify import Pace, first_fault
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.storage import manifest as manifests
 from app.storage.port import Item
 
@@ -77,13 +77,13 @@ class Found:
 class Evidence:
     """Questions about one row, one record or one file."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.pace = Pace()
 
     def row(self, checkpoint_id: str) -> Row | None:
         """A row of the catalog. `ValueError` where it holds what is no checkpoint."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             checkpoint = session.checkpoints.get(checkpoint_id)
             if checkpoint is None:
                 return None
@@ -97,12 +97,12 @@ class Evidence:
 
     def places(self, checkpoint: Checkpoint) -> set[str]:
         """Where the manifest and the files of a checkpoint should lie."""
-        record = self._parts.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
+        record = self._context.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
         return {record, *(checkpoint.stored_at(file) for file in checkpoint.files)}
 
     def is_at_its_place(self, path: str, said: Manifest) -> bool:
         """Whether a manifest lies where the manifest of what it speaks of should lie."""
-        return self._parts.storage.place_of_manifest(said.checkpoint.directory, said.checkpoint.name) == path
+        return self._context.storage.place_of_manifest(said.checkpoint.directory, said.checkpoint.name) == path
 
     def is_whole(self, extra: dict[str, Item], path: str, said: Manifest) -> bool:
         """Whether a manifest that nobody expects is of a checkpoint that lies there whole."""
@@ -122,7 +122,7 @@ class Evidence:
     def said(self, path: str) -> Manifest | None:
         """The manifest at a path, if it can be believed."""
         try:
-            data = self._parts.storage.record(path)
+            data = self._context.storage.record(path)
             return manifests.load(data) if manifests.is_as_written(data) else None
         except (manifests.Unreadable, Refusal, OSError):
             return None
@@ -130,16 +130,16 @@ class Evidence:
     def said_directory(self, path: str) -> str | None:
         """The name of the directory whose own record this is, if it can be believed."""
         try:
-            data = self._parts.storage.record(path)
+            data = self._context.storage.record(path)
             name = manifests.load_directory(data).name if manifests.is_as_written(data) else ""
         except (manifests.Unreadable, Refusal, OSError):
             return None
-        return name if self._parts.storage.place_of_directory(name) == path else None
+        return name if self._context.storage.place_of_directory(name) == path else None
 
     def consists_of(self, path: str, file_map: FileMap) -> bool:
         """Whether a file consists of just these chunks."""
         try:
-            with closing(self._parts.storage.adoption.open(path)) as opened:
+            with closing(self._context.storage.adoption.open(path)) as opened:
                 whole = sum(chunk.length for chunk in file_map.chunks) == opened.size_bytes
                 return whole and first_fault(opened, file_map.chunks, self.pace) is None
         except (OSError, Refusal):

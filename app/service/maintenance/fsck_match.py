@@ -7,7 +7,7 @@ from functools import partial
 from app.core.models import Manifest
 from app.service.maintenance.fsck_evidence import Evidence, Found, Row, told
 from app.service.maintenance.fsck_repair import Mending
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.storage import manifest as manifests
 from app.storage.port import Item
 
@@ -15,8 +15,8 @@ from app.storage.port import Item
 class Matching:
     """The last part of a check."""
 
-    def __init__(self, parts: Parts, evidence: Evidence, mending: Mending) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, evidence: Evidence, mending: Mending) -> None:
+        self._context = context
         self._evidence = evidence
         self._mending = mending
 
@@ -25,7 +25,7 @@ class Matching:
         extra = {
             path: entry for path, entry in found.disk.items() if path not in found.expected and not entry.is_folder
         }
-        for path in sorted(path for path in extra if self._parts.storage.is_record(path)):
+        for path in sorted(path for path in extra if self._context.storage.is_record(path)):
             said = self._evidence.said(path)
             if said is not None and self._evidence.is_whole(extra, path, said):
                 self._match_whole(found, path, said)
@@ -36,14 +36,14 @@ class Matching:
         self._say_what_is_lost(found, gone)
         for path, entry in sorted(extra.items()):
             text = "this server did not write it, or does not know it any more"
-            found.add("extra", path, text, about=str(entry).encode(), is_passing=self._parts.storage.is_record(path))
+            found.add("extra", path, text, about=str(entry).encode(), is_passing=self._context.storage.is_record(path))
 
     def _match_whole(self, found: Found, path: str, said: Manifest) -> None:
         """A checkpoint lies there whole, with its manifest, and the catalog has nothing live at its place."""
         checkpoint = said.checkpoint
         where, about = f"{checkpoint.directory}/{checkpoint.name}", manifests.dump(said)
         add = partial(found.add, about=about, directory=checkpoint.directory, name=checkpoint.name)
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             row = session.checkpoints.get(checkpoint.id)
         if row is None:
             text = "it lies there whole, but the catalog has no row of it"
@@ -81,13 +81,13 @@ class Matching:
                 continue
             del extra[now]
             found.of_row(
-                row, "renamed", place, f"it is called {now} now", partial(self._parts.storage.put_back, now, place)
+                row, "renamed", place, f"it is called {now} now", partial(self._context.storage.put_back, now, place)
             )
         return gone
 
     def _match_records(self, found: Found, extra: dict[str, Item]) -> None:
         """Extra manifests and records of directories: of what lacks them, of unknown directories, or left behind."""
-        storage = self._parts.storage
+        storage = self._context.storage
         for path in sorted(path for path in extra if storage.is_record(path)):
             about, said = str(extra[path]).encode(), self._evidence.said(path)
             row = found.lost_records.get(said.checkpoint.id) if said is not None else None
@@ -100,7 +100,7 @@ class Matching:
                 found.of_row(row, "renamed", place, f"it is called {path} now", mend)
                 del found.lost_records[row.checkpoint.id]
             elif (name := self._evidence.said_directory(path)) is not None:
-                with self._parts.catalog.reading() as session:
+                with self._context.catalog.reading() as session:
                     is_known = session.directories.get(name) is not None
                 if not is_known:
                     mend = partial(self._mending.take_in_directory, name)
@@ -118,7 +118,7 @@ class Matching:
         about = {row.checkpoint.id: row for row, _, _ in found.missing}
         for checkpoint_id, row in found.lost_records.items():
             checkpoint = row.checkpoint
-            place = self._parts.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
+            place = self._context.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
             if len(gone[checkpoint_id]) == len(checkpoint.files):
                 found.of_row(row, "stale", f"{checkpoint.directory}/{checkpoint.name}", *self._why_stale(found, row))
                 del gone[checkpoint_id]
@@ -137,8 +137,8 @@ class Matching:
         """Of which nothing lies at its place: what to say of it, and the mend where it is certain that it is lost."""
         checkpoint = row.checkpoint
         text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
-        own = self._parts.storage.place_of_directory(checkpoint.directory).rpartition("/")[0]
-        if self._parts.storage.is_in_trash(checkpoint):
+        own = self._context.storage.place_of_directory(checkpoint.directory).rpartition("/")[0]
+        if self._context.storage.is_in_trash(checkpoint):
             return f"{text}: they lie in the trash, and a server that starts brings them back", None
         if own not in found.disk:
             return f"{text}, nor is anything that the server wrote for this directory: is its disk mounted?", None

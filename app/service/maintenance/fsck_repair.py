@@ -7,7 +7,7 @@ from app.catalog import Session
 from app.core.errors import Refusal
 from app.core.models import Directory, Manifest, Policy
 from app.service.maintenance.reindex import restore
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.service.state.transitions import lost_directory, mark_removed, note_restored, note_verified
 from app.storage import manifest as manifests
 
@@ -49,45 +49,45 @@ def _printable(text: str) -> str:
 class Mending:
     """The mends; each may be done twice."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.verified: dict[str, str | None] = {}
         """By id, what reading a checkpoint back has shown."""
 
     def rewrite(self, checkpoint_id: str) -> None:
         """Write the manifest of a live checkpoint anew, as the catalog has it."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             row, maps = session.checkpoints.get(checkpoint_id), session.checkpoints.maps(checkpoint_id)
         if row is not None and row.removed_at is None:
-            self._parts.storage.rewrite(Manifest(row, maps))
-            with self._parts.catalog.writing() as session:
+            self._context.storage.rewrite(Manifest(row, maps))
+            with self._context.catalog.writing() as session:
                 session.checkpoints.mark_clean(checkpoint_id)
 
     def rewrite_directory(self, name: str) -> None:
         """Write ``directory.json`` anew, as the catalog has it."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = session.directories.get(name)
         if directory is not None:
-            self._parts.storage.make_directory(directory)
-            self._parts.storage.write_directory(directory)
+            self._context.storage.make_directory(directory)
+            self._context.storage.write_directory(directory)
 
     def put_right(self, manifest: Manifest) -> None:
         """Let the row say what the manifest says."""
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             session.checkpoints.put_right(manifest)
 
     def mark_lost(self, checkpoint_id: str) -> None:
         """The catalog stops calling live what is not there; its facts stay."""
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             row = session.checkpoints.get(checkpoint_id)
             if row is not None and row.removed_at is None:
-                mark_removed(session, [row], "lost", self._parts.clock())
+                mark_removed(session, [row], "lost", self._context.clock())
                 session.checkpoints.mark_trashed(checkpoint_id)
                 session.checkpoints.mark_freed(checkpoint_id)
 
     def search_anew(self, checkpoint_id: str) -> None:
         """Let what is searched say what the row says."""
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             row, maps = session.checkpoints.get(checkpoint_id), session.checkpoints.maps(checkpoint_id)
             is_dirty = session.checkpoints.is_dirty(checkpoint_id)
             if row is not None:
@@ -98,7 +98,7 @@ class Mending:
     def take_in(self, manifest: Manifest) -> None:
         """Give a checkpoint that lies on the disk its row."""
         checkpoint = manifest.checkpoint
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             name = checkpoint.directory
             self._put_directory(session, name)
             was_lost = session.checkpoints.forget_freed([checkpoint.id])
@@ -106,17 +106,17 @@ class Mending:
             known = session.directories.get(name) or lost_directory(checkpoint)
             restore(session, {name: replace(known, sequence=max(known.sequence, checkpoint.sequence))}, [manifest])
             if was_lost:
-                note_restored(session, checkpoint, self._parts.clock())
+                note_restored(session, checkpoint, self._context.clock())
 
     def take_in_directory(self, name: str) -> None:
         """Give a directory its row, with a counter that is behind none of its checkpoints."""
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             self._put_directory(session, name)
 
     def _put_directory(self, session: Session, name: str) -> None:
         known = session.directories.readable(name)
         if known is None or (known.sequence == 0 and known.policy == Policy()):
-            known = self._said_of(name) or known or Directory(name, self._parts.clock())
+            known = self._said_of(name) or known or Directory(name, self._context.clock())
         counter = session.directories.counter(name)
         sequence = max(known.sequence, counter, session.checkpoints.largest_sequence(name))
         session.directories.put(replace(known, name=name, sequence=sequence))
@@ -124,7 +124,7 @@ class Mending:
     def _said_of(self, name: str) -> Directory | None:
         """What a directory's own record says, if it can be believed."""
         try:
-            data = self._parts.storage.record(self._parts.storage.place_of_directory(name))
+            data = self._context.storage.record(self._context.storage.place_of_directory(name))
             return manifests.load_directory(data) if manifests.is_as_written(data) else None
         except (manifests.Unreadable, Refusal, OSError):
             return None
@@ -132,7 +132,7 @@ class Mending:
     def note_verified(self) -> None:
         """Record what reading back has shown."""
         for checkpoint_id, damage in self.verified.items():
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 row = session.checkpoints.get(checkpoint_id)
             if row is not None:
-                note_verified(self._parts, row, damage)
+                note_verified(self._context, row, damage)

@@ -8,6 +8,7 @@ from functools import partial
 from app.service import Checkpoints
 from app.service.lifecycle.restore import bring_to_order
 from app.service.maintenance.reindex import Rebuilt, rebuild
+from app.service.state.records import rewrite_directory
 
 logger = logging.getLogger("holdfast")
 
@@ -26,12 +27,12 @@ def recover(
     had reached their seal. What is left over of others and cannot be removed keeps nobody from starting: the remains of
     uploads are tried again with every round of the janitor, those of checkpoints that nobody knows at the next start.
     """
-    parts = checkpoints.parts
-    rebuilt = rebuild(parts, is_behind=True, read=read) if is_behind else None
+    context = checkpoints.context
+    rebuilt = rebuild(context, is_behind=True, read=read) if is_behind else None
     tidy(checkpoints)
     if rebuild_catalog and rebuilt is None:
-        rebuilt = rebuild(parts, read=read)
-    sealed = parts.storage.sealed()
+        rebuilt = rebuild(context, read=read)
+    sealed = context.storage.sealed()
     for upload_id, manifest in sealed:
         try:
             checkpoints.committing.finish(upload_id, manifest)
@@ -39,14 +40,14 @@ def recover(
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     if rebuilt is not None:
         checkpoints.freeing.tidy()  # of what only the trash knew, some is due
-    with parts.catalog.reading() as session:
-        trash = parts.storage.trash()  # looked at once: removals that a commit above has begun go on meanwhile
+    with context.catalog.reading() as session:
+        trash = context.storage.trash()  # looked at once: removals that a commit above has begun go on meanwhile
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
-    for upload_id in parts.storage.uploads() - known:
-        if not parts.storage.is_sealed(upload_id):
-            _attempt(f"discard upload {upload_id}", partial(parts.storage.discard, upload_id))
+    for upload_id in context.storage.uploads() - known:
+        if not context.storage.is_sealed(upload_id):
+            _attempt(f"discard upload {upload_id}", partial(context.storage.discard, upload_id))
     for checkpoint_id in trash - kept:
-        _attempt(f"free {checkpoint_id}", partial(parts.storage.free, checkpoint_id))
+        _attempt(f"free {checkpoint_id}", partial(context.storage.free, checkpoint_id))
     return rebuilt
 
 
@@ -55,18 +56,20 @@ def tidy(checkpoints: Checkpoints) -> None:
 
     Commits that failed after their seals come first: what they replace cannot be read until they are finished.
     """
-    parts = checkpoints.parts
+    context = checkpoints.context
     checkpoints.committing.finish_all()
-    with parts.catalog.reading() as session:
+    with context.catalog.reading() as session:
         dirty, behind = session.checkpoints.dirty(), session.directories.dirty()
     for directory in behind:
-        parts.rewrite_directory(directory.name)
+        rewrite_directory(context, directory.name)
     checkpoints.freeing.tidy()
     for checkpoint in dirty:
-        _attempt(f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(bring_to_order, parts, checkpoint))
+        _attempt(
+            f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(bring_to_order, context, checkpoint)
+        )
     _attempt("give up expired uploads", checkpoints.abandoning.expire)
-    parts.storage.sweep()
-    _attempt("set space aside", parts.storage.keep_ballast)
+    context.storage.sweep()
+    _attempt("set space aside", context.storage.keep_ballast)
 
 
 def _attempt(what: str, act: Callable[[], object]) -> None:
@@ -100,6 +103,6 @@ class Janitor:
                 tidy(self._checkpoints)
             except Exception:
                 logger.exception("the janitor tries again in %s s", self._every_s)
-            parts = self._checkpoints.parts
-            if every := parts.copy_catalog_every:
-                _attempt("copy the catalog", partial(parts.catalog.copy, every=every, now=parts.clock()))
+            context = self._checkpoints.context
+            if every := self._checkpoints.rules.copy_catalog_every:
+                _attempt("copy the catalog", partial(context.catalog.copy, every=every, now=context.clock()))

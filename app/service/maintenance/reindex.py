@@ -7,7 +7,7 @@ from datetime import datetime
 from app.catalog import Session
 from app.catalog.rows.uploads import Saved
 from app.core.models import Checkpoint, Directory, Manifest
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.storage.port import Found, Withdrawn
 
 
@@ -26,7 +26,7 @@ class Rebuilt:
     why: str = ""
 
 
-def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
+def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
     """Replace what the catalog says of live checkpoints and directories by what the files say.
 
     Facts of removed checkpoints stay as the catalog has them, but for those whose bytes were given back and that lie
@@ -45,7 +45,7 @@ def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], obje
     unreadable: set[str] = set()
     directories: dict[str, Directory] = {}
     manifests: dict[str, Manifest] = {}
-    for found in parts.storage.survey():
+    for found in context.storage.survey():
         if fault := found.fault or _doubled(found, manifests):
             faults.append(f"{found.where}: {fault}")
             unreadable.add(found.where)
@@ -59,17 +59,17 @@ def rebuild(parts: Parts, *, is_behind: bool = False, read: Callable[[int], obje
             manifests[found.manifest.checkpoint.id] = found.manifest
             read(len(manifests))
     removed = [
-        _as_removed(found) for found in parts.storage.withdrawn() if found.manifest.checkpoint.id not in manifests
+        _as_removed(found) for found in context.storage.withdrawn() if found.manifest.checkpoint.id not in manifests
     ]
     for manifest in (*manifests.values(), *removed):
         _count(directories, manifest)
-    with parts.catalog.writing() as session:
+    with context.catalog.writing() as session:
         verified = session.checkpoints.verified()
         lost = {} if is_behind else session.checkpoints.live_names_by_id()
         session.checkpoints.forget_live()
         if is_behind:
             session.checkpoints.forget_removed(manifests)
-            session.uploads.forget_but(parts.storage.uploads() - manifests.keys())
+            session.uploads.forget_but(context.storage.uploads() - manifests.keys())
         back = session.checkpoints.forget_freed(manifests)
         known = session.checkpoints.numbers()
         removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]

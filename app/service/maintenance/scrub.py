@@ -8,7 +8,7 @@ from app.catalog import Named
 from app.core.models import Checkpoint, File, FileMap
 from app.runtime.thread_priority import BULK, set_niceness
 from app.service.query.verify import Pace, Stopped, faults_of
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.service.state.transitions import note_verified
 
 logger = logging.getLogger("holdfast")
@@ -29,8 +29,8 @@ class Scrubbing:
         How long a checkpoint that was read back is left alone.
     """
 
-    def __init__(self, parts: Parts, *, bytes_per_s: float, every: timedelta) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, *, bytes_per_s: float, every: timedelta) -> None:
+        self._context = context
         self._bytes_per_s = bytes_per_s
         self._every = every
         self._stop = threading.Event()
@@ -68,24 +68,24 @@ class Scrubbing:
                 self._stop.wait(IDLE_S)
 
     def _next(self) -> Named | None:
-        with self._parts.catalog.reading() as session:
-            return session.checkpoints.to_verify(self._parts.clock(), self._every)
+        with self._context.catalog.reading() as session:
+            return session.checkpoints.to_verify(self._context.clock(), self._every)
 
     def _verify(self, named: Named) -> None:
         try:
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 checkpoint, maps = session.checkpoints.get(named.id), session.checkpoints.maps(named.id)
         except (ValueError, TypeError):
             logger.exception("the catalog's row of %s/%s cannot be read", named.directory, named.name)
-            note_verified(self._parts, named, UNREADABLE)  # or it would be next again, and nothing else ever
+            note_verified(self._context, named, UNREADABLE)  # or it would be next again, and nothing else ever
             return
         if checkpoint is None or any(file.path not in maps for file in checkpoint.files):
             return  # it was removed or replaced a moment ago
         faults = [self._fault(checkpoint, file, maps[file.path]) for file in checkpoint.files]
-        note_verified(self._parts, checkpoint, "; ".join(fault for fault in faults if fault) or None)
+        note_verified(self._context, checkpoint, "; ".join(fault for fault in faults if fault) or None)
 
     def _fault(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
         try:
-            return faults_of(self._parts.storage, checkpoint, file, file_map, self._pace)
+            return faults_of(self._context.storage, checkpoint, file, file_map, self._pace)
         except FileNotFoundError:
             return f"{checkpoint.stored_at(file)} is missing"

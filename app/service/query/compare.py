@@ -5,7 +5,8 @@ from app.core import diff
 from app.core.diff import Comparison, Side, Stretch
 from app.core.errors import Altered, Refusal
 from app.service.query.find import Finding
-from app.service.state.context import Parts, known_checkpoint
+from app.service.state.context import Context
+from app.service.state.lookup import known_checkpoint
 from app.storage.port import Opened
 
 READ_MAX_BYTES = 64 * 1024 * 1024
@@ -16,8 +17,8 @@ PIECE_BYTES = 1024 * 1024
 class Comparing:
     """Comparisons, also with checkpoints that were removed: of these, only what was known is compared."""
 
-    def __init__(self, parts: Parts, finding: Finding) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, finding: Finding) -> None:
+        self._context = context
         self._finding = finding
 
     def compare(self, before: str, after: str) -> Comparison:
@@ -29,7 +30,7 @@ class Comparing:
         Altered
             The catalog does not know any more what lies where in one of them.
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             sides = _side(session, before), _side(session, after)
         with _Reading(self._finding, *sides) as reading:
             return diff.compare(*sides, reading.are_same)

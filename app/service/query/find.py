@@ -27,14 +27,8 @@ from app.core.errors import (
 )
 from app.core.models import Checkpoint, Chunk, Directory, Event, File, FileMap, Mode
 from app.service.query.verify import fault_in
-from app.service.state.context import (
-    Parts,
-    known_checkpoint,
-    known_directory,
-    live_checkpoint,
-    no_checkpoint,
-    refuse_removed,
-)
+from app.service.state.context import Context, Rules
+from app.service.state.lookup import known_checkpoint, known_directory, live_checkpoint, no_checkpoint, refuse_removed
 from app.service.state.transitions import note_verified
 from app.storage.port import Opened
 
@@ -68,8 +62,9 @@ class Content:
 class Finding:
     """Answers to questions; changes nothing, but that damage which a read finds is recorded."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, rules: Rules) -> None:
+        self._context = context
+        self._rules = rules
         self._verified: dict[tuple[str, str], tuple[int, int, str | None]] = {}
         self._directories: dict[str, str] = {}
         self._guard = threading.Lock()
@@ -78,18 +73,18 @@ class Finding:
 
     def directory(self, name: str) -> Summary:
         """One directory. `DirectoryNotFound` where nothing was ever saved."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return summary_of(session, known_directory(session, name))
 
     def summary(self, directory: Directory) -> Summary:
         """What a directory holds."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return summary_of(session, directory)
 
     def directories(self, prefix: str, *, after: str, limit: int) -> tuple[list[Summary], str | None]:
         """The directories at or below a prefix, and the name after which the next page begins; no more than may be."""
-        with self._parts.catalog.reading() as session:
-            limit = min(limit, self._parts.limits.page_size)
+        with self._context.catalog.reading() as session:
+            limit = min(limit, self._rules.limits.page_size)
             within = session.directories.below(prefix, after=after, limit=limit + 1)
             summaries: list[Summary] = []
             size_bytes = 0
@@ -103,14 +98,14 @@ class Finding:
 
     def statistics(self, prefix: str = "") -> Statistics:
         """Figures over the directories within a prefix."""
-        with self._parts.catalog.reading() as session:
-            return session.statistics(self._parts.undo_begins(), prefix=prefix)
+        with self._context.catalog.reading() as session:
+            return session.statistics(self._rules.restorable_since(self._context.clock()), prefix=prefix)
 
     # checkpoints
 
     def reach(self, access: Access, checkpoint_id: str) -> None:
         """`CheckpointNotFound` unless that is a checkpoint, removed or not, in a directory within reach."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = session.checkpoints.directory_of(checkpoint_id)
         if directory is None or not access.reaches(directory):
             raise no_checkpoint(checkpoint_id)
@@ -125,12 +120,12 @@ class Finding:
 
     def get(self, checkpoint_id: str) -> Checkpoint:
         """One checkpoint, removed or not."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return known_checkpoint(session, checkpoint_id)
 
     def latest(self, directory: str) -> Checkpoint:
         """The newest by position. `NoCheckpoint` where the directory is empty."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             known_directory(session, directory)
             latest = session.checkpoints.latest(directory)
         if latest is None:
@@ -147,7 +142,7 @@ class Finding:
         NoBest
             It holds checkpoints, but none with a finite value and none flagged.
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             known = known_directory(session, directory)
             ranks_by = mode or known.policy.ranks_by
             best = session.checkpoints.best(directory, ranks_by, by)
@@ -161,13 +156,13 @@ class Finding:
 
     def page(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> Page:
         """Some checkpoints of a directory, in order; no more than a page may have."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             known_directory(session, query.directory)
-            return session.checkpoints.page(query, after=after, limit=min(limit, self._parts.limits.page_size))
+            return session.checkpoints.page(query, after=after, limit=min(limit, self._rules.limits.page_size))
 
     def own_mode(self, directory: str) -> Mode:
         """The mode by which a directory ranks."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return known_directory(session, directory).policy.ranks_by
 
     def maps(self, checkpoint_id: str) -> tuple[Checkpoint, dict[str, FileMap]]:
@@ -179,28 +174,28 @@ class Finding:
         Altered
             The catalog does not know it any more.
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             checkpoint = live_checkpoint(session, checkpoint_id)
             with _maps_readable(checkpoint):
                 return checkpoint, session.checkpoints.maps(checkpoint_id)
 
     def events(self, after: int, *, prefix: str, limit: int) -> tuple[Sequence[Event], int]:
         """The next events at or below a prefix, and where to go on: also after those of others that were looked at."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             found = session.events.after(after, prefix=prefix, limit=limit)
             return found, found[-1].id if len(found) == limit else max(after, session.events.last_id())
 
     def last_event_id(self) -> int:
         """The id of the newest event."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return session.events.last_id()
 
     def audit(
         self, before: int, *, prefix: str, token_id: str | None, limit: int
     ) -> tuple[Sequence[AuditLine], int | None]:
         """Who changed what within a prefix, the newest first, and the id before which the next page begins."""
-        limit = min(limit, self._parts.limits.page_size)
-        with self._parts.catalog.reading() as session:
+        limit = min(limit, self._rules.limits.page_size)
+        with self._context.catalog.reading() as session:
             found = session.audit.before(before, prefix=prefix, token_id=token_id, limit=limit + 1)
         return found[:limit], found[limit - 1].id if len(found) > limit else None
 
@@ -218,7 +213,7 @@ class Finding:
             The file is gone from the disk, or its bytes are not those that were saved.
         """
         # Under the directory's lock: while a commit puts a new file in its place, the row still speaks of the old one.
-        with self._parts.catalog.lock(self._directory_of(checkpoint_id)):
+        with self._context.catalog.lock(self._directory_of(checkpoint_id)):
             checkpoint, file = self.chosen(checkpoint_id, path)
             opened = self._opened(checkpoint, file)
         return self._verified_content(checkpoint, file, opened)
@@ -237,8 +232,8 @@ class Finding:
             A file is gone from the disk, or its bytes are not those that were saved.
         """
         read = []
-        with self._parts.catalog.lock(self._directory_of(checkpoint_id)):
-            with self._parts.catalog.reading() as session:
+        with self._context.catalog.lock(self._directory_of(checkpoint_id)):
+            with self._context.catalog.reading() as session:
                 found = session.checkpoints.with_files_at(checkpoint_id, places[0], places[-1] + 1)
                 checkpoint = refuse_removed(found, checkpoint_id)
                 listed = checkpoint.files
@@ -262,7 +257,7 @@ class Finding:
 
         This is one query, however many files the checkpoint has.
         """
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             checkpoint = refuse_removed(session.checkpoints.with_file(checkpoint_id, path), checkpoint_id)
             if path is None and len(checkpoint.files) > 1:
                 raise _several_files(known_checkpoint(session, checkpoint_id))
@@ -276,13 +271,13 @@ class Finding:
         CheckpointNotFound, CheckpointRemoved
         """
         found = []
-        with self._parts.catalog.lock(self._directory_of(checkpoint_id)):
-            with self._parts.catalog.reading() as session:
+        with self._context.catalog.lock(self._directory_of(checkpoint_id)):
+            with self._context.catalog.reading() as session:
                 checkpoint = live_checkpoint(session, checkpoint_id)
             files = {file.path: file for file in checkpoint.files}
             for path in paths:
                 with suppress(OSError, ForeignFile):
-                    found.append(Content(checkpoint, files[path], self._parts.storage.open(checkpoint, files[path])))
+                    found.append(Content(checkpoint, files[path], self._context.storage.open(checkpoint, files[path])))
         return [content for content in found if self._is_intact(content)]
 
     def open_best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> Content:
@@ -305,7 +300,7 @@ class Finding:
         """The directory of a checkpoint, which never changes, so that it is asked for once."""
         directory = self._directories.get(checkpoint_id)
         if directory is None:
-            with self._parts.catalog.reading() as session:
+            with self._context.catalog.reading() as session:
                 directory = session.checkpoints.directory_of(checkpoint_id)
             if directory is None:
                 raise no_checkpoint(checkpoint_id)
@@ -316,7 +311,7 @@ class Finding:
 
     def _opened(self, checkpoint: Checkpoint, file: File) -> Opened:
         try:
-            return self._parts.storage.open(checkpoint, file)
+            return self._context.storage.open(checkpoint, file)
         except (FileNotFoundError, ForeignFile) as error:
             where, is_missing = checkpoint.stored_at(file), isinstance(error, FileNotFoundError)
             self._note(checkpoint, f"{where} is missing" if is_missing else f"{where} cannot be opened: {error}")
@@ -360,12 +355,12 @@ class Finding:
         """Record damage that a read has found, once, as the scrub would; the read is refused all the same."""
         if checkpoint.damage is None:
             try:
-                note_verified(self._parts, checkpoint, damage)
+                note_verified(self._context, checkpoint, damage)
             except Exception:
                 logger.exception("%s, which cannot be recorded", damage)
 
     def _chunks_of(self, checkpoint: Checkpoint, file: File) -> Sequence[Chunk]:
-        with self._parts.catalog.reading() as session, _maps_readable(checkpoint):
+        with self._context.catalog.reading() as session, _maps_readable(checkpoint):
             found = session.checkpoints.file_map(checkpoint.id, file.path)
         if found is None:
             raise no_checkpoint(checkpoint.id)

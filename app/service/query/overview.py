@@ -14,7 +14,8 @@ from app.core import retention
 from app.core.errors import CheckpointNotFound
 from app.core.models import Checkpoint, Directory, Policy, Reason, Tensor
 from app.service.query.find import Summary, summary_of
-from app.service.state.context import Parts, known_directory
+from app.service.state.context import Context, Rules
+from app.service.state.lookup import known_directory
 from app.service.state.open_uploads import Transfers
 
 RECENT_COMMITS = 40
@@ -65,13 +66,14 @@ class View:
 class Viewing:
     """Answers for pages."""
 
-    def __init__(self, parts: Parts, transfers: Transfers) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, rules: Rules, transfers: Transfers) -> None:
+        self._context = context
+        self._rules = rules
         self._transfers = transfers
 
     def directories(self, prefix: str) -> list[Glance]:
         """All directories at or below a prefix, by name."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             found = session.directories.below(prefix)
             held = overview.held(session.connection, prefix)
             metrics = overview.recent_metrics(session.connection, prefix, RECENT_COMMITS)
@@ -91,20 +93,20 @@ class Viewing:
 
     def names(self, prefix: str, *, limit: int) -> list[str]:
         """The names of the first so many directories at or below a prefix."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return [directory.name for directory in session.directories.below(prefix, limit=limit)]
 
     def listing(self, directory: str, *, order_by: Order, include_removed: bool) -> Query:
         """What `directory` is asked for. `DirectoryNotFound` where there is none."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             mode = known_directory(session, directory).policy.ranks_by
         return Query(directory, order_by=order_by, mode=mode, include_removed=include_removed)
 
     def directory(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> View:
         """One directory, with the checkpoints that a listing gives. `DirectoryNotFound` where there is none."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = known_directory(session, query.directory)
-            page = session.checkpoints.page(query, after=after, limit=min(limit, self._parts.limits.page_size))
+            page = session.checkpoints.page(query, after=after, limit=min(limit, self._rules.limits.page_size))
             uploads = session.uploads.count(directory.name)
             summary, policy = summary_of(session, directory), directory.policy
             found = standings.standing(session.connection, directory.name, policy)
@@ -121,14 +123,14 @@ class Viewing:
 
     def reasons(self, checkpoint: Checkpoint) -> Sequence[Reason]:
         """Why a live checkpoint stays."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = known_directory(session, checkpoint.directory)
             found = standings.standing(session.connection, directory.name, directory.policy)
         return _reasons(found, directory.policy, [checkpoint]).get(checkpoint.id, ())
 
     def tensors(self, checkpoint_id: str) -> Sequence[tuple[str, Tensor]] | None:
         """The tensors of a checkpoint, removed or not, each with its file; None where none are known."""
-        with self._parts.catalog.reading() as session, suppress(ValueError):  # what fsck has to mend is not known
+        with self._context.catalog.reading() as session, suppress(ValueError):  # what fsck has to mend is not known
             maps = session.checkpoints.maps(checkpoint_id)
             if any(found.tensors is not None for found in maps.values()):
                 return [(path, tensor) for path, found in sorted(maps.items()) for tensor in found.tensors or ()]
@@ -137,7 +139,7 @@ class Viewing:
     def others(self, checkpoint: Checkpoint) -> Sequence[Checkpoint]:
         """The newest live checkpoints of the same directory but this one."""
         listing = Query(checkpoint.directory, order_by="-position")
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             found = session.checkpoints.page(listing, after=None, limit=MOST_OTHERS).checkpoints
         return [other for other in found if other.id != checkpoint.id]
 
@@ -147,7 +149,7 @@ class Viewing:
         `CheckpointNotFound` where there is none.
         """
         where, _, name = path.rpartition("/")
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             found = session.checkpoints.named(where, name)
             if found is None and name in {"best", "latest"} and (directory := session.directories.get(where)):
                 summary = summary_of(session, directory)
@@ -158,7 +160,7 @@ class Viewing:
 
     def course(self, directory: str, by: str | None, choose: Choose) -> tuple[Sequence[Point], int]:
         """The course of the metric, or of a numeric value of the metadata, at chosen places; and of how many it is."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             known_directory(session, directory)
             return series.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
 
@@ -168,7 +170,7 @@ class Viewing:
 
     def _was_written_lately(self, directory: Directory) -> bool:
         at = directory.last_write_at
-        return at is not None and at > self._parts.clock() - self._parts.writer_window
+        return at is not None and at > self._context.clock() - self._rules.writer_window
 
 
 def _reasons(found: Standing, policy: Policy, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:

@@ -13,7 +13,8 @@ from app.core.errors import DiskFailed
 from app.core.models import RemovedBecause, Upload
 from app.service.query import timeline
 from app.service.query.timeline import Span
-from app.service.state.context import Parts, is_known
+from app.service.state.context import Context, Rules
+from app.service.state.lookup import is_known
 from app.service.state.open_uploads import Transfers
 from app.service.state.upload_progress import Transfer
 
@@ -97,8 +98,9 @@ class Remembered:
 class Holdings:
     """Answers about space, always within a prefix. Changes nothing."""
 
-    def __init__(self, parts: Parts, transfers: Transfers) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, rules: Rules, transfers: Transfers) -> None:
+        self._context = context
+        self._rules = rules
         self._transfers = transfers
         self._memory: dict[tuple[str, ...], Remembered] = {}
 
@@ -108,28 +110,28 @@ class Holdings:
 
     def largest(self, prefix: str, limit: int) -> tuple[list[tuple[str, Totals]], Totals]:
         """The directories that hold most bytes, the largest first; and what all of them hold together."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             usage = session.directories.usage(prefix)
             return history.held(session.connection, prefix, limit), Totals(usage.checkpoints, usage.size_bytes)
 
     def removed(self, prefix: str) -> Mapping[RemovedBecause, Sequence[Totals]]:
         """What was removed, by why: in all, then within each of the `WINDOWS`."""
-        since = [self._parts.clock() - window for window in WINDOWS.values()]
+        since = [self._context.clock() - window for window in WINDOWS.values()]
         return self._remembered(("removed", prefix), lambda session: history.removed(session.connection, prefix, since))
 
     def kept(self, prefix: str) -> Kept:
         """What of the removed is there yet."""
-        window = self._parts.undo_window
-        with self._parts.catalog.reading() as session:
-            found = history.trash(session.connection, prefix, self._parts.undo_begins())
+        window = self._rules.undo_window
+        with self._context.catalog.reading() as session:
+            found = history.trash(session.connection, prefix, self._rules.restorable_since(self._context.clock()))
         first, last = found.first_removed_at, found.last_removed_at
         return Kept(found.kept, first and first + window, last and last + window, window, found.going)
 
     def disk(self, held: Totals, kept: Kept) -> Disk:
         """The disk of the root. It is for those to see who see everything that is on it."""
-        storage, trash_bytes = self._parts.storage, kept.totals.size_bytes + kept.going.size_bytes
+        storage, trash_bytes = self._context.storage, kept.totals.size_bytes + kept.going.size_bytes
         return Disk(
-            storage.capacity_bytes(), storage.free_bytes(), self._parts.reserve_bytes, held.size_bytes, trash_bytes
+            storage.capacity_bytes(), storage.free_bytes(), self._rules.reserve_bytes, held.size_bytes, trash_bytes
         )
 
     def arrivals(self, prefix: str, limit: int) -> tuple[list[Arrival], int]:
@@ -138,7 +140,7 @@ class Holdings:
         Where there are more than the limit, those whose leases end last.
         """
         found = []
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             count = session.uploads.count_within(prefix)
             for upload_id, expires_at in session.uploads.leases(prefix, limit):
                 transfer = self._transfers.glance(upload_id)
@@ -153,7 +155,7 @@ class Holdings:
     def _lines(self, session: Session, prefix: str, span: Span) -> Lines:
         connection = session.connection
         first_at = history.first_at(connection, prefix) if span == "all" else None
-        times = timeline.steps(span, first_at, self._parts.clock())
+        times = timeline.steps(span, first_at, self._context.clock())
         names = history.largest(connection, prefix, times.start, MOST_LINES)
         before = history.held_at(connection, prefix, times.start, names)
         changes: dict[str, list[tuple[datetime, int]]] = {}
@@ -166,7 +168,7 @@ class Holdings:
 
     def _remembered(self, what: tuple[str, ...], find: Callable[[Session], T]) -> T:
         """What was found before, as long as no event says that it may have changed, and not for long."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             event_id = session.events.last_id()
             known = self._memory.get(what)
             if known is None or known.event_id != event_id or known.found_at < time.monotonic() - REMEMBERED_S:

@@ -10,7 +10,7 @@ from app.core import quotas, ranking, retention
 from app.core.errors import QuotaExceeded
 from app.core.models import Checkpoint, Directory, File, Manifest, PolicyRequest, Upload
 from app.core.quotas import Excess, Quota, Usage
-from app.service.state.context import Parts
+from app.service.state.context import Context, Rules
 from app.service.state.open_uploads import ACTIVE_S
 from app.service.state.transitions import policy_after
 
@@ -37,8 +37,9 @@ class Allowance:
     take the same room; what they were allowed is remembered until the catalog says it.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, rules: Rules) -> None:
+        self._context = context
+        self._rules = rules
         self._guard = threading.Lock()
         self._claims: dict[str, Claim] = {}
 
@@ -69,7 +70,7 @@ class Allowance:
             return
         claim.moved_at = time.monotonic()
         if undeclared_bytes > claim.undeclared_bytes:
-            with self._parts.catalog.reading() as session, self._guard:
+            with self._context.catalog.reading() as session, self._guard:
                 self._judge(session, upload.id, replace(claim, undeclared_bytes=undeclared_bytes))
                 claim.undeclared_bytes = undeclared_bytes
 
@@ -83,7 +84,7 @@ class Allowance:
         checkpoint = manifest.checkpoint
         if self._is_free(checkpoint.directory):
             return
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             change = _change(session, directory, checkpoint, manifest.policy)
             self._admit(session, checkpoint.id, Claim(checkpoint.directory, change, is_sealed=True))
 
@@ -105,12 +106,12 @@ class Allowance:
 
     def figures(self, prefix: str) -> Iterable[tuple[Quota, Usage]]:
         """The quotas at and below a prefix, and what is kept under each."""
-        within = [quota for quota in self._parts.quotas if Quota(prefix).covers(quota.prefix)]
-        with self._parts.catalog.reading() as session:
+        within = [quota for quota in self._rules.quotas if Quota(prefix).covers(quota.prefix)]
+        with self._context.catalog.reading() as session:
             return [(quota, session.directories.usage(quota.prefix)) for quota in within]
 
     def _is_free(self, directory: str) -> bool:
-        return not quotas.covering(self._parts.quotas, directory)
+        return not quotas.covering(self._rules.quotas, directory)
 
     def _admit(self, session: Session, upload_id: str, claim: Claim) -> None:
         with self._guard:
@@ -119,7 +120,7 @@ class Allowance:
 
     def _judge(self, session: Session, upload_id: str, claim: Claim) -> None:
         """What is about to be committed gives way to nothing that is merely under way."""
-        for quota in quotas.covering(self._parts.quotas, claim.directory):
+        for quota in quotas.covering(self._rules.quotas, claim.directory):
             beside = [other for key, other in self._beside(session, quota) if key != upload_id]
             used = session.directories.usage(quota.prefix)
             for other in beside:

@@ -8,7 +8,7 @@ from datetime import datetime
 from app.catalog import Named, Session
 from app.catalog.rows.uploads import Saved
 from app.core.models import Checkpoint, Directory, Policy, PolicyRequest, RemovedBecause
-from app.service.state.context import Parts
+from app.service.state.context import Context
 
 logger = logging.getLogger("holdfast")
 
@@ -43,14 +43,14 @@ def note_restored(session: Session, restored: Checkpoint, at: datetime) -> None:
     )
 
 
-def note_verified(parts: Parts, checkpoint: Checkpoint | Named, damage: str | None) -> None:
+def note_verified(context: Context, checkpoint: Checkpoint | Named, damage: str | None) -> None:
     """Record what reading a checkpoint back has shown, unless it was removed meanwhile; an event tells what is new."""
-    with parts.catalog.lock(checkpoint.directory), parts.catalog.writing() as session:
-        if not session.checkpoints.mark_verified(checkpoint.id, parts.clock(), damage):
+    with context.catalog.lock(checkpoint.directory), context.catalog.writing() as session:
+        if not session.checkpoints.mark_verified(checkpoint.id, context.clock(), damage):
             return
         session.events.add(
             "checkpoint.damaged" if damage else "checkpoint.intact",
-            at=parts.clock(),
+            at=context.clock(),
             directory=checkpoint.directory,
             checkpoint_id=checkpoint.id,
             name=checkpoint.name,
@@ -58,7 +58,7 @@ def note_verified(parts: Parts, checkpoint: Checkpoint | Named, damage: str | No
         )
     if damage:
         logger.error("%s/%s is damaged: %s", checkpoint.directory, checkpoint.name, damage)
-    parts.bell.ring()
+    context.notifier.notify()
 
 
 def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at: datetime) -> None:

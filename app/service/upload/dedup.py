@@ -16,7 +16,7 @@ from app.core.models import Checkpoint, Chunk, Upload, UploadFile
 from app.core.spans import Run, Span
 from app.runtime.thread_priority import BULK, set_niceness
 from app.service.query.find import Content, Finding
-from app.service.state.context import Parts
+from app.service.state.context import Context
 from app.service.state.upload_progress import Transfer
 from app.storage.port import Partial
 
@@ -84,8 +84,8 @@ class _Copies:
 class Borrowing:
     """Finds what need not be sent, and copies it."""
 
-    def __init__(self, parts: Parts, finding: Finding) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, finding: Finding) -> None:
+        self._context = context
         self._finding = finding
         self._guard = threading.Lock()
         self._maps: OrderedDict[str, Held] = OrderedDict()
@@ -102,7 +102,7 @@ class Borrowing:
         upload = transfer.upload
         if not upload.may_borrow or not any(file.is_hashed for file in upload.files):
             return
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             standing = session.checkpoints.named(upload.directory, upload.name)
         if standing is not None and standing.digest == digests.of_save(upload):
             transfer.deferred = True
@@ -139,7 +139,7 @@ class Borrowing:
 
     def _sources(self, upload: Upload) -> Iterator[Checkpoint]:
         """Where to look: the base first, then the directory's newest checkpoints."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             base = session.checkpoints.get(upload.base) if upload.base is not None else None
             newest = session.checkpoints.page(Query(upload.directory, order_by="-position"), after=None, limit=SOURCES)
         if base is not None and base.removed_at is None:
@@ -189,7 +189,7 @@ class Borrowing:
             copies.sources.close()
 
     def _copy(self, transfer: Transfer, content: Content, path: str, run: Run) -> None:
-        with self._parts.storage.partial(transfer.upload, path) as partial:
+        with self._context.storage.partial(transfer.upload, path) as partial:
             if self._share(transfer, partial, content, path, run):
                 return
             with transfer.writing(path, run.span):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from app.core.errors import NoSpace
 from app.core.models import Save, Upload
 from app.service.lifecycle.purge import Freeing
-from app.service.state.context import Parts
+from app.service.state.context import Context, Rules
 from app.service.state.open_uploads import Transfers
 
 _LOOKS = 100
@@ -15,8 +15,9 @@ _LOOKS = 100
 class Space:
     """Keeps a reserve of the disk free: for the catalog, for manifests, and for whoever must remove something."""
 
-    def __init__(self, parts: Parts, transfers: Transfers, freeing: Freeing) -> None:
-        self._parts = parts
+    def __init__(self, context: Context, rules: Rules, transfers: Transfers, freeing: Freeing) -> None:
+        self._context = context
+        self._rules = rules
         self._transfers = transfers
         self._freeing = freeing
 
@@ -48,17 +49,17 @@ class Space:
         NoSpace
         """
         sent = sum(file.size_bytes or 0 for file in save.files if not file.is_hashed)
-        if sent > self._parts.storage.capacity_bytes():
-            raise self._no_space(sent, self._parts.storage.free_bytes(), self._transfers.to_come())
+        if sent > self._context.storage.capacity_bytes():
+            raise self._no_space(sent, self._context.storage.free_bytes(), self._transfers.to_come())
 
     def _admit(self, wanted: Callable[[], int], upload_id: str) -> None:
-        beside = self._transfers.to_come(but=upload_id) + self._parts.reserve_bytes
+        beside = self._transfers.to_come(but=upload_id) + self._rules.reserve_bytes
         wanted_bytes, free = self._compared(wanted)
         if free < wanted_bytes + beside:
             self._freeing.make_room(wanted_bytes + beside)
             wanted_bytes, free = self._compared(wanted)
         if free < wanted_bytes + beside:
-            raise self._no_space(wanted_bytes, free, beside - self._parts.reserve_bytes)
+            raise self._no_space(wanted_bytes, free, beside - self._rules.reserve_bytes)
 
     def _compared(self, wanted: Callable[[], int]) -> tuple[int, int]:
         """What is wanted and what is free at one moment, so that what is copied meanwhile counts just once.
@@ -67,13 +68,13 @@ class Space:
         """
         for _ in range(_LOOKS):
             wanted_bytes = wanted()
-            free = self._parts.storage.free_bytes()
+            free = self._context.storage.free_bytes()
             if wanted() == wanted_bytes:
                 break
         return wanted_bytes, free
 
     def _rest_bytes(self, upload: Upload, sent_bytes: int) -> int:
-        to_copy = 0 if self._parts.storage.shares_blocks else self._transfers.of(upload).to_copy_bytes
+        to_copy = 0 if self._context.storage.shares_blocks else self._transfers.of(upload).to_copy_bytes
         if not to_copy:
             return sent_bytes
         lacking = 0
@@ -81,7 +82,7 @@ class Space:
             allocated = 0
             with (
                 suppress(FileNotFoundError),  # nothing of it has arrived
-                self._parts.storage.partial(upload, file.path, create=False) as found,
+                self._context.storage.partial(upload, file.path, create=False) as found,
             ):
                 allocated = found.allocated_bytes()
             lacking += max(0, (file.size_bytes or 0) - allocated)
@@ -90,9 +91,9 @@ class Space:
     def _no_space(self, wanted_bytes: int, free: int, promised: int) -> NoSpace:
         return NoSpace(
             f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised} are for "
-            f"other uploads under way and {self._parts.reserve_bytes} are kept in reserve (HOLDFAST_RESERVE_BYTES).",
+            f"other uploads under way and {self._rules.reserve_bytes} are kept in reserve (HOLDFAST_RESERVE_BYTES).",
             wanted_bytes=wanted_bytes,
             free_bytes=free,
             promised_bytes=promised,
-            reserve_bytes=self._parts.reserve_bytes,
+            reserve_bytes=self._rules.reserve_bytes,
         )

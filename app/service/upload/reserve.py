@@ -23,7 +23,8 @@ from app.core.errors import (
 )
 from app.core.models import Checkpoint, Chunk, Directory, Save, Upload, UploadFile
 from app.core.spans import Span
-from app.service.state.context import Parts, known_checkpoint, known_upload, no_upload
+from app.service.state.context import Context, Rules
+from app.service.state.lookup import known_checkpoint, known_upload, no_upload
 from app.service.state.open_uploads import Transfers
 from app.service.state.quota_claims import Allowance
 from app.service.state.upload_progress import Transfer
@@ -80,14 +81,16 @@ class Uploading:
 
     def __init__(
         self,
-        parts: Parts,
+        context: Context,
+        rules: Rules,
         transfers: Transfers,
         space: Space,
         allowance: Allowance,
         abandoning: Abandoning,
         finish_earlier: Callable[[str], None],
     ) -> None:
-        self._parts = parts
+        self._context = context
+        self._rules = rules
         self._transfers = transfers
         self._space = space
         self._allowance = allowance
@@ -117,17 +120,17 @@ class Uploading:
         TooManyUploads
             Of the same token, so many are under way.
         """
-        if self._parts.is_stopping:
+        if self._context.is_stopping:
             raise NotReady("The server is stopping; it finishes what has begun and takes nothing new.")
-        self._parts.limits.admit(save)
+        self._rules.limits.admit(save)
         save = replace(save, save_id=save.save_id or token_hex(16))
         dropped = None
         self._finish_earlier(save.directory)  # what is sealed would look like an obstacle, or like an upload
         # Under the directory's lock, as a commit under way would look like a foreign file.
         with (
-            self._parts.catalog.lock(save.directory),
+            self._context.catalog.lock(save.directory),
             ExitStack() as undo,
-            self._parts.catalog.writing() as session,
+            self._context.catalog.writing() as session,
         ):
             save = self._completed(session, save)
             if saved := session.uploads.saved(save.directory, save.save_id):
@@ -160,14 +163,14 @@ class Uploading:
 
     def reach(self, access: Access, upload_id: str) -> None:
         """`UploadNotFound` unless that is an upload, or was one, for a directory within reach."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             directory = session.uploads.directory_of(upload_id)
         if directory is None or not access.reaches(directory):
             raise no_upload(upload_id)
 
     def get(self, upload_id: str) -> Reservation:
         """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             if saved := session.uploads.committed(upload_id):
                 return Reservation(checkpoint=known_checkpoint(session, saved.checkpoint_id))
             upload = known_upload(session, upload_id)
@@ -206,7 +209,7 @@ class Uploading:
         with ExitStack() as stack:
             try:
                 with transfer.writing(path, _NO_BYTES):  # not while it is published, as this may make the file
-                    partial = stack.enter_context(self._parts.storage.partial(transfer.upload, file.path))
+                    partial = stack.enter_context(self._context.storage.partial(transfer.upload, file.path))
             except FileNotFoundError as error:
                 raise no_upload(upload_id) from error
             if file.size_bytes is not None:
@@ -237,7 +240,7 @@ class Uploading:
             raise FileNotInCheckpoint(f"The upload has {len(files)} files, and so none at {places[-1]}.")
         wanted = [files[place] for place in places]
         batches.refuse_large([file.size_bytes or 0 for file in wanted])
-        receiver = BatchReceiver(transfer, self._parts.storage, wanted, length)
+        receiver = BatchReceiver(transfer, self._context.storage, wanted, length)
         self._keep_alive(transfer)
         self._space.admit(length, upload_id=upload_id)
         try:
@@ -249,12 +252,12 @@ class Uploading:
     def missing(self, upload: Upload) -> Shortfall:
         """The ranges of an upload that have not arrived; listed are no more than an answer may have."""
         transfer = self._transfers.of(upload)
-        limit = self._parts.storage.range_max_bytes
+        limit = self._context.storage.range_max_bytes
         listed: list[Missing] = []
         count = size_bytes = 0
         for file in upload.files:
             found = transfer.missing(file, limit)
-            listed += [Missing(file.path, span) for span in found[: self._parts.limits.ranges - len(listed)]]
+            listed += [Missing(file.path, span) for span in found[: self._rules.limits.ranges - len(listed)]]
             count += len(found)
             size_bytes += spans.total(found)
         return Shortfall(listed, count, size_bytes)
@@ -264,7 +267,7 @@ class Uploading:
         return self._transfers.moved_within(LULL_S)
 
     def _found(self, upload_id: str) -> Upload:
-        with self._parts.catalog.reading() as session:
+        with self._context.catalog.reading() as session:
             return known_upload(session, upload_id)
 
     def _resume(self, session: Session, upload: Upload, save: Save) -> Upload:
@@ -272,7 +275,7 @@ class Uploading:
         known = session.directories.get(upload.directory)
         assert known is not None, "an upload's directory is made with it"
         self._allowance.claim(session, known, upload)
-        self._parts.storage.begin(upload)
+        self._context.storage.begin(upload)
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
         if (files, save.folders) != (upload.files, upload.folders):
             upload = replace(upload, files=files, folders=save.folders, **_common_rights(upload, save))
@@ -293,31 +296,31 @@ class Uploading:
 
     def _completed(self, session: Session, save: Save) -> Save:
         """The save with whatever it left to the server; a repeated one with what it was given the first time."""
-        facts, now = save.facts, self._parts.clock()
+        facts, now = save.facts, self._context.clock()
         name = (
             save.name or earlier_name(session, save) or names.default_name(facts.kind, facts.epoch, now, save.save_id)
         )
         return replace(save, name=name, files=tuple(replace(file, path=file.path or name) for file in save.files))
 
     def _begin(self, session: Session, save: Save, place: int | None, undo: ExitStack) -> Upload:
-        now = self._parts.clock()
+        now = self._context.clock()
         self._refuse_too_many(session, save)
         known = session.directories.get(save.directory)
         counted = session.checkpoints.last_sequence(save.directory) if known is None else 0
         directory = known or Directory(save.directory, created_at=now, sequence=counted)
         if known is None and (taken := session.directories.taken_by_checkpoint(save.directory)):
             raise NameTaken(f"{save.directory!r} cannot be a directory: {taken!r} is a checkpoint.")
-        refuse_impossible(session, self._parts.storage, directory, save, digests.of_save(save))
+        refuse_impossible(session, self._context.storage, directory, save, digests.of_save(save))
         self._space.refuse_hopeless(save)
         promised = {field.name: getattr(save, field.name) for field in fields(save)}
         promised["saved_after"] = self._place(session, directory, save) if place is None else place
-        upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._parts.lease)
+        upload = Upload(**promised, id=token_hex(16), created_at=now, expires_at=now + self._rules.lease)
         self._allowance.claim(session, directory, upload)
         undo.push(lambda kind, *_: self._abandoning.undo(upload) if kind else None)
         if known is None:
-            self._parts.storage.make_directory(directory)
+            self._context.storage.make_directory(directory)
             session.directories.put(directory)
-        self._parts.storage.begin(upload)
+        self._context.storage.begin(upload)
         session.uploads.add(upload)
         return upload
 
@@ -329,17 +332,17 @@ class Uploading:
         return directory.sequence if last is None else max(directory.sequence, last + 1)
 
     def _refuse_too_many(self, session: Session, save: Save) -> None:
-        if session.uploads.count_of_token(save.token_id) >= self._parts.most_uploads:
+        if session.uploads.count_of_token(save.token_id) >= self._rules.most_uploads:
             raise TooManyUploads(
-                f"This token has {self._parts.most_uploads} uploads under way (HOLDFAST_MAX_UPLOADS_PER_TOKEN)."
+                f"This token has {self._rules.most_uploads} uploads under way (HOLDFAST_MAX_UPLOADS_PER_TOKEN)."
             )
 
     def _renewed(self, upload: Upload) -> Upload:
         """The upload with its lease begun anew; not written each time, as every range asks for it."""
-        expires_at = self._parts.clock() + self._parts.lease
-        if expires_at - upload.expires_at < min(RENEWED_EVERY, self._parts.lease / 10):
+        expires_at = self._context.clock() + self._rules.lease
+        if expires_at - upload.expires_at < min(RENEWED_EVERY, self._rules.lease / 10):
             return upload
-        with self._parts.catalog.writing() as session:
+        with self._context.catalog.writing() as session:
             session.uploads.renew(upload.id, expires_at)
         return replace(upload, expires_at=expires_at)
 

@@ -169,7 +169,7 @@ def folders(tmp_path):
 def test_a_file_takes_one_question_and_no_rows_of_others_however_many_files_there_are(folders):
     checkpoints, ids = folders
     asked = []
-    event.listen(checkpoints.parts.catalog._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    event.listen(checkpoints.context.catalog._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
     for checkpoint_id in ids:
         checkpoints.finding.open(checkpoint_id, "001").opened.close()  # of which directory it is, is remembered
         del asked[:]
@@ -193,7 +193,7 @@ def test_many_files_are_synced_together_unless_the_disk_has_lost_something(tmp_p
     monkeypatch.setattr(durability, "MANY", 3)
     with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
         synced = []
-        tree = checkpoints.parts.storage.tree
+        tree = checkpoints.context.storage.tree
         monkeypatch.setattr(tree, "sync", lambda path: synced.append(path[-2]))
 
         def begin(name, count=3):

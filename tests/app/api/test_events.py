@@ -202,7 +202,7 @@ def test_a_root_that_cannot_be_written_is_not_ready(own_server):
 
 def test_whoever_waits_does_not_look_through_the_events_of_others_again(tmp_path):
     with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
-        with checkpoints.parts.catalog.writing() as session:
+        with checkpoints.context.catalog.writing() as session:
             for number in range(10):
                 session.events.add("checkpoint.saved", at=utc_now(), directory="a" if number == 3 else "b")
         events = checkpoints.finding.events

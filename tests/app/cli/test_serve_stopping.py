@@ -124,7 +124,7 @@ def test_a_signal_waits_for_nobody(tmp_path):
     app = FastAPI()
     app.state.checkpoints = checkpoints
     server = _Server(uvicorn.Config(app, log_config=None), app, 10)
-    with closing(checkpoints), checkpoints.parts.bell._guard:
+    with closing(checkpoints), checkpoints.context.notifier._guard:
         told = threading.Thread(target=server.handle_exit, args=(signal.SIGTERM, None), daemon=True)
         told.start()
         assert eventually(lambda: not told.is_alive())

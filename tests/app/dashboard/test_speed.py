@@ -26,7 +26,7 @@ ROUNDS = 7
 def large(tmp_path_factory):
     """Directories of each kind with many checkpoints and with few, and a thousand more."""
     root = tmp_path_factory.mktemp("large") / "root"
-    with closing(open_root(Settings(root=root))) as checkpoints, checkpoints.parts.catalog.writing() as session:
+    with closing(open_root(Settings(root=root))) as checkpoints, checkpoints.context.catalog.writing() as session:
         for kind in KINDS:
             for count in (MANY, FEW):
                 fill(session, f"{kind}/{count}", kind, count)

@@ -80,7 +80,7 @@ def save(server, state, name="x.pt", **more):
 
 
 def read(server, name):
-    return (server.parts.storage.tree.root / DIRECTORY / name).read_bytes()
+    return (server.context.storage.tree.root / DIRECTORY / name).read_bytes()
 
 
 def published(server, reservation, state):
@@ -98,7 +98,7 @@ def refused(server, reservation):
 
 
 def overwrite(server, name, data, offset=0, *, secretly=False):
-    path = server.parts.storage.tree.root / DIRECTORY / name
+    path = server.context.storage.tree.root / DIRECTORY / name
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(offset)
@@ -316,7 +316,7 @@ def test_an_upload_can_be_abandoned_while_the_copies_of_others_take_long(server)
         assert not abandoning.is_alive()
         with pytest.raises(UploadNotFound):
             server.uploading.get(reservation.upload.id)
-    assert server.parts.storage.uploads() == set()
+    assert server.context.storage.uploads() == set()
 
 
 def test_an_upload_can_be_abandoned_at_any_moment_of_its_copying(server):
@@ -326,7 +326,7 @@ def test_an_upload_can_be_abandoned_at_any_moment_of_its_copying(server):
     for number in range(20):
         reservation = reserve(server, shuffled, f"copy-{number}.pt")
         server.abandoning.abandon(reservation.upload.id)
-        assert server.parts.storage.uploads() == set()
+        assert server.context.storage.uploads() == set()
 
 
 def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
@@ -335,8 +335,8 @@ def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
     save(server, state, "1.pt")
     with nothing_copied(server):
         reserve(server, state, "2.pt")
-        assert eventually(lambda: server.abandoning.expire() or not server.parts.storage.uploads())
-    assert server.parts.storage.uploads() == set()
+        assert eventually(lambda: server.abandoning.expire() or not server.context.storage.uploads())
+    assert server.context.storage.uploads() == set()
 
 
 def test_a_save_begun_afresh_drops_what_is_being_copied(server):

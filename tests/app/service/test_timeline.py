@@ -88,7 +88,7 @@ def held_at(rows, at):
 def test_lines_say_what_each_directory_held(tmp_path, span):
     rows = list(some_rows(random.Random(3)))
     with closing(open_root(Settings(root=tmp_path / "root"), clock=lambda: NOW)) as checkpoints:
-        with checkpoints.parts.catalog.writing() as session:
+        with checkpoints.context.catalog.writing() as session:
             session.connection.execute(insert(schema.checkpoints), rows)
         found = checkpoints.holdings.lines("team", span)
     here = [row for row in rows if row["directory"] != "teams"]

@@ -26,12 +26,12 @@ def fill(checkpoints: Checkpoints, name: str, count: int, seed: int) -> list[Che
     chance = random.Random(seed)
     policy = POLICIES[seed % len(POLICIES)]
     directory = Directory(name, AT, 1, policy, "writer@host", AT)
-    storage = checkpoints.parts.storage
+    storage = checkpoints.context.storage
     storage.make_directory(directory)
     storage.write_directory(directory)  # with the counter of its first commit: the manifests tell the rest
     place = storage.tree.root / name  # type: ignore[attr-defined]
     made = [_put(place, name, sequence, chance) for sequence in range(1, count + 1)]
-    with checkpoints.parts.catalog.writing() as session:
+    with checkpoints.context.catalog.writing() as session:
         session.directories.put(Directory(name, AT, count, policy, "writer@host", AT))
         session.checkpoints.add(*made)
     return [one.checkpoint for one in made]

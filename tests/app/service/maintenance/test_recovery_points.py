@@ -53,9 +53,9 @@ def ready(server, data=b"new bytes", replaces=None):
         feed(receiver, data)
         receiver.finish()
     chunk = Chunk(len(data), digests.of_chunk(data))
-    mtime_ns = server.parts.storage.settle(upload)[NAME]
+    mtime_ns = server.context.storage.settle(upload)[NAME]
     file = File(NAME, len(data), digests.of_file([chunk]), mtime_ns)
-    with server.parts.catalog.reading() as session:
+    with server.context.catalog.reading() as session:
         sequence = session.directories.get(DIRECTORY).sequence + 1
     checkpoint = Checkpoint(
         id=upload.id,
@@ -73,7 +73,7 @@ def ready(server, data=b"new bytes", replaces=None):
 
 
 def places(server, upload_id, old):
-    root = server.parts.storage.tree.root
+    root = server.context.storage.tree.root
     trash = root / ".holdfast" / "trash" / (old.id if old else "none")
     return {
         "new": root / ".holdfast" / "incoming" / upload_id / "files" / NAME,
@@ -89,7 +89,7 @@ STEPS = ("sealed", "old file aside", "old manifest aside", "new file linked", "n
 
 def cut_off(server, step, upload_id, manifest, old):
     """Do a commit up to a step, and no further."""
-    storage, at = server.parts.storage, places(server, upload_id, old)
+    storage, at = server.context.storage, places(server, upload_id, old)
     storage.seal(upload_id, manifest)
     reached = STEPS.index(step)
     if old is not None and reached >= 1:
@@ -124,7 +124,7 @@ def read(server, checkpoint_id):
 
 
 def live(server):
-    with server.parts.catalog.reading() as session:
+    with server.context.catalog.reading() as session:
         return session.checkpoints.live(DIRECTORY)
 
 
@@ -164,7 +164,7 @@ def test_an_upload_that_was_not_sealed_stays_an_upload(start, tmp_path):
 def test_a_marked_removal_is_finished_at_the_next_start(start, tmp_path, step):
     server = start()
     saved, other = save(server), save(server, name="other.pt")
-    with server.parts.catalog.writing() as session:
+    with server.context.catalog.writing() as session:
         mark_removed(session, [saved], "deleted", datetime.now(UTC))
     at = places(server, "none", saved)
     if step != "marked":
@@ -177,14 +177,14 @@ def test_a_marked_removal_is_finished_at_the_next_start(start, tmp_path, step):
     assert not at["place"].exists()
     assert not at["manifest"].exists()
     assert nothing_left(tmp_path / "root")
-    with server.parts.catalog.reading() as session:
+    with server.context.catalog.reading() as session:
         assert (session.checkpoints.to_withdraw(), session.checkpoints.in_trash()) == ([], [])
 
 
 def test_a_marked_removal_does_not_take_what_has_its_name_by_now(start, tmp_path):
     server = start()
     old = save(server, b"old")
-    with server.parts.catalog.writing() as session:
+    with server.context.catalog.writing() as session:
         mark_removed(session, [old], "deleted", datetime.now(UTC))
     new = save(server, b"new")
     server = start()
@@ -196,14 +196,14 @@ def test_a_manifest_that_stayed_behind_is_written_at_the_next_start(start):
     server = start()
     saved = save(server)
     changed = Facts(epoch=5, pinned=True, metric=float("nan"))
-    with server.parts.catalog.writing() as session:
+    with server.context.catalog.writing() as session:
         session.checkpoints.change(Checkpoint(**{**fields_of(saved), "facts": changed}))
     manifest = places(server, "none", None)["manifest"]
     assert json.loads(manifest.read_text())["checkpoint"]["facts"]["epoch"] is None
     server = start()
     facts = json.loads(manifest.read_text())["checkpoint"]["facts"]
     assert (facts["epoch"], facts["pinned"], facts["metric"]) == (5, True, "NaN")
-    with server.parts.catalog.reading() as session:
+    with server.context.catalog.reading() as session:
         assert session.checkpoints.dirty() == []
 
 
@@ -226,7 +226,7 @@ def test_a_foreign_file_in_the_place_of_a_sealed_commit_is_not_touched(start, tm
     server = start()
     save(server, name="other.pt")
     upload_id, manifest = ready(server)
-    server.parts.storage.seal(upload_id, manifest)
+    server.context.storage.seal(upload_id, manifest)
     foreign = tmp_path / "root" / DIRECTORY / NAME
     foreign.write_text("mine")
     server = start(catalog=catalog)
@@ -253,7 +253,7 @@ def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     with closing(open_root(Settings(root=tmp_path / "root", undo_window=3600), clock=clock)) as server:
-        storage = server.parts.storage
+        storage = server.context.storage
         upload = server.uploading.reserve(
             Save(directory=DIRECTORY, name="folder", files=(UploadFile("old.bin", 3),))
         ).upload
@@ -261,7 +261,7 @@ def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_
             feed(receiver, b"old")
             receiver.finish()
         old = server.committing.commit(upload.id).checkpoint
-        with server.parts.catalog.writing() as session:
+        with server.context.catalog.writing() as session:
             session.checkpoints.change(old)
         made = []
 
