@@ -25,7 +25,7 @@ from app.auth.issuing import Minting
 from app.auth.links import Links
 from app.auth.sessions import Sessions
 from app.catalog import Catalog
-from app.core.errors import CatalogUnusable, Refusal
+from app.core.errors import Refusal, RootMissing, UnusableToken
 from app.dashboard import install
 from app.http import problems
 from app.http.authentication import Gate
@@ -67,7 +67,7 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
 
     Raises
     ------
-    CatalogUnusable
+    UnusableToken
         The token that is set could be guessed.
     """
     refuse_weak(settings.admin_token_text)
@@ -147,7 +147,7 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
 
     Raises
     ------
-    CatalogUnusable
+    UnusableToken
         The file for the token cannot be used, or holds one that could be guessed.
     """
     context = checkpoints.context
@@ -158,7 +158,7 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
         try:
             configured = minting.first(settings.admin_token_file)
         except (OSError, UnicodeError) as error:
-            raise CatalogUnusable(f"HOLDFAST_ADMIN_TOKEN_FILE: {error}") from error
+            raise UnusableToken(f"HOLDFAST_ADMIN_TOKEN_FILE: {error}") from error
         refuse_weak(configured, "HOLDFAST_ADMIN_TOKEN_FILE")
     logs.hide(configured)
     if configured is not None or minting.all():
@@ -186,7 +186,7 @@ def look_at_root(settings: Settings) -> Context:
 
     Raises
     ------
-    CatalogUnusable
+    RootUnusable, CatalogUnusable
         There is no root or catalog of this version.
     """
     refuse_no_root(settings)
@@ -199,9 +199,9 @@ def look_at_root(settings: Settings) -> Context:
 
 
 def refuse_no_root(settings: Settings) -> None:
-    """`CatalogUnusable` where nobody has ever made a root."""
+    """`RootMissing` where nobody has ever made a root."""
     if not (settings.root / ".holdfast" / "format.json").is_file():  # one that lost it is made whole by a start
-        raise CatalogUnusable(f"There is no root at {settings.root}.")
+        raise RootMissing(f"There is no root at {settings.root}.")
 
 
 def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now, closely: bool = True) -> Checkpoints:
@@ -211,7 +211,7 @@ def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now, cl
 
     Raises
     ------
-    CatalogUnusable
+    RootUnusable, CatalogUnusable
         Another process has the root, it is of a newer layout, or the database cannot be used or is that of another
         root.
     """
@@ -225,7 +225,7 @@ def opened_root(
 
     Raises
     ------
-    CatalogUnusable
+    RootUnusable, CatalogUnusable
     """
     checkpoints, rebuilt = _opened(settings, clock, closely=closely)
     if rebuilt is not None:
@@ -245,10 +245,10 @@ def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _
 
     Raises
     ------
-    CatalogUnusable
+    RootUnusable, CatalogUnusable
     """
     if not settings.root.is_dir():
-        raise CatalogUnusable(f"There is no root at {settings.root}.")
+        raise RootMissing(f"There is no root at {settings.root}.")
     checkpoints, rebuilt = _opened(settings, utc_now, read, must_exist=True)
     try:
         return rebuilt or rebuild(checkpoints.context, read=read)

@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 from app.auth import token_format
-from app.core.errors import CatalogUnusable
+from app.core.errors import Unprotected, UnusableToken
 
 SHORTEST = 16
 """How many characters a token that an operator made up must have."""
@@ -12,7 +12,7 @@ SHORTEST = 16
 def refuse_unprotected(host: str) -> None:
     """Refuse to listen beyond loopback, where no token is needed; the message says what to do."""
     if not is_loopback(host):
-        raise CatalogUnusable(
+        raise Unprotected(
             f"Without a token Holdfast serves this machine only, and {host} can be reached from others. "
             "Make one by `holdfast-server token create --scope admin`, "
             "or name a file for it as HOLDFAST_ADMIN_TOKEN_FILE, or set "
@@ -28,24 +28,22 @@ def refuse_weak(token: str | None, setting: str = "HOLDFAST_ADMIN_TOKEN") -> Non
 
     Raises
     ------
-    CatalogUnusable
+    UnusableToken
     """
     if token is None:
         return
     if token.startswith(token_format.PREFIX):
-        raise CatalogUnusable(
+        raise UnusableToken(
             f"{setting} holds a token of the form {token_format.PREFIX}..., as `holdfast-server token create` makes "
             "them for clients: it allows what it was made for, and is never a server's key. Clients take it as "
             "HOLDFAST_TOKEN. An admin token is another long random text (for example from `openssl rand -hex 32`)."
         )
     if len(token) < SHORTEST:
-        raise CatalogUnusable(
+        raise UnusableToken(
             f"{setting} has fewer than {SHORTEST} characters and could be guessed; try `openssl rand -hex 32`."
         )
     if not all("!" <= sign <= "~" for sign in token):
-        raise CatalogUnusable(
-            f"{setting} has spaces, or characters that cannot be sent in a header: no client takes it."
-        )
+        raise UnusableToken(f"{setting} has spaces, or characters that cannot be sent in a header: no client takes it.")
 
 
 def is_loopback(host: str) -> bool:

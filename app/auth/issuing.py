@@ -14,7 +14,7 @@ from app.auth import token_format
 from app.catalog import Catalog
 from app.core import names
 from app.core.access import SCOPES, Scope, Token, in_order
-from app.core.errors import CatalogUnusable, InvalidRequest
+from app.core.errors import InvalidRequest, UnusableToken
 
 logger = logging.getLogger("holdfast")
 
@@ -91,7 +91,7 @@ class Minting:
 
         Raises
         ------
-        CatalogUnusable
+        UnusableToken
             The file holds a token that was made for another root: what it allows, only that root knows.
         OSError, UnicodeError
             The file cannot be read or made.
@@ -105,7 +105,7 @@ class Minting:
         if self._knows(token_id):
             return None
         if not self._memory.is_protected:
-            raise CatalogUnusable(
+            raise UnusableToken(
                 f"HOLDFAST_ADMIN_TOKEN_FILE: {file} holds a token that was made for another root, and only that one "
                 "knows what it allows. Remove the file, and one is made; or put another long random text there."
             )

@@ -58,7 +58,7 @@ def _known(error: Exception) -> list[str]:
     from pydantic_settings import SettingsError
     from sqlalchemy.exc import DatabaseError
 
-    from app.core.errors import CatalogUnusable, Refusal
+    from app.core.errors import Refusal, StartupError
     from app.http.body import validation_errors
     from app.service.maintenance.adopt import CannotAdopt
 
@@ -66,7 +66,7 @@ def _known(error: Exception) -> list[str]:
         return [f"HOLDFAST_{str(fault['loc'][0]).upper()}: {validation_errors.said(fault)}" for fault in error.errors()]
     if isinstance(error, SettingsError) and '"quotas"' in str(error):
         return ['HOLDFAST_QUOTAS: must be a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}']
-    if isinstance(error, CatalogUnusable | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):
+    if isinstance(error, StartupError | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):
         cause = getattr(error.__cause__, "orig", None)  # what the database said
         return [f"{error}" + (f" ({cause})" if cause else "")]
     return []

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from app.auth.exposure import refuse_unprotected, refuse_weak
 from app.cli import banner, terminal
-from app.core.errors import CatalogUnusable
+from app.core.errors import AddressUnavailable, RootMissing
 from app.http.protocol import BoundedProtocol
 from app.http.socket_handover import LendingProtocol
 from app.http.timeouts import Bounds
@@ -92,7 +92,7 @@ def _refuse_unprotected_root(settings: Settings) -> None:
     if settings.admin_token_text is None and settings.admin_token_file is None:
         try:
             refuse_no_root(settings)
-        except CatalogUnusable:
+        except RootMissing:
             refuse_unprotected(settings.host)
 
 
@@ -187,4 +187,4 @@ def _listen(settings: Settings) -> socket.socket:
             backlog=2048,
         )
     except OSError as error:
-        raise CatalogUnusable(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error
+        raise AddressUnavailable(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from error

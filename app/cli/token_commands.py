@@ -14,7 +14,7 @@ from app.auth import links
 from app.cli import terminal
 from app.cli.exits import tell
 from app.core.access import Token, in_order
-from app.core.errors import CatalogUnusable, InvalidRequest
+from app.core.errors import InvalidRequest, RootMissing
 from app.main import look_at_root, minting_of, on_the_command_line, open_root, refuse_no_root, utc_now
 from app.runtime import actor
 from app.service import Context
@@ -85,7 +85,7 @@ def _root(settings: Settings) -> Iterator[Context]:
     """The root beside a server that may be running on it; made first where there is none."""
     try:
         refuse_no_root(settings)
-    except CatalogUnusable:
+    except RootMissing:
         open_root(settings).close()
     context = look_at_root(settings)
     try:

@@ -167,6 +167,13 @@ class ForeignFile(Refusal):
     status, code, title = 409, "foreign_file", "A file that this server did not write is in the way"
 
 
+class UnsafePath(ForeignFile):
+    """A component of a path is no name of a file, such as ``..``; it could lead out of the root.
+
+    Names in requests are checked earlier, so this means a damaged record. On the wire it is a `ForeignFile`.
+    """
+
+
 class NotImproved(Refusal):
     status, code, title = 409, "not_improved", "The metric is not better than the directory's best"
 
@@ -249,5 +256,36 @@ class QuotaExceeded(Refusal):
     status, code, title = 507, "quota_exceeded", "A quota is used up"
 
 
-class CatalogUnusable(Exception):
-    """The root or its catalog cannot be used at all; the server does not start. The message says what to do."""
+# Not on the wire: reasons for a command not to start
+
+
+class StartupError(Exception):
+    """A command or the server cannot start. The message says what to do."""
+
+
+class CatalogUnusable(StartupError):
+    """The catalog cannot be read, is of another version, or belongs to another root."""
+
+
+class RootUnusable(StartupError):
+    """The folder cannot be the root: unreadable, of a newer layout, or on an unsuitable file system."""
+
+
+class RootMissing(RootUnusable):
+    """There is no root in this folder."""
+
+
+class RootLocked(RootUnusable):
+    """Another process owns the root."""
+
+
+class AddressUnavailable(StartupError):
+    """The server cannot listen on its address: the port is in use, or the host is not one of this machine."""
+
+
+class UnusableToken(StartupError):
+    """The configured admin token is weak, malformed or made for another root, or its file cannot be used."""
+
+
+class Unprotected(StartupError):
+    """Other machines could reach the server, and it has no token yet."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from app.core.errors import CatalogUnusable
+from app.core.errors import RootLocked, RootMissing, RootUnusable
 from app.core.spans import Span
 from app.storage.local import identity, layout, linux
 from app.storage.local.tree import Tree
@@ -39,7 +39,7 @@ class Root:
 
     Raises
     ------
-    CatalogUnusable
+    RootUnusable
         It cannot be used, another process has it, or its layout is not known.
     """
 
@@ -54,11 +54,11 @@ class Root:
             try:
                 self.tree = Tree(root)
             except OSError as error:
-                raise CatalogUnusable(f"{root} cannot be the root: {error}") from error
+                raise RootUnusable(f"{root} cannot be the root: {error}") from error
             undo.callback(self.tree.close)
             self.is_new = self._is_new()  # asked before anything is written to a root that is not ours to touch
             if self.is_new and must_exist and not self._keeps_anything():
-                raise CatalogUnusable(f"There is no root at {root}: nothing there was written by Holdfast.")
+                raise RootMissing(f"There is no root at {root}: nothing there was written by Holdfast.")
             if not only_look:
                 self._refuse_part_of_another()
                 self._lock = self._take_lock()
@@ -158,7 +158,7 @@ class Root:
     def _refuse_part_of_another(self) -> None:
         """A folder that holds a root, or lies in one, is a root only if it says so: else it was named by mistake."""
         if self._layout() is None and not self._keeps_anything() and (other := identity.other_root(self.tree)):
-            raise CatalogUnusable(
+            raise RootUnusable(
                 f"{self.tree.root} is no root, but {other} is one: name that one with --root, or another folder."
             )
 
@@ -188,7 +188,7 @@ class Root:
         except BlockingIOError:
             owner = os.read(lock, 20).decode(errors="replace").strip() or "unknown"
             os.close(lock)
-            raise CatalogUnusable(
+            raise RootLocked(
                 f"{self.tree.root} is in use by another Holdfast process (process id {owner}). "
                 "One process owns a root: stop that one first, or choose another root."
             ) from None
@@ -197,16 +197,16 @@ class Root:
         return lock
 
     def _layout(self) -> int | None:
-        """The layout of the root; None for a new one. `CatalogUnusable` where this version does not know it."""
+        """The layout of the root; None for a new one. `RootUnusable` where this version does not know it."""
         if self.tree.stat(layout.FORMAT) is None:
             return None
         try:
             said = json.loads(self.tree.read(layout.FORMAT))
             found, writer = said["format"], said.get("written_by", "unknown")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise CatalogUnusable(f"{'/'.join(layout.FORMAT)} cannot be read: {error!r}") from error
+            raise RootUnusable(f"{'/'.join(layout.FORMAT)} cannot be read: {error!r}") from error
         if type(found) is not int or found not in READABLE:
-            raise CatalogUnusable(
+            raise RootUnusable(
                 f"{self.tree.root} has layout {found!r}, written by version {writer}; this version of Holdfast knows "
                 f"layouts up to {LAYOUT}. Use that version, or a newer one."
             )
@@ -221,7 +221,7 @@ class Root:
             self.tree.move_file_to_free_name(first, second)
         except OSError as error:
             if error.errno in _CANNOT:
-                raise CatalogUnusable(
+                raise RootUnusable(
                     f"The file system of {self.tree.root} can neither give a file a second name nor rename it without "
                     f"replacing another ({error.strerror}): choose a root on another one, such as ext4 or XFS."
                 ) from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
-from app.core.errors import ForeignFile
+from app.core.errors import ForeignFile, UnsafePath
 from app.storage.local import linux
 from app.storage.port import Buffer, NotDurable
 
@@ -336,7 +336,7 @@ def _new(name: str, parent: int) -> int:
 
 def _refuse_way_out(name: str) -> None:
     if name in {"", ".", ".."} or "/" in name or "\0" in name:
-        raise ForeignFile(f"{name!r} is no name of a file.")
+        raise UnsafePath(f"{name!r} is no name of a file.")
 
 
 def _sync(descriptor: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from app.core.errors import CatalogUnusable
+from app.core.errors import CatalogUnusable, RootMissing, RootUnusable
 from app.main import look_at_root, open_root, reindex_root
 from app.settings import Settings
 from app.storage.local import linux
@@ -230,7 +230,7 @@ def test_reindex_makes_no_root_of_what_is_none(tmp_path):
     empty.mkdir()
     before = below(tmp_path)
     for place in (tmp_path / "typo", foreign, empty):
-        with pytest.raises(CatalogUnusable, match=r"no root at"):
+        with pytest.raises(RootMissing, match=r"no root at"):
             reindex_root(Settings(root=place))
     assert below(tmp_path) == before
 
@@ -241,7 +241,7 @@ def test_a_folder_around_or_in_a_root_becomes_no_root(make_server, tmp_path):
     before = below(tmp_path / "all")
     for place in (tmp_path / "all", root / "runs", root / "runs" / "a"):
         for act in (open_root, reindex_root):
-            with pytest.raises(CatalogUnusable, match=r"root"):
+            with pytest.raises(RootUnusable, match=r"root"):
                 act(Settings(root=place))
     assert below(tmp_path / "all") == before
 
@@ -279,7 +279,7 @@ def test_a_file_system_that_can_do_neither_is_refused_in_words(tmp_path, monkeyp
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr(linux, "rename_to_free_name", refuse)
-    with pytest.raises(CatalogUnusable, match=r"file system .* choose a root on another one"):
+    with pytest.raises(RootUnusable, match=r"file system .* choose a root on another one"):
         LocalStorage(tmp_path / "root", version="1")
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from app.core.errors import CatalogUnusable
+from app.core.errors import RootLocked, RootUnusable
 from app.storage.local.store import LocalStorage
 from tests.data.samples import below, descriptors, published
 
@@ -22,7 +22,7 @@ def opened(root):
 
 
 def test_one_process_owns_a_root(tmp_path):
-    with opened(tmp_path), pytest.raises(CatalogUnusable, match=f"process id {os.getpid()}"):
+    with opened(tmp_path), pytest.raises(RootLocked, match=f"process id {os.getpid()}"):
         LocalStorage(tmp_path, version="1")
     with opened(tmp_path) as again:
         assert again.writable()
@@ -58,7 +58,7 @@ def test_a_root_of_another_layout_is_refused_untouched(tmp_path, text):
     assert json.loads(record.read_text())["format"] == 2
     record.write_text(text)
     before = below(tmp_path)
-    with pytest.raises(CatalogUnusable):
+    with pytest.raises(RootUnusable):
         LocalStorage(tmp_path, version="2")
     assert below(tmp_path) == before
 
@@ -80,7 +80,7 @@ def test_a_root_that_was_refused_is_let_go(tmp_path):
         pass
     record = tmp_path / ".holdfast" / "format.json"
     good, _ = record.read_text(), record.write_text('{"format": 3}')
-    with pytest.raises(CatalogUnusable):
+    with pytest.raises(RootUnusable):
         LocalStorage(tmp_path, version="1")
     record.write_text(good)
     with opened(tmp_path) as storage:
@@ -113,7 +113,7 @@ def test_a_root_that_cannot_be_written_is_not_writable(tmp_path):
 
 def test_a_file_is_no_root(tmp_path):
     (tmp_path / "root").write_bytes(b"theirs")
-    with pytest.raises(CatalogUnusable, match="cannot be the root"):
+    with pytest.raises(RootUnusable, match="cannot be the root"):
         LocalStorage(tmp_path / "root", version="1")
     assert below(tmp_path) == {"root": b"theirs"}
 
@@ -131,12 +131,12 @@ def test_no_descriptor_is_left_open(tmp_path):
     with opened(tmp_path) as storage:
         made = published(storage, ONE)
         storage.open(made, made.files[0]).close()
-        with pytest.raises(CatalogUnusable):
+        with pytest.raises(RootLocked):
             LocalStorage(tmp_path, version="1")
         assert list(storage.survey())
         storage.withdraw(made)
         storage.free(made.id)
     (tmp_path / ".holdfast" / "format.json").write_text("{}")
-    with pytest.raises(CatalogUnusable):
+    with pytest.raises(RootUnusable):
         LocalStorage(tmp_path, version="1")
     assert descriptors() == before

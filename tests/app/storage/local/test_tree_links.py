@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.core.errors import ForeignFile
+from app.core.errors import ForeignFile, UnsafePath
 from app.storage.local.tree import Tree
 from tests.data.samples import below
 
@@ -98,6 +98,13 @@ def test_no_name_leads_out_of_the_root(linked, outside, act, way):
     with pytest.raises((ForeignFile, ValueError)):
         act(linked, way)
     assert below(outside) == before
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../outside", "a\0b"], ids=repr)
+def test_a_component_that_is_no_file_name_is_an_unsafe_path(linked, name):
+    for path in ((name,), (name, "secret")):
+        with pytest.raises(UnsafePath):
+            linked.read(path)
 
 
 def test_a_link_is_seen_as_itself(linked):
