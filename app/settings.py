@@ -15,30 +15,29 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.auth.token_format import PREFIX
+from app.core import units
 from app.core.limits import MOST, Limits
-from app.core.quotas import Quota, in_bytes, read
+from app.core.names import RESERVED
+from app.core.quotas import Quota, read
 
 OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
 """Variables of clients, which often stand in one environment with a server's: named at start, never read."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _in_seconds(value: Any) -> Any:
     """A length of time with a unit, as seconds; anything else as it is."""
     if not isinstance(value, str):
         return value
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value.strip()):
-        return float(found[1]) * _UNITS[found[2]]
+    found = units.parse_seconds(value)
     try:
-        return float(value)
+        return float(value) if found is None else found
     except ValueError:
         raise ValueError("must be a number of seconds, or a length of time such as 30m, 24h or 7d") from None
 
 
 def _in_bytes(value: Any) -> Any:
     """A number of bytes with a unit, as bytes; anything else as it is."""
-    return found if isinstance(value, str) and (found := in_bytes(value)) is not None else value
+    return found if isinstance(value, str) and (found := units.parse_bytes(value)) is not None else value
 
 
 def misspelt(environment: Iterable[str]) -> dict[str, str]:
@@ -102,7 +101,7 @@ def _below(value: Any) -> Any:
 Line = Annotated[str, BeforeValidator(_one_line)]
 APath = Annotated[Path, BeforeValidator(_a_path)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(ge=0, le=100 * 366 * 86400)]
+Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(ge=0, le=units.MAX_DURATION_S)]
 
 
 class Settings(BaseSettings):
@@ -192,7 +191,7 @@ class Settings(BaseSettings):
     @property
     def catalog_url(self) -> str:
         """Where the catalog is: as set, or an SQLite file in the root."""
-        return self.database_url or f"sqlite:///{self.root.resolve() / '.holdfast' / 'catalog.db'}"
+        return self.database_url or f"sqlite:///{self.root.resolve() / RESERVED / 'catalog.db'}"
 
     @property
     def admin_token_text(self) -> str | None:

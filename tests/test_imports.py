@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[1]
 SERVER = {
     "core": "",
     "formats": "core",
-    "runtime": "",
+    "runtime": "core",
     "catalog.tables": "core",
     "catalog.rows": "core runtime catalog.tables",
     "catalog.reports": "core catalog.tables catalog.rows",

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from app.cli.terminal import Stand, bar, is_one, say
 from app.core.errors import Refusal
-from app.core.units import size
+from app.core.units import MAX_DURATION_S, size
 from app.main import look_at_root, on_the_command_line, open_root, opened_root, refuse_no_root, reindex_root
 from app.runtime import actor
 from app.service import Context
@@ -28,7 +28,6 @@ from app.settings import Settings
 PASSING_S = 1.0  # what a server at work is in the middle of is over by then
 LEFT_ALONE = 3
 """The status of `adopt` where not everything was taken in."""
-FOREVER_S = 100 * 366 * 86400
 
 
 def reindex(settings: Settings, *, as_json: bool = False) -> int:
@@ -163,7 +162,7 @@ def _token_file(settings: Settings) -> list[str]:
 
 def _keeping_the_trash(settings: Settings) -> Settings:
     """Only a server knows its undo window: nobody else empties the trash."""
-    return settings.model_copy(update={"undo_window": FOREVER_S})
+    return settings.model_copy(update={"undo_window": MAX_DURATION_S})
 
 
 def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, as_json: bool = False) -> int:

@@ -4,7 +4,6 @@ What a script wants is on standard output, what people want to know beside it on
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from datetime import datetime, timedelta
 from app.auth import links
 from app.cli import terminal
 from app.cli.exits import tell
+from app.core import units
 from app.core.access import Token, in_order
 from app.core.errors import InvalidRequest, RootMissing
 from app.main import look_at_root, minting_of, on_the_command_line, open_root, refuse_no_root, utc_now
@@ -20,7 +20,7 @@ from app.runtime import actor
 from app.service import Context
 from app.settings import Settings
 
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_MAX_EXPIRY_S = 999_999 * units.DAY_S
 
 
 def create(settings: Settings, scope: list[str], prefix: str, expires: str, note: str, *, as_json: bool = False) -> int:
@@ -97,10 +97,10 @@ def _root(settings: Settings) -> Iterator[Context]:
 
 
 def _length(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,6})([mhd])", text)
-    if match is None:
+    seconds = units.parse_seconds(text)
+    if seconds is None or seconds > _MAX_EXPIRY_S:
         raise InvalidRequest(f"--expires is a length of time such as 30m, 12h or 90d, or never; not {text!r}.")
-    return int(match[1]) * _UNITS[match[2]]
+    return timedelta(seconds=seconds)
 
 
 def _state(token: Token, now: datetime) -> str:

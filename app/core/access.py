@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal, Self, get_args
 
 from app.core.errors import DirectoryNotFound, Forbidden
+from app.core.names import is_within
 
 Scope = Literal["read", "write", "delete", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -78,11 +79,6 @@ class Token:
         if self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= now):
             return None
         return Access(self.id, self.scopes, self.prefix, self.expires_at)
-
-
-def is_within(directory: str, prefix: str) -> bool:
-    """Whether a directory is the prefix or below it, by whole components: ``team/ab`` is not within ``team/a``."""
-    return not prefix or directory == prefix or directory.startswith(f"{prefix}/")
 
 
 def in_order(scopes: Iterable[Scope]) -> list[Scope]:

@@ -1,4 +1,4 @@
-"""Grammar of directory, checkpoint and file names: checked and refused, never normalised. Pure."""
+"""Names of directories, checkpoints and files: their grammar, checked and never normalised, and safe display. Pure."""
 
 import re
 import unicodedata
@@ -9,6 +9,8 @@ from blake3 import blake3
 from app.core.errors import InvalidName
 from app.core.models import Kind
 
+RESERVED = ".holdfast"
+"""The folder of the server's own records, in the root and in each directory."""
 ID_DIGITS = 12
 COMPONENT_MAX_BYTES = 200  # leaves room for ".json" and the marks of temporary files below the usual 255
 DIRECTORY_MAX_BYTES = 1024
@@ -50,6 +52,21 @@ def tag(text: str) -> str:
     return _component(text, "tag", dots=False)
 
 
+def is_within(directory: str, prefix: str) -> bool:
+    """Tell if a directory is the prefix or below it, by whole components: ``team/ab`` is not within ``team/a``."""
+    return not prefix or directory == prefix or directory.startswith(f"{prefix}/")
+
+
+def escaped(text: str, *, keep: str = "") -> str:
+    """Write each character that cannot be shown as an escape, such as ``\\x1b`` or ``\\u202e``.
+
+    Such characters move a terminal's cursor, end a line, hide text or turn its direction. Those in ``keep`` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() or mark in keep else ascii(mark)[1:-1] for mark in text)
+
+
 def default_name(kind: Kind, epoch: int | None, at: datetime, save_id: str) -> str:
     """The name of a checkpoint that came without one: by epoch, or by UTC time and a digest of the save's id.
 
@@ -81,7 +98,7 @@ def _component(text: str, what: str, *, dots: bool) -> str:
 def _fault(text: str, *, dots: bool) -> str | None:
     if not text:
         return "has an empty component"
-    if text in {".", ".."} or (text.startswith(".") and not dots) or text.casefold() == ".holdfast":
+    if text in {".", ".."} or (text.startswith(".") and not dots) or text.casefold() == RESERVED:
         return "has a component that begins with a dot"
     if len(text.encode("utf-8", "surrogatepass")) > COMPONENT_MAX_BYTES:
         return f"has a component longer than {COMPONENT_MAX_BYTES} bytes"

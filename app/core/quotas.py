@@ -1,6 +1,5 @@
 """How much may be kept below a prefix, and which quota a save would exceed. Pure: no clock, disk or SQL."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -8,13 +7,9 @@ from typing import Any, Literal, Self
 from app.core import names
 from app.core.errors import InvalidName
 from app.core.models import Checkpoint
+from app.core.units import parse_bytes
 
 _LIMITS = ("max_bytes", "max_checkpoints")
-_UNITS = {"": 1, "b": 1} | {
-    f"{letter}{kind}": base**power
-    for power, letter in enumerate("kmgtp", start=1)
-    for kind, base in (("b", 1000), ("ib", 1024))
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +41,7 @@ class Quota:
 
     def covers(self, directory: str) -> bool:
         """Whether the directory is the prefix or begins with its components; `""` covers everything."""
-        return not self.prefix or f"{directory}/".startswith(f"{self.prefix}/")
+        return names.is_within(directory, self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +93,11 @@ def _quota(prefix: str, limits: Any) -> Quota:
     return Quota(prefix, **{name: _limit(prefix, name, limits[name]) for name in limits})
 
 
-def in_bytes(text: str) -> int | None:
-    """The number of bytes that a text such as ``500GiB`` or ``2TB`` says; None where it says none."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", text.strip().lower())
-    if not found or found[2] not in _UNITS:
-        return None
-    return int(float(found[1]) * _UNITS[found[2]]) if "." in found[1] else int(found[1]) * _UNITS[found[2]]
-
-
 def _limit(prefix: str, name: str, value: Any) -> int:
     """A whole number; of bytes, also as a text with a unit."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if name == "max_bytes" and isinstance(value, str) and (found := in_bytes(value)) is not None:
+    if name == "max_bytes" and isinstance(value, str) and (found := parse_bytes(value)) is not None:
         return found
     what = 'a number of bytes or a text as "500GiB" or "2TB"' if name == "max_bytes" else "a number of checkpoints"
     raise ValueError(f"{prefix!r}: {name} is {what}, not {value!r}")

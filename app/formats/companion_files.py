@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection
 
+from app.core.names import escaped
+
 _PARTS = re.compile(
     r"\.metadata|.+\.distcp"  # torch.distributed.checkpoint
     r"|saved_model\.pb(txt)?|keras_metadata\.pb|fingerprint\.pb"  # TensorFlow
@@ -94,5 +96,5 @@ def told_of_group(companions: Collection[str]) -> str:
 def _listed(companions: Collection[str]) -> str:
     shown = sorted(companions)[:_SHOWN]
     more = len(companions) - len(shown)
-    names = ", ".join(name if name.isprintable() else ascii(name) for name in shown)
+    names = ", ".join(map(escaped, shown))
     return f"{names}{f' and {more} more' if more else ''}"

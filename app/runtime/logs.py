@@ -4,13 +4,10 @@ import logging
 import re
 from datetime import UTC, datetime
 
+from app.core.names import escaped
 from app.runtime import actor
 
 _SECRETS = re.compile(r"hfst_[0-9A-Za-z]+|hfsl_[0-9A-Za-z_.=-]+")
-
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-"""What would let a path in the log move the cursor of whoever reads it."""
 
 
 _hidden: set[str] = set()
@@ -27,7 +24,7 @@ class Formatter(logging.Formatter):
         return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record).translate(_CONTROLS)
+        text = escaped(super().format(record), keep="\n\t")
         if request_id := actor.current().request_id:
             begun, _, rest = text.partition(": ")
             text = f"{begun}: [{request_id}] {rest}"

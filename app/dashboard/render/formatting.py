@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from app.core.models import Policy, Reason, RemovedBecause
+from app.core.names import escaped
 from app.core.units import size
 
 _STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 60, 86400, "d"))
@@ -72,7 +73,7 @@ def shape(sizes: Sequence[int]) -> str:
 def as_json(value: object) -> str:
     """A value of metadata as it was given; what would turn the direction of other text, or hide it, as an escape."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "".join(mark if mark.isprintable() or mark in "\n\t" else ascii(mark)[1:-1] for mark in text)
+    return escaped(text, keep="\n\t")
 
 
 def tags(found: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from app.core import names as naming
 from app.core.errors import ForeignFile, Refusal
+from app.core.names import escaped
 from app.formats import companion_files, name_groups, weight_formats
 from app.formats.foreign_names import SUFFIXES, Stranger, looks_like_checkpoint, told
 from app.storage.port import Entry, Visited
@@ -213,7 +214,7 @@ def joined(*paths: str) -> str:
 def shown(visited: Visited, path: str) -> str:
     """A path to print: below the root as the server knows it, else whole; nothing that upsets terminals."""
     whole = joined(visited.within if visited.within is not None else visited.address, path) or "."
-    return whole if whole.isprintable() else ascii(whole)
+    return escaped(whole)
 
 
 class Strange(ForeignFile):

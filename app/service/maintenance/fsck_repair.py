@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from app.catalog import Session
 from app.core.errors import Refusal
 from app.core.models import Directory, Manifest, Policy
+from app.core.names import escaped
 from app.service.maintenance.reindex import restore
 from app.service.state.context import Context
 from app.service.state.transitions import lost_directory, mark_removed, note_restored, note_verified
@@ -34,16 +35,11 @@ class Fault:
     name: str | None = None
 
     def __str__(self) -> str:
-        return _printable(f"{self.kind}: {self.where}: {self.text}")
+        return escaped(f"{self.kind}: {self.where}: {self.text}")
 
     def is_same(self, other: "Fault") -> bool:
         """Whether two checks that found these have found one and the same."""
         return (self.kind, self.where, self.about) == (other.kind, other.where, other.about)
-
-
-def _printable(text: str) -> str:
-    """One line that any terminal takes: names of files may hold line ends, and bytes that are no text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Mending:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from app.core import digests, spans
-from app.core.access import is_within
 from app.core.models import Chunk, Upload, UploadFile
+from app.core.names import is_within
 from app.core.spans import Span, joined
 from app.service.state.upload_progress import Transfer
 from app.storage.port import Partial, Storage

@@ -189,3 +189,23 @@ def test_a_checkpoint_without_a_name_is_called_after_its_epoch_or_time(kind, epo
 def test_the_server_can_take_every_name_that_it_gives(kind, epoch, at, save_id):
     name = names.default_name(kind, epoch, at, save_id)
     assert names.checkpoint_name(name) == name
+
+
+# unsafe text is shown escaped
+
+
+@pytest.mark.parametrize(
+    ("text", "keep", "shown"),
+    [
+        pytest.param("größe 한", "", "größe 한", id="letters of any script"),
+        pytest.param("\\x1b", "", "\\x1b", id="what looks like an escape"),
+        pytest.param("a\x1b[2Jb\x9b", "", "a\\x1b[2Jb\\x9b", id="control characters"),
+        pytest.param("a\nb\r\t", "", "a\\nb\\r\\t", id="line ends"),
+        pytest.param("a\nb\r\t", "\n\t", "a\nb\\r\t", id="line ends that may stay"),
+        pytest.param("a\u202eb\u200b", "", "a\\u202eb\\u200b", id="what turns or hides text"),
+        pytest.param("a\udcffb", "", "a\\udcffb", id="bytes that are no text"),
+    ],
+)
+def test_what_cannot_be_shown_is_escaped(text, keep, shown):
+    assert names.escaped(text, keep=keep) == shown
+    assert names.escaped(shown, keep=keep) == shown

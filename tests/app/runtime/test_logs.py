@@ -78,7 +78,7 @@ def test_a_mishap_is_found_in_the_log_by_the_id_that_the_answer_says(make_server
 def test_no_line_of_the_log_moves_the_cursor_of_who_reads_it():
     record = logging.LogRecord("holdfast", logging.ERROR, "", 0, "GET %s failed", ("/v1/\x1b[2J\r\x9b1m",), None)
     _, _, said = Formatter().format(record).partition(" ")
-    assert said == "ERROR: GET /v1/\\x1b[2J\\x0d\\x9b1m failed"
+    assert said == "ERROR: GET /v1/\\x1b[2J\\r\\x9b1m failed"
 
 
 def test_no_secret_is_ever_in_the_log(make_server, directory):
