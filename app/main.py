@@ -28,9 +28,9 @@ from app.catalog import Catalog
 from app.core.errors import Refusal, RootMissing, UnusableToken
 from app.dashboard import install
 from app.http import problems
-from app.http.authentication import Gate
-from app.http.content_digest import Integrity
-from app.http.origin_checks import SameSite
+from app.http.authentication import Authentication
+from app.http.content_digest import ContentDigests
+from app.http.origin_checks import OriginChecks
 from app.http.request_id import RequestContext
 from app.http.root_path import RootPath
 from app.runtime import logs
@@ -97,10 +97,10 @@ def create_app(settings: Settings, opened: Checkpoints | None = None) -> FastAPI
     install.install(app)
     openapi.install(app)
     # The last is around all others: refusals, too, have their request's id and their digest.
-    app.add_middleware(Gate, most_requests=settings.max_requests_per_token)
-    app.add_middleware(SameSite, allowed_hosts=settings.allowed_hosts, answer=install.refusal_response)
+    app.add_middleware(Authentication, max_requests_per_token=settings.max_requests_per_token)
+    app.add_middleware(OriginChecks, allowed_hosts=settings.allowed_hosts, answer=install.refusal_response)
     app.add_middleware(RequestContext, log_access=settings.access_log)
-    app.add_middleware(Integrity)
+    app.add_middleware(ContentDigests)
     app.add_middleware(RootPath, root_path=settings.root_path)
     return app
 

@@ -93,7 +93,7 @@ def _reach_what_is_named(request: Request, access: Access) -> None:
         _uploading(request).reach(access, upload_id)
 
 
-class AskingFirst(SerialisedRoute):
+class PermissionFirstRoute(SerialisedRoute):
     """A route of which a body is not even read, let alone parsed, for those who lack its scope.
 
     A large JSON body is parsed and validated on a worker thread.

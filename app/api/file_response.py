@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.core.errors import RangeNotSatisfiable
 from app.http import ranges
-from app.http.body.raw import loan_of
+from app.http.body.raw import socket_handover_of
 from app.service.query.find import Content
 
 SLICE_BYTES = 1024 * 1024
@@ -41,7 +41,7 @@ def respond(request: Request, content: Content) -> Response:
         content.opened.close()
         return Response(status_code=status, headers=headers)
     try:
-        span = ranges.wanted(request.headers, etag, file.size_bytes) if request.method == "GET" else None
+        span = ranges.requested_range(request.headers, etag, file.size_bytes) if request.method == "GET" else None
     except RangeNotSatisfiable:
         content.opened.close()
         raise
@@ -81,11 +81,11 @@ class _FileResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            loan = loan_of(scope)
+            handover = socket_handover_of(scope)
             if scope["method"] == "HEAD":
                 pass
-            elif loan is not None and loan.lends_answer(self._stop - self._start):
-                await loan.send_file(self._content.opened.descriptor, self._start, self._stop)
+            elif handover is not None and handover.can_send_file(self._stop - self._start):
+                await handover.send_file(self._content.opened.descriptor, self._start, self._stop)
             else:
                 await self._stream(receive, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.core.errors import BodyAltered, InvalidHttp, PartialBody, UnsupportedEncoding, UnsupportedMediaType
-from app.http.problems import Problem, refused_as
+from app.http.problems import Problem, problem_schema
 
 DESCRIPTION = """\
 Holdfast keeps checkpoints of training jobs as plain files, keeps the last N and the best K of them, and gives the best
@@ -63,10 +63,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             if "requestBody" in operation:
                 wrapped = [UnsupportedMediaType.code, UnsupportedEncoding.code]
-                operation["responses"][str(BodyAltered.status)] = refused_as(
+                operation["responses"][str(BodyAltered.status)] = problem_schema(
                     [BodyAltered.code, InvalidHttp.code, PartialBody.code]
                 )
-                operation["responses"][str(UnsupportedEncoding.status)] = refused_as(wrapped)
+                operation["responses"][str(UnsupportedEncoding.status)] = problem_schema(wrapped)
     components = schema["components"]
     components["schemas"]["Problem"] = Problem.model_json_schema()
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -63,7 +63,9 @@ def _known(error: Exception) -> list[str]:
     from app.service.maintenance.adopt import CannotAdopt
 
     if isinstance(error, ValidationError):
-        return [f"HOLDFAST_{str(fault['loc'][0]).upper()}: {validation_errors.said(fault)}" for fault in error.errors()]
+        return [
+            f"HOLDFAST_{str(fault['loc'][0]).upper()}: {validation_errors.describe(fault)}" for fault in error.errors()
+        ]
     if isinstance(error, SettingsError) and '"quotas"' in str(error):
         return ['HOLDFAST_QUOTAS: must be a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}']
     if isinstance(error, StartupError | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):

@@ -22,7 +22,7 @@ from app.auth.exposure import refuse_unprotected, refuse_weak
 from app.cli import banner, terminal
 from app.core.errors import AddressUnavailable, RootMissing
 from app.http.protocol import BoundedProtocol
-from app.http.socket_handover import LendingProtocol
+from app.http.socket_handover import SocketHandoverProtocol
 from app.http.timeouts import Bounds
 from app.main import authority_of, create_app, open_root, refuse_no_root, utc_now
 from app.runtime import logs
@@ -120,7 +120,7 @@ def _protocol(settings: Settings) -> Any:
         body_grace_s=settings.body_grace_s,
         min_bytes_per_s=settings.min_bytes_per_s,
     )
-    return partial(LendingProtocol if settings.lend_sockets else BoundedProtocol, bounds=bounds)
+    return partial(SocketHandoverProtocol if settings.lend_sockets else BoundedProtocol, bounds=bounds)
 
 
 class _Server(uvicorn.Server):
@@ -157,7 +157,7 @@ class _Server(uvicorn.Server):
         before, self._looked_at = self._looked_at, time.monotonic()
         for connection in list(self.server_state.connections):
             if isinstance(connection, BoundedProtocol):
-                connection.look(min(self._looked_at - before, LATEST_TICK_S))
+                connection.check_timeouts(min(self._looked_at - before, LATEST_TICK_S))
 
     def _is_time_to_end(self) -> bool:
         if self._told_at is None:

@@ -1,5 +1,5 @@
-"""The server below the routes: the protocol, time limits, authentication, problem details and ranges.
+"""The HTTP layer below the routes: protocol, timeouts, authentication, origin checks, problem details and ranges.
 
-Decides who is let in, how a connection behaves and how a refusal is answered.
+Decides who is authenticated, how a connection behaves and how a refusal is answered.
 May import `core`, `runtime` and `auth`; knows no route and no checkpoint.
 """

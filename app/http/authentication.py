@@ -1,10 +1,9 @@
-"""The gate that every request passes: whoever it is, and how much they do at a time. What they may do, routes say.
+"""Authentication: identifies the token or session of every request, before any of its body is read.
 
-Nothing of a body has been read by then. What needs no token is listed here, by its exact address; everything else is
-closed, whether there is a route or not.
+Public addresses are listed here; every other address needs a token or a session, whether a route exists or not.
+Routes check the scopes.
 """
 
-from collections import Counter
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -18,61 +17,55 @@ from app.auth.authenticator import Authority
 from app.auth.exposure import is_loopback
 from app.auth.sessions import Sessions
 from app.core.access import ANYONE, Access
-from app.core.errors import Refusal, TooManyRequests, Unauthorized
+from app.core.errors import Refusal, Unauthorized
 from app.http.problems import problem_response
 from app.http.request_id import peer_of
+from app.http.request_limits import RequestsInProgress
 from app.http.root_path import route_path
 from app.runtime import actor
 
 PUBLIC = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json", "/sign-in"})
 PUBLIC_BELOW = ("/static/", "/static-offline-docs/", "/v1/links/")
-"""Files of our own pages; and links that carry their own proof."""
+"""Static files of the dashboard, and signed links, which carry their own proof."""
 API = ("/v1", "/metrics")
 COOKIE = "holdfast-session"
 FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
-"""What proxies add: whoever asked them may be anywhere."""
+"""Headers that proxies add. The client behind a proxy may be on any machine."""
 
 
-class Gate:
-    """Lets in who has a token, or for pages a session, and puts what they may do into ``state["access"]``."""
+class Authentication:
+    """Middleware that authenticates each request, limits each token's requests, and sets ``state["access"]``.
 
-    def __init__(self, app: ASGIApp, *, most_requests: int) -> None:
+    Parameters
+    ----------
+    max_requests_per_token : int
+        The most requests that one token may have in progress.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_requests_per_token: int) -> None:
         self._app = app
-        self._most_requests = most_requests
-        self._under_way: Counter[str] = Counter()
+        self._in_progress = RequestsInProgress(max_requests_per_token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _is_public(route_path(scope)):
             await self._app(scope, receive, send)
             return
         try:
-            access = await run_in_threadpool(_access, scope)
-            self._enter(access)
+            access = await run_in_threadpool(_authenticate, scope)
+            self._in_progress.begin(access.token_id)
         except Refusal as refusal:
-            await _turned_away(scope, refusal)(scope, receive, send)
+            await _refusal_response(scope, refusal)(scope, receive, send)
             return
         try:
             scope["state"]["access"] = access
             actor.enter(replace(actor.current(), token_id=access.token_id))
             await self._app(scope, receive, send)
         finally:
-            self._leave(access)
-
-    def _enter(self, access: Access) -> None:
-        if self._under_way[access.token_id] >= self._most_requests:
-            raise TooManyRequests(
-                f"This token has {self._most_requests} requests under way (HOLDFAST_MAX_REQUESTS_PER_TOKEN)."
-            )
-        self._under_way[access.token_id] += 1
-
-    def _leave(self, access: Access) -> None:
-        self._under_way[access.token_id] -= 1
-        if not self._under_way[access.token_id]:
-            del self._under_way[access.token_id]
+            self._in_progress.end(access.token_id)
 
 
 def is_api(path: str) -> bool:
-    """Whether an address is for programs, which carry tokens, and not for browsers, which have sessions."""
+    """Tell if an address belongs to the API, which takes tokens. Pages take sessions."""
     return path in API or path.startswith("/v1/")
 
 
@@ -80,8 +73,8 @@ def _is_public(path: str) -> bool:
     return path in PUBLIC or path.startswith(PUBLIC_BELOW)
 
 
-def _access(scope: Scope) -> Access:
-    """What a request may do. `Unauthorized` where it is nothing."""
+def _authenticate(scope: Scope) -> Access:
+    """Return the access of a request's token or session. Raises `Unauthorized` if it has neither."""
     headers = Headers(scope=scope)
     if is_api(route_path(scope)):
         authority: Authority = scope["state"]["authority"]
@@ -92,16 +85,16 @@ def _access(scope: Scope) -> Access:
     if found is None:
         raise Unauthorized("Sign in at /sign-in with a token.")
     if found.token_id == ANYONE and not (is_loopback(peer_of(scope)) and FORWARDED.isdisjoint(headers)):
-        raise Unauthorized("Without a token this server serves its own machine only, and no proxy.")
+        raise Unauthorized("This server has no tokens. It accepts requests from its own machine only, without a proxy.")
     return found
 
 
-def _turned_away(scope: Scope, refusal: Refusal) -> Response:
-    """A problem detail; whoever looks at pages is asked to sign in."""
-    wants_a_page = "text/html" in Headers(scope=scope).get("accept", "")
-    if isinstance(refusal, Unauthorized) and wants_a_page and not is_api(route_path(scope)):
-        wanted = quote(route_path(scope), safe="/") if scope["method"] == "GET" else "/"
+def _refusal_response(scope: Scope, refusal: Refusal) -> Response:
+    """A redirect to the sign-in page for a browser without a session; else a problem detail."""
+    accepts_html = "text/html" in Headers(scope=scope).get("accept", "")
+    if isinstance(refusal, Unauthorized) and accepts_html and not is_api(route_path(scope)):
+        target = quote(route_path(scope), safe="/") if scope["method"] == "GET" else "/"
         if scope["query_string"] and scope["method"] == "GET":
-            wanted += "?" + scope["query_string"].decode("latin-1")
-        return RedirectResponse(f"{scope.get('root_path', '')}/sign-in?to={quote(wanted, safe='/')}", status_code=303)
+            target += "?" + scope["query_string"].decode("latin-1")
+        return RedirectResponse(f"{scope.get('root_path', '')}/sign-in?to={quote(target, safe='/')}", status_code=303)
     return problem_response(refusal)

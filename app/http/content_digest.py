@@ -1,6 +1,6 @@
-"""JSON that a network garbles is noticed: by the ``Content-Digest`` of requests and of answers (RFC 9530).
+"""Content digests: JSON that was corrupted in transit is detected by its ``Content-Digest`` (RFC 9530).
 
-Bodies are hashed as they pass and never gathered. Raw bodies are verified where they are received.
+Bodies are hashed as they pass and never buffered. `app.http.body.inspection` verifies raw bodies.
 """
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,8 +12,8 @@ from app.core.errors import BodyAltered
 FIELD = "Content-Digest"
 
 
-class Integrity:
-    """Refuses JSON bodies that are not what their ``Content-Digest`` says, and says one with every JSON answer."""
+class ContentDigests:
+    """Middleware that verifies the ``Content-Digest`` of JSON requests and adds one to every JSON response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -22,14 +22,14 @@ class Integrity:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             if _is_json(headers) and (declared := digests.Declared.of(headers.getlist)) is not None:
-                receive = _Verifying(receive, declared).receive
-            if scope["method"] != "HEAD":  # its answers have no body
-                send = _Declaring(send).send
+                receive = _RequestVerifier(receive, declared).receive
+            if scope["method"] != "HEAD":  # its responses have no body
+                send = _ResponseDigest(send).send
         await self._app(scope, receive, send)
 
 
-class _Verifying:
-    """Passes a body on, but not its end where it is another one than was declared."""
+class _RequestVerifier:
+    """Passes a body on, and raises instead of passing its end on if the digest does not match."""
 
     def __init__(self, receive: Receive, declared: digests.Declared) -> None:
         self._receive, self._declared = receive, declared
@@ -39,12 +39,12 @@ class _Verifying:
         if message["type"] == "http.request":
             self._declared.update(message.get("body", b""))
             if not message.get("more_body", False) and not self._declared.is_true():
-                raise BodyAltered("The body does not have the digest that came with it; send it again.")
+                raise BodyAltered("The body does not match the digest in its headers. Send it again.")
         return message
 
 
-class _Declaring:
-    """Passes an answer on. The head of one that is JSON waits for its body, which comes in one piece."""
+class _ResponseDigest:
+    """Passes a response on. The head of a JSON response is held back until its body is there, in one message."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

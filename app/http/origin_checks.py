@@ -1,4 +1,4 @@
-"""What every request passes: no other web site may speak for a user, and no answer is taken for a page."""
+"""Origin checks: protect users from other web sites (CSRF, DNS rebinding) and give every response safe headers."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -18,18 +18,19 @@ from app.http.root_path import route_path
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class SameSite:
-    """Refuses foreign ``Host`` and ``Origin`` headers, cross-site requests, and bodies in envelopes, on every route.
+class OriginChecks:
+    """Middleware that refuses foreign ``Host`` and ``Origin`` headers, cross-site requests and wrapped bodies.
 
-    A name that somebody points at this machine must not reach us. Addresses in numbers cannot be pointed anywhere, so
-    they are answered to.
+    An attacker can point a host name at this machine (DNS rebinding), so unknown names are refused. IP addresses
+    cannot be rebound, so they are accepted.
 
     Parameters
     ----------
     allowed_hosts : iterable of str
-        Host names that are answered to besides this machine's own; ``*.example.org`` is all below it, ``*`` any.
+        Host names that the server accepts besides those of this machine. ``*.example.org`` stands for every name
+        below it, ``*`` for any name.
     answer : callable
-        Makes the answer to a request that is refused.
+        Makes the response to a refused request.
     """
 
     def __init__(
@@ -43,37 +44,39 @@ class SameSite:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _Guarded(scope, receive, send).send
+        send = _ResponseHeaders(scope, receive, send).send
         refusal = self._refusal(scope)
         await (self._app if refusal is None else self._answer(Request(scope), refusal))(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._answers_to(_name(host)):
-            return HostNotAllowed(f"This server does not answer to {host!r}; HOLDFAST_ALLOWED_HOSTS can add it.")
+        if not self._accepts_host(_name(host)):
+            return HostNotAllowed(
+                f"This server does not answer to the host {host!r}; add it to HOLDFAST_ALLOWED_HOSTS."
+            )
         origin = headers.get("origin")
         if origin is not None and _host(origin) != host.lower():
             return CrossSite(
-                f"A request from {origin!r} is refused, as it came for the host {host!r}. A proxy has to pass the "
-                "header Host on as it came, and HOLDFAST_ALLOWED_HOSTS has to name that host; "
+                f"The request comes from the origin {origin!r}, but is addressed to the host {host!r}. A proxy must "
+                "pass the Host header on unchanged, and HOLDFAST_ALLOWED_HOSTS must name that host; "
                 "see docs/how-to/run-behind-nginx.md."
             )
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not _opens_a_page(scope, headers):
-            return CrossSite("A request from another web site is refused.")
+            return CrossSite("Requests from other web sites are refused.")
         return envelopes.refusal_of_headers(scope["method"], headers)
 
-    def _answers_to(self, name: str) -> bool:
+    def _accepts_host(self, name: str) -> bool:
         above = name.partition(".")[2]
         while above and f"*.{above}" not in self._hosts:
             above = above.partition(".")[2]
         return bool(name) and (name in self._hosts or bool(above) or "*" in self._hosts or _is_address(name))
 
 
-class _Guarded:
-    """Passes an answer on with the headers that all answers have, and says "too large" as all refusals are said.
+class _ResponseHeaders:
+    """Adds the default headers to a response, and turns the framework's "too large" into a problem detail.
 
-    The framework's limit of bodies answers by itself, in plain text.
+    The framework enforces its limit of body sizes by itself and answers in plain text.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +90,7 @@ class _Guarded:
             headers = MutableHeaders(scope=message)
             if message["status"] == 413 and headers.get("content-type", "").startswith("text/plain"):
                 self._replaced = True
-                refusal = TooLarge("The body is larger than this server takes (HOLDFAST_MAX_JSON_BYTES).")
+                refusal = TooLarge("The body is larger than this server accepts (HOLDFAST_MAX_JSON_BYTES).")
                 await problem_response(refusal)(self._scope, self._receive, self._send)
                 return
             for name, value in ALWAYS.items():
@@ -96,7 +99,7 @@ class _Guarded:
 
 
 def _host(origin: str) -> str:
-    """The host of a web site, with its port; nothing where there is none."""
+    """Return the host and port of an origin; an empty string if it has none."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -104,7 +107,7 @@ def _host(origin: str) -> str:
 
 
 def _name(host: str) -> str:
-    """The host name without its port."""
+    """Return the host name without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
@@ -120,8 +123,8 @@ def _is_address(name: str) -> bool:
 
 
 def _opens_a_page(scope: Scope, headers: Headers) -> bool:
-    """Somebody followed a link to a page of ours, which is harmless; the API is not for following links."""
-    follows = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    """Tell if a user followed a link to a page or a signed link, which is harmless. The API is not navigated to."""
+    is_navigation = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     path = route_path(scope)
-    is_for_programs = path.startswith("/v1") and not path.startswith("/v1/links/")
-    return follows and scope["method"] in {"GET", "HEAD"} and not is_for_programs
+    is_api = path.startswith("/v1") and not path.startswith("/v1/links/")
+    return is_navigation and scope["method"] in {"GET", "HEAD"} and not is_api

@@ -1,4 +1,4 @@
-"""Page tokens: opaque to callers, checked when they come back."""
+"""Page tokens: opaque to clients, and validated when a client sends one back. Pure."""
 
 import base64
 import binascii
@@ -14,26 +14,28 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_token(key: tuple[Any, ...], *listing: Any) -> str:
-    """A token for the page after ``key`` of this listing."""
+    """Return the token of the page after ``key`` in a listing."""
     return base64.urlsafe_b64encode(json.dumps([list(listing), list(key)]).encode()).decode().rstrip("=")
 
 
 def windows(counts: Sequence[int], start: int, limit: int) -> Iterator[tuple[int, int, int]]:
-    """The part that a page shows of several lists, as if they were one with a heading before each.
+    """Yield the part of several lists that belongs on one page.
+
+    The lists count as one long list in which each has a heading before its entries.
 
     Parameters
     ----------
     counts : sequence of int
-        The lengths of the lists.
+        Lengths of the lists.
     start : int
-        How many headings and entries the pages before have shown.
+        Number of headings and entries on earlier pages.
     limit : int
-        How many this one shows at the most.
+        Most headings and entries on this page.
 
     Yields
     ------
     tuple of int
-        The number of a list that the page shows something of, and the first and the last but one of its entries there.
+        Index of a list with a part on this page, and the start and stop of that part (``entries[start:stop]``).
     """
     begin, stop = 0, start + limit
     for number, count in enumerate(counts):
@@ -44,20 +46,20 @@ def windows(counts: Sequence[int], start: int, limit: int) -> Iterator[tuple[int
 
 
 def read_number(token: str | None, *listing: Any) -> int | None:
-    """As `read_token`, for a listing whose key is a number."""
+    """Read the token of a listing whose key is one integer; see `read_token`."""
     key = read_token(token, *listing, length=1)
     if key is not None and not isinstance(key[0], int):
-        raise _not_ours()
+        raise _invalid_token()
     return key[0] if key is not None else None  # type: ignore[return-value]
 
 
 def read_token(token: str | None, *listing: Any, length: int) -> tuple[str | int | float, ...] | None:
-    """The key, of so many values, that a token stands for.
+    """Return the key in a token, which must have ``length`` values; None without a token.
 
     Raises
     ------
     InvalidRequest
-        The token is damaged, or belongs to another listing.
+        The token is corrupt or belongs to another listing.
     """
     if token is None:
         return None
@@ -66,12 +68,12 @@ def read_token(token: str | None, *listing: Any, length: int) -> tuple[str | int
         if found != list(listing) or len(key) != length or not all(_storable(value) for value in key):
             raise ValueError
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise _not_ours() from None
+        raise _invalid_token() from None
     return tuple(key)
 
 
-def _not_ours() -> InvalidRequest:
-    return InvalidRequest("page_token: it belongs to another listing, or is damaged.")
+def _invalid_token() -> InvalidRequest:
+    return InvalidRequest("page_token belongs to another listing or is corrupt.")
 
 
 def _storable(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problem details with a stable ``code``."""
+"""Problem details: every refusal becomes an RFC 9457 response with a stable ``code``."""
 
 import errno
 import logging
@@ -46,16 +46,14 @@ ALWAYS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cache-Control": "no-store",
 }
-"""What answers say unless they say something else themselves: nothing of them runs, is framed, or is kept."""
+"""Default headers of every response: the browser runs, frames and caches none of it."""
 
 _BY_STATUS: dict[int, type[Refusal]] = {404: NotFound, 405: MethodNotAllowed, 413: TooLarge, 400: InvalidRequest}
-_MISHAP = Refusal("Something went wrong on the server; its log says what.")
-_NO_SPACE = NoSpace("There is no space left for this on the server's disk.")
-_DISK_FAILED = DiskFailed("The server's disk could not do this; the server's log says what failed.")
-_OVERLOADED = Overloaded("The server has too many files open; try again in a moment.")
-_UNTYPED = (
-    "The body of this request is JSON: send the header `Content-Type: application/json` with it (it came with {})."
-)
+_INTERNAL_ERROR = Refusal("An internal error occurred; see the server's log.")
+_NO_SPACE = NoSpace("The server's disk is full.")
+_DISK_FAILED = DiskFailed("The server's disk reported an error; see the server's log.")
+_OVERLOADED = Overloaded("The server has too many open files; retry in a moment.")
+_UNTYPED = "The body of this request must be JSON with the header `Content-Type: application/json` (got {})."
 _BY_ERRNO: dict[int | None, Refusal] = {
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _NO_SPACE,
@@ -64,16 +62,16 @@ _BY_ERRNO: dict[int | None, Refusal] = {
     errno.EMFILE: _OVERLOADED,
     errno.ENFILE: _OVERLOADED,
 }
-_ANYHOW = (InvalidHttp, CrossSite, HostNotAllowed, RequestTimeout, HeadersTooLarge)
-"""What any request may be refused for, before it is known what it asks for."""
-_ANYWHERE = (InvalidRequest, Unauthorized, Forbidden, TooManyRequests, NoSpace, DiskFailed, Overloaded)
-"""What every route that is not public may refuse: even to read takes a disk that works."""
+_ANY_REQUEST = (InvalidHttp, CrossSite, HostNotAllowed, RequestTimeout, HeadersTooLarge)
+"""Refusals of any request, before its route is known."""
+_ANY_ROUTE = (InvalidRequest, Unauthorized, Forbidden, TooManyRequests, NoSpace, DiskFailed, Overloaded)
+"""Refusals of every route that is not public. Reads can fail for the disk, too."""
 COUNTED = {"files", "folders", "chunks", "tensors", "tags"}
-"""Of which lists there is a limit that an operator can set."""
+"""Lists whose longest length the operator can configure."""
 
 
 class Problem(BaseModel):
-    """Why a request was refused (RFC 9457). Nothing has changed, unless ``status`` is 500."""
+    """Problem details of a refused request (RFC 9457). The request changed nothing, unless ``status`` is 500."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -86,17 +84,17 @@ class Problem(BaseModel):
 
 
 def refuses(*refusals: type[Refusal], public: bool = False) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse, for OpenAPI; what every route may refuse is added. A public one needs no token."""
-    common: tuple[type[Refusal], ...] = (*_ANYHOW, *(() if public else _ANYWHERE))
+    """Describe a route's refusals for OpenAPI, with those that every route shares. A public route needs no token."""
+    common: tuple[type[Refusal], ...] = (*_ANY_REQUEST, *(() if public else _ANY_ROUTE))
     every = (*refusals, *common)
     codes: dict[int | str, list[str]] = {}
     for refusal in every:
         codes.setdefault(refusal.status, []).append(refusal.code)
-    return {status: refused_as(found) for status, found in sorted(codes.items(), key=lambda item: str(item[0]))}
+    return {status: problem_schema(found) for status, found in sorted(codes.items(), key=lambda item: str(item[0]))}
 
 
-def refused_as(codes: Iterable[str]) -> dict[str, Any]:
-    """The refusals of one status, for OpenAPI."""
+def problem_schema(codes: Iterable[str]) -> dict[str, Any]:
+    """Describe the refusals of one status for OpenAPI."""
     return {
         "description": "Refused: " + ", ".join(f"`{code}`" for code in sorted(set(codes))),
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -104,7 +102,7 @@ def refused_as(codes: Iterable[str]) -> dict[str, Any]:
 
 
 def problem_response(refusal: Refusal) -> Response:
-    """A refusal as an answer."""
+    """Return a refusal as a problem detail response."""
     request_id = actor.current().request_id
     body = {
         "type": f"urn:holdfast:problem:{refusal.code}",
@@ -116,19 +114,22 @@ def problem_response(refusal: Refusal) -> Response:
         **refusal.extra,
     }
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else refusal.headers
-    headers = {**ALWAYS, **(headers or {})}  # some pass no middleware
+    headers = {**ALWAYS, **(headers or {})}  # some responses pass no middleware
     return JSONResponse(body, refusal.status, headers=headers, media_type="application/problem+json")
 
 
 def install(app: FastAPI) -> None:
-    """Answer refusals and mishaps with problem details. What the framework refuses, `app.dashboard.install` answers."""
+    """Register handlers that answer refusals and errors with problem details.
+
+    `app.dashboard.install` handles the framework's own refusals, as browsers get a page for them.
+    """
 
     @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> Response:
+    async def on_refusal(request: Request, refusal: Refusal) -> Response:
         return problem_response(refusal)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
+    async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
         for fault in error.errors():
             if fault["type"] == "too_long" and (name := str(fault["loc"][-1])) in COUNTED:
                 return problem_response(too_many(name, fault["ctx"]["actual_length"], fault["ctx"]["max_length"]))
@@ -138,23 +139,23 @@ def install(app: FastAPI) -> None:
         return problem_response(InvalidRequest(f"{faults[0]['at']} {faults[0]['message']}", errors=faults))
 
     @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody is there to read it
+    async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # for the log only: the client has disconnected
 
     @app.exception_handler(OSError)
-    async def system(request: Request, error: OSError) -> Response:
-        refusal = _BY_ERRNO.get(error.errno, _MISHAP)
+    async def on_os_error(request: Request, error: OSError) -> Response:
+        refusal = _BY_ERRNO.get(error.errno, _INTERNAL_ERROR)
         if refusal is not _NO_SPACE:
             logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem_response(refusal)
 
     @app.exception_handler(Exception)
-    async def mishap(request: Request, error: Exception) -> Response:
-        answer = problem_response(_MISHAP)  # the server logs it
-        answer.headers["X-Request-Id"] = actor.current().request_id
-        answer.headers["Connection"] = "close"  # uvicorn closes it, so that nobody may begin another request on it
-        answer.headers["Content-Digest"] = digests.of_message(answer.body)  # it passes no middleware
-        return answer
+    async def on_unexpected_error(request: Request, error: Exception) -> Response:
+        response = problem_response(_INTERNAL_ERROR)  # uvicorn logs the error
+        response.headers["X-Request-Id"] = actor.current().request_id  # this response passes no middleware
+        response.headers["Connection"] = "close"  # uvicorn closes the connection: the client must not reuse it
+        response.headers["Content-Digest"] = digests.of_message(response.body)
+        return response
 
 
 def _type(request: Request) -> str:
@@ -162,14 +163,14 @@ def _type(request: Request) -> str:
 
 
 def _is_json(request: Request) -> bool:
-    """Tell if a body comes as JSON, by its type; without that the framework does not read it as JSON."""
+    """Tell if the content type is JSON. The framework parses a body as JSON only then."""
     kind = _type(request)
     return kind.startswith("application/") and (kind == "application/json" or kind.endswith("+json"))
 
 
 def refusal_of(request: Request, error: HTTPException) -> Refusal:
-    """What the framework refuses, such as an address that does not exist, in our words."""
-    if isinstance(error.__cause__, Refusal):  # the body was refused while the framework read it
+    """Convert an error of the framework, such as an unknown address, to a refusal."""
+    if isinstance(error.__cause__, Refusal):  # raised while the framework read the body
         return error.__cause__
     kind = _BY_STATUS.get(error.status_code, Refusal)
     refusal = kind(f"{request.method} {request.url.path}: {error.detail}")

@@ -1,7 +1,7 @@
-"""HTTP/1.1 within bounds: uvicorn's protocol, where no client can send without end, dawdle, or mean two things.
+"""HTTP/1.1 within limits: uvicorn's protocol with bounded heads, timeouts and strict framing.
 
-Whatever is refused here is answered in its turn, as every refusal is, and ends the connection: nothing that comes
-behind it is heard.
+A refusal at this level is a problem detail like any other. It is sent in order behind earlier responses, and closes
+the connection: later input is ignored.
 """
 
 import asyncio
@@ -11,38 +11,38 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.core.errors import HeadersTooLarge, InvalidHttp, Refusal, RequestTimeout
-from app.http.content_digest import Integrity
+from app.http.content_digest import ContentDigests
 from app.http.framing import body_bytes, fault_of
 from app.http.problems import problem_response
 from app.http.timeouts import Bounds, Pace
 
 PIECE_BYTES = 4096
-"""As much is parsed at a time, outside of bodies: so exact are the bounds."""
+"""The amount parsed at a time outside of bodies, and so the precision of the limit on header bytes."""
 CHUNK_LINE_BYTES = 32
-"""What the lines around a chunk take, where they say nothing but its length."""
+"""The size of the lines around a chunk that has no extensions."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol within `Bounds`. Whoever serves calls `look` again and again."""
+    """uvicorn's HTTP protocol within `Bounds`. The server calls `check_timeouts` periodically."""
 
     def __init__(self, *args: Any, bounds: Bounds, **options: Any) -> None:
         super().__init__(*args, **options)
         self.bounds = bounds
-        self.pace: Pace | None = bounds.of_head()  # of what the client is sending
-        self._taking = bounds.of_answer()
+        self.pace: Pace | None = bounds.of_head()  # of the head or body that the client sends
+        self._response_pace = bounds.of_answer()
         self._unsent_bytes = 0
         self._answering: RequestResponseCycle | None = None
-        self._receiving: RequestResponseCycle | None = None  # whose head has come, and whose body has not ended
-        self._receiving_bytes = 0  # of its body, still to come, as far as it is known
-        self._framing_bytes = 0  # that came since the last request, bodies apart
-        self._deaf = False
+        self._receiving: RequestResponseCycle | None = None  # its head is complete, its body is not
+        self._receiving_bytes = 0  # of its body, still to come, if the length is known
+        self._framing_bytes = 0  # received since the last request, without bodies
+        self._ignores_input = False
 
-    # what comes
+    # receiving
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         offset = 0
-        while offset < len(data) and not self._deaf:
+        while offset < len(data) and not self._ignores_input:
             self.pace = self.pace or self.bounds.of_head()
             stop = offset + max(PIECE_BYTES, self._receiving_bytes)
             self._parse(data[offset:stop])
@@ -54,26 +54,28 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser.feed_data(piece)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else None
-            self.refuse(cause if isinstance(cause, Refusal) else InvalidHttp(f"This is not HTTP/1.1: {error}"))
+            self.refuse(
+                cause if isinstance(cause, Refusal) else InvalidHttp(f"The request is not valid HTTP/1.1: {error}")
+            )
         if self._framing_bytes > self.bounds.header_bytes:
-            most = self.bounds.header_bytes
-            self.refuse(HeadersTooLarge(f"They are larger than {most} bytes (HOLDFAST_MAX_HEADER_BYTES)."))
+            limit = self.bounds.header_bytes
+            self.refuse(HeadersTooLarge(f"The headers exceed {limit} bytes (HOLDFAST_MAX_HEADER_BYTES)."))
 
     def on_message_begin(self) -> None:
-        if self._deaf:
-            raise InvalidHttp("The request before was to be the last one.")
+        if self._ignores_input:
+            raise InvalidHttp("An earlier request closed this connection; no further request is accepted.")
         self.pace = self.pace or self.bounds.of_head()
         self._framing_bytes = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._receiving is None:  # trailers say nothing to us
+        if self._receiving is None:  # trailers are ignored
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         fault = fault_of(self.parser.get_http_version(), self.url, self.headers)
         if fault is None and self.parser.should_upgrade():
-            fault = "This server speaks nothing but HTTP/1.1, and is no proxy."
+            fault = "This server supports neither protocol upgrades nor CONNECT."
         if fault is not None:
             raise InvalidHttp(fault)
         super().on_headers_complete()
@@ -92,36 +94,36 @@ class BoundedProtocol(HttpToolsProtocol):
         self.body_ended()
 
     def body_came(self, count: int) -> None:
-        """So much of a body has come."""
+        """Count received bytes of a body."""
         self._framing_bytes = max(0, self._framing_bytes - count)
         self._receiving_bytes = max(0, self._receiving_bytes - count)
         if self.pace is not None:
             self.pace.came(count)
 
     def body_ended(self) -> None:
-        """A request has come to its end."""
+        """Note that a request was received completely."""
         self._receiving, self._receiving_bytes, self._framing_bytes, self.pace = None, 0, 0, None
-        self._deaf = self._deaf or not self.cycle.keep_alive
+        self._ignores_input = self._ignores_input or not self.cycle.keep_alive
 
-    # what time it takes
+    # timeouts
 
-    def look(self, seconds: float) -> None:
-        """So much time has passed: refuse a request that comes too slowly, leave a client that takes no answer."""
-        if self.pace is not None and self._is_waiting():
+    def check_timeouts(self, seconds: float) -> None:
+        """Count elapsed time: refuse a request that arrives too slowly, disconnect a client that reads no response."""
+        if self.pace is not None and self._waits_for_client():
             self.pace.waited(seconds)
             if not self.pace.left_s:
-                self._give_up()
+                self._time_out()
         unsent, before = self.transport.get_write_buffer_size(), self._unsent_bytes
         self._unsent_bytes = unsent
         if unsent == 0 or unsent < before:
-            self._taking = self.bounds.of_answer()
+            self._response_pace = self.bounds.of_answer()
         else:
-            self._taking.waited(seconds)
-            if not self._taking.left_s:
+            self._response_pace.waited(seconds)
+            if not self._response_pace.left_s:
                 self.transport.abort()
 
-    def _is_waiting(self) -> bool:
-        """Whether it is the client's turn: we read, and have nothing else to say."""
+    def _waits_for_client(self) -> bool:
+        """Tell if only the client can proceed: the server reads, and has no response to send."""
         if self._receiving is not None:
             return not self.flow.read_paused and not self._receiving.waiting_for_100_continue
         return not self.flow.read_paused and not self._is_answering()
@@ -130,40 +132,40 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self._answering
         return cycle is not None and not (cycle.response_complete or cycle.disconnected)
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         if self.scope is None and not self._framing_bytes:
-            self.transport.close()  # nobody asked anything
+            self.transport.close()  # no request has begun
         else:
             settings = "HOLDFAST_HEAD_TIMEOUT_S, HOLDFAST_IDLE_TIMEOUT_S, HOLDFAST_MIN_BYTES_PER_S"
-            self.refuse(RequestTimeout(f"It stopped, or would have taken too long ({settings})."))
+            self.refuse(RequestTimeout(f"The request stalled or arrived too slowly ({settings})."))
 
-    # what is answered
+    # responding
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer with a refusal when its turn comes, then end the connection; whatever else comes is not heard."""
-        if self._deaf or self.transport.is_closing():
+        """Send a refusal behind earlier responses, then close the connection. Further input is ignored."""
+        if self._ignores_input or self.transport.is_closing():
             return
-        self._deaf, self.pace = True, None
+        self._ignores_input, self.pace = True, None
         refused, self._receiving = self._receiving, None
-        if refused is not None and self._is_withdrawn(refused):
+        if refused is not None and not self._cancel(refused):
             self.transport.close()
             return
-        self.cycle = self._cycle_of_refusal()
-        app: Any = Integrity(problem_response(refusal))
+        self.cycle = self._refusal_cycle()
+        app: Any = ContentDigests(problem_response(refusal))
         if self._is_answering():
             self.pipeline.appendleft((self.cycle, app))
         else:
             self._start_asgi_task(self.cycle, app)
 
-    def _is_withdrawn(self, refused: RequestResponseCycle) -> bool:
-        """Take a request back whose body is not to come; whether it is too late, as its answer has begun."""
+    def _cancel(self, refused: RequestResponseCycle) -> bool:
+        """Cancel a request whose body is incomplete. Returns False if its response has already begun."""
         refused.disconnected = True
         refused.message_event.set()
         if self.pipeline and self.pipeline[0][0] is refused:
             self.pipeline.popleft()
-        return refused.response_started
+        return not refused.response_started
 
-    def _cycle_of_refusal(self) -> RequestResponseCycle:
+    def _refusal_cycle(self) -> RequestResponseCycle:
         scope: Any = {"type": "http", "method": "GET", "headers": [], "http_version": "1.1", "path": "", "client": None}
         return RequestResponseCycle(
             scope,
@@ -181,14 +183,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         async def unless_refused(scope: Any, receive: Any, send: Any) -> None:
-            if not cycle.disconnected:  # since the rest of it was looked at
+            if not cycle.disconnected:  # input behind its head may have led to a refusal since
                 await app(scope, receive, send)
 
         self._answering = cycle
         super()._start_asgi_task(cycle, unless_refused)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answering is not None and not self._answering.response_complete:  # uvicorn tells the last one only
+        # uvicorn notifies only the last request of a connection.
+        if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)

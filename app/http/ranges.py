@@ -1,4 +1,4 @@
-"""Conditional and partial requests (RFC 9110, sections 13 and 14). Pure."""
+"""Conditional requests and byte ranges (RFC 9110, sections 13 and 14). Pure."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _ONE_RANGE = re.compile(r"^bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*$", re.ASCI
 
 
 def precondition(headers: Mapping[str, str], etag: str) -> int | None:
-    """The status that ends the request early: 412 where ``If-Match`` fails, 304 where ``If-None-Match`` matches."""
+    """Return 412 if ``If-Match`` fails, 304 if ``If-None-Match`` matches, None if the request proceeds."""
     if (wanted := headers.get("if-match")) is not None and not _matches(wanted, etag, weak=False):
         return 412
     if (known := headers.get("if-none-match")) is not None and _matches(known, etag, weak=True):
@@ -20,16 +20,16 @@ def precondition(headers: Mapping[str, str], etag: str) -> int | None:
     return None
 
 
-def wanted(headers: Mapping[str, str], etag: str, size_bytes: int) -> Span | None:
-    """The range to send, or None for the whole file.
+def requested_range(headers: Mapping[str, str], etag: str, size_bytes: int) -> Span | None:
+    """Return the range to send, or None for the whole file.
 
-    Several ranges, other units and what cannot be read are answered with the whole file, as is a range whose
-    ``If-Range`` names other content.
+    The whole file is sent for several ranges, for other units, for a malformed range, and if ``If-Range`` names
+    another ETag.
 
     Raises
     ------
     RangeNotSatisfiable
-        The range begins beyond the file.
+        The range begins beyond the end of the file.
     """
     text = headers.get("range")
     if text is None or headers.get("if-range", etag).strip() != etag:
@@ -45,14 +45,14 @@ def wanted(headers: Mapping[str, str], etag: str, size_bytes: int) -> Span | Non
         if last and int(last) < int(first):
             return None
     if start >= size_bytes or start >= stop:
-        refusal = RangeNotSatisfiable(f"The file has {size_bytes} bytes; {text!r} lies beyond them.")
+        refusal = RangeNotSatisfiable(f"The file has {size_bytes} bytes; the range {text!r} is beyond its end.")
         refusal.headers = {"Content-Range": f"bytes */{size_bytes}"}
         raise refusal
     return Span(start, stop)
 
 
 def http_date(at: datetime) -> str:
-    """A time as HTTP headers say it."""
+    """Format a time as an HTTP date."""
     return format_datetime(at.astimezone(UTC).replace(microsecond=0), usegmt=True)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a request before anything else: its id, which is in every answer and log line, and its sender."""
+"""Request ids: every request has one, which every response and log line carries, and a peer address."""
 
 import logging
 import time
@@ -15,11 +15,11 @@ from app.runtime.actor import Actor
 logger = logging.getLogger("holdfast.access")
 FIELD = "X-Request-Id"
 SERVER_FIELD = "Holdfast-Server-Id"
-"""Names the root behind an address, whatever that address is; in every answer, also to those without a token."""
+"""Identifies the server's root, whatever address it is reached at. Every response has it, even without a token."""
 
 
 class RequestContext:
-    """Gives every request an id, its sender's own where that is harmless, and logs how it ended if that is wanted."""
+    """Middleware that gives every request an id (the client's own if it is safe), and writes the access log."""
 
     def __init__(self, app: ASGIApp, *, log_access: bool) -> None:
         self._app = app
@@ -31,29 +31,29 @@ class RequestContext:
             return
         request_id = actor.safe_request_id(Headers(scope=scope).get(FIELD)) or token_hex(8)
         actor.enter(Actor("", peer_of(scope), request_id))
-        answer = _Answer(send, {FIELD: request_id, **_named(scope)})
+        response = _IdentifiedResponse(send, {FIELD: request_id, **_server_field(scope)})
         begun = time.monotonic()
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive, response.send)
         finally:
             if self._log_access:
-                self._log(scope, answer.status, time.monotonic() - begun)
+                self._log(scope, response.status, time.monotonic() - begun)
 
     def _log(self, scope: Scope, status: int, took_s: float) -> None:
-        who = actor.current()
+        current = actor.current()
         logger.info(
             "%s %s %d %.1f ms token=%s peer=%s",
             scope["method"],
             ascii(scope["path"])[1:-1],
             status,
             took_s * 1000,
-            who.token_id or "none",
-            who.peer,
+            current.token_id or "none",
+            current.peer,
         )
 
 
-class _Answer:
-    """Passes an answer on with the ids of the request and of the server."""
+class _IdentifiedResponse:
+    """Passes a response on with the ids of the request and of the server."""
 
     def __init__(self, send: Send, fields: Mapping[str, str]) -> None:
         self._send = send
@@ -67,14 +67,14 @@ class _Answer:
         await self._send(message)
 
 
-def _named(scope: Scope) -> dict[str, str]:
-    """The field with the server's id; none where the root could not be marked."""
+def _server_field(scope: Scope) -> dict[str, str]:
+    """Return the header with the server's id; nothing if the root could not be marked."""
     server_id = scope["app"].state.server_id
     return {SERVER_FIELD: server_id} if server_id else {}
 
 
 def peer_of(scope: Scope) -> str:
-    """The address that a request comes from; nothing where a proxy was told something else than an address."""
+    """Return the IP address of a request's client; an empty string if a proxy reported something else."""
     client = scope.get("client")
     try:
         return str(ip_address(str(client[0]).partition("%")[0])) if client else ""

@@ -1,12 +1,13 @@
-"""The path at which a proxy shows the server, when it is not the root of a host: ``https://host/holdfast/``."""
+"""The root path: the prefix under which a proxy serves Holdfast, as in ``https://host/holdfast/``."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class RootPath:
-    """Routes requests below a path, whether or not the proxy has stripped that path from the address.
+    """Middleware that accepts requests with and without the root path, as some proxies strip it and some do not.
 
-    Everything that makes an address reads ``scope["root_path"]``, as ASGI has it; ``scope["path"]`` begins with it.
+    As ASGI requires, ``scope["root_path"]`` holds the prefix and ``scope["path"]`` begins with it. Code that builds
+    addresses reads ``scope["root_path"]``.
     """
 
     def __init__(self, app: ASGIApp, *, root_path: str) -> None:
@@ -21,7 +22,7 @@ class RootPath:
 
 
 def route_path(scope: Scope) -> str:
-    """The path of a request below the root path, as routes and rules know it."""
+    """Return the path of a request without the root path, as routes are declared."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path", "")
     if root_path and (path == root_path or path.startswith(f"{root_path}/")):

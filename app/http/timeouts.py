@@ -1,4 +1,7 @@
-"""How slow a client may be. Pure: whoever waits for it says how long, so that the server's own time never counts."""
+"""Timeouts and minimum transfer rates of a connection. Pure: callers report the time that they waited for the client.
+
+Time that the server itself needs is never reported, so it never counts against a client.
+"""
 
 from dataclasses import dataclass
 from math import inf
@@ -6,7 +9,7 @@ from math import inf
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a connection may cost: the bytes of a head, the seconds of a head, the pace of bodies and of answers."""
+    """Limits of a connection: the size and time of a request head, and the pace of bodies and responses."""
 
     header_bytes: int = 64 * 1024
     head_timeout_s: float = 30.0
@@ -15,29 +18,29 @@ class Bounds:
     min_bytes_per_s: float = 1000.0
 
     def of_head(self) -> "Pace":
-        """For a head, however its bytes trickle in."""
+        """Return the pace of a request head: a total time, however its bytes trickle in."""
         return Pace(inf, self.head_timeout_s, inf)
 
     def of_body(self) -> "Pace":
-        """For a body: never silent for long, and on the whole not too slow."""
+        """Return the pace of a request body: an idle timeout, and a minimum rate over the whole body."""
         return Pace(self.idle_timeout_s, self.body_grace_s, self.min_bytes_per_s)
 
     def of_answer(self) -> "Pace":
-        """For an answer: the client may take it as slowly as it likes, but must take something."""
+        """Return the pace of a response: an idle timeout only, without a minimum rate."""
         return Pace(self.idle_timeout_s, inf, inf)
 
 
 class Pace:
-    """How long has been waited for bytes, and how many came meanwhile.
+    """The time spent waiting for a client, set against the bytes transferred.
 
     Parameters
     ----------
     idle_s : float
-        How long may be waited in one go, in seconds.
+        Longest wait without any byte, in seconds.
     grace_s : float
-        How long may be waited in all, in seconds, beside the time that the bytes take at the lowest rate.
+        Total wait allowed, in seconds, on top of the time that the bytes take at the minimum rate.
     bytes_per_s : float
-        The lowest rate.
+        Minimum rate.
     """
 
     def __init__(self, idle_s: float, grace_s: float, bytes_per_s: float) -> None:
@@ -47,16 +50,16 @@ class Pace:
 
     @property
     def left_s(self) -> float:
-        """How long may still be waited, in seconds; without any left, the client is too slow."""
-        on_the_whole = self._grace_s + self._bytes / self._bytes_per_s - self._waited_s
-        return max(0.0, min(self._idle_s - self._silent_s, on_the_whole))
+        """Seconds that the client still has. At 0 it is too slow."""
+        total_left_s = self._grace_s + self._bytes / self._bytes_per_s - self._waited_s
+        return max(0.0, min(self._idle_s - self._silent_s, total_left_s))
 
     def waited(self, seconds: float) -> None:
-        """So long, only the client could have gone on."""
+        """Count seconds during which only the client could proceed."""
         self._silent_s += seconds
         self._waited_s += seconds
 
     def came(self, count: int) -> None:
-        """So many bytes passed."""
+        """Count bytes that were transferred."""
         self._bytes += count
         self._silent_s = 0.0

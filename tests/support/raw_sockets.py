@@ -1,4 +1,4 @@
-"""Requests byte for byte over sockets, to a server that lends them or not, and a look at what that server holds."""
+"""Raw HTTP requests over sockets, to a server with or without socket handover, and inspection of its resources."""
 
 import json
 import random
@@ -106,11 +106,11 @@ class Wire:
 
 
 class WiredServer(LiveServer):
-    """A server that lends sockets, or does not."""
+    """A server with or without socket handover."""
 
-    def __init__(self, root: Path, *, lends: bool, **settings: str) -> None:
-        super().__init__(root, lend_sockets=str(lends).lower(), **settings)
-        self.lends = lends
+    def __init__(self, root: Path, *, socket_handover: bool, **settings: str) -> None:
+        super().__init__(root, lend_sockets=str(socket_handover).lower(), **settings)
+        self.has_handover = socket_handover
 
     def wire(self, **options: int) -> Wire:
         """A new connection."""
@@ -185,8 +185,8 @@ class WiredServer(LiveServer):
         upload, _, name = place.removeprefix("/v1/uploads/").partition("/files/")
         return self.opened(f"/incoming/{upload}/files/{name}")
 
-    def lent(self) -> int:
-        """How many of its sockets it holds twice, as it has lent them."""
+    def handed_over(self) -> int:
+        """Return the number of sockets that are handed over, as the server holds those twice."""
         return sum(count - 1 for count in Counter(self.opened("socket:")).values())
 
     def threads(self) -> int:

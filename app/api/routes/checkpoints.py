@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import (
-    AskingFirst,
     ChangingDep,
     CheckpointsDep,
     Deleter,
     FindingDep,
+    PermissionFirstRoute,
     Reader,
     RemovingDep,
     Writer,
@@ -47,7 +47,7 @@ from app.http.body.raw import UNBOUNDED, length_of, receive
 from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
 
-router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=AskingFirst)
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=PermissionFirstRoute)
 
 NOT_CHANGED = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
 

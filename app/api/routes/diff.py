@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.api.dependencies import AskingFirst, CheckpointsDep, Reader
+from app.api.dependencies import CheckpointsDep, PermissionFirstRoute, Reader
 from app.api.schemas.diff import ComparisonOut
 from app.api.schemas.parameters import Id, PageToken
 from app.api.schemas.transfers import MOST_TENSORS
@@ -13,7 +13,7 @@ from app.core.errors import Altered, CheckpointNotFound, RecordUnreadable
 from app.http.page_tokens import read_number, write_token
 from app.http.problems import refuses
 
-router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=AskingFirst)
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=PermissionFirstRoute)
 
 AgainstQuery = Annotated[
     str,

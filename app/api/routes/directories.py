@@ -4,11 +4,11 @@ from fastapi import APIRouter
 
 from app.api.dependencies import (
     Admin,
-    AskingFirst,
     ChangingDep,
     Deleter,
     ExpectedPolicy,
     FindingDep,
+    PermissionFirstRoute,
     Reader,
     RemovingDep,
     Within,
@@ -21,7 +21,7 @@ from app.core.errors import DirectoryNotFound, InvalidName, NameTaken, PolicyCha
 from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
 
-router = APIRouter(prefix="/directories", tags=["directories"], route_class=AskingFirst)
+router = APIRouter(prefix="/directories", tags=["directories"], route_class=PermissionFirstRoute)
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))

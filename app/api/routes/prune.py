@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.api.dependencies import AskingFirst, Deleter, RemovingDep
+from app.api.dependencies import Deleter, PermissionFirstRoute, RemovingDep
 from app.api.schemas.requests import PruneIn
 from app.api.schemas.retention import DirectoryPruneOut, PruneOut
 from app.core.access import Access
@@ -11,7 +11,7 @@ from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
 from app.service.lifecycle.prune_runs import PruneRun, Resume, dry_run, real_run
 
-router = APIRouter(prefix="/prune", tags=["retention"], route_class=AskingFirst)
+router = APIRouter(prefix="/prune", tags=["retention"], route_class=PermissionFirstRoute)
 
 
 @router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))

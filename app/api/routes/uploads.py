@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import (
-    AskingFirst,
     CheckpointsDep,
     CommittingDep,
     FindingDep,
+    PermissionFirstRoute,
     UploadingDep,
     Writer,
     conditions_of,
@@ -49,7 +49,7 @@ from app.http.body.raw import UNBOUNDED, declared_length, receive
 from app.http.problems import refuses
 from app.service.commit.publish import Committed
 
-router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=AskingFirst)
+router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=PermissionFirstRoute)
 
 AGAINST_A_SAVE = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded)
 AGAINST_A_BODY = (BodyAltered,)

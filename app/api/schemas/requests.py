@@ -19,7 +19,7 @@ from app.api.schemas.values import MAX_INT, CheckpointId, Count, Digest, Metadat
 from app.core.access import Access
 from app.core.limits import MOST
 from app.core.models import CHUNK_MAX_BYTES, Chunk, Facts, Folder, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
-from app.http.body.sliced_lists import shed, sliced
+from app.http.body.sliced_lists import free_in_slices, sliced
 from app.service.lifecycle.edit import Change
 from app.service.lifecycle.verdicts import Shown
 
@@ -146,7 +146,7 @@ class FileIn(RequestBody):
     def file(self) -> UploadFile:
         """The file that is to come; long lists are handed over, not copied."""
         tensors: Any = tuple(self.tensors) if self.tensors is not None else None  # `_tensors` has made them domain's
-        shed(self.tensors)
+        free_in_slices(self.tensors)
         return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors, self.mode, self.mtime_ns)
 
 
@@ -270,5 +270,5 @@ def _chunks(chunks: list[ChunkIn] | None) -> tuple[Chunk, ...] | None:
     if chunks is None:
         return None
     found = tuple(Chunk(chunk.length, chunk.digest or "") for chunk in chunks)
-    shed(chunks)
+    free_in_slices(chunks)
     return found

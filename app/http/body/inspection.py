@@ -1,4 +1,4 @@
-"""Inspection of a raw body on its way into a sink: its envelope, and the digests that its headers declare."""
+"""Inspection of a raw body on its way into a sink: detects envelopes and verifies the digests in its headers."""
 
 from typing import Generic, Protocol, TypeVar
 
@@ -12,37 +12,37 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Sink(Protocol[T_co]):
-    """What a body is put into."""
+    """The destination of a body. The caller writes into the buffer of `room` and reports the count to `took`."""
 
     def room(self) -> memoryview:
-        """Where the next bytes go; never empty."""
+        """Return the buffer for the next bytes; never empty."""
 
     def took(self, count: int, /) -> None:
-        """So many bytes were put there."""
+        """Accept bytes that were written into the buffer."""
 
     def finish(self) -> T_co:
-        """The body has ended."""
+        """Complete the body and return its result."""
 
     def reject(self) -> None:
-        """The body was not the one that was meant: nothing of it counts."""
+        """Discard the body, as it is corrupt."""
 
 
-class Taker(Protocol):
-    """The part of a sink that a connection fills."""
+class ByteReceiver(Protocol):
+    """The part of a sink that a connection writes to."""
 
     def room(self) -> memoryview: ...
     def took(self, count: int, /) -> None: ...
 
 
-class Inspected(Generic[T_co]):
-    """A sink that refuses what is wrapped or garbled; the end of a body reaches the sink behind it only if it is right.
+class InspectedSink(Generic[T_co]):
+    """A sink that refuses wrapped and corrupt bodies, and finishes the sink behind it only for a correct one.
 
     Parameters
     ----------
     length : int, optional
-        How many bytes come. The beginning is looked at before all of them have been passed on.
+        Length of the body in bytes. The first bytes are inspected before the last ones are passed on.
     whole : bool
-        Whether the body is a whole file: only then does a ``Repr-Digest`` speak of it, and has it to look like one.
+        Whether the body is a whole file. Only then a ``Repr-Digest`` applies, and the body must look like a file.
     """
 
     def __init__(self, sink: Sink[T_co], headers: Headers, *, length: int | None, whole: bool) -> None:
@@ -63,21 +63,19 @@ class Inspected(Generic[T_co]):
         if self._head is not None:
             self._head += data[: envelopes.HEAD_BYTES - len(self._head)]
             if len(self._head) >= self._wanted:
-                self._look()
+                self._inspect_head()
         if self._declared is not None:
             self._declared.update(data)
         self._sink.took(count)
 
     def finish(self) -> T_co:
-        self._look()
+        self._inspect_head()
         if self._declared is not None and not self._declared.is_true():
             self._sink.reject()
-            raise BodyAltered(
-                "The body does not have the digest that came with it; nothing of it is kept. Send it again."
-            )
+            raise BodyAltered("The body does not match the digest in its headers and was discarded. Send it again.")
         return self._sink.finish()
 
-    def _look(self) -> None:
+    def _inspect_head(self) -> None:
         if self._head is not None:
             head, self._head = bytes(self._head), None
             envelopes.refuse_head(head, self._content_type, whole=self._whole)

@@ -1,8 +1,7 @@
-"""Parses JSON in pieces, so that other threads take their turn while a large body is parsed. Pure.
+"""JSON parser that works in pieces, so that other threads can run while a large body is parsed. Pure.
 
-`json.loads` holds the interpreter from the first character to the last. Here no call does so for more than a piece,
-whatever the JSON is like, but for a long text and for what is nested deeper than any valid body. Values and errors are
-those of `json.loads`.
+`json.loads` holds the interpreter lock from the first character to the last. Here each call parses one piece only,
+except for a long string and for values nested deeper than any valid body. Values and errors are those of `json.loads`.
 """
 
 import json
@@ -11,9 +10,9 @@ from json.decoder import WHITESPACE, JSONArray, JSONDecodeError, JSONObject  # t
 from typing import Any
 
 PIECE_CHARACTERS = 64 * 1024
-"""The amount that is parsed at once: about a millisecond's worth."""
+"""The amount parsed at once; about one millisecond."""
 DEEPEST = 100
-"""The depth to which pieces are looked for. No valid body is nested as deep."""
+"""The depth down to which JSON is split into pieces. No valid body is nested as deep."""
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _NOT_WHOLE = (StopIteration, ValueError, RecursionError)
 
@@ -24,17 +23,17 @@ def loads(data: bytes) -> Any:
     Raises
     ------
     json.JSONDecodeError
-        It is no JSON.
+        The data is not JSON.
     ValueError
-        It is not Unicode text, or has a number of too many digits.
+        The data is not Unicode text, or a number has too many digits.
     RecursionError
-        It is nested too deep.
+        A value is nested too deep.
     """
     return _Parser(data.decode(json.detect_encoding(data), "surrogatepass")).parse()
 
 
 class _Parser:
-    """One text that is parsed."""
+    """State of parsing one text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -52,7 +51,7 @@ class _Parser:
         return value
 
     def _value(self, text: str, place: int) -> tuple[Any, int]:
-        """The value at a place, and where it ends."""
+        """Return the value at a position, and the position of its end."""
         opening = text[place : place + 1]
         if opening not in ("[", "{") or self._depth == DEEPEST:
             return _scan(text, place)
@@ -67,7 +66,7 @@ class _Parser:
         return found
 
     def _in_a_piece(self, place: int) -> tuple[Any, int] | None:
-        """A list or an object that ends within a piece. One that reaches beyond, or is no JSON, is not found."""
+        """Return a list or object that ends within one piece; None if it is longer or invalid."""
         for base in {self._base: None, place: None}:
             if not base <= place < base + len(self._piece) and base != place:
                 continue
@@ -81,7 +80,10 @@ class _Parser:
         return None
 
     def _array(self, place: int) -> tuple[list[Any], int]:
-        """The elements from a place on, and where the list ends: many at once as long as that is possible."""
+        """Return the elements of a list from a position on, and the position of its end.
+
+        Elements are parsed many at a time while possible, and the rest one by one.
+        """
         values: list[Any] = []
         while (found := self._elements(place)) is not None:
             some, comma = found
@@ -94,9 +96,10 @@ class _Parser:
         return values, end
 
     def _elements(self, place: int) -> tuple[list[Any], int] | None:
-        """Elements of a list from a place on, and the comma after them.
+        """Return several elements of a list from a position on, and the position of the comma after them.
 
-        What makes a list when brackets are put around it, and is followed by a comma, is elements of this list.
+        A text that parses as a list once it is put in brackets, and is followed by a comma, holds elements of this
+        list. Returns None if there is no such text within one piece.
         """
         stop = place + PIECE_CHARACTERS
         comma = self._text.rfind("},", place, stop) + 1 or self._text.rfind(",", place, stop)
@@ -108,7 +111,7 @@ class _Parser:
         return (values, comma) if values and end == len(piece) else None
 
     def _refuse_end_after(self, comma: int) -> None:
-        """Refuse a list that ends with a comma, in the interpreter's own words."""
+        """Refuse a list that ends with a comma, with the interpreter's own error."""
         end = _after_space(self._text, comma + 1) + 1
         if self._text[end - 1 : end] == "]":
             try:

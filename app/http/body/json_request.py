@@ -1,4 +1,4 @@
-"""Large JSON bodies: parsed and validated on a worker thread, a piece at a time, so that the event loop goes on."""
+"""Large JSON bodies: parsed and validated on a worker thread, piece by piece, so that the event loop is not blocked."""
 
 import gc
 import threading
@@ -14,22 +14,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.core.errors import Refusal
 from app.http.body import json_parser
-from app.http.body.sliced_lists import shed
+from app.http.body.sliced_lists import free_in_slices
 
 LARGE_BYTES = 256 * 1024
-"""From which size on. Less is parsed at once: it takes a few milliseconds."""
+"""Smallest large body. Smaller ones are parsed on the event loop, which takes a few milliseconds."""
 AT_ONCE = 1
-"""The number that is parsed at a time. Each thread that parses has the interpreter for 5 ms whenever it is its turn."""
+"""The number of bodies parsed concurrently. Each parsing thread holds the interpreter lock for 5 ms at a time."""
 _limiters: RunVar[CapacityLimiter] = RunVar("holdfast.large_bodies")
 _INVALID: list[Any] = []
-"""A value that no body may be, so that the framework refuses it after all else that it refuses a request for."""
+"""A value that is invalid for every model, so that the framework reports invalid parameters first."""
 
 
-class Collection:
-    """The collection of cyclic garbage, which can be paused.
+class GarbageCollection:
+    """Pauses the collection of cyclic garbage while JSON is parsed.
 
-    A million new objects set off full collections, each of which holds the interpreter for about 100 ms; and what JSON
-    is made of has no cycles.
+    A million new objects trigger full collections, each of which holds the interpreter lock for about 100 ms. Parsed
+    JSON has no cycles.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Collection:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Collect nothing for a while. Pauses may overlap."""
+        """Pause the collection. Pauses may overlap."""
         with self._guard:
             self._pauses += 1
             gc.disable()
@@ -51,25 +51,25 @@ class Collection:
                     gc.enable()
 
 
-COLLECTION = Collection()
+GARBAGE_COLLECTION = GarbageCollection()
 
 
 class JsonRequest(Request):
-    """A request whose JSON, where it is large, arrives as the model that it was validated as."""
+    """A request that parses and validates a large JSON body as a model on a worker thread."""
 
     def __init__(self, request: Request, model: TypeAdapter[Any]) -> None:
         super().__init__(request.scope, request.receive)
         self._model = model
         self.fault: ValidationError | Refusal | None = None
-        """The fault of the body."""
+        """The error of the body, if it is invalid."""
 
     async def json(self) -> Any:
-        """The body; parsed once.
+        """Return the body: a large one validated, a small one as plain values.
 
         Raises
         ------
         json.JSONDecodeError, ValueError, RecursionError
-            As `json_parser.loads`.
+            See `json_parser.loads`.
         """
         body = await self.body()
         if len(body) < LARGE_BYTES:
@@ -79,7 +79,7 @@ class JsonRequest(Request):
         return self._json
 
     def _parsed(self, body: bytes) -> Any:
-        with COLLECTION.paused():
+        with GARBAGE_COLLECTION.paused():
             raw = json_parser.loads(body)
             try:
                 return self._model.validate_python(raw, from_attributes=True)  # as FastAPI does
@@ -88,13 +88,13 @@ class JsonRequest(Request):
                 return _INVALID
             finally:
                 if self.fault is None:
-                    shed(raw)
+                    free_in_slices(raw)
 
 
 async def handle(
     request: Request, model: TypeAdapter[Any] | None, handler: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Let a route handle a request; a large body is validated as the model of its body, if it has one."""
+    """Call a route's handler; a large JSON body is validated against the route's model on a worker thread."""
     if model is None:
         return await handler(request)
     request = JsonRequest(request, model)
@@ -104,21 +104,21 @@ async def handle(
         if isinstance(request.fault, Refusal):
             raise request.fault from None
         if request.fault is not None:
-            raise RequestValidationError([*_others(error.errors()), *_in_body(request.fault)]) from None
+            raise RequestValidationError([*_parameter_errors(error.errors()), *_body_errors(request.fault)]) from None
         raise
 
 
-def _others(faults: Sequence[Any]) -> list[Any]:
-    """The faults of parameters, which come first."""
+def _parameter_errors(faults: Sequence[Any]) -> list[Any]:
+    """Return the errors of parameters, which are reported first."""
     return [fault for fault in faults if tuple(fault["loc"][:1]) != ("body",)]
 
 
-def _in_body(error: ValidationError) -> list[Any]:
+def _body_errors(error: ValidationError) -> list[Any]:
     return [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
 
 
 def _limiter() -> CapacityLimiter:
-    """The limiter of this event loop."""
+    """Return the limiter of the running event loop."""
     try:
         return _limiters.get()
     except LookupError:

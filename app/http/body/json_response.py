@@ -1,4 +1,4 @@
-"""JSON answers: serialised on the worker thread that made them, so that a large one does not stop the event loop."""
+"""JSON responses: serialised on the worker thread of the route, so that a large one does not block the event loop."""
 
 import inspect
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 
 class SerialisedRoute(APIRoute):
-    """A route whose models become bytes where its blocking function runs; FastAPI would do that on the event loop."""
+    """A route that serialises its models on its worker thread. FastAPI would do that on the event loop."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, _serialised(endpoint, options.get("status_code")), **options)
@@ -28,10 +28,10 @@ def _serialised(endpoint: Callable[..., Any], status_code: int | None) -> Callab
             return found
         body = found.model_dump_json(by_alias=True)
         response = Response(body, status_code=status_code or 200, media_type="application/json")
-        for said in values.values():  # the response that FastAPI hands in, for a status and headers of one's own
-            if isinstance(said, Response):
-                response.status_code = said.status_code or response.status_code
-                response.headers.raw.extend(said.headers.raw)
+        for value in values.values():  # FastAPI passes in a response on which routes set a status and headers
+            if isinstance(value, Response):
+                response.status_code = value.status_code or response.status_code
+                response.headers.raw.extend(value.headers.raw)
         return response
 
     return answer

@@ -1,4 +1,4 @@
-"""Raw request bodies, taken as they come: never whole in memory, never on the event loop's time."""
+"""Raw request bodies, streamed into a sink on worker threads: never whole in memory, never blocking the event loop."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,75 +10,81 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from app.core.errors import WrongLength
-from app.http.body.inspection import Inspected, Sink, T_co, Taker
+from app.http.body.inspection import ByteReceiver, InspectedSink, Sink, T_co
 
 SOCKET = "holdfast.socket"
-"""The ASGI extension by which a server lends its socket; see `app.http.socket_handover`."""
+"""Name of the ASGI extension that hands over a connection's socket; see `app.http.socket_handover`."""
 
 SLICE_BYTES = 1024 * 1024
 UNBOUNDED = 1 << 62
-"""For `max_body_size` of the routes whose bodies are streamed to disk."""
+"""The `max_body_size` of routes that stream their bodies to disk."""
 
 
 def length_of(request: Request) -> int | None:
-    """The ``Content-Length``, if there is one."""
+    """Return the ``Content-Length``, if there is one."""
     header = request.headers.get("content-length")
     return int(header) if header is not None and header.isascii() and header.isdigit() else None
 
 
 def declared_length(request: Request, length: int | None) -> int:
-    """How many bytes are to come, as the query or the ``Content-Length`` says.
+    """Return the length of the body, from the query or the ``Content-Length``.
 
     Raises
     ------
     WrongLength
-        Neither says it, or they contradict each other.
+        Neither is given, or the two differ.
     """
     coming = length_of(request)
     if length is None and coming is None:
-        raise WrongLength("Say how long the range is: as `length`, or by Content-Length.")
+        raise WrongLength("The length is missing: send the query parameter `length` or a Content-Length.")
     if length is not None and coming is not None and length != coming:
-        raise WrongLength(f"The body has {coming} bytes where {length} are declared.")
+        raise WrongLength(f"The body has {coming} bytes, but `length` is {length}.")
     return coming if length is None else length  # type: ignore[return-value]
 
 
-class Loan(Protocol):
-    """The ASGI extension by which a server lends its socket; see `app.http.socket_handover`."""
+class SocketHandover(Protocol):
+    """ASGI extension that hands over a connection's socket; see `app.http.socket_handover`."""
 
     @property
-    def lends_body(self) -> bool: ...
+    def can_read_body(self) -> bool: ...
     async def read_body(self, room: Callable[[], memoryview], took: Callable[[int], None]) -> None: ...
-    def lends_answer(self, size_bytes: int) -> bool: ...
+    def can_send_file(self, size_bytes: int) -> bool: ...
     async def send_file(self, descriptor: int, start: int, stop: int) -> None: ...
 
 
-def loan_of(scope: Scope) -> Loan | None:
-    """What the server lends for this request, if it lends anything."""
-    found: Loan | None = scope.get("extensions", {}).get(SOCKET)
+def socket_handover_of(scope: Scope) -> SocketHandover | None:
+    """Return the socket handover of a request, if the server offers one."""
+    found: SocketHandover | None = scope.get("extensions", {}).get(SOCKET)
     return found
 
 
 async def receive(
     request: Request, entering: AbstractContextManager[Sink[T_co]], *, length: int | None = None, whole: bool = False
 ) -> T_co:
-    """Put a request's body into a sink, on threads; give what the sink made of it.
+    """Stream a request's body into a sink on worker threads, and return the sink's result.
 
     Parameters
     ----------
-    length, whole
-        How long the body is, as far as that is known, and whether it is a whole file; see `Inspected`.
+    entering : context manager of Sink
+        Entered and left on a worker thread.
+    length : int, optional
+        Length of the body in bytes, if known.
+    whole : bool
+        Whether the body is a whole file; see `InspectedSink`.
 
     Raises
     ------
-    BodyAltered, UnsupportedMediaType, UnsupportedEncoding
-        The body does not have a digest that was declared, or is not the file alone.
+    BodyAltered
+        The body does not match a digest in its headers.
+    UnsupportedMediaType, UnsupportedEncoding
+        The body is wrapped in a form or an encoding.
     """
     entered = await run_in_threadpool(entering.__enter__)
-    sink = Inspected(entered, request.headers, length=length, whole=whole)
+    sink = InspectedSink(entered, request.headers, length=length, whole=whole)
     try:
-        loan = loan_of(request.scope)
-        if loan is not None and loan.lends_body:
-            await _borrow(loan, sink)
+        handover = socket_handover_of(request.scope)
+        if handover is not None and handover.can_read_body:
+            await _read_from_socket(handover, sink)
         else:
             await _stream(request, sink)
         result = await run_in_threadpool(sink.finish)
@@ -90,14 +96,14 @@ async def receive(
     return result
 
 
-async def _borrow(loan: Loan, sink: Taker) -> None:
+async def _read_from_socket(handover: SocketHandover, sink: ByteReceiver) -> None:
     try:
-        await loan.read_body(sink.room, sink.took)
+        await handover.read_body(sink.room, sink.took)
     except ConnectionError as error:
         raise ClientDisconnect from error
 
 
-async def _stream(request: Request, sink: Taker) -> None:
+async def _stream(request: Request, sink: ByteReceiver) -> None:
     slice_ = bytearray()
     async for piece in request.stream():
         slice_ += piece
@@ -107,7 +113,7 @@ async def _stream(request: Request, sink: Taker) -> None:
     await run_in_threadpool(_put, sink, slice_)
 
 
-def _put(sink: Taker, data: bytearray) -> None:
+def _put(sink: ByteReceiver, data: bytearray) -> None:
     rest = memoryview(data)
     while rest:
         room = sink.room()

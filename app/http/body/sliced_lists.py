@@ -1,4 +1,4 @@
-"""Long lists in request bodies, validated a slice at a time, so that other threads take their turn meanwhile."""
+"""Long lists in request bodies: validated and freed a slice at a time, so that other threads can run in between."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from pydantic_core import InitErrorDetails, PydanticKnownError
 from app.http.body import validation_errors
 
 SLICE = 1000
-"""The number of elements that are validated at once: about a millisecond's worth."""
+"""The number of elements validated at once; about one millisecond."""
 
 
 def sliced(most: int) -> WrapValidator:
-    """A validator of a list of at most so many elements, which does what pydantic does, in slices.
+    """Return a validator for lists of at most ``most`` elements that runs pydantic's own validation in slices.
 
-    Of a list with very many faults it gives those of the first slices, which is more than an answer names.
+    Validation stops once there are more errors than a response lists.
     """
 
     def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -29,14 +29,14 @@ def sliced(most: int) -> WrapValidator:
     return WrapValidator(validate)
 
 
-def shed(value: Any) -> None:
-    """Free a value that is used no more, its long lists in slices: to free a million objects takes a while, too."""
+def free_in_slices(value: Any) -> None:
+    """Free a value that is no longer used. Long lists are freed in slices, as freeing a million objects takes long."""
     if isinstance(value, dict):
         for each in value.values():
-            shed(each)
+            free_in_slices(each)
     elif isinstance(value, list) and len(value) <= SLICE:
         for each in value:
-            shed(each)
+            free_in_slices(each)
     elif isinstance(value, list):
         while value:
             del value[-SLICE:]
@@ -58,7 +58,7 @@ def _in_slices(value: list[Any], handler: ValidatorFunctionWrapHandler) -> list[
 
 
 def _moved(fault: Any, start: int) -> InitErrorDetails:
-    """A fault of a slice, as it is one of the whole list."""
+    """Convert an error's location from a slice to the whole list."""
     place, *rest = fault["loc"]
     moved = InitErrorDetails(type=fault["type"], loc=(start + place, *rest), input=fault["input"])
     return moved | {"ctx": fault["ctx"]} if "ctx" in fault else moved

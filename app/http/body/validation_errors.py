@@ -1,16 +1,16 @@
-"""Validation errors in words of ours: what was wrong where, without names from inside the program. Pure."""
+"""Validation errors as messages for clients: a place and a problem, without internal names. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MOST = 20
-"""The most faults that are named."""
+"""The most errors that a response lists."""
 LONGEST_NAME = 200
-"""The most characters of a name that a fault repeats."""
+"""The most characters of a name that an error repeats."""
 
 _WORDS = {
     "missing": "is missing",
-    "extra_forbidden": "is not known here",
+    "extra_forbidden": "is not a known field",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -52,19 +52,19 @@ _WITH_CONTEXT = {
 
 
 def faults(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The place and the message of each fault. Alternatives at one place are one fault."""
+    """Return the place and message of each error. Alternatives at one place are merged."""
     found: dict[str, list[str]] = {}
     for error in errors:
         messages = found.setdefault(place(error["loc"]), [])
-        if (message := said(error)) not in messages:
+        if (message := describe(error)) not in messages:
             messages.append(message)
         if len(found) > MOST:
             break
     return [{"at": at, "message": " or ".join(messages)} for at, messages in list(found.items())[:MOST]]
 
 
-def said(error: Mapping[str, Any]) -> str:
-    """The fault, as the end of a sentence that the place begins. The input is not repeated."""
+def describe(error: Mapping[str, Any]) -> str:
+    """Describe an error, as a predicate of which the place is the subject. The input is not repeated."""
     kind, context = error["type"], error.get("ctx") or {}
     if (pattern := _WITH_CONTEXT.get(kind)) is not None and context:
         return pattern.format_map({name: str(value) for name, value in context.items()})
@@ -72,9 +72,9 @@ def said(error: Mapping[str, Any]) -> str:
 
 
 def place(location: Iterable[str | int]) -> str:
-    """The place of a fault: names and numbers of the input, without those of validators and alternatives among them.
+    """Return the place of an error as a path of names and indices, without those of validators and alternatives.
 
-    Long names are cut: a key of the input may be as long as a body.
+    Long names are cut, as a key of the input may be as long as the body.
     """
     parts = [text if len(text := str(part)) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}…" for part in location]
     return ".".join(part for part in parts if not any(mark in part for mark in "[(")) or "body"

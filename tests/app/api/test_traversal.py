@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(place):
-    with WiredServer(place / "root", lends=True, max_json_bytes="200000") as live:
+    with WiredServer(place / "root", socket_handover=True, max_json_bytes="200000") as live:
         (place / "root" / ".holdfast" / "canary").write_text(CANARY)
         yield live
 

@@ -11,9 +11,9 @@ HOST = b"Host: localhost\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
 def server(request, tmp_path_factory):
-    with WiredServer(tmp_path_factory.mktemp("wired") / "root", lends=request.param) as live:
+    with WiredServer(tmp_path_factory.mktemp("wired") / "root", socket_handover=request.param) as live:
         yield live
 
 
@@ -214,7 +214,10 @@ def test_a_body_that_is_shorter_than_it_says_takes_what_follows_as_its_own(serve
 def test_trailers_are_no_headers(server, tmp_path):
     token = f"Authorization: Bearer {TOKEN}\r\n".encode()
     prune = post(CHUNKED + b"Content-Type: application/json")
-    with WiredServer(tmp_path / "guarded", lends=server.lends, admin_token=TOKEN) as guarded, guarded.wire() as wire:
+    with (
+        WiredServer(tmp_path / "guarded", socket_handover=server.has_handover, admin_token=TOKEN) as guarded,
+        guarded.wire() as wire,
+    ):
         wire.send(prune, b"2\r\n{}\r\n0\r\n", token, b"\r\n")
         assert wire.answer().code == "unauthorized"
         wire.send(prune[:-2], token, b"\r\n2\r\n{}\r\n0\r\n\r\n")

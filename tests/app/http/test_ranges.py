@@ -28,7 +28,7 @@ OTHER = f'"{"b" * 64}"'
     ],
 )
 def test_one_range_is_sent(text, span):
-    assert ranges.wanted({"range": text}, ETAG, 10) == span
+    assert ranges.requested_range({"range": text}, ETAG, 10) == span
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_one_range_is_sent(text, span):
     ],
 )
 def test_a_range_that_makes_no_sense_gives_the_whole_file(text):
-    assert ranges.wanted({"range": text}, ETAG, 10) is None
+    assert ranges.requested_range({"range": text}, ETAG, 10) is None
 
 
 def test_without_a_range_the_whole_file_is_sent():
-    assert ranges.wanted({}, ETAG, 10) is None
-    assert ranges.wanted({"if-range": ETAG}, ETAG, 10) is None
+    assert ranges.requested_range({}, ETAG, 10) is None
+    assert ranges.requested_range({"if-range": ETAG}, ETAG, 10) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_without_a_range_the_whole_file_is_sent():
 )
 def test_a_range_beyond_the_file_is_refused_and_the_size_told(text, size_bytes):
     with pytest.raises(RangeNotSatisfiable) as refused:
-        ranges.wanted({"range": text}, ETAG, size_bytes)
+        ranges.requested_range({"range": text}, ETAG, size_bytes)
     assert refused.value.headers == {"Content-Range": f"bytes */{size_bytes}"}
     assert refused.value.status == 416
 
@@ -78,7 +78,7 @@ def test_a_range_beyond_the_file_is_refused_and_the_size_told(text, size_bytes):
 def test_a_range_gives_what_python_would_slice(size_bytes, first, length):
     data = bytes(range(size_bytes))
     try:
-        start, stop = ranges.wanted({"range": f"bytes={first}-{first + length}"}, ETAG, size_bytes)
+        start, stop = ranges.requested_range({"range": f"bytes={first}-{first + length}"}, ETAG, size_bytes)
     except RangeNotSatisfiable:
         assert first >= size_bytes
     else:
@@ -96,11 +96,11 @@ def test_a_range_gives_what_python_would_slice(size_bytes, first, length):
     ],
 )
 def test_a_part_is_only_sent_of_the_content_that_the_asker_has(if_range, span):
-    assert ranges.wanted({"range": "bytes=3-5", "if-range": if_range}, ETAG, 10) == span
+    assert ranges.requested_range({"range": "bytes=3-5", "if-range": if_range}, ETAG, 10) == span
 
 
 def test_a_range_of_other_content_is_not_refused():
-    assert ranges.wanted({"range": "bytes=99-", "if-range": OTHER}, ETAG, 10) is None
+    assert ranges.requested_range({"range": "bytes=99-", "if-range": OTHER}, ETAG, 10) is None
 
 
 @pytest.mark.parametrize(

@@ -17,24 +17,26 @@ DROPS = [b"x" * 100] * 200
 """Too slow on the whole, although each comes soon after the one before."""
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
-def lends(request):
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
+def has_handover(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def server(lends, tmp_path_factory):
+def server(has_handover, tmp_path_factory):
     """A server without any patience."""
     short = dict.fromkeys(("head_timeout_s", "idle_timeout_s", "body_grace_s"), "0.4")
-    with WiredServer(tmp_path_factory.mktemp("wired") / "root", lends=lends, **short, min_bytes_per_s="20000") as live:
+    with WiredServer(
+        tmp_path_factory.mktemp("wired") / "root", socket_handover=has_handover, **short, min_bytes_per_s="20000"
+    ) as live:
         yield live
 
 
 @pytest.fixture(scope="module")
-def patient(lends, tmp_path_factory):
+def patient(has_handover, tmp_path_factory):
     """A server with as much patience as a busy machine needs."""
     short = {"head_timeout_s": "0.8", "idle_timeout_s": "0.8", "body_grace_s": "0.3", "min_bytes_per_s": "20000"}
-    with WiredServer(tmp_path_factory.mktemp("patient") / "root", lends=lends, **short) as live:
+    with WiredServer(tmp_path_factory.mktemp("patient") / "root", socket_handover=has_handover, **short) as live:
         yield live
 
 
@@ -103,7 +105,7 @@ def test_an_upload_whose_body_is_too_slow_can_be_resumed(server, directory, in_c
         wire.send(head, DATA[:early])
         dawdle(wire, *drops)
         assert is_left(wire)
-    assert eventually(lambda: not server.received_files(place) and server.lent() == 0)
+    assert eventually(lambda: not server.received_files(place) and server.handed_over() == 0)
     verified = 4 * MIB if early >= 4 * MIB else 0
     assert server.missing(place) == [(verified, len(DATA) - verified)]
     server.http.put(place + query(offset=verified), content=DATA[verified:]).raise_for_status()
@@ -161,7 +163,7 @@ def test_who_takes_nothing_of_a_file_is_left(server):
         wire.send(server.ask("GET", LARGE))
         assert wire.head().status == 200
         assert eventually(lambda: server.opened("runs/large"))
-        assert eventually(lambda: not server.opened("runs/large") and not server.lent())
+        assert eventually(lambda: not server.opened("runs/large") and not server.handed_over())
         with suppress(ConnectionError):
             assert len(wire.read(len(NOISE))) < len(NOISE)
 

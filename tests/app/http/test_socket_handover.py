@@ -1,4 +1,4 @@
-"""Large bodies over every shape of HTTP, whether the server lends its sockets to worker threads or not."""
+"""Large bodies over every form of HTTP, with and without socket handover."""
 
 import pytest
 
@@ -9,9 +9,9 @@ DATA = NOISE[: 5 * MIB]
 SIZES = [300 * KIB, 4 * MIB + 1, 20 * MIB]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
 def server(request, tmp_path_factory):
-    with WiredServer(tmp_path_factory.mktemp("wired") / "root", lends=request.param) as live:
+    with WiredServer(tmp_path_factory.mktemp("wired") / "root", socket_handover=request.param) as live:
         yield live
 
 
@@ -28,8 +28,8 @@ def test_a_socket_is_lent_for_a_large_body_alone(server, directory):
         chunked.send(server.ask("PUT", f"{place}?length={MIB}", Transfer_Encoding="chunked"), b"80000\r\nx")
         large.send(server.ask("PUT", place, DATA), b"x")
         assert eventually(lambda: len(server.received_files(place)) == 3)
-        assert eventually(lambda: server.lent() == server.lends)
-    assert eventually(lambda: server.lent() == 0)
+        assert eventually(lambda: server.handed_over() == server.has_handover)
+    assert eventually(lambda: server.handed_over() == 0)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -195,7 +195,7 @@ def test_a_body_may_begin_with_the_headers_and_end_later(server, directory, earl
     place = server.begin(directory, DATA)
     with server.wire() as wire:
         wire.send(server.ask("PUT", place, DATA), DATA[:early])
-        assert eventually(lambda: server.lent() == server.lends)
+        assert eventually(lambda: server.handed_over() == server.has_handover)
         wire.send(DATA[early:])
         assert wire.answer().status == 200
     assert server.commit(place) == DATA

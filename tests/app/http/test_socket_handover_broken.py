@@ -1,4 +1,4 @@
-"""Large bodies that are refused or break off, whether the server lends its sockets to worker threads or not."""
+"""Large bodies that are refused or break off, with and without socket handover."""
 
 import pytest
 
@@ -11,15 +11,17 @@ TOKEN = "secret-0123456789abcdef"
 UPLOAD = "/v1/uploads/0123/files/model.pt"
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
 def server(request, tmp_path_factory):
-    with WiredServer(tmp_path_factory.mktemp("wired") / "root", lends=request.param) as live:
+    with WiredServer(tmp_path_factory.mktemp("wired") / "root", socket_handover=request.param) as live:
         yield live
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
 def guarded(request, tmp_path_factory):
-    with WiredServer(tmp_path_factory.mktemp("guarded") / "root", lends=request.param, admin_token=TOKEN) as live:
+    with WiredServer(
+        tmp_path_factory.mktemp("guarded") / "root", socket_handover=request.param, admin_token=TOKEN
+    ) as live:
         yield live
 
 
@@ -145,9 +147,9 @@ def test_what_was_verified_of_a_body_that_broke_off_stays(server, directory, res
     with server.wire() as wire:
         wire.send(server.ask("PUT", place, DATA), DATA[: 6 * MIB])
         assert eventually(lambda: server.missing(place) == rest)
-        assert eventually(lambda: server.lent() == server.lends)
+        assert eventually(lambda: server.handed_over() == server.has_handover)
         wire.leave(reset=reset)
-    assert eventually(lambda: not server.received_files(place) and server.lent() == 0)
+    assert eventually(lambda: not server.received_files(place) and server.handed_over() == 0)
     assert server.missing(place) == rest
     assert server.http.post(place.partition("/files/")[0] + "/commit").json()["code"] == "ranges_missing"
     start = 4 * MIB if afterwards == "sent on" else 0
@@ -171,7 +173,7 @@ def test_a_client_that_leaves_instead_of_going_on_is_forgotten(server, directory
     with server.wire() as wire:
         wire.send(server.ask("PUT", place, DATA, Expect="100-continue"))
         assert wire.head().status == 100
-    assert eventually(lambda: not server.received_files(place) and server.lent() == 0)
+    assert eventually(lambda: not server.received_files(place) and server.handed_over() == 0)
     assert server.missing(place) == [(0, len(DATA))]
 
 
@@ -193,7 +195,7 @@ def test_a_hundred_bodies_that_break_off_leave_nothing_behind(server, directory)
                 wire.send(server.ask("PUT", place, SMALL), SMALL[: 600 * KIB])
                 wire.leave(reset=bool(number % 2))
         server.http.put(place, content=SMALL).raise_for_status()
-        assert eventually(lambda: not server.received_files(place) and server.lent() == 0)
+        assert eventually(lambda: not server.received_files(place) and server.handed_over() == 0)
         opened = [link for link in server.opened() if "/catalog.db" not in link]  # the catalog keeps a few by itself
         return server.threads(), len(opened)
 

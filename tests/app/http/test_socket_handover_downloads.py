@@ -1,4 +1,4 @@
-"""Large files on their way to clients of all kinds, whether the server lends its sockets to worker threads or not."""
+"""Downloads of large files by all kinds of clients, with and without socket handover."""
 
 import pytest
 
@@ -9,9 +9,9 @@ DATA = NOISE[: 5 * MIB]
 LARGE = NOISE * 2  # more than fits into the buffers of a connection
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
 def server(request, tmp_path_factory):
-    with WiredServer(tmp_path_factory.mktemp("wired") / "root", lends=request.param) as live:
+    with WiredServer(tmp_path_factory.mktemp("wired") / "root", socket_handover=request.param) as live:
         yield live
 
 
@@ -42,8 +42,8 @@ def content(saved):
         pytest.param({"Range": "bytes=0-1048575"}, 206, 0, MIB, id="the beginning"),
         pytest.param({"Range": "bytes=1000001-4999999"}, 206, 1_000_001, 5_000_000, id="the middle"),
         pytest.param({"Range": "bytes=-700000"}, 206, 5 * MIB - 700_000, 5 * MIB, id="the end"),
-        pytest.param({"Range": "bytes=5-262147"}, 206, 5, 262_148, id="a little less than is worth lending"),
-        pytest.param({"Range": "bytes=5-262148"}, 206, 5, 262_149, id="just enough to be lent"),
+        pytest.param({"Range": "bytes=5-262147"}, 206, 5, 262_148, id="just too small for a handover"),
+        pytest.param({"Range": "bytes=5-262148"}, 206, 5, 262_149, id="just large enough for a handover"),
         pytest.param({"Range": "bytes=7-7"}, 206, 7, 8, id="one byte"),
         pytest.param({"Range": "bytes=0-9,20-29"}, 200, 0, 5 * MIB, id="several ranges"),
         pytest.param({"Range": "bytes=9-5242879", "If-Range": "{etag}"}, 206, 9, 5 * MIB, id="if it is the same"),
@@ -132,9 +132,9 @@ def test_a_reader_that_leaves_is_forgotten(server, large, read, reset):
         wire.head()
         wire.read(read)
         assert eventually(lambda: server.opened("large.pt"))
-        assert eventually(lambda: server.lent() == server.lends)
+        assert eventually(lambda: server.handed_over() == server.has_handover)
         wire.leave(reset=reset)
-    assert eventually(lambda: not server.opened("large.pt") and server.lent() == 0)
+    assert eventually(lambda: not server.opened("large.pt") and server.handed_over() == 0)
 
 
 def test_a_reader_that_leaves_with_further_questions_open_is_forgotten(server, large):
@@ -142,7 +142,7 @@ def test_a_reader_that_leaves_with_further_questions_open_is_forgotten(server, l
         wire.send(*[server.ask("GET", content(large))] * 3, server.live)
         assert wire.head().status == 200
         assert eventually(lambda: server.opened("large.pt"))
-    assert eventually(lambda: not server.opened("large.pt") and server.lent() == 0)
+    assert eventually(lambda: not server.opened("large.pt") and server.handed_over() == 0)
 
 
 def test_a_hundred_readers_that_leave_leave_nothing_behind(server, large):
@@ -152,7 +152,7 @@ def test_a_hundred_readers_that_leave_leave_nothing_behind(server, large):
                 wire.send(server.ask("GET", content(large)))
                 wire.head()
                 wire.leave(reset=bool(number % 2))
-        assert eventually(lambda: not server.opened("large.pt") and server.lent() == 0)
+        assert eventually(lambda: not server.opened("large.pt") and server.handed_over() == 0)
         return server.threads(), len(server.opened())
 
     threads, descriptors = ten()

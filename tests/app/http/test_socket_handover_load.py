@@ -1,4 +1,4 @@
-"""Many slow clients, and a server that is told to stop, whether it lends its sockets to worker threads or not."""
+"""Many slow clients, and a server that shuts down, with and without socket handover."""
 
 import contextlib
 import re
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from app.http.socket_handover import MOST_LENT
+from app.http.socket_handover import MAX_HANDED_OVER
 from tests.support.live import eventually
 from tests.support.raw_sockets import KIB, MIB, NOISE, WiredServer, query
 
@@ -14,7 +14,7 @@ DATA = NOISE[: 12 * MIB]
 LARGE = NOISE * 2  # more than fits into the buffers of a connection
 SLICE = 300 * KIB
 
-both_ways = pytest.mark.parametrize("lends", [True, False], ids=["lent", "plain"])
+both_ways = pytest.mark.parametrize("has_handover", [True, False], ids=["handover", "plain"])
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def stalled_download(server, saved):
 
 
 @both_ways
-def test_slow_clients_without_number_keep_nobody_waiting(make_wired, lends):
-    server = make_wired(lends=lends)
+def test_slow_clients_without_number_keep_nobody_waiting(make_wired, has_handover):
+    server = make_wired(socket_handover=has_handover)
     uploads, downloads = 50, 30
-    assert uploads < MOST_LENT < uploads + downloads
+    assert uploads < MAX_HANDED_OVER < uploads + downloads
     large = server.save("runs/a", LARGE, name="large.pt")
     place = server.begin("runs/a", NOISE, name="slow.pt", cut=None)
     with contextlib.ExitStack() as stack:
@@ -58,7 +58,7 @@ def test_slow_clients_without_number_keep_nobody_waiting(make_wired, lends):
         stalled += [stalled_download(server, large) for _ in range(downloads)]
         for wire, _ in stalled:
             stack.enter_context(wire)
-        assert eventually(lambda: server.lent() == (MOST_LENT if lends else 0))
+        assert eventually(lambda: server.handed_over() == (MAX_HANDED_OVER if has_handover else 0))
         assert eventually(lambda: len(server.opened("large.pt")) == downloads)
         assert eventually(lambda: len(server.received_files(place)) == uploads)
 
@@ -72,13 +72,13 @@ def test_slow_clients_without_number_keep_nobody_waiting(make_wired, lends):
 
         for _, go_on in (stalled[0], stalled[uploads - 1], stalled[uploads], stalled[-1]):
             assert go_on() is not False
-    assert eventually(lambda: server.lent() == 0 and not server.opened("large.pt"))
+    assert eventually(lambda: server.handed_over() == 0 and not server.opened("large.pt"))
     assert "Traceback" not in server.log()
 
 
 @both_ways
-def test_others_are_answered_while_many_upload(make_wired, lends):
-    server = make_wired(lends=lends)
+def test_others_are_answered_while_many_upload(make_wired, has_handover):
+    server = make_wired(socket_handover=has_handover)
     data = memoryview(LARGE)[: 32 * MIB]
     server.save("runs/a", b"bytes", name="a.pt")
     faults, under_way = [], threading.Semaphore(0)
@@ -116,8 +116,8 @@ def test_others_are_answered_while_many_upload(make_wired, lends):
 
 
 @both_ways
-def test_a_body_that_goes_on_is_taken_before_the_server_stops(make_wired, lends):
-    server = make_wired(lends=lends)
+def test_a_body_that_goes_on_is_taken_before_the_server_stops(make_wired, has_handover):
+    server = make_wired(socket_handover=has_handover)
     place = server.begin("runs/a", DATA)
     with server.wire() as wire:
         wire.send(server.ask("PUT", place, DATA), DATA[: 6 * MIB])
@@ -133,8 +133,8 @@ def test_a_body_that_goes_on_is_taken_before_the_server_stops(make_wired, lends)
 
 
 @both_ways
-def test_a_download_that_goes_on_is_finished_before_the_server_stops(make_wired, lends):
-    server = make_wired(lends=lends)
+def test_a_download_that_goes_on_is_finished_before_the_server_stops(make_wired, has_handover):
+    server = make_wired(socket_handover=has_handover)
     saved = server.save("runs/a", LARGE)
     with server.wire(receive_buffer=16 * KIB) as wire:
         wire.send(server.ask("GET", f"/v1/checkpoints/{saved['id']}/content"))
@@ -148,8 +148,8 @@ def test_a_download_that_goes_on_is_finished_before_the_server_stops(make_wired,
 
 
 @both_ways
-def test_clients_that_stall_do_not_keep_the_server_from_stopping(make_wired, lends):
-    server = make_wired(lends=lends, shutdown_timeout_s="1")
+def test_clients_that_stall_do_not_keep_the_server_from_stopping(make_wired, has_handover):
+    server = make_wired(socket_handover=has_handover, shutdown_timeout_s="1")
     saved = server.save("runs/a", LARGE, name="large.pt")
     place = server.begin("runs/a", DATA, name="begun.pt")
     with server.wire(receive_buffer=16 * KIB) as reader, server.wire() as writer:
@@ -157,7 +157,7 @@ def test_clients_that_stall_do_not_keep_the_server_from_stopping(make_wired, len
         assert reader.head().status == 200
         writer.send(server.ask("PUT", place, DATA), DATA[: 6 * MIB])
         assert eventually(lambda: server.missing(place) == [(4 * MIB, 8 * MIB)])
-        assert eventually(lambda: server.lent() == (2 if lends else 0))
+        assert eventually(lambda: server.handed_over() == (2 if has_handover else 0))
         with server.stopping():
             pass
     assert "never retrieved" not in server.log()

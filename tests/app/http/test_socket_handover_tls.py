@@ -75,9 +75,9 @@ def in_front_of(server, certificate):
         thread.join()
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
 def server(request, tmp_path_factory):
-    with WiredServer(tmp_path_factory.mktemp("wired") / "root", lends=request.param) as live:
+    with WiredServer(tmp_path_factory.mktemp("wired") / "root", socket_handover=request.param) as live:
         yield live
 
 

@@ -430,7 +430,7 @@ def test_wrong_bytes_do_not_damage_what_has_arrived(uploader):
     uploader.committed(upload, state)
 
 
-@pytest.mark.parametrize("length", [PIECE_BYTES, 1_000_000], ids=["small", "by a lent socket"])
+@pytest.mark.parametrize("length", [PIECE_BYTES, 1_000_000], ids=["small", "by socket handover"])
 def test_of_two_writers_of_one_range_the_right_one_wins(uploader, length):
     for _ in range(5):
         state, wrong = pieces(2, length), pieces(2, length)

@@ -11,10 +11,10 @@ POST = b"POST /v1/prune HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["lent", "plain"])
+@pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
 def server(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("wired") / "root"
-    with WiredServer(root, lends=request.param, max_header_bytes=str(LIMIT)) as live:
+    with WiredServer(root, socket_handover=request.param, max_header_bytes=str(LIMIT)) as live:
         yield live
 
 

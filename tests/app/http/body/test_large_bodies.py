@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.api.schemas.requests import UploadIn
-from app.http.body.json_request import LARGE_BYTES, Collection
+from app.http.body.json_request import LARGE_BYTES, GarbageCollection
 from app.http.body.sliced_lists import SLICE
 from tests.data.delta_states import Uploader, declared, pieces, refusal
 
@@ -102,7 +102,7 @@ def test_large_bodies_save_and_commit(server, directory):
 
 
 def test_garbage_is_collected_again_once_no_body_is_parsed():
-    pauses = Collection()
+    pauses = GarbageCollection()
     with pytest.raises(ZeroDivisionError), pauses.paused(), pauses.paused():
         _ = 1 / gc.isenabled()  # it is not
     assert gc.isenabled()

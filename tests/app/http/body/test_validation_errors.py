@@ -52,7 +52,7 @@ INSIDE = re.compile(
             "POST",
             "/v1/uploads",
             {"directory": "a", "files": [{"size_bytes": 1}], "other": 1},
-            "body.other is not known here",
+            "body.other is not a known field",
         ),
         ("PUT", "/v1/directories/a", {"keep_every_epochs": 0}, "body.keep_every_epochs must be at least 1"),
         ("GET", "/v1/checkpoints?directory=a&pinned=perhaps", None, "query.pinned must be true or false"),
