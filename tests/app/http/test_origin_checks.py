@@ -58,7 +58,7 @@ def test_a_browser_behind_a_proxy_that_changes_the_host_reads_what_to_do(server)
     for said in (
         "cross_site",
         "https://checkpoints.example",
-        "header Host",
+        "Host header",
         "HOLDFAST_ALLOWED_HOSTS",
         "docs/how-to/run-behind-nginx.md",
     ):
