@@ -123,7 +123,9 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
     probe = LoopProbe()
     watching = asyncio.create_task(probe.watch())
     try:
-        process = metrics.Process(probe.longest_s, lambda: scrub.bytes_read, checkpoints.context.storage.free_bytes)
+        process = metrics.ProcessFigures(
+            probe.longest_s, lambda: scrub.bytes_read, checkpoints.context.storage.free_bytes
+        )
         authority = authority_of(settings, checkpoints)
         catalog, clock = checkpoints.context.catalog, checkpoints.context.clock
         yield {

@@ -1,5 +1,5 @@
-"""The HTTP API: dependencies that routes share, file responses and the OpenAPI description.
+"""The HTTP API: shared dependencies, file responses and the OpenAPI description; `routes` and `schemas` are below.
 
-Decides which permissions a route needs; `routes` and `schemas` are below.
+Decides which permissions a route needs, and which parameters and preconditions it accepts.
 May import `service`, `http` and `auth`; never touches storage or SQL.
 """

@@ -1,6 +1,6 @@
-"""What routes ask for: use cases, permissions, and names that are checked on the way in.
+"""Dependencies of routes: use cases, permissions and preconditions.
 
-A route has no permission but by one of these; a test holds every route to one.
+Every route declares one of the permissions here; a test verifies that.
 """
 
 from collections.abc import Callable, Coroutine
@@ -67,9 +67,10 @@ LinksDep = Annotated[Links, Depends(_links)]
 
 
 class Permission:
-    """Lets through who has a scope, and reaches whatever the request names in its address.
+    """A dependency that requires a scope, and access to every directory that the request's address names.
 
-    What is out of reach is not there. What a body names, the route has to ask for by `Access.reach`.
+    Anything outside the token's prefix is reported as not found. For names in a body, the route itself must call
+    `Access.reach`.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -78,12 +79,12 @@ class Permission:
     def __call__(self, request: Request) -> Access:
         access: Access = request.state.access
         if access.prefix:
-            _reach_what_is_named(request, access)
+            _require_reach(request, access)
         access.require(self.scope)
         return access
 
 
-def _reach_what_is_named(request: Request, access: Access) -> None:
+def _require_reach(request: Request, access: Access) -> None:
     for named in (request.path_params, request.query_params):
         if (directory := named.get("directory")) is not None:
             access.reach(directory)
@@ -94,23 +95,20 @@ def _reach_what_is_named(request: Request, access: Access) -> None:
 
 
 class PermissionFirstRoute(SerialisedRoute):
-    """A route of which a body is not even read, let alone parsed, for those who lack its scope.
-
-    A large JSON body is parsed and validated on a worker thread.
-    """
+    """A route that checks its permission before it reads the body, and parses large JSON on a worker thread."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         model = _model_of(self.body_field) if self.body_field is not None else None
         permissions = [needed.call for needed in self.dependant.dependencies if isinstance(needed.call, Permission)]
 
-        async def ask_first(request: Request) -> Response:
+        async def check_then_handle(request: Request) -> Response:
             for permission in permissions:
                 if not request.state.access.allows(permission.scope):
                     await run_in_threadpool(permission, request)
             return await json_request.handle(request, model, handle)
 
-        return ask_first
+        return check_then_handle
 
 
 def _model_of(body: Any) -> TypeAdapter[Any]:
@@ -119,23 +117,23 @@ def _model_of(body: Any) -> TypeAdapter[Any]:
 
 
 def conditions_of(request: Request) -> Conditions:
-    """The conditions of a request that saves: its ``If-None-Match``, and that its token still counts at the commit.
+    """Return the conditions of a save: its ``If-None-Match``, and a token that is still valid at the commit.
 
     Raises
     ------
     InvalidRequest
-        The precondition is another one than ``If-None-Match: *``: it must not be taken for none.
+        The request has a precondition other than ``If-None-Match: *``. Ignoring it would be unsafe.
     """
     absent = request.headers.get("if-none-match")
     if "if-match" in request.headers or absent not in {None, "*"}:
-        raise InvalidRequest("A save understands `If-None-Match: *` and no other precondition.")
+        raise InvalidRequest("A save supports `If-None-Match: *` and no other precondition.")
     authority, before = request.state.authority, request.state.access
 
     def still_may() -> None:
         access = authority.access_of(before.token_id)
         if access is None:
-            raise Unauthorized("The token was revoked or has expired while the bytes came; nothing was saved.")
-        access.require("write")  # its prefix never changes, and was asked for when the request came
+            raise Unauthorized("The token was revoked or expired during the upload; nothing was saved.")
+        access.require("write")  # the prefix was checked when the request began, and never changes
 
     return Conditions(only_if_absent=absent is not None, still_may=still_may)
 
@@ -146,7 +144,7 @@ def _expected_policy(request: Request) -> Callable[[str | None], bool]:
 
 
 ExpectedPolicy = Annotated[Callable[[str | None], bool], Depends(_expected_policy)]
-"""The precondition of a request that sets a policy: ``If-Match`` or ``If-None-Match``, with tags of policies."""
+"""The precondition of a request that sets a policy: ``If-Match`` or ``If-None-Match`` with policy ETags."""
 Reader = Annotated[Access, Depends(Permission("read"))]
 Writer = Annotated[Access, Depends(Permission("write"))]
 Deleter = Annotated[Access, Depends(Permission("delete"))]
@@ -159,29 +157,29 @@ def _within(request: Request, prefix: PrefixQuery = "") -> str:
 
 
 Within = Annotated[str, Depends(_within)]
-"""The prefix that was asked for, or as much of it as the token reaches."""
+"""The requested prefix, narrowed to the token's own."""
 
 
 def only_known_queries(request: Request) -> None:
-    """Refuse query parameters that the route does not have, or has twice: a filter must not be taken for none."""
+    """Refuse unknown and repeated query parameters: a filter with a typing error must not be ignored."""
     if not request.query_params:
         return
     known = query_names(request.app)[request.scope["route"].name]
     for name in request.query_params:
         if name not in known:
-            raise InvalidRequest(f"There is no query parameter {name!r} here.", known=sorted(known))
+            raise InvalidRequest(f"This address has no query parameter {name!r}.", known=sorted(known))
         if not known[name] and len(request.query_params.getlist(name)) > 1:
             raise InvalidRequest(f"The query parameter {name!r} is given more than once.")
 
 
 _CONDITIONAL = frozenset({"save_checkpoint", "commit_upload", "set_policy"})
-"""The routes that change something and understand ``If-Match`` or ``If-None-Match``."""
+"""The writing routes that support ``If-Match`` or ``If-None-Match``."""
 
 
 def only_known_preconditions(request: Request) -> None:
-    """Refuse a precondition of a request that changes something, unless its route understands it."""
+    """Refuse a precondition of a writing request, unless its route supports preconditions."""
     if request.method in {"GET", "HEAD", "OPTIONS"} or request.scope["route"].name in _CONDITIONAL:
         return
     for name in ("If-Match", "If-None-Match"):
         if name in request.headers:
-            raise InvalidRequest(f"There is no precondition `{name}` here, and it is not taken for none.")
+            raise InvalidRequest(f"This request does not support the precondition `{name}`.")

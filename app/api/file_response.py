@@ -1,4 +1,4 @@
-"""The bytes of a file: whole or one range, with a strong ETag, always as an attachment that no browser runs."""
+"""File responses: a whole file or one range, with a strong ETag, always as an attachment that no browser executes."""
 
 import re
 from urllib.parse import quote
@@ -18,12 +18,12 @@ SLICE_BYTES = 1024 * 1024
 
 
 def respond(request: Request, content: Content) -> Response:
-    """The answer to a GET or HEAD of a file; closes the file in the end.
+    """Return the response to a GET or HEAD of a file, which closes the file when it is sent.
 
     Raises
     ------
     RangeNotSatisfiable
-        The one range that was asked for lies beyond the file.
+        The requested range begins beyond the end of the file.
     """
     file = content.file
     etag = f'"{file.digest}"'
@@ -54,7 +54,7 @@ def respond(request: Request, content: Content) -> Response:
 
 
 def attachment(data: bytes) -> Response:
-    """Bytes that no browser runs."""
+    """Return bytes as an attachment that no browser executes."""
     headers = {
         "Cache-Control": "private, no-cache",
         "Content-Disposition": "attachment",
@@ -64,13 +64,13 @@ def attachment(data: bytes) -> Response:
 
 
 def _disposition(name: str) -> str:
-    """An attachment of that name: for browsers by RFC 8187, for curl as plain UTF-8, the only form that it reads."""
+    """Return the Content-Disposition for a file name: as RFC 8187 for browsers, as plain UTF-8 for curl."""
     plain = re.sub(r'(["\\])', r"\\\1", name).encode("utf-8", "surrogateescape").decode("latin-1")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 class _FileResponse(Response):
-    """Sends a part of an open file, reading one slice ahead on a thread."""
+    """Sends a range of an open file, by socket handover or slice by slice with one slice read ahead."""
 
     media_type = "application/octet-stream"
 
@@ -90,12 +90,12 @@ class _FileResponse(Response):
                 await self._stream(receive, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except ConnectionError:
-            return  # nobody is there any more
+            return  # the client has disconnected
         finally:
             self._content.opened.close()
 
     async def _stream(self, receive: Receive, send: Send) -> None:
-        """Send the bytes slice by slice. `ConnectionError` where the client leaves meanwhile."""
+        """Send the bytes slice by slice. Raises `ConnectionError` if the client disconnects."""
         sender, receiver = anyio.create_memory_object_stream[bytes](1)
         gone = False
 
@@ -114,7 +114,7 @@ class _FileResponse(Response):
                     await send({"type": "http.response.body", "body": data, "more_body": True})
             group.cancel_scope.cancel()
         if gone:
-            raise ConnectionError("the client left")
+            raise ConnectionError("the client disconnected")
 
     async def _read(self, sender: "anyio.abc.ObjectSendStream[bytes]") -> None:
         async with sender:

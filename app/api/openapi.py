@@ -1,4 +1,4 @@
-"""What the API's description says beyond its routes, and how it is written down."""
+"""The OpenAPI description: summaries, refusals and the token, added to the description that FastAPI derives."""
 
 import json
 from functools import cache
@@ -11,22 +11,22 @@ from app.core.errors import BodyAltered, InvalidHttp, PartialBody, UnsupportedEn
 from app.http.problems import Problem, problem_schema
 
 DESCRIPTION = """\
-Holdfast keeps checkpoints of training jobs as plain files, keeps the last N and the best K of them, and gives the best
-or the latest to anyone who asks.
+Holdfast stores checkpoints of training jobs as plain files. It keeps the last N and the best K of each directory, and
+serves the best and the latest.
 
 Save:  `curl --data-binary @model.pt 'http://127.0.0.1:8420/v1/checkpoints?directory=runs/a&epoch=1&metric=0.3'`
 
 Fetch: `curl 'http://127.0.0.1:8420/v1/checkpoints/best/content?directory=runs/a' -o best.pt`
 
-Refusals are RFC 9457 problem details with a stable `code`.
+Errors are RFC 9457 problem details with a stable `code`.
 
-JSON answers carry a `Content-Digest` (RFC 9530). A request with a body may carry one, and is refused where it is not
-true of the body. A body in an encoding, or a form, is 415.
+JSON responses carry a `Content-Digest` (RFC 9530). If a request carries one, the server verifies it. Form bodies and
+encoded bodies are refused with 415.
 """
 
 
 def install(app: FastAPI) -> None:
-    """Describe refusals as problem details, and the token."""
+    """Replace the framework's description by this one, built once per application."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -38,7 +38,7 @@ def install(app: FastAPI) -> None:
 
 @cache
 def query_names(app: FastAPI) -> dict[str, dict[str, bool]]:
-    """The query parameters of each operation, by its id, and whether each may be given more than once."""
+    """Return the query parameters of each operation by its id, each with True if it may be repeated."""
     return {
         operation["operationId"]: {
             parameter["name"]: parameter["schema"].get("type") == "array"
@@ -51,7 +51,7 @@ def query_names(app: FastAPI) -> dict[str, dict[str, bool]]:
 
 
 def dump(app: FastAPI) -> str:
-    """The description as text that is the same whenever the API is."""
+    """Return the description as JSON; identical for the same API."""
     return json.dumps(app.openapi(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -61,6 +61,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     )
     for operations in schema["paths"].values():
         for operation in operations.values():
+            operation["summary"] = operation["description"].split("\n")[0].rstrip(".")
             if "requestBody" in operation:
                 wrapped = [UnsupportedMediaType.code, UnsupportedEncoding.code]
                 operation["responses"][str(BodyAltered.status)] = problem_schema(

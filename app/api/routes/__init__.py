@@ -1,5 +1,5 @@
 """The routes of the API, one module for each noun.
 
-Decides the address, the scope and the answer of each operation; what it does is decided by a use case.
+Decides the address, the scope and the response of each operation; a use case decides its effect.
 May import `service`, `http`, `auth` and the schemas; never touches storage or SQL.
 """

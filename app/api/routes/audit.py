@@ -1,4 +1,4 @@
-"""The route of the audit."""
+"""The route of the audit log."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from app.http.problems import refuses
 
 router = APIRouter(prefix="/audit", tags=["operations"], route_class=SerialisedRoute)
 
-TokenId = Annotated[str | None, Query(min_length=1, max_length=64, description="Only what this token did.")]
+TokenId = Annotated[str | None, Query(min_length=1, max_length=64, description="Only actions of this token.")]
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
@@ -27,10 +27,10 @@ def list_audit(
     page_size: PageSize = 100,
     page_token: PageToken = None,
 ) -> AuditPage:
-    """Who changed what, from where and by which request, the newest first.
+    """List the audit log, newest first.
 
-    Lines on tokens, keys and sessions belong to no directory: only an admin of all directories sees them, and only
-    without a prefix.
+    Each line names the change, the token, the client's address and the request. Lines about tokens, keys and sessions
+    belong to no directory: they are listed only without a prefix, and only for an admin of all directories.
     """
     before = read_number(page_token, "audit", prefix, token_id)
     lines, following = finding.audit(

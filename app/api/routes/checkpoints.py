@@ -1,4 +1,4 @@
-"""Routes of checkpoints: save in one shot, list, find, change, remove."""
+"""Routes of checkpoints: save in a single request, list, find, change, remove."""
 
 from typing import Annotated
 
@@ -15,12 +15,12 @@ from app.api.dependencies import (
     Writer,
     conditions_of,
 )
-from app.api.routes.uploads import AGAINST_A_SAVE, committed_answer
+from app.api.routes.uploads import SAVE_REFUSALS, committed_answer
 from app.api.schemas.answers import BestOut, CheckpointOut, CheckpointPage, CommittedOut
+from app.api.schemas.layout import ChunksOut, TensorsOut
 from app.api.schemas.parameters import By, DirectoryQuery, Id, ModeQuery, PageToken
 from app.api.schemas.queries import ListQuery, SaveQuery
 from app.api.schemas.requests import ChangeIn
-from app.api.schemas.transfers import ChunksOut, TensorsOut
 from app.core.errors import (
     Altered,
     BodyAltered,
@@ -49,7 +49,7 @@ from app.http.problems import refuses
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=PermissionFirstRoute)
 
-NOT_CHANGED = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
+ID_REFUSALS = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
 
 
 @router.post(
@@ -58,7 +58,7 @@ NOT_CHANGED = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
     max_body_size=UNBOUNDED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     responses={
-        200: {"model": CommittedOut, "description": "The same save was committed before."},
+        200: {"model": CommittedOut, "description": "The same save was already committed."},
         **refuses(
             InvalidName,
             SaveIdReused,
@@ -69,7 +69,7 @@ NOT_CHANGED = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
             TooManyUploads,
             BodyAltered,
             PreconditionFailed,
-            *AGAINST_A_SAVE,
+            *SAVE_REFUSALS,
         ),
     },
 )
@@ -80,10 +80,11 @@ async def save_checkpoint(
     response: Response,
     may: Writer,
 ) -> CommittedOut:
-    """Save a checkpoint of one file in one shot: the body is the file, the query says what it is.
+    """Save a checkpoint of one file in a single request.
 
-    `Content-Digest`, `Repr-Digest` and `Content-MD5` are verified. With `If-None-Match: *` no checkpoint is replaced.
-    The file is durable when this answers. A directory that no policy was given for keeps everything.
+    The body is the file; the query describes it. `Content-Digest`, `Repr-Digest` and `Content-MD5` are verified. With
+    `If-None-Match: *` an existing checkpoint is not replaced. The checkpoint is durable when the response arrives. A
+    directory without a policy keeps everything. Idempotent with a `save_id`.
     """
     length = length_of(request)
     shot = checkpoints.single_shot.begin(query.save(may), length or 0, conditions_of(request))
@@ -92,7 +93,10 @@ async def save_checkpoint(
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
 def list_checkpoints(query: Annotated[ListQuery, Query()], finding: FindingDep, _: Reader) -> CheckpointPage:
-    """The checkpoints of a directory, filtered and in order; pages are stable while checkpoints come and go."""
+    """List the checkpoints of a directory, filtered and sorted.
+
+    Pages stay consistent while checkpoints are saved and removed.
+    """
     listing = query.listing(finding.own_mode(query.directory))
     key = read_token(
         query.page_token, query.directory, listing.order_by, listing.mode, listing.by, length=listing.key_length
@@ -110,58 +114,77 @@ def list_checkpoints(query: Annotated[ListQuery, Query()], finding: FindingDep, 
 def get_best(
     directory: DirectoryQuery, finding: FindingDep, _: Reader, by: By = None, mode: ModeQuery = None
 ) -> BestOut:
-    """The best checkpoint of a directory: by its own mode, or as asked."""
+    """Get the best checkpoint of a directory.
+
+    It is ranked by the metric and the directory's mode, unless `by` or `mode` are given.
+    """
     checkpoint, ranked_mode, own = finding.best(directory, by=by, mode=mode)
     return BestOut.of(checkpoint, ranked_by=by or "metric", mode=ranked_mode, own_mode=own)
 
 
 @router.get("/latest", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint))
 def get_latest(directory: DirectoryQuery, finding: FindingDep, _: Reader) -> CheckpointOut:
-    """The newest checkpoint of a directory."""
+    """Get the latest checkpoint of a directory."""
     return CheckpointOut.of(finding.latest(directory))
 
 
 @router.get("/{checkpoint_id}", responses=refuses(CheckpointNotFound, RecordUnreadable))
 def get_checkpoint(checkpoint_id: Id, finding: FindingDep, _: Reader) -> CheckpointOut:
-    """A checkpoint by its id; of a removed one, the facts."""
+    """Get a checkpoint by its id.
+
+    The facts of a removed checkpoint stay available.
+    """
     return CheckpointOut.of(finding.get(checkpoint_id))
 
 
-@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *NOT_CHANGED, TooLarge))
+@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *ID_REFUSALS, TooLarge))
 def change_checkpoint(checkpoint_id: Id, change: ChangeIn, changing: ChangingDep, _: Writer) -> CheckpointOut:
-    """Pin or unpin, tag, add or correct a metric or metadata. The ranking follows at once."""
+    """Change the facts of a checkpoint: pin, tags, epoch, metric, metadata.
+
+    The ranking follows immediately.
+    """
     return CheckpointOut.of(changing.change(checkpoint_id, change.change()))
 
 
-@router.delete("/{checkpoint_id}", responses=refuses(*NOT_CHANGED, Pinned))
+@router.delete("/{checkpoint_id}", responses=refuses(*ID_REFUSALS, Pinned))
 def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> CheckpointOut:
-    """Remove a checkpoint: its bytes go, its facts stay."""
+    """Delete a checkpoint.
+
+    Its facts stay available. It can be restored until the undo window ends. A pinned checkpoint is not deleted.
+    """
     return CheckpointOut.of(removing.delete(checkpoint_id))
 
 
 @router.post(
     "/{checkpoint_id}/restore",
-    responses=refuses(*NOT_CHANGED, NameTaken, ForeignFile, QuotaExceeded),
+    responses=refuses(*ID_REFUSALS, NameTaken, ForeignFile, QuotaExceeded),
 )
 def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer) -> CheckpointOut:
-    """Bring a removed checkpoint back, as long as its bytes are there; see the undo window among the settings.
+    """Restore a removed checkpoint.
 
-    It has its facts and its place in the order again. Where the policy would remove it at the next save, it is pinned.
+    Possible until the undo window (a setting) ends or the space is needed. The checkpoint keeps its facts and its
+    position. It is pinned if the policy would otherwise remove it at the next save.
     """
     return CheckpointOut.of(checkpoints.restoring.restore(checkpoint_id))
 
 
-@router.get("/{checkpoint_id}/chunks", responses=refuses(*NOT_CHANGED, Altered))
+@router.get("/{checkpoint_id}/chunks", responses=refuses(*ID_REFUSALS, Altered))
 def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_token: PageToken = None) -> ChunksOut:
-    """The chunks of each file with their digests, and the ranges in which to fetch them; 50,000 at a time."""
+    """List the chunks of each file with their digests, and the ranges for fetching them.
+
+    A page has up to 50,000 chunks.
+    """
     checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
     return ChunksOut.of(checkpoint, maps, checkpoints.context.storage.range_max_bytes, page_token)
 
 
-@router.get("/{checkpoint_id}/tensors", responses=refuses(*NOT_CHANGED, NoTensorIndex, Altered))
+@router.get("/{checkpoint_id}/tensors", responses=refuses(*ID_REFUSALS, NoTensorIndex, Altered))
 def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
-    """The tensors in a checkpoint's files, declared by the client or found by the server; 20,000 at a time."""
+    """List the tensors in a checkpoint's files.
+
+    The client declared them, or the server found them in the files. A page has up to 20,000 tensors.
+    """
     checkpoint, maps = finding.maps(checkpoint_id)
     if all(found.tensors is None for found in maps.values()):
-        raise NoTensorIndex(f"No tensors are known of {checkpoint.directory}/{checkpoint.name}.")
+        raise NoTensorIndex(f"The tensors of {checkpoint.directory}/{checkpoint.name} are not known.")
     return TensorsOut.of(checkpoint, maps, page_token)

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query
 
 from app.api.dependencies import CheckpointsDep, PermissionFirstRoute, Reader
 from app.api.schemas.diff import ComparisonOut
+from app.api.schemas.layout import MOST_TENSORS
 from app.api.schemas.parameters import Id, PageToken
-from app.api.schemas.transfers import MOST_TENSORS
 from app.core.diff import CHANGES, Change
 from app.core.errors import Altered, CheckpointNotFound, RecordUnreadable
 from app.http.page_tokens import read_number, write_token
@@ -17,9 +17,16 @@ router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=Perm
 
 AgainstQuery = Annotated[
     str,
-    Query(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$", description="The id of the one to begin from."),
+    Query(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="The id of the checkpoint to compare with.",
+    ),
 ]
-ChangesQuery = Annotated[tuple[Change, ...], Query(max_length=20, description="Which tensors to list; by default all.")]
+ChangesQuery = Annotated[
+    tuple[Change, ...], Query(max_length=20, description="Kinds of changes to list; all by default.")
+]
 
 
 @router.get("/{checkpoint_id}/comparison", responses=refuses(CheckpointNotFound, Altered, RecordUnreadable))
@@ -31,13 +38,13 @@ def compare_checkpoints(
     changes: ChangesQuery = CHANGES,
     page_token: PageToken = None,
 ) -> ComparisonOut:
-    """How a checkpoint differs from another one: its files and its tensors, by their digests; neither is sent.
+    """Compare a checkpoint with another one by the digests of its files and tensors.
 
-    Either may be removed. A tensor is `uncertain` where its bytes share a chunk with others that changed, and cannot be
-    read: because they are gone, or because there are more than 64 MiB of such bytes. So it is where no tensors are
-    known of the file of the other checkpoint, and where a tensor was not declared to lie within its file.
+    Either checkpoint may be removed. A tensor is `uncertain` if it shares a chunk with bytes that changed and cannot be
+    read, because they are gone or exceed 64 MiB in all. It is also `uncertain` if the tensors of the other file are not
+    known, or if its place within its own file was not declared.
 
-    Tensors come 20,000 at a time; files are on the first page, and the counts, of all tensors, on each.
+    A page has up to 20,000 tensors. Files are on the first page only; the counts on each page cover all tensors.
     """
     checkpoints.finding.reach(may, against)
     listing = ("comparison", checkpoint_id, against, sorted(changes))

@@ -28,7 +28,10 @@ router = APIRouter(prefix="/directories", tags=["directories"], route_class=Perm
 def list_directories(
     finding: FindingDep, _: Reader, prefix: Within, page_size: PageSize = 100, page_token: PageToken = None
 ) -> DirectoryPage:
-    """The directories at or below a prefix, by name, each with its counts, bytes, latest and best checkpoint."""
+    """List directories at or below a prefix, by name.
+
+    Each comes with its policy, counts, bytes, latest and best checkpoint.
+    """
     after = read_token(page_token, "directories", prefix, length=1)
     summaries, following = finding.directories(prefix, after=str(after[0]) if after else "", limit=page_size)
     token = write_token((following,), "directories", prefix) if following is not None else None
@@ -37,7 +40,7 @@ def list_directories(
 
 @router.get("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))
 def get_directory(directory: DirectoryName, finding: FindingDep, _: Reader) -> DirectoryOut:
-    """One directory: its policy, and what it holds."""
+    """Get a directory: its policy, counts, bytes, latest and best checkpoint."""
     return DirectoryOut.of(finding.directory(directory))
 
 
@@ -50,11 +53,11 @@ def set_policy(
     is_expected: ExpectedPolicy,
     _: Admin,
 ) -> DirectoryOut:
-    """Set a directory's policy as its operator.
+    """Set the policy of a directory as its operator.
 
-    Limits that are named are stronger than those of saves from now on; limits that are left out go back to saves. What
-    no longer stays goes at the next save or prune. With `If-Match: <policy_etag>`, only the policy that was read is
-    changed; with `If-None-Match: *`, only that of a directory that does not exist yet.
+    Limits in the body override those that saves bring; limits left out are again decided by saves. Checkpoints that
+    the policy no longer keeps are removed at the next save or prune. `If-Match: <policy_etag>` requires that the policy
+    is unchanged; `If-None-Match: *` that the directory does not exist yet.
     """
     ordered = changing.order(directory, policy.asked(), is_expected=is_expected)
     return DirectoryOut.of(finding.summary(ordered))
@@ -68,11 +71,11 @@ def clear_directory(
     include_pinned: bool = False,
     only_empty: bool = False,
 ) -> ClearedOut:
-    """Remove all checkpoints that the directory holds at this moment.
+    """Remove all checkpoints of a directory, and the directory if it is then empty.
 
-    Its sub-directories, files that this server did not write and, unless asked for, pinned checkpoints stay. A
-    directory that holds none is removed itself; where an operator set its policy, by a token with the scope `admin`.
-    With `only_empty`, no checkpoint is removed, and a directory that holds any stays as it is.
+    Subdirectories and files that the server did not write stay, and so do pinned checkpoints unless `include_pinned` is
+    set. If an operator has set the policy, removing the directory itself needs the scope `admin`. With `only_empty` no
+    checkpoint is removed, and a directory that holds one stays.
     """
     cleared = removing.clear(
         directory, include_pinned=include_pinned, only_empty=only_empty, may_forget_policy=may.allows("admin")

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/events", tags=["events"])
 
 EVENTS_AT_ONCE = 200
 RECHECK_S = 15.0
-"""How often those who wait for events are asked whether they still may, in seconds."""
+"""Interval at which the token of an open stream is checked again, in seconds."""
 
 
 @router.get("", response_class=EventSourceResponse, responses=refuses(InvalidName, DirectoryNotFound))
@@ -29,14 +29,15 @@ async def stream_events(
     checkpoints: CheckpointsDep,
     may: Reader,
     prefix: Within,
-    follow: Annotated[bool, Query(description="Wait for further events; else end after those that are there.")] = True,
+    follow: Annotated[bool, Query(description="Wait for new events; if false, end after the existing ones.")] = True,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INT, description="Begin after this event.")] = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """What changes, as it changes: `checkpoint.saved`, `.removed`, `.changed` and `directory.policy_changed`.
+    """Stream changes as server-sent events.
 
-    Without `Last-Event-ID` it begins now, and tells by an id without data after which event that is; with it, after
-    that event, so that nothing is missed in between. 0 begins with the first event of all. It ends when the token does
-    not count any more.
+    The types are `checkpoint.saved`, `checkpoint.removed`, `checkpoint.changed` and `directory.policy_changed`. With
+    `Last-Event-ID` the stream begins after that event, so that a client that reconnects misses none; 0 begins with the
+    first event. Without it the stream begins now, with an id without data that marks the position. The stream ends when
+    the token expires or is revoked.
     """
     finding, notifier = checkpoints.finding, checkpoints.context.notifier
     last = await run_in_threadpool(finding.last_event_id) if last_event_id is None else last_event_id
@@ -55,7 +56,7 @@ async def stream_events(
 
 
 def _still_may(request: Request, may: Access) -> bool:
-    """Whether the token counts yet, for reading."""
+    """Tell if the token is still valid and may read."""
     found = request.state.authority.access_of(may.token_id)
     return found is not None and found.allows("read")
 

@@ -1,4 +1,4 @@
-"""Routes of signed links: made with a token, followed without one."""
+"""Routes of signed links: created with a token, followed without one."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -31,7 +31,7 @@ from app.http.problems import refuses
 router = APIRouter(tags=["bytes"])
 
 LONGEST_S = int(LONGEST.total_seconds())
-LinkText = Annotated[str, Path(max_length=4096, description="A link as it was made.")]
+LinkText = Annotated[str, Path(max_length=4096, description="The signed link.")]
 FOLLOWED = {
     **BYTES,
     **refuses(
@@ -62,12 +62,12 @@ def make_link(
     finding: FindingDep,
     links: LinksDep,
     may: Reader,
-    file: Annotated[FilePath | None, Query(description="Which file; only needed where there are several.")] = None,
-    lifetime_s: Annotated[int, Query(ge=1, le=LONGEST_S, description="How long it is good, in seconds.")] = 900,
+    file: Annotated[FilePath | None, Query(description="The file; needed only if there are several.")] = None,
+    lifetime_s: Annotated[int, Query(ge=1, le=LONGEST_S, description="How long it is valid, in seconds.")] = 900,
 ) -> LinkOut:
-    """A link to one file of a checkpoint, for somebody without a token.
+    """Create a signed link to one file of a checkpoint, for use without a token.
 
-    It is good until its time is over, the token that made it expires or is revoked, or the checkpoint is removed.
+    It is valid until its lifetime ends, the token that created it expires or is revoked, or the checkpoint is removed.
     """
     checkpoint, chosen = finding.chosen(checkpoint_id, file)
     text, expires_at = links.make(may, checkpoint, chosen, timedelta(seconds=lifetime_s))
@@ -77,13 +77,13 @@ def make_link(
 @router.head("/links/{link}", name="head_link", response_class=Response, responses=FOLLOWED)
 @router.get("/links/{link}", response_class=Response, responses=FOLLOWED)
 def follow_link(request: Request, link: LinkText, finding: FindingDep, links: LinksDep) -> Response:
-    """The bytes that a signed link is for. No token is needed."""
+    """Download the file of a signed link. No token is needed."""
     wanted = links.follow(link)
     try:
         found = finding.open(wanted.checkpoint_id, wanted.path)
     except (CheckpointNotFound, FileNotInCheckpoint) as error:
-        raise LinkInvalid("What the link was made for is not there any more.") from error
+        raise LinkInvalid("The file of this link no longer exists.") from error
     if found.file.digest != wanted.digest:
         found.opened.close()
-        raise LinkInvalid("What the link was made for is not there any more.")
+        raise LinkInvalid("The file of this link no longer exists.")
     return file_response.respond(request, found)

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, read from the catalog when somebody asks: they survive restarts and cannot drift."""
+"""Prometheus metrics, read from the catalog at each scrape: they survive restarts and cannot drift."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from app.catalog.reports.statistics import Statistics
 from app.core.quotas import Quota, Usage
 
 
-class Counts(Protocol):
-    """Whoever knows the figures."""
+class StatisticsSource(Protocol):
+    """The provider of the statistics in the catalog."""
 
     def statistics(self, prefix: str = "") -> Statistics:
-        """The figures on the directories within a prefix at this moment."""
+        """Return the current statistics of the directories at and below a prefix."""
 
 
 @dataclass(frozen=True)
-class Process:
-    """Figures of this process, which begin anew with it."""
+class ProcessFigures:
+    """Figures of this process, which start from zero with it."""
 
     longest_stall_s: Callable[[], float]
     scrubbed_bytes: Callable[[], int]
@@ -29,18 +29,18 @@ class Process:
 
 
 Quotas = Callable[[str], Iterable[tuple[Quota, Usage]]]
-"""Gives the quotas within a prefix, and what is kept under each."""
+"""Returns the quotas within a prefix, with the usage of each."""
 
 
-class _Figures(Collector):
-    def __init__(self, counts: Counts, process: Process, quotas: Quotas, prefix: str) -> None:
-        self._counts = counts
+class _HoldfastCollector(Collector):
+    def __init__(self, source: StatisticsSource, process: ProcessFigures, quotas: Quotas, prefix: str) -> None:
+        self._source = source
         self._process = process
         self._quotas = quotas
         self._prefix = prefix
 
     def collect(self) -> Iterator[Metric]:
-        found = self._counts.statistics(self._prefix)
+        found = self._source.statistics(self._prefix)
         yield from _gauges(found)
         if not self._prefix:
             yield from self._of_process()
@@ -57,18 +57,18 @@ class _Figures(Collector):
         yield _gauge("holdfast_free_bytes", "Free space on the disk of the root.", self._process.free_bytes())
         yield _gauge(
             "holdfast_event_loop_stall_seconds",
-            "The longest time within the last minute that the event loop was kept from its work.",
+            "Longest time that the event loop was blocked within the last minute.",
             self._process.longest_stall_s(),
         )
-        scrubbed = CounterMetricFamily("holdfast_scrubbed_bytes", "Bytes read back since the start.")
+        scrubbed = CounterMetricFamily("holdfast_scrubbed_bytes", "Bytes read back by the scrub since the start.")
         scrubbed.add_metric([], self._process.scrubbed_bytes())
         yield scrubbed
 
 
-def registry(counts: Counts, process: Process, quotas: Quotas, prefix: str = "") -> CollectorRegistry:
-    """A registry that gives the figures of the directories within a prefix, and without one the server's own."""
+def registry(source: StatisticsSource, process: ProcessFigures, quotas: Quotas, prefix: str = "") -> CollectorRegistry:
+    """Return a registry for the directories within a prefix; without a prefix it includes the process's figures."""
     found = CollectorRegistry(auto_describe=False)
-    found.register(_Figures(counts, process, quotas, prefix))
+    found.register(_HoldfastCollector(source, process, quotas, prefix))
     return found
 
 
@@ -76,22 +76,22 @@ def _gauges(found: Statistics) -> Iterator[Metric]:
     yield _gauge("holdfast_directories", "Directories with commits.", found.directories)
     yield _gauge("holdfast_checkpoints", "Live checkpoints.", found.checkpoints)
     yield _gauge("holdfast_checkpoint_bytes", "Bytes of live checkpoints.", found.size_bytes)
-    yield _gauge("holdfast_uploads", "Uploads under way.", found.uploads)
+    yield _gauge("holdfast_uploads", "Open uploads.", found.uploads)
     yield _gauge(
-        "holdfast_unfreed_checkpoints", "Removed checkpoints whose bytes should be gone and are not.", found.unfreed
+        "holdfast_unfreed_checkpoints", "Removed checkpoints whose bytes are still to be deleted.", found.unfreed
     )
     yield _gauge("holdfast_trash_checkpoints", "Removed checkpoints that can be restored.", found.trash)
     yield _gauge("holdfast_trash_bytes", "Bytes of removed checkpoints that can be restored.", found.trash_bytes)
-    yield _gauge("holdfast_damaged_checkpoints", "Live checkpoints whose bytes are not what was saved.", found.damaged)
-    yield _gauge("holdfast_unverified_checkpoints", "Live checkpoints never read back so far.", found.unverified)
+    yield _gauge("holdfast_damaged_checkpoints", "Live checkpoints whose bytes are corrupt.", found.damaged)
+    yield _gauge("holdfast_unverified_checkpoints", "Live checkpoints that were never read back.", found.unverified)
 
 
 def _of_quotas(found: Iterable[tuple[Quota, Usage]]) -> Iterable[Metric]:
-    """Limits and what is used of them, by prefix; where there is no limit, neither."""
+    """Yield each limit and its usage by prefix; a quota without a limit has neither."""
     by_prefix = ["prefix"]
-    limits = GaugeMetricFamily("holdfast_quota_bytes", "The most bytes.", labels=by_prefix)
+    limits = GaugeMetricFamily("holdfast_quota_bytes", "Limit on the bytes of live checkpoints.", labels=by_prefix)
     used = GaugeMetricFamily("holdfast_quota_used_bytes", "Bytes of live checkpoints.", labels=by_prefix)
-    count_limits = GaugeMetricFamily("holdfast_quota_checkpoints", "The most checkpoints.", labels=by_prefix)
+    count_limits = GaugeMetricFamily("holdfast_quota_checkpoints", "Limit on live checkpoints.", labels=by_prefix)
     count_used = GaugeMetricFamily("holdfast_quota_used_checkpoints", "Live checkpoints.", labels=by_prefix)
     for quota, usage in found:
         if quota.max_bytes is not None:

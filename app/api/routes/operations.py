@@ -1,4 +1,4 @@
-"""Routes of operations: what this server is, and how it is."""
+"""Routes for operators: information, health and metrics of the server."""
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,7 +16,10 @@ outside = APIRouter(tags=["operations"])
 
 @api.get("/info", responses=refuses())
 def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> InfoOut:
-    """What this server is, where its files lie, and how it wants bytes."""
+    """Get information about the server and the token of the request.
+
+    Includes the version, the server's id, its root and its limits for chunks and ranges.
+    """
     return InfoOut(
         name="Holdfast",
         version=__version__,
@@ -32,23 +35,26 @@ def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> Info
 
 @outside.get("/health/live", responses=refuses(public=True))
 def live() -> HealthOut:
-    """The process answers."""
+    """Check liveness: the process answers."""
     return HealthOut(status="live")
 
 
 @outside.get("/health/ready", responses=refuses(NotReady, public=True))
 def ready(checkpoints: CheckpointsDep) -> HealthOut:
-    """The catalog answers, bytes could be stored, and the server is not stopping."""
+    """Check readiness: the catalog answers, the root is writable, and the server is not shutting down."""
     if checkpoints.context.is_stopping:
-        raise NotReady("The server is stopping.")
+        raise NotReady("The server is shutting down.")
     if not checkpoints.context.catalog.usable():
         raise NotReady("The catalog does not answer.")
     if not checkpoints.context.storage.writable():
-        raise NotReady("Nothing can be written below the root.")
+        raise NotReady("The root is not writable.")
     return HealthOut(status="ready")
 
 
 @outside.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **refuses()})
 def get_metrics(request: Request, may: Reader) -> Response:
-    """Figures for Prometheus: of the directories that the token reaches; of the server where those are all."""
+    """Get Prometheus metrics of the directories that the token reaches.
+
+    A token without a prefix also gets the metrics of the server itself.
+    """
     return Response(generate_latest(request.state.metrics(may.prefix)), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""The route of pruning, for real or as a dry run."""
+"""The route of pruning, with a dry run."""
 
 from fastapi import APIRouter
 
@@ -16,10 +16,11 @@ router = APIRouter(prefix="/prune", tags=["retention"], route_class=PermissionFi
 
 @router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))
 def prune(wanted: PruneIn, removing: RemovingDep, may: Deleter) -> PruneOut:
-    """Judge directories by their policies: verdicts with their reasons, and the bytes that go.
+    """Prune directories by their policies: remove every checkpoint that no rule keeps.
 
-    With `dry_run` nothing is removed, and `policy` may say by which policy to judge instead of the directory's. A
-    directory without a policy keeps everything. Verdicts come in pages; what is removed never depends on them.
+    The response lists a verdict with its reasons for each checkpoint, and the bytes freed. With `dry_run` nothing is
+    removed, and `policy` may replace the directory's own. A directory without a policy keeps everything. The page size
+    limits the verdicts in the response, never the checkpoints removed.
     """
     prefix, limit, shown = _prefix(wanted, may), wanted.page_size, wanted.verdicts
     if not wanted.dry_run:

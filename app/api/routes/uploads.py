@@ -16,7 +16,7 @@ from app.api.dependencies import (
 from app.api.schemas.answers import CommittedOut
 from app.api.schemas.parameters import BatchQuery, FilePath, Id
 from app.api.schemas.requests import CommitIn, UploadIn
-from app.api.schemas.transfers import BatchReceivedOut, ReceivedOut, UploadOut
+from app.api.schemas.uploads import BatchReceivedOut, ReceivedOut, UploadOut
 from app.api.schemas.values import MAX_INT
 from app.core import batches
 from app.core.errors import (
@@ -51,15 +51,15 @@ from app.service.commit.publish import Committed
 
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=PermissionFirstRoute)
 
-AGAINST_A_SAVE = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded)
-AGAINST_A_BODY = (BodyAltered,)
-AGAINST_A_RANGE = (*AGAINST_A_BODY, WrongLength, RangeMisaligned, DigestMismatch, NoSpace)
-AGAINST_A_BATCH = (*AGAINST_A_BODY, WrongLength, DigestMismatch, NoSpace, QuotaExceeded)
-AGAINST_A_COMMIT = (PreconditionFailed, RangesMissing, DigestMismatch, WrongLength, *AGAINST_A_SAVE)
+SAVE_REFUSALS = (ModeConflict, NameTaken, Superseded, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded)
+BODY_REFUSALS = (BodyAltered,)
+RANGE_REFUSALS = (*BODY_REFUSALS, WrongLength, RangeMisaligned, DigestMismatch, NoSpace)
+BATCH_REFUSALS = (*BODY_REFUSALS, WrongLength, DigestMismatch, NoSpace, QuotaExceeded)
+COMMIT_REFUSALS = (PreconditionFailed, RangesMissing, DigestMismatch, WrongLength, *SAVE_REFUSALS)
 
 
 def committed_answer(committed: Committed, response: Response) -> CommittedOut:
-    """201 for a checkpoint that is new, 200 for one that the same save had made before."""
+    """Return the response of a commit: 201 for a new checkpoint, 200 if the same save was already committed."""
     if committed.repeated:
         response.status_code = 200
     return CommittedOut.from_commit(committed)
@@ -69,16 +69,17 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
     "",
     status_code=201,
     responses={
-        200: {"model": UploadOut, "description": "The same save was begun or committed before."},
-        **refuses(InvalidName, SaveIdReused, TooLarge, NotReady, DirectoryNotFound, TooManyUploads, *AGAINST_A_SAVE),
+        200: {"model": UploadOut, "description": "The same save was already reserved or committed."},
+        **refuses(InvalidName, SaveIdReused, TooLarge, NotReady, DirectoryNotFound, TooManyUploads, *SAVE_REFUSALS),
     },
 )
 def reserve_upload(
     upload: UploadIn, uploading: UploadingDep, finding: FindingDep, response: Response, may: Writer
 ) -> UploadOut:
-    """Reserve a place for a checkpoint; the answer says which ranges to send, and how.
+    """Reserve an upload for a checkpoint.
 
-    Whatever stands against the save is said here, before any byte is sent.
+    The response lists the ranges to send, with method, URL and headers. All admission checks of the save run here,
+    before any bytes are sent. Idempotent with a `save_id`.
     """
     may.reach(upload.directory)
     base = upload.base if upload.base is not None and finding.is_readable(may, upload.base) else None
@@ -90,7 +91,10 @@ def reserve_upload(
 
 @router.get("/{upload_id}", responses=refuses(UploadNotFound))
 def get_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> UploadOut:
-    """An upload and what it still lacks, its lease renewed; or the checkpoint that it became."""
+    """Get an upload and its missing ranges, and renew its lease.
+
+    For a committed upload the response holds the checkpoint.
+    """
     return UploadOut.of(uploading.get(upload_id))
 
 
@@ -98,7 +102,7 @@ def get_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> UploadOut:
     "/{upload_id}/files/{path:path}",
     max_body_size=UNBOUNDED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
-    responses=refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, *AGAINST_A_RANGE),
+    responses=refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, *RANGE_REFUSALS),
 )
 async def receive_range(
     request: Request,
@@ -106,10 +110,15 @@ async def receive_range(
     path: FilePath,
     uploading: UploadingDep,
     _: Writer,
-    offset: Annotated[int, Query(ge=0, le=MAX_INT, description="Where the bytes belong.")] = 0,
-    length: Annotated[int | None, Query(ge=0, le=MAX_INT, description="How many come; else Content-Length.")] = None,
+    offset: Annotated[int, Query(ge=0, le=MAX_INT, description="Offset of the bytes in the file.")] = 0,
+    length: Annotated[
+        int | None, Query(ge=0, le=MAX_INT, description="Number of bytes; by default Content-Length.")
+    ] = None,
 ) -> ReceivedOut:
-    """Send the raw bytes of a range. They are verified before they are written, and sending them again is harmless."""
+    """Upload the raw bytes of one range of a file.
+
+    The bytes are verified before they are written. Idempotent.
+    """
     length = declared_length(request, length)
     await receive(request, uploading.receive(upload_id, path, Span(offset, offset + length)), length=length)
     return ReceivedOut(file=path, offset=offset, length=length)
@@ -119,12 +128,15 @@ async def receive_range(
     "/{upload_id}/batch",
     max_body_size=UNBOUNDED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
-    responses=refuses(UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *AGAINST_A_BATCH),
+    responses=refuses(UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *BATCH_REFUSALS),
 )
 async def receive_batch(
     request: Request, upload_id: Id, files: BatchQuery, uploading: UploadingDep, _: Writer
 ) -> BatchReceivedOut:
-    """Send several small files, one after another; a reservation says which. Sending them again is harmless."""
+    """Upload several small files in one request, one after another.
+
+    The reservation lists the batches and their URLs. Idempotent.
+    """
     places = batches.places(files)
     length = declared_length(request, None)
     await receive(request, uploading.receive_batch(upload_id, places, length), length=length)
@@ -135,8 +147,8 @@ async def receive_batch(
     "/{upload_id}/commit",
     status_code=201,
     responses={
-        200: {"model": CommittedOut, "description": "The upload was committed before."},
-        **refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *AGAINST_A_COMMIT),
+        200: {"model": CommittedOut, "description": "The upload was already committed."},
+        **refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *COMMIT_REFUSALS),
     },
 )
 def commit_upload(
@@ -148,9 +160,10 @@ def commit_upload(
     _: Writer,
     commit: CommitIn | None = None,
 ) -> CommittedOut:
-    """Make a checkpoint of an upload, durable when this answers. Repeating it gives the same checkpoint.
+    """Commit an upload as a checkpoint.
 
-    With `If-None-Match: *` no checkpoint is replaced.
+    The checkpoint is durable when the response arrives. With `If-None-Match: *` an existing checkpoint is not replaced.
+    Idempotent: a repeated commit returns the same checkpoint.
     """
     declared = commit.declared(uploading.get(upload_id).name) if commit is not None else {}
     return committed_answer(committing.commit(upload_id, declared, conditions_of(request)), response)
@@ -158,5 +171,5 @@ def commit_upload(
 
 @router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy))
 def abandon_upload(upload_id: Id, checkpoints: CheckpointsDep, _: Writer) -> None:
-    """Forget an upload and the bytes that came."""
+    """Abort an upload and discard its bytes."""
     checkpoints.abandoning.abandon(upload_id)

@@ -1,4 +1,4 @@
-"""Schemas: requests and answers as JSON. Requests are strict; answers say all that is known.
+"""Schemas: requests and responses as JSON. Requests reject unknown fields; responses may gain fields.
 
 Decides the names and bounds of every field on the wire.
 May import `core` and values of `service`; knows no route.

@@ -1,4 +1,4 @@
-"""Answers about directories and checkpoints."""
+"""Responses about directories and checkpoints."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -15,7 +15,7 @@ from app.service.query.find import Summary
 
 
 class FileOut(BaseModel):
-    """A file of a checkpoint. `stored_at` is where it lies below the server's root."""
+    """A file of a checkpoint. `stored_at` is its path below the server's root."""
 
     path: str
     size_bytes: int
@@ -56,9 +56,9 @@ class CheckpointOut(BaseModel):
     created_at: datetime
     removed_at: datetime | None
     removed_because: RemovedBecause | None
-    restorable: bool = Field(description="Whether it was removed and its bytes are still there.")
-    verified_at: datetime | None = Field(description="When the server last read all its bytes back.")
-    damage: str | None = Field(description="What was wrong with them then, in words.")
+    restorable: bool = Field(description="True if it was removed and can be restored.")
+    verified_at: datetime | None = Field(description="Time of the last read-back of all its bytes.")
+    damage: str | None = Field(description="Description of the corruption found at the last read-back.")
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, **more: Any) -> Self:
@@ -91,7 +91,7 @@ class CheckpointOut(BaseModel):
 
 
 class BestOut(CheckpointOut):
-    """The best checkpoint, and how it was chosen. `own_mode` is false where the directory has not set that mode."""
+    """The best checkpoint, and its ranking. `own_mode` is false if the mode is not that of the directory's policy."""
 
     ranked_by: str
     mode: Mode
@@ -99,7 +99,7 @@ class BestOut(CheckpointOut):
 
 
 class PolicyOut(BaseModel):
-    """The policy in force, and which of its limits an operator set."""
+    """The policy in force. `set_by_operator` lists the limits that an operator has set."""
 
     mode: Mode | None
     max_checkpoints: int | None
@@ -119,7 +119,7 @@ class PolicyOut(BaseModel):
 
 
 class ReplacedOut(BaseModel):
-    """A checkpoint of another writer that a save has just replaced."""
+    """A checkpoint of another writer that this save replaced."""
 
     id: str
     name: str
@@ -129,15 +129,15 @@ class ReplacedOut(BaseModel):
 
 
 class CommittedOut(CheckpointOut):
-    """A checkpoint that was just committed, durable from now on, and what else its commit did."""
+    """A committed, durable checkpoint, and the other effects of its commit."""
 
     policy: PolicyOut
-    removed: list[str] = Field(description="The names of up to 1,000 checkpoints that this commit replaced or pruned.")
-    removed_count: int = Field(description="How many checkpoints these are in all.")
-    other_writer: str | None = Field(description="Somebody else who saved to this directory a moment ago.")
-    repeated: bool = Field(description="Whether the same save had been committed before.")
+    removed: list[str] = Field(description="Names of up to 1,000 checkpoints that this commit replaced or pruned.")
+    removed_count: int = Field(description="Number of checkpoints that this commit replaced or pruned.")
+    other_writer: str | None = Field(description="Another writer that saved to this directory recently.")
+    repeated: bool = Field(description="True if the same save was already committed.")
     replaced: ReplacedOut | None = Field(
-        description="What another writer had saved under this name a moment ago, or since this save was reserved."
+        description="The checkpoint of another writer under this name, saved recently or since this save was reserved."
     )
 
     @classmethod
@@ -161,18 +161,18 @@ def _replaced(committed: Committed) -> ReplacedOut | None:
 
 
 class CheckpointPage(BaseModel):
-    """Some checkpoints, and the token of the next page; `null` on the last."""
+    """A page of checkpoints. `next_page_token` is null on the last page."""
 
     checkpoints: list[CheckpointOut]
     next_page_token: str | None
 
 
 class DirectoryOut(BaseModel):
-    """A directory and what it holds."""
+    """A directory: its policy, totals, latest and best checkpoint."""
 
     directory: str
     policy: PolicyOut
-    policy_etag: str = Field(description="Names the policy in force, for the `If-Match` of a `PUT`.")
+    policy_etag: str = Field(description="ETag of the policy in force, for `If-Match` of a `PUT`.")
     sequence: int
     count: int
     size_bytes: int
@@ -197,14 +197,14 @@ class DirectoryOut(BaseModel):
 
 
 class DirectoryPage(BaseModel):
-    """Some directories, and the token of the next page; `null` on the last."""
+    """A page of directories. `next_page_token` is null on the last page."""
 
     directories: list[DirectoryOut]
     next_page_token: str | None
 
 
 class TokenOut(BaseModel):
-    """What the token of this request allows. Without tokens, its id is `anonymous`."""
+    """The permissions of the request's token. On a server without tokens the id is `anonymous`."""
 
     id: str
     scopes: list[Scope]
@@ -219,16 +219,16 @@ class TokenOut(BaseModel):
 
 
 class InfoOut(BaseModel):
-    """What this server is."""
+    """Information about the server."""
 
     name: str
     version: str
     server_id: str | None = Field(
-        description="Identifies the root: the same after restarts and a reindex, and at every address of the server. "
-        "Also in the field `Holdfast-Server-Id` of every answer. Null while the root cannot be marked."
+        description="Identifies the root. It stays the same after restarts and a reindex, and at every address of the "
+        "server. Every response has it in the header `Holdfast-Server-Id`. Null while the root cannot be marked."
     )
     api: str
-    root: str | None = Field(description="Where its files lie; only told to who reaches all of them.")
+    root: str | None = Field(description="Path of the root; null for a token with a prefix.")
     docs: str
     chunk_max_bytes: int
     range_max_bytes: int
@@ -236,11 +236,11 @@ class InfoOut(BaseModel):
 
 
 class HealthOut(BaseModel):
-    """Whether the server lives, or can serve."""
+    """The result of a health check."""
 
     status: str
 
 
 def file_url(checkpoint: Checkpoint, file: File) -> str:
-    """Where a file is fetched from, relative to the server."""
+    """Return the URL of a file, relative to the server."""
     return f"/v1/checkpoints/{checkpoint.id}/files/{quote(file.path)}"

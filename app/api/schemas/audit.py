@@ -1,4 +1,4 @@
-"""Answers about who changed what, and links for others."""
+"""Responses with audit lines and signed links."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -10,7 +10,7 @@ from app.catalog import AuditLine
 
 
 class AuditLineOut(BaseModel):
-    """One change. `token_id` is a token's id, or `anonymous`, `server` or `command`; `data` says more of the change."""
+    """One change. `token_id` is a token's id, or `anonymous`, `server` or `command`; `data` has the details."""
 
     id: int
     at: datetime
@@ -28,14 +28,14 @@ class AuditLineOut(BaseModel):
 
 
 class AuditPage(BaseModel):
-    """Lines of the audit, and where they go on."""
+    """A page of the audit log. `next_page_token` is null on the last page."""
 
     lines: list[AuditLineOut]
     next_page_token: str | None
 
 
 class LinkOut(BaseModel):
-    """A link that anyone may follow until then."""
+    """A signed link, valid without a token until `expires_at`."""
 
     url: str
     file: str

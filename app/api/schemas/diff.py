@@ -1,4 +1,4 @@
-"""Answers about how two checkpoints differ."""
+"""Responses with the differences between two checkpoints."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -11,7 +11,7 @@ from app.core.models import File, Tensor
 
 
 class ComparedFileOut(BaseModel):
-    """A file as it is in one of the checkpoints."""
+    """A file in one of the two checkpoints."""
 
     path: str
     size_bytes: int
@@ -23,7 +23,7 @@ class ComparedFileOut(BaseModel):
 
 
 class FileChangeOut(BaseModel):
-    """A file of either checkpoint, or of both."""
+    """A file of either or both checkpoints, and its change."""
 
     path: str
     change: Change
@@ -37,7 +37,7 @@ class FileChangeOut(BaseModel):
 
 
 class ComparedTensorOut(BaseModel):
-    """A tensor as it is in one of the checkpoints."""
+    """A tensor in one of the two checkpoints."""
 
     dtype: str
     shape: list[int]
@@ -51,7 +51,7 @@ class ComparedTensorOut(BaseModel):
 
 
 class TensorChangeOut(BaseModel):
-    """A tensor of either checkpoint, or of both."""
+    """A tensor of either or both checkpoints, and its change."""
 
     file: str
     name: str
@@ -66,11 +66,11 @@ class TensorChangeOut(BaseModel):
 
 
 class ComparisonOut(BaseModel):
-    """How a checkpoint, `after`, differs from another one, `before`.
+    """The differences from one checkpoint, `before`, to another, `after`.
 
-    `tensors` holds those of the changes that were asked for, a page at a time, and is null where none are known of
-    either; `counts` tells how many there are of each change. `files` are on the first page. `shared_bytes` of `after`
-    lie in chunks that `before` holds too.
+    `tensors` is a page of tensors with the requested kinds of changes; it is null if neither checkpoint has known
+    tensors. `counts` has the number of tensors for each kind of change. `files` are on the first page only.
+    `shared_bytes` counts the bytes of `after` in chunks that `before` also has.
     """
 
     before: CheckpointOut

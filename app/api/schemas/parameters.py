@@ -1,4 +1,4 @@
-"""Names and parameters that requests share, validated on the way in."""
+"""Names and parameters shared by several requests, with their validation."""
 
 from typing import Annotated
 
@@ -23,12 +23,17 @@ def _prefix(text: str) -> str:
 Prefix = Annotated[str, AfterValidator(_prefix)]
 
 DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g. `runs/experiment/checkpoints`.")]
-PrefixQuery = Annotated[Prefix, Query(description="Only directories equal to this or below it, by whole components.")]
+PrefixQuery = Annotated[Prefix, Query(description="Only directories at or below this one, by whole path components.")]
 By = Annotated[str | None, Query(min_length=1, max_length=200, description="Rank by this numeric metadata value.")]
 ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
 BatchQuery = Annotated[
-    str, Query(min_length=1, max_length=NAME_CHARACTERS, description="The places of files among all, as in `0-99,101`.")
+    str,
+    Query(
+        min_length=1,
+        max_length=NAME_CHARACTERS,
+        description="Positions of the files in the list of all files, as in `0-99,101`.",
+    ),
 ]
-PageSize = Annotated[int, Query(ge=1, le=MOST.page_size, description="The most entries to give at once.")]
-PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the page before.")]
+PageSize = Annotated[int, Query(ge=1, le=MOST.page_size, description="The most entries on a page.")]
+PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the previous page.")]
 Id = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

@@ -1,4 +1,4 @@
-"""Query parameters that make up a save or a listing."""
+"""Query parameters of a save in a single request, and of a listing."""
 
 import json
 from contextlib import suppress
@@ -24,7 +24,7 @@ def _parsed(value: Any) -> Any:
 
 
 class SaveQuery(FactsIn, PolicyIn):
-    """Everything about a single-shot save but its bytes."""
+    """The parameters of a save in a single request."""
 
     directory: DirectoryName
     name: CheckpointName | None = None
@@ -52,10 +52,10 @@ class SaveQuery(FactsIn, PolicyIn):
 
 
 class ListQuery(RequestBody):
-    """Which checkpoints to list. Filters that are not given ask nothing."""
+    """Order and filters of a listing. A filter that is not given matches everything."""
 
     directory: DirectoryName
-    order_by: Order = Field("position", description="`best` ranks, and leaves out what cannot be ranked.")
+    order_by: Order = Field("position", description="`best` ranks and omits checkpoints without a rank.")
     by: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         None, description="With `order_by=best`: rank by this numeric metadata value."
     )
@@ -69,7 +69,7 @@ class ListQuery(RequestBody):
     epoch_max: Count | None = None
     metric_min: Finite | None = None
     metric_max: Finite | None = None
-    include_removed: bool = Field(False, description="Also those whose bytes are gone.")
+    include_removed: bool = Field(False, description="Include removed checkpoints.")
     page_size: int = Field(100, ge=1, le=MOST.page_size)
     page_token: Annotated[str, Field(max_length=4096)] | None = None
 

@@ -1,4 +1,4 @@
-"""Request bodies: unknown fields, NaN and unbounded values are refused."""
+"""Request bodies; unknown fields, NaN and unbounded values are refused."""
 
 from typing import Annotated, Any, Self
 
@@ -29,15 +29,15 @@ _PlainCount = Annotated[int, Field(strict=True, ge=0, le=MAX_INT)]
 
 
 class RequestBody(BaseModel):
-    """What a request says: nothing unknown in it."""
+    """A request body without unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class PolicyIn(RequestBody):
-    """What a directory is to keep. A limit that is left out is left alone; `null` takes it off."""
+    """Retention policy of a directory. A limit that is left out is unchanged; `null` removes the limit."""
 
-    mode: Mode | None = Field(None, description="Whether a smaller (`min`) or a larger (`max`) metric is better.")
+    mode: Mode | None = Field(None, description="`min` if a smaller metric is better, `max` if a larger one is.")
     max_checkpoints: Count | None = None
     max_best_checkpoints: Count | None = None
     keep_every_epochs: Annotated[Count, Field(ge=1)] | None = None
@@ -47,7 +47,7 @@ class PolicyIn(RequestBody):
 
 
 class ChangeableFacts(RequestBody):
-    """The facts that a save gives and a change may change."""
+    """Facts of a checkpoint that a save sets and a change may correct."""
 
     epoch: Count | None = None
     metric: Number | None = None
@@ -58,7 +58,7 @@ class ChangeableFacts(RequestBody):
 
 
 class FactsIn(ChangeableFacts):
-    """What a save says about a checkpoint."""
+    """Facts of a checkpoint that a save sets."""
 
     kind: Kind = "regular"
 
@@ -74,9 +74,9 @@ class FactsIn(ChangeableFacts):
         )
 
 
-@dataclass(frozen=True, slots=True, config=RequestBody.model_config)  # there may be a million: a model takes far longer
+@dataclass(frozen=True, slots=True, config=RequestBody.model_config)  # up to a million of them: models take far longer
 class ChunkIn:
-    """Consecutive bytes of a file and their BLAKE3. Without a digest, it only says where the file is cut."""
+    """Consecutive bytes of a file and their BLAKE3 digest. Without a digest it only marks a chunk boundary."""
 
     length: Annotated[int, Field(ge=1, le=CHUNK_MAX_BYTES)]
     digest: Digest | None = None
@@ -84,7 +84,7 @@ class ChunkIn:
 
 @dataclass(frozen=True, slots=True, config=RequestBody.model_config)
 class TensorIn:
-    """One tensor of a file; `offset` and `size_bytes` in bytes within the file."""
+    """A tensor of a file; `offset` and `size_bytes` are in bytes within the file."""
 
     name: Annotated[str, Field(max_length=1000)]
     dtype: Annotated[str, Field(max_length=40)]
@@ -101,7 +101,7 @@ Chunks = Annotated[list[ChunkIn], Field(max_length=MOST.chunks), sliced(MOST.chu
 
 @dataclass(frozen=True, slots=True, config=RequestBody.model_config)
 class _PlainTensor:
-    """A tensor whose numbers are integers of JSON, as clients write them; others are validated as a `TensorIn`."""
+    """A tensor whose numbers are JSON integers, as clients write them; others are validated as a `TensorIn`."""
 
     name: Annotated[str, Field(max_length=1000)]
     dtype: Annotated[str, Field(max_length=40)]
@@ -114,7 +114,7 @@ _PLAIN_TENSORS = TypeAdapter(Annotated[list[_PlainTensor], Field(max_length=MOST
 
 
 def _tensors(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Take plain tensors at once, as there may be 100,000; leave what is lax or wrong to the ordinary validation."""
+    """Validate up to 100,000 plain tensors fast; leave lax and invalid input to the ordinary validation."""
     try:
         plain = _PLAIN_TENSORS.validate_python(value)
     except ValidationError:
@@ -126,14 +126,14 @@ Tensors = Annotated[list[TensorIn], Field(max_length=MOST.tensors), WrapValidato
 
 
 class FileIn(RequestBody):
-    """A file to come. Without a `path` it bears the checkpoint's own name."""
+    """A file to upload. Without a `path` it has the checkpoint's name."""
 
     path: FilePath | None = None
     size_bytes: Count
     chunks: Chunks | None = None
     tensors: Tensors | None = None
-    mode: Permissions | None = Field(None, description="Its permissions where it comes from.")
-    mtime_ns: Nanoseconds | None = Field(None, description="When it was last changed there, in ns since 1970.")
+    mode: Permissions | None = Field(None, description="File permissions at the source.")
+    mtime_ns: Nanoseconds | None = Field(None, description="Modification time at the source, in ns since 1970.")
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -144,14 +144,14 @@ class FileIn(RequestBody):
         return self
 
     def file(self) -> UploadFile:
-        """The file that is to come; long lists are handed over, not copied."""
-        tensors: Any = tuple(self.tensors) if self.tensors is not None else None  # `_tensors` has made them domain's
+        """Return the file to upload; long lists are moved, not copied."""
+        tensors: Any = tuple(self.tensors) if self.tensors is not None else None  # `_tensors` has converted them
         free_in_slices(self.tensors)
         return UploadFile(self.path or "", self.size_bytes, _chunks(self.chunks), tensors, self.mode, self.mtime_ns)
 
 
 class FolderIn(RequestBody):
-    """A folder of the checkpoint where it comes from, an empty one too. Without a `path` it is the checkpoint's own."""
+    """A folder of the checkpoint, possibly empty. Without a `path` it is the checkpoint's own folder."""
 
     path: FilePath | None = None
     mode: Permissions | None = None
@@ -162,28 +162,32 @@ class FolderIn(RequestBody):
 
 
 class UploadIn(FactsIn):
-    """A save that asks for a place. The same `save_id` gives the same upload, or what it became."""
+    """A reservation. Repeated with the same `save_id`, it returns the same upload or the committed checkpoint."""
 
     directory: DirectoryName
     name: CheckpointName | None = None
     save_id: SaveId | None = None
-    saved_after: Count | None = Field(None, description="The last sequence that the writer knew; for late deliveries.")
+    saved_after: Count | None = Field(
+        None, description="Last sequence number known to the writer; for late deliveries."
+    )
     policy: PolicyIn = PolicyIn()
-    writer: WriterId | None = Field(None, description="Who saves, so that two writers of one directory find out.")
-    only_if_improved: bool = Field(False, description="Refuse unless the metric is better than the directory's best.")
-    base: CheckpointId | None = Field(None, description="A checkpoint elsewhere whose bytes need not be sent again.")
+    writer: WriterId | None = Field(
+        None, description="Id of the writer; concurrent writers of one directory are reported."
+    )
+    only_if_improved: bool = Field(False, description="Refuse the save unless its metric is better than the best.")
+    base: CheckpointId | None = Field(None, description="Another checkpoint to deduplicate against.")
     files: list[FileIn] = Field(min_length=1, max_length=MOST.files)
     folders: list[FolderIn] = Field(default=[], max_length=MOST.files)
 
     @model_validator(mode="after")
-    def _folders_are_none_of_the_files(self) -> Self:
+    def _folder_paths_are_unique(self) -> Self:
         paths = [folder.path for folder in self.folders]
         if len(set(paths)) < len(paths) or set(paths) & {file.path or self.name for file in self.files}:
-            raise ValueError("two folders have the same path, or one has that of a file")
+            raise ValueError("two folders have the same path, or a folder and a file have")
         return self
 
     @model_validator(mode="after")
-    def _paths_differ(self) -> Self:
+    def _file_paths_are_unique(self) -> Self:
         paths = [file.path or self.name or "" for file in self.files]
         folders = {"/".join(path.split("/")[:end]) for path in paths for end in range(1, path.count("/") + 1)}
         if len(set(paths)) < len(paths) or folders & set(paths):
@@ -211,7 +215,7 @@ class UploadIn(FactsIn):
 
 
 class CommittedFileIn(RequestBody):
-    """The chunks of a file, hashed while it was sent."""
+    """The chunks of a file, hashed during the upload."""
 
     path: FilePath | None = None
     chunks: Chunks
@@ -219,12 +223,12 @@ class CommittedFileIn(RequestBody):
     @model_validator(mode="after")
     def _has_digests(self) -> Self:
         if any(chunk.digest is None for chunk in self.chunks):
-            raise ValueError("a commit says the digests of all chunks")
+            raise ValueError("every chunk needs a digest at the commit")
         return self
 
 
 class CommitIn(RequestBody):
-    """What the client knows of the files by now; may be left out."""
+    """Chunk digests that were computed during the upload. Optional."""
 
     files: list[CommittedFileIn] = Field(default=[], max_length=MOST.files)
 
@@ -233,7 +237,7 @@ class CommitIn(RequestBody):
 
 
 class ChangeIn(ChangeableFacts):
-    """Facts to change; what is left out stays. `metadata` is merged, and a `null` in it drops the key."""
+    """Facts to change; fields left out are unchanged. `metadata` is merged, and a null value removes its key."""
 
     def change(self) -> Change:
         given = self.model_dump(include=self.model_fields_set - {"metadata"})
@@ -245,24 +249,28 @@ class ChangeIn(ChangeableFacts):
 
 
 class PruneIn(RequestBody):
-    """Which directories to judge: one, or all at and below a prefix (`""` for all)."""
+    """The directories to prune: one, or all at and below a prefix (`""` for all)."""
 
     directory: DirectoryName | None = None
     prefix: Prefix | None = None
     dry_run: bool = False
-    policy: PolicyIn | None = Field(None, description="Judge a directory as if that were ordered; for dry runs only.")
-    verdicts: Shown = Field("all", description="Which verdicts to list; the counts say all of it in any case.")
-    page_size: int = Field(MOST.page_size, ge=1, le=MOST.page_size, description="The most verdicts to list at once.")
-    page_token: str | None = Field(None, max_length=4096, description="The `next_page_token` of a dry run's last page.")
+    policy: PolicyIn | None = Field(
+        None, description="Policy to try instead of the directory's own; for dry runs only."
+    )
+    verdicts: Shown = Field("all", description="Verdicts to list; the counts always cover all.")
+    page_size: int = Field(MOST.page_size, ge=1, le=MOST.page_size, description="The most verdicts on a page.")
+    page_token: str | None = Field(
+        None, max_length=4096, description="The `next_page_token` of the previous page of a dry run."
+    )
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> Self:
+    def _combination_is_valid(self) -> Self:
         if (self.directory is None) == (self.prefix is None):
-            raise ValueError("give either directory or prefix")
+            raise ValueError("exactly one of directory and prefix is required")
         if self.policy is not None and (self.directory is None or not self.dry_run):
-            raise ValueError("a policy can be tried on one directory, with dry_run")
+            raise ValueError("a policy can be tried on a single directory only, with dry_run")
         if self.page_token is not None and not self.dry_run:
-            raise ValueError("page_token: only dry runs have pages")
+            raise ValueError("only dry runs have pages")
         return self
 
 

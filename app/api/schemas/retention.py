@@ -1,4 +1,4 @@
-"""Answers about what stays and what goes."""
+"""Responses about pruning: verdicts, reasons and removed checkpoints."""
 
 from typing import Self
 
@@ -11,7 +11,7 @@ from app.service.lifecycle.verdicts import Judgement
 
 
 class ReasonOut(BaseModel):
-    """Why a checkpoint stays: a stable code, its place under that rule, the rule's limit, and all of it in words."""
+    """The reason for keeping a checkpoint: a stable code, its rank under the rule, the rule's limit, and a text."""
 
     code: str
     place: int | None
@@ -20,7 +20,7 @@ class ReasonOut(BaseModel):
 
 
 class VerdictOut(BaseModel):
-    """One checkpoint and why it stays; without a reason it goes."""
+    """A checkpoint and the reasons for keeping it. Without a reason it is removed."""
 
     checkpoint: CheckpointOut
     stays: bool
@@ -41,8 +41,8 @@ class VerdictOut(BaseModel):
 class DirectoryPruneOut(BaseModel):
     """Verdicts on one directory, newest first.
 
-    The counts and `freed_bytes` are those of the whole directory; where its verdicts go on from the page before, they
-    are 0, so that sums over pages are right.
+    The counts and `freed_bytes` cover the whole directory. If the verdicts continue from the previous page they are 0,
+    so that sums over pages are correct.
     """
 
     directory: str
@@ -66,10 +66,10 @@ class DirectoryPruneOut(BaseModel):
 
 
 class PruneOut(BaseModel):
-    """What was removed, or in a dry run would be.
+    """The checkpoints that a run removed, or that a dry run would remove.
 
-    A dry run comes in pages. A real run is done when it answers: its counts say all of it, and `omitted` how many
-    verdicts, of the directories named or of further ones, are not listed.
+    A dry run has pages. A real run is complete when it answers: its counts cover everything, and `omitted` is the
+    number of verdicts that are not listed.
     """
 
     dry_run: bool
@@ -82,14 +82,14 @@ class PruneOut(BaseModel):
 
 
 class ClearedOut(BaseModel):
-    """What was removed from a directory, and what stayed as it is pinned: counts, and up to 1,000 names of each."""
+    """The checkpoints removed from a directory, and those kept as pinned: counts, and up to 1,000 names of each."""
 
     removed: list[str]
     removed_count: int
     pinned: list[str]
     pinned_count: int
     freed_bytes: int
-    directory_removed: bool = Field(False, description="It held none, and is gone itself.")
+    directory_removed: bool = Field(False, description="True if the directory itself was removed, as it was empty.")
 
     @classmethod
     def of(cls, cleared: Cleared) -> Self:

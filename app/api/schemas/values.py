@@ -1,4 +1,4 @@
-"""Values on the wire: numbers that JSON cannot say, bounded metadata, digests."""
+"""Values on the wire: numbers including NaN and infinity, bounded metadata, digests and ids."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -24,20 +24,20 @@ WriterId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x20-\
 Finite = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Named = Literal["NaN", "Infinity", "-Infinity"]
 Number = Annotated[Finite | Named, BeforeValidator(_no_bool)]
-"""A number as JSON can say it: what is not finite as a string."""
+"""A JSON number, or a string for NaN and infinity, which JSON cannot represent."""
 
 
-def _say(value: float | None) -> float | str | None:
+def _to_json(value: float | None) -> float | str | None:
     if value is None or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-NumberOut = Annotated[float | None, PlainSerializer(_say, return_type=float | Named | None)]
+NumberOut = Annotated[float | None, PlainSerializer(_to_json, return_type=float | Named | None)]
 
 
 def _bounded(value: Any) -> Any:
-    """Metadata as it is; told of before all of it is looked through, as it may be as large as a body."""
+    """Check the bounds of metadata before pydantic traverses it, as it may be as large as the whole body."""
     return limits.bounded_metadata(value) if isinstance(value, dict) else value
 
 
