@@ -138,9 +138,9 @@ class FileIn(RequestBody):
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         if self.chunks is not None and sum(chunk.length for chunk in self.chunks) != self.size_bytes:
-            raise ValueError("the chunks do not add up to size_bytes")
+            raise ValueError("must have chunks that add up to size_bytes")
         if len({chunk.digest is None for chunk in self.chunks or ()}) > 1:
-            raise ValueError("either all chunks have digests or none")
+            raise ValueError("must have digests for all chunks or for none")
         return self
 
     def file(self) -> UploadFile:
@@ -183,7 +183,7 @@ class UploadIn(FactsIn):
     def _folder_paths_are_unique(self) -> Self:
         paths = [folder.path for folder in self.folders]
         if len(set(paths)) < len(paths) or set(paths) & {file.path or self.name for file in self.files}:
-            raise ValueError("two folders have the same path, or a folder and a file have")
+            raise ValueError("must not have two folders, or a folder and a file, with the same path")
         return self
 
     @model_validator(mode="after")
@@ -191,9 +191,9 @@ class UploadIn(FactsIn):
         paths = [file.path or self.name or "" for file in self.files]
         folders = {"/".join(path.split("/")[:end]) for path in paths for end in range(1, path.count("/") + 1)}
         if len(set(paths)) < len(paths) or folders & set(paths):
-            raise ValueError("two files have the same path, or one is a folder of another")
+            raise ValueError("must not have two files with the same path, or a file that is a folder of another")
         if "" in paths and len(paths) > 1:
-            raise ValueError("several files need paths")
+            raise ValueError("must have a path for each of several files")
         return self
 
     def save(self, may: Access, base: str | None) -> Save:
@@ -223,7 +223,7 @@ class CommittedFileIn(RequestBody):
     @model_validator(mode="after")
     def _has_digests(self) -> Self:
         if any(chunk.digest is None for chunk in self.chunks):
-            raise ValueError("every chunk needs a digest at the commit")
+            raise ValueError("must have the digests of all chunks")
         return self
 
 
@@ -266,11 +266,11 @@ class PruneIn(RequestBody):
     @model_validator(mode="after")
     def _combination_is_valid(self) -> Self:
         if (self.directory is None) == (self.prefix is None):
-            raise ValueError("exactly one of directory and prefix is required")
+            raise ValueError("must have exactly one of directory and prefix")
         if self.policy is not None and (self.directory is None or not self.dry_run):
-            raise ValueError("a policy can be tried on a single directory only, with dry_run")
+            raise ValueError("must have a directory and dry_run if it has a policy")
         if self.page_token is not None and not self.dry_run:
-            raise ValueError("only dry runs have pages")
+            raise ValueError("must have dry_run if it has a page_token")
         return self
 
 

@@ -12,7 +12,7 @@ MAX_INT = 2**53 - 1
 
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("true and false are not numbers")
+        raise ValueError("must be a number, not true or false")
     return value
 
 

@@ -16,7 +16,12 @@ INSIDE = re.compile(
     [
         ("POST", "/v1/uploads", {}, "body.directory is missing"),
         ("POST", "/v1/uploads", [], "body must be an object"),
-        ("POST", "/v1/uploads", {"directory": "a", "files": [{}], "epoch": True}, "body.epoch true and false are not"),
+        (
+            "POST",
+            "/v1/uploads",
+            {"directory": "a", "files": [{}], "epoch": True},
+            "body.epoch must be a number, not true",
+        ),
         ("POST", "/v1/uploads", {"directory": "a", "files": [{}], "epoch": 1.5}, "body.epoch must be a whole number"),
         (
             "POST",
