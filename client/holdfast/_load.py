@@ -83,7 +83,7 @@ class Loading:
                 for start, stop in spans:
                     file.copy_into(arena.view, start, stop)
 
-            return restore.state_in(arena, fetch, only=self.only, **self._how)
+            return restore.load_state(arena, fetch, only=self.only, **self._how)
 
     def cached(self, file_digest: str) -> Any:
         """The state of a file that was loaded before, without a server. `IntegrityError` where it is not all there."""

@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ._api.retry import passes
+from ._api.retry import is_transient
 from ._api.wire import Checkpoint
 from ._load import Loading
 from ._runtime.interruption import reraise
@@ -88,13 +88,13 @@ class Resuming:
         before : HoldfastError or None
             Why one of another kind cannot be had. A server that was away then is not asked again.
         """
-        failure = before if before is not None and passes(before) else None
+        failure = before if before is not None and is_transient(before) else None
         latest: Checkpoint | None = None
         if failure is None:
             try:
                 latest = self._loading.remote.latest(kind)
             except HoldfastError as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 failure = error
         loaded = self._loading.noted(kind) if failure is not None else None
@@ -108,7 +108,7 @@ class Resuming:
                 state = self._loading.latest(kind) if latest is not None else None
                 return (state,) if state is not None else None, before
             except HoldfastError as error:
-                if not (passes(error) or isinstance(error, IntegrityError)):
+                if not (is_transient(error) or isinstance(error, IntegrityError)):
                     raise
                 failure = error
         return self._on_this_machine(older, loaded, failure), failure

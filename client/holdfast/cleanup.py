@@ -1,13 +1,13 @@
 """save_checkpoint_with_cleanup: one function for scripts that need no manager."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from ._api.directory import RemoteDirectory
 from ._api.server import Server
-from ._arguments import checks, names
-from ._arguments.grammar import check_checkpoint
+from ._arguments import checks
+from ._arguments.name_grammar import check_checkpoint
+from ._arguments.name_mapping import configured_prefix, directory_name
 from ._save.job import Saving
 from ._save.saver import Saver
 from ._save.shutdown import DRAIN_S
@@ -66,7 +66,7 @@ def save_checkpoint_with_cleanup(
     """
     checkpoint_dir = Path(checks.path("checkpoint_dir", checkpoint_dir))
     filename = checks.path("filename", filename)
-    directory = names.directory_name(checkpoint_dir, names.prefix(os.environ.get("HOLDFAST_PREFIX")))
+    directory = directory_name(checkpoint_dir, configured_prefix())
     check_checkpoint(filename)
     max_to_keep = checks.limit("max_to_keep", max_to_keep, least=0)
     rank = checks.limit("rank", rank, least=0)

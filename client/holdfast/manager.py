@@ -8,14 +8,16 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from ._api import mode as _mode
 from ._api.directory import Best, RemoteDirectory
+from ._api.mode import change_mode
 from ._api.retry import PATIENCE_S
 from ._api.server import TIMEOUT_S, Server
 from ._api.wire import Checkpoint
-from ._arguments import checks, names, selection, values
-from ._arguments.grammar import check_checkpoint
-from ._arguments.keywords import Advice
+from ._arguments import checks, values
+from ._arguments.keyword_warnings import KeywordWarnings
+from ._arguments.name_grammar import check_checkpoint
+from ._arguments.name_mapping import configured_prefix, directory_name, locate, safe_components
+from ._arguments.state_keys import requested_keys
 from ._load import Loading
 from ._resume import Resuming
 from ._save.background import in_full
@@ -23,9 +25,9 @@ from ._save.job import Saving
 from ._save.saver import Saver
 from ._save.shutdown import DRAIN_S
 from ._spool import spool as _spool
-from ._transfer import folder as _folder
 from ._transfer.cache import Cache
 from ._transfer.destination import NoReader, local, names_folder
+from ._transfer.download_folder import into_files
 from .errors import NotImproved, Told, warn
 
 Mode = Literal["min", "max"]
@@ -168,16 +170,16 @@ class CheckpointManager:
         self.monitor = (
             ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else checks.text("monitor", monitor)
         )
-        self._prefix = names.prefix(os.environ.get("HOLDFAST_PREFIX"))
-        directory = names.directory_name(self.checkpoint_dir, self._prefix)
+        self._prefix = configured_prefix()
+        directory = directory_name(self.checkpoint_dir, self._prefix)
         if base is not None:
-            names.located(checks.path("base", base), self.checkpoint_dir, self._prefix)
+            locate(checks.path("base", base), self.checkpoint_dir, self._prefix)
         timeout_s = checks.seconds("timeout_s", timeout_s, may_be_zero=False)
         patience_s = checks.seconds("patience_s", patience_s)
         where = Server(server, token, timeout_s, patience_s, token_file=token_file)
         self._remote = RemoteDirectory(where, directory)
         self._told = Told()
-        self._advice = Advice(self.monitor, is_default=isinstance(monitor, _Unset), told=self._told)
+        self._keyword_warnings = KeywordWarnings(self.monitor, is_default=isinstance(monitor, _Unset), told=self._told)
         place = (
             local("spool_dir", checks.folder("spool_dir", spool_dir))
             if spool_dir is not None
@@ -282,9 +284,9 @@ class CheckpointManager:
             metric_value = values.monitored(self.monitor, metadata)
         about: dict[str, Any] = {"is_best": is_flagged, "tags": tags, "pinned": pinned, "name": name}
         facts = _facts("regular", epoch, metric_value, metadata, **about)
-        self._advice.look({"epoch": epoch, "metric": metric, **about, "wait": wait}, metadata)
+        self._keyword_warnings.check_keywords({"epoch": epoch, "metric": metric, **about, "wait": wait}, metadata)
         if is_monitored:
-            self._advice.look_for_monitor(facts["metadata"])
+            self._keyword_warnings.check_monitor(facts["metadata"])
         return self._save(state, "checkpoint", facts, wait)
 
     def save_best_if_improved(
@@ -333,7 +335,7 @@ class CheckpointManager:
             raise TypeError("save_best_if_improved needs a metric")
         about: dict[str, Any] = {"tags": tags, "pinned": pinned, "name": name}
         facts = _facts("best", epoch, value, metadata, **about)
-        self._advice.look({"epoch": epoch, **about, "wait": wait}, metadata)
+        self._keyword_warnings.check_keywords({"epoch": epoch, **about, "wait": wait}, metadata)
         if not math.isfinite(value):
             warn(f"a metric of {value} is never the best: nothing was saved")
             return None
@@ -454,7 +456,7 @@ class CheckpointManager:
         """
         loading = self._loading(map_location, weights_only, only)
         given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
-        place = names.located(given, self.checkpoint_dir, self._prefix)
+        place = locate(given, self.checkpoint_dir, self._prefix)
         while (waiting := self._saver.saving.waiting(*place)) is not None:
             try:
                 return loading.kept(waiting)
@@ -547,9 +549,9 @@ class CheckpointManager:
         target = local("to", to)
         checkpoint = self._find(checkpoint_path)
         into_folder = names_folder(to) and not target.is_dir()
-        target = target.joinpath(*names.components(checkpoint.name)) if target.is_dir() else target
+        target = target.joinpath(*safe_components(checkpoint.name)) if target.is_dir() else target
         try:
-            return _folder.into_files(
+            return into_files(
                 self._remote.server,
                 checkpoint,
                 target,
@@ -642,7 +644,7 @@ class CheckpointManager:
         if not isinstance(mode, str) or mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
         is_trial = checks.switch("dry_run", dry_run)
-        done = _mode.change(self._remote, mode, dry_run=is_trial or not self._saver.is_ours("rank"))
+        done = change_mode(self._remote, mode, dry_run=is_trial or not self._saver.is_ours("rank"))
         if not is_trial:
             self.mode = mode
         return done
@@ -669,11 +671,11 @@ class CheckpointManager:
 
     def _find(self, checkpoint_path: str | PurePath, patience_s: float | None = None) -> Checkpoint:
         given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
-        directory, name = names.located(given, self.checkpoint_dir, self._prefix)
+        directory, name = locate(given, self.checkpoint_dir, self._prefix)
         return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
 
     def _loading(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> Loading:
-        keys = selection.keys_of(only)
+        keys = requested_keys(only)
         self._saver.saving.begin()
         queue = self._saver.saving.queue
         return Loading(self._remote, self._cache, self._progress, map_location, weights_only, keys, queue)

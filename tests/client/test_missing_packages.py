@@ -77,7 +77,7 @@ def test_the_command_line_says_so(server, directory, monkeypatch, tmp_path, argu
 def loaded(data, **how):
     arena = Arena(len(data))
     arena.view(0, len(data))[:] = data
-    return restore.state_in(arena, lambda spans: None, **how)
+    return restore.load_state(arena, lambda spans: None, **how)
 
 
 def test_a_package_that_a_checkpoint_names_is_named():

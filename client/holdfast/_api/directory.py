@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ..errors import CheckpointNotFound, ServerUnreachable, from_problem
-from .server import Server, understood
+from .server import Server, parse_errors
 from .wire import Checkpoint
 
 
@@ -34,11 +34,11 @@ class RemoteDirectory:
     def best(self, mode: str) -> Best | None:
         """The best checkpoint by the directory's own mode, or by ``mode`` while it has none."""
         found = self._ask("best", {})
-        with understood():
+        with parse_errors():
             is_ours_to_say = found is not None and not found["own_mode"] and found["mode"] != mode
         if is_ours_to_say:
             found = self._ask("best", {"mode": mode})
-        with understood():
+        with parse_errors():
             return Best(self._mine(found), found["mode"]) if found is not None else None
 
     def latest(self, kind: str | None = None) -> Checkpoint | None:
@@ -79,7 +79,7 @@ class RemoteDirectory:
             cleared = self.server.call("DELETE", f"/v1/directories/{quote(self.name)}", params=params)
         except CheckpointNotFound:
             return []
-        with understood():
+        with parse_errors():
             return list(cleared["pinned"])
 
     def _ask(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ class RemoteDirectory:
             return None
 
     def _mine(self, found: Mapping[str, Any]) -> Checkpoint:
-        with understood():
+        with parse_errors():
             checkpoint = Checkpoint.from_json(found)
         self._refuse_other("directory", self.name, checkpoint.directory)
         return checkpoint

@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from ..errors import CheckpointNotFound, HoldfastError
 from .directory import RemoteDirectory
-from .server import understood
+from .server import parse_errors
 
 _ATTEMPTS = 10
 
 
-def change(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[str, Any]:
+def change_mode(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[str, Any]:
     """Rank a directory by another mode, or only say what that would change.
 
     Returns
@@ -22,7 +22,7 @@ def change(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[str, An
         names of those that the policy does not keep then; they go at the next save or prune).
     """
     policy = _policy(remote)[0] if dry_run else _changed(remote, mode)
-    with understood():
+    with parse_errors():
         before, limit = policy.get("mode"), max(1, policy.get("max_best_checkpoints") or 1)
     ranked = islice(remote.checkpoints(order_by="best", mode=mode), limit)
     best = [checkpoint.name for checkpoint in ranked]
@@ -41,7 +41,7 @@ def _changed(remote: RemoteDirectory, mode: str) -> dict[str, Any]:
     """Change the mode and nothing else, whatever other writers change at the same time; the policy before."""
     for attempt in range(_ATTEMPTS):
         policy, precondition = _policy(remote)
-        with understood():
+        with parse_errors():
             operators = {name: policy[name] for name in policy.get("set_by_operator", [])}
         try:
             remote.server.call(
@@ -67,7 +67,7 @@ def _policy(remote: RemoteDirectory) -> tuple[dict[str, Any], dict[str, str]]:
         found = remote.server.ask(f"/v1/directories/{quote(remote.name)}")
     except CheckpointNotFound:
         return {}, {"If-None-Match": "*"}
-    with understood():
+    with parse_errors():
         etag = found.get("policy_etag")
         return dict(found["policy"]), {"If-Match": str(etag)} if etag is not None else {}
 
@@ -77,7 +77,7 @@ def _going(remote: RemoteDirectory, mode: str) -> list[str]:
     names: list[str] = []
     while True:
         page = remote.server.call("POST", "/v1/prune", body=asked)
-        with understood():
+        with parse_errors():
             names += [verdict["checkpoint"]["name"] for each in page["directories"] for verdict in each["verdicts"]]
             token = page.get("next_page_token")
         if token is None:

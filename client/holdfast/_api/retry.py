@@ -19,7 +19,7 @@ _PASSING = {408, 421, 425, 429}
 _ABOUT_US = {401, 403, 507}
 
 
-def passes(error: HoldfastError) -> bool:
+def is_transient(error: HoldfastError) -> bool:
     """Whether a failure may be gone at the next attempt.
 
     So it is with what never arrived or arrived altered, with a server that cannot at the moment, and with every answer
@@ -34,12 +34,12 @@ def passes(error: HoldfastError) -> bool:
     return error.status != 507 and (error.status >= 500 or error.status in _PASSING)
 
 
-def is_about_us(error: HoldfastError) -> bool:
+def is_refused_for_now(error: HoldfastError) -> bool:
     """Whether a server's refusal is about who asks or about room, so that the same save may be taken later."""
     return isinstance(error, NotAllowed) or (error.status in _ABOUT_US and "code" in error.problem)
 
 
-class Waits:
+class Backoff:
     """How long to wait before each further attempt: full jitter, and as long as the server asks for."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Patience:
     def __init__(self, limit_s: float, stopping: threading.Event | None = None) -> None:
         self._limit_s = limit_s
         self._stopping = stopping or threading.Event()
-        self._waits = Waits()
+        self._waits = Backoff()
         self._since = time.monotonic()
 
     def progress(self) -> None:
@@ -101,11 +101,11 @@ class Outage:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._waits = Waits()
+        self._waits = Backoff()
         self._retry_at: float | None = None
         self.because: HoldfastError | None = None
         """How it was noticed last; None where there is none."""
-        self.is_told = False
+        self.is_reported = False
         """Whether the user has been told of it."""
 
     @classmethod
@@ -122,7 +122,7 @@ class Outage:
         return self._retry_at is not None
 
     @property
-    def is_worth_a_try(self) -> bool:
+    def allows_attempt(self) -> bool:
         """Whether enough time has passed since then; whoever is told so is the only one for a while."""
         with self._guard:
             if self._retry_at is None:
@@ -141,5 +141,5 @@ class Outage:
     def end(self) -> None:
         """The server has answered."""
         with self._guard:
-            self._retry_at, self.because, self.is_told = None, None, False
+            self._retry_at, self.because, self.is_reported = None, None, False
             self._waits.reset()

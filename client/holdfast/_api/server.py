@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from .._connection import certificates
+from .._connection.base_url import base_url_of
 from .._connection.httpx_clients import Clients, trust, when_gone
 from .._connection.proxies import Proxies, Proxy
-from .._connection.responses import moved_to, parsed, refuse, understood
-from .._connection.settings import place_of
+from .._connection.responses import moved_to, parse_errors, parsed, refuse
 from .._connection.sockets import Address, Answer, Buffer, Connections, Reader, address_of, deadline
 from .._connection.token import Token
 from .._runtime.interruption import reraise, suppress
@@ -25,10 +25,10 @@ from .._runtime.process import Owner
 from .._runtime.redaction import redact_chain, shown_url
 from ..errors import HoldfastError, InvalidRequest, NotAllowed, ServerUnreachable
 from . import digests, identity
-from .retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, passes
+from .retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, is_transient
 from .wire import Range
 
-__all__ = ["TIMEOUT_S", "Server", "understood"]
+__all__ = ["TIMEOUT_S", "Server", "parse_errors"]
 
 for _needed in ("httpcore", "certifi", "encodings.idna"):
     # httpx imports these when it is first used: by a thread, maybe, while the job forks, whose child has half of them
@@ -76,7 +76,7 @@ class Server:
         *,
         token_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._place = place_of(url)
+        self._place = base_url_of(url)
         self._base = self.url = self._place.url
         self.credential = Token.of(token, token_file)
         self.timeout_s = timeout_s
@@ -122,7 +122,7 @@ class Server:
     def elsewhere(self, url: str) -> "Server":
         """A server at another URL, to which no token goes."""
         other = self.again()
-        other._place = place_of(url)
+        other._place = base_url_of(url)
         other._base = other.url = other._place.url
         other.credential = Token()
         return other
@@ -145,7 +145,7 @@ class Server:
             other.call("GET", "/v1/info")
         except HoldfastError as error:  # a refusal of the server itself gives the id as well
             reraise(error)
-            is_there = not passes(error)
+            is_there = not is_transient(error)
         except Exception as error:
             reraise(error)
             is_there = False
@@ -173,7 +173,7 @@ class Server:
             try:
                 return self.call("GET", path, params=params)
             except HoldfastError as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 patience.wait(error)
 

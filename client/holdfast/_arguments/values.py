@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._runtime.interruption import reraise
-from .grammar import check_tag
+from .name_grammar import check_tag
 
 MAX_EPOCH = 2**53 - 1
 MAX_DEPTH = 20

@@ -7,7 +7,7 @@ from functools import lru_cache
 import httpx
 
 from ..errors import InvalidRequest
-from .settings import CODE
+from .base_url import CODE
 
 
 def trust() -> ssl.SSLContext:

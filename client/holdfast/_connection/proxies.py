@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 from .._runtime.packages import install
 from .._runtime.redaction import shown_url
 from ..errors import InvalidRequest
-from .settings import CODE
+from .base_url import CODE
 
 _PORTS = {"http": 80, "https": 443}
 _SCHEMES = {"http": "http", "https": "https", "socks": "socks5", "socks5": "socks5", "socks5h": "socks5"}

@@ -77,7 +77,7 @@ def parsed(answer: Answer, asked: str, secrets: Iterable[str] = (), *, may_be_em
 
 
 @contextmanager
-def understood() -> Iterator[None]:
+def parse_errors() -> Iterator[None]:
     """Read an answer. One that says other things than a Holdfast server would is from something in front of it."""
     try:
         yield

@@ -12,7 +12,7 @@ from .._arguments import checks
 from .._runtime.interruption import reraise
 from .._runtime.redaction import looks_secret, shown_name
 from ..errors import HoldfastError, InvalidRequest
-from .settings import CODE
+from .base_url import CODE
 
 _LARGEST_BYTES = 64 * 1024
 _Version = tuple[int, int, int, int]

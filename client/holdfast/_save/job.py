@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from .._api import identity
-from .._api.retry import Patience, passes
+from .._api.retry import Patience, is_transient
 from .._api.server import Server
 from .._api.wire import Committed
 from .._runtime.frames import is_executing
@@ -79,7 +79,7 @@ class Saving:
         A token that was good for a save of this process may end, or be replaced; that must not end the job. Where none
         was, it is a mistake in the job's settings.
         """
-        if passes(error) or error.status == 507:
+        if is_transient(error) or error.status == 507:
             return True
         return isinstance(error, NotAllowed) and self._accepted_as in _accepted
 
@@ -156,7 +156,7 @@ class Saving:
                 reserved=reserved,
             )
         except HoldfastError as error:
-            if not passes(error) and not (isinstance(error, NotAllowed) and self.goes_on(error)):
+            if not is_transient(error) and not (isinstance(error, NotAllowed) and self.goes_on(error)):
                 outage.end()
             elif not hurried.is_set():  # else it may be us who broke it off
                 outage.begin(error)
@@ -227,8 +227,8 @@ class Saving:
         """Warn, once, that the server is away."""
         outage = self.server.outage
         because = because or outage.because  # a delivery may have been the first to notice
-        if self.queue is not None and because is not None and not outage.is_told:
-            outage.is_told = True
+        if self.queue is not None and because is not None and not outage.is_reported:
+            outage.is_reported = True
             why, where = str(because).rstrip("."), self.queue.spool.folder
             if isinstance(because, NotAllowed):
                 why = f"{why}, though it has let this job save before; {self.server.credential.advice}"

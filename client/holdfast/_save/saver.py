@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .._api.directory import Best, RemoteDirectory
-from .._arguments import names
+from .._arguments.name_mapping import checkpoint_name
 from .._runtime.interruption import reraise
-from .._torchfile.writer import layout as _layout
+from .._torchfile.writer.layout import Copies, Layout, layout_of
 from ..errors import (
     CheckpointExists,
     CheckpointNotFound,
@@ -81,7 +81,7 @@ class Saver:
         """Save a state, or let rank 0 do it; the checkpoint's name."""
         self.background.raise_error()
         save_id = secrets.token_hex(16)
-        name = facts.get("name") or names.checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
+        name = facts.get("name") or checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
         self.save_as(name, state, facts, policy, save_id=save_id, wait=wait)
         return name
 
@@ -137,7 +137,7 @@ class Saver:
         else:
             best = self._guess_best(mode, self._remote.server.patience_s)
         if name is None and epoch is not None:
-            name = names.checkpoint_name("best", epoch, datetime.now(UTC), "")
+            name = checkpoint_name("best", epoch, datetime.now(UTC), "")
         return self._followed.improves(metric, best, "" if is_ours else name)
 
     def pending(self) -> list[str]:
@@ -155,10 +155,10 @@ class Saver:
         self.background.wait()
         self.saving.give_up()
 
-    def _laid_out(self, state: Any, copied: _layout.Copies | None = None) -> _layout.Layout:
+    def _laid_out(self, state: Any, copied: Copies | None = None) -> Layout:
         """The state's file; a warning where loading it will not give all of the state."""
-        layout = _layout.of(state, copied)
-        for doubt in layout.doubts:
+        layout = layout_of(state, copied)
+        for doubt in layout.warnings:
             self._told.once(doubt)
         return layout
 
@@ -198,7 +198,7 @@ class Saver:
     def _guess_best(self, mode: str, patience_s: float) -> Best | None:
         """What the server holds as the best, or None where that cannot be known soon."""
         outage = self._remote.server.outage
-        if not outage.is_worth_a_try:
+        if not outage.allows_attempt:
             return None
         try:
             best = self._remote.within(patience_s).best(mode)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from .._runtime.process import Owner
-from .._torchfile.writer.sink import Storage, as_bytes
+from .._torchfile.writer.records import Storage, as_bytes
 
 _ALIGNMENT = 64
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
-from .._api.retry import Patience, Waits, is_about_us, passes
+from .._api.retry import Backoff, Patience, is_refused_for_now, is_transient
 from .._api.server import Server
 from .._api.wire import Committed
 from .._runtime.process import ProcessLocal
@@ -120,7 +120,7 @@ def _try(
         _deliver(queue, item, server, patience, progress, told)
         outcome.delivered += 1
     except HoldfastError as error:
-        waits = passes(error) or is_about_us(error) or error.code == _items.UNREADABLE
+        waits = is_transient(error) or is_refused_for_now(error) or error.code == _items.UNREADABLE
         if waits and not gives_up(item, error):
             outcome.error = error
         else:
@@ -251,7 +251,7 @@ class Courier:
         self._hangs = seen if self._attempts == seen else None
 
     def _run(self) -> None:
-        waits = Waits()
+        waits = Backoff()
         if not self._has_tidied:
             self._has_tidied = True
             disposal.tidy(self._spool.every_queue(), self._spool.folder)
@@ -310,7 +310,7 @@ class Courier:
         if queue.server != self._server.url and outcome.delivered:
             self._spool.queue(self._server.url, queue.directory).absorb(queue)
         error = outcome.error
-        if error is not None and passes(error):
+        if error is not None and is_transient(error):
             self._server.outage.begin(error)
         elif error is not None and queue.directory not in self._blocked:
             self._blocked.add(queue.directory)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._api import digests
-from .._api.retry import READERS_PATIENCE, Patience, passes
-from .._api.server import Server, understood
+from .._api.retry import READERS_PATIENCE, Patience, is_transient
+from .._api.server import Server, parse_errors
 from .._api.wire import Batch, Checkpoint, Chunk, FileChunks, Range
 from .._runtime.file_attributes import Likeness
 from .._runtime.parallel import CONNECTIONS, in_parallel
@@ -20,8 +20,8 @@ from .._torchfile.reader.arena import Arena
 from ..errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 from . import destination
 from .cache import Cache, Keeping, Sources
+from .download_targets import FileTarget, Target, Window
 from .progress import Progress
-from .targets import FileTarget, Target, Window
 
 JOB_BYTES = 32 * 1024 * 1024
 """How much is asked for at a time, so that several connections have work."""
@@ -57,7 +57,7 @@ def _pieced(server: Server, path: str) -> Contents:
     params: dict[str, str] = {}
     while True:
         answer = server.ask(path, params=params)
-        with understood():
+        with parse_errors():
             for found in map(FileChunks.from_json, answer["files"]):
                 files[found.path] = files[found.path].joined(found) if found.path in files else found
             batches += Batch.all_from_json(answer)
@@ -93,7 +93,7 @@ def file_state(
     progress: bool | None = None,
     **load: Any,
 ) -> Any:
-    """The state in a file; ``load`` goes to `_restore.state_in`.
+    """The state in a file; ``load`` goes to `_restore.load_state`.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def file_state(
     with _Fetching(server, file, arena, cache if only is None else None, progress) as fetching:
         if only is not None and cache is not None:
             fetching.sources = cache.sources(file)
-        return restore.state_in(arena, fetching.fetch, only=only, **load)
+        return restore.load_state(arena, fetching.fetch, only=only, **load)
 
 
 def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
@@ -220,7 +220,7 @@ class _Fetching:
                 try:
                     in_parallel(self._jobs(todo), self._fetch)
                 except HoldfastError as error:
-                    if not passes(error):
+                    if not is_transient(error):
                         raise
                     self._patience.wait(error)
 

@@ -34,7 +34,7 @@ class Progress:
         self.moved_bytes = self._reused_bytes = 0
         if total_bytes < LONG_BYTES or not _is_wanted(shown):
             return
-        from .bar import Bar
+        from .progress_bar import Bar
 
         with suppress(OSError, ValueError, AttributeError):  # nobody can look
             self._bar = Bar(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from .._api.retry import Patience, passes
-from .._api.server import Server, understood
+from .._api.retry import Patience, is_transient
+from .._api.server import Server, parse_errors
 from .._api.wire import Batch, Chunk, Committed, Range, Upload
 from .._runtime.file_attributes import Likeness
 from .._runtime.parallel import in_parallel
@@ -22,7 +22,7 @@ log = logging.getLogger("holdfast")
 
 _SAMPLES = 8
 _LARGEST_BATCH_BYTES = 64 * 1024 * 1024
-_REFUSALS = 5  # how often a commit may find that the server could not copy what it promised
+MOST_REFUSED_COMMITS = 5  # how often a commit may find that the server could not copy what it promised
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
 
 
@@ -192,7 +192,7 @@ class _Sending:
                 self._step = "commit"
                 return replace(self._commit(upload.id), was_there=was_there)
             except HoldfastError as error:
-                self._patience.wait(error) if passes(error) else self._doubt(error)
+                self._patience.wait(error) if is_transient(error) else self._doubt(error)
 
     def _doubt(self, error: HoldfastError) -> None:
         """Go on where a refusal may come of what was altered on its way; raise it where it stands."""
@@ -204,7 +204,7 @@ class _Sending:
             self._patience.wait(ServerUnreachable(f"what is sent is altered on its way: {error}", code=error.code))
         elif error.code == "ranges_missing":
             self._refusals += 1
-            if self._refusals > _REFUSALS:
+            if self._refusals > MOST_REFUSED_COMMITS:
                 what = f"what is sent does not arrive, though the answers say so: {error}"
                 self._patience.wait(ServerUnreachable(what, code=error.code))
         elif error.status in {None, 409, 410, 507} or self._doubts.get(self._step) == error.code:
@@ -246,7 +246,7 @@ class _Sending:
                 raise
             self._tells_likeness = False
             return self._reserve(hashed=hashed)
-        with understood():
+        with parse_errors():
             upload = Upload.from_json(answer)
         if upload.saved_after is not None:  # also where the upload expires while this process is suspended
             self._save["saved_after"] = upload.saved_after
@@ -267,7 +267,7 @@ class _Sending:
             self._send_listed(upload)
             if upload.missing_count <= len(upload.missing):
                 return
-            with understood():
+            with parse_errors():
                 upload = Upload.from_json(self._server.call("GET", f"/v1/uploads/{upload.id}"))
 
     def _send_listed(self, upload: Upload) -> None:
@@ -324,7 +324,7 @@ class _Sending:
             body = {"files": [{**_called(path), "chunks": _digests(source)} for path, source in self._files.items()]}
         longer_s = self._size_bytes / _COPIED_BYTES_PER_S
         answer = self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body, longer_s=longer_s)
-        with understood():
+        with parse_errors():
             return Committed.from_json(answer)
 
 

@@ -24,6 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .app import run
 
         return run(given)
-    from .bare import run as run_bare
+    from .sync_only import run as run_bare
 
     return run_bare(given)

@@ -1,15 +1,14 @@
 """What a command works with: a server, the names that the user gives to its directories, and where answers go."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from .._api.server import TIMEOUT_S, Server, understood
+from .._api.server import TIMEOUT_S, Server, parse_errors
 from .._api.wire import Checkpoint
-from .._arguments import names
+from .._arguments.name_mapping import configured_prefix, directory_name, locate
 from ..errors import CheckpointNotFound, ServerFailed
 from .output import Output
 from .statuses import Misuse
@@ -33,13 +32,13 @@ class Session:
     ) -> "Session":
         """Nothing is sent yet."""
         server = Server(url, timeout_s=timeout_s, patience_s=patience_s)
-        return cls(server, names.prefix(os.environ.get("HOLDFAST_PREFIX")), Output(as_json=as_json))
+        return cls(server, configured_prefix(), Output(as_json=as_json))
 
     # names
 
     def directory(self, given: str) -> str:
         """The server's name of a directory."""
-        return names.directory_name(PurePath(given), self.prefix)
+        return directory_name(PurePath(given), self.prefix)
 
     def below(self, given: str | None) -> str:
         """The server's prefix for what the user gave, or did not."""
@@ -90,7 +89,7 @@ class Session:
         """
         if name is None and "/" not in path.strip("/"):
             raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
-        given, wanted = names.located(f"{path}/{name}" if name else path, Path(), "")
+        given, wanted = locate(f"{path}/{name}" if name else path, Path(), "")
         directory = self.directory(given)
         if found := self.named(directory, wanted):
             return found[0]
@@ -110,5 +109,5 @@ class Session:
 
 def wire(found: Json) -> Checkpoint:
     """A checkpoint as the rest of the client wants it."""
-    with understood():
+    with parse_errors():
         return Checkpoint.from_json(found)

@@ -52,7 +52,7 @@ def found(data, budget=None):
 def by_the_client(tmp_path):
     def index(data):
         (tmp_path / "file.pt").write_bytes(data)
-        return _tensor_index.of_file(tmp_path / "file.pt")
+        return _tensor_index.index_file(tmp_path / "file.pt")
 
     return index
 

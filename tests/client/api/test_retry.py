@@ -10,7 +10,15 @@ import pytest
 import app.core.errors
 from holdfast import ServerUnreachable, errors
 from holdfast._api import retry
-from holdfast._api.retry import FIRST_WAIT_S, LONGEST_WAIT_S, Outage, Patience, Waits, is_about_us, passes
+from holdfast._api.retry import (
+    FIRST_WAIT_S,
+    LONGEST_WAIT_S,
+    Backoff,
+    Outage,
+    Patience,
+    is_refused_for_now,
+    is_transient,
+)
 
 
 def refusal(status, code=None, retry_after_s=None):
@@ -48,27 +56,27 @@ def refusal(status, code=None, retry_after_s=None):
     ],
 )
 def test_what_passes_by_itself_is_tried_again_and_a_refusal_is_not(error, does):
-    assert passes(error) is does
+    assert is_transient(error) is does
 
 
 @pytest.mark.parametrize("status", range(400, 600))
 def test_no_status_is_both_a_failure_that_passes_and_one_about_us(status):
     for error in (refusal(status), refusal(status, "some_code")):
-        assert not (passes(error) and is_about_us(error))
-    assert is_about_us(refusal(status, "some_code")) == (status in {401, 403, 507})
-    assert not is_about_us(refusal(status))
+        assert not (is_transient(error) and is_refused_for_now(error))
+    assert is_refused_for_now(refusal(status, "some_code")) == (status in {401, 403, 507})
+    assert not is_refused_for_now(refusal(status))
 
 
 def test_every_refusal_of_the_server_about_its_own_state_passes():
     for kind in app.core.errors.Refusal.__subclasses__():
         if kind.status in {500, 503}:
-            assert passes(refusal(kind.status, kind.code)), kind
+            assert is_transient(refusal(kind.status, kind.code)), kind
 
 
 def test_waits_are_full_jitter_between_their_bounds(monkeypatch):
     asked = []
     monkeypatch.setattr(retry._chance, "uniform", lambda low, high: asked.append((low, high)) or high)
-    waits = Waits()
+    waits = Backoff()
     assert [waits.next_s() for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert {low for low, _ in asked} == {0}
     waits.reset()
@@ -78,7 +86,7 @@ def test_waits_are_full_jitter_between_their_bounds(monkeypatch):
 @pytest.mark.parametrize(("asked_s", "least_s", "most_s"), [(2.0, 2.0, 2.0), (0.0, 0.0, 0.5), (3600.0, 30.0, 30.0)])
 def test_a_server_that_asks_for_time_is_given_it_within_reason(asked_s, least_s, most_s):
     for _ in range(20):
-        assert least_s <= Waits().next_s(refusal(503, "not_ready", asked_s)) <= most_s
+        assert least_s <= Backoff().next_s(refusal(503, "not_ready", asked_s)) <= most_s
     assert LONGEST_WAIT_S == 30
 
 
@@ -140,16 +148,16 @@ def test_during_an_outage_few_are_worth_a_try(monkeypatch):
     monkeypatch.setattr(retry._chance, "uniform", lambda low, high: high)
     monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
     outage = Outage()
-    assert outage.is_worth_a_try
+    assert outage.allows_attempt
     outage.begin(ServerUnreachable("gone"))
     tried = []
     for _ in range(2000):
         now[0] += 0.1
-        tried += [now[0]] if outage.is_worth_a_try else []
+        tried += [now[0]] if outage.allows_attempt else []
     assert 5 <= len(tried) <= 15
     assert max(later - earlier for earlier, later in pairwise(tried)) < 31
     outage.end()
-    assert outage.is_worth_a_try
+    assert outage.allows_attempt
 
 
 def test_a_forked_process_knows_of_no_outage():

@@ -10,14 +10,14 @@ import torch
 
 from holdfast import CheckpointManager, HoldfastWarning
 from holdfast._save import loadability
-from holdfast._torchfile.writer import layout as _layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.data import zoo
 
 OPTIMIZER = {f"layer.{n}": torch.ones(3) for n in range(20_000)}
 
 
 def refused(state):
-    return loadability.refused(b"".join(_layout.of(state).head()))
+    return loadability.refused(b"".join(layout_of(state).head()))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -84,7 +84,7 @@ def test_a_torch_that_keeps_it_elsewhere_costs_no_save(server, directory, monkey
 @pytest.mark.alone
 def test_it_costs_little_beside_the_save():
     start = time.perf_counter()
-    layout = _layout.of(OPTIMIZER)
+    layout = layout_of(OPTIMIZER)
     written = time.perf_counter()
     assert loadability.refused(b"".join(layout.head())) == []
     assert time.perf_counter() - written < (written - start) / 5

@@ -8,8 +8,8 @@ import torch
 from torch.utils.serialization import config
 
 from holdfast import CheckpointManager
-from holdfast._torchfile.writer import layout as _layout
-from holdfast._torchfile.writer import pickler, sink
+from holdfast._torchfile.writer import layout, pickler, records
+from holdfast._torchfile.writer.layout import layout_of
 from holdfast.errors import InvalidRequest
 from tests.data.states import assert_same, trained
 from tests.support.interruptions import EXCEPTIONS, lines, outcomes
@@ -137,7 +137,7 @@ def test_a_freed_nested_tensor_is_named(server, directory):
 
 def test_memory_that_is_freed_while_it_is_saved_is_not_read():
     tensor = torch.ones(100_000)
-    layout = _layout.of({"w": tensor})
+    layout = layout_of({"w": tensor})
     tensor.untyped_storage().resize_(0)
     with pytest.raises(OSError, match="changed while it was being saved"):
         layout.chunks()
@@ -159,7 +159,7 @@ def test_one_odd_tensor_costs_the_index_no_other():
         "sparse": torch.eye(3).to_sparse(),
         "after": torch.ones(4),
     }
-    index = {entry["name"]: entry for entry in _layout.of(with_nested).tensors}
+    index = {entry["name"]: entry for entry in layout_of(with_nested).tensors}
     assert {"before", "after"} <= set(index)
     assert all(index[name]["offset"] is not None for name in ("before", "after"))
 
@@ -167,7 +167,7 @@ def test_one_odd_tensor_costs_the_index_no_other():
 def test_a_state_that_holds_itself_is_refused_as_torch_refuses_it_or_saved():
     state = {"w": torch.ones(3)}
     state["self"] = state
-    layout = _layout.of(state)
+    layout = layout_of(state)
     assert layout.tensors is None
     assert layout.chunks()
 
@@ -176,10 +176,10 @@ def test_a_state_that_holds_itself_is_refused_as_torch_refuses_it_or_saved():
 def test_an_interruption_at_any_line_comes_out_as_itself(interruption):
     state, files = (
         {f"layer{number}": torch.zeros(8) for number in range(3)},
-        {sink.__file__, pickler.__file__, _layout.__file__},
+        {records.__file__, pickler.__file__, layout.__file__},
     )
-    assert lines(lambda: _layout.of(state), files) > 50
-    assert outcomes(lambda: _layout.of(state), files, interruption) == {interruption}
+    assert lines(lambda: layout_of(state), files) > 50
+    assert outcomes(lambda: layout_of(state), files, interruption) == {interruption}
 
 
 def test_a_signal_amid_a_large_state_ends_as_ctrl_c():
@@ -191,7 +191,7 @@ def test_a_signal_amid_a_large_state_ends_as_ctrl_c():
     def save_until_interrupted():
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         while True:
-            _layout.of(state)
+            layout_of(state)
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from holdfast._save.snapshot import Staging
-from holdfast._torchfile.writer import layout as _layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.data.states import MIB, STATES, TRUSTED_STATES, strided
 
 every_state = pytest.mark.parametrize("make", [*STATES, *TRUSTED_STATES])
@@ -76,9 +76,9 @@ def grow(state: Any) -> None:
 @pytest.mark.parametrize("change", [overwrite, resize, delete, grow])
 def test_what_becomes_of_a_state_after_its_snapshot_does_not_reach_the_file(make, change):
     state = make()
-    wanted = file_of(_layout.of(state))
+    wanted = file_of(layout_of(state))
     with torch.no_grad():
-        layout = _layout.of(state, Staging().snapshot().copied)
+        layout = layout_of(state, Staging().snapshot().copied)
         change(state)
     assert file_of(layout) == wanted
 
@@ -86,8 +86,8 @@ def test_what_becomes_of_a_state_after_its_snapshot_does_not_reach_the_file(make
 def test_changing_a_state_without_a_snapshot_does_reach_the_file():
     """The tests above can fail."""
     state = {"w": torch.ones(100_000)}
-    wanted = file_of(_layout.of(state))
-    layout = _layout.of(state)
+    wanted = file_of(layout_of(state))
+    layout = layout_of(state)
     overwrite(state)
     assert file_of(layout) != wanted
 
@@ -95,7 +95,7 @@ def test_changing_a_state_without_a_snapshot_does_reach_the_file():
 @every_state
 def test_a_snapshot_says_the_same_of_tensors_and_chunks_as_the_state(make):
     state = make()
-    plain, staged = _layout.of(state), _layout.of(state, Staging().snapshot().copied)
+    plain, staged = layout_of(state), layout_of(state, Staging().snapshot().copied)
     assert staged.tensors == plain.tensors
     assert staged.chunks() == plain.chunks()
 
@@ -103,7 +103,7 @@ def test_a_snapshot_says_the_same_of_tensors_and_chunks_as_the_state(make):
 def snapshot_at(staging: Staging, state: Any) -> tuple[int, Any]:
     """Where the memory of a snapshot begins, and the snapshot."""
     snapshot = staging.snapshot()
-    _layout.of(state, snapshot.copied)
+    layout_of(state, snapshot.copied)
     return snapshot._buffer.address, snapshot
 
 
@@ -137,16 +137,16 @@ def test_a_forked_child_does_not_write_into_the_snapshot_of_its_parent():
     child = os.fork()
     if child == 0:
         os.read(child_reads, 1)
-        _layout.of(childs, staging.snapshot().copied)
+        layout_of(childs, staging.snapshot().copied)
         os.write(child_writes, b".")
         os._exit(0)
-    layout = _layout.of(state, staging.snapshot().copied)
+    layout = layout_of(state, staging.snapshot().copied)
     os.write(parent_writes, b".")
     assert os.read(parent_reads, 1) == b"."
     os.waitpid(child, 0)
     for descriptor in (parent_reads, child_writes, child_reads, parent_writes):
         os.close(descriptor)
-    assert file_of(layout) == file_of(_layout.of(state))
+    assert file_of(layout) == file_of(layout_of(state))
 
 
 def test_a_child_that_was_forked_while_memory_is_taken_takes_its_own():
@@ -155,7 +155,7 @@ def test_a_child_that_was_forked_while_memory_is_taken_takes_its_own():
         child = os.fork()
         if child == 0:
             signal.alarm(20)
-            _layout.of(state, staging.snapshot().copied)
+            layout_of(state, staging.snapshot().copied)
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -200,7 +200,7 @@ def test_storages_in_a_snapshot_begin_at_whole_cache_lines():
         copies.extend(snapshot.copied(storages))
         return copies
 
-    _layout.of(state, copied)
+    layout_of(state, copied)
     begin = copies[0].address
     assert [(copy.address - begin) % 64 for copy in copies] == [0] * len(state)
 
@@ -209,7 +209,7 @@ def test_a_snapshot_does_not_keep_the_state_in_memory():
     memory = np.ones(MIB)
     state = {"w": torch.from_numpy(memory)}
     original = weakref.ref(memory)
-    layout = _layout.of(state, Staging().snapshot().copied)
+    layout = layout_of(state, Staging().snapshot().copied)
     del state, memory
     gc.collect()
     assert original() is None

@@ -11,7 +11,7 @@ import torch
 from holdfast import IntegrityError
 from holdfast._api import digests
 from holdfast._spool import item
-from holdfast._torchfile.writer import layout as _layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.data.pieces import Pieces, save_of
 from tests.data.states import assert_same
 
@@ -51,7 +51,7 @@ def rewrite(folder, **changes):
 
 def test_it_is_an_ordinary_torch_file_and_what_is_said_of_it(tmp_path):
     state = {"model": torch.nn.Linear(300, 300).state_dict(), "epoch": 7}
-    layout, save = _layout.of(state), save_of(7, metric=0.5)
+    layout, save = layout_of(state), save_of(7, metric=0.5)
     item.write(tmp_path / "item", save, layout, {"server": "http://somewhere"})
     assert_same(torch.load(tmp_path / "item" / "state.pt", weights_only=True), state)
     facts = json.loads((tmp_path / "item" / "item.json").read_text())

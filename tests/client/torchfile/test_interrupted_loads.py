@@ -12,13 +12,21 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from holdfast._arguments import selection
-from holdfast._torchfile.reader import archive, formats, legacy, pickle_scan, restore, safety, zip_directory
-from holdfast._torchfile.reader import arena as _memory
-from holdfast._torchfile.reader import safetensors as _safetensors
+from holdfast._arguments import state_keys
+from holdfast._torchfile.reader import (
+    archive,
+    arena,
+    formats,
+    legacy,
+    pickle_scan,
+    restore,
+    safetensors,
+    safety,
+    zip_directory,
+)
 from tests.support.interruptions import EXCEPTIONS, lines, outcomes
 
-READERS = (archive, pickle_scan, formats, legacy, _memory, restore, _safetensors, selection, safety, zip_directory)
+READERS = (archive, pickle_scan, formats, legacy, arena, restore, safetensors, state_keys, safety, zip_directory)
 OF_PYTHON = (json.decoder, pickle, tarfile, zipfile)
 FILES = {module.__file__ for module in (*READERS, *OF_PYTHON)}
 
@@ -47,15 +55,15 @@ def tarred():
     return file.getvalue()
 
 
-def safetensors():
+def safetensors_file():
     header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     return len(header).to_bytes(8, "little") + header + bytes(8)
 
 
 def load(content, **how):
-    arena = _memory.Arena(len(content))
-    arena.view(0, len(content))[:] = content
-    return restore.state_in(arena, lambda spans: None, **how)
+    memory = arena.Arena(len(content))
+    memory.view(0, len(content))[:] = content
+    return restore.load_state(memory, lambda spans: None, **how)
 
 
 def load_fake(content):
@@ -78,7 +86,7 @@ LOADS = {
     "older": partial(load, saved(_use_new_zipfile_serialization=False)),
     "oldest": partial(load_refused, tarred()),
     "damaged": partial(load_refused, saved().replace(b"torch._utils", b"torch.\xff\xff\xff\xff\xff\xff")),
-    "safetensors": partial(load, safetensors()),
+    "safetensors": partial(load, safetensors_file()),
 }
 
 

@@ -13,8 +13,8 @@ from torch.utils.serialization import config
 
 from holdfast._api import digests
 from holdfast._torchfile.reader import tensor_index
-from holdfast._torchfile.writer import layout as _layout
-from holdfast._torchfile.writer import sink
+from holdfast._torchfile.writer import records as state_records
+from holdfast._torchfile.writer.layout import layout_of, named_tensors
 from tests.data.states import MIB, STATES, TRUSTED_STATES, assert_same, raw, trained
 
 every_state = pytest.mark.parametrize("make", [*STATES, *TRUSTED_STATES])
@@ -67,7 +67,7 @@ def data_offset(file, info):
 @every_state
 def test_any_order_of_reading_gives_a_sound_torch_file(make):
     state = make()
-    file = laid_out(_layout.of(state))
+    file = laid_out(layout_of(state))
     with zipfile.ZipFile(io.BytesIO(file)) as opened:
         assert opened.testzip() is None
     assert_same(torch.load(io.BytesIO(file), weights_only=False), state)
@@ -76,20 +76,20 @@ def test_any_order_of_reading_gives_a_sound_torch_file(make):
 @pytest.mark.parametrize("make", STATES)
 def test_the_file_holds_nothing_but_weights_where_the_state_does(make):
     state = make()
-    assert_same(torch.load(io.BytesIO(laid_out(_layout.of(state))), weights_only=True), state)
+    assert_same(torch.load(io.BytesIO(laid_out(layout_of(state))), weights_only=True), state)
 
 
 @every_state
 def test_the_records_are_torchs_own(make):
     state = make()
-    file, torchs = records(laid_out(_layout.of(state))), records(torchs_own(state))
+    file, torchs = records(laid_out(layout_of(state))), records(torchs_own(state))
     assert list(file) == [name for name in torchs if name != "archive/version"] + ["archive/version"]
     assert file == torchs
 
 
 @every_state
 def test_large_storages_begin_at_whole_pages_and_small_ones_take_no_page(make):
-    file = laid_out(_layout.of(make()))
+    file = laid_out(layout_of(make()))
     with zipfile.ZipFile(io.BytesIO(file)) as opened:
         storages = [info for info in opened.infolist() if "/data/" in info.filename and info.file_size]
     for info in storages:
@@ -103,7 +103,7 @@ def test_large_storages_begin_at_whole_pages_and_small_ones_take_no_page(make):
 @every_state
 def test_any_reader_of_zip_files_finds_the_same_records(make, tmp_path):
     path = tmp_path / "state.pt"
-    path.write_bytes(laid_out(_layout.of(make())))
+    path.write_bytes(laid_out(layout_of(make())))
     found = torch._C.PyTorchFileReader(str(path))
     wanted = records(path.read_bytes())
     assert {f"archive/{name}" for name in found.get_all_records()} == set(wanted)
@@ -114,7 +114,7 @@ def test_any_reader_of_zip_files_finds_the_same_records(make, tmp_path):
 @every_state
 def test_the_file_can_be_mapped(make, tmp_path):
     state, path = make(), tmp_path / "state.pt"
-    path.write_bytes(laid_out(_layout.of(state)))
+    path.write_bytes(laid_out(layout_of(state)))
     assert_same(torch.load(path, mmap=True, weights_only=False), state)
 
 
@@ -122,21 +122,21 @@ def test_torch_does_not_guess_where_storages_lie():
     """It could where all are aligned alike, and would read other bytes here."""
     state = {"small": torch.ones(3), "large": torch.randn(100_000), "last": torch.zeros(5)}
     with config.patch("load.calculate_storage_offsets", True):
-        assert_same(torch.load(io.BytesIO(laid_out(_layout.of(state)))), state)
+        assert_same(torch.load(io.BytesIO(laid_out(layout_of(state)))), state)
 
 
 def test_a_state_without_tensors_takes_no_room():
-    assert _layout.of({"epoch": 1, "loss": 0.5}).size_bytes < 2048
+    assert layout_of({"epoch": 1, "loss": 0.5}).size_bytes < 2048
 
 
 def test_many_small_tensors_take_no_more_room_than_torch_gives_them():
     state = {f"layer.{number}": torch.randn(64) for number in range(2000)}
-    assert _layout.of(state).size_bytes < 1.1 * len(torchs_own(state))
+    assert layout_of(state).size_bytes < 1.1 * len(torchs_own(state))
 
 
 def test_more_records_than_a_zip_file_can_count_without_zip64():
     state = {f"{number}": torch.full((1,), number) for number in range(66_000)}
-    file = laid_out(_layout.of(state))
+    file = laid_out(layout_of(state))
     with zipfile.ZipFile(io.BytesIO(file)) as opened:
         assert len(opened.namelist()) == 66_003
     found = torch.load(io.BytesIO(file))
@@ -148,7 +148,7 @@ def test_another_version_of_torch_that_writes_otherwise_is_asked_for_the_whole_f
     saved = torchs_own(state)
     monkeypatch.setattr(torch.serialization, "_save", None)
     monkeypatch.setattr(torch, "save", lambda state, file: file.write(saved))
-    layout = _layout.of(state)
+    layout = layout_of(state)
     assert layout.tensors is None
     assert_same(torch.load(io.BytesIO(laid_out(layout))), state)
     assert layout.chunks()
@@ -158,7 +158,7 @@ def test_another_version_of_torch_that_writes_otherwise_is_asked_for_the_whole_f
 @every_state
 def test_the_same_state_gives_the_same_bytes_and_chunks(make):
     state = make()
-    one, other = _layout.of(state), _layout.of(state)
+    one, other = layout_of(state), layout_of(state)
     assert one.extents == other.extents
     assert laid_out(one, seed=1) == laid_out(other, seed=2)
     assert one.chunks() == other.chunks()
@@ -166,7 +166,7 @@ def test_the_same_state_gives_the_same_bytes_and_chunks(make):
 
 @every_state
 def test_chunks_make_up_the_file_and_none_is_too_long(make):
-    layout = _layout.of(make())
+    layout = layout_of(make())
     ends = [0]
     for offset, length, _ in layout.extents:
         assert offset == ends[-1]
@@ -182,31 +182,31 @@ def test_chunks_make_up_the_file_and_none_is_too_long(make):
 @every_state
 def test_chunks_are_the_same_whether_or_not_somebody_read_some_before(make):
     state = make()
-    layout = _layout.of(state)
+    layout = layout_of(state)
     for place in random.Random(3).sample(range(len(layout.extents)), len(layout.extents) // 2):
         layout.read(place)
-    assert layout.chunks() == _layout.of(state).chunks()
+    assert layout.chunks() == layout_of(state).chunks()
 
 
 @every_state
 def test_copies_of_parts_as_other_devices_need_them_give_the_same_bytes(make, monkeypatch):
     state = make()
-    wanted = laid_out(_layout.of(state))
+    wanted = laid_out(layout_of(state))
 
-    class Staged(sink.Storage):
+    class Staged(state_records.Storage):
         def __init__(self, storage):
             super().__init__(storage, staged=True)
 
-    monkeypatch.setattr(sink, "Storage", Staged)
-    assert laid_out(_layout.of(state)) == wanted
+    monkeypatch.setattr(state_records, "Storage", Staged)
+    assert laid_out(layout_of(state)) == wanted
 
 
 @every_state
 def test_the_index_says_where_the_tensors_lie(make):
     state = make()
-    layout = _layout.of(state)
+    layout = layout_of(state)
     file = laid_out(layout)
-    wanted = dict(_layout.tensors(state))
+    wanted = dict(named_tensors(state))
     for entry in layout.tensors:
         tensor = wanted[entry["name"]]
         assert entry["shape"] == list(tensor.shape)
@@ -239,13 +239,13 @@ def test_the_index_says_where_the_tensors_lie(make):
 def test_the_index_says_where_a_tensor_lies_if_its_elements_are_one_stretch(tmp_path, view, is_one_stretch, wrap):
     state = {"w": wrap(view(torch.arange(60.0).view(6, 10)))}
     torch.save(state, tmp_path / "a.pt")
-    for (entry,) in (_layout.of(state).tensors, tensor_index.of_file(tmp_path / "a.pt")):
+    for (entry,) in (layout_of(state).tensors, tensor_index.index_file(tmp_path / "a.pt")):
         assert (entry["offset"] is not None) == is_one_stretch
         assert entry["size_bytes"] == state["w"].numel() * 4
 
 
 def test_names_in_the_index_lead_through_dicts_and_lists():
-    layout = _layout.of({"model": {"a.weight": torch.ones(2)}, "list": [1, (torch.ones(3), {5: torch.ones(4)})]})
+    layout = layout_of({"model": {"a.weight": torch.ones(2)}, "list": [1, (torch.ones(3), {5: torch.ones(4)})]})
     assert [entry["name"] for entry in layout.tensors] == ["model.a.weight", "list.1.0", "list.1.1.5"]
 
 
@@ -256,7 +256,7 @@ def test_a_storage_that_looks_like_another_part_of_the_file_is_none(length):
         numbers = torch.frombuffer(bytearray((start * length)[:length]), dtype=torch.uint8)
         with_quantized = torch.quantize_per_tensor(torch.ones(length), 0.1, 0, torch.qint8)
         for state in ({"a": numbers}, {"a": numbers, "q": with_quantized, "b": numbers.clone()}):
-            layout = _layout.of(state)
+            layout = layout_of(state)
             assert_same(torch.load(io.BytesIO(laid_out(layout))), state)
             assert [entry["offset"] % 64 for entry in layout.tensors] == [0] * len(state)
 
@@ -268,7 +268,7 @@ def address(view):
 
 def test_chunks_of_large_tensors_are_the_tensors_own_memory():
     tensors = {"a": torch.randn(9 * MIB // 4), "b": torch.randn(300, 300).t(), "c": torch.randn(1, 100_000)}
-    layout = _layout.of(tensors)
+    layout = layout_of(tensors)
     found = {}
     for place, (offset, length, record) in enumerate(layout.extents):
         if record is not None:
@@ -285,7 +285,7 @@ def test_chunks_of_large_tensors_are_the_tensors_own_memory():
 
 def test_quantised_tensors_are_not_copied_either():
     large = torch.quantize_per_tensor(torch.randn(3 * MIB), 0.1, 0, torch.qint8)
-    layout = _layout.of({"q": large})
+    layout = layout_of({"q": large})
     views = [layout.read(place)[0] for place, extent in enumerate(layout.extents) if extent.record is not None]
     assert [address(view) for view in views] == [large.data_ptr()]
 
@@ -310,29 +310,29 @@ def own_chunks(layout, name):
 )
 def test_what_did_not_change_keeps_its_chunks_while_something_else_changes(change):
     state = {"b": torch.randn(100_000), "a": torch.randn(5 * MIB // 4 + 9)}
-    before = own_chunks(_layout.of(state), "a")
+    before = own_chunks(layout_of(state), "a")
     state["a"] = state["a"].clone()  # at another place in memory
     change(state)
     assert len(before) == 2
-    assert own_chunks(_layout.of(state), "a") == before
+    assert own_chunks(layout_of(state), "a") == before
 
 
 def test_a_tensor_that_changed_has_other_chunks_where_it_changed():
     state = {"a": torch.zeros(12 * MIB // 4)}
-    before = own_chunks(_layout.of(state), "a")
+    before = own_chunks(layout_of(state), "a")
     state["a"][5 * MIB // 4] = 1
-    after = own_chunks(_layout.of(state), "a")
+    after = own_chunks(layout_of(state), "a")
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True]
 
 
 def test_a_sample_is_of_some_of_the_chunks():
-    layout = _layout.of({f"{n}": torch.randn(100_000) for n in range(40)})
-    chunks = {chunk.digest for chunk in _layout.of({}).chunks()}
+    layout = layout_of({f"{n}": torch.randn(100_000) for n in range(40)})
+    chunks = {chunk.digest for chunk in layout_of({}).chunks()}
     sample = layout.sample(8)
     assert 4 <= len(sample) <= 8
     assert sample <= {chunk.digest for chunk in layout.chunks()}
     assert sample.isdisjoint(chunks)
-    assert _layout.of({}).sample(8) == set()
+    assert layout_of({}).sample(8) == set()
 
 
 def test_a_model_and_its_optimizer_can_be_laid_out_while_others_save_with_torch():
@@ -352,7 +352,7 @@ def test_a_model_and_its_optimizer_can_be_laid_out_while_others_save_with_torch(
 
     other = threading.Thread(target=save)
     other.start()
-    files = {laid_out(_layout.of(state)) for _ in range(20)}
+    files = {laid_out(layout_of(state)) for _ in range(20)}
     stop.set()
     other.join()
     assert failures == []
@@ -362,7 +362,7 @@ def test_a_model_and_its_optimizer_can_be_laid_out_while_others_save_with_torch(
 @pytest.mark.parametrize("length", [1, 4095, 4096, 70_000, 5 * MIB + 3])
 def test_a_staged_storage_gives_any_part_of_its_bytes(length):
     tensor = torch.randint(0, 256, (length,), dtype=torch.uint8)
-    storage = sink.Storage(tensor.untyped_storage(), staged=True)
+    storage = state_records.Storage(tensor.untyped_storage(), staged=True)
     whole, numbers = raw(tensor), random.Random(length)
     for _ in range(20):
         start, stop = sorted(numbers.choices(range(length + 1), k=2))
@@ -376,7 +376,7 @@ def test_a_staged_storage_gives_any_part_of_its_bytes(length):
 def test_tensors_on_a_gpu_are_laid_out_as_torch_would_write_them():
     state = {"a": torch.randn(5 * MIB // 4, device="cuda"), "b": torch.ones(3, device="cuda"), "c": torch.randn(99_999)}
     state["view"] = state["a"][10:20]
-    file = laid_out(_layout.of(state))
+    file = laid_out(layout_of(state))
     with zipfile.ZipFile(io.BytesIO(file)) as opened:
         assert opened.testzip() is None
     found = torch.load(io.BytesIO(file))

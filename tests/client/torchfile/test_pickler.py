@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from holdfast._runtime import gc_pause
-from holdfast._torchfile.writer import layout, pickler
-from holdfast._torchfile.writer import sink as _sink
+from holdfast._torchfile.writer import pickler
+from holdfast._torchfile.writer.layout import layout_of
+from holdfast._torchfile.writer.records import records_of
 
 
 def torchs_pickle(state):
@@ -25,9 +26,9 @@ def torchs_pickle(state):
 
 def described(state):
     """How many tensors were reduced without torch."""
-    sink = _sink.written(state)
-    assert sink.pickled == torchs_pickle(state)
-    return len(sink.described)
+    records = records_of(state)
+    assert records.pickled == torchs_pickle(state)
+    return len(records.described)
 
 
 def marked(value):
@@ -76,13 +77,13 @@ def test_other_tensors_have_torchs_pickle_too(name):
 
 def test_a_parameter_with_attributes_is_left_to_torch():
     state = {"a": marked(torch.nn.Parameter(torch.ones(2)))}
-    assert _sink.written(state).pickled == torchs_pickle(state)
-    assert [entry["name"] for entry in layout.of(state).tensors] == ["a"]
+    assert records_of(state).pickled == torchs_pickle(state)
+    assert [entry["name"] for entry in layout_of(state).tensors] == ["a"]
 
 
 def test_torch_warns_of_hooks_as_ever():
     with pytest.warns(UserWarning, match="hook"):
-        _sink.written({"a": with_hook()})
+        records_of({"a": with_hook()})
 
 
 def test_what_a_user_registered_for_tensors_is_asked(monkeypatch):
@@ -111,7 +112,7 @@ def test_a_mode_is_asked():
 def test_tensors_of_two_types_over_one_memory_are_refused_as_torch_does():
     one = torch.zeros(4)
     with pytest.raises(RuntimeError, match="view the same memory"):
-        layout.of({"a": one, "b": one.view(torch.int32)})
+        layout_of({"a": one, "b": one.view(torch.int32)})
 
 
 def test_full_collections_are_put_off_and_the_thresholds_are_as_before():

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from holdfast._torchfile.reader import tensor_index
-from holdfast._torchfile.writer import layout
+from holdfast._torchfile.writer.layout import layout_of, named_tensors
 
 STATES = {
     "nested": {"model": torch.nn.Linear(3, 4).state_dict(), "list": [torch.arange(6), (torch.ones(2, 2),)], 7: 8},
@@ -35,9 +35,9 @@ def described(index):
 def test_a_torch_file(tmp_path, state):
     torch.save(state, tmp_path / "a.pt")
     data = (tmp_path / "a.pt").read_bytes()
-    found = tensor_index.of_file(tmp_path / "a.pt")
-    assert described(found) == described(layout.of(state).tensors)
-    for entry, (_, tensor) in zip(found, layout.tensors(state), strict=True):
+    found = tensor_index.index_file(tmp_path / "a.pt")
+    assert described(found) == described(layout_of(state).tensors)
+    for entry, (_, tensor) in zip(found, named_tensors(state), strict=True):
         if tensor.is_contiguous():
             assert data[entry["offset"] :][: entry["size_bytes"]] == bytes(tensor.detach().view(torch.uint8).numpy())
 
@@ -48,15 +48,15 @@ def test_what_is_no_plain_tensor_costs_the_index_no_other(tmp_path):
         "plain": torch.ones(2),
     }
     torch.save(state, tmp_path / "a.pt")
-    assert described(tensor_index.of_file(tmp_path / "a.pt"))[-1] == ("plain", "float32", [2], 8)
+    assert described(tensor_index.index_file(tmp_path / "a.pt"))[-1] == ("plain", "float32", [2], 8)
 
 
 def test_a_safetensors_file(tmp_path):
     state = {"w": torch.ones(3), "b": torch.arange(4, dtype=torch.int16).view(2, 2), "h": torch.ones(1).bfloat16()}
     save_file(state, tmp_path / "a.safetensors", metadata={"format": "pt"})
     data = (tmp_path / "a.safetensors").read_bytes()
-    found = tensor_index.of_file(tmp_path / "a.safetensors")
-    assert sorted(described(found)) == sorted(described(layout.of(state).tensors))
+    found = tensor_index.index_file(tmp_path / "a.safetensors")
+    assert sorted(described(found)) == sorted(described(layout_of(state).tensors))
     for entry in found:
         expected = bytes(state[entry["name"]].view(torch.uint8).numpy())
         assert data[entry["offset"] :][: entry["size_bytes"]] == expected
@@ -101,13 +101,13 @@ HOSTILE = {
 def test_what_cannot_be_understood_has_no_index(tmp_path, content):
     path = tmp_path / "a"
     content(path) if callable(content) else path.write_bytes(content)
-    assert not tensor_index.of_file(path)
+    assert not tensor_index.index_file(path)
 
 
 def test_nothing_that_a_file_names_is_called(tmp_path):
     made = str(tmp_path / "made").encode()
     zipped(b"\x80\x02cos\nmkdir\n(X" + struct.pack("<I", len(made)) + made + b"tR.")(tmp_path / "a.pt")
-    assert tensor_index.of_file(tmp_path / "a.pt") is None
+    assert tensor_index.index_file(tmp_path / "a.pt") is None
     assert not (tmp_path / "made").exists()
 
 
@@ -122,6 +122,6 @@ def test_a_damaged_file_has_an_index_or_none(tmp_path, form):
             if damaged:
                 damaged[numbers.randrange(len(damaged))] = numbers.randrange(256)
         (tmp_path / "b").write_bytes(damaged)
-        for entry in tensor_index.of_file(tmp_path / "b") or []:
+        for entry in tensor_index.index_file(tmp_path / "b") or []:
             assert entry["offset"] >= 0
             assert entry["size_bytes"] >= 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast._torchfile.reader import zip_directory
-from holdfast._torchfile.writer import layout as _layout
+from holdfast._torchfile.writer.layout import layout_of
 
 GIB = 2**30
 END_BYTES = 22
@@ -221,7 +221,7 @@ def test_a_directorys_large_end_must_be_where_it_is_said_to_be(moved):
 def test_the_directory_of_a_file_larger_than_four_gibibytes_is_read_as_python_reads_it(tmp_path):
     """The file's large tensor is memory that was never touched and a hole in the file."""
     state = {"a": torch.empty(5 * GIB, dtype=torch.uint8), "b": torch.ones(3), "c": torch.ones(20_000)}
-    layout = _layout.of(state)
+    layout = layout_of(state)
     file = tmp_path / "large.pt"
     with file.open("wb") as opened:
         for offset, data in zip(layout._parts._starts, layout._parts._parts, strict=True):

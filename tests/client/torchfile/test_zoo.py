@@ -44,7 +44,7 @@ def ours(data, **how):
         for start, stop in spans:
             arena.view(start, stop - start)[:] = data[start:stop]
 
-    return restore.state_in(arena, fetch, **how)
+    return restore.load_state(arena, fetch, **how)
 
 
 def torchs(data, tmp_path, **how):

@@ -98,9 +98,9 @@ def on_a_terminal(code, **environment):
 
 
 MOVE = """
-from holdfast._transfer import progress as _progress
-_progress._DELAY_S = 0
-with _progress.Progress("load a.pt", 64 * 2**20) as bar:
+from holdfast._transfer import progress
+progress._DELAY_S = 0
+with progress.Progress("load a.pt", 64 * 2**20) as bar:
     bar.moved(64 * 2**20)
 """
 

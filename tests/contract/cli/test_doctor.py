@@ -7,7 +7,7 @@ import time
 import pytest
 
 from holdfast._spool.spool import Spool
-from holdfast._torchfile.writer import layout
+from holdfast._torchfile.writer.layout import layout_of
 from holdfast.cli.commands import doctor
 from holdfast.cli.statuses import Status
 from tests.data.pieces import save_of
@@ -95,7 +95,7 @@ def test_a_token_of_a_prefix_needs_that_prefix(examine, monkeypatch):
 
 
 def test_what_waits_is_found(holdfast, directory, server, spool):
-    Spool(spool).queue(server.url, directory).put({**save_of(1), "directory": directory}, layout.of({"epoch": 1}))
+    Spool(spool).queue(server.url, directory).put({**save_of(1), "directory": directory}, layout_of({"epoch": 1}))
     done = holdfast("doctor", *QUICK, "--directory", f"{directory}/doctor", "--json")
     assert (done.status, found(done)["spool"]["advice"]) == (Status.NO, "holdfast sync")
     [queue] = holdfast("sync", "--list", "--json").json["queues"]

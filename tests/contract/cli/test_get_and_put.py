@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from holdfast._torchfile.writer import layout
+from holdfast._torchfile.writer.layout import layout_of, named_tensors
 from holdfast._transfer import upload
-from holdfast._transfer.files import FileSource
+from holdfast._transfer.file_source import FileSource
 from holdfast.cli.commands import get
 from holdfast.cli.statuses import Status
 from tests.data.states import assert_same
@@ -324,7 +324,7 @@ def test_parts_need_torch(holdfast, directory, server, monkeypatch):
 
 def test_the_names_of_tensors_are_those_of_the_index():
     saved = state()
-    assert [name for name, _ in layout.tensors(saved)] == [entry["name"] for entry in layout.of(saved).tensors]
+    assert [name for name, _ in named_tensors(saved)] == [entry["name"] for entry in layout_of(saved).tensors]
     assert "torch" in sys.modules
 
 

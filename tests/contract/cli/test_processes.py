@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from holdfast import __version__
-from holdfast.cli import app, bare, completion
+from holdfast.cli import app, completion, sync_only
 from holdfast.cli.statuses import Status
 from tests.support.live import PROJECT
 from tests.support.terminal import HOLDFAST, Terminal
@@ -19,9 +19,9 @@ ESC = "\x1b["
 MIB = 1024 * 1024
 SHOW_AT_ONCE = """
 import sys
-from holdfast._transfer import progress as _progress
+from holdfast._transfer import progress
 from holdfast.cli import main
-_progress._DELAY_S = 0
+progress._DELAY_S = 0
 sys.exit(main(sys.argv[1:]))
 """
 AT_ONCE = [sys.executable, "-c", SHOW_AT_ONCE]
@@ -129,7 +129,7 @@ def test_without_the_extra_sync_works_and_the_rest_says_what_is_missing(spool):
     bare_command = [sys.executable, "-c", WITHOUT_EXTRA]
     assert run("sync", command=bare_command) == (0, f"nothing waits in {spool}\n", "")
     for arguments in (["ls"], [], ["--version"]):
-        assert run(*arguments, command=bare_command) == (Status.MISUSE, "", f"{bare.MISSING}\n")
+        assert run(*arguments, command=bare_command) == (Status.MISUSE, "", f"{sync_only.MISSING}\n")
     status, _, complaints = run("sync", "--patience", "long", command=bare_command)
     assert (status, "usage: holdfast sync" in complaints) == (Status.MISUSE, True)
 
@@ -138,7 +138,7 @@ def test_sync_has_the_same_options_with_and_without_the_extra():
     from typer.main import get_command
 
     ours = {name for parameter in get_command(app.app).commands["sync"].params for name in parameter.opts}
-    theirs = {name for action in bare.parser()._actions for name in action.option_strings}
+    theirs = {name for action in sync_only.parser()._actions for name in action.option_strings}
     assert ours - {"--json", "--help", "-h"} == theirs - {"--help", "-h"}
 
 

@@ -7,8 +7,7 @@ from collections import Counter
 import pytest
 
 from holdfast._api import wire
-from holdfast._transfer import durable
-from holdfast._transfer import folder as _folder
+from holdfast._transfer import download_folder, fsync
 from tests.support.forwarder import Forwarder
 
 HEAD = b"HTTP/1.1"
@@ -115,10 +114,10 @@ def test_what_is_no_plain_file_is_not_replaced_and_nothing_else_is(holdfast, dir
 
 @pytest.mark.parametrize("many", [1, 10_000], ids=["together", "one by one"])
 def test_files_are_durable_before_they_have_their_place(tmp_path, monkeypatch, many, holdfast, directory, folder):
-    monkeypatch.setattr(durable, "MANY", many)
-    monkeypatch.setattr(durable, "_is_trusted", lambda _: True)
+    monkeypatch.setattr(fsync, "MANY", many)
+    monkeypatch.setattr(fsync, "_is_trusted", lambda _: True)
     said = []
-    for module, name in ((durable, "_sync_file_system"), (durable, "sync"), (_folder, "_put")):
+    for module, name in ((fsync, "_sync_file_system"), (fsync, "sync"), (download_folder, "_put")):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *given, real=real, name=name: (said.append(name), real(*given)))
     assert holdfast("put", folder, directory).status == 0

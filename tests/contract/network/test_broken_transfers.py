@@ -13,7 +13,7 @@ from holdfast import CheckpointManager, IntegrityError, ServerUnreachable
 from holdfast._api import retry
 from holdfast._api.digests import CHUNK_BYTES
 from holdfast._runtime.parallel import CONNECTIONS
-from holdfast._torchfile.writer import layout as _layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.data.states import assert_same
 from tests.support.forwarder import PIECE_BYTES, Forwarder
 
@@ -39,7 +39,7 @@ def make_state(size_bytes=40 * MIB):
 
 def assert_stored(server, path, state):
     """That the server has this state and no other."""
-    layout = _layout.of(state)
+    layout = layout_of(state)
     file = b"".join(bytes(layout.read(place)[0]) for place in range(len(layout.extents)))
     assert (server.root / path).read_bytes() == file
 
@@ -93,7 +93,7 @@ class Kill:
     """Kills a server, starts it again, and notes what had passed and what of a state it had on its disk by then."""
 
     def __init__(self, server, forwarder, state):
-        layout = _layout.of(state)
+        layout = layout_of(state)
         chunks = [bytes(layout.read(place)[0]) for place in range(len(layout.extents))]
         self._chunks = [(extent.offset, data) for extent, data in zip(layout.extents, chunks, strict=True)]
         self._server, self._forwarder = server, forwarder

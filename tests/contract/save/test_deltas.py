@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager, HoldfastWarning
-from holdfast._torchfile.writer import layout as _layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.data.states import assert_same
 from tests.support.forwarder import Forwarder
 
@@ -57,7 +57,7 @@ def cost(forwarder, save):
 
 def file_of(state):
     """The bytes that a state's file must have."""
-    layout = _layout.of(state)
+    layout = layout_of(state)
     return b"".join(bytes(layout.read(place)[0]) for place in range(len(layout.extents)))
 
 

@@ -11,12 +11,12 @@ import pytest
 from holdfast._api.retry import Patience
 from holdfast._api.server import Server
 from holdfast._api.wire import Upload
-from holdfast._transfer import upload as _upload
-from holdfast._transfer.files import FileSource
+from holdfast._transfer.file_source import FileSource
+from holdfast._transfer.upload import MOST_REFUSED_COMMITS, send_files
 from holdfast.errors import HoldfastError
 from tests.support.live import LiveServer
 
-MOST, FILES = 2, 2 * (_upload._REFUSALS + 3)
+MOST, FILES = 2, 2 * (MOST_REFUSED_COMMITS + 3)
 """More files than would be sent if the client reserved anew after each refusal of its commit."""
 
 
@@ -83,7 +83,7 @@ def test_a_server_that_asks_for_nothing_new_is_an_error(missing, tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     upload = {"id": "u", "state": "open", "missing": missing, "missing_count": 9, "missing_bytes": 9}
     with answering(upload) as (url, asked), pytest.raises(HoldfastError, match=r"9 range\(s\) have not") as caught:
-        _upload.send_files(
+        send_files(
             Server(url),
             {"directory": "runs", "name": "a"},
             {None: FileSource(tmp_path / "a")},
@@ -91,7 +91,7 @@ def test_a_server_that_asks_for_nothing_new_is_an_error(missing, tmp_path):
             progress=False,
         )
     assert caught.value.code == "ranges_missing"
-    assert asked.count("GET /v1/uploads/u") == len(missing) * (_upload._REFUSALS + 1)
+    assert asked.count("GET /v1/uploads/u") == len(missing) * (MOST_REFUSED_COMMITS + 1)
 
 
 def test_a_server_that_counts_nothing_has_listed_all():

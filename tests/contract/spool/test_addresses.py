@@ -13,7 +13,7 @@ from holdfast._api.retry import Outage
 from holdfast._api.server import Server
 from holdfast._spool.courier import Courier
 from holdfast._spool.spool import Spool
-from holdfast._torchfile.writer import layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.data.pieces import save_of
 from tests.support.live import PROJECT, eventually
 
@@ -34,7 +34,7 @@ def new_process():
 
 def put(spool, url, epoch, **more):
     save = {**save_of(epoch), "directory": DIRECTORY, **more}
-    return Spool(spool).queue(url, DIRECTORY).put(save, layout.of({"n": epoch}))
+    return Spool(spool).queue(url, DIRECTORY).put(save, layout_of({"n": epoch}))
 
 
 def manager_of(url, **options):

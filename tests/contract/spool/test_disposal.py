@@ -9,7 +9,7 @@ import pytest
 from holdfast import CheckpointManager
 from holdfast._spool import disposal
 from holdfast._spool.spool import Spool
-from holdfast._torchfile.writer import layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.data.pieces import save_of
 from tests.support.live import eventually
 
@@ -18,7 +18,7 @@ URL = "http://127.0.0.1:1"
 
 def put(spool, epoch, directory="runs/a"):
     save = {**save_of(epoch), "directory": directory}
-    return Spool(spool).queue(URL, directory).put(save, layout.of({"n": epoch}))
+    return Spool(spool).queue(URL, directory).put(save, layout_of({"n": epoch}))
 
 
 def tidy(spool):
@@ -105,7 +105,7 @@ def test_a_job_that_delivers_tidies(server, directory, spool):
     gone = Spool(spool).queue(URL, "runs/long-ago")
     gone.clear()
     save = {**save_of(1), "directory": directory}
-    Spool(spool).queue(server.url, directory).put(save, layout.of({"n": 1}))
+    Spool(spool).queue(server.url, directory).put(save, layout_of({"n": 1}))
     with CheckpointManager(directory, server=server.url) as manager:
         manager.load_latest()
     assert eventually(lambda: not gone.folder.exists())

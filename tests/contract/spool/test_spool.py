@@ -32,7 +32,7 @@ from holdfast._api import retry
 from holdfast._api.retry import Outage
 from holdfast._load import Loading
 from holdfast._spool.spool import Spool
-from holdfast._torchfile.writer import layout
+from holdfast._torchfile.writer.layout import layout_of
 from tests.crash.harness.tracing import needs_strace
 from tests.data.pieces import save_of
 from tests.data.states import assert_same
@@ -57,7 +57,7 @@ def put(spool, server, directory):
     def put(epoch, state=None, where=directory, url=server.url, **more):
         state = {"epoch": epoch} if state is None else state
         save = {**save_of(epoch, **more), "directory": where}
-        return Spool(spool).queue(url, where).put(save, layout.of(state))
+        return Spool(spool).queue(url, where).put(save, layout_of(state))
 
     return put
 

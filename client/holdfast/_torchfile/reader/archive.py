@@ -19,7 +19,7 @@ Fetch = Callable[[list[Span]], None]
 _VERSION = b"3\n"
 
 
-class Unusual(Exception):
+class NeedsCopy(Exception):
     """A file that torch may be able to read, but not in the way that needs no copies."""
 
 
@@ -49,7 +49,7 @@ class Archive:
 
     Raises
     ------
-    Unusual
+    NeedsCopy
         The file is not as torch writes it.
     """
 
@@ -58,25 +58,25 @@ class Archive:
         self._storages, self._others = _directory(arena, fetch)
         self._needed: Collection[str] | None = None
         if "constants.pkl" in self._others or self._record("version") != _VERSION:
-            raise Unusual
+            raise NeedsCopy
 
     def narrow(self, only: Collection[Any], fetch: Fetch) -> None:
         """Fetch the storages that some of the state's keys need; the others stay zeros, and take no memory.
 
         Raises
         ------
-        Unusual
+        NeedsCopy
             The pickle does not tell which ones.
         """
         import sys
 
         if "byteorder" not in self._others or self._record("byteorder").decode() != sys.byteorder:
-            raise Unusual
+            raise NeedsCopy
         root = BlindUnpickler(self._record("data.pkl"), _Key.of).load()
         if isinstance(root, Mapped):
             root = root.items
         if not isinstance(root, dict) or not all(map(_is_plain, root)):  # a stub is equal to nothing that is asked for
-            raise Unusual
+            raise NeedsCopy
         self._needed = {f"data/{key}" for key in _keys_in([root[name] for name in only if name in root])}
         fetch(joined(self._storages[name].span for name in self._needed if name in self._storages))
 
@@ -126,17 +126,17 @@ class Archive:
                 f"the file it {has}"
             )
         if (self._needed is None or name in self._needed) and not self._is_where_its_header_says(found):
-            raise Unusual
+            raise NeedsCopy
         return _Holder(storage_in(self._arena, found.offset, size_bytes))
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a later torch may ask for is left to torch's own reader."""
-        raise Unusual
+        raise NeedsCopy
 
     def _record(self, name: str) -> bytes:
         found = self._others.get(name)
         if found is None:
-            raise Unusual
+            raise NeedsCopy
         return self._arena.bytes(found.offset, found.entry.size_bytes)
 
     def _is_where_its_header_says(self, found: _Record) -> bool:
@@ -157,12 +157,12 @@ class _Holder:
         return self
 
 
-def unpickled(archive: Archive, map_location: Any, weights_only: bool) -> Any:
-    """The state in an archive, by torch's own unpickler. `Unusual` where this torch has another one."""
+def unpickle(archive: Archive, map_location: Any, weights_only: bool) -> Any:
+    """The state in an archive, by torch's own unpickler. `NeedsCopy` where this torch has another one."""
     from torch import serialization
 
     if not _has_known_loader():
-        raise Unusual
+        raise NeedsCopy
     module = serialization._weights_only_unpickler if weights_only else pickle  # type: ignore[attr-defined]
     return serialization._load(archive, map_location, module, encoding="utf-8")  # type: ignore[no-untyped-call]
 

@@ -76,7 +76,7 @@ _PLAIN_PICKLE = Format(
 )
 
 
-def of(head: bytes, size_bytes: int) -> Format:
+def detect(head: bytes, size_bytes: int) -> Format:
     """The format of a file with these first bytes, at most `HEAD_BYTES` of them, and this size."""
     if not size_bytes:
         return Format("empty")
@@ -94,7 +94,7 @@ def of(head: bytes, size_bytes: int) -> Format:
     return _by_content(head, size_bytes)
 
 
-def of_zip(names: Iterable[str]) -> Format | None:
+def detect_in_zip(names: Iterable[str]) -> Format | None:
     """The format of a zip file with records of these names, or None where torch can load it."""
     bare = [name.partition("/")[2] or name for name in names]
     if "data.pkl" in bare or "constants.pkl" in bare:

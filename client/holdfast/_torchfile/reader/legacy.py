@@ -10,7 +10,7 @@ _PARTS = {b"storages", b"tensors", b"pickle"}
 _BLOCK_BYTES = 512
 
 
-def refuse_claims(arena: Arena) -> None:
+def refuse_missing_storages(arena: Arena) -> None:
     """See to it that a file of five pickles names the bytes of each storage that its state needs.
 
     Torch would give out memory that was never written to for a storage whose bytes do not follow.

@@ -8,19 +8,19 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from ..._arguments import selection
+from ..._arguments.state_keys import select_keys
 from ..._runtime import packages
 from ..._runtime.interruption import reraise
 from ...errors import HoldfastError, UnreadableCheckpoint
 from . import formats, legacy, safetensors, safety, zip_directory
-from .archive import Archive, Fetch, Unusual, unpickled
+from .archive import Archive, Fetch, NeedsCopy, unpickle
 from .arena import Arena
 from .pickle_scan import BlindUnpickler
 
 _PIECE_BYTES = 64 * 1024 * 1024
 
 
-def state_in(
+def load_state(
     arena: Arena,
     fetch: Fetch,
     *,
@@ -54,25 +54,25 @@ def state_in(
     is_untrusted = safety.is_weights_only(weights_only)
     head = min(formats.HEAD_BYTES, arena.size_bytes)
     fetch([(0, arena.size_bytes if only is None else head)])
-    found = formats.of(arena.bytes(0, head), arena.size_bytes)
+    found = formats.detect(arena.bytes(0, head), arena.size_bytes)
     if found is formats.SAFETENSORS:
-        return safetensors.state_in(arena, fetch, only=only, map_location=map_location)
+        return safetensors.load_state(arena, fetch, only=only, map_location=map_location)
     if found not in (formats.ZIP, formats.LEGACY, formats.TAR):
         raise UnreadableCheckpoint(found.refusal)
     try:
         if found is not formats.ZIP:
-            raise Unusual
+            raise NeedsCopy
         state = _mapped(arena, fetch, only, map_location, is_untrusted)
-    except Unusual:
+    except NeedsCopy:
         fetch([(0, arena.size_bytes)])
         state = _copied(arena, found, map_location, is_untrusted)
-    return state if only is None else selection.part_of(state, only)
+    return state if only is None else select_keys(state, only)
 
 
 def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_location: Any, is_untrusted: bool) -> Any:
     """The state, with storages that lie in the arena."""
     if _needs_torchs_reader(map_location):
-        raise Unusual
+        raise NeedsCopy
     try:
         archive = Archive(arena, fetch)
         if only is not None:
@@ -83,14 +83,14 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_locati
         raise
     except Exception as error:  # whatever this file is, torch may be able to read it
         reraise(error)
-        raise Unusual from error
-    with safety.answering(
+        raise NeedsCopy from error
+    with safety.translate_errors(
         is_untrusted=is_untrusted,
         asks_user=_is_asked(map_location),
-        passing=Unusual,
+        passing=NeedsCopy,
         is_sound=lambda: _is_sound(archive.get_record("data.pkl")),
     ):
-        return unpickled(archive, map_location, is_untrusted)
+        return unpickle(archive, map_location, is_untrusted)
 
 
 def _copied(arena: Arena, found: formats.Format, map_location: Any, is_untrusted: bool) -> Any:
@@ -106,10 +106,10 @@ def _copied(arena: Arena, found: formats.Format, map_location: Any, is_untrusted
             safety.refuse_tar()
     is_sound = found is not formats.LEGACY or _legacy_is_sound(arena)
     with (
-        safety.answering(
+        safety.translate_errors(
             is_untrusted=is_untrusted,
             asks_user=_is_asked(map_location),
-            passing=Unusual,
+            passing=NeedsCopy,
             is_sound=lambda: is_sound if found is not formats.ZIP else _is_sound(_pickle_in(arena)),
         ),
         _opened(arena, found) as file,
@@ -155,7 +155,7 @@ def _unnamed() -> IO[bytes]:
 def _legacy_is_sound(arena: Arena) -> bool:
     """Whether the pickles of an older file can be read; where they can, they are held to what they claim."""
     try:
-        legacy.refuse_claims(arena)
+        legacy.refuse_missing_storages(arena)
     except (HoldfastError, *safety.INTERRUPTIONS):
         raise
     except Exception as error:

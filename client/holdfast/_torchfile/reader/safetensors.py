@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from ..._arguments import selection
+from ..._arguments.state_keys import require
 from ..._runtime.interruption import reraise
 from ...errors import UnreadableCheckpoint
 from .archive import Fetch, joined, storage_in
@@ -44,13 +44,13 @@ class _Tensor(NamedTuple):
     stop: int
 
 
-def state_in(arena: Arena, fetch: Fetch, *, only: Collection[Any] | None, map_location: Any) -> dict[str, Any]:
+def load_state(arena: Arena, fetch: Fetch, *, only: Collection[Any] | None, map_location: Any) -> dict[str, Any]:
     """The tensors in a safetensors file whose bytes come into an arena as they are asked for.
 
     Parameters
     ----------
     arena, fetch
-        As for `_restore.state_in`.
+        As for `_restore.load_state`.
     only : collection, optional
         The names of the tensors to load.
     map_location
@@ -70,7 +70,7 @@ def state_in(arena: Arena, fetch: Fetch, *, only: Collection[Any] | None, map_lo
     if not tensors:
         raise UnreadableCheckpoint("this checkpoint is a safetensors file that holds no tensor")
     if only is not None:
-        selection.require(only, tensors)
+        require(only, tensors)
         tensors = {name: tensors[name] for name in only}
     fetch(joined((found.start, found.stop) for found in tensors.values() if found.stop > found.start))
     return {name: _tensor(arena, found, map_location) for name, found in tensors.items()}

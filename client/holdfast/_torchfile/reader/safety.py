@@ -60,7 +60,7 @@ def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
         raise UnsafeCheckpoint(
             f"This checkpoint has {arena.size_bytes} bytes and would unfold to {unfolded}. {_HOW.format('')}"
         )
-    if (other := formats.of_zip([record.name for record in records])) is not None:
+    if (other := formats.detect_in_zip([record.name for record in records])) is not None:
         raise UnreadableCheckpoint(other.refusal)
 
 
@@ -73,7 +73,7 @@ def refuse_tar() -> None:
 
 
 @contextmanager
-def answering(
+def translate_errors(
     *, is_untrusted: bool, asks_user: bool, passing: type[Exception], is_sound: Callable[[], bool]
 ) -> Iterator[None]:
     """Turn what torch raises into this package's errors.

@@ -69,7 +69,7 @@ _ITEM_BYTES = {
 Index = list[dict[str, Any]]
 
 
-def of_file(path: Path) -> Index | None:
+def index_file(path: Path) -> Index | None:
     """Name, dtype, shape, offset and size in bytes of every tensor of a file.
 
     None where it is neither a torch nor a safetensors file, or one that cannot be understood within bounds: an index is
@@ -88,8 +88,8 @@ def of_file(path: Path) -> Index | None:
         return None
 
 
-def of_bytes(data: bytes) -> Index | None:
-    """As `of_file`, of all bytes of a file."""
+def index_bytes(data: bytes) -> Index | None:
+    """As `index_file`, of all bytes of a file."""
     return _found(lambda offset, length: data[offset : offset + length], len(data))
 
 

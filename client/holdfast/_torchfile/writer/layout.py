@@ -19,10 +19,9 @@ from ..._runtime.parallel import in_parallel
 from ...errors import InvalidRequest
 from ..strides import is_one_stretch
 from . import crc32
-from . import sink as _sink
 from .parts import ALIGNMENT, BIG_BYTES, Parts
 from .pickler import Described
-from .sink import Storage
+from .records import NoData, Storage, can_be_written, records_of
 
 
 class _Record(NamedTuple):
@@ -52,7 +51,7 @@ class Layout:
         Offset and length, in bytes, of every chunk.
     tensors : list of dict or None
         Name, dtype, shape, offset and size in bytes of every tensor, as far as that can be said.
-    doubts : list of str
+    warnings : list of str
         What a user should know of the file before it is loaded.
     """
 
@@ -60,7 +59,7 @@ class Layout:
         self._parts = parts
         self.size_bytes = parts.size_bytes
         self.tensors = tensors
-        self.doubts: list[str] = []
+        self.warnings: list[str] = []
         self.extents, self._records = _cut(parts)
         self.spans = [(extent.offset, extent.length) for extent in self.extents]
         self._digests: list[str | None] = [None] * len(self.extents)
@@ -146,7 +145,7 @@ Copies = Callable[[list[Storage]], list[Storage]]
 """Gives copies of storages, to be read in their place."""
 
 
-def of(state: Any, copied: Copies | None = None) -> Layout:
+def layout_of(state: Any, copied: Copies | None = None) -> Layout:
     """The torch file of a state. The state's tensors must stay as they are while it is read.
 
     Parameters
@@ -168,22 +167,22 @@ def of(state: Any, copied: Copies | None = None) -> Layout:
 
 
 def _of(state: Any, copied: Copies | None) -> Layout:
-    if not _sink.can_be_written():
+    if not can_be_written():
         return _whole(state)
     try:
-        sink = _sink.written(state)
-    except _sink.NoData as error:
+        records = records_of(state)
+    except NoData as error:
         raise InvalidRequest(f"{_named(error.tensor, state)} cannot be saved: {error.why}.", code=error.code) from None
-    parts = Parts.of(sink)
-    index = _tensor_index(state, parts, sink.described)
+    parts = Parts.of(records)
+    index = _tensor_index(state, parts, records.described)
     if copied is not None:
         parts.replace(copied)
     layout = Layout(parts, index)
-    if sink.sharded is not None:
-        layout.doubts.append(
-            f"{_named(sink.sharded, state)} is sharded over several processes, and only this one's part is saved. To "
-            "save all of it, gather it with get_model_state_dict(..., options=StateDictOptions(full_state_dict=True)), "
-            "or save every part with torch.distributed.checkpoint."
+    if records.sharded is not None:
+        layout.warnings.append(
+            f"{_named(records.sharded, state)} is sharded over several processes, and only this one's part is saved. "
+            "To save all of it, gather it with get_model_state_dict(..., "
+            "options=StateDictOptions(full_state_dict=True)), or save every part with torch.distributed.checkpoint."
         )
     return layout
 
@@ -191,7 +190,7 @@ def _of(state: Any, copied: Copies | None) -> Layout:
 def _named(tensor: Any, state: Any) -> str:
     """The name of a tensor of a state, in words."""
     with suppress(Exception):  # a state that cannot be walked
-        for name, other in tensors(state):
+        for name, other in named_tensors(state):
             if other is tensor:
                 return f"the tensor {name!r}"
     return f"a tensor of shape {tuple(tensor.shape)}"
@@ -233,7 +232,7 @@ def _tensor_index(state: Any, parts: Parts, described: Mapping[int, Described]) 
     offsets = {storage.storage._cdata: offset for offset, storage in parts.storages}
     index = []
     try:
-        for name, tensor in tensors(state):
+        for name, tensor in named_tensors(state):
             known = described.get(id(tensor))
             if known is not None and known[0] is tensor:
                 _, dtype, shape, storage, start, size_bytes = known
@@ -254,7 +253,7 @@ def _tensor_index(state: Any, parts: Parts, described: Mapping[int, Described]) 
     return index
 
 
-def tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+def named_tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Every tensor of a state, under the name that it has in the index."""
     import torch
 
@@ -262,10 +261,10 @@ def tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]
         yield ".".join(path) or "tensor", value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from tensors(item, (*path, str(key)))
+            yield from named_tensors(item, (*path, str(key)))
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
-            yield from tensors(item, (*path, str(place)))
+            yield from named_tensors(item, (*path, str(place)))
 
 
 def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any] | None:

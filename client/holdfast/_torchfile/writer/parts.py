@@ -10,7 +10,7 @@ from typing import Self
 from zlib_ng import zlib_ng
 
 from . import zip_headers
-from .sink import Sink, Storage
+from .records import StateRecords, Storage
 
 BIG_BYTES = 64 * 1024
 """Storages of at least this size have chunks of their own, which stay the same while others change."""
@@ -40,13 +40,13 @@ class Parts:
         self._parts: list[bytes | Storage] = []
 
     @classmethod
-    def of(cls, sink: Sink) -> Self:
+    def of(cls, state: StateRecords) -> Self:
         """The file of a sink's records."""
         file = cls()
-        directory, late = file._add_records(sink)
+        directory, late = file._add_records(state)
         offset = file.size_bytes
         file.patches += [(offset + place, number) for place, number in late]
-        file._add(bytes(directory) + zip_headers.end(len(sink.storages) + 3, len(directory), offset))
+        file._add(bytes(directory) + zip_headers.end(len(state.storages) + 3, len(directory), offset))
         return file
 
     @classmethod
@@ -79,10 +79,10 @@ class Parts:
             place += 1
         return result
 
-    def _add_records(self, sink: Sink) -> tuple[bytearray, list[tuple[int, int]]]:
+    def _add_records(self, state: StateRecords) -> tuple[bytearray, list[tuple[int, int]]]:
         """Add all records; the zip's directory, and where in it the CRC-32 of which storage stands."""
         directory, late, has_large = bytearray(), [], False
-        for text, data in sink.records():
+        for text, data in state.records():
             name, offset = (_ROOT + text).encode(), self.size_bytes
             is_ready = isinstance(data, bytes)
             size_bytes = len(data) if isinstance(data, bytes) else data.size_bytes

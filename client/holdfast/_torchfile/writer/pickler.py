@@ -190,7 +190,7 @@ def _plain_dtypes() -> dict[Any, tuple[Any, int, str]]:
     return {each: (getattr(torch, classes[each]), each.itemsize, str(each).removeprefix("torch.")) for each in types}
 
 
-def of(file: io.BytesIO, observer: Observer) -> Pickler:
+def pickler_for(file: io.BytesIO, observer: Observer) -> Pickler:
     """A pickler that writes to a file."""
     return (_QuickPickler if _can_be_quick() else Pickler)(file, observer)
 

@@ -15,11 +15,11 @@ import typer
 
 from ..._api.retry import PATIENCE_S
 from ..._api.wire import FileChunks
-from ..._arguments import names as _names
+from ..._arguments.name_mapping import safe_components
 from ..._runtime.packages import install
 from ..._transfer import destination, download
-from ..._transfer import folder as _folder
 from ..._transfer.cache import Cache
+from ..._transfer.download_folder import into_files
 from ...errors import CheckpointNotFound
 from .. import formatting, paged
 from ..options import AsJson, CheckpointPath, ServerUrl, Which
@@ -76,14 +76,14 @@ def _to_files(session: Session, checkpoint: Json, output: str | None, file: str 
     target = Path(output or ".")
     into_folder = output is not None and destination.names_folder(output) and not target.is_dir()
     if target.is_dir() or (into_folder and file):
-        target = target.joinpath(*_names.components(name))
+        target = target.joinpath(*safe_components(name))
     if file:
         found = _file(session, checkpoint, file)
         download.into_file(session.server, found, target, None, None)
         size_bytes = found.size_bytes
     else:
         whole = wire(checkpoint)
-        target = _folder.into_files(session.server, whole, target, into_folder=into_folder, cache=_cache())
+        target = into_files(session.server, whole, target, into_folder=into_folder, cache=_cache())
         size_bytes = checkpoint["size_bytes"]
     return _told(session, checkpoint, target, size_bytes)
 
@@ -146,9 +146,9 @@ def _keys(session: Session, checkpoint: Json, patterns: list[str]) -> tuple[list
 
 def _matching(state: Any, patterns: list[str]) -> dict[str, Any]:
     """The tensors of these names, flat: copies, as a tensor drags all of its storage into a file."""
-    from ..._torchfile.writer.layout import tensors
+    from ..._torchfile.writer.layout import named_tensors
 
-    return {name: found.clone() for name, found in tensors(state) if _matches(name, patterns)}
+    return {name: found.clone() for name, found in named_tensors(state) if _matches(name, patterns)}
 
 
 def _matches(name: str, patterns: list[str]) -> bool:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from ..._arguments.grammar import check_checkpoint, check_tag
+from ..._arguments.name_grammar import check_checkpoint, check_tag
 from ...errors import CheckpointExists, CheckpointNotFound, HoldfastError
 from .. import formatting
 from ..options import AsJson, CheckpointPaths, RemovedPaths, ServerUrl

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ..._api import mode as _mode
 from ..._api.directory import RemoteDirectory
+from ..._api.mode import change_mode
 from ...errors import CheckpointNotFound
 from .. import formatting
 from ..options import AsJson, Directory, ServerUrl
@@ -27,7 +27,7 @@ def mode(
     name = session.directory(directory)
     if session.described(name) is None:
         raise CheckpointNotFound(f"there is no directory {directory!r}")
-    done = _mode.change(RemoteDirectory(session.server, name), ranked_by, dry_run=dry_run)
+    done = change_mode(RemoteDirectory(session.server, name), ranked_by, dry_run=dry_run)
     if as_json:
         session.out.document(done)
         return Status.DONE

@@ -14,9 +14,9 @@ from ..._api import digests
 from ..._api.retry import PATIENCE_S, Patience
 from ..._api.wire import Committed
 from ..._arguments import values
-from ..._arguments.grammar import check_checkpoint, check_tag
+from ..._arguments.name_grammar import check_checkpoint, check_tag
 from ..._transfer import upload
-from ..._transfer.files import Sources
+from ..._transfer.file_source import Sources
 from ..._transfer.progress import Progress
 from ...errors import CheckpointNotFound, InvalidRequest, NotAllowed, ServerFailed
 from .. import formatting, metadata

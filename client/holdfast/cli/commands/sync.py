@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._api.server import Server
-from ..._connection.settings import place_of
+from ..._connection.base_url import base_url_of
 from ..._spool import disposal, siblings
 from ..._spool.courier import Outcome, deliver
 from ..._spool.queue import Item, Queue
@@ -73,7 +73,7 @@ def _server(given: str | None, queue: Queue, token: str | None, token_file: Path
     """
     if given is not None:
         return Server(given, token, token_file=token_file)
-    here = place_of(None).url
+    here = base_url_of(None).url
     current = Server(None, token, token_file=token_file)
     if here == queue.server or (queue.server_id is not None and current.identify() == queue.server_id):
         return current

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..._api.retry import Waits, passes
+from ..._api.retry import Backoff, is_transient
 from ..._arguments import checks
 from ..._connection.sockets import deadline
 from ...errors import HoldfastError
@@ -59,7 +59,7 @@ class _Following:
     def __init__(self, session: Session, prefix: str, since: int | None, end: float | None) -> None:
         self._session, self._prefix, self._end = session, prefix, end
         self._last = since
-        self._waits = Waits()
+        self._waits = Backoff()
         self._is_away = False
 
     def __iter__(self) -> Iterator[Json]:
@@ -72,7 +72,7 @@ class _Following:
             except HoldfastError as error:
                 if self._is_over():
                     return
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 self._complain(error)
                 time.sleep(self._waits.next_s(error))

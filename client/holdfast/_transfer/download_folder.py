@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .._api import digests
-from .._api.retry import READERS_PATIENCE, Patience, passes
+from .._api.retry import READERS_PATIENCE, Patience, is_transient
 from .._api.server import Server
 from .._api.wire import Batch, Checkpoint, FileChunks
-from .._arguments import names as _names
+from .._arguments.name_mapping import safe_components
 from .._runtime.file_attributes import Likeness
 from .._runtime.parallel import in_parallel
 from ..errors import HoldfastError, ServerUnreachable
-from . import destination, download, durable
+from . import destination, download, fsync
 from .cache import Cache
 from .progress import Progress
 
@@ -57,11 +57,11 @@ def into_files(
     """
     files, batches, folders = download.contents(server, checkpoint)
     if [file.path for file in files] == [checkpoint.name]:
-        to = to.joinpath(*_names.components(checkpoint.name)) if into_folder else to
+        to = to.joinpath(*safe_components(checkpoint.name)) if into_folder else to
         download.into_file(server, files[0], to, cache, progress)
         return to
-    places = {file.path: Path(*_names.components(file.path)) for file in files}
-    likenesses = {Path(*_names.components(path)) if path else Path(): like for path, like in folders.items()}
+    places = {file.path: Path(*safe_components(file.path)) for file in files}
+    likenesses = {Path(*safe_components(path)) if path else Path(): like for path, like in folders.items()}
     _refuse_obstacles(to, places.values())
     with _aside(to) as aside, _watched(aside) as disk:
         for folder in sorted({place.parent for place in places.values()} | likenesses.keys()):
@@ -115,7 +115,7 @@ class _Filling:
             try:
                 in_parallel(todo, fetch)
             except HoldfastError as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 self._patience.wait(error)
 
@@ -174,8 +174,8 @@ def _aside(to: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _watched(folder: Path) -> Iterator[durable.FileSystem]:
-    disk = durable.FileSystem(folder)
+def _watched(folder: Path) -> Iterator[fsync.FileSystem]:
+    disk = fsync.FileSystem(folder)
     try:
         yield disk
     finally:
@@ -196,7 +196,7 @@ def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
                 raise
         else:
             _give(to, likenesses)
-            durable.sync(to.parent)
+            fsync.sync(to.parent)
             return
     made = []
     for where, _, names in os.walk(aside):
@@ -207,7 +207,7 @@ def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
             made.append(inner)
         for name in names:
             Path(where, name).replace(folder / name)
-        durable.sync(folder)
+        fsync.sync(folder)
     _give(to, {inner: likenesses[inner] for inner in made if inner in likenesses})
 
 

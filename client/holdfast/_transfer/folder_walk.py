@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from .._arguments import grammar
+from .._arguments.name_grammar import check_file
 
 MOST_ENTRIES = 1_000_000
 """Links to folders may multiply what is found without end."""
@@ -61,7 +61,7 @@ def _walk(
         inner = path + entry.name
         is_known = inner in known
         if not is_known:
-            grammar.check_file(inner)
+            check_file(inner)
         found = Entry(entry.path, _like(entry))
         if stat.S_ISDIR(found.like.st_mode):
             _walk(found, f"{inner}/", (*above, identity), seen, known)

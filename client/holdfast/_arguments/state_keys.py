@@ -8,7 +8,7 @@ _SHOWN = 20
 _LOOKED_AT = 1000
 
 
-def keys_of(only: Iterable[Hashable] | None) -> tuple[Any, ...] | None:
+def requested_keys(only: Iterable[Hashable] | None) -> tuple[Any, ...] | None:
     """The keys that were asked for, each once; an iterator is used up here, and nowhere else.
 
     Raises
@@ -26,7 +26,7 @@ def keys_of(only: Iterable[Hashable] | None) -> tuple[Any, ...] | None:
         raise TypeError(f"only is a collection of keys of the state, such as ('model',), not {only!r:.200}") from error
 
 
-def part_of(state: Any, only: Collection[Any]) -> dict[Any, Any]:
+def select_keys(state: Any, only: Collection[Any]) -> dict[Any, Any]:
     """What a state has under some keys. `KeyError` where it has not all of them."""
     if not isinstance(state, Mapping):
         raise KeyError(f"the checkpoint is a {type(state).__name__} and has no keys to choose from")

@@ -11,8 +11,7 @@ from typing import Any
 from ..._api.digests import CHUNK_BYTES
 from ..._runtime.interruption import reraise
 from ...errors import IntegrityError, InvalidRequest
-from . import pickler as _pickler
-from .pickler import Described
+from .pickler import Described, pickler_for
 
 _STAGING = threading.local()
 
@@ -79,7 +78,7 @@ def as_bytes(storage: Any) -> Any:
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
-class Sink:
+class StateRecords:
     """The records of a state's torch file, and what pickling has met.
 
     Attributes
@@ -135,7 +134,7 @@ class NoData(InvalidRequest):
         self.why = why
 
 
-def written(state: Any) -> Sink:
+def records_of(state: Any) -> StateRecords:
     """The records that torch would write of a state, without the data of its storages.
 
     Raises
@@ -143,12 +142,12 @@ def written(state: Any) -> Sink:
     InvalidRequest
         A tensor has no data: it is on the device ``meta``, fake, or its memory was freed.
     """
-    sink, file = Sink(), io.BytesIO()
-    pickler = _pickler.of(file, sink)
+    records, file = StateRecords(), io.BytesIO()
+    pickler = pickler_for(file, records)
     pickler.dump(state)
-    sink.pickled, sink.described = file.getvalue(), pickler.described
-    sink.storages = {key: Storage(storage) for key, storage in pickler.storages.items()}
-    return sink
+    records.pickled, records.described = file.getvalue(), pickler.described
+    records.storages = {key: Storage(storage) for key, storage in pickler.storages.items()}
+    return records
 
 
 def can_be_written() -> bool:

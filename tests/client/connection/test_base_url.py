@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast import CheckpointManager, InvalidRequest
-from holdfast._connection.settings import place_of
+from holdfast._connection.base_url import base_url_of
 from holdfast._connection.token import Token
 from holdfast._runtime.redaction import redact_chain, redacted, shown_url
 
@@ -32,10 +32,10 @@ def _bare(monkeypatch):
     ],
 )
 def test_a_url_is_the_base_of_the_api(monkeypatch, given, url):
-    assert place_of(given).url == url
+    assert base_url_of(given).url == url
     monkeypatch.setenv("HOLDFAST_URL", given)
-    assert place_of(None).url == url
-    assert "secret" not in repr(place_of(None))
+    assert base_url_of(None).url == url
+    assert "secret" not in repr(base_url_of(None))
 
 
 @pytest.mark.parametrize(

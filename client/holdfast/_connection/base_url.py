@@ -15,7 +15,7 @@ _API = "/v1"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BaseUrl:
     """The address of a server.
 
     Attributes
@@ -30,14 +30,14 @@ class Place:
     login: str | None = None
 
     def __repr__(self) -> str:
-        return f"Place({self.url!r})"
+        return f"BaseUrl({self.url!r})"
 
     def secrets(self) -> list[str]:
         """What of it must be shown nowhere."""
         return [self.login.rpartition(" ")[2]] if self.login else []
 
 
-def place_of(given: str | None) -> Place:
+def base_url_of(given: str | None) -> BaseUrl:
     """The server at a URL, else at ``HOLDFAST_URL``, else on this machine.
 
     Raises
@@ -76,7 +76,7 @@ def place_of(given: str | None) -> Place:
     path = parts.path.rstrip("/")
     while path.endswith(_API):
         path = path.removesuffix(_API).rstrip("/")
-    return Place(f"{parts.scheme}://{host}{path}", _login(parts.username, parts.password))
+    return BaseUrl(f"{parts.scheme}://{host}{path}", _login(parts.username, parts.password))
 
 
 def _login(user: str | None, password: str | None) -> str | None:

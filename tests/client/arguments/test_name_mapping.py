@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pytest
 
 from holdfast import InvalidRequest
-from holdfast._arguments import names
+from holdfast._arguments.name_mapping import checkpoint_name, directory_name, locate
 
 OWN = Path("runs/own")
 
@@ -23,13 +23,13 @@ OWN = Path("runs/own")
     ],
 )
 def test_a_directory_is_named_without_its_anchor(path, prefix, name):
-    assert names.directory_name(path, prefix) == name
+    assert directory_name(path, prefix) == name
 
 
 @pytest.mark.parametrize("path", [".", "/", "..", "runs/../a", "../runs"])
 def test_a_path_that_names_no_directory_is_refused(path):
     with pytest.raises(InvalidRequest) as caught:
-        names.directory_name(PurePosixPath(path), "")
+        directory_name(PurePosixPath(path), "")
     assert isinstance(caught.value, ValueError)
     assert caught.value.code == "invalid_name"
 
@@ -43,22 +43,22 @@ def test_a_path_that_names_no_directory_is_refused(path):
     ],
 )
 def test_a_checkpoint_lies_where_its_path_says(path, directory, name):
-    assert names.located(path, OWN, "team") == (directory, name)
+    assert locate(path, OWN, "team") == (directory, name)
 
 
 @pytest.mark.parametrize("path", ["", "..", "a/.."])
 def test_a_path_that_names_no_checkpoint_is_refused(path):
     with pytest.raises(InvalidRequest):
-        names.located(path, OWN, "")
+        locate(path, OWN, "")
 
 
 def test_saves_of_one_second_whose_ids_begin_alike_have_names_of_their_own():
     at = datetime(2026, 11, 23, 14, 5, 1, tzinfo=UTC)
-    assert len({names.checkpoint_name("checkpoint", None, at, f"abcdabcdabcd{end}") for end in range(1000)}) == 1000
+    assert len({checkpoint_name("checkpoint", None, at, f"abcdabcdabcd{end}") for end in range(1000)}) == 1000
 
 
 def test_a_checkpoint_is_named_by_its_epoch_or_by_the_time():
     at = datetime(2026, 11, 23, 14, 5, 1, tzinfo=UTC)
-    assert names.checkpoint_name("checkpoint", 100, at, "3f9abc") == "checkpoint_epoch_0100.pt"
-    assert names.checkpoint_name("best", 12345, at, "3f9abc") == "best_epoch_12345.pt"
-    assert names.checkpoint_name("checkpoint", None, at, "3f9abc") == "checkpoint_20261123T140501_5c2116a7116e.pt"
+    assert checkpoint_name("checkpoint", 100, at, "3f9abc") == "checkpoint_epoch_0100.pt"
+    assert checkpoint_name("best", 12345, at, "3f9abc") == "best_epoch_12345.pt"
+    assert checkpoint_name("checkpoint", None, at, "3f9abc") == "checkpoint_20261123T140501_5c2116a7116e.pt"

@@ -1,5 +1,6 @@
-"""How paths on this machine become names on the server, and how checkpoints are called. Pure."""
+"""How paths on this machine become names on the server, and how checkpoints are called."""
 
+import os
 from datetime import datetime
 from pathlib import Path, PurePath
 
@@ -7,10 +8,10 @@ from blake3 import blake3
 
 from .._runtime.redaction import shown_name
 from ..errors import IntegrityError, InvalidRequest
-from .grammar import check_checkpoint, check_directory, check_meant, refused
+from .name_grammar import check_checkpoint, check_directory, check_meant, refused
 
 
-def prefix(given: str | None) -> str:
+def prefix_of(given: str | None) -> str:
     """What ``HOLDFAST_PREFIX`` puts before all names, without slashes at its ends; nothing where it is not set.
 
     Raises
@@ -22,6 +23,11 @@ def prefix(given: str | None) -> str:
     what = "HOLDFAST_PREFIX"
     check_meant(PurePath(*parts), what)
     return check_directory("/".join(parts), what) if parts else ""
+
+
+def configured_prefix() -> str:
+    """Return the prefix that ``HOLDFAST_PREFIX`` sets; see `prefix_of`."""
+    return prefix_of(os.environ.get("HOLDFAST_PREFIX"))
 
 
 def directory_name(path: PurePath, prefix: str) -> str:
@@ -40,7 +46,7 @@ def directory_name(path: PurePath, prefix: str) -> str:
     return check_directory("/".join([*(part for part in prefix.split("/") if part), *parts]))
 
 
-def located(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
+def locate(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
     """The server's directory and the checkpoint's name for what was given to ``load``.
 
     A bare name lies in the manager's own directory; a path lies where it says.
@@ -58,7 +64,7 @@ def located(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
     return directory_name(parent, prefix), check_checkpoint(path.name)
 
 
-def components(path: str) -> list[str]:
+def safe_components(path: str) -> list[str]:
     """The components of a path that a server gave, none of which leads out of the folder it is put into.
 
     Raises

@@ -16,7 +16,7 @@ from .._runtime.interruption import reraise
 from .._runtime.parallel import in_parallel
 from .._torchfile.reader import tensor_index
 from ..errors import HoldfastError, IntegrityError
-from . import walk
+from . import folder_walk
 
 KEPT_BYTES, KEPT_AT_MOST_BYTES = 64 * 1024, 32 * 1024 * 1024
 """The largest file whose bytes are kept, and the most bytes all those of a folder may have."""
@@ -117,8 +117,8 @@ class FileSource:
 
     def _index(self) -> list[dict[str, Any]] | None:
         if not self._is_kept:
-            return tensor_index.of_file(Path(self._path))
-        return tensor_index.of_bytes(bytes(self.read(0)[0])) if self.spans else None
+            return tensor_index.index_file(Path(self._path))
+        return tensor_index.index_bytes(bytes(self.read(0)[0])) if self.spans else None
 
     def _bytes(self, place: int) -> memoryview:
         offset, length = self.spans[place]
@@ -177,7 +177,7 @@ class Sources(dict[str | None, FileSource]):
             return
         if self._folder is None:
             raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
-        found, folders = walk.found(path)
+        found, folders = folder_walk.found(path)
         self.folders = {each: Likeness.of(folder.like) for each, folder in folders.items()}
         if not found:
             raise ValueError(f"{path} holds no file")
@@ -192,7 +192,7 @@ class Sources(dict[str | None, FileSource]):
                 source.refuse_changed()
             return
         try:
-            found = walk.found(self._folder, known=self.keys()).files
+            found = folder_walk.found(self._folder, known=self.keys()).files
         except (ValueError, OSError):
             for source in self.values():  # what went away is called that
                 source.refuse_changed()
@@ -205,7 +205,7 @@ class Sources(dict[str | None, FileSource]):
             raise IntegrityError(f"{entry.path} appeared while the folder was being sent")
 
 
-def _sources(found: Mapping[str, walk.Entry]) -> Iterator[tuple[str, FileSource]]:
+def _sources(found: Mapping[str, folder_walk.Entry]) -> Iterator[tuple[str, FileSource]]:
     suffixes = tuple(tensor_index.SUFFIXES)
     left_bytes = KEPT_AT_MOST_BYTES
     for path, entry in found.items():

@@ -31,7 +31,7 @@ _OF_MANAGERS: dict[str, Callable[[Any], bool]] = {
 _NAMED = ("NaN", "Infinity", "-Infinity")
 
 
-class Advice:
+class KeywordWarnings:
     """What one manager's saves are warned of, each thing once.
 
     Parameters
@@ -52,7 +52,7 @@ class Advice:
         self._seen: set[str] = set()
         self._epochs: dict[str, Any] = {}
 
-    def look(self, facts: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    def check_keywords(self, facts: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         """Warn of what looks misspelt in a save.
 
         Parameters
@@ -85,7 +85,7 @@ class Advice:
                 )
             self._epochs[name] = epoch
 
-    def look_for_monitor(self, metadata: Mapping[str, Any]) -> None:
+    def check_monitor(self, metadata: Mapping[str, Any]) -> None:
         """Warn where the value that is to rank a save is not there, or is no number.
 
         A manager whose user named no monitor warns only where there is a value that looks like one.

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.core import names as server_names
+from app.core import names
 from app.core.errors import InvalidName
 from holdfast import CheckpointManager, InvalidRequest, save_checkpoint_with_cleanup
-from holdfast._arguments import grammar as client_grammar
-from holdfast._arguments import names
+from holdfast._arguments import name_grammar
+from holdfast._arguments.name_mapping import directory_name, prefix_of
 
 PAIRS = {
-    "directory": (client_grammar.check_directory, server_names.directory_name),
-    "checkpoint": (client_grammar.check_checkpoint, server_names.checkpoint_name),
-    "tag": (client_grammar.check_tag, server_names.tag),
+    "directory": (name_grammar.check_directory, names.directory_name),
+    "checkpoint": (name_grammar.check_checkpoint, names.checkpoint_name),
+    "tag": (name_grammar.check_tag, names.tag),
 }
 NAMES = st.text(st.sampled_from("ab./~:=,[]{}()@+-_ \\%$*?#;&!'\"\n\0éA\u0301\u202e\u200b\ud800\u3164٣学"), max_size=12)
 
@@ -111,7 +111,7 @@ def test_what_is_no_name_is_refused_everywhere(name, why):
         lambda: manager.load(f"{name}/a.pt"),
         lambda: manager.download(Path(f"{name}/a.pt")),
         lambda: save_checkpoint_with_cleanup({}, name),
-        lambda: names.prefix(f"{name}/team"),
+        lambda: prefix_of(f"{name}/team"),
     ):
         with pytest.raises(InvalidRequest) as caught:
             refusing()
@@ -136,7 +136,7 @@ def test_what_is_no_path_is_a_type_error(given):
 
 
 def test_a_prefix_is_told_by_its_variable(monkeypatch):
-    assert (names.prefix("/team/x/\n"), names.prefix(None), names.prefix(" ")) == ("team/x", "", "")
+    assert [prefix_of(each) for each in ("/team/x/\n", None, " ")] == ["team/x", "", ""]
     monkeypatch.setenv("HOLDFAST_PREFIX", "s3://bucket")
     with pytest.raises(InvalidRequest, match="cannot be a HOLDFAST_PREFIX: it is a URL"):
         CheckpointManager("runs/a")
@@ -147,5 +147,5 @@ def test_every_refusal_is_a_value_error():
 
 
 def test_a_path_of_windows_loses_its_drive():
-    assert names.directory_name(PureWindowsPath("C:\\runs\\a"), "") == "runs/a"
-    assert names.directory_name(PurePosixPath("runs/a"), "") == "runs/a"
+    assert directory_name(PureWindowsPath("C:\\runs\\a"), "") == "runs/a"
+    assert directory_name(PurePosixPath("runs/a"), "") == "runs/a"
