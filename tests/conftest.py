@@ -71,7 +71,7 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
 
 @pytest.fixture(scope="session")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
-    """Where jobs of users come from."""
+    """The process that user jobs are forked from."""
     with Jobs(tmp_path_factory.mktemp("jobs")) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""What was away for a while, or could not be looked at, is not given up: fsck repairs only what is certain."""
+"""Absences: files that are missing for a while, or unreadable, are not given up; fsck repairs only what is certain."""
 
 import os
 import shutil
@@ -105,7 +105,7 @@ def test_what_was_deleted_and_is_put_back_by_hand_is_taken_in_by_reindex_alone(p
 
 @pytest.fixture
 def powerless():
-    """What to put before a command so that it may not read what its modes forbid, though it is root's."""
+    """Return the prefix of a command that makes file modes count, though root runs it."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv")
     return ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")

@@ -1,4 +1,4 @@
-"""What could not be made durable is not believed: Linux forgets what it did not write; asking again proves nothing."""
+"""Failed syncs: bytes whose fsync failed are not trusted, as Linux drops them and a second fsync proves nothing."""
 
 import os
 import re
@@ -174,7 +174,7 @@ def every_folder_was_synced_anew(calls: list[Call], answered: int, where: str) -
 
 
 def path(call: Call) -> str:
-    """What the descriptor of a call is open on."""
+    """Return the file that the descriptor of a call is open on."""
     found = re.match(r"\d+<([^>]*)>", call.line)
     assert found is not None, call
     return found[1]

@@ -18,7 +18,7 @@ from tests.support.live import eventually
 ROUNDS = rounds(3, 100)
 AT_A_TIME = 3
 MOST_MORE = 10
-"""How many rounds are played beyond those where nothing was struck, which happens where little passes."""
+"""The rounds beyond those without a fault, which happen if little traffic passes."""
 SAVES = 5
 WRITERS = 2
 

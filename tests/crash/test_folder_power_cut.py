@@ -32,7 +32,7 @@ def power_can_be_cut():
 
 @dataclass
 class Saves:
-    """What was acknowledged by name, and what was under way when the power went."""
+    """The acknowledged checkpoints by name, and the save under way when the power went."""
 
     acknowledged: dict[str, Contents] = field(default_factory=dict)
     under_way: tuple[str, Contents] = ("", {})
@@ -94,7 +94,7 @@ def lost(server: LiveServer, saves: Saves) -> set[str]:
 
 
 def play(tmp_path, count, **robbed):
-    """What was lost in each of so many rounds on one disk, and how much had been acknowledged in it."""
+    """Return the losses of each of so many rounds on one disk, and the number of acknowledged checkpoints."""
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same rounds again")
     numbers, saves = random.Random(seed), Saves()

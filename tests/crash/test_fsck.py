@@ -89,7 +89,7 @@ def original(tmp_path_factory):
 
 
 def picture(root):
-    """What anybody can learn of a root: policies, best, latest, and every live checkpoint, its facts and its bytes."""
+    """Return all that a client can learn of a root: policies, best, latest, every live checkpoint with its bytes."""
     seen = {}
     settings = Settings(root=root)
     with (
@@ -173,7 +173,7 @@ def check(capsys, original, made):
 
 
 def untouched(original, made):
-    """What nothing was done to is as it was, to the byte."""
+    """Assert that everything undamaged is unchanged, to the byte."""
     for victim in made.victims:
         for place in (victim.manifest, *victim.files):
             assert (made.root / place).read_bytes() == (original.root / place).read_bytes()

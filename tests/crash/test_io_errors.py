@@ -105,7 +105,7 @@ def failing(server: LiveServer, operation: Operation, call: str, count: int, err
 
 
 def whole(server: LiveServer, found: Record) -> dict[str, Any]:
-    """What is there once the janitor has finished what could not be finished at once: all of it or nothing."""
+    """Return the state once the janitor has finished: all of the operation or nothing."""
     seen: list[Any] = []
 
     def looked() -> bool:

@@ -14,13 +14,13 @@ from tests.support.live import LiveServer, eventually
 
 SAVES = rounds(500, 10_000)
 MOST_S = 0.005
-"""How much longer than the writing of its spool file a save may take, at the 99th percentile, in seconds; where the
+"""The time that a save may take beyond writing its spool file, at the 99th percentile, in seconds; where the
 machine is so slow that the writing alone takes longer than twice that, half as long as the writing."""
 
 
 @pytest.fixture
 def written(monkeypatch):
-    """How long each writing of a checkpoint to the spool took, in seconds."""
+    """The time that each write of a checkpoint to the spool took, in seconds."""
     seconds, put = [], Queue.put
 
     def timed(*arguments):

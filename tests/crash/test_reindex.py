@@ -19,7 +19,7 @@ LARGE = rounds(5_000, 50_000)
 SMALL = {f"small/{number // 10}/{number}": 50 for number in range(100)}
 FILTERS = [{"pinned": True}, {"tag": "é"}, {"kind": "best"}, {"epoch_min": 3, "epoch_max": 40}, {"metric_max": 0.25}]
 TIMES_READING = 8
-"""How many times as much of a processor as reading and checking all manifests a reindex may take; 4 were measured."""
+"""The processor time of a reindex, in multiples of reading and checking all manifests; 4 were measured."""
 
 
 def reindex(root):
@@ -60,7 +60,7 @@ def listed(server, what, path, **query):
 
 
 def answers(server):
-    """What the server says of everything, in every way in which clients ask."""
+    """Return the server's answers about everything, in every way in which clients ask."""
     found = {"directories": listed(server, "directories", "directories")}
     for name in [directory["directory"] for directory in found["directories"]]:
         found[name] = listed(server, "checkpoints", "checkpoints", directory=name)
@@ -122,7 +122,7 @@ def large_root(tmp_path):
 
 
 def seconds_to_read_manifests(root):
-    """How many there are, and how much of a processor it takes to read and check them."""
+    """Return the number of manifests and the processor time to read and check them."""
     start = time.process_time()
     paths = [path for path in root.rglob(".holdfast/*.json") if path.name not in {"directory.json", "format.json"}]
     for path in paths:

@@ -23,7 +23,7 @@ def trainer(server: LiveServer, epochs: int) -> "subprocess.Popen[str]":
 
 
 def answers(server: LiveServer) -> dict[str, object]:
-    """What people ask about the directory in the end."""
+    """Return the answers about the directory at the end."""
 
     def facts(checkpoint):
         return {name: checkpoint[name] for name in FACTS}

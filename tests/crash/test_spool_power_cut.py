@@ -56,7 +56,7 @@ def what_is_there(disk, directory):
 
 
 def lost(disk, number, numbers):
-    """How much was acknowledged in one round, and what of it is not there, or is something else."""
+    """Return the number of acknowledged checkpoints of one round, and those missing or altered."""
     directory = f"runs/{number}"
     acknowledged = saves_until_the_power_is_cut(disk, directory, numbers)
     try:
@@ -69,7 +69,7 @@ def lost(disk, number, numbers):
 
 
 def play(tmp_path, count):
-    """How much was acknowledged in each of so many rounds on one disk, and what was lost of it."""
+    """Return the number of acknowledged checkpoints in each of so many rounds on one disk, and the losses."""
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same rounds again")
     numbers = random.Random(seed)

@@ -90,7 +90,7 @@ class Evaluator(Worker):
 
 
 def state_of(seed: int) -> dict[str, Any]:
-    """What the real client saves."""
+    """A job of the real client."""
     size = random.Random(seed).choice([1_000, 50_000, 400_000])
     return {"seed": seed, "x": torch.arange(size, dtype=torch.float32) * (seed % 97)}
 
@@ -178,7 +178,7 @@ def nothing_is_left_over(server: LiveServer) -> None:
 
 
 def removed_but_open(server: LiveServer) -> list[str]:
-    """What the server holds open although it has no name any more."""
+    """List the files that the server holds open although they have no name any more."""
     found = []
     for descriptor in Path(f"/proc/{server.process_id}/fd").iterdir():
         try:

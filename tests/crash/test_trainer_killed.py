@@ -86,7 +86,7 @@ class Trial:
         assert job.value("begins")
 
     def _compare(self) -> None:
-        """What was promised is on the server or waits."""
+        """Assert that every promised save is on the server or in the spool."""
         found = {row["epoch"] for row in self._rows()} | set(self._waiting())
         assert not set(self.durable) - found, f"lost: {sorted(set(self.durable) - found)}"
 

@@ -109,7 +109,7 @@ class Uploader:
 
 
 def asked(answer: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """Which ranges an answer asks for: file, offset and length."""
+    """List the ranges that an answer asks for: file, offset and length."""
     return [(wanted["file"], wanted["offset"], wanted["length"]) for wanted in answer["missing"]]
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 CANARY = "canary-5d1f0c9a"
-"""What stands in files that no answer may hold."""
+"""The content of files that no answer may hold."""
 
 TEXTS = [
     *(
@@ -133,7 +133,7 @@ IN_ADDRESSES = [
     ),
     *(b"//host/a", b"/..", b"./", b"%2f", b"%2fetc%2fpasswd", b".holdfast%2fcanary", b"a" * 60_000),
 ]
-"""What goes into an address as it stands."""
+"""Texts that go into a URL unescaped."""
 IN_BODIES = [
     b"\xff",
     b"\xc0\xae\xc0\xae/",
@@ -145,7 +145,7 @@ IN_BODIES = [
     b"\\u002e\\u002e/a",
     b"\\x",
 ]
-"""What stands between the quotes of a JSON string."""
+"""Texts between the quotes of a JSON string."""
 
 CHOICE = " (a number or a choice)"
 
@@ -304,6 +304,6 @@ class Api:
 
 
 def _takes_any_text(schema: dict[str, Any]) -> bool:
-    """Whether it is neither a number nor a choice among a few."""
+    """Tell if it is neither a number nor a choice among a few."""
     said = json.dumps(schema)
     return '"enum"' not in said and ('"string"' in said or "type" not in schema)

@@ -38,7 +38,7 @@ class Pieces:
 
 
 def save_of(epoch: int = 0, **more: Any) -> dict[str, Any]:
-    """What a save says of itself."""
+    """The facts of a save."""
     return {
         "directory": "runs/a",
         "name": f"checkpoint_epoch_{epoch:04d}.pt",

@@ -121,7 +121,7 @@ def published(storage, files, **place):
 
 
 def below(root: Path):
-    """What lies below a folder: the bytes of files, where links lead, None for folders and everything else."""
+    """Return everything below a folder: the bytes of files, the targets of links, None for folders and all else."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()

@@ -21,7 +21,7 @@ class Tagged(torch.Tensor):
 
 @dataclasses.dataclass
 class Settings:
-    """What a script keeps beside its weights."""
+    """A dataclass that a script keeps beside its weights."""
 
     rate: float = 0.1
     weight: torch.Tensor = dataclasses.field(default_factory=lambda: torch.ones(3))
@@ -275,7 +275,7 @@ def _tensors_differ(one: torch.Tensor, other: torch.Tensor, where: str, seen: se
 
 
 def _parts(tensor: torch.Tensor) -> Any:
-    """What a tensor without a storage of its own is made of."""
+    """The parts of a tensor without a storage of its own."""
     if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
         return []
     if hasattr(tensor, "__tensor_flatten__"):

@@ -15,7 +15,7 @@ from app.__main__ import main
 
 
 class Done(NamedTuple):
-    """What a command ended with, and what it said."""
+    """The exit status of a command and its output."""
 
     status: int
     out: str

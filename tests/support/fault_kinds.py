@@ -23,9 +23,9 @@ class Fault:
     """None: everything passes."""
 
     share = 0.15
-    """How many of the exchanges are struck: a save makes three to six."""
+    """The share of exchanges that are struck: a save makes three to six."""
     closing = False
-    """Whether every exchange has a connection of its own, so that new ones are struck for as long as there are any."""
+    """True if every exchange has a connection of its own, so that each new one can be struck."""
 
     def __init__(self, link: "Link", severity: float) -> None:
         self.link, self.proxy, self.random = link, link.proxy, link.random
@@ -33,17 +33,17 @@ class Fault:
         self.due = self.begun = False
 
     def chosen(self) -> bool:
-        """Whether this exchange, or this connection, shall be struck."""
+        """Tell if this exchange, or this connection, shall be struck."""
         return self.random.random() < self.share * self.severity
 
     def strike(self, what: str) -> bool:
-        """Whether to strike now, which is then counted. Not when it is calm."""
+        """Tell if to strike now, and count it. Never strike when it is calm."""
         if not self.proxy.calmed:
             self.proxy.strikes.append(f"{self.link.number}: {what}")
         return not self.proxy.calmed
 
     def striking(self, what: str) -> bool:
-        """Whether this exchange is a struck one; counted when first asked."""
+        """Tell if this exchange is a struck one; counted at the first call."""
         if self.due:
             self.due, self.begun = False, self.strike(what)
         return self.begun

@@ -75,12 +75,12 @@ class FaultProxy:
 
     @property
     def struck(self) -> int:
-        """How many faults there really were; ``strikes`` says which, each with the number of its connection."""
+        """The number of faults that happened; ``strikes`` lists them, each with the number of its connection."""
         return len(self.strikes)
 
     @property
     def calmed(self) -> bool:
-        """Whether the faults are over."""
+        """True once the faults are over."""
         return self._calm.is_set()
 
     def calm(self) -> None:
@@ -199,7 +199,7 @@ class Link:
         self.random = random.Random(f"{proxy.seed}:{number}")
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
         self.spoiled = False
-        """Whether nobody should be left with it when it is calm."""
+        """True if no connection should be left with it when it is calm."""
         self._silent = False
         self._shut: set[asyncio.StreamWriter] = set()
 

@@ -1,9 +1,10 @@
-"""Where servers of tests come from: forked from one process that has imported everything. Real processes all the same.
+"""Servers of tests, forked from one process that has imported everything. They are real processes.
 
 A server can be given a clock that tests move, and can be robbed of its fsyncs, as a control that must lose data.
 """
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -15,6 +16,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -60,7 +62,7 @@ class Nursery:
 
 
 class Forked:
-    """What `subprocess.Popen` would be for a process that is not our own child."""
+    """A stand-in for `subprocess.Popen` for a process that is not our own child."""
 
     def __init__(self, nursery: Nursery, process_id: int, stdout: int) -> None:
         self.pid = process_id
@@ -106,15 +108,21 @@ def _nurse(descriptor: int) -> int:
 
 
 def _prepare() -> None:
-    """What servers should find done."""
+    """Do once what every server would do: import, describe the API, compile the statements of a first start."""
     import app.cli.commands
     import app.cli.serve  # noqa: F401
     from app.api import openapi
-    from app.main import create_app
+    from app.main import create_app, open_root
     from app.settings import Settings
 
     described = create_app(Settings(root=Path(os.devnull))).openapi()
     openapi._described = lambda _: described
+    with TemporaryDirectory() as folder:
+        for _ in range(2):
+            open_root(Settings(root=Path(folder) / "root")).close()
+    assert threading.active_count() == 1, "a fork would leave the other threads behind"
+    gc.collect()
+    gc.freeze()  # a collection in a server looks at what is its own, and copies no page of this process
 
 
 def _become(order: dict[str, Any], stdout: int, stderr: int) -> None:

@@ -68,13 +68,13 @@ class Forwarder:
 
     @property
     def up_bytes(self) -> int:
-        """How many bytes clients have sent through here, headers included."""
+        """The number of bytes that clients have sent through here, headers included."""
         with self._guard:
             return self._up_bytes
 
     @property
     def down_bytes(self) -> int:
-        """How many bytes the server has sent through here, headers included."""
+        """The number of bytes that the server has sent through here, headers included."""
         with self._guard:
             return self._down_bytes
 

@@ -20,7 +20,7 @@ EXCEPTIONS = [KeyboardInterrupt, SystemExit, MemoryError, TimeoutError, Alarm]
 
 
 def lines(run: Callable[[], object], files: Collection[str]) -> int:
-    """How many lines of these files a call comes to."""
+    """Count the lines of these files that a call executes."""
     counted = [0]
 
     def count() -> None:

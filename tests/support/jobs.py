@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Jobs:
-    """Where jobs come from; they end with it.
+    """The process that jobs are forked from; they end with it.
 
     Parameters
     ----------
@@ -100,15 +100,15 @@ class Job:
         return self.output().split("\n")[:-1]
 
     def value(self, name: str) -> str:
-        """What it has printed behind a name."""
+        """Return the text that it has printed behind a name."""
         return next(line.partition(" ")[2] for line in self.lines() if line.split(" ")[0] == name)
 
     def output(self) -> str:
-        """What it has printed."""
+        """Return its standard output."""
         return self._script.with_suffix(".out").read_text()
 
     def errors(self) -> str:
-        """What it has said on stderr."""
+        """Return its standard error."""
         return self._script.with_suffix(".err").read_text()
 
 

@@ -133,7 +133,7 @@ class LiveServer:
         self.start()
 
     def log(self) -> str:
-        """What it has logged so far."""
+        """Return its log so far."""
         return self._log.read_text()
 
     def tell_to_stop(self) -> None:
@@ -196,7 +196,7 @@ def _nursery() -> Nursery:
 
 
 def _state(process_id: int) -> str:
-    """What a process is at, as a letter: T for one that was stopped."""
+    """Return the state of a process as a letter: T if it was stopped."""
     return Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0]
 
 
@@ -208,8 +208,8 @@ def port_to_keep() -> int:
             return port
 
 
-def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
-    """Whether the condition comes true within that time; looked at often."""
+def eventually(condition: Callable[[], object], seconds: float = 60) -> bool:
+    """Tell if the condition comes true within that time; poll it often."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""How much memory this process has."""
+"""The memory of this process."""
 
 import gc
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def resident_bytes() -> int:
 
 
 def peak_growth(act: Callable[[], object]) -> int:
-    """How many bytes more this process has in memory, at the worst moment of doing something."""
+    """Return by how many bytes the memory of this process grows at most during a call."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts anew
     before = _peak_bytes()

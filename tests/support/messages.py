@@ -16,7 +16,7 @@ class Message:
 
     @property
     def whole(self) -> bool:
-        """Whether this was all."""
+        """True if this was the last message."""
         return self.passed == self.total
 
     def take(self, data: bytes) -> bytes:
@@ -41,7 +41,7 @@ class Message:
 
 
 class Messages:
-    """What comes from one side, cut into messages."""
+    """The bytes of one side, cut into messages."""
 
     def __init__(self) -> None:
         self._message = Message()

@@ -46,7 +46,7 @@ class Terminal:
         os.write(self._screen, text.encode())
 
     def until(self, text: str, seconds: float = 30) -> str:
-        """What is shown so far, once that text is there."""
+        """Return the screen once that text is on it."""
         end = time.monotonic() + seconds
         while text not in self.shown:
             assert time.monotonic() < end, self.shown

@@ -1,4 +1,4 @@
-"""What is to be expected of a server: the checkpoints that should be there, by rules of the tests' own."""
+"""The expectation of a server: the checkpoints that should be there, by rules of the tests' own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -45,7 +45,7 @@ class Kept:
 
     @property
     def position(self) -> tuple[int, int]:
-        """What it is ordered by."""
+        """The key of its order."""
         return self.saved_after or 0, self.sequence or 0
 
 

@@ -1,4 +1,4 @@
-"""What writers ask of a server, each with what should be there after it. All of it may be asked again after a crash."""
+"""Requests of writers, each with the expected result. Each is idempotent: it may be repeated after a crash."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ class Operation(Protocol):
         """Ask for it, to the end; with ``again``, it may have happened already."""
 
     def after(self, state: State) -> State:
-        """What should be there once it has happened."""
+        """Return the expected checkpoints after it has happened."""
 
 
 Way = Literal["body", "whole", "late", "hashed"]
@@ -103,7 +103,7 @@ class Save:
         return {"files": [{"path": path, "chunks": [_chunk(piece) for piece in pieces]} for path, pieces in contents]}
 
     def _parts(self, wanted: Mapping[str, Any]) -> list[tuple[str, int, bytes]]:
-        """What is wanted in several ranges, which end where pieces do."""
+        """Return the wanted bytes in several ranges, which end at the bounds of pieces."""
         pieces = self.kept.contents[wanted["file"]]
         data, edges = b"".join(pieces), [0, *itertools.accumulate(map(len, pieces))]
         if self.way == "whole":

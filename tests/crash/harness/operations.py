@@ -1,4 +1,4 @@
-"""What a server is asked to do while it is killed or its disk fails, and what must be true of it afterwards."""
+"""Operations during which a server is killed or its disk fails, and what must hold afterwards."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,7 @@ class Operation:
 
 
 class Starting(Operation):
-    """What a start does after a commit was killed midway: it is traced from its first moment."""
+    """A start after a commit was killed midway: it is traced from its first moment."""
 
     def run(self, server: LiveServer, prepared: str, attach: Attach) -> tuple[Tracer, httpx.Response | None]:
         tracers: list[Tracer] = []
@@ -177,7 +177,7 @@ OPERATIONS = {
 
 
 def state(server: LiveServer, directory: str = HERE) -> dict[str, Any]:
-    """What a client sees of a directory: its limit, and of each checkpoint whether it is pinned and all its bytes."""
+    """Return a directory as a client sees it: its limit, and of each checkpoint the pin and all its bytes."""
     found = server.http.get(f"/v1/directories/{directory}")
     listed = server.http.get("/v1/checkpoints", params={"directory": directory})
     if found.status_code == 404:

@@ -18,14 +18,14 @@ SEED = os.environ.get("HOLDFAST_SEED") or str(random.SystemRandom().randrange(10
 
 @dataclass(frozen=True)
 class Record:
-    """What an operation did, and how its directory looked before and after."""
+    """The system calls of an operation, and its directory before and after."""
 
     calls: tuple[Call, ...]
     before: dict[str, Any]
     after: dict[str, Any]
 
     def points(self) -> list[tuple[str, int]]:
-        """Where it can be interrupted: by name and number of the call; opening files that are there changes nothing."""
+        """List the points at which it can be interrupted, by name and number of the call."""
         changing = (call for call in self.calls if call.changes)
         return sorted({(call.name, call.number) for call in changing})
 

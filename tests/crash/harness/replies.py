@@ -1,4 +1,4 @@
-"""Which transaction a reply reports, and whether it was durable when the reply left: read from what strace recorded.
+"""The transaction that each reply reports, and if it was durable when the reply left: read from a strace log.
 
     ``event``   a line of the record at which a call began or ended; their order is that of the kernel's stops
 
@@ -84,7 +84,7 @@ def transactions(found: Sequence[Call]) -> Iterator[Transaction]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a record says of its replies: which were found, which came too early, and beside which others were open."""
+    """The replies of a record: those found, those that came too early, and those beside open transactions."""
 
     reported: list[str]
     too_early: list[str]
@@ -119,7 +119,7 @@ def judge(lines: Iterable[str], marks: dict[str, tuple[str, str]]) -> Verdict:
 
 
 def _is_durable(transaction: Transaction, syncs: Sequence[Call], reply: Call) -> bool:
-    """Whether a sync that began after the last write had ended when the reply began."""
+    """Tell if a sync that began after the last write had ended when the reply began."""
     ended = transaction.ended
     return ended is not None and any(
         ended < sync.began and sync.ended is not None and sync.ended < reply.began for sync in syncs

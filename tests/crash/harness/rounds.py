@@ -1,4 +1,4 @@
-"""How many rounds a test of this folder plays: a few in every test run, many by ``scripts/torture``."""
+"""The number of rounds of a test: a few in every test run, many by ``scripts/torture``."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a server and the files below its root say, for comparison with what should be there and with each other."""
+"""Observations of a server and of the files below its root, to compare with the expectation and each other."""
 
 import os
 import sqlite3
@@ -94,7 +94,7 @@ def wrong_content(server: LiveServer, row: Mapping[str, Any], contents: Mapping[
 
 
 def wrong_bytes(root: Path, place: str, contents: Mapping[str, tuple[bytes, ...]]) -> list[str]:
-    """Which files of a checkpoint are not on the disk as they should be."""
+    """List the files of a checkpoint that are not on the disk as they should be."""
     is_folder = list(contents) != [place.rpartition("/")[2]]
     places = {path: root / place / path if is_folder else root / place for path in contents}
     wrong = [path for path, pieces in contents.items() if _bytes(places[path]) != b"".join(pieces)]

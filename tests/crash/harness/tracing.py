@@ -39,7 +39,7 @@ class Call:
 
     @property
     def changes(self) -> bool:
-        """Whether it changes something: not a file that is only opened, not a folder that is there already."""
+        """True if it changes something; opening a file and making a folder that exists do not."""
         return " = -1 " not in self.line and (self.name != "openat" or "O_CREAT" in self.line)
 
 
@@ -123,15 +123,15 @@ class Tracer:
                 self._process.wait()
 
     def struck(self, root: Path) -> bool:
-        """Whether a call on a file or a folder below the root was made to fail."""
+        """Tell if a call on a file or a folder below the root was made to fail."""
         return any("(INJECTED)" in line and str(root) in line for line in self.log.read_text().splitlines())
 
     def struck_elsewhere(self, root: Path) -> bool:
-        """Whether a call was made to fail that has nothing to do with the disk, as those that wake the event loop."""
+        """Tell if a call was made to fail that does not concern the disk, such as one that wakes the event loop."""
         return any("(INJECTED)" in line and str(root) not in line for line in self.log.read_text().splitlines())
 
     def calls(self, root: Path) -> list[Call]:
-        """What was done to files below the root, in the order in which it began."""
+        """List the calls on files below the root, in the order in which they began."""
         counts: Counter[tuple[str, str]] = Counter()
         found = []
         for line in self.log.read_text().splitlines():

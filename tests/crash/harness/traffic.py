@@ -63,7 +63,7 @@ class Made:
 
 @dataclass
 class Ledger:
-    """What was acknowledged of one directory."""
+    """The acknowledged saves of one directory."""
 
     directory: str
     acknowledged: list[tuple[int, int, int]] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Ledger:
 
 
 class Traffic:
-    """What all threads share."""
+    """The state that all threads share."""
 
     def __init__(self, url: str, seconds: float) -> None:
         self.url = url
@@ -104,7 +104,7 @@ class Worker(ABC):
         self.done: Counter[str] = Counter()
 
     def work(self) -> Counter[str]:
-        """What it did, counted."""
+        """The number of its requests by kind."""
         try:
             with httpx.Client(base_url=self.traffic.url, timeout=60) as self.http:
                 while self.traffic.goes_on:

@@ -20,7 +20,7 @@ WIDTH = 500  # 3 MB with the optimizer's state
 
 
 def digest(state: Mapping[str, Any]) -> str:
-    """What identifies a state: its tensors' bytes and its epoch."""
+    """Return the identity of a state: its tensors' bytes and its epoch."""
     whole = blake3(str(state["epoch"]).encode())
     for weight in state["model"].values():
         whole.update(weight.numpy().tobytes())

@@ -99,7 +99,7 @@ class Trial:
         return found
 
     def _settle(self, area: Area, shown: Seen) -> list[str]:
-        """What was under way has happened or has not; whichever it is, is what the area knows from now on."""
+        """Resolve the request that was under way: it has happened or not, and the area records which."""
         area.before = area.state
         if area.is_shared:
             shown = shown.part(area.prefix)
@@ -115,7 +115,7 @@ class Trial:
         return [f"{area.directory} {area.prefix}: {fault}" for fault in faults]
 
     def _wrong_numbers(self, shown: Mapping[str, Seen]) -> list[str]:
-        """Where a sequence was given twice, or a directory's counter has gone back; and what nobody has saved."""
+        """List sequences given twice, counters that went back, and checkpoints that no writer saved."""
         faults = []
         for area in self.areas:
             found = shown[area.directory]
@@ -139,7 +139,7 @@ class Trial:
         return faults
 
     def _wrong_uploads(self, shown: Mapping[str, Seen]) -> list[str]:
-        """What is left over, on the disk or in the catalog, and which unfinished uploads are gone."""
+        """List leftovers on the disk or in the catalog, and unfinished uploads that are gone."""
         known = seen.uploads_known(self._server.root)
         under_way = {area.under_way.save_id for area in self.areas if isinstance(area.under_way, Save | Abandon)}
         unfinished = {area.unfinished.save_id for area in self.areas if area.unfinished is not None}

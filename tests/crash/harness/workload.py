@@ -51,7 +51,7 @@ class Unfinished:
 
 @dataclass
 class Area:
-    """What belongs to one writer: what was acknowledged, and what was under way when the server ended.
+    """The area of one writer: its acknowledged saves, and the request that was under way when the server ended.
 
     ``numbers`` are the sequences that its directory has given, and to which saves. ``gone`` was deleted the last, at
     ``gone_at``, and can be brought back where the server has an undo window (``undo``).
@@ -80,7 +80,7 @@ class Area:
         return None if self.is_shared else "max" if self.directory.endswith("max") else "min"
 
     def acknowledge(self, operation: Operation, answer: Answer | None) -> None:
-        """What the server has said to be done, is done."""
+        """Record an acknowledged request."""
         self.state = operation.after(self.state)
         if isinstance(operation, Save) and answer is not None:
             if operation.halted:

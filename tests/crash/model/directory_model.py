@@ -1,4 +1,4 @@
-"""What one directory should hold, in memory: a second opinion on order, ranking, retention and replacing.
+"""A model of one directory in memory: a second implementation of order, ranking, retention and replacement.
 
 It is written from the documents and imports nothing of the server, so that a mistake would have to be made twice.
 """
@@ -78,7 +78,7 @@ class Row:
         return self.saved_after, self.sequence
 
     def shown(self) -> dict[str, Any]:
-        """What the server should say of it, without times and digests."""
+        """Return the server's expected answer, without times and digests."""
         shown = {name: getattr(self, name) for name in (*FACTS, "id", "name", "save_id", "sequence", "saved_after")}
         return {
             **shown,
@@ -104,7 +104,7 @@ class Model:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything was saved to it, or an operator's word about it still stands."""
+        """True if anything was saved to it, or an operator's policy for it stands."""
         spoken_of = self.mode is not None or self.operator or any(v is not None for v in self.limits.values())
         return self.sequence > 0 or bool(spoken_of)
 
@@ -158,7 +158,7 @@ class Model:
     def refusals(self, wanted: Wanted, name: str | None) -> set[str]:
         """The codes with which a save may be refused; none if it is to be taken."""
         found = set()
-        if wanted.mode is not None and self.mode is not None and wanted.mode != self.mode:
+        if self.mode not in {None, wanted.mode} and wanted.mode is not None and not self._is_emptied:
             found.add("mode_conflict")
         standing = self.named(name)
         if standing is not None and standing.pinned and standing.content != wanted.content:
@@ -168,6 +168,11 @@ class Model:
         if wanted.only_if_improved and not self._improves(wanted):
             found.add("not_improved")
         return found
+
+    @property
+    def _is_emptied(self) -> bool:
+        """True if the directory was saved to and holds nothing any more: the next save brings its own mode."""
+        return self.sequence > 0 and not self.live()
 
     def _improves(self, wanted: Wanted) -> bool:
         if not is_number(wanted.metric):
@@ -186,9 +191,11 @@ class Model:
 
     def commit(self, wanted: Wanted, *, id: str, name: str, save_id: str) -> list[str]:
         """Save; the names of what the save removes. ``id`` is the one that the server gave."""
+        was_emptied = self._is_emptied
         self.sequence = max(self.sequence, wanted.known or 0) + 1
         saved_after = self.sequence - 1 if wanted.known is None else wanted.known
         is_late = any(saved_after < row.saved_after for row in self.live())
+        self.mode = (wanted.mode or self.mode) if was_emptied else (self.mode or wanted.mode)
         removed: list[str] = []
         row = Row(id, name, save_id, self.sequence, saved_after, wanted.content, *(getattr(wanted, n) for n in FACTS))
         standing = self.named(name)
@@ -203,7 +210,6 @@ class Model:
                 removed.append(name)
         self.rows[id] = row
         self.saves[save_id] = (id, replace(wanted, name=name, save_id=save_id))
-        self.mode = self.mode or wanted.mode
         if not is_late:
             self.limits |= {key: value for key, value in wanted.limits.items() if key not in self.operator}
         return removed + self.prune()
@@ -234,7 +240,7 @@ class Model:
 
 
 def is_number(value: object) -> bool:
-    """Whether values can be ranked by it."""
+    """Tell if values can be ranked by it."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

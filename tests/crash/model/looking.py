@@ -1,4 +1,4 @@
-"""What a server says of a directory, and what lies on its disk, compared with the model."""
+"""Comparison of a directory, as the server and its disk show it, with the model."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ class Looking:
 
 
 def same(found: dict[str, Any], row: Row) -> None:
-    """What the server says of a checkpoint is what the model knows of it."""
+    """Assert that the server's answer about a checkpoint equals the model's."""
     shown = row.shown()
     assert {key: found[key] for key in shown} == shown
 

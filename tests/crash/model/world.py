@@ -15,7 +15,7 @@ from hypothesis.stateful import rule
 from tests.support.live import LiveServer
 
 STEPS: set[str] = set()
-"""What can be done."""
+"""The names of all steps."""
 
 NEVER_S = "1e9"
 

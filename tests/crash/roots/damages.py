@@ -404,4 +404,4 @@ QUICK: list[Any] = [
     a_counter_that_is_behind,
 ]
 PASSING: list[Any] = [a_file_of_others_among_manifests, what_a_crash_left, another_policy]
-"""What a server at work could be in the middle of, so that fsck waits a moment before it says so."""
+"""The damages that may be a commit in progress: fsck waits a moment before it reports them."""
