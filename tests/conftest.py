@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server that all tests share; nobody stops it."""
+    """A server that all tests share; no test stops it."""
     with LiveServer(tmp_path_factory.mktemp("shared") / "root") as live:
         yield live
 
@@ -78,7 +78,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of loopback on which nobody listens."""
+    """A free port of loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

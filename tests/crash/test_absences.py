@@ -44,7 +44,7 @@ def test_a_directory_that_is_not_there_for_a_while_is_not_given_up(place, run, t
         saved = server.save("runs/a", b"bytes", name="x.pt")
         server.stop()
         (place / away).rename(tmp_path / "elsewhere")
-        if away == "runs/a":  # where it was mounted
+        if away == "runs/a":  # at the mount point
             (place / away).mkdir()
         status, said = run("fsck")
         assert status == 4, said

@@ -73,7 +73,7 @@ def interrupted(server: LiveServer, operation: Operation, call: str, count: int,
     return died
 
 
-# what exactly is there after some of them
+# the exact state after some of them
 
 
 class Killer:

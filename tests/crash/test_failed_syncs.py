@@ -161,7 +161,7 @@ def every_folder_was_synced_anew(calls: list[Call], answered: int, where: str) -
     failed = [(at, path(call)) for at, call in enumerate(calls) if call.name == "fsync" and "INJECTED" in call.line]
     assert failed, where
     for place, folder in failed:
-        if re.search(r"incoming/\w+(/files.*)?$|\.new$", folder):  # what belonged to this attempt alone was given up
+        if re.search(r"incoming/\w+(/files.*)?$|\.new$", folder):  # the files of this attempt alone were given up
             continue
         end = None if "/trash/" in folder or where.startswith("delete") else answered
         later = [call for call in calls[place + 1 : end] if f"<{folder}>" in call.line and " = -1 " not in call.line]

@@ -72,7 +72,7 @@ def fill(server, rng):
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A root in good order that nobody changes, and what is known of it."""
+    """An intact root that no test changes, and everything known of it."""
     root = tmp_path_factory.mktemp("original") / "root"
     with LiveServer(root, scrub_bytes_per_s="0") as server:
         fill(server, random.Random(1))
@@ -192,7 +192,7 @@ def test_every_damage_is_named_and_what_is_certain_is_repaired(original, tmp_pat
         for kind in [kind for kind in chosen if kind in OF_DIRECTORIES][len(DIRECTORIES) :]:
             chosen.remove(kind)
         made = damaged(original, tmp_path / f"root-{number}", rng, [])
-        for directory in ("runs/a", "other"):  # with both of them damaged, nobody could tell whose a file is
+        for directory in ("runs/a", "other"):  # with both of them damaged, the owner of a file is unknown
             made.take(lambda victim, directory=directory: victim.place.startswith(f"{directory}/same-"))
         for kind in chosen:
             kind(made)
@@ -263,7 +263,7 @@ def test_an_unknown_directory_is_taken_in_with_its_policy_and_its_checkpoints(or
     for victim in (victim for victim in original.victims if victim.directory == "other"):
         made.victims.remove(victim)
         made.expect("unknown", victim.place, "mended")
-    for name in ("other", "only/a/policy"):  # where it has checkpoints, each of them brings it along, too
+    for name in ("other", "only/a/policy"):  # if it has checkpoints, each of them restores it as well
         made.expect("unknown", f"{name}/.holdfast/directory.json", "mended")
     check(capsys, original, made)
 
@@ -310,7 +310,7 @@ def test_what_is_missing_is_known_as_damage_until_it_is_back(tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["fsck", "reindex"])
 def test_what_can_be_restored_can_be_restored_afterwards(tmp_path, capsys, command):
-    """The undo window is the server's: a command that was not told of it empties no trash."""
+    """The undo window is a setting of the server: a command without it empties no trash."""
     root = tmp_path / "root"
     with LiveServer(root, undo_window="1h") as server:
         saved = server.save("runs/a", b"bytes", name="x.pt")
@@ -367,7 +367,7 @@ def test_as_a_command_it_says_names_that_are_no_text(original, tmp_path):
 
 
 class Load:
-    """Saves, replaces, prunes, pins, moves policies and restores, until it is told to stop."""
+    """Saves, replaces, prunes, pins, changes policies and restores, until it is stopped."""
 
     def __init__(self, server, number):
         self._url, self._number, self._stop = server.url, number, threading.Event()

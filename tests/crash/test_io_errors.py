@@ -1,4 +1,4 @@
-"""The disk fails at system calls of everything that changes something: it is said, and mends itself afterwards."""
+"""The disk fails at system calls of every change: the error is reported, and the server recovers by itself."""
 
 import itertools
 from contextlib import suppress
@@ -86,7 +86,7 @@ def failing(server: LiveServer, operation: Operation, call: str, count: int, err
     if call == "write" and tracer.struck_elsewhere(server.root):
         return False
     struck = tracer.struck(server.root)
-    if answer is None and isinstance(operation, Starting):  # it may refuse to go on
+    if answer is None and isinstance(operation, Starting):  # it may refuse to continue
         server.restart()
     assert answer is not None or isinstance(operation, Starting)
     if answer is not None:

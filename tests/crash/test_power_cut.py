@@ -23,7 +23,7 @@ def power_can_be_cut():
 
 
 def play(tmp_path, count, *, early=False, undo_window="0", **robbed):
-    """So many rounds on one disk; what was put to it early, before anybody waits for it, may hide a missing fsync."""
+    """So many rounds on one disk; early write-back may hide a missing fsync, so it is on and off."""
     seed = int(os.environ.get("HOLDFAST_SEED") or random.randrange(1 << 32))
     print(f"HOLDFAST_SEED={seed} plays the same operations again")
     with Disk() as disk:

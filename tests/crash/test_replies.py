@@ -1,4 +1,4 @@
-"""No reply leaves before the sync of the transaction that it reports, whatever other threads do meanwhile."""
+"""No reply leaves before the sync of the transaction that it reports, with other threads writing at the same time."""
 
 import threading
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from tests.support.live import PROJECT, LiveServer, eventually
 DIRECTORY = "runs/digits"
 RESTARTS = rounds(20, 200)
 LONG = 2
-"""Of how many restarts the server stays away until training goes on without it."""
+"""One of so many restarts is so long that the training continues without the server."""
 FACTS = ("name", "epoch", "metric", "metadata", "digest", "kind", "is_best", "pinned")
 
 

@@ -1,4 +1,4 @@
-"""The background scrub of a real server: it finds what is damaged, tells of it, and is in nobody's way."""
+"""The background scrub of a real server: it finds damage, reports it, and slows no request."""
 
 import os
 import sqlite3
@@ -32,7 +32,7 @@ def figure(server, name):
 
 
 def put(path, data):
-    """Change bytes and leave the times as they were; never shorter meanwhile, as the scrub may be reading."""
+    """Change bytes and keep the times and the length, as the scrub may be reading."""
     with same_times(path), path.open("r+b", buffering=0) as file:
         assert len(data) == path.stat().st_size
         file.write(data)
@@ -122,7 +122,7 @@ def test_a_row_that_cannot_be_read_is_damage_and_in_nobody_s_way(place, column):
 
 
 def change_row(place, column, saved):
-    """Let a row of the catalog of a server that does not run say what nobody understands."""
+    """Make a row of the catalog unreadable while the server does not run."""
     table, _, name = column.partition(".")
     key = "id" if table == "checkpoints" else "checkpoint_id"
     with closing(sqlite3.connect(place / ".holdfast" / "catalog.db")) as connection, connection:
@@ -149,7 +149,7 @@ def listed(server):
 
 
 def test_a_slow_scrub_hinders_nobody_and_stops_at_once(place):
-    """It is in the middle of a file that takes it minutes, while saves, removals and restores of just that go on."""
+    """The scrub reads one file for minutes, while clients save, remove and restore that very checkpoint."""
     with LiveServer(place, scrub_every="0s", scrub_bytes_per_s="100000", undo_window="1h") as server:
         saved = server.save("runs/a", os.urandom(24 * MB), name="x.pt")
         look_at_once(server)

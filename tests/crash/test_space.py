@@ -77,7 +77,7 @@ def verifies(server, contents):
 
 
 def answer_on(connection):
-    """The first answer that comes, with its body: a refusal, or the word to go on."""
+    """The first response, with its body: a refusal, or 100 Continue."""
     data = b""
     while not data.endswith((b"}", b"\r\n\r\n")):
         data += connection.recv(65536)

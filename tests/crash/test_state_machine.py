@@ -158,7 +158,7 @@ class DirectoryMachine(OneDirectory):
     def clear(self, include_pinned: bool) -> None:
         self._clear(include_pinned=include_pinned)
 
-    # what happens to servers
+    # restarts and clocks
 
     @step(by_s=st.sampled_from([3_977.0, 36_013.0, 100_057.0, 400_009.0, -7.0, -50_111.0, -250_007.0]))
     def clock_jumps(self, by_s: float) -> None:
@@ -184,7 +184,7 @@ class DirectoryMachine(OneDirectory):
         assert isinstance(attempt.exception(), httpx.TransportError | None)
         self._save(wanted, begun_before=True)
 
-    # what is always true
+    # invariants
 
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:

@@ -1,4 +1,4 @@
-"""Everybody saves, prunes and loads at once: every byte is right, and what is left is what should be."""
+"""Many clients save, prune and load at once: every byte is right, and the expected checkpoints are left."""
 
 import os
 import random
@@ -48,7 +48,7 @@ class Trainer(Worker):
         self.done["saves of the client"] += 1
 
     def saved(self, name: str) -> list[dict[str, Any]]:
-        """Also where it was pruned meanwhile."""
+        """Also if it was pruned during the load."""
         query = {"directory": self.ledger.directory, "name": name, "include_removed": True}
         found: list[dict[str, Any]] = self.ask("GET", "/v1/checkpoints", 200, params=query).json()["checkpoints"]
         return found

@@ -32,7 +32,7 @@ class Trial:
         self.durable: list[int] = []
 
     def play(self, number: int) -> None:
-        """Let a trainer go on from where the last one was killed, disturb the server maybe, and kill the trainer."""
+        """Resume a trainer where the last one was killed, maybe disturb the server, and kill the trainer."""
         chance = self._chance
         job = self._start(TRAIN, FIRST_EPOCH=str(number * EPOCHS_OF_A_ROUND), SEED=str(chance.random()))
         job.wait_for("begins")

@@ -104,7 +104,7 @@ class Uploader:
 
     def wait_until_there(self, upload: dict[str, Any], state: Sequence[bytes]) -> None:
         """Return once the server has copied all that it promised."""
-        file = self.incoming(upload)  # which is made with its first bytes
+        file = self.incoming(upload)  # it is created with its first bytes
         assert eventually(lambda: file.exists() and file.read_bytes() == b"".join(state)), "nothing was copied"
 
 

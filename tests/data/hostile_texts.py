@@ -179,7 +179,7 @@ class Api:
         self._known = known
 
     def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Every method and path with what is said of it."""
+        """Every method and path with its description."""
         for path, methods in self._description["paths"].items():
             for method, operation in methods.items():
                 yield method.upper(), path, operation

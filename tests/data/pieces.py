@@ -1,4 +1,4 @@
-"""A file that can be kept in a spool, and what a save says of it: small, and without torch."""
+"""A small file that can be spooled without torch, and the facts of its save."""
 
 import secrets
 from typing import Any

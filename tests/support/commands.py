@@ -51,7 +51,7 @@ def _terminal(columns: int) -> Iterator[tuple[io.TextIOWrapper, list[bytes]]]:
         try:
             while data := os.read(outer, 65536):
                 said.append(data)
-        except OSError:  # how Linux says that nobody has the other end any more
+        except OSError:  # Linux's error for a terminal whose other end is closed
             pass
 
     reader = threading.Thread(target=read)

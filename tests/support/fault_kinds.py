@@ -187,7 +187,7 @@ class Unanswered(Fault):
 
 
 class Refused(Fault):
-    """After an answer nobody listens for 0.1 to 0.5 s; these times are counted, not who comes in them."""
+    """Stop listening for 0.1 to 0.5 s after an answer; the pauses are counted, not the refused connections."""
 
     closing = True
 
@@ -278,7 +278,7 @@ class TruncateDown(TruncateUp):
 
 
 class BlackHole(AtPlace):
-    """From a place on, nothing passes either way, and nobody hangs up."""
+    """From a place on, nothing passes either way, and neither side closes the connection."""
 
     async def happen(self, before: bytes, after: bytes) -> None:
         self.link.spoiled = True
@@ -339,7 +339,7 @@ class GarbleDown(Garbling):
         await super().down(message, self.garbled(part))
 
 
-# what stands between
+# what the proxy puts between
 
 
 class Duplicate(Fault):

@@ -100,13 +100,13 @@ class FaultProxy:
                 await self._calm.wait()
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None:
-        """Do something that nobody waits for."""
+        """Start a coroutine without waiting for it."""
         task = asyncio.create_task(chore)
         self._chores.add(task)
         task.add_done_callback(self._done)
 
     def refuse(self, seconds: float) -> bool:
-        """Do not listen for a while; False where nobody listens as it is."""
+        """Stop listening for a while; return False if it does not listen anyway."""
         listening = self._hang_up()
         if listening:
             self.spawn(self._listen_after(seconds))
@@ -120,7 +120,7 @@ class FaultProxy:
 
     async def _serve(self) -> None:
         self._loop, self._stop, self._calm = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-        with _bound(0) as guard:  # keeps the port while nobody listens
+        with _bound(0) as guard:  # keeps the port while it does not listen
             self._port = guard.getsockname()[1]
             self.url = f"http://127.0.0.1:{self._port}"
             self._listen()
@@ -132,7 +132,7 @@ class FaultProxy:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            await _rounds()  # what was aborted is closed within these
+            await _rounds()  # aborted connections are closed within these
 
     def _listen(self) -> None:
         if self._listener is None and not self._stop.is_set():
@@ -156,7 +156,7 @@ class FaultProxy:
 
     async def _listen_after(self, seconds: float) -> None:
         await self.pause(seconds)
-        if not self.calmed:  # who calms, listens
+        if not self.calmed:  # a calm proxy listens
             self._listen()
 
     async def _calm_down(self) -> None:
@@ -301,7 +301,7 @@ class Link:
 
 
 async def _rounds() -> None:
-    """Let what has been begun go on, for a few rounds of the loop."""
+    """Give tasks that have begun a few rounds of the loop."""
     for _ in range(10):
         await asyncio.sleep(0)
 

@@ -84,7 +84,7 @@ class Forked:
 
 
 def _nurse(descriptor: int) -> int:
-    """Fork a server for each order that comes, until nobody is there to give any; the exit status."""
+    """Fork a server for each order, until the tests close the socket; return the exit status."""
     from app.__main__ import main
 
     _prepare()

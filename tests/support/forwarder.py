@@ -28,7 +28,7 @@ class Forwarder:
         Is shown whatever passes before it is passed on, with True where it comes from a client. All connections are
         cut where it answers with True.
     change : callable, optional
-        Gives what is passed on in place of what it is shown; is told True where that comes from a client.
+        Returns the bytes to pass on instead of those given; the second argument is True for bytes of a client.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Forwarder:
         self.url = f"http{'s' if self._tls else ''}://localhost:{listener.sockets[0].getsockname()[1]}"
         self._started.set()
         await self._stop.wait()
-        for _ in range(10):  # who was accepted just now has no writer yet, and could not be hung up on
+        for _ in range(10):  # a connection accepted just now has no writer yet, and could not be closed
             await asyncio.sleep(0)
         listener.close()
         self._cut()
@@ -137,7 +137,7 @@ class Forwarder:
                 await writer.drain()
 
     def _cut(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         self.cuts += 1
         for writer in self._open:
             writer.transport.abort()

@@ -34,7 +34,7 @@ def outcomes(
     run: Callable[[], object], files: Collection[str], interruption: type[BaseException]
 ) -> set[type[BaseException] | str]:
     """The types of what comes out of a call that is interrupted at each line; where nothing does, the line's number."""
-    run()  # what is done once in a process is done
+    run()  # so that work done once in a process is done
     count, found = lines(run, files), set[type[BaseException] | str]()
     for number in range(1, count + 1, -(-count // MOST)):
         try:

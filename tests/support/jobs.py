@@ -113,7 +113,7 @@ class Job:
 
 
 def _nurse(descriptor: int) -> str | None:
-    """Fork for each order that comes; in a child, the script that it is to run, and None when nobody orders more."""
+    """Fork for each order; return the script to run in the child, and None once no order comes any more."""
     import torch
 
     import holdfast.manager  # noqa: F401  # what jobs should find done

@@ -40,7 +40,7 @@ class LiveServer:
     many_synced : bool
         Whether it makes many files durable at once, with their whole file system.
     early : bool
-        Whether the disk begins with bytes as they come, before anybody waits for them.
+        Whether write-back begins as bytes come, before any sync waits for them.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class LiveServer:
         return self._log.read_text()
 
     def tell_to_stop(self) -> None:
-        """Ask it to end, and go on."""
+        """Ask it to end, without waiting."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
@@ -155,7 +155,7 @@ class LiveServer:
         self._process = None
         return status
 
-    # what most tests do
+    # requests that most tests make
 
     def save(self, directory: str, data: bytes = b"bytes", **query: str | float) -> dict:  # type: ignore[type-arg]
         """A single-shot save that must succeed; its answer."""
@@ -201,7 +201,7 @@ def _state(process_id: int) -> str:
 
 
 def port_to_keep() -> int:
-    """A free port that nobody is given by chance: a server that is started again wants the one that it had."""
+    """A free port outside the ephemeral range, so that a restarted server finds it free again."""
     while True:
         port = random.randrange(15_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):

@@ -119,7 +119,7 @@ class WiredServer(LiveServer):
     def ask(
         self, method: str, target: str, body: bytes | None = None, version: str = "1.1", **headers: str | int
     ) -> bytes:
-        """A request as it goes over the wire; of its body, only the length is said."""
+        """A request as it goes over the wire, with the length of its body but not the body."""
         said = {"Host": urlsplit(self.url).netloc, **({} if body is None else {"Content-Length": len(body)}), **headers}
         lines = [f"{method} {target} HTTP/{version}", *(f"{k.replace('_', '-')}: {v}" for k, v in said.items())]
         return "\r\n".join([*lines, "", ""]).encode()
@@ -168,7 +168,7 @@ class WiredServer(LiveServer):
         assert "ERROR" not in complaints, complaints
         assert "Traceback" not in complaints, complaints
 
-    # what it holds
+    # the resources that it holds
 
     def opened(self, within: str = "") -> list[str]:
         """What its descriptors lead to, as far as that contains a text."""
@@ -203,7 +203,7 @@ class WiredServer(LiveServer):
 
     @contextmanager
     def stopping(self) -> Iterator[None]:
-        """Tell it to stop, and do something meanwhile; then it must end, and say that all was well."""
+        """Ask it to stop, do something before it has, and assert that it then ends with status 0."""
         with ThreadPoolExecutor(1) as threads:
             stopped = threads.submit(self.stop)
             assert eventually(lambda: not self.is_listening())

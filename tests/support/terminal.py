@@ -1,4 +1,4 @@
-"""A command on a terminal, as whoever sits there sees it."""
+"""A command on a terminal, as its user sees it."""
 
 import fcntl
 import os

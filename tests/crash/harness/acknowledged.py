@@ -12,9 +12,9 @@ Contents = Mapping[str, tuple[bytes, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A checkpoint that should be there. ``id`` and ``sequence`` are None until the server has told or must know.
+    """A checkpoint that should be there. ``id`` and ``sequence`` are None until the server has answered or must know.
 
-    ``saved_after`` is the last sequence that its writer knew when its save began; None until the server has told.
+    ``saved_after`` is the last sequence that its writer knew when its save began; None until the server has answered.
     ``is_cut`` says that its pieces are its chunks; otherwise the server was free to cut it elsewhere.
     """
 
@@ -92,7 +92,7 @@ class State:
         return replace(self, policy=self.policy.after_order(asked))
 
     def pruned(self) -> "State":
-        """After what the policy lets go has gone."""
+        """Return the checkpoints after the policy has pruned."""
         policy = self.policy
         if policy.keeps_everything or not self.kept:
             return self

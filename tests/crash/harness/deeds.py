@@ -36,7 +36,7 @@ Way = Literal["body", "whole", "late", "hashed"]
 
 @dataclass(frozen=True)
 class Save:
-    """A save: in one body, or as an upload whose digests are never told, told at commit, or told before.
+    """A save: in one body, or as an upload that declares digests never, at commit, or at reservation.
 
     One that is ``halted`` ends before its commit: it is an upload and stays one.
     """
@@ -187,7 +187,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Prune:
-    """Let go what the policy does not keep."""
+    """Remove the checkpoints that the policy does not keep."""
 
     directory: str
 

@@ -25,7 +25,7 @@ from tests.support.live import eventually
 from tests.support.mounts import mount_point
 
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN: from now on every operation fails
-_WITHOUT_THE_JOURNAL = struct.pack("I", 2)  # what the journal has not written down is not written any more
+_WITHOUT_THE_JOURNAL = struct.pack("I", 2)  # anything not in the journal yet is never written
 _OPTIONS = "loop,noauto_da_alloc,data=writeback"
 
 
@@ -58,7 +58,7 @@ class Disk:
                 self._unmount()
 
     def cut(self) -> None:
-        """Cut the power. Whoever uses the disk gets errors from now on; end them, then `revive` it."""
+        """Cut the power. Every process that uses the disk gets errors from now on; end them, then `revive` it."""
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.ioctl(folder, _SHUTDOWN, _WITHOUT_THE_JOURNAL)
@@ -66,7 +66,7 @@ class Disk:
             os.close(folder)
 
     def revive(self) -> None:
-        """Let the power come back: what had become durable is there. Nobody may have a file of it open any more."""
+        """Let the power come back: durable bytes are there. No process may have a file of it open any more."""
         self._unmount()
         self._mount()
 

@@ -173,7 +173,7 @@ OPERATIONS = {
 }
 
 
-# what must be true
+# assertions
 
 
 def state(server: LiveServer, directory: str = HERE) -> dict[str, Any]:

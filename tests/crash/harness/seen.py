@@ -65,7 +65,7 @@ class Seen:
 
 
 def look(server: LiveServer, directory: str) -> Seen:
-    """All that a server says of a directory; one that it does not know is empty."""
+    """Return all that a server answers about a directory; an unknown one is empty."""
     summary = server.http.get(f"/v1/directories/{directory}")
     if summary.status_code == 404:
         return Seen({}, Policy(), 0, None, None)

@@ -80,7 +80,7 @@ class Tracer:
     def killing_later(cls, process_id: int, folder: Path, name: str, number: int, rank: int) -> Self:
         """Kill it when one more thread has made its n-th call of this name; ``rank`` 1 is the second to do so.
 
-        strace counts for each thread, so it is stopped each time, and goes on until it is that one's turn.
+        strace counts for each thread, so the process is stopped each time and continued until it is that one's turn.
         """
         made = cls(process_id, folder, [f"trace={name}", f"inject={name}:signal=SIGSTOP:when={number}"])
         threading.Thread(target=made._let_pass, args=(process_id, rank), daemon=True).start()
@@ -113,7 +113,7 @@ class Tracer:
         self._process.wait(timeout=30)
 
     def detach(self) -> None:
-        """Let the process go on by itself."""
+        """Detach; the process continues by itself."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:

@@ -1,4 +1,4 @@
-"""Uploaders and downloaders of a stress test: what they send follows from a number, so that anybody can check it."""
+"""Uploaders and downloaders of a stress test: their bytes follow from a number, so that any reader can check them."""
 
 import itertools
 import random
@@ -240,7 +240,7 @@ class Downloader(Worker):
         return [(start, min(step, size_bytes - start)) for start in range(0, size_bytes, step)]
 
     def _received(self, answer: httpx.Response) -> bytes:
-        """The body; now and then so slowly that it is pruned meanwhile."""
+        """Read the body; now and then so slowly that the checkpoint is pruned before the end."""
         slow = self.random.random() < 0.1
         received = bytearray()
         for piece in answer.iter_raw():

@@ -1,7 +1,7 @@
 """A job that trains, saves often, and says on its standard output what it knows to be durable.
 
 ``begins EPOCH DIGEST``: this state is about to be saved. ``durable EPOCH``: so it was promised.
-``resumed EPOCH DIGEST``: from there it goes on.
+``resumed EPOCH DIGEST``: from there it continues.
 """
 
 import os
@@ -31,7 +31,7 @@ def digest(state: Mapping[str, Any]) -> str:
 
 
 def train() -> None:
-    """Train until somebody ends this."""
+    """Train until the process is killed."""
     chance = random.Random(os.environ["SEED"])
     torch.manual_seed(chance.randrange(1 << 30))
     manager = CheckpointManager(

@@ -3,7 +3,7 @@
     trial = Trial(server, seed, scratch)
     trial.play(end, recover)
 
-The last line may be said as often as one likes; the writers go on where they were.
+The last line may be repeated; the writers continue where they were.
 """
 
 import random
@@ -33,7 +33,7 @@ class Lost(Broken):
 
 
 class Trial:
-    """One server, its writers, and what they know; it goes on over all rounds."""
+    """One server, its writers and their knowledge, over all rounds."""
 
     def __init__(self, server: LiveServer, seed: int, scratch: Path, *, undo: bool = False) -> None:
         self.rng = random.Random(seed)

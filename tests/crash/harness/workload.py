@@ -88,7 +88,7 @@ class Area:
                 return
             self.past.append((operation, answer["id"]))
             there = self.state.kept.get(operation.kept.name)
-            kept = there or operation.kept  # what comes late may go at once
+            kept = there or operation.kept  # a late delivery may be pruned at once
             if differences := kept.differences(answer):
                 raise Refused(f"the server acknowledged something else: {differences}")
             if self.numbers.setdefault(answer["sequence"], operation.save_id) != operation.save_id:
@@ -120,7 +120,7 @@ class Workload:
         self._threads = [threading.Thread(target=self._write, args=(area,), daemon=True) for area in areas]
 
     def run(self, seconds: float, end: Callable[[], None]) -> None:
-        """Let everybody write for some time, then let the server come to its end."""
+        """Let all writers write for some time, then end the server."""
         for thread in self._threads:
             thread.start()
         time.sleep(seconds)
@@ -227,7 +227,7 @@ def _asked(area: Area) -> PolicyRequest:
 
 
 def _contents(rng: random.Random, name: str, way: Way, kept: list[Kept]) -> Contents:
-    """New bytes, or where the server is told digests, some of which it has."""
+    """New bytes, or if digests are declared, some that the server has."""
     cut = [each for each in kept if each.is_cut and way == "hashed"]
     known = [piece for each in cut for pieces in each.contents.values() for piece in pieces]
     paths = [name] if way == "body" or rng.random() < 0.6 else ["model.bin", "optimizer/state.bin", "small.json"]

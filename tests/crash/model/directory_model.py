@@ -100,7 +100,7 @@ class Model:
         self.rows: dict[str, Row] = {}
         self.saves: dict[str, tuple[str, Wanted]] = {}
 
-    # what is there
+    # queries
 
     @property
     def is_known(self) -> bool:
@@ -153,7 +153,7 @@ class Model:
                 why[row.id].add(("every", None, every))
         return why
 
-    # what stands against a save
+    # admission
 
     def refusals(self, wanted: Wanted, name: str | None) -> set[str]:
         """The codes with which a save may be refused; none if it is to be taken."""
@@ -181,7 +181,7 @@ class Model:
         others = [row.metric for row in self.live() if is_number(row.metric)]
         return all(wanted.metric < other if mode == "min" else wanted.metric > other for other in others)
 
-    # what changes
+    # changes
 
     def place(self, known: int | None, taken: list[int]) -> int:
         """The place of a save that begins while others, which have these places, are under way."""
@@ -215,7 +215,7 @@ class Model:
         return removed + self.prune()
 
     def prune(self) -> list[str]:
-        """Let go what has no reason to stay; its names."""
+        """Remove the checkpoints without a reason to stay; return their names."""
         going = [self.rows[id] for id, why in self.reasons().items() if not why]
         return self._remove(going, "pruned")
 

@@ -1,4 +1,4 @@
-"""Damages to a root that nobody uses: each does one thing to it and says what fsck must make of that."""
+"""Damages to a root that no server uses: each does one thing to it and names the fault that fsck must report."""
 
 import json
 import os
@@ -211,7 +211,7 @@ def a_lost_directory_record(d: Damaged) -> None:
     d.expect("record", where, "mended")
 
 
-# what others put there
+# foreign files
 
 
 def something_of_others(d: Damaged) -> None:
@@ -227,7 +227,7 @@ def something_of_others(d: Damaged) -> None:
 
 
 def shown(path: Path) -> str:
-    """A path as it can be told in one line."""
+    """A path that fits in one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
