@@ -12,6 +12,7 @@ from ._torchfile.reader import restore
 from ._torchfile.reader.arena import Arena
 from ._transfer import download
 from ._transfer.cache import Cache
+from ._transfer.contents import file_of
 from .errors import CheckpointNotFound, HoldfastError, IntegrityError, warn
 
 
@@ -93,7 +94,7 @@ class Loading:
         return download.file_state(self.remote.server, file, cache=self.cache, **self._how)
 
     def _state(self, checkpoint: Checkpoint, *, is_latest: bool) -> Any:
-        file = download.file_of(self.remote.server, checkpoint)
+        file = file_of(self.remote.server, checkpoint)
         state = download.file_state(
             self.remote.server, file, only=self.only, cache=self.cache, progress=self.progress, **self._how
         )

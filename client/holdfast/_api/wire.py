@@ -144,6 +144,10 @@ class FileChunks:
         return replace(self, chunks=self.chunks + more.chunks, ranges=self.ranges + more.ranges)
 
 
+LARGEST_BATCH_BYTES = 64 * 1024 * 1024
+"""A batch is held in memory, so the client accepts no larger one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Small files to send or to fetch in one request, their bytes one after another, exactly as the server says."""
@@ -168,6 +172,11 @@ class Batch:
             )
             for found in data.get("batches") or ()
         )
+
+    def is_of(self, sizes: Mapping[str, int]) -> bool:
+        """Check a batch against the sizes, in bytes, of files by path. Files of any other batch are sent one by one."""
+        agree = all(sizes.get(path) == length for path, length in self.parts)
+        return agree and self.length == sum(length for _, length in self.parts) <= LARGEST_BATCH_BYTES
 
     @property
     def as_range(self) -> Range:

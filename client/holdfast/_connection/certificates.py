@@ -10,7 +10,7 @@ from ..errors import InvalidRequest
 from .base_url import CODE
 
 
-def trust() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """The TLS context for all connections; costly, so made once.
 
     Raises
@@ -20,7 +20,7 @@ def trust() -> ssl.SSLContext:
     """
     file, folder = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
     try:
-        return _trust_as_set(file, folder)
+        return _configured_context(file, folder)
     except OSError as error:  # among them FileNotFoundError, which means something else to who loads a checkpoint
         variable, place = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
         why = error.strerror or str(error)
@@ -29,7 +29,7 @@ def trust() -> ssl.SSLContext:
         ) from error
 
 
-def no_trust() -> ssl.SSLContext:
+def no_tls_context() -> ssl.SSLContext:
     """A context that believes nobody, for where no TLS is spoken."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -44,7 +44,7 @@ def advice(reason: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _trust_as_set(file: str | None, folder: str | None) -> ssl.SSLContext:
+def _configured_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if file is None and folder is not None and not any(map(os.path.isdir, folder.split(os.pathsep))):
         raise NotADirectoryError(20, "no such folder", folder)  # OpenSSL would believe nobody, without a word
     return httpx.create_ssl_context()

@@ -4,6 +4,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from socket import SHUT_RDWR, socket
 from typing import Any
 
@@ -16,6 +17,11 @@ from ..errors import InvalidRequest, ServerUnreachable
 from . import certificates
 from .proxies import Proxies, Proxy
 from .sockets import CONNECT_TIMEOUT_S
+
+for _needed in ("httpcore", "certifi", "encodings.idna"):
+    # httpx imports these when it is first used: by a thread, maybe, while the job forks, whose child has half of them
+    with suppress(ImportError):
+        import_module(_needed)
 
 
 class Clients:
@@ -39,7 +45,7 @@ class Clients:
         except InvalidRequest as error:
             raise ServerUnreachable(f"no way to {shown_url(url)}: {error}") from error
 
-    def way(self, url: str) -> Proxy | None:
+    def proxy_or_none(self, url: str) -> Proxy | None:
         """The proxy for a URL, for a message."""
         with suppress(InvalidRequest):
             return self._proxies.of(url)
@@ -53,7 +59,7 @@ class Clients:
         key = f"{proxy.url if proxy else ''} {is_tls}"
         with self._guard:
             if key not in self._made:
-                verify = trust() if is_tls else certificates.no_trust()
+                verify = tls_context() if is_tls else certificates.no_tls_context()
                 found = httpx.Proxy(proxy.url, ssl_context=verify if is_proxy_tls else None) if proxy else None
                 timeout = self.timeout(self._timeout_s)
                 self._made[key] = httpx.Client(timeout=timeout, verify=verify, proxy=found, trust_env=False)
@@ -89,7 +95,7 @@ class Sockets:
                 with self._guard:
                     self._open.add(opened)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End every request that is under way: where one of them drips, nobody can say which."""
         with self._guard:
             known = list(self._open)
@@ -98,14 +104,14 @@ class Sockets:
                 opened.shutdown(SHUT_RDWR)
 
 
-def trust() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """The TLS context for all connections. `ServerUnreachable` where the certificates cannot be read."""
     try:
-        return certificates.trust()
+        return certificates.tls_context()
     except InvalidRequest as error:
         raise ServerUnreachable(str(error)) from error
 
 
-def when_gone(owner: object, close: Callable[[], object]) -> None:
+def close_with(owner: object, close: Callable[[], object]) -> None:
     """Close when the owner is garbage, but not at the end of the process: there it is still needed."""
     weakref.finalize(owner, close).atexit = False

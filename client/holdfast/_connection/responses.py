@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from html import unescape
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from .._runtime.redaction import redacted, shown_url
 from ..errors import HoldfastError, from_problem
-from .sockets import Answer
+from .sockets import Response
 
 _PROBLEM = "application/problem+json"
 _TYPES = "urn:holdfast:problem:"
@@ -37,7 +37,7 @@ _HINTS = {
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
-def refuse(answer: Answer, asked: str, secrets: Iterable[str] = ()) -> None:
+def raise_for_status(answer: Response, asked: str, secrets: Iterable[str] = ()) -> None:
     """Raise what an answer means, unless it means that all is well.
 
     Parameters
@@ -53,8 +53,7 @@ def refuse(answer: Answer, asked: str, secrets: Iterable[str] = ()) -> None:
         A problem detail of a Holdfast server is a refusal. Anything else comes from something in front of it, and is
         `ServerFailed` without a code of the server's in ``problem``, whatever its status.
     """
-    is_page = answer.headers.get("content-type", "").lower().startswith("text/html")
-    if 200 <= answer.status < 300 and not is_page:
+    if answer.is_success:
         return
     retry_after = answer.headers.get("retry-after", "")
     retry_after_s = float(retry_after) if retry_after.isdecimal() else None
@@ -63,7 +62,9 @@ def refuse(answer: Answer, asked: str, secrets: Iterable[str] = ()) -> None:
     raise from_problem(answer.status, problem, retry_after_s, said=said)
 
 
-def parsed(answer: Answer, asked: str, secrets: Iterable[str] = (), *, may_be_empty: bool = True) -> dict[str, Any]:
+def parse_json(
+    answer: Response, asked: str, secrets: Iterable[str] = (), *, may_be_empty: bool = True
+) -> dict[str, Any]:
     """The JSON of an answer that is no refusal; `ServerFailed` where it is none."""
     if not answer.body and may_be_empty:
         return {}
@@ -88,7 +89,7 @@ def parse_errors() -> Iterator[None]:
         raise from_problem(200, {}, said=said) from error
 
 
-def moved_to(answer: Answer, asked: str) -> str | None:
+def moved_to(answer: Response, asked: str) -> str | None:
     """The URL to which an answer redirects."""
     location = answer.headers.get("location", "").strip()
     if answer.status not in _REDIRECTS or not location or not location.isprintable():
@@ -99,7 +100,25 @@ def moved_to(answer: Answer, asked: str) -> str | None:
         return None
 
 
-def _problem(answer: Answer) -> dict[str, Any]:
+def same_server(answer: Response, url: str, path: str) -> str | None:
+    """Return the base URL of the same server to which a response redirects; None for any other response.
+
+    It is the same server, which may be sent the token, if the host is the same, the scheme and port are the same or the
+    scheme becomes https, and the same path follows, behind any prefix.
+    """
+    target = moved_to(answer, url)
+    if target is None:
+        return None
+    ours, theirs = urlsplit(url), urlsplit(target)
+    is_same = (theirs.scheme, theirs.netloc) == (ours.scheme, ours.netloc)
+    is_safer = (ours.scheme, theirs.scheme) == ("http", "https") and theirs.hostname == ours.hostname
+    is_at_path = theirs.path.endswith(path) and theirs[:3] != ours[:3]
+    if not (is_same or is_safer) or "@" in theirs.netloc or not is_at_path:
+        return None
+    return f"{theirs.scheme}://{theirs.netloc}{theirs.path.removesuffix(path).rstrip('/')}"
+
+
+def _problem(answer: Response) -> dict[str, Any]:
     """The problem detail of a Holdfast server; empty for any other body."""
     if answer.headers.get("content-type", "").partition(";")[0].strip().lower() != _PROBLEM:
         return {}
@@ -119,7 +138,7 @@ def _redacted(problem: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, A
     }
 
 
-def _said_by_another(answer: Answer, asked: str) -> str:
+def _said_by_another(answer: Response, asked: str) -> str:
     """What something in front of the server says, in words: who it seems to be, what it says, and what to do."""
     who = " ".join(filter(None, (answer.headers.get("server"), _via(answer))))
     words = f"{who}: {_words(answer.body)}".strip(": ")
@@ -131,7 +150,7 @@ def _said_by_another(answer: Answer, asked: str) -> str:
     return f"{what}. {hint}" if hint else what
 
 
-def _via(answer: Answer) -> str:
+def _via(answer: Response) -> str:
     via = answer.headers.get("via")
     return f"via {via}" if via else ""
 

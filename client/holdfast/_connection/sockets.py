@@ -35,7 +35,18 @@ class Reader(Protocol):
         """Put the next bytes into a view; how many. 0 at the end."""
 
 
-class Answer(NamedTuple):
+def read_into(reader: Reader, view: memoryview) -> bool:
+    """Fill a view with the next bytes of a response; False if it ends before."""
+    filled = 0
+    while filled < len(view):
+        count = reader.readinto(view[filled:])
+        if not count:
+            return False
+        filled += count
+    return True
+
+
+class Response(NamedTuple):
     """The status and the headers of an answer, by names in small letters, without its bytes; of a refusal with them."""
 
     status: int
@@ -43,8 +54,14 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
     @classmethod
-    def of(cls, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> "Answer":
+    def of(cls, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> "Response":
         return cls(status, body, {name.lower(): value for name, value in headers})
+
+    @property
+    def is_success(self) -> bool:
+        """True for a status 2xx, but not for a web page, which no Holdfast server sends to a client."""
+        is_page = self.headers.get("content-type", "").lower().startswith("text/html")
+        return 200 <= self.status < 300 and not is_page
 
 
 class Address(NamedTuple):
@@ -70,13 +87,13 @@ class Connections:
     ----------
     timeout_s : float
         How long, in seconds, a peer may be silent.
-    trust : callable
+    tls_context : callable
         Makes the TLS context, when one is needed.
     """
 
-    def __init__(self, timeout_s: float, trust: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, timeout_s: float, tls_context: Callable[[], ssl.SSLContext]) -> None:
         self._timeout_s = timeout_s
-        self._trust = trust
+        self._tls_context = tls_context
         self._guard = threading.Lock()
         self._idle: dict[Address, list[tuple[float, http.client.HTTPConnection]]] = {}
         self._busy: set[socket.socket] = set()
@@ -84,7 +101,7 @@ class Connections:
 
     def send(
         self, address: Address, method: str, target: str, headers: Mapping[str, str], pieces: Iterable[Buffer]
-    ) -> Answer:
+    ) -> Response:
         """A request with a body in pieces, whose ``Content-Length`` the headers say; the answer.
 
         An answer that comes before the end of the body is taken, and the rest is not sent.
@@ -100,12 +117,12 @@ class Connections:
                 said = answer.read(LARGEST_REFUSAL_BYTES)
                 if not answer.isclosed():
                     connection.close()
-                return Answer.of(answer.status, said, answer.getheaders())
+                return Response.of(answer.status, said, answer.getheaders())
 
     @contextmanager
     def fetch(
         self, address: Address, method: str, target: str, headers: Mapping[str, str], length: int
-    ) -> Iterator[tuple[Answer, Reader]]:
+    ) -> Iterator[tuple[Response, Reader]]:
         """The answer to a request: a refusal, or ``length`` bytes to read.
 
         Raises
@@ -116,22 +133,21 @@ class Connections:
         with self._connection(address, length) as connection:
             _begin(connection, method, target, headers)
             with closing(connection.getresponse()) as answer:
-                is_page = answer.getheader("Content-Type", "").lower().startswith("text/html")
-                if is_page or not 200 <= answer.status < 300:
-                    refusal = answer.read(LARGEST_REFUSAL_BYTES)
-                    yield Answer.of(answer.status, refusal, answer.getheaders()), answer
+                response = Response.of(answer.status, b"", answer.getheaders())
+                if not response.is_success:
+                    yield response._replace(body=answer.read(LARGEST_REFUSAL_BYTES)), answer
                 elif answer.length is not None and answer.length != length:
                     path = target.partition("?")[0]  # the query of a signed link is a secret
                     raise IntegrityError(f"{path}: {answer.length} bytes come where {length} were asked for")
                 else:
-                    yield Answer.of(answer.status, b"", answer.getheaders()), answer
+                    yield response, answer
                 if not answer.isclosed():
                     connection.close()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Let what is under way fail."""
         for connected in list(self._busy):
-            _cut(connected)
+            _shut_down(connected)
 
     def close(self) -> None:
         """Close what is idle."""
@@ -146,11 +162,11 @@ class Connections:
         """A connection for a request that moves so many bytes; it is cut when that takes far too long."""
         connection = None
         try:
-            connection = self._kept(address) or self._opened(address)
+            connection = self._idle_connection(address) or self._new_connection(address)
             connected = connection.sock
             self._busy.add(connected)
             try:
-                with deadline(self._timeout_s + length / SLOWEST_BYTES_PER_S, partial(_cut, connected)):
+                with deadline(self._timeout_s + length / SLOWEST_BYTES_PER_S, partial(_shut_down, connected)):
                     yield connection
             finally:
                 self._busy.discard(connected)
@@ -170,7 +186,7 @@ class Connections:
             with self._guard:
                 self._idle.setdefault(address, []).append((time.monotonic(), connection))
 
-    def _kept(self, address: Address) -> http.client.HTTPConnection | None:
+    def _idle_connection(self, address: Address) -> http.client.HTTPConnection | None:
         if not self._owner.is_this_process:
             self._idle, self._owner = {}, Owner()
         while True:
@@ -183,11 +199,13 @@ class Connections:
                 return connection
             connection.close()
 
-    def _opened(self, address: Address) -> http.client.HTTPConnection:
+    def _new_connection(self, address: Address) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection
         wait_s = min(CONNECT_TIMEOUT_S, self._timeout_s)
         if address.scheme == "https":
-            connection = http.client.HTTPSConnection(address.host, address.port, timeout=wait_s, context=self._trust())
+            connection = http.client.HTTPSConnection(
+                address.host, address.port, timeout=wait_s, context=self._tls_context()
+            )
         else:
             connection = http.client.HTTPConnection(address.host, address.port, timeout=wait_s)
         connection.connect()
@@ -211,7 +229,7 @@ def deadline(seconds: float, end: Callable[[], object]) -> Iterator[None]:
         timer.cancel()
 
 
-def _cut(connected: socket.socket) -> None:
+def _shut_down(connected: socket.socket) -> None:
     """Let whoever waits for this socket find it closed."""
     with suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)

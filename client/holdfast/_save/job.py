@@ -23,6 +23,7 @@ from .._spool.queue import Item, Queue
 from .._spool.spool import Spool
 from .._torchfile.writer.layout import Layout
 from .._transfer import upload
+from .._transfer.upload_source import ReuseHistory
 from ..errors import HoldfastError, HoldfastWarning, NotAllowed, OutOfSpace, warn
 from . import shutdown
 from .background import Background
@@ -57,7 +58,7 @@ class Saving:
         self.server = server
         self.progress = progress
         self.drain_s = drain_s
-        self.memory = upload.Memory()
+        self.reuse_history = ReuseHistory()
         self._accepted_as = (server.url, directory, server.credential.key)
         self.jobs: list[Job] = []
         self._spool = spool
@@ -151,7 +152,7 @@ class Saving:
                 save,
                 layout,
                 patience=patience,
-                memory=self.memory,
+                history=self.reuse_history,
                 progress=self.progress,
                 reserved=reserved,
             )
@@ -392,7 +393,7 @@ class Job:
         """Let others have their turn: the courier sends this one."""
         self.hurry()
         for _ in range(_CUTS if self._runner not in {None, threading.get_ident()} else 0):
-            self._saving.server.cut()
+            self._saving.server.abort()
             if self._ended.wait(_CUT_EVERY_S):
                 return
 

@@ -1,23 +1,21 @@
 """Fetch the files of a checkpoint: every chunk is verified before anybody sees it, and fetched once."""
 
 import os
-import secrets
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._api import digests
 from .._api.retry import READERS_PATIENCE, Patience, is_transient
-from .._api.server import Server, parse_errors
-from .._api.wire import Batch, Checkpoint, Chunk, FileChunks, Range
-from .._runtime.file_attributes import Likeness
+from .._api.server import Server, read_into
+from .._api.wire import Chunk, FileChunks, Range
 from .._runtime.parallel import CONNECTIONS, in_parallel
 from .._torchfile.reader import restore
 from .._torchfile.reader.arena import Arena
-from ..errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
+from ..errors import HoldfastError, IntegrityError, ServerUnreachable
 from . import destination
 from .cache import Cache, Keeping, Sources
 from .download_targets import FileTarget, Target, Window
@@ -25,63 +23,6 @@ from .progress import Progress
 
 JOB_BYTES = 32 * 1024 * 1024
 """How much is asked for at a time, so that several connections have work."""
-
-
-class Contents(NamedTuple):
-    """What a checkpoint consists of, and which of its files can be fetched together."""
-
-    files: list[FileChunks]
-    batches: tuple[Batch, ...]
-    folders: dict[str, Likeness]
-
-
-def contents(server: Server, checkpoint: Checkpoint) -> Contents:
-    """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
-    files, batches, folders = _pieced(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
-    for file in files:
-        ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
-        adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
-        if not adds_up or any(chunk.length <= 0 for chunk in file.chunks):
-            raise IntegrityError(f"the chunks of {file.path!r} do not make up the file")
-    named = [(file.path, digests.of_file(file.chunks)) for file in files]
-    if digests.of_checkpoint(named) != checkpoint.digest:
-        raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
-    return Contents(files, batches, folders)
-
-
-def _pieced(server: Server, path: str) -> Contents:
-    """The files of all pages of an answer, each with its parts from all of them."""
-    files: dict[str, FileChunks] = {}
-    batches: list[Batch] = []
-    folders: dict[str, Likeness] = {}
-    params: dict[str, str] = {}
-    while True:
-        answer = server.ask(path, params=params)
-        with parse_errors():
-            for found in map(FileChunks.from_json, answer["files"]):
-                files[found.path] = files[found.path].joined(found) if found.path in files else found
-            batches += Batch.all_from_json(answer)
-            folders |= {each["path"]: Likeness.from_json(each) for each in answer.get("folders") or ()}
-            token = answer.get("next_page_token")
-        if token is None:
-            return Contents(list(files.values()), tuple(batches), folders)
-        params["page_token"] = token
-
-
-def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:
-    """What the file of a checkpoint consists of.
-
-    Raises
-    ------
-    InvalidRequest
-        The checkpoint has several files.
-    """
-    files = contents(server, checkpoint).files
-    if len(files) != 1:
-        raise InvalidRequest(
-            f"{checkpoint.name!r} has {len(files)} files and is no single state; use download()", code="several_files"
-        )
-    return files[0]
 
 
 def file_state(
@@ -130,22 +71,16 @@ def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, p
         with stream:
             into_stream(server, file, stream.write, progress)
         return
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as sink:
-            _fill(server, file, sink.fileno(), cache, progress)
-            file.likeness.give(temporary)
-            os.fsync(sink.fileno())
-        temporary.replace(to)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with destination.replaced(to) as temporary, temporary.open("xb") as opened:
+        _fill(server, file, opened.fileno(), cache, progress)
+        file.likeness.give(temporary)
+        os.fsync(opened.fileno())
 
 
 def into_new_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, bar: Progress) -> None:
     """Put one file of a checkpoint where nothing is, verified but not durable; ``bar`` is moved."""
-    with to.open("xb") as sink:
-        _fill(server, file, sink.fileno(), cache, False, bar)
+    with to.open("xb") as opened:
+        _fill(server, file, opened.fileno(), cache, False, bar)
     file.likeness.give(to)
 
 
@@ -259,12 +194,9 @@ class _Fetching:
         headers = {**found.headers, "Range": f"bytes={start}-{stop - 1}"}
         with self._server.fetch(replace(found, headers=headers, offset=start, length=stop - start)) as reader:
             for place, chunk in zip(job, chunks, strict=True):
-                view, filled = self._target.view(chunk.offset, chunk.length), 0
-                while filled < len(view):
-                    count = reader.readinto(view[filled:])
-                    if not count:
-                        raise ServerUnreachable(f"{self._file.path!r} did not come whole")
-                    filled += count
+                view = self._target.view(chunk.offset, chunk.length)
+                if not read_into(reader, view):
+                    raise ServerUnreachable(f"{self._file.path!r} did not arrive completely")
                 if digests.of_chunk(view) != chunk.digest:
                     raise self._altered(chunk)
                 self._arrived(place, view)

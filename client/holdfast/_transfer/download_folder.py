@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .._api import digests
 from .._api.retry import READERS_PATIENCE, Patience, is_transient
-from .._api.server import Server
+from .._api.server import Server, read_into
 from .._api.wire import Batch, Checkpoint, FileChunks
 from .._arguments.name_mapping import safe_components
 from .._runtime.file_attributes import Likeness
@@ -17,10 +17,9 @@ from .._runtime.parallel import in_parallel
 from ..errors import HoldfastError, ServerUnreachable
 from . import destination, download, fsync
 from .cache import Cache
+from .contents import contents_of
 from .progress import Progress
 
-_LARGEST_BATCH_BYTES = 64 * 1024 * 1024
-"""A batch is held in memory, so the server may not name any size."""
 _LARGE_BYTES = download.JOB_BYTES
 """Larger files are fetched one after another, each over several connections."""
 
@@ -55,7 +54,7 @@ def into_files(
     FileExistsError
         The checkpoint is a folder and a file stands at the path; or a folder stands where a file belongs.
     """
-    files, batches, folders = download.contents(server, checkpoint)
+    files, batches, folders = contents_of(server, checkpoint)
     if [file.path for file in files] == [checkpoint.name]:
         to = to.joinpath(*safe_components(checkpoint.name)) if into_folder else to
         download.into_file(server, files[0], to, cache, progress)
@@ -88,7 +87,8 @@ class _Filling:
 
     def run(self, batches: Sequence[Batch]) -> None:
         """Fetch everything: small files in batches, others one by one, both over several connections."""
-        batches = [batch for batch in batches if self._is_sound(batch)]
+        sizes = {path: file.size_bytes for path, file in self._files.items()}
+        batches = [batch for batch in batches if batch.is_of(sizes)]
         self._all_of(batches)
         batched = {path for batch in batches for path, _ in batch.parts}
         single = [file for path, file in self._files.items() if path not in batched]
@@ -96,12 +96,6 @@ class _Filling:
         for file in single:
             if file.size_bytes > _LARGE_BYTES:
                 self._fetch(file)
-
-    def _is_sound(self, batch: Batch) -> bool:
-        """Whether a batch speaks of files as they are; without it they are fetched one by one."""
-        sizes = {path: file.size_bytes for path, file in self._files.items()}
-        agree = all(sizes.get(path) == length for path, length in batch.parts)
-        return agree and batch.length == sum(length for _, length in batch.parts) <= _LARGEST_BATCH_BYTES
 
     def _all_of(self, batches: Sequence[Batch]) -> None:
         arrived: set[str] = set()
@@ -121,13 +115,9 @@ class _Filling:
 
     def _fetch_batch(self, batch: Batch) -> None:
         whole = memoryview(bytearray(batch.length))
-        filled = 0
         with self._server.fetch(batch.as_range) as reader:
-            while filled < len(whole):
-                count = reader.readinto(whole[filled:])
-                if not count:
-                    raise ServerUnreachable(f"{len(batch.parts)} files did not come whole")
-                filled += count
+            if not read_into(reader, whole):
+                raise ServerUnreachable(f"{len(batch.parts)} files did not arrive completely")
         start = 0
         for path, length in batch.parts:
             data = whole[start : start + length]

@@ -5,79 +5,24 @@ import os
 import secrets
 import socket
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from .._api.retry import Patience, is_transient
 from .._api.server import Server, parse_errors
-from .._api.wire import Batch, Chunk, Committed, Range, Upload
+from .._api.wire import Batch, Committed, Range, Upload
 from .._runtime.file_attributes import Likeness
 from .._runtime.parallel import in_parallel
 from .._runtime.process import ProcessLocal
 from ..errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 from .progress import Progress
+from .upload_source import ReuseHistory, Source
 
 log = logging.getLogger("holdfast")
 
-_SAMPLES = 8
-_LARGEST_BATCH_BYTES = 64 * 1024 * 1024
 MOST_REFUSED_COMMITS = 5  # how often a commit may find that the server could not copy what it promised
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
-
-
-class Memory:
-    """What a writer remembers of its last save: whether the server could reuse any of it, and its chunks."""
-
-    def __init__(self) -> None:
-        self.index_limit: int | None = None
-        """Of how many tensors the index was too large for the server."""
-        self._reused: bool | None = None
-        self._digests: set[str] = set()
-
-    def expects_reuse(self, source: "Source") -> bool:
-        """Whether to hash before sending: always but after a save of which nothing was reused.
-
-        Even then, a few chunks that are the same as last time say that this save is another.
-        """
-        return self._reused is not False or not source.sample(_SAMPLES).isdisjoint(self._digests)
-
-    def remember(self, source: "Source", *, reused: bool) -> None:
-        """A save was made."""
-        self._reused = reused
-        self._digests = {chunk.digest for chunk in source.chunks()}
-
-
-class Source(Protocol):
-    """The bytes of a file that is to be sent, in chunks. May be read by several threads.
-
-    Attributes
-    ----------
-    size_bytes : int
-        How long the file is.
-    spans : sequence of (int, int)
-        Offset and length, in bytes, of every chunk.
-    tensors : list of dict or None
-        What the file holds, for the server's index.
-    """
-
-    size_bytes: int
-    tensors: list[dict[str, Any]] | None
-
-    @property
-    def spans(self) -> Sequence[tuple[int, int]]: ...
-
-    def read(self, place: int) -> tuple[memoryview, str]:
-        """The bytes of a chunk and their BLAKE3 in hex. The bytes hold until this thread reads the next chunk."""
-
-    def chunks(self) -> tuple[Chunk, ...]:
-        """Every chunk with its digest."""
-
-    def sample(self, count: int) -> set[str]:
-        """The digests of a few chunks."""
-
-    def has_changed(self) -> bool:
-        """Whether a chunk is another than it was when it was first read."""
 
 
 def send(
@@ -86,7 +31,7 @@ def send(
     source: Source,
     *,
     patience: Patience,
-    memory: Memory | None = None,
+    history: ReuseHistory | None = None,
     progress: bool | None = None,
     reserved: Callable[[int], object] = lambda saved_after: None,
 ) -> Committed:
@@ -100,7 +45,7 @@ def send(
         The file.
     patience : Patience
         How long to go on where the server is away.
-    memory : Memory, optional
+    history : ReuseHistory, optional
         What is remembered of the save before.
     progress : bool, optional
         Whether to show a bar.
@@ -114,11 +59,11 @@ def send(
     IntegrityError
         The state was changed while it was being saved.
     """
-    memory = memory or Memory()
+    history = history or ReuseHistory()
     with Progress(f"save {save['name']}", source.size_bytes, progress) as bar:
-        sending = _Sending(server, save, {None: source}, patience, bar, memory=memory, reserved=reserved)
-        committed = sending.run(hash_first=memory.expects_reuse(source))
-    memory.remember(source, reused=bar.moved_bytes < source.size_bytes)
+        sending = _Sending(server, save, {None: source}, patience, bar, history=history, reserved=reserved)
+        committed = sending.run(hash_first=history.expects_reuse(source))
+    history.remember(source, reused=bar.moved_bytes < source.size_bytes)
     return committed
 
 
@@ -152,11 +97,11 @@ class _Sending:
         patience: Patience,
         bar: Progress,
         *,
-        memory: Memory | None = None,
+        history: ReuseHistory | None = None,
         reserved: Callable[[int], object] = lambda saved_after: None,
         before_commit: Callable[[], object] = lambda: None,
     ) -> None:
-        self._memory = memory or Memory()
+        self._history = history or ReuseHistory()
         self._before_commit = before_commit
         self._server = server
         self._save = {"writer": writer(), **save}
@@ -170,7 +115,7 @@ class _Sending:
         self._doubts: dict[str, str] = {}
         """With which code a step was refused the last time."""
         self._refusals = 0
-        self._tells_likeness = True
+        self._sends_attributes = True
         """Until a server refuses to know what files and folders are like."""
         self._sent: set[tuple[str | None, int]] = set()
         """Of which files, and from where on, ranges have arrived."""
@@ -219,7 +164,7 @@ class _Sending:
         """
         self._hashed = hashed
         tensors = sum(len(source.tensors or ()) for source in self._files.values())
-        limit = self._memory.index_limit
+        limit = self._history.index_limit
         sends_index = tensors > 0 and (limit is None or tensors < limit)
         files = [
             {
@@ -227,24 +172,24 @@ class _Sending:
                 "size_bytes": source.size_bytes,
                 "chunks": _digests(source) if hashed else [{"length": length} for _, length in source.spans],
                 "tensors": source.tensors if sends_index else None,
-                **(likeness(source) if self._tells_likeness else {}),
+                **(likeness(source) if self._sends_attributes else {}),
             }
             for path, source in self._files.items()
         ]
         body = {**self._save, "files": files}
-        if not self._tells_likeness:
+        if not self._sends_attributes:
             body.pop("folders", None)
         try:
             answer = self._server.call("POST", "/v1/uploads", body=body)
         except InvalidRequest as error:
             if error.code == "too_large" and sends_index:  # the index is a convenience
                 log.info("the index of %d tensors is too large for the server and is left out", tensors)
-                self._memory.index_limit = tensors
+                self._history.index_limit = tensors
                 return self._reserve(hashed=hashed)
-            told = self._tells_likeness and any(likeness(source) for source in self._files.values())
+            told = self._sends_attributes and any(likeness(source) for source in self._files.values())
             if error.code != "invalid_request" or not told:
                 raise
-            self._tells_likeness = False
+            self._sends_attributes = False
             return self._reserve(hashed=hashed)
         with parse_errors():
             upload = Upload.from_json(answer)
@@ -272,16 +217,11 @@ class _Sending:
 
     def _send_listed(self, upload: Upload) -> None:
         """Send small files in batches where the server takes these, the rest range by range."""
-        batches = [batch for batch in upload.batches if self._is_sound(batch)]
+        sizes = {path: source.size_bytes for path, source in self._files.items() if path is not None}
+        batches = [batch for batch in upload.batches if batch.is_of(sizes)]
         in_parallel(batches, self._send_batch)
         sent = {path for batch in batches for path, _ in batch.parts}
         in_parallel([wanted for wanted in upload.missing if wanted.file not in sent], self._send)
-
-    def _is_sound(self, batch: Batch) -> bool:
-        """Whether a batch is of our files as they are; else they are sent one by one."""
-        sources = [self._files.get(path) for path, _ in batch.parts]
-        sizes = [source.size_bytes for source in sources if source is not None]
-        return sizes == [length for _, length in batch.parts] and sum(sizes) == batch.length <= _LARGEST_BATCH_BYTES
 
     def _send_batch(self, batch: Batch) -> None:
         data = bytearray()

@@ -31,6 +31,16 @@ class Cell:
         """A number, or any other value of JSON; people get it rounded."""
         return cls(formatting.number(value), formatting.exact(value), style)
 
+    @classmethod
+    def size(cls, size_bytes: int) -> "Cell":
+        """A number of bytes; people get it rounded."""
+        return cls(formatting.size(size_bytes), str(size_bytes))
+
+    @classmethod
+    def count(cls, number: int) -> "Cell":
+        """A count; people get it with separators."""
+        return cls(f"{number:,}", str(number))
+
 
 Row = Sequence[Cell | str]
 

@@ -14,7 +14,7 @@ from app.http.body.json_response import SerialisedRoute
 from app.main import create_app
 from app.settings import Settings
 from holdfast import CheckpointManager
-from holdfast._transfer import download
+from holdfast._transfer.contents import contents_of
 
 MANY_CHUNKS, MANY_TENSORS = 60_000, 25_000
 
@@ -191,7 +191,7 @@ def test_chunks_come_in_pages_that_the_client_puts_together(server, cut_small, t
     assert len(counts) == 2
     manager = CheckpointManager("cut/small", server=server.url)
     assert manager.download("model.pt", tmp_path / "model.pt").read_bytes() == data
-    (file,) = download.contents(manager._remote.server, manager._remote.latest()).files
+    (file,) = contents_of(manager._remote.server, manager._remote.latest()).files
     assert len(file.chunks) == MANY_CHUNKS
 
 

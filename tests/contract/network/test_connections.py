@@ -420,7 +420,7 @@ def test_connections_may_be_opened_while_others_are_cut():
     def cut():
         while not ended.is_set():
             try:
-                server.cut()
+                server.abort()
             except RuntimeError as error:
                 failures.append(error)
 
@@ -436,7 +436,9 @@ def test_connections_may_be_opened_while_others_are_cut():
                 opened = []
                 for _ in range(300):
                     opened.append(stack.enter_context(socket.socket()))
-                    server._clients.sockets.notice("connection.connect_tcp.complete", {"return_value": Stream()})
+                    server._channel.clients.sockets.notice(
+                        "connection.connect_tcp.complete", {"return_value": Stream()}
+                    )
     finally:
         ended.set()
         thread.join()

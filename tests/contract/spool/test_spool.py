@@ -33,6 +33,7 @@ from holdfast._api.retry import Outage
 from holdfast._load import Loading
 from holdfast._spool.spool import Spool
 from holdfast._torchfile.writer.layout import layout_of
+from holdfast.cli import formatting
 from tests.crash.harness.tracing import needs_strace
 from tests.data.pieces import save_of
 from tests.data.states import assert_same
@@ -406,9 +407,8 @@ def test_sync_says_what_waits_and_delivers_it(own_server, directory, put, spool)
     items = [put(epoch, url=own_server.url) for epoch in (1, 2)]
     status, said, complaints = sync("--list")
     assert (status, complaints) == (1, "")
-    assert said.startswith(
-        f"{directory} for {own_server.url}: 2 checkpoints wait, 0.0 MiB, in {items[0].folder.parent}"
-    )
+    size = formatting.size(sum(item.size_bytes for item in items))
+    assert said.startswith(f"{directory} for {own_server.url}: 2 checkpoints wait, {size}, in {items[0].folder.parent}")
     own_server.kill()
     status, said, complaints = sync("--patience", "0")
     assert status == 1

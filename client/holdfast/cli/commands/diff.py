@@ -69,7 +69,7 @@ def _mark(change: str) -> Cell:
 
 
 def _bytes(side: Json | None) -> Cell:
-    return Cell(formatting.size(side["size_bytes"]), str(side["size_bytes"])) if side else Cell.of(formatting.NONE)
+    return Cell.size(side["size_bytes"]) if side else Cell.of(formatting.NONE)
 
 
 def _typed(side: Json | None) -> str:

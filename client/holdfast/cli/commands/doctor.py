@@ -1,56 +1,23 @@
 """``holdfast doctor``: whether the server can be reached and used from here, how fast, and what to do where not."""
 
-import secrets
-import shlex
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from ... import __version__
-from ..._api import digests
-from ..._api.retry import Patience
-from ..._api.wire import Chunk
 from ..._arguments import checks
-from ..._transfer import download, upload
-from ...errors import CheckpointNotFound, HoldfastError, NotAllowed, OutOfSpace, ServerFailed, ServerUnreachable
 from .. import formatting
+from ..examination import Examination, Finding
 from ..options import AsJson, ServerUrl, SpoolFolder
 from ..output import Cell, Output
-from ..session import Json, Session, wire
+from ..session import Session
 from ..statuses import Status
 from . import sync
-
-_MIB = 1024 * 1024
-_SHARES = (1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""In which parts the transfers are measured: each as large as those before it, so that slow ones can end early."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What came of one question.
-
-    Attributes
-    ----------
-    check : str
-        Which one: ``reach``, ``token``, ``save``, ``upload``, ``download``, ``remove`` or ``spool``.
-    ok : bool
-    text : str
-        What was found.
-    advice : str
-        What to do about it; empty where nothing needs to be done.
-    """
-
-    check: str
-    ok: bool
-    text: str
-    advice: str = ""
 
 
 def doctor(
@@ -68,7 +35,7 @@ def doctor(
     """See whether the server can be reached and used from this machine, and how fast; advise where not."""
     time_s = checks.seconds("--time", time_s)
     session = Session.of(server, as_json=as_json)
-    examined = _Examination(session, session.directory(directory), size_mib, time_s)
+    examined = Examination(session, session.directory(directory), size_mib, time_s)
     findings = []
     with _ended_like_ctrl_c():
         for finding in (*examined.findings(), _spool(session, sync.spool_at(spool))):
@@ -100,208 +67,6 @@ def _show(out: Output, found: Finding) -> None:
     out.row([mark, Cell(f"{found.check:<8}", found.check, "bold"), found.text])
     if found.advice:
         out.row([Cell("    ", "advice"), Cell(" " * 8, found.check), Cell(f"→ {found.advice}", found.advice, "yellow")])
-
-
-class _Examination:
-    """The questions to a server, each of which stands on those before it."""
-
-    def __init__(self, session: Session, directory: str, size_mib: int, time_s: float) -> None:
-        self._session = session
-        self._server = session.server
-        self._directory = directory
-        self._size_bytes = size_mib * _MIB
-        self._time_s = time_s
-        self._mark = secrets.token_hex(4)
-        self._tried: list[str] = []
-        self.figures: Json = {}
-
-    def findings(self) -> Iterator[Finding]:
-        """What is found, as it is found; it ends where there is no going on."""
-        try:
-            before = time.monotonic()
-            info = self._session.ask("/v1/info")
-            took_s = time.monotonic() - before
-        except HoldfastError as error:
-            yield Finding(*_unreached(self._server.url, error))
-            return
-        self.figures["answer_s"] = round(took_s, 6)
-        text = f"{self._server.url} answers in {took_s * 1000:.1f} ms: {info['name']} {info['version']}"
-        yield Finding("reach", True, text)
-        may = info["token"]
-        self.figures["token"] = may
-        yield self._token(may)
-        if _allows(may, "write"):
-            yield from self._transfers(_allows(may, "delete"))
-
-    def _token(self, may: Json) -> Finding:
-        lacking = [scope for scope in ("read", "write") if not _allows(may, scope)]
-        where = f"below {may['prefix']!r}" if may["prefix"] else "everywhere"
-        who = "no token is needed" if may["id"] == "anonymous" else f"the token {may['id']} is known"
-        until = f" until {may['expires_at']}" if may["expires_at"] else ""
-        text = f"{who}: {', '.join(may['scopes'])} {where}{until}"
-        outside = may["prefix"] and not f"{self._directory}/".startswith(f"{may['prefix']}/")
-        if lacking:
-            return Finding("token", False, text, f"to save, ask the operator for a token with {' and '.join(lacking)}")
-        if outside:
-            return Finding(
-                "token", False, text, f"set HOLDFAST_PREFIX={shlex.quote(may['prefix'])}, so that directories are there"
-            )
-        return Finding("token", True, text)
-
-    def _transfers(self, may_remove: bool) -> Iterator[Finding]:
-        kept: list[Json] = []
-        existed = self._exists()
-        try:
-            yield self._save(kept)
-            yield self._measured("upload", self._upload(kept))
-            yield self._measured("download", self._download(kept[1:] or kept))
-        except HoldfastError as error:
-            yield Finding("save", False, str(error), _advice(error))
-        finally:
-            removed = self._remove(may_remove, existed) if self._tried else None
-        if removed is not None:
-            yield removed
-
-    def _save(self, kept: list[Json]) -> Finding:
-        before = time.monotonic()
-        kept.append(self._send("small", _Noise(1000)))
-        took_s = time.monotonic() - before
-        self.figures["save_s"] = round(took_s, 6)
-        where = self._session.shown(self._directory)
-        return Finding("save", True, f"a small save to {where} is durable after {took_s * 1000:.1f} ms")
-
-    def _upload(self, kept: list[Json]) -> Iterator[tuple[int, float]]:
-        for place, share in enumerate(_SHARES):
-            noise = _Noise(int(share * self._size_bytes))
-            before = time.monotonic()
-            kept.append(self._send(f"part-{place}", noise))
-            yield noise.size_bytes, time.monotonic() - before
-
-    def _download(self, kept: list[Json]) -> Iterator[tuple[int, float]]:
-        for found in kept:
-            before = time.monotonic()
-            file = download.file_of(self._server, wire(found))
-            download.into_stream(self._server, file, lambda _: None, False)
-            yield file.size_bytes, time.monotonic() - before
-
-    def _measured(self, what: str, moved: Iterator[tuple[int, float]]) -> Finding:
-        """How fast bytes move; ended early where the next part, as large as all so far, would take too long."""
-        size_bytes, took_s = 0, 0.0
-        for count, seconds in moved:
-            size_bytes += count
-            took_s += seconds
-            if 2 * took_s > self._time_s:
-                break
-        mib_per_s = size_bytes / _MIB / max(took_s, 1e-6)
-        self.figures[f"{what}_mib_per_s"] = round(mib_per_s, 3)
-        return Finding(what, True, f"{mib_per_s:,.0f} MiB/s over {formatting.size(size_bytes)} in {took_s:.2f} s")
-
-    def _send(self, name: str, noise: "_Noise") -> Json:
-        self._tried.append(f"{self._mark}-{name}")  # before it is sent: an interrupted save may have arrived
-        save = {
-            "directory": self._directory,
-            "name": self._tried[-1],
-            "metadata": {"made_by": "holdfast doctor"},
-        }
-        committed = upload.send_files(
-            self._server, save, {None: noise}, patience=Patience(self._time_s), progress=False
-        )
-        return self._session.ask(f"/v1/checkpoints/{committed.checkpoint.id}")
-
-    def _remove(self, may: bool, existed: bool) -> Finding | None:
-        """Remove what was saved, and the directory if it was not there before and is empty again."""
-        where = self._session.shown(self._directory)
-        advice = f"remove them with a token that has the scope delete: holdfast rm --all --yes {where}"
-        try:
-            kept = [each for name in self._tried for each in self._session.named(self._directory, name)]
-            saved = formatting.count(len(kept), "checkpoint")
-            if not kept:
-                return None
-            if not may:
-                return Finding("remove", True, f"{saved} in {where} stay: the token may not remove", advice)
-            for each in kept:
-                self._server.call("DELETE", f"/v1/checkpoints/{each['id']}")
-            after = self._session.ask(f"/v1/checkpoints/{kept[-1]['id']}")
-        except HoldfastError as error:
-            return Finding("remove", False, f"what was saved in {where} stays: {error}", advice)
-        bytes_too = ", and their bytes until the undo window is over" if after["restorable"] else ""
-        if not existed and self._remove_directory():
-            return Finding("remove", True, f"removed {saved} in {where}, and the directory")
-        return Finding("remove", True, f"removed {saved} in {where}; their facts stay{bytes_too}")
-
-    def _exists(self) -> bool:
-        """Tell if the directory is there; yes where that cannot be known, so that it is left alone."""
-        try:
-            return self._session.described(self._directory) is not None
-        except HoldfastError:
-            return True
-
-    def _remove_directory(self) -> bool:
-        """Remove the directory if it is empty; whether it is gone. Servers that cannot do so refuse the question."""
-        try:
-            path, params = f"/v1/directories/{quote(self._directory)}", {"only_empty": True}
-            return bool(self._server.call("DELETE", path, params=params).get("directory_removed"))
-        except HoldfastError:
-            return False
-
-
-class _Noise:
-    """A file of random bytes, which no server has."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        self.tensors: list[dict[str, Any]] | None = None
-        self._data = memoryview(secrets.token_bytes(size_bytes))
-        starts = range(0, size_bytes, digests.CHUNK_BYTES)
-        self.spans = [(start, min(digests.CHUNK_BYTES, size_bytes - start)) for start in starts]
-        parts = [self._data[offset : offset + length] for offset, length in self.spans]
-        self._chunks = tuple(
-            Chunk(offset, length, digests.of_chunk(part))
-            for (offset, length), part in zip(self.spans, parts, strict=True)
-        )
-
-    def read(self, place: int) -> tuple[memoryview, str]:
-        chunk = self._chunks[place]
-        return self._data[chunk.offset : chunk.offset + chunk.length], chunk.digest
-
-    def chunks(self) -> tuple[Chunk, ...]:
-        return self._chunks
-
-    def sample(self, count: int) -> set[str]:
-        return {chunk.digest for chunk in self._chunks[:count]}
-
-    def has_changed(self) -> bool:
-        return False
-
-
-def _allows(may: Json, scope: str) -> bool:
-    return scope in may["scopes"] or "admin" in may["scopes"]
-
-
-def _unreached(url: str, error: HoldfastError) -> tuple[str, bool, str, str]:
-    """What stands between here and the server."""
-    if isinstance(error, NotAllowed) and error.status in (401, 403):
-        return "token", False, str(error), _advice(error)
-    return "reach", False, str(error), _advice(error).format(url=url)
-
-
-def _advice(error: HoldfastError) -> str:
-    by_code = {
-        "unauthorized": "set HOLDFAST_TOKEN or HOLDFAST_TOKEN_FILE; the operator makes one with holdfast-server token",
-        "forbidden": "ask the operator for a token with that scope",
-        "host_not_allowed": "use the server's address in numbers, or let its operator set HOLDFAST_ALLOWED_HOSTS",
-        "directory_not_found": "set HOLDFAST_PREFIX to the prefix of the token",
-        "quota_exceeded": "remove something, or ask the operator for a larger quota",
-    }
-    by_kind: list[tuple[type[Exception], str]] = [
-        (ServerUnreachable, "see that the server runs, that HOLDFAST_URL ({url}) is its address, and what is between"),
-        (ServerFailed, "see the server's log, and what else may answer at HOLDFAST_URL"),
-        (OutOfSpace, "let the operator make room on the server's disk"),
-        (CheckpointNotFound, "see whether somebody else removes what is saved there"),
-        (NotAllowed, "ask the operator what the token may do"),
-    ]
-    found = by_code.get(error.code)
-    return found or next((text for kind, text in by_kind if isinstance(error, kind)), "see the server's log")
 
 
 def _spool(session: Session, spool: Any) -> Finding:

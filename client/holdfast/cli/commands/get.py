@@ -3,7 +3,6 @@
 import fnmatch
 import io
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from ..._arguments.name_mapping import safe_components
 from ..._runtime.packages import install
 from ..._transfer import destination, download
 from ..._transfer.cache import Cache
+from ..._transfer.contents import contents_of, file_of
 from ..._transfer.download_folder import into_files
 from ...errors import CheckpointNotFound
 from .. import formatting, paged
@@ -97,7 +97,7 @@ def _to_stdout(session: Session, checkpoint: Json, file: str | None) -> int:
 
 
 def _file(session: Session, checkpoint: Json, path: str | None) -> FileChunks:
-    files = download.contents(session.server, wire(checkpoint)).files
+    files = contents_of(session.server, wire(checkpoint)).files
     if path is None and len(files) > 1:
         names = ", ".join(file.path for file in files)
         raise Misuse(f"{checkpoint['name']} has {len(files)} files: choose one with --file, of {names}")
@@ -125,7 +125,7 @@ def _part(
 
 def _state(session: Session, checkpoint: Json, *choices: list[str] | None) -> Any:
     """The part of a state with the first choice of keys that it has; None chooses all of it."""
-    file = download.file_of(session.server, wire(checkpoint))
+    file = file_of(session.server, wire(checkpoint))
     for place, only in enumerate(choices, 1):
         try:
             return download.file_state(session.server, file, only=only, map_location="cpu", cache=_cache())
@@ -166,13 +166,8 @@ def _written(state: Mapping[str, Any], output: str) -> int:
         torch.save(state, memory)
         with nullcontext() if output == STDOUT else stream:
             return stream.write(memory.getbuffer())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
+    with destination.replaced(target) as temporary:
         torch.save(state, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target.stat().st_size
 
 

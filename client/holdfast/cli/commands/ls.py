@@ -79,8 +79,8 @@ def _directory_row(session: Session, found: Json, now: datetime) -> Row:
     best, latest = found["best"], found["latest"]
     return [
         Cell.of(session.shown(found["directory"])),
-        Cell(f"{found['count']:,}", str(found["count"])),
-        _size(found),
+        Cell.count(found["count"]),
+        Cell.size(found["size_bytes"]),
         Cell.number(best["metric"] if best else None),
         latest["name"] if latest else formatting.NONE,
         _saved(latest, now),
@@ -111,15 +111,11 @@ def _checkpoint_row(found: Json, best: str | None, now: datetime) -> Row:
         Cell(found["name"], found["name"], "dim strike" if found["removed_at"] else "bold" if is_best else ""),
         Cell.number(found["epoch"]),
         Cell.number(found["metric"], "green" if is_best else ""),
-        _size(found),
+        Cell.size(found["size_bytes"]),
         _saved(found, now),
         found["kind"],
         Cell(marks, marks or formatting.NONE),
     ]
-
-
-def _size(found: Json) -> Cell:
-    return Cell(formatting.size(found["size_bytes"]), str(found["size_bytes"]))
 
 
 def _saved(found: Json | None, now: datetime) -> Cell:

@@ -82,7 +82,7 @@ def _row(session: Session, verdict: Json, goes: str) -> list[Cell | str]:
     return [
         Cell(f"  {found['name']}", session.path_of(found), "" if stays else "dim"),
         Cell.number(found["metric"]),
-        Cell(formatting.size(found["size_bytes"]), str(found["size_bytes"])),
+        Cell.size(found["size_bytes"]),
         Cell("stays" if stays else goes, "stays" if stays else "goes", "green" if stays else "red"),
         Cell(why, why or formatting.NONE),
     ]

@@ -43,7 +43,7 @@ def _show_directory(session: Session, found: Json) -> int:
     session.out.facts(
         [
             ("directory", session.shown(found["directory"])),
-            ("checkpoints", Cell(f"{found['count']:,}", str(found["count"]))),
+            ("checkpoints", Cell.count(found["count"])),
             ("size", _size(found)),
             ("keeps", formatting.policy(found["policy"])),
             ("best", f"{best['name']}  metric {formatting.number(best['metric'])}" if best else formatting.NONE),
@@ -144,8 +144,13 @@ def _grouped(found: list[Json], whole: int) -> Iterator[Row]:
 
 def _tensor_row(tensor: Json, whole: int) -> list[Cell | str]:
     size_bytes = tensor["size_bytes"] or 0
-    size = Cell(formatting.size(size_bytes), str(size_bytes))
-    return [tensor["name"], tensor["dtype"], formatting.shape(tensor), size, *_share(size_bytes, whole)]
+    return [
+        tensor["name"],
+        tensor["dtype"],
+        formatting.shape(tensor),
+        Cell.size(size_bytes),
+        *_share(size_bytes, whole),
+    ]
 
 
 def _share(size_bytes: int, whole: int) -> tuple[Cell, Cell]:

@@ -13,6 +13,7 @@ from ..._spool import disposal, siblings
 from ..._spool.courier import Outcome, deliver
 from ..._spool.queue import Item, Queue
 from ..._spool.spool import Spool, default_folder
+from .. import formatting
 from ..statuses import Status
 
 PATIENCE_S = 10.0
@@ -115,8 +116,9 @@ def _say(queue: Queue, told: bool) -> None:
 
 
 def _checkpoints(items: Sequence[Item]) -> str:
-    count, size_mib = len(items), sum(item.size_bytes for item in items) / 2**20
-    return f"{count} checkpoint{'s' * (count != 1)} wait{'s' * (count == 1)}, {size_mib:,.1f} MiB,"
+    size_bytes = sum(item.size_bytes for item in items)
+    verb = "waits" if len(items) == 1 else "wait"
+    return f"{formatting.count(len(items), 'checkpoint')} {verb}, {formatting.size(size_bytes)},"
 
 
 def _explain(queue: Queue, outcome: Outcome) -> None:

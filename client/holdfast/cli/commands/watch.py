@@ -44,7 +44,7 @@ def watch(
     timeout = checks.timeout("--timeout", timeout)
     end = None if timeout is None else time.monotonic() + timeout
     seen = 0
-    with deadline(timeout if timeout is not None else threading.TIMEOUT_MAX, session.server.cut):
+    with deadline(timeout if timeout is not None else threading.TIMEOUT_MAX, session.server.abort):
         for event in _Following(session, session.below(path), since, end):
             _show(session, event)
             seen += 1

@@ -1,0 +1,66 @@
+"""Contents of a checkpoint: its files, their chunks and ranges, held to the checkpoint's digest."""
+
+from typing import NamedTuple
+
+from .._api import digests
+from .._api.server import Server, parse_errors
+from .._api.wire import Batch, Checkpoint, FileChunks
+from .._runtime.file_attributes import Likeness
+from ..errors import IntegrityError, InvalidRequest
+
+
+class Contents(NamedTuple):
+    """What a checkpoint consists of, and which of its files can be fetched together."""
+
+    files: list[FileChunks]
+    batches: tuple[Batch, ...]
+    folders: dict[str, Likeness]
+
+
+def contents_of(server: Server, checkpoint: Checkpoint) -> Contents:
+    """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
+    files, batches, folders = _listed(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
+    for file in files:
+        ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
+        adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
+        if not adds_up or any(chunk.length <= 0 for chunk in file.chunks):
+            raise IntegrityError(f"the chunks of {file.path!r} do not make up the file")
+    named = [(file.path, digests.of_file(file.chunks)) for file in files]
+    if digests.of_checkpoint(named) != checkpoint.digest:
+        raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
+    return Contents(files, batches, folders)
+
+
+def _listed(server: Server, path: str) -> Contents:
+    """The files of all pages of an answer, each with its parts from all of them."""
+    files: dict[str, FileChunks] = {}
+    batches: list[Batch] = []
+    folders: dict[str, Likeness] = {}
+    params: dict[str, str] = {}
+    while True:
+        answer = server.ask(path, params=params)
+        with parse_errors():
+            for found in map(FileChunks.from_json, answer["files"]):
+                files[found.path] = files[found.path].joined(found) if found.path in files else found
+            batches += Batch.all_from_json(answer)
+            folders |= {each["path"]: Likeness.from_json(each) for each in answer.get("folders") or ()}
+            token = answer.get("next_page_token")
+        if token is None:
+            return Contents(list(files.values()), tuple(batches), folders)
+        params["page_token"] = token
+
+
+def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:
+    """What the file of a checkpoint consists of.
+
+    Raises
+    ------
+    InvalidRequest
+        The checkpoint has several files.
+    """
+    files = contents_of(server, checkpoint).files
+    if len(files) != 1:
+        raise InvalidRequest(
+            f"{checkpoint.name!r} has {len(files)} files and is no single state; use download()", code="several_files"
+        )
+    return files[0]
