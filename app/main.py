@@ -40,7 +40,7 @@ from app.service import Checkpoints, Context, Rules
 from app.service.maintenance import janitor
 from app.service.maintenance.catalog_agreement import root_id, sign, why_anew
 from app.service.maintenance.reindex import Rebuilt, rebuild
-from app.service.maintenance.scrub import Scrubbing
+from app.service.maintenance.scrub import Scrubber
 from app.settings import Settings
 from app.storage.local.store import LocalStorage
 
@@ -116,7 +116,7 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
     gc.freeze()  # what is there by now stays: collections need not look at it again, which stalls the event loop
     keeper = janitor.Janitor(checkpoints, every_s=settings.janitor_every_s)
     keeper.start()
-    scrub = Scrubbing(
+    scrub = Scrubber(
         checkpoints.context, bytes_per_s=settings.scrub_bytes_per_s, every=timedelta(seconds=settings.scrub_every)
     )
     scrub.start()
@@ -131,7 +131,7 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
         yield {
             "checkpoints": checkpoints,
             "metrics": lambda prefix: metrics.registry(
-                checkpoints.finding, process, checkpoints.allowance.figures, prefix
+                checkpoints.queries, process, checkpoints.quota_claims.usage, prefix
             ),
             "authority": authority,
             "sessions": Sessions(catalog, authority, clock),

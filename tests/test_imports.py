@@ -23,7 +23,7 @@ SERVER = {
     "storage": "core",
     "storage.local": "core storage",
     "auth": "core runtime catalog",
-    "service.state": "core catalog storage.port",
+    "service.state": "core runtime catalog storage.port",
     "service.lifecycle": "core catalog storage.port service.state",
     "service.query": "core catalog storage.port service.state",
     "service.upload": "core runtime catalog storage.port service.state service.lifecycle service.query",

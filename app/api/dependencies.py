@@ -19,12 +19,14 @@ from app.http.body import json_request
 from app.http.body.json_response import SerialisedRoute
 from app.http.ranges import precondition
 from app.service import Checkpoints
-from app.service.commit.commit import Committing
-from app.service.lifecycle.edit import Changing
-from app.service.lifecycle.remove import Removing
-from app.service.query.find import Finding
+from app.service.commit.commit import Commits
+from app.service.lifecycle.edit import Edits
+from app.service.lifecycle.remove import Removals
+from app.service.query.content import Contents
+from app.service.query.find import Queries
 from app.service.upload.admission import Conditions
-from app.service.upload.reserve import Uploading
+from app.service.upload.reserve import Reservations
+from app.service.upload.uploads import Uploads
 
 
 def _checkpoints(request: Request) -> Checkpoints:
@@ -32,24 +34,32 @@ def _checkpoints(request: Request) -> Checkpoints:
     return found
 
 
-def _finding(request: Request) -> Finding:
-    return _checkpoints(request).finding
+def _queries(request: Request) -> Queries:
+    return _checkpoints(request).queries
 
 
-def _uploading(request: Request) -> Uploading:
-    return _checkpoints(request).uploading
+def _contents(request: Request) -> Contents:
+    return _checkpoints(request).contents
 
 
-def _committing(request: Request) -> Committing:
-    return _checkpoints(request).committing
+def _reservations(request: Request) -> Reservations:
+    return _checkpoints(request).reservations
 
 
-def _removing(request: Request) -> Removing:
-    return _checkpoints(request).removing
+def _uploads(request: Request) -> Uploads:
+    return _checkpoints(request).uploads
 
 
-def _changing(request: Request) -> Changing:
-    return _checkpoints(request).changing
+def _commits(request: Request) -> Commits:
+    return _checkpoints(request).commits
+
+
+def _removals(request: Request) -> Removals:
+    return _checkpoints(request).removals
+
+
+def _edits(request: Request) -> Edits:
+    return _checkpoints(request).edits
 
 
 def _links(request: Request) -> Links:
@@ -58,11 +68,13 @@ def _links(request: Request) -> Links:
 
 
 CheckpointsDep = Annotated[Checkpoints, Depends(_checkpoints)]
-FindingDep = Annotated[Finding, Depends(_finding)]
-UploadingDep = Annotated[Uploading, Depends(_uploading)]
-CommittingDep = Annotated[Committing, Depends(_committing)]
-RemovingDep = Annotated[Removing, Depends(_removing)]
-ChangingDep = Annotated[Changing, Depends(_changing)]
+QueriesDep = Annotated[Queries, Depends(_queries)]
+ContentsDep = Annotated[Contents, Depends(_contents)]
+ReservationsDep = Annotated[Reservations, Depends(_reservations)]
+UploadsDep = Annotated[Uploads, Depends(_uploads)]
+CommitsDep = Annotated[Commits, Depends(_commits)]
+RemovalsDep = Annotated[Removals, Depends(_removals)]
+EditsDep = Annotated[Edits, Depends(_edits)]
 LinksDep = Annotated[Links, Depends(_links)]
 
 
@@ -89,9 +101,9 @@ def _require_reach(request: Request, access: Access) -> None:
         if (directory := named.get("directory")) is not None:
             access.reach(directory)
     if (checkpoint_id := request.path_params.get("checkpoint_id")) is not None:
-        _finding(request).reach(access, checkpoint_id)
+        _queries(request).reach(access, checkpoint_id)
     if (upload_id := request.path_params.get("upload_id")) is not None:
-        _uploading(request).reach(access, upload_id)
+        _uploads(request).reach(access, upload_id)
 
 
 class PermissionFirstRoute(SerialisedRoute):

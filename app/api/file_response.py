@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.core.errors import RangeNotSatisfiable
 from app.http import ranges
 from app.http.body.raw import socket_handover_of
-from app.service.query.find import Content
+from app.service.query.content import Content
 
 SLICE_BYTES = 1024 * 1024
 

@@ -21,7 +21,7 @@ from app.service import Context
 from app.service.maintenance import adopt as adopting
 from app.service.maintenance.adopt import Adopted
 from app.service.maintenance.adopt_scan import Left
-from app.service.maintenance.fsck import Checking
+from app.service.maintenance.fsck import Fsck
 from app.service.maintenance.fsck_repair import Fault
 from app.settings import Settings
 
@@ -57,31 +57,31 @@ def fsck(settings: Settings, dry_run: bool, *, as_json: bool = False) -> int:
 
     The status is 0 where nothing is wrong, 1 where everything could be repaired, 4 where faults remain.
     """
-    checking, outcomes = _look(settings) if dry_run else _repair(settings)
+    check, outcomes = _look(settings) if dry_run else _repair(settings)
     remain = sum(1 for _, outcome in outcomes if outcome != "repaired")
     if as_json:
         _print_json(
             {
-                "checkpoints": checking.checkpoints,
-                "bytes_read": checking.bytes_read,
+                "checkpoints": check.checkpoints,
+                "bytes_read": check.bytes_read,
                 "repaired": len(outcomes) - remain,
                 "remaining": remain,
                 "faults": [_fault(fault, outcome) for fault, outcome in outcomes],
             }
         )
     else:
-        _say_faults(checking, outcomes, remain)
+        _say_faults(check, outcomes, remain)
     return 4 if remain else 1 if outcomes else 0
 
 
-def _say_faults(checking: Checking, outcomes: list[tuple[Fault, str]], remain: int) -> None:
+def _say_faults(check: Fsck, outcomes: list[tuple[Fault, str]], remain: int) -> None:
     for fault, outcome in outcomes:
         style = "green" if outcome == "repaired" else "yellow" if fault.mend else "red"
         told = str(fault).removeprefix(fault.kind)
         say((fault.kind, f"bold {style}"), told, *([(f" ({outcome})", style)] if outcome else []))
     repaired = f"{_count(len(outcomes), 'fault', 'faults')}, {len(outcomes) - remain} repaired"
     found = (repaired, "bold red" if remain else "bold yellow") if outcomes else ("all is well", "bold green")
-    say(f"{_count(checking.checkpoints)}, {checking.bytes_read} bytes read: ", found)
+    say(f"{_count(check.checkpoints)}, {check.bytes_read} bytes read: ", found)
 
 
 def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
@@ -98,46 +98,46 @@ def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
     }
 
 
-def _look(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
+def _look(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
     """What is wrong with a root that a server may be changing: only what is found again."""
     context = look_at_root(settings)
     try:
-        checking = Checking(context, _token_file(settings))
-        with _reading_back(context, checking):
-            faults = checking.run()
+        check = Fsck(context, _token_file(settings))
+        with _reading_back(context, check):
+            faults = check.run()
         if faults:
-            with _reading_back(context, checking, "reading again"):
-                faults = _still_there(faults, checking.run())
+            with _reading_back(context, check, "reading again"):
+                faults = _still_there(faults, check.run())
         if any(fault.is_passing for fault in faults):
             time.sleep(PASSING_S)
-            with _reading_back(context, checking, "and again"):
-                faults = _still_there(faults, checking.run())
+            with _reading_back(context, check, "and again"):
+                faults = _still_there(faults, check.run())
     finally:
         context.catalog.close()
         context.storage.close()
-    return checking, [(fault, "would be repaired" if fault.mend else "") for fault in faults]
+    return check, [(fault, "would be repaired" if fault.mend else "") for fault in faults]
 
 
 def _still_there(before: list[Fault], now: list[Fault]) -> list[Fault]:
     return [fault for fault in now if any(fault.is_same(other) for other in before)]
 
 
-def _repair(settings: Settings) -> tuple[Checking, list[tuple[Fault, str]]]:
+def _repair(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
     refuse_no_root(settings)
     checkpoints, rebuilt = opened_root(_keeping_the_trash(settings), closely=False)
     try:
-        checking = Checking(checkpoints.context, _token_file(settings))
+        check = Fsck(checkpoints.context, _token_file(settings))
         with actor.acting(on_the_command_line()):
-            with _reading_back(checkpoints.context, checking):
-                faults = checking.run()
+            with _reading_back(checkpoints.context, check):
+                faults = check.run()
             before = [(Fault("catalog", "the catalog", rebuilt.why), "repaired")] if rebuilt is not None else []
-            return checking, [*before, *checking.mended(faults)]
+            return check, [*before, *check.mended(faults)]
     finally:
         checkpoints.close()
 
 
 @contextmanager
-def _reading_back(context: Context, checking: Checking, what: str = "reading back") -> Iterator[None]:
+def _reading_back(context: Context, check: Fsck, what: str = "reading back") -> Iterator[None]:
     """A bar of the bytes that a check has read, of those that live checkpoints have."""
     total: int | None = None
     if is_one(sys.stderr):
@@ -145,8 +145,8 @@ def _reading_back(context: Context, checking: Checking, what: str = "reading bac
             total = session.directories.usage("").size_bytes
 
     def look() -> Stand:
-        done = checking.bytes_read
-        return Stand(what, done, total, f"{_count(checking.checkpoints)}, {size(done)}")
+        done = check.bytes_read
+        return Stand(what, done, total, f"{_count(check.checkpoints)}, {size(done)}")
 
     with bar(look):
         yield

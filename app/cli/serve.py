@@ -163,7 +163,7 @@ class _Server(uvicorn.Server):
         if self._told_at is None:
             self._told_at = time.monotonic()
             self._app.state.checkpoints.context.notifier.close()
-        is_busy = bool(self.server_state.tasks) or self._app.state.checkpoints.uploading.is_moving()
+        is_busy = bool(self.server_state.tasks) or self._app.state.checkpoints.uploads.is_moving()
         return len(self._signs) > 1 or not is_busy or time.monotonic() >= self._told_at + self._limit_s
 
 

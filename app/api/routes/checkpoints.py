@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import (
-    ChangingDep,
     CheckpointsDep,
     Deleter,
-    FindingDep,
+    EditsDep,
     PermissionFirstRoute,
+    QueriesDep,
     Reader,
-    RemovingDep,
+    RemovalsDep,
     Writer,
     conditions_of,
 )
@@ -87,21 +87,21 @@ async def save_checkpoint(
     directory without a policy keeps everything. Idempotent with a `save_id`.
     """
     length = length_of(request)
-    shot = checkpoints.single_shot.begin(query.save(may), length or 0, conditions_of(request))
-    return committed_answer(await receive(request, shot, length=length, whole=True), response)
+    upload = checkpoints.single_requests.begin(query.save(may), length or 0, conditions_of(request))
+    return committed_answer(await receive(request, upload, length=length, whole=True), response)
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
-def list_checkpoints(query: Annotated[ListQuery, Query()], finding: FindingDep, _: Reader) -> CheckpointPage:
+def list_checkpoints(query: Annotated[ListQuery, Query()], queries: QueriesDep, _: Reader) -> CheckpointPage:
     """List the checkpoints of a directory, filtered and sorted.
 
     Pages stay consistent while checkpoints are saved and removed.
     """
-    listing = query.listing(finding.own_mode(query.directory))
+    listing = query.listing(queries.own_mode(query.directory))
     key = read_token(
         query.page_token, query.directory, listing.order_by, listing.mode, listing.by, length=listing.key_length
     )
-    page = finding.page(listing, after=key, limit=query.page_size)
+    page = queries.page(listing, after=key, limit=query.page_size)
     token = None
     if page.next_key is not None:
         token = write_token(page.next_key, query.directory, listing.order_by, listing.mode, listing.by)
@@ -112,47 +112,47 @@ def list_checkpoints(query: Annotated[ListQuery, Query()], finding: FindingDep, 
 
 @router.get("/best", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest))
 def get_best(
-    directory: DirectoryQuery, finding: FindingDep, _: Reader, by: By = None, mode: ModeQuery = None
+    directory: DirectoryQuery, queries: QueriesDep, _: Reader, by: By = None, mode: ModeQuery = None
 ) -> BestOut:
     """Get the best checkpoint of a directory.
 
     It is ranked by the metric and the directory's mode, unless `by` or `mode` are given.
     """
-    checkpoint, ranked_mode, own = finding.best(directory, by=by, mode=mode)
+    checkpoint, ranked_mode, own = queries.best(directory, by=by, mode=mode)
     return BestOut.of(checkpoint, ranked_by=by or "metric", mode=ranked_mode, own_mode=own)
 
 
 @router.get("/latest", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint))
-def get_latest(directory: DirectoryQuery, finding: FindingDep, _: Reader) -> CheckpointOut:
+def get_latest(directory: DirectoryQuery, queries: QueriesDep, _: Reader) -> CheckpointOut:
     """Get the latest checkpoint of a directory."""
-    return CheckpointOut.of(finding.latest(directory))
+    return CheckpointOut.of(queries.latest(directory))
 
 
 @router.get("/{checkpoint_id}", responses=refuses(CheckpointNotFound, RecordUnreadable))
-def get_checkpoint(checkpoint_id: Id, finding: FindingDep, _: Reader) -> CheckpointOut:
+def get_checkpoint(checkpoint_id: Id, queries: QueriesDep, _: Reader) -> CheckpointOut:
     """Get a checkpoint by its id.
 
     The facts of a removed checkpoint stay available.
     """
-    return CheckpointOut.of(finding.get(checkpoint_id))
+    return CheckpointOut.of(queries.get(checkpoint_id))
 
 
 @router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *ID_REFUSALS, TooLarge))
-def change_checkpoint(checkpoint_id: Id, change: ChangeIn, changing: ChangingDep, _: Writer) -> CheckpointOut:
+def change_checkpoint(checkpoint_id: Id, change: ChangeIn, edits: EditsDep, _: Writer) -> CheckpointOut:
     """Change the facts of a checkpoint: pin, tags, epoch, metric, metadata.
 
     The ranking follows immediately.
     """
-    return CheckpointOut.of(changing.change(checkpoint_id, change.change()))
+    return CheckpointOut.of(edits.apply(checkpoint_id, change.change()))
 
 
 @router.delete("/{checkpoint_id}", responses=refuses(*ID_REFUSALS, Pinned))
-def delete_checkpoint(checkpoint_id: Id, removing: RemovingDep, _: Deleter) -> CheckpointOut:
+def delete_checkpoint(checkpoint_id: Id, removals: RemovalsDep, _: Deleter) -> CheckpointOut:
     """Delete a checkpoint.
 
     Its facts stay available. It can be restored until the undo window ends. A pinned checkpoint is not deleted.
     """
-    return CheckpointOut.of(removing.delete(checkpoint_id))
+    return CheckpointOut.of(removals.delete(checkpoint_id))
 
 
 @router.post(
@@ -165,7 +165,7 @@ def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer
     Possible until the undo window (a setting) ends or the space is needed. The checkpoint keeps its facts and its
     position. It is pinned if the policy would otherwise remove it at the next save.
     """
-    return CheckpointOut.of(checkpoints.restoring.restore(checkpoint_id))
+    return CheckpointOut.of(checkpoints.restorations.restore(checkpoint_id))
 
 
 @router.get("/{checkpoint_id}/chunks", responses=refuses(*ID_REFUSALS, Altered))
@@ -174,17 +174,17 @@ def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_t
 
     A page has up to 50,000 chunks.
     """
-    checkpoint, maps = checkpoints.finding.maps(checkpoint_id)
+    checkpoint, maps = checkpoints.queries.maps(checkpoint_id)
     return ChunksOut.of(checkpoint, maps, checkpoints.context.storage.range_max_bytes, page_token)
 
 
 @router.get("/{checkpoint_id}/tensors", responses=refuses(*ID_REFUSALS, NoTensorIndex, Altered))
-def get_tensors(checkpoint_id: Id, finding: FindingDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
+def get_tensors(checkpoint_id: Id, queries: QueriesDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
     """List the tensors in a checkpoint's files.
 
     The client declared them, or the server found them in the files. A page has up to 20,000 tensors.
     """
-    checkpoint, maps = finding.maps(checkpoint_id)
+    checkpoint, maps = queries.maps(checkpoint_id)
     if all(found.tensors is None for found in maps.values()):
         raise NoTensorIndex(f"The tensors of {checkpoint.directory}/{checkpoint.name} are not known.")
     return TensorsOut.of(checkpoint, maps, page_token)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.api import file_response
-from app.api.dependencies import FindingDep, Reader
+from app.api.dependencies import ContentsDep, Reader
 from app.api.schemas.parameters import BatchQuery, By, DirectoryQuery, FilePath, Id, ModeQuery
 from app.core import batches
 from app.core.errors import (
@@ -40,33 +40,33 @@ BY_ID = {**BYTES, **refuses(CheckpointNotFound, CheckpointRemoved, SeveralFiles,
 @router.head("/best/content", name="head_best_content", response_class=Response, responses=BY_DIRECTORY)
 @router.get("/best/content", response_class=Response, responses=BY_DIRECTORY)
 def get_best_content(
-    request: Request, directory: DirectoryQuery, finding: FindingDep, _: Reader, by: By = None, mode: ModeQuery = None
+    request: Request, directory: DirectoryQuery, contents: ContentsDep, _: Reader, by: By = None, mode: ModeQuery = None
 ) -> Response:
     """Download the best checkpoint of a directory, if it has one file.
 
     Refused with `several_files` if it has more.
     """
-    return file_response.respond(request, finding.open_best(directory, by=by, mode=mode))
+    return file_response.respond(request, contents.open_best(directory, by=by, mode=mode))
 
 
 @router.head("/latest/content", name="head_latest_content", response_class=Response, responses=BY_DIRECTORY)
 @router.get("/latest/content", response_class=Response, responses=BY_DIRECTORY)
-def get_latest_content(request: Request, directory: DirectoryQuery, finding: FindingDep, _: Reader) -> Response:
+def get_latest_content(request: Request, directory: DirectoryQuery, contents: ContentsDep, _: Reader) -> Response:
     """Download the latest checkpoint of a directory, if it has one file.
 
     Refused with `several_files` if it has more.
     """
-    return file_response.respond(request, finding.open_latest(directory))
+    return file_response.respond(request, contents.open_latest(directory))
 
 
 @router.head("/{checkpoint_id}/content", name="head_content", response_class=Response, responses=BY_ID)
 @router.get("/{checkpoint_id}/content", response_class=Response, responses=BY_ID)
-def get_content(request: Request, checkpoint_id: Id, finding: FindingDep, _: Reader) -> Response:
+def get_content(request: Request, checkpoint_id: Id, contents: ContentsDep, _: Reader) -> Response:
     """Download a checkpoint of one file.
 
     Refused with `several_files` if it has more.
     """
-    return file_response.respond(request, finding.open(checkpoint_id))
+    return file_response.respond(request, contents.open(checkpoint_id))
 
 
 FILE = {**BY_ID, **refuses(InvalidName, CheckpointNotFound, FileNotInCheckpoint, CheckpointRemoved, *READ_REFUSALS)}
@@ -74,9 +74,9 @@ FILE = {**BY_ID, **refuses(InvalidName, CheckpointNotFound, FileNotInCheckpoint,
 
 @router.head("/{checkpoint_id}/files/{path:path}", name="head_file", response_class=Response, responses=FILE)
 @router.get("/{checkpoint_id}/files/{path:path}", response_class=Response, responses=FILE)
-def get_file(request: Request, checkpoint_id: Id, path: FilePath, finding: FindingDep, _: Reader) -> Response:
+def get_file(request: Request, checkpoint_id: Id, path: FilePath, contents: ContentsDep, _: Reader) -> Response:
     """Download one file of a checkpoint."""
-    return file_response.respond(request, finding.open(checkpoint_id, path))
+    return file_response.respond(request, contents.open(checkpoint_id, path))
 
 
 @router.get(
@@ -87,9 +87,9 @@ def get_file(request: Request, checkpoint_id: Id, path: FilePath, finding: Findi
         **refuses(CheckpointNotFound, FileNotInCheckpoint, CheckpointRemoved, TooLarge, Altered, RecordUnreadable),
     },
 )
-def get_batch(checkpoint_id: Id, files: BatchQuery, finding: FindingDep, _: Reader) -> Response:
+def get_batch(checkpoint_id: Id, files: BatchQuery, contents: ContentsDep, _: Reader) -> Response:
     """Download several small files in one response, one after another.
 
     `GET /v1/checkpoints/{checkpoint_id}/chunks` lists the batches and their URLs.
     """
-    return file_response.attachment(finding.read_batch(checkpoint_id, batches.places(files)))
+    return file_response.attachment(contents.read_batch(checkpoint_id, batches.places(files)))

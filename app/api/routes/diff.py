@@ -46,10 +46,10 @@ def compare_checkpoints(
 
     A page has up to 20,000 tensors. Files are on the first page only; the counts on each page cover all tensors.
     """
-    checkpoints.finding.reach(may, against)
+    checkpoints.queries.reach(may, against)
     listing = ("comparison", checkpoint_id, against, sorted(changes))
     start = read_number(page_token, *listing) or 0
-    found = checkpoints.comparing.compare(against, checkpoint_id)
+    found = checkpoints.comparisons.compare(against, checkpoint_id)
     tensors = [tensor for tensor in found.tensors or () if tensor.change in changes]
     following = start + MOST_TENSORS
     token = write_token((following,), *listing) if following < len(tensors) else None

@@ -4,13 +4,13 @@ from fastapi import APIRouter
 
 from app.api.dependencies import (
     Admin,
-    ChangingDep,
     Deleter,
+    EditsDep,
     ExpectedPolicy,
-    FindingDep,
     PermissionFirstRoute,
+    QueriesDep,
     Reader,
-    RemovingDep,
+    RemovalsDep,
     Within,
 )
 from app.api.schemas.answers import DirectoryOut, DirectoryPage
@@ -26,30 +26,30 @@ router = APIRouter(prefix="/directories", tags=["directories"], route_class=Perm
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
 def list_directories(
-    finding: FindingDep, _: Reader, prefix: Within, page_size: PageSize = 100, page_token: PageToken = None
+    queries: QueriesDep, _: Reader, prefix: Within, page_size: PageSize = 100, page_token: PageToken = None
 ) -> DirectoryPage:
     """List directories at or below a prefix, by name.
 
     Each comes with its policy, counts, bytes, latest and best checkpoint.
     """
     after = read_token(page_token, "directories", prefix, length=1)
-    summaries, following = finding.directories(prefix, after=str(after[0]) if after else "", limit=page_size)
+    summaries, following = queries.directories(prefix, after=str(after[0]) if after else "", limit=page_size)
     token = write_token((following,), "directories", prefix) if following is not None else None
     return DirectoryPage(directories=[DirectoryOut.of(summary) for summary in summaries], next_page_token=token)
 
 
 @router.get("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))
-def get_directory(directory: DirectoryName, finding: FindingDep, _: Reader) -> DirectoryOut:
+def get_directory(directory: DirectoryName, queries: QueriesDep, _: Reader) -> DirectoryOut:
     """Get a directory: its policy, counts, bytes, latest and best checkpoint."""
-    return DirectoryOut.of(finding.directory(directory))
+    return DirectoryOut.of(queries.directory(directory))
 
 
 @router.put("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound, NameTaken, PolicyChanged, TooLarge))
 def set_policy(
     directory: DirectoryName,
     policy: PolicyIn,
-    changing: ChangingDep,
-    finding: FindingDep,
+    edits: EditsDep,
+    queries: QueriesDep,
     is_expected: ExpectedPolicy,
     _: Admin,
 ) -> DirectoryOut:
@@ -59,14 +59,14 @@ def set_policy(
     the policy no longer keeps are removed at the next save or prune. `If-Match: <policy_etag>` requires that the policy
     is unchanged; `If-None-Match: *` that the directory does not exist yet.
     """
-    ordered = changing.order(directory, policy.asked(), is_expected=is_expected)
-    return DirectoryOut.of(finding.summary(ordered))
+    changed = edits.set_policy(directory, policy.asked(), is_expected=is_expected)
+    return DirectoryOut.of(queries.summary(changed))
 
 
 @router.delete("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))
 def clear_directory(
     directory: DirectoryName,
-    removing: RemovingDep,
+    removals: RemovalsDep,
     may: Deleter,
     include_pinned: bool = False,
     only_empty: bool = False,
@@ -77,7 +77,7 @@ def clear_directory(
     set. If an operator has set the policy, removing the directory itself needs the scope `admin`. With `only_empty` no
     checkpoint is removed, and a directory that holds one stays.
     """
-    cleared = removing.clear(
+    cleared = removals.clear(
         directory, include_pinned=include_pinned, only_empty=only_empty, may_forget_policy=may.allows("admin")
     )
     return ClearedOut.of(cleared)

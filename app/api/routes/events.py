@@ -39,13 +39,13 @@ async def stream_events(
     first event. Without it the stream begins now, with an id without data that marks the position. The stream ends when
     the token expires or is revoked.
     """
-    finding, notifier = checkpoints.finding, checkpoints.context.notifier
-    last = await run_in_threadpool(finding.last_event_id) if last_event_id is None else last_event_id
+    queries, notifier = checkpoints.queries, checkpoints.context.notifier
+    last = await run_in_threadpool(queries.last_event_id) if last_event_id is None else last_event_id
     if last_event_id is None:
         yield ServerSentEvent(id=str(last))
     while await run_in_threadpool(_still_may, request, may):
         with notifier.waiter() as waiter:
-            events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
+            events, last = await run_in_threadpool(queries.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
             for event in events:
                 yield ServerSentEvent(id=str(event.id), event=event.type, data=_data(event))
             if not events:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api import file_response
-from app.api.dependencies import FindingDep, LinksDep, Reader
+from app.api.dependencies import ContentsDep, LinksDep, Reader
 from app.api.routes.content import BYTES
 from app.api.schemas.audit import LinkOut
 from app.api.schemas.parameters import FilePath, Id
@@ -59,7 +59,7 @@ FOLLOWED = {
 def make_link(
     request: Request,
     checkpoint_id: Id,
-    finding: FindingDep,
+    contents: ContentsDep,
     links: LinksDep,
     may: Reader,
     file: Annotated[FilePath | None, Query(description="The file; needed only if there are several.")] = None,
@@ -69,18 +69,18 @@ def make_link(
 
     It is valid until its lifetime ends, the token that created it expires or is revoked, or the checkpoint is removed.
     """
-    checkpoint, chosen = finding.chosen(checkpoint_id, file)
+    checkpoint, chosen = contents.select(checkpoint_id, file)
     text, expires_at = links.make(may, checkpoint, chosen, timedelta(seconds=lifetime_s))
     return LinkOut(url=str(request.url_for("follow_link", link=text)), file=chosen.path, expires_at=expires_at)
 
 
 @router.head("/links/{link}", name="head_link", response_class=Response, responses=FOLLOWED)
 @router.get("/links/{link}", response_class=Response, responses=FOLLOWED)
-def follow_link(request: Request, link: LinkText, finding: FindingDep, links: LinksDep) -> Response:
+def follow_link(request: Request, link: LinkText, contents: ContentsDep, links: LinksDep) -> Response:
     """Download the file of a signed link. No token is needed."""
     wanted = links.follow(link)
     try:
-        found = finding.open(wanted.checkpoint_id, wanted.path)
+        found = contents.open(wanted.checkpoint_id, wanted.path)
     except (CheckpointNotFound, FileNotInCheckpoint) as error:
         raise LinkInvalid("The file of this link no longer exists.") from error
     if found.file.digest != wanted.digest:

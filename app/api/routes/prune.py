@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.api.dependencies import Deleter, PermissionFirstRoute, RemovingDep
+from app.api.dependencies import Deleter, PermissionFirstRoute, RemovalsDep
 from app.api.schemas.requests import PruneIn
 from app.api.schemas.retention import DirectoryPruneOut, PruneOut
 from app.core.access import Access
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/prune", tags=["retention"], route_class=PermissionFi
 
 
 @router.post("", responses=refuses(InvalidName, DirectoryNotFound, TooLarge))
-def prune(wanted: PruneIn, removing: RemovingDep, may: Deleter) -> PruneOut:
+def prune(wanted: PruneIn, removals: RemovalsDep, may: Deleter) -> PruneOut:
     """Prune directories by their policies: remove every checkpoint that no rule keeps.
 
     The response lists a verdict with its reasons for each checkpoint, and the bytes freed. With `dry_run` nothing is
@@ -24,11 +24,11 @@ def prune(wanted: PruneIn, removing: RemovingDep, may: Deleter) -> PruneOut:
     """
     prefix, limit, shown = _prefix(wanted, may), wanted.page_size, wanted.verdicts
     if not wanted.dry_run:
-        return _answer(real_run(removing, wanted.directory, prefix, limit=limit, shown=shown), wanted, None)
+        return _answer(real_run(removals, wanted.directory, prefix, limit=limit, shown=shown), wanted, None)
     policy = wanted.policy.asked() if wanted.policy is not None else None
     listing = ("prune", wanted.directory, prefix, shown, wanted.policy and wanted.policy.model_dump_json())
     begin = Resume.at(read_token(wanted.page_token, *listing, length=3))
-    found = dry_run(removing, wanted.directory, prefix, policy=policy, begin=begin, limit=limit, shown=shown)
+    found = dry_run(removals, wanted.directory, prefix, policy=policy, begin=begin, limit=limit, shown=shown)
     return _answer(found, wanted, write_token(found.following, *listing) if found.following is not None else None)
 
 

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import (
     CheckpointsDep,
-    CommittingDep,
-    FindingDep,
+    CommitsDep,
     PermissionFirstRoute,
-    UploadingDep,
+    QueriesDep,
+    ReservationsDep,
+    UploadsDep,
     Writer,
     conditions_of,
 )
@@ -47,7 +48,7 @@ from app.core.errors import (
 from app.core.spans import Span
 from app.http.body.raw import UNBOUNDED, declared_length, receive
 from app.http.problems import refuses
-from app.service.commit.publish import Committed
+from app.service.state.pending_commits import Committed
 
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=PermissionFirstRoute)
 
@@ -74,7 +75,7 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
     },
 )
 def reserve_upload(
-    upload: UploadIn, uploading: UploadingDep, finding: FindingDep, response: Response, may: Writer
+    upload: UploadIn, reservations: ReservationsDep, queries: QueriesDep, response: Response, may: Writer
 ) -> UploadOut:
     """Reserve an upload for a checkpoint.
 
@@ -82,20 +83,20 @@ def reserve_upload(
     before any bytes are sent. Idempotent with a `save_id`.
     """
     may.reach(upload.directory)
-    base = upload.base if upload.base is not None and finding.is_readable(may, upload.base) else None
-    reservation = uploading.reserve(upload.save(may, base))
+    base = upload.base if upload.base is not None and queries.is_readable(may, upload.base) else None
+    reservation = reservations.reserve(upload.save(may, base))
     if not reservation.is_new:
         response.status_code = 200
     return UploadOut.of(reservation)
 
 
 @router.get("/{upload_id}", responses=refuses(UploadNotFound))
-def get_upload(upload_id: Id, uploading: UploadingDep, _: Writer) -> UploadOut:
+def get_upload(upload_id: Id, uploads: UploadsDep, _: Writer) -> UploadOut:
     """Get an upload and its missing ranges, and renew its lease.
 
     For a committed upload the response holds the checkpoint.
     """
-    return UploadOut.of(uploading.get(upload_id))
+    return UploadOut.of(uploads.get(upload_id))
 
 
 @router.put(
@@ -108,7 +109,7 @@ async def receive_range(
     request: Request,
     upload_id: Id,
     path: FilePath,
-    uploading: UploadingDep,
+    uploads: UploadsDep,
     _: Writer,
     offset: Annotated[int, Query(ge=0, le=MAX_INT, description="Offset of the bytes in the file.")] = 0,
     length: Annotated[
@@ -120,7 +121,7 @@ async def receive_range(
     The bytes are verified before they are written. Idempotent.
     """
     length = declared_length(request, length)
-    await receive(request, uploading.receive(upload_id, path, Span(offset, offset + length)), length=length)
+    await receive(request, uploads.receive(upload_id, path, Span(offset, offset + length)), length=length)
     return ReceivedOut(file=path, offset=offset, length=length)
 
 
@@ -131,7 +132,7 @@ async def receive_range(
     responses=refuses(UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *BATCH_REFUSALS),
 )
 async def receive_batch(
-    request: Request, upload_id: Id, files: BatchQuery, uploading: UploadingDep, _: Writer
+    request: Request, upload_id: Id, files: BatchQuery, uploads: UploadsDep, _: Writer
 ) -> BatchReceivedOut:
     """Upload several small files in one request, one after another.
 
@@ -139,7 +140,7 @@ async def receive_batch(
     """
     places = batches.places(files)
     length = declared_length(request, None)
-    await receive(request, uploading.receive_batch(upload_id, places, length), length=length)
+    await receive(request, uploads.receive_batch(upload_id, places, length), length=length)
     return BatchReceivedOut(files=len(places), length=length)
 
 
@@ -154,8 +155,8 @@ async def receive_batch(
 def commit_upload(
     request: Request,
     upload_id: Id,
-    committing: CommittingDep,
-    uploading: UploadingDep,
+    commits: CommitsDep,
+    uploads: UploadsDep,
     response: Response,
     _: Writer,
     commit: CommitIn | None = None,
@@ -165,11 +166,11 @@ def commit_upload(
     The checkpoint is durable when the response arrives. With `If-None-Match: *` an existing checkpoint is not replaced.
     Idempotent: a repeated commit returns the same checkpoint.
     """
-    declared = commit.declared(uploading.get(upload_id).name) if commit is not None else {}
-    return committed_answer(committing.commit(upload_id, declared, conditions_of(request)), response)
+    declared = commit.declared(uploads.get(upload_id).name) if commit is not None else {}
+    return committed_answer(commits.commit(upload_id, declared, conditions_of(request)), response)
 
 
 @router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy))
 def abandon_upload(upload_id: Id, checkpoints: CheckpointsDep, _: Writer) -> None:
     """Abort an upload and discard its bytes."""
-    checkpoints.abandoning.abandon(upload_id)
+    checkpoints.aborts.abort(upload_id)

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 from app.api.schemas.values import NumberOut
 from app.core.access import Access, Scope, in_order
 from app.core.models import Checkpoint, File, Kind, Mode, Policy, RemovedBecause
-from app.service.commit.publish import Committed
 from app.service.lifecycle.remove import MOST_NAMED
 from app.service.query.find import Summary
+from app.service.state.pending_commits import Committed
 
 
 class FileOut(BaseModel):

@@ -11,7 +11,7 @@ from app.api.schemas.answers import CheckpointOut
 from app.api.schemas.transfers import BatchOut, RangeOut, batches_of
 from app.core.models import Upload
 from app.core.spans import Span
-from app.service.upload.reserve import Missing, Reservation
+from app.service.upload.uploads import Missing, Reservation
 
 
 class UploadOut(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.dependencies import ChangingDep, CheckpointsDep, Deleter, Reader, RemovingDep, Writer
+from app.api.dependencies import CheckpointsDep, Deleter, EditsDep, Reader, RemovalsDep, Writer
 from app.api.schemas.parameters import Id
 from app.core import names
 from app.core.access import ANYONE, Access
@@ -34,17 +34,17 @@ def _shown(
     request: Request, checkpoint_id: str, checkpoints: Checkpoints, may: Access, q: str = "", **more: Any
 ) -> Response:
     """The page of a checkpoint, with more to say where a form on it was refused."""
-    checkpoint = checkpoints.finding.get(checkpoint_id)
+    checkpoint = checkpoints.queries.get(checkpoint_id)
     is_live = checkpoint.removed_at is None
     is_first_look = "holdfast-refresh" not in request.headers  # tensors do not change
     return page(
         request,
         "checkpoint.html",
         checkpoint=checkpoint,
-        reasons=checkpoints.viewing.reasons(checkpoint) if is_live else (),
-        tensors=shown(checkpoints.viewing.tensors(checkpoint_id), q) if is_first_look else None,
+        reasons=checkpoints.overviews.reasons(checkpoint) if is_live else (),
+        tensors=shown(checkpoints.overviews.tensors(checkpoint_id), q) if is_first_look else None,
         q=q,
-        others=checkpoints.viewing.others(checkpoint),
+        others=checkpoints.overviews.others(checkpoint),
         snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},
         undo_window=checkpoints.rules.undo_window,
         **more,
@@ -52,9 +52,9 @@ def _shown(
 
 
 @router.post("/checkpoints/{checkpoint_id}/pin")
-def pin(request: Request, checkpoint_id: Id, changing: ChangingDep, _: Writer, form: Form) -> Response:
+def pin(request: Request, checkpoint_id: Id, edits: EditsDep, _: Writer, form: Form) -> Response:
     """Pin a checkpoint, or let go of it."""
-    changing.change(checkpoint_id, Change({"pinned": _is_true(required(form, "pinned"))}, {}))
+    edits.apply(checkpoint_id, Change({"pinned": _is_true(required(form, "pinned"))}, {}))
     return moved(request, urls.back(form, urls.checkpoint(checkpoint_id)))
 
 
@@ -64,7 +64,7 @@ def tag(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, may: W
     typed = required(form, "tags")
     try:
         tags = tuple(map(names.tag, formatting.tags_in(typed)))
-        checkpoints.changing.change(checkpoint_id, Change({"tags": tags}, {}))
+        checkpoints.edits.apply(checkpoint_id, Change({"tags": tags}, {}))
     except Refusal as refusal:
         if refusal.status != InvalidRequest.status or not wants_a_page(request):
             raise
@@ -75,16 +75,16 @@ def tag(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, may: W
 
 
 @router.post("/checkpoints/{checkpoint_id}/delete")
-def delete(request: Request, checkpoint_id: Id, removing: RemovingDep, _: Deleter, form: Form) -> Response:
+def delete(request: Request, checkpoint_id: Id, removals: RemovalsDep, _: Deleter, form: Form) -> Response:
     """Remove a checkpoint."""
-    gone = removing.delete(checkpoint_id)
+    gone = removals.delete(checkpoint_id)
     return moved(request, urls.back(form, urls.directory(gone.directory), deleted=gone.id))
 
 
 @router.post("/checkpoints/{checkpoint_id}/restore")
 def restore(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer, form: Form) -> Response:
     """Bring a removed checkpoint back."""
-    back = checkpoints.restoring.restore(checkpoint_id)
+    back = checkpoints.restorations.restore(checkpoint_id)
     return moved(request, urls.back(form, urls.directory(back.directory), restored=back.id))
 
 

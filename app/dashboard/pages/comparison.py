@@ -31,11 +31,11 @@ def show(
     """What has become different from another checkpoint to this one."""
     if path.strip():
         may.reach(path.strip().rpartition("/")[0])
-        against = checkpoints.viewing.named(path.strip()).id
+        against = checkpoints.overviews.named(path.strip()).id
     if not against:
         raise InvalidRequest("Choose a checkpoint to compare with.")
-    checkpoints.finding.reach(may, against)
-    comparison = checkpoints.comparing.compare(against, checkpoint_id)
+    checkpoints.queries.reach(may, against)
+    comparison = checkpoints.comparisons.compare(against, checkpoint_id)
     words = q.casefold().split()
     tensors = [
         change

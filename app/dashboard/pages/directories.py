@@ -19,7 +19,7 @@ def home(
     request: Request, checkpoints: CheckpointsDep, may: Reader, q: Annotated[str, Query(max_length=1000)] = ""
 ) -> Response:
     """The directories that the token reaches."""
-    everything = checkpoints.viewing.directories(may.prefix)
+    everything = checkpoints.overviews.directories(may.prefix)
     found = matching(everything, q)
     return page(
         request,

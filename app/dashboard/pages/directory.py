@@ -45,11 +45,11 @@ def show(
     pruned: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """One directory. What a form has done just before is said at the top."""
-    viewing = checkpoints.viewing
-    listing = viewing.listing(directory, order_by=order, include_removed=removed)
+    overviews = checkpoints.overviews
+    listing = overviews.listing(directory, order_by=order, include_removed=removed)
     about = (directory, order, listing.mode, removed)
     key = read_token(page_token, *about, length=listing.key_length)
-    view = viewing.directory(listing, after=key, limit=ROWS)
+    view = overviews.directory(listing, after=key, limit=ROWS)
     following = view.page.next_key
     return page(
         request,
@@ -76,7 +76,7 @@ def show(
 @router.post("/prunings/{directory:path}")
 def prune(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Deleter, form: Form) -> Response:
     """Remove what the policy does not keep."""
-    gone = checkpoints.removing.prune(directory, limit=1, shown="none").tally.goes
+    gone = checkpoints.removals.prune(directory, limit=1, shown="none").tally.goes
     return moved(request, urls.back(form, urls.directory(directory), pruned=gone))
 
 
@@ -86,7 +86,7 @@ def _said(checkpoints: Checkpoints, directory: str, **ids: str | None) -> dict[s
     for name, checkpoint_id in ids.items():
         found[name] = None
         with suppress(CheckpointNotFound):
-            checkpoint = checkpoints.finding.get(checkpoint_id or "")
+            checkpoint = checkpoints.queries.get(checkpoint_id or "")
             found[name] = checkpoint if checkpoint.directory == directory else None
     return found
 

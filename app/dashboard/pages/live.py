@@ -31,12 +31,12 @@ async def tell(
 
     It ends with the session. Whoever comes back after an interruption should look anew: nothing is made up for.
     """
-    finding, notifier = checkpoints.finding, checkpoints.context.notifier
-    last, looked_at = await run_in_threadpool(finding.last_event_id), time.monotonic()
+    queries, notifier = checkpoints.queries, checkpoints.context.notifier
+    last, looked_at = await run_in_threadpool(queries.last_event_id), time.monotonic()
     yield ServerSentEvent(event="open", data={})
     while await run_in_threadpool(_still_may, request, may):
         with notifier.waiter() as waiter:
-            events, last = await run_in_threadpool(finding.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
+            events, last = await run_in_threadpool(queries.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
             if events:
                 yield ServerSentEvent(event="changed", data={"events": len(events)})
             elif notifier.closed:
@@ -46,7 +46,7 @@ async def tell(
                     if await _is_notified(waiter):
                         break
                     before, looked_at = looked_at, time.monotonic()
-                    if checkpoints.viewing.have_uploads_changed(prefix, before):
+                    if checkpoints.overviews.have_uploads_changed(prefix, before):
                         yield ServerSentEvent(event="moving", data={})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.dependencies import Admin, ChangingDep, CheckpointsDep, Reader
+from app.api.dependencies import Admin, CheckpointsDep, EditsDep, Reader
 from app.api.schemas.parameters import DirectoryName
 from app.core.errors import InvalidRequest
 from app.core.models import LIMITS, Policy, PolicyRequest
@@ -48,16 +48,16 @@ def preview(request: Request, directory: DirectoryName, checkpoints: Checkpoints
     except InvalidRequest as refusal:
         return page(request, "preview.html", name=directory, refusal=refusal)
     staying, going = (
-        checkpoints.removing.preview(directory, ordered, limit=MOST_VERDICTS, shown=shown)
+        checkpoints.removals.preview(directory, ordered, limit=MOST_VERDICTS, shown=shown)
         for shown in ("staying", "going")
     )
     return page(request, "preview.html", name=directory, refusal=None, staying=staying, going=going, most=MOST_VERDICTS)
 
 
 @router.post("/policies/{directory:path}")
-def apply(request: Request, directory: DirectoryName, changing: ChangingDep, _: Admin, form: Form) -> Response:
+def apply(request: Request, directory: DirectoryName, edits: EditsDep, _: Admin, form: Form) -> Response:
     """Set a directory's policy as its operator."""
-    changing.order(directory, asked(form))
+    edits.set_policy(directory, asked(form))
     return moved(request, urls.directory(directory, applied="true") + "#policy")
 
 

@@ -29,7 +29,7 @@ def courses(
 
     Of very many checkpoints some are left out, but of no stretch the least or the greatest value.
     """
-    summary = checkpoints.finding.directory(directory)
+    summary = checkpoints.queries.directory(directory)
     best, latest = summary.best, summary.latest
     return JSONResponse(
         {
@@ -45,12 +45,12 @@ def courses(
 @router.get("/names")
 def names(checkpoints: CheckpointsDep, may: Reader) -> Response:
     """The names of the directories that there are to choose from."""
-    return JSONResponse(checkpoints.viewing.names(may.prefix, limit=MOST_NAMES))
+    return JSONResponse(checkpoints.overviews.names(may.prefix, limit=MOST_NAMES))
 
 
 def _course(checkpoints: CheckpointsDep, directory: str, value: str) -> dict[str, Any]:
     by = None if value == METRIC else value
-    shown, count = checkpoints.viewing.course(directory, by, lambda values: thinned(values, MOST_POINTS))
+    shown, count = checkpoints.overviews.metric_series(directory, by, lambda values: thinned(values, MOST_POINTS))
     return {
         "of": value,
         "count": count,

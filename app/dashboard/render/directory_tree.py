@@ -6,7 +6,7 @@ A component with nothing beside it is joined with what is below: ``runs/digits/c
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from app.service.query.overview import Glance
+from app.service.query.overview import Overview
 
 MOST_LEVELS = 32
 """How deep the tree is at most: what a name has beyond that is one component."""
@@ -17,7 +17,7 @@ class Node:
     """A row of the tree: some components of a name, the directory that ends there if one does, and what is below."""
 
     label: str
-    glance: Glance | None = None
+    glance: Overview | None = None
     below: list["Node"] = field(default_factory=list)
 
     @property
@@ -40,14 +40,14 @@ class Node:
         """To how many of them somebody saves."""
         return sum(glance.is_written for glance in self._glances())
 
-    def _glances(self) -> Iterator[Glance]:
+    def _glances(self) -> Iterator[Overview]:
         if self.glance is not None:
             yield self.glance
         for node in self.below:
             yield from node._glances()
 
 
-def tree(glances: Iterable[Glance]) -> Sequence[Node]:
+def tree(glances: Iterable[Overview]) -> Sequence[Node]:
     """The top rows of the tree, by name at each level."""
     top = Node("")
     for glance in sorted(glances, key=lambda glance: glance.directory.name.split("/")):
@@ -61,7 +61,7 @@ def tree(glances: Iterable[Glance]) -> Sequence[Node]:
     return [_joined(node) for node in top.below]
 
 
-def matching(glances: Iterable[Glance], text: str) -> list[Glance]:
+def matching(glances: Iterable[Overview], text: str) -> list[Overview]:
     """Those whose names hold every word of a text, in any case."""
     words = text.casefold().split()
     return [glance for glance in glances if all(word in glance.directory.name.casefold() for word in words)]

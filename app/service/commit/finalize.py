@@ -1,4 +1,4 @@
-"""What an upload turned out to be: its files with their chunks and digests, durable and never to change again."""
+"""Finalization: hashes the files of an upload, checks declared digests, and makes the bytes durable."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,40 +9,40 @@ from app.core.errors import DigestMismatch, FileNotInCheckpoint, RangesMissing, 
 from app.core.models import CHUNK_MAX_BYTES, Chunk, File, FileMap, Upload, UploadFile
 from app.formats import tensor_index
 from app.formats.read_budget import Budget
-from app.service.state.upload_progress import Transfer
-from app.service.upload.reserve import Shortfall
+from app.service.state.upload_progress import UploadProgress
+from app.service.upload.uploads import Shortfall
 from app.storage.port import Opened, Partial, Storage
 
 RANGES_NAMED = 1000
-"""The most ranges that a refusal names."""
+"""The number of ranges that a refusal lists at most."""
 INDEXED_FILES = 100
-"""The most files of a save that the server looks into for tensors that were not declared."""
+"""The number of files of a save that the server searches for tensors that the client did not declare."""
 INDEXING = (2 * 1024 * 1024, 400_000)
-"""The budget of that for all of them: it lasts for some 8,000 tensors, and about 0.3 s."""
+"""The budget for all of these files: enough for some 8,000 tensors, and about 0.3 s."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """The content of an upload."""
+class Finalized:
+    """The content of an upload: its files with their chunks and digests, none of which changes any more."""
 
     files: tuple[File, ...]
     maps: Mapping[str, FileMap]
     digest: str
 
 
-def settle(
+def finalize(
     storage: Storage,
-    transfer: Transfer,
+    progress: UploadProgress,
     declared: Mapping[str, Sequence[Chunk]],
     missing: Shortfall,
     most_tensors: int,
-) -> Settled:
-    """Hash what was not hashed on arrival, compare it with what is declared, and make the bytes durable.
+) -> Finalized:
+    """Hash bytes that were not hashed on arrival, compare them with the declared digests, and make them durable.
 
     Parameters
     ----------
     most_tensors : int
-        More than so many are not looked for in files whose tensors the client did not declare.
+        The number of tensors of the save up to which the server adds those that the client did not declare.
 
     Raises
     ------
@@ -50,19 +50,19 @@ def settle(
     WrongLength
         The declared chunks do not add up to the file's size.
     FileNotInCheckpoint
-        Chunks are declared for a file that was not promised.
+        Chunks are declared for a file that was not reserved.
     """
-    upload = transfer.upload
+    upload = progress.upload
     if missing.count:
         raise _ranges_missing(upload, missing)
     if unknown := set(declared) - {file.path for file in upload.files}:
         raise FileNotInCheckpoint(f"The upload has no file {min(unknown)!r}.")
     maps = {}
     for file in upload.files:
-        chunks = _hashed_on_arrival(transfer, file, declared.get(file.path))
+        chunks = _hashed_on_arrival(progress, file, declared.get(file.path))
         if chunks is None:
             with storage.partial(upload, file.path) as partial:
-                chunks = _chunks(transfer, partial, file, declared.get(file.path))
+                chunks = _chunks(progress, partial, file, declared.get(file.path))
         maps[file.path] = FileMap(chunks, file.tensors)
     maps |= _with_tensors(storage, upload, maps, most_tensors)
     times = storage.settle(upload)
@@ -77,13 +77,13 @@ def settle(
         )
         for file in sorted(upload.files, key=lambda file: file.path)
     )
-    return Settled(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
+    return Finalized(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
 
 
 def _with_tensors(
     storage: Storage, upload: Upload, maps: Mapping[str, FileMap], most_tensors: int
 ) -> Mapping[str, FileMap]:
-    """Maps of the files whose tensors the server found itself, as far as that costs the save next to nothing."""
+    """Give maps with the tensors that the server finds itself, within a budget that costs the save next to nothing."""
     left = most_tensors - sum(len(found.tensors or ()) for found in maps.values())
     unknown = [file.path for file in upload.files if file.tensors is None and file.size_bytes != 0]
     unknown = [path for path in unknown if path == upload.name or tensor_index.is_looked_into(path)]
@@ -91,7 +91,7 @@ def _with_tensors(
     result = {}
     for path in unknown[:INDEXED_FILES]:
         tensors = None
-        with suppress(OSError), storage.partial(upload, path) as partial:  # an index is worth no save
+        with suppress(OSError), storage.partial(upload, path) as partial:  # a save does not fail for want of an index
             tensors = tensor_index.read(partial.read, partial.size_bytes(), budget)
         if tensors is not None and len(tensors) <= left:
             left -= len(tensors)
@@ -100,19 +100,19 @@ def _with_tensors(
 
 
 def _hashed_on_arrival(
-    transfer: Transfer, file: UploadFile, declared: Sequence[Chunk] | None
+    progress: UploadProgress, file: UploadFile, declared: Sequence[Chunk] | None
 ) -> tuple[Chunk, ...] | None:
-    """The chunks of a file as they were hashed when they came, if none other are declared: it need not be opened."""
-    known = transfer.chunks_of(file.path, file.size_bytes) if file.size_bytes is not None else None
+    """Give the chunks that were hashed on arrival unless others are declared; the file is then not opened."""
+    known = progress.chunks_of(file.path, file.size_bytes) if file.size_bytes is not None else None
     agree = known is not None and (not file.is_hashed or known == file.chunks)
     return known if agree and (declared is None or known == tuple(declared)) else None
 
 
 def _chunks(
-    transfer: Transfer, partial: Partial, file: UploadFile, declared: Sequence[Chunk] | None
+    progress: UploadProgress, partial: Partial, file: UploadFile, declared: Sequence[Chunk] | None
 ) -> tuple[Chunk, ...]:
     size_bytes = partial.size_bytes()
-    known = transfer.chunks_of(file.path, size_bytes)
+    known = progress.chunks_of(file.path, size_bytes)
     if file.is_hashed and known != file.chunks:
         raise DigestMismatch(f"The bytes of {file.path!r} are not those that were declared.", file=file.path)
     if declared is None:
@@ -140,13 +140,13 @@ def _ranges_missing(upload: Upload, missing: Shortfall) -> RangesMissing:
 
 
 def cut(size_bytes: int) -> list[int]:
-    """Where the server cuts a file whose chunks nobody has declared."""
+    """Give the chunk lengths of a file whose client declared no chunks."""
     whole, rest = divmod(size_bytes, CHUNK_MAX_BYTES)
     return [CHUNK_MAX_BYTES] * whole + ([rest] if rest else [])
 
 
 def hashed(file: Partial | Opened, lengths: Sequence[int]) -> tuple[Chunk, ...]:
-    """The chunks of a file that is cut so."""
+    """Hash a file in chunks of these lengths."""
     chunks, offset = [], 0
     for length in lengths:
         chunks.append(Chunk(length, digests.of_chunk(file.read(offset, length))))

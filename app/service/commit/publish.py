@@ -1,56 +1,32 @@
-"""The last part of a commit: put the checkpoint in its place, and all that follows from it into one transaction."""
+"""Publication: moves a sealed checkpoint into its directory, and records it with its consequences atomically."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from app.catalog import Session
 from app.core import ranking, retention
-from app.core.models import LIMITS, Checkpoint, Directory, Facts, File, Manifest, Policy, Upload
+from app.core.models import LIMITS, Checkpoint, Directory, Facts, File, Manifest, Upload
 from app.runtime import actor
 from app.service.state.context import Context, Rules
+from app.service.state.pending_commits import Committed, Replaced
 from app.service.state.records import rewrite_directory, rewrite_manifest
 from app.service.state.transitions import lost_directory, mark_removed, policy_after, record_save
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """The checkpoint of another writer that a save replaced a moment after it was saved, or without knowing of it."""
-
-    checkpoint: Checkpoint
-    writer: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What became of an upload.
-
-    ``policy`` is the one in force, ``removed`` what this commit pruned or replaced, ``other_writer`` somebody else who
-    saved to the directory a moment ago. ``repeated`` says that the same save was committed before. ``replaced`` is what
-    another writer had saved under the same name a moment ago, or after this save was reserved.
-    """
-
-    checkpoint: Checkpoint
-    policy: Policy
-    removed: Sequence[Checkpoint] = ()
-    other_writer: str | None = None
-    repeated: bool = False
-    replaced: Replaced | None = None
-
-
-class Recording:
-    """Publishes what is sealed, and records it."""
+class Publisher:
+    """Publishes sealed uploads and records their checkpoints."""
 
     def __init__(self, context: Context, rules: Rules) -> None:
         self._context = context
         self._rules = rules
 
     def publish(self, upload_id: str, manifest: Manifest) -> Committed:
-        """Put a sealed checkpoint in its place, and record it. May be repeated until it succeeds."""
+        """Move a sealed checkpoint into its directory, and record it. Idempotent."""
         self._context.storage.publish(upload_id, manifest)
         checkpoint = manifest.checkpoint
         with self._context.catalog.reading() as session:
             directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)
-            after = self._moved_on(session, directory, checkpoint, manifest)
+            after = self._advanced(session, directory, checkpoint, manifest)
             begun = session.uploads.get(upload_id)
         with (
             actor.finishing_for(begun.token_id if begun is not None else ""),
@@ -58,16 +34,17 @@ class Recording:
         ):
             old = session.checkpoints.get(manifest.replaces) if manifest.replaces else None
             replaced = [old] if old is not None and old.removed_at is None else []
-            lost = self._lost(session, replaced, manifest.writer, begun)
+            overwritten = self._overwritten(session, replaced, manifest.writer, begun)
             removed = mark_removed(session, replaced, "replaced", self._context.clock())
             session.checkpoints.add(manifest)
             removed += self._record(session, upload_id, directory, after, checkpoint)
         self._keep_policy(directory, after)
-        told = _as_it_is(checkpoint, removed)
-        return Committed(told, after.policy, removed, self._other_writer(directory, manifest.writer), replaced=lost)
+        committed = _as_recorded(checkpoint, removed)
+        other_writer = self._other_writer(directory, manifest.writer)
+        return Committed(committed, after.policy, removed, other_writer, replaced=overwritten)
 
     def change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
-        """The same content under the same name: no bytes move, but it is a save like any other in the order."""
+        """Record a save of the same content under the same name: no bytes move, but it gets a new position."""
         sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
         facts = same_content_facts(standing, upload, standing.digest)
         checkpoint = replace(
@@ -76,25 +53,25 @@ class Recording:
             sequence=sequence,
             saved_after=ranking.saved_after(upload.saved_after, sequence),
             facts=facts,
-            files=_as_told(standing, upload),
+            files=_with_attributes(standing, upload),
             folders=upload.folders or standing.folders,
         )
         manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
         with self._context.catalog.reading() as session:
-            after = self._moved_on(session, directory, checkpoint, manifest)
+            after = self._advanced(session, directory, checkpoint, manifest)
         with self._context.catalog.writing() as session:
             session.checkpoints.save_again(checkpoint, upload.writer)
             removed = self._record(session, upload.id, directory, after, checkpoint)
             maps = session.checkpoints.maps(checkpoint.id)
         self._keep_policy(directory, after)
         rewrite_manifest(self._context, Manifest(checkpoint, maps))
-        told = _as_it_is(checkpoint, removed)
-        return Committed(told, after.policy, removed, self._other_writer(directory, upload.writer))
+        committed = _as_recorded(checkpoint, removed)
+        return Committed(committed, after.policy, removed, self._other_writer(directory, upload.writer))
 
-    def _moved_on(
+    def _advanced(
         self, session: Session, directory: Directory, checkpoint: Checkpoint, manifest: Manifest
     ) -> Directory:
-        """The directory after a commit."""
+        """Give the directory as it is after a commit."""
         return replace(
             directory,
             sequence=max(directory.sequence, checkpoint.sequence),
@@ -104,21 +81,21 @@ class Recording:
         )
 
     def _keep_policy(self, before: Directory, after: Directory) -> None:
-        """What only ``directory.json`` says beside the catalog is on the disk before the save is acknowledged."""
-        if _is_told_elsewhere(before, after):
+        """Write facts that, beside the catalog, only ``directory.json`` holds; before the save is acknowledged."""
+        if _changes_record(before, after):
             rewrite_directory(self._context, after.name)
 
     def _record(
         self, session: Session, upload_id: str, before: Directory, after: Directory, checkpoint: Checkpoint
     ) -> list[Checkpoint]:
-        """The rest of the commit's transaction; gives the checkpoints that the policy removed."""
+        """Record a commit within its transaction, and give the checkpoints that the policy removes."""
         now = self._context.clock()
         session.directories.put(after)
-        if _is_told_elsewhere(before, after):
+        if _changes_record(before, after):
             session.directories.mark_dirty(after.name, True)
-        if before.policy != after.policy:  # no event: that is for an operator's own
-            said = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
-            session.audit.add("directory.policy_changed", at=now, directory=after.name, policy=said)
+        if before.policy != after.policy:  # no event: those are for changes by an operator
+            policy = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
+            session.audit.add("directory.policy_changed", at=now, directory=after.name, policy=policy)
         session.uploads.remove(upload_id)
         record_save(session, upload_id, checkpoint, at=now)
         if after.policy.keeps_everything:
@@ -126,10 +103,10 @@ class Recording:
         verdicts = retention.judge(session.checkpoints.live(after.name), after.policy)
         return mark_removed(session, [v.checkpoint for v in verdicts if not v.stays], "pruned", now)
 
-    def _lost(
+    def _overwritten(
         self, session: Session, replaced: Sequence[Checkpoint], writer: str | None, begun: Upload | None
     ) -> Replaced | None:
-        """What is replaced, where another writer saved it and this one may not have known that."""
+        """Give the replaced checkpoint if another writer saved it and this writer may not know of it."""
         since = self._context.clock() - self._rules.writer_window
         if begun is not None:
             since = min(since, begun.created_at)
@@ -146,18 +123,18 @@ class Recording:
         return before.last_writer if recent else None
 
 
-def _is_told_elsewhere(before: Directory, after: Directory) -> bool:
-    """Whether a commit says something of its directory that no manifest says."""
+def _changes_record(before: Directory, after: Directory) -> bool:
+    """Tell if a commit changes facts of its directory that no manifest holds."""
     return before.sequence == 0 or before.policy != after.policy
 
 
-def _as_it_is(checkpoint: Checkpoint, removed: Sequence[Checkpoint]) -> Checkpoint:
-    """A checkpoint after its commit: one that was delivered late may have been pruned by it."""
+def _as_recorded(checkpoint: Checkpoint, removed: Sequence[Checkpoint]) -> Checkpoint:
+    """Give a checkpoint after its commit: the commit of a late delivery may prune it at once."""
     return next((gone for gone in removed if gone.id == checkpoint.id), checkpoint)
 
 
 def same_content_facts(standing: Checkpoint | None, upload: Upload, digest: str) -> Facts:
-    """The facts of a save; a pin and tags stay with content that stays."""
+    """Give the facts of a save; if its content is unchanged, it keeps its pin and tags."""
     if standing is None or standing.digest != digest:
         return upload.facts
     return replace(
@@ -167,10 +144,10 @@ def same_content_facts(standing: Checkpoint | None, upload: Upload, digest: str)
     )
 
 
-def _as_told(standing: Checkpoint, upload: Upload) -> tuple[File, ...]:
-    """The files of a checkpoint, with what a save of the same content says of them."""
-    told = {file.path: file for file in upload.files if file.modified_ns is not None or file.mode is not None}
+def _with_attributes(standing: Checkpoint, upload: Upload) -> tuple[File, ...]:
+    """Give the files of a checkpoint with the modes and times that a save of the same content declares."""
+    new = {file.path: file for file in upload.files if file.modified_ns is not None or file.mode is not None}
     return tuple(
-        replace(file, mode=told[file.path].mode, modified_ns=told[file.path].modified_ns) if file.path in told else file
+        replace(file, mode=new[file.path].mode, modified_ns=new[file.path].modified_ns) if file.path in new else file
         for file in standing.files
     )

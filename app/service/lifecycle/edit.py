@@ -1,4 +1,4 @@
-"""Change what is known of a checkpoint, or what a directory is to keep. Bytes never change."""
+"""Edits: change the facts of a checkpoint or the policy of a directory. Bytes never change."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,38 +14,38 @@ from app.service.state.records import rewrite_directory, rewrite_manifest
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """New values of some facts, by name; and metadata to merge, where None drops a key."""
+    """New values of facts, by name; and metadata to merge, in which None drops a key."""
 
     facts: Mapping[str, Any]
     metadata: Mapping[str, Any]
 
     @property
     def named(self) -> list[str]:
-        """What is changed, by name."""
+        """The names of the changed facts and metadata."""
         return sorted([*self.facts, *(f"metadata.{key}" for key in self.metadata)])
 
     def applied_to(self, facts: Facts) -> Facts:
-        """The facts after the change. `InvalidRequest` where the metadata would grow beyond its bounds."""
+        """Give the facts after the change; `InvalidRequest` if the metadata would exceed its bounds."""
         merged = {**facts.metadata, **self.metadata}
         kept = {key: value for key, value in merged.items() if value is not None or key not in self.metadata}
         return replace(facts, metadata=limits.bounded_metadata(kept), **dict(self.facts))
 
 
-class Changing:
-    """Changes that somebody asked for."""
+class Edits:
+    """Applies changes, and announces them as events."""
 
     def __init__(self, context: Context, rules: Rules) -> None:
         self._context = context
         self._rules = rules
 
-    def change(self, checkpoint_id: str, change: Change) -> Checkpoint:
-        """Pin, tag, or correct a checkpoint; the ranking follows at once, retention at the next save or prune.
+    def apply(self, checkpoint_id: str, change: Change) -> Checkpoint:
+        """Pin, tag or correct a checkpoint. Ranking follows at once, retention at the next save or prune.
 
         Raises
         ------
         CheckpointNotFound, CheckpointRemoved
         TooLarge, InvalidRequest
-            The tags or the metadata would be more than may be.
+            The tags or the metadata exceed their bounds.
         """
         with self._context.catalog.reading() as session:
             directory = live_checkpoint(session, checkpoint_id).directory
@@ -69,27 +69,27 @@ class Changing:
         self._context.notifier.notify()
         return after
 
-    def order(
-        self, name: str, ordered: PolicyRequest, *, is_expected: Callable[[str | None], bool] = lambda etag: True
+    def set_policy(
+        self, name: str, wanted: PolicyRequest, *, is_expected: Callable[[str | None], bool] = lambda etag: True
     ) -> Directory:
-        """Set a directory's policy as its operator; the directory need not exist yet.
+        """Set a directory's policy on behalf of its operator; the directory need not exist yet.
 
-        Limits that are named become the operator's, stronger than a save's; limits that are not go back to saves.
+        Limits in the request become the operator's, which no save can change; saves may set the others.
 
         Parameters
         ----------
         is_expected : callable
-            Tells, by the tag of the policy in force, or None for a directory that does not exist, if that is the one to
-            change.
+            Tells, by the entity tag of the present policy (None for a directory that does not exist), if it may be
+            changed.
 
         Raises
         ------
         PolicyChanged
-            It is another one.
+            The present policy is another one.
         DirectoryNotFound
-            The directory is unknown and nothing is asked of it.
+            The directory is unknown and the request sets nothing.
         NameTaken
-            The name leads through a checkpoint.
+            A part of the name is a checkpoint.
         """
         now = self._context.clock()
         with self._context.catalog.lock(name):
@@ -98,12 +98,12 @@ class Changing:
                 if not is_expected(known.policy.etag if known is not None else None):
                     found = f"The policy of {name!r} is not the one" if known is not None else f"There is no {name!r}"
                     raise PolicyChanged(f"{found} that the precondition names; nothing was changed.", directory=name)
-                if known is None and ordered == PolicyRequest():
+                if known is None and wanted == PolicyRequest():
                     raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
                 if known is None and (taken := session.directories.taken_by_checkpoint(name)):
                     raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
                 before = known or Directory(name, created_at=now, sequence=session.checkpoints.last_sequence(name))
-                after = replace(before, policy=before.policy.after_order(ordered))
+                after = replace(before, policy=before.policy.after_order(wanted))
                 self._context.storage.make_directory(after)
                 session.directories.put(after)
                 session.directories.mark_dirty(name, True)

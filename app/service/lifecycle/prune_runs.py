@@ -1,4 +1,4 @@
-"""Prune runs over one directory or a prefix: dry runs in pages, real ones at once. Their answers are bounded."""
+"""Prune runs over one directory or a prefix: dry runs in pages, real runs at once. Their answers are bounded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, Self
 
 from app.core.errors import DirectoryNotFound, InvalidRequest
 from app.core.models import PolicyRequest
-from app.service.lifecycle.remove import Removing
+from app.service.lifecycle.remove import Removals
 from app.service.lifecycle.verdicts import Judgement, Shown, Tally
 
 MOST_JUDGED = 100_000
-"""After so many checkpoints, a page of a dry run ends with the directory that it is at."""
+"""The number of checkpoints after which a page of a dry run ends with the present directory."""
 
 
 class Resume(NamedTuple):
@@ -46,7 +46,7 @@ class PruneRun:
 
 
 def dry_run(
-    removing: Removing,
+    removals: Removals,
     directory: str | None,
     prefix: str,
     *,
@@ -57,16 +57,16 @@ def dry_run(
 ) -> PruneRun:
     """Judge a directory, or all below a prefix, until a page is full; changes nothing."""
     found, listed = PruneRun(), 0
-    for name, after in _places(removing, directory, prefix, begin):
+    for name, after in _places(removals, directory, prefix, begin):
         if listed >= limit or len(found.judgements) >= limit or found.tally.stays + found.tally.goes >= MOST_JUDGED:
             found.following = Resume(found.judgements[-1].directory.name)
             break
         try:
-            judgement = removing.preview(name, policy, after=after, limit=limit - listed, shown=shown)
+            judgement = removals.preview(name, policy, after=after, limit=limit - listed, shown=shown)
         except DirectoryNotFound:
             if directory is not None:
                 raise
-            continue  # it has gone since the names were read
+            continue  # it was removed concurrently
         found.judgements.append(judgement)
         found.tally.merge(judgement.tally)
         listed += len(judgement.verdicts)
@@ -76,13 +76,13 @@ def dry_run(
     return found
 
 
-def real_run(removing: Removing, directory: str | None, prefix: str, *, limit: int, shown: Shown) -> PruneRun:
+def real_run(removals: Removals, directory: str | None, prefix: str, *, limit: int, shown: Shown) -> PruneRun:
     """Prune a directory, or all below a prefix; lists as many verdicts as fit, whatever is removed."""
     found, listed = PruneRun(), 0
-    for name, _ in _places(removing, directory, prefix, None):
+    for name, _ in _places(removals, directory, prefix, None):
         is_listed = listed < limit and len(found.judgements) < limit
         try:
-            judgement = removing.prune(name, limit=max(1, limit - listed), shown=shown if is_listed else "none")
+            judgement = removals.prune(name, limit=max(1, limit - listed), shown=shown if is_listed else "none")
         except DirectoryNotFound:
             if directory is not None:
                 raise
@@ -97,14 +97,14 @@ def real_run(removing: Removing, directory: str | None, prefix: str, *, limit: i
 
 
 def _places(
-    removing: Removing, directory: str | None, prefix: str, begin: Resume | None
+    removals: Removals, directory: str | None, prefix: str, begin: Resume | None
 ) -> Iterator[tuple[str, tuple[int, int] | None]]:
-    """The directories to judge, the first of them perhaps from a position on."""
+    """Iterate over the directories to judge, the first of them perhaps from a position on."""
     if directory is not None:
         if begin is None or begin.position is not None:
             yield directory, begin.position if begin is not None else None
         return
     if begin is not None and begin.position is not None:
         yield begin.directory, begin.position
-    for name in removing.directories(prefix, after=begin.directory if begin is not None else ""):
+    for name in removals.directories(prefix, after=begin.directory if begin is not None else ""):
         yield name, None

@@ -1,4 +1,4 @@
-"""Remove checkpoints: one, a directory's, or those that its policy lets go. Marked first, freed afterwards."""
+"""Removals: one checkpoint, all of a directory, or those that its policy lets go. Marked first, purged afterwards."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from app.catalog.reports.standings import Position
 from app.core.errors import Pinned
 from app.core.models import Checkpoint, PolicyRequest, RemovedBecause
 from app.service.lifecycle import verdicts
-from app.service.lifecycle.purge import Freeing
+from app.service.lifecycle.purge import Purge
 from app.service.lifecycle.verdicts import Judgement, Shown
 from app.service.state.context import Context
 from app.service.state.lookup import known_checkpoint, known_directory, live_checkpoint
@@ -21,13 +21,13 @@ logger = logging.getLogger("holdfast")
 
 
 MOST_NAMED = 1000
-"""How many names an answer gives of what was removed or stayed."""
+"""The number of names that an answer lists of removed and of kept checkpoints."""
 _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What was removed from a directory, and what stayed because it is pinned; of both, the names of the first."""
+    """The checkpoints that were removed from a directory, and the pinned ones that stayed; the first names of both."""
 
     removed: Sequence[str]
     removed_count: int
@@ -37,15 +37,15 @@ class Cleared:
     is_directory_removed: bool = False
 
 
-class Removing:
-    """Removals that somebody asked for. When these methods return, the bytes are gone or in the trash.
+class Removals:
+    """Removes checkpoints. When a method returns, the bytes are deleted or in the trash.
 
-    They are what helps a full disk, so they may use the space that is set aside for them.
+    Removals are the way out of a full disk, so they may use the reserve file's space.
     """
 
-    def __init__(self, context: Context, freeing: Freeing) -> None:
+    def __init__(self, context: Context, purge: Purge) -> None:
         self._context = context
-        self._freeing = freeing
+        self._purge = purge
 
     def delete(self, checkpoint_id: str) -> Checkpoint:
         """Remove one checkpoint.
@@ -54,7 +54,7 @@ class Removing:
         ------
         CheckpointNotFound, CheckpointRemoved
         Pinned
-            It is pinned: unpin it first.
+            It is pinned.
         """
         with self._context.catalog.reading() as session:
             directory = live_checkpoint(session, checkpoint_id).directory
@@ -64,7 +64,7 @@ class Removing:
                 if checkpoint.facts.pinned:
                     raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
                 (removed,) = mark_removed(session, [checkpoint], "deleted", self._context.clock())
-            self._free([removed.id])
+            self._purge_all([removed.id])
         with self._context.catalog.reading() as session:
             return known_checkpoint(session, checkpoint_id)
 
@@ -76,11 +76,10 @@ class Removing:
         only_empty: bool = False,
         may_forget_policy: bool = False,
     ) -> Cleared:
-        """Remove all checkpoints that a directory holds at this moment; later commits stand.
+        """Remove all checkpoints that a directory holds at this moment; later commits stay.
 
-        A directory that holds none is removed itself, unless an upload to it is under way, a removed checkpoint can
-        still be restored, or it has an operator's policy and that may not be forgotten.
-        With ``only_empty``, one that holds any stays as it is.
+        An empty directory is removed itself, unless it has an open upload, a checkpoint that can still be restored, or
+        an operator's policy that may not be forgotten. With ``only_empty``, any other directory is left alone.
         """
         with self._context.catalog.lock(directory):
             if self._remove_directory(directory, may_forget_policy=may_forget_policy):
@@ -95,12 +94,12 @@ class Removing:
                 pinned = [checkpoint_id for checkpoint_id, _, stays in live if stays]
                 named = [_names(session, ids) for ids in (going, pinned)]
                 self._mark(session, going, "deleted")
-            self._free(going)
+            self._purge_all(going)
         freed_bytes = sum(size_bytes for _, size_bytes, stays in live if not stays)
         return Cleared(named[0], len(going), named[1], len(pinned), freed_bytes)
 
     def _remove_directory(self, name: str, *, may_forget_policy: bool) -> bool:
-        """Forget an empty directory, its folder included where nothing else lies there; whether that was done."""
+        """Remove an empty directory, and its folder if that holds nothing else; False if it must stay."""
         with self._marking() as session:
             known = known_directory(session, name)
             is_ordered = bool(known.policy.operator) or (not known.sequence and known.policy.mode is not None)
@@ -116,7 +115,7 @@ class Removing:
     def prune(
         self, directory: str, *, dry_run: bool = False, after: Position | None = None, limit: int, shown: Shown = "all"
     ) -> Judgement:
-        """Judge one directory by its policy, and remove what does not stay unless it is a dry run, which only reads."""
+        """Judge one directory by its policy, and remove the checkpoints that do not stay, except in a dry run."""
         if dry_run:
             return self.preview(directory, after=after, limit=limit, shown=shown)
         with self._context.catalog.lock(directory):
@@ -125,21 +124,21 @@ class Removing:
                 judgement = verdicts.judge(session, known, shown=shown, limit=limit)
                 going = verdicts.going(session, known) if judgement.tally.goes else []
                 self._mark(session, going, "pruned")
-            self._free(going)
+            self._purge_all(going)
         return judgement
 
     def preview(
         self,
         directory: str,
-        ordered: PolicyRequest | None = None,
+        wanted: PolicyRequest | None = None,
         *,
         after: Position | None = None,
         limit: int,
         shown: Shown = "all",
     ) -> Judgement:
-        """The verdicts on one directory by its policy, or if an operator had ordered that one; only reads.
+        """Judge one directory by its policy, or by the one that an operator might set. Changes nothing.
 
-        The policy of the answer's directory is the one that was judged by.
+        The directory of the answer has the policy of the verdicts.
 
         Raises
         ------
@@ -147,13 +146,13 @@ class Removing:
         """
         with self._context.catalog.reading() as session:
             known = known_directory(session, directory)
-            if ordered is not None:
-                asked = known.policy.after_order(ordered)
+            if wanted is not None:
+                asked = known.policy.after_order(wanted)
                 known = replace(known, policy=replace(asked, operator=known.policy.operator))  # no operator has set it
             return verdicts.judge(session, known, shown=shown, after=after, limit=limit)
 
     def directories(self, prefix: str, *, after: str = "") -> Iterator[str]:
-        """The names of the directories at or below a prefix."""
+        """Iterate over the names of the directories at or below a prefix."""
         while True:
             with self._context.catalog.reading() as session:
                 names = [found.name for found in session.directories.below(prefix, after=after, limit=_AT_ONCE)]
@@ -164,9 +163,9 @@ class Removing:
 
     @contextmanager
     def _marking(self) -> Iterator[Session]:
-        """A transaction that writes, in the space that was set aside if there is no other."""
+        """Begin a writing transaction; on a full disk, give up the reserve file for it."""
         if self._context.storage.drop_ballast():
-            logger.warning("the disk is full: what was set aside for removals is used")
+            logger.warning("the disk is full: the reserve file is deleted to make room for removals")
         with self._context.catalog.writing() as session:
             yield session
 
@@ -175,12 +174,12 @@ class Removing:
         for some in _batches(ids):
             mark_removed(session, session.checkpoints.some(some), because, at)
 
-    def _free(self, ids: Sequence[str]) -> None:
+    def _purge_all(self, ids: Sequence[str]) -> None:
         for some in _batches(ids):
             with self._context.catalog.reading() as session:
                 removed = session.checkpoints.some(some)
             for checkpoint in removed:
-                self._freeing.attempt(checkpoint)
+                self._purge.attempt(checkpoint)
         if ids:
             self._context.notifier.notify()
 

@@ -1,79 +1,78 @@
-"""Bring a removed checkpoint back, as long as its bytes are in the trash."""
+"""Restorations: bring a removed checkpoint back while its bytes are in the trash."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from app.catalog import Session
 from app.core import retention
 from app.core.errors import CheckpointRemoved, ForeignFile, NameTaken
 from app.core.models import Checkpoint, Manifest
-from app.service.lifecycle.purge import Freeing
+from app.service.lifecycle.purge import Purge
 from app.service.state.context import Context
 from app.service.state.lookup import known_checkpoint
-from app.service.state.quota_claims import Allowance
+from app.service.state.pending_commits import PendingCommits
+from app.service.state.quota_claims import QuotaClaims
 from app.service.state.records import rewrite_manifest
 from app.service.state.transitions import note_restored
 
 
-class Restoring:
-    """Removals that somebody takes back."""
+class Restorations:
+    """Takes removals back."""
 
     def __init__(
-        self, context: Context, freeing: Freeing, allowance: Allowance, finish_earlier: Callable[[str], None]
+        self, context: Context, purge: Purge, quota_claims: QuotaClaims, pending_commits: PendingCommits
     ) -> None:
         self._context = context
-        self._freeing = freeing
-        self._allowance = allowance
-        self._finish_earlier = finish_earlier
+        self._purge = purge
+        self._quota_claims = quota_claims
+        self._pending_commits = pending_commits
 
     def restore(self, checkpoint_id: str) -> Checkpoint:
-        """Bring a checkpoint back with its facts and its place in the order, its bytes durably there when this returns.
+        """Bring a checkpoint back with its facts, its position and its bytes, durably when this returns. Idempotent.
 
-        One that is live stays as it is; where bringing it back had failed half-way, that is finished first.
-
-        Where nothing in the directory's policy would keep it, it is pinned: the next save would remove it again.
+        An interrupted restoration of a checkpoint that is live already is finished. If the directory's policy would not
+        keep the checkpoint, it is pinned: otherwise the next save would remove it again.
 
         Raises
         ------
         CheckpointNotFound
         CheckpointRemoved
-            Its bytes are gone.
+            Its bytes are purged.
         NameTaken
-            Another checkpoint or a directory has its name by now.
+            Another checkpoint or a directory has taken its name.
         ForeignFile
-            A file that this server did not write has its place.
+            A file that this server did not write is in its place.
         QuotaExceeded
-            It would be more than a quota allows.
+            Its bytes exceed a quota.
         """
         with self._context.catalog.reading() as session:
             directory = known_checkpoint(session, checkpoint_id).directory
         with self._context.catalog.lock(directory):
-            self._finish_earlier(directory)  # what is sealed is a checkpoint, and may have the name
+            self._pending_commits.finish_directory(directory)  # one of them may have taken the name
             with self._context.catalog.reading() as session:
                 removed = known_checkpoint(session, checkpoint_id)
             if removed.removed_at is None:
-                bring_to_order(self._context, removed)
+                finish_restoration(self._context, removed)
                 return removed
-            self._freeing.withdraw(removed)
+            self._purge.move_to_trash(removed)
             with self._context.catalog.writing() as session:
-                self._refuse_impossible(session, removed)
+                self._admit(session, removed)
                 restored = self._mark(session, removed)
                 maps = session.checkpoints.maps(checkpoint_id)
-            _finish(self._context, Manifest(restored, maps))
+            _put_back(self._context, Manifest(restored, maps))
         self._context.notifier.notify()
         return restored
 
-    def _refuse_impossible(self, session: Session, removed: Checkpoint) -> None:
+    def _admit(self, session: Session, removed: Checkpoint) -> None:
         place = f"{removed.directory}/{removed.name}"
-        if removed.freed or self._freeing.is_going(removed.id) or not self._context.storage.is_in_trash(removed):
-            raise CheckpointRemoved(f"{place} was {removed.removed_because}, and its bytes have been freed.")
+        if removed.freed or self._purge.is_purging(removed.id) or not self._context.storage.is_in_trash(removed):
+            raise CheckpointRemoved(f"{place} was {removed.removed_because}, and its bytes have been purged.")
         if (standing := session.checkpoints.named(removed.directory, removed.name)) is not None:
             raise NameTaken(f"Another checkpoint is called {place} by now.", checkpoint_id=standing.id)
         if session.directories.anything_below(place):
             raise NameTaken(f"A directory is called {place} by now.")
-        if obstacle := self._context.storage.obstacle(removed.directory, removed.name, None):
-            raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
-        self._allowance.restore(session, removed)
+        if conflict := self._context.storage.obstacle(removed.directory, removed.name, None):
+            raise ForeignFile(f"{conflict} exists and was not written by this server; it is not overwritten.")
+        self._quota_claims.admit_restoration(session, removed)
 
     def _mark(self, session: Session, removed: Checkpoint) -> Checkpoint:
         known = session.directories.get(removed.directory)
@@ -87,10 +86,10 @@ class Restoring:
         return restored
 
 
-def bring_to_order(context: Context, checkpoint: Checkpoint) -> None:
-    """Finish the restoration of a live checkpoint, or a change of its facts, that something interrupted.
+def finish_restoration(context: Context, checkpoint: Checkpoint) -> None:
+    """Finish an interrupted restoration of a live checkpoint, or an interrupted change of its facts. Idempotent.
 
-    One that a sealed commit replaces is left to that commit, which may have put its bytes aside.
+    A checkpoint that a pending commit replaces is left to that commit, which may have moved its bytes aside.
     """
     with context.catalog.lock(checkpoint.directory):
         with context.catalog.reading() as session:
@@ -99,10 +98,10 @@ def bring_to_order(context: Context, checkpoint: Checkpoint) -> None:
         if now is None or now.removed_at is not None or not is_behind:
             return
         if all(manifest.replaces != now.id for _, manifest in context.storage.sealed()):
-            _finish(context, Manifest(now, maps))
+            _put_back(context, Manifest(now, maps))
 
 
-def _finish(context: Context, manifest: Manifest) -> None:
-    """Move the bytes of a checkpoint that is live again out of the trash. May be repeated until it succeeds."""
+def _put_back(context: Context, manifest: Manifest) -> None:
+    """Move the bytes of a live checkpoint out of the trash, and write its manifest. Idempotent."""
     context.storage.restore(manifest.checkpoint)
     rewrite_manifest(context, manifest)

@@ -1,4 +1,4 @@
-"""Verdicts on a directory of any size: counts over all of it, full verdicts for one page. Holds no directory whole."""
+"""Verdicts on a directory of any size: counts over all of it, full verdicts for one page; in bounded memory."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -12,7 +12,7 @@ from app.core import retention
 from app.core.models import Directory, Place, Reason, Verdict
 
 Shown = Literal["all", "staying", "going", "none"]
-"""Which verdicts a page lists."""
+"""The verdicts that a page lists."""
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ def adopt(
     except OSError as error:
         raise CannotAdopt(f"{folder} cannot be read: {error}") from error
     with closing(visited):
-        yield from _Adopting(context, visited, _target(context, visited, name), dry_run, read).below("")
+        yield from _Adoption(context, visited, _target(context, visited, name), dry_run, read).below("")
 
 
 def _target(context: Context, visited: Visited, name: str | None) -> str:
@@ -84,7 +84,7 @@ def _target(context: Context, visited: Visited, name: str | None) -> str:
         raise CannotAdopt(f"{refusal.detail} Choose a name below the root with --as.") from refusal
 
 
-class _Adopting:
+class _Adoption:
     """One run."""
 
     def __init__(

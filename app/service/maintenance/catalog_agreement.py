@@ -40,7 +40,7 @@ def why_anew(context: Context, place: str, *, closely: bool = True) -> str | Non
         raise CatalogUnusable(f"{catalog.place} is the catalog of another root than {place}. {_remedy(context, place)}")
     if here is not None and known and here not in known:
         return "the catalog is older than the root, or newer: another one was in use when the root was last open"
-    return _Comparing(context, place).why() if closely or here is None or not known else None
+    return _Comparison(context, place).why() if closely or here is None or not known else None
 
 
 def root_id(context: Context) -> str | None:
@@ -58,7 +58,7 @@ def sign(context: Context) -> None:
     context.storage.put_mark(opened)
 
 
-class _Comparing:
+class _Comparison:
     """One comparison of all directories: names and times are looked at, and only what is new to the catalog is read."""
 
     def __init__(self, context: Context, place: str) -> None:

@@ -10,14 +10,14 @@ from functools import partial
 from app.core.errors import Refusal
 from app.core.models import Checkpoint, File, FileMap, Manifest
 from app.service.maintenance.fsck_evidence import Evidence, Found, Maps, Row, told
-from app.service.maintenance.fsck_match import Matching
-from app.service.maintenance.fsck_repair import Fault, Mending
+from app.service.maintenance.fsck_match import Matcher
+from app.service.maintenance.fsck_repair import Fault, Repairs
 from app.service.query.verify import Pace, faults_of
 from app.service.state.context import Context
 from app.storage import manifest as manifests
 
 
-class Checking:
+class Fsck:
     """One check of everything.
 
     Parameters
@@ -29,9 +29,9 @@ class Checking:
     def __init__(self, context: Context, known: Iterable[str] = ()) -> None:
         self._context = context
         self._known = frozenset(known)
-        self._mending = Mending(context)
+        self._repairs = Repairs(context)
         self._evidence = Evidence(context)
-        self._matching = Matching(context, self._evidence, self._mending)
+        self._matcher = Matcher(context, self._evidence, self._repairs)
         self.checkpoints = 0
 
     @property
@@ -56,10 +56,10 @@ class Checking:
             for checkpoint_id, name in live:
                 self.checkpoints += 1
                 self._check(found, directory, checkpoint_id, name)
-        self._matching.match(found)
+        self._matcher.match(found)
         for checkpoint_id, (checkpoint, texts_of) in found.damage.items():
             said = [texts_of[file.path] for file in checkpoint.files if file.path in texts_of]
-            self._mending.verified[checkpoint_id] = "; ".join(said) or None
+            self._repairs.verified[checkpoint_id] = "; ".join(said) or None
         return found.faults
 
     def mended(self, faults: list[Fault]) -> Iterator[tuple[Fault, str]]:
@@ -73,7 +73,7 @@ class Checking:
                 yield fault, "repaired"
             except Exception as error:  # whatever hinders one of them, the others go on
                 yield fault, f"not repaired: {error}"
-        self._mending.note_verified()
+        self._repairs.note_verified()
 
     # below
 
@@ -153,15 +153,15 @@ class Checking:
         said, mend = self._evidence.said(where), None
         if said is not None and said.checkpoint.id == checkpoint_id and self._evidence.is_at_its_place(where, said):
             found.expected |= self._evidence.places(said.checkpoint)
-            mend = partial(self._mending.put_right, said)
+            mend = partial(self._repairs.put_right, said)
         found.add("row", where, "the catalog's row cannot be read", mend, directory=directory, name=name)
 
     def _check_record(self, found: Found, row: Row, where: str) -> Manifest | None:
         """The manifest of a checkpoint, if it can be believed."""
-        rewrite = partial(self._mending.rewrite, row.checkpoint.id) if row.is_consistent else None
+        rewrite = partial(self._repairs.rewrite, row.checkpoint.id) if row.is_consistent else None
         if rewrite and not row.is_searched:
             text = "what the catalog searches and adds up is not what its row says"
-            found.of_row(row, "row", where, text, partial(self._mending.search_anew, row.checkpoint.id))
+            found.of_row(row, "row", where, text, partial(self._repairs.search_anew, row.checkpoint.id))
         if where not in found.disk:
             found.lost_records[row.checkpoint.id] = row
             return None
@@ -176,14 +176,14 @@ class Checking:
         if not row.is_consistent:
             is_its_own = said.checkpoint.id == row.checkpoint.id and self._evidence.is_at_its_place(where, said)
             text = "the catalog's row contradicts itself" + (", the manifest does not" if is_its_own else "")
-            found.of_row(row, "row", where, text, partial(self._mending.put_right, said) if is_its_own else None)
+            found.of_row(row, "row", where, text, partial(self._repairs.put_right, said) if is_its_own else None)
             return said if is_its_own else None
         if told(said.checkpoint, said.maps) != row.told:
             self._say_how_they_differ(found, row, where, said)
         return said
 
     def _say_how_they_differ(self, found: Found, row: Row, where: str, said: Manifest) -> None:
-        rewrite = partial(self._mending.rewrite, row.checkpoint.id)
+        rewrite = partial(self._repairs.rewrite, row.checkpoint.id)
         if row.is_dirty:
             found.of_row(row, "record", where, "it is behind the catalog", rewrite)
         elif not self._evidence.is_at_its_place(where, said) and self._evidence.is_known(said):
@@ -202,10 +202,10 @@ class Checking:
         if directory is None or directory.sequence < largest:
             text = "the catalog's row cannot be read" if is_known else "the catalog has no row of it"
             text = text if directory is None else "the catalog's counter is behind"
-            found.add("row", where, text, partial(self._mending.take_in_directory, name), directory=name)
+            found.add("row", where, text, partial(self._repairs.take_in_directory, name), directory=name)
         if directory is None or found.is_hidden(where):
             return
-        rewrite = partial(self._mending.rewrite_directory, name)
+        rewrite = partial(self._repairs.rewrite_directory, name)
         if where not in found.disk:
             is_there = is_there or where.rpartition("/")[0] in found.disk
             found.add("record", where, "it is missing", rewrite if is_there else None, directory=name)

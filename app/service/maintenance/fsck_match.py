@@ -6,19 +6,19 @@ from functools import partial
 
 from app.core.models import Manifest
 from app.service.maintenance.fsck_evidence import Evidence, Found, Row, told
-from app.service.maintenance.fsck_repair import Mending
+from app.service.maintenance.fsck_repair import Repairs
 from app.service.state.context import Context
 from app.storage import manifest as manifests
 from app.storage.port import Item
 
 
-class Matching:
+class Matcher:
     """The last part of a check."""
 
-    def __init__(self, context: Context, evidence: Evidence, mending: Mending) -> None:
+    def __init__(self, context: Context, evidence: Evidence, repairs: Repairs) -> None:
         self._context = context
         self._evidence = evidence
-        self._mending = mending
+        self._repairs = repairs
 
     def match(self, found: Found) -> None:
         """Look among what nobody expects for what is missing; first for what is whole and must not be taken apart."""
@@ -47,9 +47,9 @@ class Matching:
             row = session.checkpoints.get(checkpoint.id)
         if row is None:
             text = "it lies there whole, but the catalog has no row of it"
-            add("unknown", where, text, partial(self._mending.take_in, said))
+            add("unknown", where, text, partial(self._repairs.take_in, said))
         elif row.removed_because == "lost":
-            add("unknown", where, "it was lost, and is there again", partial(self._mending.take_in, said))
+            add("unknown", where, "it was lost, and is there again", partial(self._repairs.take_in, said))
         elif row.removed_at is not None:
             text = "it was removed, but is there again" + (": reindex takes it in" if row.freed else "")
             add("unknown", where, text)
@@ -103,7 +103,7 @@ class Matching:
                 with self._context.catalog.reading() as session:
                     is_known = session.directories.get(name) is not None
                 if not is_known:
-                    mend = partial(self._mending.take_in_directory, name)
+                    mend = partial(self._repairs.take_in_directory, name)
                     text = "the catalog does not know this directory"
                     found.add("unknown", path, text, mend, about=about, is_passing=True, directory=name)
             else:
@@ -124,7 +124,7 @@ class Matching:
                 del gone[checkpoint_id]
                 found.damage.pop(checkpoint_id, None)
             elif row.is_consistent:
-                found.of_row(row, "record", place, "it is missing", partial(self._mending.rewrite, checkpoint.id))
+                found.of_row(row, "record", place, "it is missing", partial(self._repairs.rewrite, checkpoint.id))
             else:
                 found.of_row(row, "row", place, "the catalog's row contradicts itself, and there is no manifest")
         for checkpoint_id, places in gone.items():
@@ -142,4 +142,4 @@ class Matching:
             return f"{text}: they lie in the trash, and a server that starts brings them back", None
         if own not in found.disk:
             return f"{text}, nor is anything that the server wrote for this directory: is its disk mounted?", None
-        return text, partial(self._mending.mark_lost, checkpoint.id)
+        return text, partial(self._repairs.mark_lost, checkpoint.id)

@@ -42,7 +42,7 @@ class Fault:
         return (self.kind, self.where, self.about) == (other.kind, other.where, other.about)
 
 
-class Mending:
+class Repairs:
     """The mends; each may be done twice."""
 
     def __init__(self, context: Context) -> None:

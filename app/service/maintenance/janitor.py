@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from app.service import Checkpoints
-from app.service.lifecycle.restore import bring_to_order
+from app.service.lifecycle.restore import finish_restoration
 from app.service.maintenance.reindex import Rebuilt, rebuild
 from app.service.state.records import rewrite_directory
 
@@ -35,11 +35,11 @@ def recover(
     sealed = context.storage.sealed()
     for upload_id, manifest in sealed:
         try:
-            checkpoints.committing.finish(upload_id, manifest)
+            checkpoints.pending_commits.roll_forward(upload_id, manifest)
         except Exception:  # whatever is wrong with one of them, the others and the server go on
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     if rebuilt is not None:
-        checkpoints.freeing.tidy()  # of what only the trash knew, some is due
+        checkpoints.purge.run()  # of what only the trash knew, some is due
     with context.catalog.reading() as session:
         trash = context.storage.trash()  # looked at once: removals that a commit above has begun go on meanwhile
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
@@ -57,17 +57,17 @@ def tidy(checkpoints: Checkpoints) -> None:
     Commits that failed after their seals come first: what they replace cannot be read until they are finished.
     """
     context = checkpoints.context
-    checkpoints.committing.finish_all()
+    checkpoints.pending_commits.finish_all()
     with context.catalog.reading() as session:
         dirty, behind = session.checkpoints.dirty(), session.directories.dirty()
     for directory in behind:
         rewrite_directory(context, directory.name)
-    checkpoints.freeing.tidy()
+    checkpoints.purge.run()
     for checkpoint in dirty:
         _attempt(
-            f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(bring_to_order, context, checkpoint)
+            f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(finish_restoration, context, checkpoint)
         )
-    _attempt("give up expired uploads", checkpoints.abandoning.expire)
+    _attempt("give up expired uploads", checkpoints.aborts.expire)
     context.storage.sweep()
     _attempt("set space aside", context.storage.keep_ballast)
 

@@ -18,7 +18,7 @@ IDLE_S = 5.0
 UNREADABLE = "what the catalog knows of it cannot be read"
 
 
-class Scrubbing:
+class Scrubber:
     """A thread that reads back the checkpoint that was not read for the longest time, if that was long ago.
 
     Parameters

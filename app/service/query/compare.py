@@ -1,57 +1,52 @@
-"""Compare two checkpoints by what is known of them; what that leaves open is read from the disk, up to a bound."""
+"""Comparisons of two checkpoints by their digests; bytes are read only where digests do not decide, up to a bound."""
 
 from app.catalog import Session
 from app.core import diff
 from app.core.diff import Comparison, Side, Stretch
-from app.core.errors import Altered, Refusal
-from app.service.query.find import Finding
+from app.core.errors import Refusal
+from app.service.query.content import Contents
 from app.service.state.context import Context
-from app.service.state.lookup import known_checkpoint
+from app.service.state.lookup import known_checkpoint, readable_maps
 from app.storage.port import Opened
 
 READ_MAX_BYTES = 64 * 1024 * 1024
-"""How much of either checkpoint is read at the most."""
+"""The number of bytes of either checkpoint that are read at most."""
 PIECE_BYTES = 1024 * 1024
 
 
-class Comparing:
-    """Comparisons, also with checkpoints that were removed: of these, only what was known is compared."""
+class Comparisons:
+    """Compares live and removed checkpoints; of removed ones only the catalog's record."""
 
-    def __init__(self, context: Context, finding: Finding) -> None:
+    def __init__(self, context: Context, contents: Contents) -> None:
         self._context = context
-        self._finding = finding
+        self._contents = contents
 
     def compare(self, before: str, after: str) -> Comparison:
-        """How a checkpoint differs from another one, by their ids.
+        """Compare two checkpoints, given by their ids.
 
         Raises
         ------
         CheckpointNotFound
         Altered
-            The catalog does not know any more what lies where in one of them.
+            The catalog's record of the files of one of them is damaged.
         """
         with self._context.catalog.reading() as session:
             sides = _side(session, before), _side(session, after)
-        with _Reading(self._finding, *sides) as reading:
+        with _Reading(self._contents, *sides) as reading:
             return diff.compare(*sides, reading.are_same)
 
 
 def _side(session: Session, checkpoint_id: str) -> Side:
     checkpoint = known_checkpoint(session, checkpoint_id)
-    try:
+    with readable_maps(checkpoint):
         return Side(checkpoint, session.checkpoints.maps(checkpoint_id))
-    except ValueError as error:
-        raise Altered(
-            f"The catalog does not know any more what lies where in {checkpoint.directory}/{checkpoint.name}; "
-            "`holdfast-server fsck` reads it from the manifest."
-        ) from error
 
 
 class _Reading:
-    """Reads what digests leave open, as long as it is little. Of either checkpoint, one file is open at a time."""
+    """Reads a bounded number of bytes. Holds at most one file of either checkpoint open."""
 
-    def __init__(self, finding: Finding, before: Side, after: Side) -> None:
-        self._halves = _OneOpen(finding, before.checkpoint.id), _OneOpen(finding, after.checkpoint.id)
+    def __init__(self, contents: Contents, before: Side, after: Side) -> None:
+        self._halves = _OneOpen(contents, before.checkpoint.id), _OneOpen(contents, after.checkpoint.id)
         self._left_bytes = READ_MAX_BYTES
 
     def __enter__(self) -> "_Reading":
@@ -62,7 +57,7 @@ class _Reading:
             half.close()
 
     def are_same(self, before: Stretch, after: Stretch) -> bool | None:
-        """Whether these bytes are the same; None where they are too many, or cannot be read."""
+        """Tell if these bytes are the same; None if they are too many or cannot be read."""
         if after.size_bytes > self._left_bytes:
             return None
         one, other = (half.file(stretch.path) for half, stretch in zip(self._halves, (before, after), strict=True))
@@ -82,22 +77,22 @@ class _Reading:
 
 
 class _OneOpen:
-    """The files of a checkpoint, of which at most one is open; those that could not be opened are not tried again."""
+    """The files of a checkpoint, of which at most one is open. Does not retry to open one that failed."""
 
-    def __init__(self, finding: Finding, checkpoint_id: str) -> None:
-        self._finding = finding
+    def __init__(self, contents: Contents, checkpoint_id: str) -> None:
+        self._contents = contents
         self._id = checkpoint_id
         self._path: str | None = None
         self._opened: Opened | None = None
         self._unreadable: set[str] = set()
 
     def file(self, path: str) -> Opened | None:
-        """The file, open until another one is wanted; None where it cannot be read."""
+        """Open a file until another one is wanted; None if it cannot be read."""
         if path in self._unreadable or path == self._path:
             return self._opened if path == self._path else None
         self.close()
         try:
-            self._opened = self._finding.open(self._id, path).opened
+            self._opened = self._contents.open(self._id, path).opened
         except (OSError, Refusal):
             self._unreadable.add(path)
             return None
@@ -105,7 +100,7 @@ class _OneOpen:
         return self._opened
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close the open file."""
         if self._opened is not None:
             self._opened.close()
         self._path = self._opened = None

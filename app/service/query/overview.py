@@ -1,4 +1,4 @@
-"""What people look at: many directories at a glance, and one in more detail than programs ask for. Changes nothing."""
+"""Overviews for people: all directories at a glance, and one in more detail than programs ask for."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,18 +16,18 @@ from app.core.models import Checkpoint, Directory, Policy, Reason, Tensor
 from app.service.query.find import Summary, summary_of
 from app.service.state.context import Context, Rules
 from app.service.state.lookup import known_directory
-from app.service.state.open_uploads import Transfers
+from app.service.state.open_uploads import OpenUploads
 
 RECENT_COMMITS = 40
-"""Of how many commits the course of the metric is shown at a glance, and the names of metadata are known."""
+"""The number of commits whose metrics an overview shows, and whose metadata names are offered."""
 MOST_POINTS = 20_000
-"""How many checkpoints a course may have."""
+"""The number of checkpoints that a metric series covers at most."""
 MOST_OTHERS = 200
-"""How many checkpoints are offered to be compared with."""
+"""The number of checkpoints that are offered for a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Overview:
     """A directory at a glance. ``metrics`` are those of the last commits, oldest first."""
 
     directory: Directory
@@ -36,43 +36,43 @@ class Glance:
     metrics: Sequence[float]
     uploads: int
     is_written: bool
-    """Whether somebody saves there, or did a moment ago."""
+    """True if an upload is open, or the last save was a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextSave:
-    """What the next save removes in any case, and what it removes as well if it is the best so far."""
+    """The checkpoints that the next save removes in any case, and those that it also removes if it is the new best."""
 
     going: Sequence[Candidate]
     going_if_best: Sequence[Candidate]
     is_partial: bool
-    """Whether there are more than were looked at, which are the oldest."""
+    """True if only the oldest checkpoints were considered."""
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A directory with some of its checkpoints, why each of them stays, and what comes next; all of one moment."""
+class DirectoryView:
+    """A snapshot of a directory: one page of its checkpoints, why each is kept, and what the next save removes."""
 
     summary: Summary
     page: Page
     reasons: Mapping[str, Sequence[Reason]]
     next_save: NextSave
     keys: Sequence[str]
-    """The numeric values in the metadata of the last commits."""
+    """The names of numeric values in the metadata of the last commits."""
     uploads: int
     is_written: bool
 
 
-class Viewing:
-    """Answers for pages."""
+class Overviews:
+    """Answers for pages of the dashboard. Changes nothing."""
 
-    def __init__(self, context: Context, rules: Rules, transfers: Transfers) -> None:
+    def __init__(self, context: Context, rules: Rules, open_uploads: OpenUploads) -> None:
         self._context = context
         self._rules = rules
-        self._transfers = transfers
+        self._open_uploads = open_uploads
 
-    def directories(self, prefix: str) -> list[Glance]:
-        """All directories at or below a prefix, by name."""
+    def directories(self, prefix: str) -> list[Overview]:
+        """List all directories at or below a prefix, by name."""
         with self._context.catalog.reading() as session:
             found = session.directories.below(prefix)
             held = overview.held(session.connection, prefix)
@@ -80,7 +80,7 @@ class Viewing:
             uploads = overview.uploads(session.connection, prefix)
         nothing = overview.Held(Totals(0, 0), None, None)
         return [
-            Glance(
+            Overview(
                 directory,
                 held.get(directory.name, nothing).totals,
                 held.get(directory.name, nothing).best_metric(directory.policy.ranks_by),
@@ -92,18 +92,18 @@ class Viewing:
         ]
 
     def names(self, prefix: str, *, limit: int) -> list[str]:
-        """The names of the first so many directories at or below a prefix."""
+        """List the first names of directories at or below a prefix."""
         with self._context.catalog.reading() as session:
             return [directory.name for directory in session.directories.below(prefix, limit=limit)]
 
     def listing(self, directory: str, *, order_by: Order, include_removed: bool) -> Query:
-        """What `directory` is asked for. `DirectoryNotFound` where there is none."""
+        """Make the query that `directory` takes; `DirectoryNotFound` if there is none of this name."""
         with self._context.catalog.reading() as session:
             mode = known_directory(session, directory).policy.ranks_by
         return Query(directory, order_by=order_by, mode=mode, include_removed=include_removed)
 
-    def directory(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> View:
-        """One directory, with the checkpoints that a listing gives. `DirectoryNotFound` where there is none."""
+    def directory(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> DirectoryView:
+        """Show one directory with one page of its checkpoints; `DirectoryNotFound` if there is none of this name."""
         with self._context.catalog.reading() as session:
             directory = known_directory(session, query.directory)
             page = session.checkpoints.page(query, after=after, limit=min(limit, self._rules.limits.page_size))
@@ -111,7 +111,7 @@ class Viewing:
             summary, policy = summary_of(session, directory), directory.policy
             found = standings.standing(session.connection, directory.name, policy)
             candidates = standings.candidates(session.connection, directory.name, policy, summary.totals.count)
-            return View(
+            return DirectoryView(
                 summary,
                 page,
                 _reasons(found, policy, page.checkpoints),
@@ -122,31 +122,33 @@ class Viewing:
             )
 
     def reasons(self, checkpoint: Checkpoint) -> Sequence[Reason]:
-        """Why a live checkpoint stays."""
+        """Give the reasons why a live checkpoint is kept."""
         with self._context.catalog.reading() as session:
             directory = known_directory(session, checkpoint.directory)
             found = standings.standing(session.connection, directory.name, directory.policy)
         return _reasons(found, directory.policy, [checkpoint]).get(checkpoint.id, ())
 
     def tensors(self, checkpoint_id: str) -> Sequence[tuple[str, Tensor]] | None:
-        """The tensors of a checkpoint, removed or not, each with its file; None where none are known."""
-        with self._context.catalog.reading() as session, suppress(ValueError):  # what fsck has to mend is not known
+        """List the tensors of a checkpoint, live or removed, each with its file; None if none are known."""
+        with self._context.catalog.reading() as session, suppress(ValueError):  # a record that fsck has to repair
             maps = session.checkpoints.maps(checkpoint_id)
             if any(found.tensors is not None for found in maps.values()):
                 return [(path, tensor) for path, found in sorted(maps.items()) for tensor in found.tensors or ()]
         return None
 
     def others(self, checkpoint: Checkpoint) -> Sequence[Checkpoint]:
-        """The newest live checkpoints of the same directory but this one."""
+        """List the newest live checkpoints of the same directory, except this one."""
         listing = Query(checkpoint.directory, order_by="-position")
         with self._context.catalog.reading() as session:
             found = session.checkpoints.page(listing, after=None, limit=MOST_OTHERS).checkpoints
         return [other for other in found if other.id != checkpoint.id]
 
     def named(self, path: str) -> Checkpoint:
-        """The live checkpoint of a path that ends with its name, or else with ``best`` or ``latest``.
+        """Find a live checkpoint by a path that ends with its name, with ``best`` or with ``latest``.
 
-        `CheckpointNotFound` where there is none.
+        Raises
+        ------
+        CheckpointNotFound
         """
         where, _, name = path.rpartition("/")
         with self._context.catalog.reading() as session:
@@ -158,15 +160,15 @@ class Viewing:
             raise CheckpointNotFound(f"There is no checkpoint {path!r}.")
         return found
 
-    def course(self, directory: str, by: str | None, choose: Choose) -> tuple[Sequence[Point], int]:
-        """The course of the metric, or of a numeric value of the metadata, at chosen places; and of how many it is."""
+    def metric_series(self, directory: str, by: str | None, choose: Choose) -> tuple[Sequence[Point], int]:
+        """Give the metric, or a numeric value of the metadata, at chosen points; and the number of all points."""
         with self._context.catalog.reading() as session:
             known_directory(session, directory)
             return series.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
 
     def have_uploads_changed(self, prefix: str, since: float) -> bool:
-        """Whether any upload within a prefix has brought bytes, or has ended, after that time of `time.monotonic`."""
-        return self._transfers.changed_since(since, prefix)
+        """Tell if any upload within a prefix brought bytes or ended after a time of `time.monotonic`."""
+        return self._open_uploads.changed_since(since, prefix)
 
     def _was_written_lately(self, directory: Directory) -> bool:
         at = directory.last_write_at

@@ -1,4 +1,4 @@
-"""How what came and went becomes a line of bounded length for each directory. Pure: the clock is brought."""
+"""Timelines of usage: turn additions and removals into lines of bounded length. Pure: takes the time as a value."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ LENGTHS: Mapping[Span, timedelta | None] = {
 }
 
 MOST_STEPS = 480
-"""How many steps a line has at most."""
+"""The number of steps that a line has at most."""
 DAY_S = 86400
 STEPS_S = (1, 10, 60, 600, 3600, 3 * 3600, DAY_S, 7 * DAY_S)
-"""The lengths that steps have; longer ones are whole days."""
+"""The possible lengths of a step; longer ones are whole days."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CHARACTERS = ((DAY_S, len("2026-01-01")), (3600, 13), (600, 15), (60, 16), (10, 18), (1, 19))
 
@@ -38,19 +38,19 @@ class Steps:
 
     @property
     def count(self) -> int:
-        """How many times there are."""
+        """The number of times."""
         return max(0, ceil((self.now - self.start).total_seconds() / self.step_s)) + 1
 
     @property
     def characters(self) -> int:
-        """How many characters of a time, as the catalog writes it, tell one step from the next."""
+        """The number of leading characters, as the catalog writes times, that distinguish two steps."""
         return next(characters for unit_s, characters in _CHARACTERS if self.step_s % unit_s == 0)
 
 
 def steps(span: Span, first_at: datetime | None, now: datetime) -> Steps:
-    """The times of a span, in steps as short as can be; of ``all``, from when the first checkpoint was made.
+    """Give the times of a span in the shortest possible steps; ``all`` begins with the first checkpoint.
 
-    What claims to be older than 1970 is there from the start.
+    A checkpoint dated before 1970 counts from the first step on.
     """
     length = LENGTHS[span]
     start = now - length if length is not None else max(_EPOCH, min(first_at or now, now))
@@ -60,9 +60,9 @@ def steps(span: Span, first_at: datetime | None, now: datetime) -> Steps:
 
 
 def line(times: Steps, before: int, changes: Iterable[tuple[datetime, int]]) -> list[int]:
-    """The value at each time, from that before the first, and by how much it changed in buckets that began then.
+    """Give the value at each time, from the value before the first and the changes in each bucket.
 
-    What is dated later than now counts from now on, so that the last value has everything in it.
+    A change dated in the future counts from now on, so that the last value includes every change.
     """
     added = [0] * times.count
     for since, change in changes:

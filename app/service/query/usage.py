@@ -1,4 +1,4 @@
-"""What people look at to see where the space went: who holds it, since when, what gave it back, what is on its way."""
+"""Usage of the disk, for people: by directory, over time, by removals, in the trash, and by open uploads."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,27 +13,27 @@ from app.core.errors import DiskFailed
 from app.core.models import RemovedBecause, Upload
 from app.service.query import timeline
 from app.service.query.timeline import Span
+from app.service.state.caches import Caches, Report
 from app.service.state.context import Context, Rules
 from app.service.state.lookup import is_known
-from app.service.state.open_uploads import Transfers
-from app.service.state.upload_progress import Transfer
+from app.service.state.open_uploads import OpenUploads
+from app.service.state.upload_progress import UploadProgress
 
 T = TypeVar("T")
 
 MOST_LINES = 8
-"""How many directories are told apart over time."""
+"""The number of directories that have a line of their own over time."""
 WINDOWS: Mapping[str, timedelta] = {"day": timedelta(days=1), "week": timedelta(days=7), "month": timedelta(days=30)}
-"""Over which last days it is told what was removed."""
-REMEMBERED_S = 60.0
-"""How long an answer for which the whole catalog is looked at is good for, where nothing happens, in seconds."""
-MOST_REMEMBERED = 64
+"""The periods for which removals are summed."""
+CACHED_S = 60.0
+"""The time for which a report over the whole catalog is reused if no event occurs, in seconds."""
 MOVING_S = 5.0
-"""How long after its last bytes an upload is said to move, in seconds."""
+"""The time after its last bytes for which an upload counts as moving, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
-    """The bytes of the largest directories at some times, and those of all ``others`` together."""
+class UsageHistory:
+    """The bytes of the largest directories at some times, and the sum of all ``others``."""
 
     at: Sequence[datetime]
     directories: Sequence[tuple[str, Sequence[int]]]
@@ -42,9 +42,9 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The disk of the root, in bytes. ``held`` are those of live checkpoints, ``trash`` of removed ones not yet freed.
+    """The disk of the root, in bytes: ``held`` by live checkpoints, in the ``trash`` by removed ones.
 
-    Checkpoints whose blocks are shared count each for itself, so these two may be more than is used.
+    Each checkpoint counts fully, even if it shares blocks: the sum of these two may exceed the used space.
     """
 
     total_bytes: int
@@ -55,8 +55,8 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Removed checkpoints that can be restored, until when the first and the last of them; and what is about to go."""
+class Trash:
+    """Removed checkpoints that can be restored, with the first and the last deadline; and those about to be purged."""
 
     totals: Totals
     first_until: datetime | None
@@ -66,8 +66,8 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """An upload under way. ``arrived_bytes`` is None where nobody has looked since the server started."""
+class UploadStatus:
+    """An open upload. ``arrived_bytes`` is None if it was not used since the server started."""
 
     upload: Upload
     expires_at: datetime
@@ -76,83 +76,74 @@ class Arrival:
     is_moving: bool
     is_committing: bool
     is_directory_known: bool
-    """Whether its directory is one already; that of a first save is not."""
+    """False for the first save to a directory, which is none yet."""
 
     @property
     def share(self) -> float | None:
-        """How much of it has arrived, from 0 to 1, where that can be said."""
+        """The share that has arrived, from 0 to 1; None if it is unknown."""
         if self.arrived_bytes is None or not self.declared_bytes:
             return None
         return min(1.0, self.arrived_bytes / self.declared_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """An answer for which the whole catalog was looked at, and the last event that it has in it."""
+class UsageReports:
+    """Reports on space, always within a prefix. Changes nothing."""
 
-    event_id: int
-    found_at: float
-    answer: object
-
-
-class Holdings:
-    """Answers about space, always within a prefix. Changes nothing."""
-
-    def __init__(self, context: Context, rules: Rules, transfers: Transfers) -> None:
+    def __init__(self, context: Context, rules: Rules, open_uploads: OpenUploads, caches: Caches) -> None:
         self._context = context
         self._rules = rules
-        self._transfers = transfers
-        self._memory: dict[tuple[str, ...], Remembered] = {}
+        self._open_uploads = open_uploads
+        self._caches = caches
 
-    def lines(self, prefix: str, span: Span) -> Lines:
-        """The bytes of directories over time, also of what was removed since."""
-        return self._remembered(("lines", prefix, span), lambda session: self._lines(session, prefix, span))
+    def history(self, prefix: str, span: Span) -> UsageHistory:
+        """Give the bytes of directories over time, including checkpoints that were removed since."""
+        return self._cached(("history", prefix, span), lambda session: self._history(session, prefix, span))
 
     def largest(self, prefix: str, limit: int) -> tuple[list[tuple[str, Totals]], Totals]:
-        """The directories that hold most bytes, the largest first; and what all of them hold together."""
+        """List the directories that hold most bytes, largest first; and the totals of all directories."""
         with self._context.catalog.reading() as session:
             usage = session.directories.usage(prefix)
             return history.held(session.connection, prefix, limit), Totals(usage.checkpoints, usage.size_bytes)
 
     def removed(self, prefix: str) -> Mapping[RemovedBecause, Sequence[Totals]]:
-        """What was removed, by why: in all, then within each of the `WINDOWS`."""
+        """Sum removals by their reason: in all, then within each of the `WINDOWS`."""
         since = [self._context.clock() - window for window in WINDOWS.values()]
-        return self._remembered(("removed", prefix), lambda session: history.removed(session.connection, prefix, since))
+        return self._cached(("removed", prefix), lambda session: history.removed(session.connection, prefix, since))
 
-    def kept(self, prefix: str) -> Kept:
-        """What of the removed is there yet."""
+    def trash(self, prefix: str) -> Trash:
+        """Sum the removed checkpoints whose bytes are not purged."""
         window = self._rules.undo_window
         with self._context.catalog.reading() as session:
             found = history.trash(session.connection, prefix, self._rules.restorable_since(self._context.clock()))
         first, last = found.first_removed_at, found.last_removed_at
-        return Kept(found.kept, first and first + window, last and last + window, window, found.going)
+        return Trash(found.kept, first and first + window, last and last + window, window, found.going)
 
-    def disk(self, held: Totals, kept: Kept) -> Disk:
-        """The disk of the root. It is for those to see who see everything that is on it."""
-        storage, trash_bytes = self._context.storage, kept.totals.size_bytes + kept.going.size_bytes
+    def disk(self, held: Totals, trash: Trash) -> Disk:
+        """Describe the disk of the root; only for a token that reaches all of it."""
+        storage, trash_bytes = self._context.storage, trash.totals.size_bytes + trash.going.size_bytes
         return Disk(
             storage.capacity_bytes(), storage.free_bytes(), self._rules.reserve_bytes, held.size_bytes, trash_bytes
         )
 
-    def arrivals(self, prefix: str, limit: int) -> tuple[list[Arrival], int]:
-        """Uploads under way, those that were begun last first; and how many there are in all. Waits for none of them.
+    def uploads(self, prefix: str, limit: int) -> tuple[list[UploadStatus], int]:
+        """List the open uploads, latest first, and count all of them. Never blocks.
 
-        Where there are more than the limit, those whose leases end last.
+        If there are more than the limit, those whose leases end last are listed.
         """
         found = []
         with self._context.catalog.reading() as session:
             count = session.uploads.count_within(prefix)
             for upload_id, expires_at in session.uploads.leases(prefix, limit):
-                transfer = self._transfers.glance(upload_id)
+                progress = self._open_uploads.peek(upload_id)
                 try:
-                    upload = transfer.upload if transfer is not None else session.uploads.get(upload_id)
-                except DiskFailed:  # its row cannot be read
+                    upload = progress.upload if progress is not None else session.uploads.get(upload_id)
+                except DiskFailed:  # its row is unreadable
                     continue
                 if upload is not None:
-                    found.append(_arrival(upload, transfer, expires_at, is_known(session, upload.directory)))
-        return sorted(found, key=lambda arrival: (arrival.upload.created_at, arrival.upload.id), reverse=True), count
+                    found.append(_status(upload, progress, expires_at, is_known(session, upload.directory)))
+        return sorted(found, key=lambda status: (status.upload.created_at, status.upload.id), reverse=True), count
 
-    def _lines(self, session: Session, prefix: str, span: Span) -> Lines:
+    def _history(self, session: Session, prefix: str, span: Span) -> UsageHistory:
         connection = session.connection
         first_at = history.first_at(connection, prefix) if span == "all" else None
         times = timeline.steps(span, first_at, self._context.clock())
@@ -164,28 +155,29 @@ class Holdings:
         of = {
             name: timeline.line(times, before.get(name, 0), changes.get(name, ())) for name in (*names, history.OTHERS)
         }
-        return Lines(times.at, [(name, of[name]) for name in names], of[history.OTHERS])
+        return UsageHistory(times.at, [(name, of[name]) for name in names], of[history.OTHERS])
 
-    def _remembered(self, what: tuple[str, ...], find: Callable[[Session], T]) -> T:
-        """What was found before, as long as no event says that it may have changed, and not for long."""
+    def _cached(self, key: tuple[str, ...], compute: Callable[[Session], T]) -> T:
+        """Reuse a report for a short time, as long as no event says that it may have changed."""
         with self._context.catalog.reading() as session:
             event_id = session.events.last_id()
-            known = self._memory.get(what)
-            if known is None or known.event_id != event_id or known.found_at < time.monotonic() - REMEMBERED_S:
-                if len(self._memory) >= MOST_REMEMBERED:
-                    self._memory.clear()
-                known = self._memory[what] = Remembered(event_id, time.monotonic(), find(session))
+            known = self._caches.reports.get(key)
+            if known is None or known.event_id != event_id or known.computed_at < time.monotonic() - CACHED_S:
+                known = Report(event_id, time.monotonic(), compute(session))
+                self._caches.reports.put(key, known)
         return cast(T, known.answer)
 
 
-def _arrival(upload: Upload, transfer: Transfer | None, expires_at: datetime, is_directory_known: bool) -> Arrival:
-    known = transfer or Transfer(upload)
-    return Arrival(
+def _status(
+    upload: Upload, progress: UploadProgress | None, expires_at: datetime, is_directory_known: bool
+) -> UploadStatus:
+    known = progress or UploadProgress(upload)
+    return UploadStatus(
         upload,
         expires_at,
-        known.arrived_bytes if transfer is not None else None,
+        known.arrived_bytes if progress is not None else None,
         known.declared_bytes,
-        is_moving=transfer is not None and known.touched_at > time.monotonic() - MOVING_S,
+        is_moving=progress is not None and known.touched_at > time.monotonic() - MOVING_S,
         is_committing=known.is_closed,
         is_directory_known=is_directory_known,
     )

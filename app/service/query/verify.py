@@ -1,4 +1,4 @@
-"""Read a checkpoint back, every byte of it, and say what is not as it was saved."""
+"""Verification: reads every byte of a checkpoint back, and compares it with the digests of the save."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Pause = Callable[[float], object]
 
 
 class Stopped(Exception):
-    """Somebody wants reading to end before it has come to its own."""
+    """Reading was stopped before its end."""
 
 
 class Pace:
@@ -24,7 +24,7 @@ class Pace:
     bytes_per_s : float, optional
         The rate; without it there is no bound.
     pause : callable, optional
-        Waits so many seconds; true where somebody wants an end.
+        Waits so many seconds; gives true to stop reading.
     """
 
     def __init__(self, bytes_per_s: float | None = None, pause: Pause = time.sleep) -> None:
@@ -34,9 +34,12 @@ class Pace:
         self.bytes_read = 0
 
     def took(self, count: int) -> None:
-        """So many bytes were read: wait until that was no faster than the rate.
+        """Count bytes that were read, and wait as long as they came faster than the rate.
 
-        `Stopped` where somebody wants an end.
+        Raises
+        ------
+        Stopped
+            The pause was interrupted.
         """
         self.bytes_read += count
         if self._bytes_per_s is None:
@@ -48,12 +51,12 @@ class Pace:
 
 
 def faults_of(storage: Storage, checkpoint: Checkpoint, file: File, file_map: FileMap, pace: Pace) -> str | None:
-    """What is wrong with the bytes of one file, in words, as they are on the disk; None for nothing.
+    """Describe the damage of one file, in words, as it is on the disk; None if it is intact.
 
     Raises
     ------
     FileNotFoundError
-        It is not there.
+        The file is missing.
     """
     where = checkpoint.stored_at(file)
     try:
@@ -72,7 +75,7 @@ def faults_of(storage: Storage, checkpoint: Checkpoint, file: File, file_map: Fi
 def fault_in(
     opened: Opened, where: str, file: File, chunks: Sequence[Chunk], pace: Pace | None = None, *, fresh: bool = False
 ) -> str | None:
-    """Say what is wrong with the bytes of an open file; see `first_fault`."""
+    """Describe the damage of an open file, in words; see `first_fault`."""
     if opened.size_bytes != file.size_bytes:
         return f"{where} is {opened.size_bytes} bytes long instead of {file.size_bytes}"
     offset = first_fault(opened, chunks, pace, fresh=fresh)
@@ -82,9 +85,9 @@ def fault_in(
 def first_fault(
     opened: Opened, chunks: Sequence[Chunk], pace: Pace | None = None, *, fresh: bool = False
 ) -> int | None:
-    """Where the first chunk begins that is not what it should be; None where all are.
+    """Find the offset of the first chunk whose digest is wrong; None if all are right.
 
-    With ``fresh``, what the system remembers of the file is not believed, and nothing of it is left to remember.
+    With ``fresh``, the chunks are read from the disk rather than from the page cache, and do not stay in it.
     """
     offset = 0
     for chunk in chunks:

@@ -1,5 +1,5 @@
-"""State that several use cases share in the memory of this process, and the transitions that they record.
+"""State that use cases share in the memory of this process: all that several servers would have to share is here.
 
-Decides which uploads are open, which claims on quotas are pending and who is notified.
-May import `core`, `catalog` and the storage port. Several servers would have to share what is here.
+Decides which uploads are open, which commits are pending, which quotas are claimed, what is cached, copied or purged.
+May import `core`, `runtime`, `catalog` and the storage port; never a use case, never HTTP.
 """

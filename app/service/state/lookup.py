@@ -1,7 +1,10 @@
 """Lookups of directories, checkpoints and uploads, with one refusal for each that does not exist."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from app.catalog import Session
-from app.core.errors import CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, UploadNotFound
+from app.core.errors import Altered, CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, UploadNotFound
 from app.core.models import Checkpoint, Directory, Policy, Upload
 
 
@@ -67,6 +70,24 @@ def refuse_removed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpo
 def no_checkpoint(checkpoint_id: str) -> CheckpointNotFound:
     """Make the refusal of an unknown id; the same for a checkpoint that the token may not reach."""
     return CheckpointNotFound(f"There is no checkpoint with the id {checkpoint_id!r}.")
+
+
+@contextmanager
+def readable_maps(checkpoint: Checkpoint) -> Iterator[None]:
+    """Read the file maps of a checkpoint in this block.
+
+    Raises
+    ------
+    Altered
+        The catalog's record of them is damaged.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise Altered(
+            f"The catalog's record of the files of {checkpoint.directory}/{checkpoint.name} is damaged; "
+            "`holdfast-server fsck` reads it from the manifest."
+        ) from error
 
 
 def known_upload(session: Session, upload_id: str) -> Upload:

@@ -1,4 +1,4 @@
-"""The uploads under way: what has arrived is held in memory, and found out anew from the bytes after a restart."""
+"""Open uploads: the progress of each, held in memory and, after a restart, recomputed from the bytes on the disk."""
 
 import threading
 import time
@@ -7,141 +7,149 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from app.core import digests, spans
-from app.core.models import Chunk, Upload, UploadFile
+from app.core.models import Upload, UploadFile
 from app.core.names import is_within
 from app.core.spans import Span, joined
-from app.service.state.upload_progress import Transfer
-from app.storage.port import Partial, Storage
+from app.service.state.upload_progress import UploadProgress
+from app.storage.port import Storage
 
 MOST_ENDED = 100
-"""How many uploads that have ended are remembered, for those who follow."""
+"""The number of ended uploads that are remembered for clients that follow changes."""
 ACTIVE_S = 60.0
-"""How long after its last bytes an upload counts as one that will bring the rest, in seconds."""
+"""The time after its last bytes for which an upload is expected to bring the rest, in seconds."""
 
 
-class Transfers:
-    """The transfers of all uploads under way."""
+class OpenUploads:
+    """The progress of every open upload. Thread-safe.
 
-    def __init__(self, storage: Storage, promise: Callable[[Transfer], None]) -> None:
+    Parameters
+    ----------
+    plan_copies : callable
+        Plans the copies of an upload whose digests are known.
+    """
+
+    def __init__(self, storage: Storage, plan_copies: Callable[[UploadProgress], None]) -> None:
         self._storage = storage
-        self._promise = promise
+        self._plan_copies = plan_copies
         self._guard = threading.Lock()
-        self._transfers: dict[str, Transfer] = {}
+        self._open: dict[str, UploadProgress] = {}
         self._ended: deque[tuple[float, str]] = deque(maxlen=MOST_ENDED)
 
-    def known(self, upload_id: str) -> Transfer | None:
-        """The transfer of an upload, if this process has seen it; it may have ended just now."""
-        transfer = self._transfers.get(upload_id)
-        if transfer is not None:
-            with transfer.changing:  # whoever made it may still be looking at what has arrived
+    def known(self, upload_id: str) -> UploadProgress | None:
+        """Give the progress of an upload that this process knows; the upload may have ended just now."""
+        progress = self._open.get(upload_id)
+        if progress is not None:
+            with progress.changing:  # the thread that made it may still be hashing the bytes on the disk
                 pass
-        return transfer
+        return progress
 
-    def glance(self, upload_id: str) -> Transfer | None:
-        """The transfer of an upload, if this process has seen it, as it is at the moment; waits for nobody."""
-        return self._transfers.get(upload_id)
+    def peek(self, upload_id: str) -> UploadProgress | None:
+        """Give the progress of an upload that this process knows, as it is now. Never blocks."""
+        return self._open.get(upload_id)
 
-    def of(self, upload: Upload, *, is_new: bool = False) -> Transfer:
-        """The transfer of an upload. After a restart, what is on disk is hashed rather than trusted.
+    def of(self, upload: Upload, *, is_new: bool = False) -> UploadProgress:
+        """Give the progress of an upload. After a restart the bytes on the disk are hashed rather than trusted.
 
-        Of a new one there is nothing to look at.
+        Of a new upload, nothing is on the disk.
         """
         with self._guard:
-            transfer = self._transfers.get(upload.id)
-            if transfer is not None:
-                return transfer
-            transfer = self._transfers[upload.id] = Transfer(upload)
-            transfer.changing.acquire()
+            progress = self._open.get(upload.id)
+            if progress is not None:
+                return progress
+            progress = self._open[upload.id] = UploadProgress(upload)
+            progress.changing.acquire()
         try:
             if not is_new:
-                self._recall(transfer)
-            self._promise(transfer)
+                self._recompute(progress)
+            self._plan_copies(progress)
         except BaseException:
             self.forget(upload.id)
             raise
         finally:
-            transfer.changing.release()
-        return transfer
+            progress.changing.release()
+        return progress
 
-    def learn(self, upload: Upload, *, is_new: bool = False) -> None:
-        """Go on with an upload whose digests have been told meanwhile, or begin with a new one."""
-        transfer = self.of(upload, is_new=is_new)
-        with transfer.changing:
-            if transfer.upload.files != upload.files:
-                transfer.learn(upload)
-                self._recall(transfer)
-                self._promise(transfer)
+    def resume(self, upload: Upload, *, is_new: bool = False) -> None:
+        """Track a new upload, or continue one, whose digests the client may have declared meanwhile."""
+        progress = self.of(upload, is_new=is_new)
+        with progress.changing:
+            if progress.upload.files != upload.files:
+                progress.set_digests(upload)
+                self._recompute(progress)
+                self._plan_copies(progress)
 
     @contextmanager
-    def retiring(self, upload: Upload) -> Iterator[None]:
-        """Let no bytes in and no commit begin while an upload is given up; an exception lets it live on.
+    def closing(self, upload: Upload) -> Iterator[None]:
+        """Refuse bytes and commits while an upload is aborted; an exception in the block reopens it.
 
-        Does not look at what has arrived, and does not wait. `UploadBusy` where a commit or bytes came first.
+        Does not read the bytes on the disk, and does not block.
+
+        Raises
+        ------
+        UploadBusy
+            A commit or a body came first.
         """
         with self._guard:
-            known = self._transfers.get(upload.id)
-            transfer = known or self._transfers.setdefault(upload.id, Transfer(upload))
-        transfer.stop_copying()
-        transfer.close(wait=False)
+            known = self._open.get(upload.id)
+            progress = known or self._open.setdefault(upload.id, UploadProgress(upload))
+        progress.stop_copying()
+        progress.close(wait=False)
         try:
             yield
         except BaseException:
             if known is None:
                 self.forget(upload.id)
-            transfer.reopen()
+            progress.reopen()
             raise
 
-    def to_come(self, *, but: str | None = None) -> int:
-        """How many bytes the uploads that moved a moment ago, perhaps but for one, have yet to bring."""
+    def expected_bytes(self, *, excluding: str | None = None) -> int:
+        """Sum the bytes that active uploads, except perhaps one, have yet to bring."""
         with self._guard:
-            others = [transfer for upload_id, transfer in self._transfers.items() if upload_id != but]
-        lately = time.monotonic() - ACTIVE_S
-        return sum(transfer.to_come_bytes for transfer in others if transfer.touched_at > lately)
+            others = [progress for upload_id, progress in self._open.items() if upload_id != excluding]
+        since = time.monotonic() - ACTIVE_S
+        return sum(progress.expected_bytes for progress in others if progress.touched_at > since)
 
     def moved_within(self, seconds: float) -> bool:
-        """Whether any upload has moved so lately."""
+        """Tell if any upload brought bytes within the last seconds."""
         return bool(self._moved(time.monotonic() - seconds))
 
     def changed_since(self, since: float, prefix: str) -> bool:
-        """Whether any to a directory within a prefix has moved or ended after that time of `time.monotonic`."""
+        """Tell if any upload within a prefix brought bytes or ended after a time of `time.monotonic`."""
         with self._guard:
             ended = {directory for at, directory in self._ended if at > since}
         return any(is_within(directory, prefix) for directory in ended | self._moved(since))
 
     def _moved(self, since: float) -> set[str]:
         with self._guard:
-            return {each.upload.directory for each in self._transfers.values() if each.touched_at > since}
+            return {each.upload.directory for each in self._open.values() if each.touched_at > since}
 
     def forget(self, upload_id: str) -> None:
-        """The upload has ended."""
+        """Drop the progress of an upload that has ended."""
         with self._guard:
-            transfer = self._transfers.pop(upload_id, None)
-            if transfer is not None:
-                self._ended.append((time.monotonic(), transfer.upload.directory))
+            progress = self._open.pop(upload_id, None)
+            if progress is not None:
+                self._ended.append((time.monotonic(), progress.upload.directory))
 
-    def disbelieve(self, transfer: Transfer) -> None:
-        """The bytes of an upload are lost: whoever asks for it next finds that nothing has arrived."""
-        transfer.end()
-        self.forget(transfer.upload.id)
+    def invalidate(self, progress: UploadProgress) -> None:
+        """Drop progress whose bytes are lost: the next lookup finds that nothing has arrived."""
+        progress.end()
+        self.forget(progress.upload.id)
 
-    def _recall(self, transfer: Transfer) -> None:
-        """Find out what lies on the disk that nobody remembers."""
-        for file in transfer.upload.files:
+    def _recompute(self, progress: UploadProgress) -> None:
+        """Hash the bytes on the disk that this process has not seen arrive."""
+        for file in progress.upload.files:
             if file.is_hashed:
-                self._recall_file(transfer, file)
+                self._recompute_file(progress, file)
 
-    def _recall_file(self, transfer: Transfer, file: UploadFile) -> None:
+    def _recompute_file(self, progress: UploadProgress, file: UploadFile) -> None:
         with (
             suppress(FileNotFoundError),  # nothing of it has arrived
-            self._storage.partial(transfer.upload, file.path, create=False) as partial,
+            self._storage.partial(progress.upload, file.path, create=False) as partial,
         ):
             written = joined(partial.written())
             for offset, chunk in spans.placed(file.chunks or ()):
-                known = transfer.holds(file.path, offset, [chunk])
+                known = progress.holds(file.path, offset, [chunk])
                 if known or not spans.covers(written, Span(offset, offset + chunk.length)):
                     continue
-                if self._digest(partial, offset, chunk) == chunk.digest:
-                    transfer.note(file.path, offset, [chunk])
-
-    def _digest(self, partial: Partial, offset: int, chunk: Chunk) -> str:
-        return digests.of_chunk(partial.read(offset, chunk.length))
+                if digests.of_chunk(partial.read(offset, chunk.length)) == chunk.digest:
+                    progress.record(file.path, offset, [chunk])

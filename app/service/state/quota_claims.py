@@ -1,4 +1,4 @@
-"""Whether quotas allow a save: asked before its bytes come, as they come, and again before it is sealed."""
+"""Quota claims: what open uploads will add to their directories, checked at reservation, arrival and seal."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from app.service.state.transitions import policy_after
 
 @dataclass
 class Claim:
-    """What the commit of an upload will add to its directory, as far as that is known."""
+    """The usage that the commit of an upload will add to its directory, as far as it is known."""
 
     directory: str
     change: Usage
@@ -30,11 +30,11 @@ class Claim:
         return self.change + Usage(0, self.undeclared_bytes)
 
 
-class Allowance:
-    """Lets no more be kept than the quotas say. What is there already stays, however much it is.
+class QuotaClaims:
+    """Enforces the quotas. Usage that exceeds a quota already is left alone.
 
-    Reservations, seals and restorations are judged within transactions that exclude each other, so that no two of them
-    take the same room; what they were allowed is remembered until the catalog says it.
+    Reservations, seals and restorations are checked within transactions that exclude each other, so that no two of
+    them take the same room. An admitted claim is remembered until the catalog counts it.
     """
 
     def __init__(self, context: Context, rules: Rules) -> None:
@@ -44,22 +44,22 @@ class Allowance:
         self._claims: dict[str, Claim] = {}
 
     def claim(self, session: Session, directory: Directory, upload: Upload) -> None:
-        """Let an upload begin, or go on, within the transaction that records it.
+        """Claim the usage of an upload, within the transaction that records it.
 
-        What its commit will add must fit beside what is kept and what other uploads that moved a moment ago will add.
-        What the commit will replace or prune makes room.
+        The claim must fit beside the present usage and the claims of other active uploads. Checkpoints that the commit
+        will replace or prune make room.
 
         Raises
         ------
         QuotaExceeded
         """
-        if self._is_free(upload.directory):
+        if self._is_unlimited(upload.directory):
             return
-        change = _change(session, directory, _promised(directory, upload), upload.policy)
+        change = _change(session, directory, _expected(directory, upload), upload.policy)
         self._admit(session, upload.id, Claim(upload.directory, change))
 
-    def moved(self, upload: Upload, undeclared_bytes: int = 0) -> None:
-        """Bytes of an upload came. Of one whose size is not declared, it has or will have so many.
+    def extend(self, upload: Upload, undeclared_bytes: int = 0) -> None:
+        """Renew a claim whose upload brought bytes, and extend it to the size so far if none is declared.
 
         Raises
         ------
@@ -71,55 +71,60 @@ class Allowance:
         claim.moved_at = time.monotonic()
         if undeclared_bytes > claim.undeclared_bytes:
             with self._context.catalog.reading() as session, self._guard:
-                self._judge(session, upload.id, replace(claim, undeclared_bytes=undeclared_bytes))
+                self._check(session, upload.id, replace(claim, undeclared_bytes=undeclared_bytes))
                 claim.undeclared_bytes = undeclared_bytes
 
     def seal(self, directory: Directory, manifest: Manifest) -> None:
-        """Let an upload be sealed, if the quotas hold when it is committed; no other is let have its room.
+        """Claim the final usage of an upload that is about to be sealed; it then counts before all open uploads.
 
         Raises
         ------
         QuotaExceeded
         """
         checkpoint = manifest.checkpoint
-        if self._is_free(checkpoint.directory):
+        if self._is_unlimited(checkpoint.directory):
             return
         with self._context.catalog.writing() as session:
             change = _change(session, directory, checkpoint, manifest.policy)
             self._admit(session, checkpoint.id, Claim(checkpoint.directory, change, is_sealed=True))
 
     def unseal(self, upload_id: str) -> None:
-        """The seal was taken back."""
+        """Count the claim of an upload as one that is not sealed any more."""
         with self._guard:
             if claim := self._claims.get(upload_id):
                 claim.is_sealed = False
 
-    def restore(self, session: Session, removed: Checkpoint) -> None:
-        """Let a removed checkpoint live again, within the transaction that says so. `QuotaExceeded` if not."""
-        with self._guard:
-            self._judge(session, removed.id, Claim(removed.directory, Usage.of([removed])))
+    def admit_restoration(self, session: Session, removed: Checkpoint) -> None:
+        """Check that a removed checkpoint fits, within the transaction that restores it.
 
-    def drop(self, upload_id: str) -> None:
-        """The upload has ended."""
+        Raises
+        ------
+        QuotaExceeded
+        """
+        with self._guard:
+            self._check(session, removed.id, Claim(removed.directory, Usage.of([removed])))
+
+    def release(self, upload_id: str) -> None:
+        """Release the claim of an upload that has ended."""
         with self._guard:
             self._claims.pop(upload_id, None)
 
-    def figures(self, prefix: str) -> Iterable[tuple[Quota, Usage]]:
-        """The quotas at and below a prefix, and what is kept under each."""
+    def usage(self, prefix: str) -> Iterable[tuple[Quota, Usage]]:
+        """List the quotas at and below a prefix, each with its usage."""
         within = [quota for quota in self._rules.quotas if Quota(prefix).covers(quota.prefix)]
         with self._context.catalog.reading() as session:
             return [(quota, session.directories.usage(quota.prefix)) for quota in within]
 
-    def _is_free(self, directory: str) -> bool:
+    def _is_unlimited(self, directory: str) -> bool:
         return not quotas.covering(self._rules.quotas, directory)
 
     def _admit(self, session: Session, upload_id: str, claim: Claim) -> None:
         with self._guard:
-            self._judge(session, upload_id, claim)
+            self._check(session, upload_id, claim)
             self._claims[upload_id] = claim
 
-    def _judge(self, session: Session, upload_id: str, claim: Claim) -> None:
-        """What is about to be committed gives way to nothing that is merely under way."""
+    def _check(self, session: Session, upload_id: str, claim: Claim) -> None:
+        """Check a claim against every quota; a sealed claim ignores those of uploads that are merely open."""
         for quota in quotas.covering(self._rules.quotas, claim.directory):
             beside = [other for key, other in self._beside(session, quota) if key != upload_id]
             used = session.directories.usage(quota.prefix)
@@ -130,7 +135,7 @@ class Allowance:
                 raise _refusal(found)
 
     def _beside(self, session: Session, quota: Quota) -> Iterable[tuple[str, Claim]]:
-        """The claims under a quota that count: those that moved a moment ago, unless the catalog has them already."""
+        """List the claims under a quota that count: of active or sealed uploads that the catalog does not count yet."""
         lately = time.monotonic() - ACTIVE_S
         counting = {
             key: claim
@@ -142,7 +147,7 @@ class Allowance:
 
 
 def _refusal(found: Excess) -> QuotaExceeded:
-    """What whoever saves is told. ``used`` is a sum over the prefix: it names no directory in it."""
+    """Make the refusal. ``used`` is a sum over the prefix: it reveals no directory in it."""
     where = f"{found.prefix!r}" if found.prefix else "the whole server"
     return QuotaExceeded(
         f"{found.wanted} more {found.unit} do not fit: of the {found.limit} {found.unit} that {where} may hold, "
@@ -155,8 +160,8 @@ def _refusal(found: Excess) -> QuotaExceeded:
     )
 
 
-def _promised(directory: Directory, upload: Upload) -> Checkpoint:
-    """The checkpoint that an upload will be, as far as is declared."""
+def _expected(directory: Directory, upload: Upload) -> Checkpoint:
+    """Give the checkpoint that an upload will become, as far as it is declared."""
     sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
     return Checkpoint(
         id=upload.id,
@@ -173,7 +178,7 @@ def _promised(directory: Directory, upload: Upload) -> Checkpoint:
 
 
 def _change(session: Session, directory: Directory, checkpoint: Checkpoint, asked: PolicyRequest) -> Usage:
-    """What a commit adds to its directory, less what it replaces and what the policy then removes."""
+    """Compute the usage that a commit adds to its directory, less the checkpoints that it replaces or prunes."""
     standing = session.checkpoints.named(checkpoint.directory, checkpoint.name)
     policy = policy_after(session, directory, checkpoint, asked)
     if policy.keeps_everything:

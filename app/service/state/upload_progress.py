@@ -1,4 +1,4 @@
-"""What has arrived of one upload under way, and who is writing to it."""
+"""Progress of one open upload: the bytes that arrived, those that will be copied, and the writes under way."""
 
 import threading
 import time
@@ -16,26 +16,26 @@ Spans = tuple[Span, ...]
 
 _NOTHING = Span(0, 0)
 
-GLANCE_S = 0.5
-"""How long somebody who does not wait may find the record in use, in seconds: longer than a change of it takes."""
+PEEK_S = 0.5
+"""The longest that a non-blocking caller waits for the record, in seconds: longer than any change of it takes."""
 
 
 @dataclass
-class Transfer:
-    """What has arrived of one upload, and what is promised because the server copies it from another checkpoint.
+class UploadProgress:
+    """The bytes of one upload that have arrived, and those that the server plans to copy from other checkpoints.
 
-    ``changing`` guards this record; bytes are written outside it, by whoever is `writing`.
+    ``changing`` guards this record. Bytes are written without holding it, in a `writing` block.
     """
 
     upload: Upload
     changing: threading.Condition = field(default_factory=threading.Condition)
     arrived: dict[str, Spans] = field(default_factory=dict)
-    promised: dict[str, Spans] = field(default_factory=dict)
+    planned: dict[str, Spans] = field(default_factory=dict)
     copying: list[Future[None]] = field(default_factory=list)
     deferred: bool = False
-    """Whether the promised bytes are not copied before the commit asks for them, as they may never be needed."""
-    coming_bytes: int = 0
-    """How many bytes a body says that it has, where the upload does not say it."""
+    """If true, the planned bytes are copied only if the commit needs them."""
+    announced_bytes: int = 0
+    """The length of the body in bytes, if the upload declares no size."""
     touched_at: float = field(default_factory=time.monotonic)
     _arrived_bytes: int = 0
     _hashed: dict[str, dict[int, Chunk]] = field(default_factory=dict)
@@ -43,10 +43,10 @@ class Transfer:
     _closed: bool = False
     _ended: bool = False
     _index: tuple[Sequence[UploadFile], Mapping[str, UploadFile], int | None] = ((), {}, 0)
-    """Of which files what was last asked, by their paths; and how many bytes they have. There may be thousands."""
+    """The files that were indexed last, the index by path, and their total size; there may be thousands."""
 
     def file(self, path: str) -> UploadFile | None:
-        """The file of the upload at a path."""
+        """Find a file of the upload by its path."""
         return self._indexed()[0].get(path)
 
     def _indexed(self) -> tuple[Mapping[str, UploadFile], int | None]:
@@ -60,12 +60,12 @@ class Transfer:
         return by_path, declared
 
     def close(self, *, wait: bool = True) -> None:
-        """Let no more bytes in: what is hashed and sealed from here on stays as it is.
+        """Refuse further bytes, so that the content no longer changes while it is hashed and sealed.
 
         Raises
         ------
         UploadBusy
-            Somebody else has closed it; or, without waiting, bytes are being written or hashed.
+            It is closed already; or, without waiting, bytes are being written or hashed.
         """
         self._enter(wait=wait)
         try:
@@ -79,53 +79,56 @@ class Transfer:
 
     @property
     def declared_bytes(self) -> int | None:
-        """How many bytes there will be; None where nobody has said it."""
+        """The total size in bytes; None if neither the upload nor a body declares it."""
         declared = self._indexed()[1]
-        return declared if declared is not None else self.coming_bytes or None
+        return declared if declared is not None else self.announced_bytes or None
 
     @property
     def arrived_bytes(self) -> int:
-        """How many bytes have arrived."""
+        """The number of bytes that have arrived."""
         return self._arrived_bytes
 
     @property
-    def to_come_bytes(self) -> int:
-        """How many of them have not arrived, as far as somebody has said how many there will be."""
+    def expected_bytes(self) -> int:
+        """The number of declared bytes that have not arrived."""
         return max(0, (self.declared_bytes or 0) - self._arrived_bytes)
 
     @property
-    def to_copy_bytes(self) -> int:
-        """How many bytes are promised because the server copies them, unless that may never be necessary."""
-        promised = dict(self.promised)
-        return 0 if self.deferred else sum(map(spans.total, promised.values()))
+    def planned_bytes(self) -> int:
+        """The number of bytes that the server copies; 0 while the copies are deferred."""
+        planned = dict(self.planned)
+        return 0 if self.deferred else sum(map(spans.total, planned.values()))
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is being committed or given up."""
+        """True while the upload is being committed or aborted."""
         return self._closed
 
     def reopen(self) -> None:
-        """The commit was refused: bytes may come again, unless this record has ended."""
+        """Accept bytes again after a refused commit, unless this record has ended."""
         with self.changing:
             self._closed = self._ended
 
     def end(self) -> None:
-        """Nothing of this is true any more: it stays closed for those who still hold it."""
+        """Close this record for good: it is stale, and threads may still hold it."""
         with self.changing:
             self._closed = self._ended = True
 
     @contextmanager
     def writing(self, path: str, span: Span) -> Iterator[None]:
-        """Bytes of a span are written: nobody else writes them, or closes the upload, before they are noted.
+        """Reserve a span for writing: no other thread writes it or closes the upload until the block ends.
 
-        `UploadBusy` where it is closed already.
+        Raises
+        ------
+        UploadBusy
+            The upload is closed.
         """
         with self.writing_files({path: span}):
             yield
 
     @contextmanager
     def writing_files(self, wanted: Mapping[str, Span]) -> Iterator[None]:
-        """As `writing`, for one span of each of several files."""
+        """Reserve one span in each of several files, as `writing` does."""
         ours = list(wanted.items())
         with self.changing:
             while not self._closed and any(spans.meet([at], wanted.get(path, _NOTHING)) for path, at in self._writing):
@@ -141,8 +144,8 @@ class Transfer:
                 self._writing = [each for each in self._writing if each not in done]
                 self.changing.notify_all()
 
-    def note(self, path: str, offset: int, chunks: Sequence[Chunk]) -> None:
-        """Record that consecutive chunks lie on disk. Hashes of what they overwrote no longer hold."""
+    def record(self, path: str, offset: int, chunks: Sequence[Chunk]) -> None:
+        """Record consecutive chunks that were written, and forget the hashes of those that they overwrote."""
         with self.changing:
             span = Span(offset, offset + sum(chunk.length for chunk in chunks))
             hashed = self._hashed.setdefault(path, {})
@@ -156,8 +159,8 @@ class Transfer:
             self.arrived[path] = joined([*before, span])
             self._arrived_bytes += spans.total(self.arrived[path]) - spans.total(before)
 
-    def disown(self, path: str, span: Span) -> None:
-        """Let a range count as missing again, whatever lies on disk there."""
+    def forget(self, path: str, span: Span) -> None:
+        """Count a range as missing again, whatever bytes lie on the disk."""
         with self.changing:
             hashed = self._hashed.get(path, {})
             for start in [s for s, other in hashed.items() if s < span.stop and s + other.length > span.start]:
@@ -168,18 +171,18 @@ class Transfer:
             self._arrived_bytes -= spans.total(before) - spans.total(self.arrived[path])
 
     def holds(self, path: str, offset: int, chunks: Iterable[Chunk]) -> bool:
-        """Whether just these chunks lie there already."""
+        """Tell if exactly these chunks have arrived at an offset."""
         with self.changing:
             hashed = self._hashed.get(path, {})
             return all(hashed.get(offset + start) == chunk for start, chunk in spans.placed(chunks))
 
     def has_any(self, path: str, span: Span) -> bool:
-        """Whether any of these bytes have arrived."""
+        """Tell if any of these bytes have arrived."""
         with self.changing:
             return spans.meet(self.arrived.get(path, ()), span)
 
-    def takes(self, path: str, offset: int, chunks: Sequence[Chunk]) -> bool:
-        """Whether these chunks belong there, as far as their digests have been told."""
+    def accepts(self, path: str, offset: int, chunks: Sequence[Chunk]) -> bool:
+        """Tell if these chunks agree with the digests that the client has declared."""
         file = self.file(path)
         if file is None or file.chunks is None or not file.is_hashed:
             return True
@@ -187,50 +190,53 @@ class Transfer:
         return spans.chunks_within(file.chunks, span) == tuple(chunks)
 
     def missing(self, file: UploadFile, limit: int) -> list[Span]:
-        """What has neither arrived nor is promised of a file, in ranges of at most ``limit`` bytes."""
+        """List the ranges of a file that have neither arrived nor are planned, each of at most ``limit`` bytes."""
         with self.changing:
-            have = [*self.arrived.get(file.path, ()), *self.promised.get(file.path, ())]
+            have = [*self.arrived.get(file.path, ()), *self.planned.get(file.path, ())]
         return spans.missing(have, file.size_bytes, file.chunks, limit) if file.size_bytes is not None else []
 
-    def promise(self, runs: Iterable[tuple[str, Run]]) -> None:
-        """These runs, each of the file at its path, will be copied."""
+    def plan(self, runs: Iterable[tuple[str, Run]]) -> None:
+        """Plan to copy runs of chunks, each into the file at its path."""
         found: dict[str, list[Span]] = {}
         for path, run in runs:
             found.setdefault(path, []).append(run.span)
         with self.changing:
             for path, taken in found.items():
-                self.promised[path] = joined([*self.promised.get(path, ()), *taken])
+                self.planned[path] = joined([*self.planned.get(path, ()), *taken])
 
-    def break_promises(self) -> None:
-        """What was to be copied and has not arrived is missing."""
+    def cancel_planned(self) -> None:
+        """Drop the planned copies: their ranges are missing unless they have arrived."""
         with self.changing:
-            self.promised, self.deferred = {}, False
+            self.planned, self.deferred = {}, False
 
     def stop_copying(self) -> None:
-        """Break the promises, and return when nothing is copied any more: soon, as what is not begun is dropped.
+        """Drop the planned copies, and return soon: as soon as the copy that is running has ended.
 
-        `UploadBusy` where promises are being made.
+        Raises
+        ------
+        UploadBusy
+            Copies are being planned.
         """
         self._enter(wait=False)
         try:
-            self.break_promises()
+            self.cancel_planned()
         finally:
             self.changing.release()
         wait([copying for copying in self.copying if not copying.cancel()])
 
     def close_after_copying(self) -> None:
-        """Close when nothing is being copied any more; what could not be copied is then missing."""
+        """Wait for the running copies, then close; ranges that could not be copied are missing."""
         while True:
             wait(self.copying)
             with self.changing:
                 if all(copying.done() for copying in self.copying):
                     self.close()
                     if self.copying:
-                        self.break_promises()
+                        self.cancel_planned()
                     return
 
     def chunks_of(self, path: str, size_bytes: int) -> tuple[Chunk, ...] | None:
-        """The chunks as they were hashed on arrival, if they make up the whole file."""
+        """Give the chunks of a file as they were hashed on arrival; None unless they cover the whole file."""
         found, offset = [], 0
         hashed = self._hashed.get(path, {})
         while offset < size_bytes:
@@ -241,8 +247,8 @@ class Transfer:
             offset += chunk.length
         return tuple(found) if offset == size_bytes else None
 
-    def learn(self, upload: Upload) -> None:
-        """The digests of the chunks are told at last: only what has them counts as arrived."""
+    def set_digests(self, upload: Upload) -> None:
+        """Take over digests that the client declares late: only chunks that match them count as arrived."""
         with self.changing:
             self._wait_for_writers()
             self.upload, self._arrived_bytes = upload, 0
@@ -251,10 +257,10 @@ class Transfer:
                 self._hashed[file.path] = {}
                 for offset, chunk in spans.placed(file.chunks or ()):
                     if before.get(offset) == chunk:
-                        self.note(file.path, offset, [chunk])
+                        self.record(file.path, offset, [chunk])
 
     def _enter(self, *, wait: bool) -> None:
-        if not self.changing.acquire(timeout=-1 if wait else GLANCE_S):
+        if not self.changing.acquire(timeout=-1 if wait else PEEK_S):
             raise UploadBusy(f"Upload {self.upload.id} is receiving bytes.")
 
     def _wait_for_writers(self) -> None:
@@ -267,6 +273,6 @@ class Transfer:
 
 
 def _beside(had: Span, taken: Span) -> list[Span]:
-    """What is left of a span without another one."""
+    """Subtract one span from another."""
     sides = [Span(had.start, min(had.stop, taken.start)), Span(max(had.start, taken.stop), had.stop)]
     return [side for side in sides if side.start < side.stop]

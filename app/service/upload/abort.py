@@ -1,4 +1,4 @@
-"""Give up an upload: because somebody says so, because its lease has ended, or because it could not be begun."""
+"""Aborts: uploads that their client gives up, whose lease has expired, or that could not be recorded."""
 
 import logging
 from contextlib import suppress
@@ -8,22 +8,22 @@ from app.core.errors import NoSpace, Refusal, UploadBusy, UploadNotFound
 from app.core.models import Directory, Upload
 from app.service.state.context import Context
 from app.service.state.lookup import known_upload
-from app.service.state.open_uploads import Transfers
-from app.service.state.quota_claims import Allowance
+from app.service.state.open_uploads import OpenUploads
+from app.service.state.quota_claims import QuotaClaims
 
 logger = logging.getLogger("holdfast")
 
 
-class Abandoning:
-    """Uploads that become nothing, and what is left of them."""
+class Aborts:
+    """Aborts uploads, and deletes their bytes."""
 
-    def __init__(self, context: Context, transfers: Transfers, allowance: Allowance) -> None:
+    def __init__(self, context: Context, open_uploads: OpenUploads, quota_claims: QuotaClaims) -> None:
         self._context = context
-        self._transfers = transfers
-        self._allowance = allowance
+        self._open_uploads = open_uploads
+        self._quota_claims = quota_claims
 
-    def abandon(self, upload_id: str) -> None:
-        """Forget an upload and its bytes.
+    def abort(self, upload_id: str) -> None:
+        """Delete an upload and its bytes.
 
         Raises
         ------
@@ -33,46 +33,52 @@ class Abandoning:
         """
         with self._context.catalog.reading() as session:
             upload = known_upload(session, upload_id)
-        with self._transfers.retiring(upload):
+        with self._open_uploads.closing(upload):
             try:
-                self._forget(upload)
-            except NoSpace:  # not even to write down that it is gone, so give its bytes back first
+                self._remove(upload)
+            except NoSpace:  # too little space even to record the abort, so delete the bytes first
                 self._context.storage.discard(upload_id)
-                self._forget(upload)
+                self._remove(upload)
         self.discard(upload)
 
     def expire(self) -> int:
-        """Give up the uploads whose lease has ended, unless they are busy or that fails; how many there were."""
+        """Abort the uploads whose lease has expired, except busy ones, and count them. Failures are logged."""
         with self._context.catalog.reading() as session:
             expired = session.uploads.expired(self._context.clock())
         count = 0
         for upload_id in expired:
             try:
-                self.abandon(upload_id)
+                self.abort(upload_id)
                 count += 1
             except (UploadBusy, UploadNotFound):
                 continue
-            except (OSError, ValueError, Refusal):  # a row that cannot be read keeps no other from its end
-                logger.exception("upload %s has expired, and cannot be given up yet", upload_id)
+            except (OSError, ValueError, Refusal):  # an unreadable row does not hold up the others
+                logger.exception("upload %s has expired, and cannot be aborted yet", upload_id)
         return count
 
     def undo(self, upload: Upload) -> None:
-        """Leave nothing of an upload that could not be recorded."""
-        self._allowance.drop(upload.id)
+        """Delete the files of an upload that could not be recorded. Best-effort."""
+        self._quota_claims.release(upload.id)
         with suppress(OSError):
             self._context.storage.discard(upload.id)
 
-    def give_up(self, session: Session, upload: Upload) -> None:
-        """Take an upload out of the catalog. What is sealed is a checkpoint already and is not given up."""
+    def remove(self, session: Session, upload: Upload) -> None:
+        """Remove the row of an upload within the caller's transaction.
+
+        Raises
+        ------
+        UploadBusy
+            It is sealed, and so a checkpoint already.
+        """
         if self._context.storage.is_sealed(upload.id):
             raise UploadBusy(f"Upload {upload.id} is being committed.")
         session.uploads.remove(upload.id)
         session.audit.add("upload.abandoned", at=self._context.clock(), directory=upload.directory, id=upload.id)
 
     def discard(self, upload: Upload) -> None:
-        """Forget the bytes of an upload, and its directory if nothing else ever used it."""
-        self._transfers.forget(upload.id)
-        self._allowance.drop(upload.id)
+        """Delete the bytes of an upload, and its directory if nothing else ever used it."""
+        self._open_uploads.forget(upload.id)
+        self._quota_claims.release(upload.id)
         self._context.storage.discard(upload.id)
         with self._context.catalog.writing() as session:
             directory = session.directories.get(upload.directory)
@@ -81,7 +87,7 @@ class Abandoning:
                 session.directories.remove(upload.directory)
                 self._context.storage.drop_directory(upload.directory)
 
-    def _forget(self, upload: Upload) -> None:
+    def _remove(self, upload: Upload) -> None:
         with self._context.catalog.writing() as session:
             known_upload(session, upload.id)
-            self.give_up(session, upload)
+            self.remove(session, upload)

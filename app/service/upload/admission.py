@@ -1,4 +1,4 @@
-"""What stands against a save: asked before any byte is sent, and again at commit."""
+"""Admission checks for a save, run before any bytes are sent and again at commit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class Conditions:
     only_if_absent : bool
         No checkpoint has the name.
     still_may : callable
-        Raises where the request's token does not count any more: the body may have taken hours.
+        Raises if the request's token was revoked or has expired: the body may have taken hours.
     """
 
     only_if_absent: bool = False
     still_may: Callable[[], None] = lambda: None
 
-    def judge(self, save: Save, standing: Checkpoint | None) -> None:
-        """Raise where a condition does not hold.
+    def check(self, save: Save, standing: Checkpoint | None) -> None:
+        """Check the conditions against the live checkpoint of that name, if any.
 
         Raises
         ------
@@ -43,15 +43,15 @@ class Conditions:
 UNCONDITIONAL = Conditions()
 
 
-def refuse_impossible(
+def admit_save(
     session: Session, storage: Storage, directory: Directory, save: Save, digest: str | None
 ) -> Checkpoint | None:
-    """Raise what stands against a save; otherwise give the live checkpoint that has its name already, if any.
+    """Admit a save, and give the live checkpoint that has its name already, if any.
 
     Parameters
     ----------
     digest : str, optional
-        The digest of the save's content, as soon as it is known.
+        The digest of the save's content, once it is known.
 
     Raises
     ------
@@ -72,17 +72,17 @@ def refuse_impossible(
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
     being_freed = session.checkpoints.to_withdraw(save.directory, save.name)
-    if not being_freed and (obstacle := storage.obstacle(save.directory, save.name, standing)):
-        raise ForeignFile(f"{obstacle} exists and was not written by this server; it is not overwritten.")
+    if not being_freed and (conflict := storage.obstacle(save.directory, save.name, standing)):
+        raise ForeignFile(f"{conflict} exists and was not written by this server; it is not overwritten.")
     if save.only_if_improved:
         _refuse_unimproved(session, directory, save)
     return standing
 
 
 def may_change_mode(session: Session, directory: Directory) -> bool:
-    """Tell if a save may bring another mode: the directory was saved to, and holds nothing any more.
+    """Tell if a save may bring another mode: the directory was saved to, and is empty now.
 
-    The mode of a directory that was never saved to is an operator's.
+    The mode of a directory that was never saved to was set by an operator.
     """
     return directory.sequence > 0 and session.checkpoints.latest(directory.name) is None
 

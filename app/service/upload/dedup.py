@@ -1,49 +1,43 @@
-"""Bytes that a directory's checkpoints hold already are not sent again: the server copies them, after the reply."""
+"""Deduplication: chunks that the directory already holds are not uploaded again; the server copies them."""
 
-import logging
-import threading
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from heapq import nlargest
+from typing import NamedTuple
 
 from app.catalog import Query
 from app.core import batches, digests, spans
 from app.core.errors import Altered, Refusal
 from app.core.models import Checkpoint, Chunk, Upload, UploadFile
 from app.core.spans import Run, Span
-from app.runtime.thread_priority import BULK, set_niceness
-from app.service.query.find import Content, Finding
+from app.service.query.content import Content, Contents
+from app.service.query.find import Queries
+from app.service.state.caches import Caches
 from app.service.state.context import Context
-from app.service.state.upload_progress import Transfer
+from app.service.state.running_copies import CopyPlan, RunningCopies
+from app.service.state.upload_progress import UploadProgress
 from app.storage.port import Partial
 
-logger = logging.getLogger("holdfast")
-
 SOURCES = 32
-"""How many checkpoints of a directory are looked at, the newest first."""
+"""The number of checkpoints of a directory that are searched, newest first."""
 RUN_BYTES = 64 * 1024 * 1024
-MAPS_KEPT = 64
-THREADS = 2
 MANY_SMALL = 256
-"""From how many files of a batch's size on these are sent again: that costs less than to find each and to copy it."""
+"""The number of batch-sized files from which on they are uploaded: that costs less than to find and copy each."""
 MOST_OPEN = 256
-"""The number of files held open for the copies of one upload, the largest first; what others hold is sent again."""
+"""The number of files held open for the copies of one upload, largest first; chunks of the others are uploaded."""
 
-Held = Mapping[str, Sequence[Chunk]]
+ChunkMaps = Mapping[str, Sequence[Chunk]]
 
 
 class _Wanted:
-    """The chunks of an upload that have not arrived and that nobody was found to hold."""
+    """The chunks of an upload that have not arrived and for which no source was found yet."""
 
-    def __init__(self, transfer: Transfer) -> None:
+    def __init__(self, progress: UploadProgress) -> None:
         self._chunks: dict[str, list[tuple[int, Chunk]]] = {}
         self._paths: dict[Chunk, set[str]] = {}
-        for file in _to_copy(transfer.upload.files):
+        for file in _to_copy(progress.upload.files):
             for offset, chunk in spans.placed(file.chunks or ()):
-                if not transfer.holds(file.path, offset, [chunk]):
+                if not progress.holds(file.path, offset, [chunk]):
                     self._chunks.setdefault(file.path, []).append((offset, chunk))
                     self._paths.setdefault(chunk, set()).add(file.path)
 
@@ -51,15 +45,15 @@ class _Wanted:
         return bool(self._paths)
 
     def any_of(self, held: Iterable[Chunk]) -> bool:
-        """Whether a file holds any of them."""
+        """Tell if a file that holds these chunks holds a wanted one."""
         return not self._paths.keys().isdisjoint(held)
 
     def runs(self, held: Sequence[Chunk]) -> list[tuple[str, Run]]:
-        """Which of them a file holds, with the path that wants them."""
+        """List the runs of wanted chunks that a file holds, each with the path that wants it."""
         return [(path, run) for path in self._wanting(held) for run in spans.runs(self._chunks[path], held, RUN_BYTES)]
 
     def remove(self, held: Sequence[Chunk]) -> None:
-        """They were found: nobody wants them any more."""
+        """Take out chunks whose source was found."""
         found = set(held)
         for path in self._wanting(held):
             self._chunks[path] = [(offset, chunk) for offset, chunk in self._chunks[path] if chunk not in found]
@@ -70,75 +64,63 @@ class _Wanted:
         return sorted({path for chunk in held for path in self._paths.get(chunk, ())})
 
 
-@dataclass
-class _Copies:
-    """What is to be copied into one upload, and the open files that it comes from."""
-
-    transfer: Transfer
-    todo: deque[tuple[Content, str, Run]] = field(default_factory=deque)
-    sources: ExitStack = field(default_factory=ExitStack)
-    open: int = 0
-    working: int = THREADS
+class _Copy(NamedTuple):
+    progress: UploadProgress
+    content: Content
+    path: str
+    run: Run
 
 
-class Borrowing:
-    """Finds what need not be sent, and copies it."""
+class Deduplication:
+    """Finds the chunks that need not be uploaded, and copies them in the background."""
 
-    def __init__(self, context: Context, finding: Finding) -> None:
+    def __init__(
+        self, context: Context, queries: Queries, contents: Contents, caches: Caches, copies: RunningCopies
+    ) -> None:
         self._context = context
-        self._finding = finding
-        self._guard = threading.Lock()
-        self._maps: OrderedDict[str, Held] = OrderedDict()
-        self._closing = threading.Event()
-        self._workers = ThreadPoolExecutor(
-            THREADS, thread_name_prefix="holdfast-copying", initializer=lambda: set_niceness(BULK)
-        )
+        self._queries = queries
+        self._contents = contents
+        self._caches = caches
+        self._copies = copies
 
-    def promise(self, transfer: Transfer) -> None:
-        """Promise what others hold of an upload whose digests are known, and begin to copy it.
+    def plan(self, progress: UploadProgress) -> None:
+        """Plan the copies of an upload whose digests are known, and start them.
 
-        Where the content stands already under the same name, nothing is copied unless the commit finds it gone.
+        If the same content is already live under the same name, the copies are deferred: the commit needs them only
+        if that content is gone by then.
         """
-        upload = transfer.upload
+        upload = progress.upload
         if not upload.may_borrow or not any(file.is_hashed for file in upload.files):
             return
         with self._context.catalog.reading() as session:
             standing = session.checkpoints.named(upload.directory, upload.name)
         if standing is not None and standing.digest == digests.of_save(upload):
-            transfer.deferred = True
-            transfer.promised = {file.path: (Span(0, file.size_bytes or 0),) for file in upload.files}
+            progress.deferred = True
+            progress.planned = {file.path: (Span(0, file.size_bytes or 0),) for file in upload.files}
         else:
-            self.begin(transfer)
+            self._start(progress)
 
-    def make_up(self, transfer: Transfer) -> None:
-        """Copy after all what was deferred, unless somebody else does so or commits at the same time."""
-        with transfer.changing:
-            if transfer.deferred and not transfer.is_closed:
-                self.begin(transfer)
+    def copy_deferred(self, progress: UploadProgress) -> None:
+        """Start deferred copies, unless another thread has started them or is committing."""
+        with progress.changing:
+            if progress.deferred and not progress.is_closed:
+                self._start(progress)
 
-    def begin(self, transfer: Transfer) -> None:
-        """Copy what others hold, in the background; what cannot be copied becomes missing."""
-        copies, wanted = _Copies(transfer), _Wanted(transfer)
-        transfer.deferred, transfer.promised = False, {}
-        for checkpoint in self._sources(transfer.upload):
+    def _start(self, progress: UploadProgress) -> None:
+        plan, wanted = CopyPlan[_Copy](progress), _Wanted(progress)
+        progress.deferred, progress.planned = False, {}
+        for checkpoint in self._sources(progress.upload):
             if not wanted:
                 break
             with suppress(Refusal, OSError):
-                self._plan(copies, wanted, checkpoint)
-        if not copies.todo:
-            copies.sources.close()
-            return
-        transfer.copying = [self._workers.submit(self._work, copies) for _ in range(THREADS)]
-        for copying in transfer.copying:
-            copying.add_done_callback(lambda _: self._done(copies))
-
-    def close(self) -> None:
-        """Stop copying; what is unfinished is begun again after the next start."""
-        self._closing.set()
-        self._workers.shutdown(wait=True)
+                self._add(plan, wanted, checkpoint)
+        if plan.jobs:
+            self._copies.start(plan, self._copy)
+        else:
+            plan.sources.close()
 
     def _sources(self, upload: Upload) -> Iterator[Checkpoint]:
-        """Where to look: the base first, then the directory's newest checkpoints."""
+        """Give the checkpoints to search: the declared base, then the newest ones of the directory."""
         with self._context.catalog.reading() as session:
             base = session.checkpoints.get(upload.base) if upload.base is not None else None
             newest = session.checkpoints.page(Query(upload.directory, order_by="-position"), after=None, limit=SOURCES)
@@ -146,84 +128,67 @@ class Borrowing:
             yield base
         yield from newest.checkpoints
 
-    def _plan(self, copies: _Copies, wanted: _Wanted, checkpoint: Checkpoint) -> None:
-        maps = self._map(checkpoint)
+    def _add(self, plan: CopyPlan[_Copy], wanted: _Wanted, checkpoint: Checkpoint) -> None:
+        maps = self._chunk_maps(checkpoint)
         useful = [path for path, held in maps.items() if wanted.any_of(held)]
-        useful = nlargest(MOST_OPEN - copies.open, useful, key=lambda path: sum(chunk.length for chunk in maps[path]))
+        useful = nlargest(
+            MOST_OPEN - plan.open_files, useful, key=lambda path: sum(chunk.length for chunk in maps[path])
+        )
         if not useful:
             return
-        for content in self._finding.open_intact(checkpoint.id, useful):
-            copies.sources.callback(content.opened.close)
-            copies.open += 1
+        for content in self._contents.open_intact(checkpoint.id, useful):
+            plan.sources.callback(content.opened.close)
+            plan.open_files += 1
             runs = wanted.runs(maps[content.file.path])
-            copies.todo.extend((content, path, run) for path, run in runs)
-            copies.transfer.promise(runs)
+            plan.jobs.extend(_Copy(plan.progress, content, path, run) for path, run in runs)
+            plan.progress.plan(runs)
             wanted.remove(maps[content.file.path])
 
-    def _map(self, checkpoint: Checkpoint) -> Held:
-        """The chunks of a checkpoint; those of the last few are remembered."""
-        with self._guard:
-            if found := self._maps.get(checkpoint.id):
-                self._maps.move_to_end(checkpoint.id)
-                return found
-        loaded = {path: found.chunks for path, found in self._finding.maps(checkpoint.id)[1].items()}
-        with self._guard:
-            self._maps[checkpoint.id] = loaded
-            while len(self._maps) > MAPS_KEPT:
-                self._maps.popitem(last=False)
-        return loaded
+    def _chunk_maps(self, checkpoint: Checkpoint) -> ChunkMaps:
+        maps = self._caches.chunk_maps.get(checkpoint.id)
+        if maps is None:
+            maps = {path: found.chunks for path, found in self._queries.maps(checkpoint.id)[1].items()}
+            self._caches.chunk_maps.put(checkpoint.id, maps)
+        return maps
 
-    def _work(self, copies: _Copies) -> None:
-        try:
-            with suppress(IndexError):
-                while copies.transfer.promised and not self._closing.is_set():
-                    self._copy(copies.transfer, *copies.todo.popleft())
-        except (OSError, Refusal) as error:  # the client sends what is missing then
-            logger.warning("upload %s: not everything could be copied: %s", copies.transfer.upload.id, error)
-
-    def _done(self, copies: _Copies) -> None:
-        with self._guard:
-            copies.working -= 1
-            last = copies.working == 0
-        if last:
-            copies.sources.close()
-
-    def _copy(self, transfer: Transfer, content: Content, path: str, run: Run) -> None:
-        with self._context.storage.partial(transfer.upload, path) as partial:
-            if self._share(transfer, partial, content, path, run):
+    def _copy(self, copy: _Copy) -> None:
+        progress, content, path, run = copy
+        with self._context.storage.partial(progress.upload, path) as partial:
+            if self._share(partial, copy):
                 return
-            with transfer.writing(path, run.span):
-                partial.allocate(run.span)  # so that a run that does not fit takes nothing of what others need
+            with progress.writing(path, run.span):
+                partial.allocate(run.span)  # so that a run that does not fit takes no space from other uploads
             for offset, chunk in spans.placed(run.chunks):
                 data = _read(content, run.source + offset, chunk)
                 target = Span(run.span.start + offset, run.span.start + offset + chunk.length)
-                with transfer.writing(path, target):
-                    if not transfer.holds(path, target.start, [chunk]):
+                with progress.writing(path, target):
+                    if not progress.holds(path, target.start, [chunk]):
                         partial.write(target.start, data)
-                        transfer.note(path, target.start, [chunk])
+                        progress.record(path, target.start, [chunk])
 
-    def _share(self, transfer: Transfer, partial: Partial, content: Content, path: str, run: Run) -> bool:
-        """Share the blocks of a run where the file system can; not over bytes that have arrived.
+    def _share(self, partial: Partial, copy: _Copy) -> bool:
+        """Share the blocks of a run if the file system can; not over bytes that have arrived.
 
-        They are not read: a file is what was saved as long as its size and its time of last change say so.
+        Shared blocks are not read: an unchanged size and modification time prove that the file is what was saved.
         """
-        with transfer.writing(path, run.span):
-            if transfer.has_any(path, run.span) or not partial.share(content.opened, run.source, run.span):
+        progress, content, path, run = copy
+        with progress.writing(path, run.span):
+            if progress.has_any(path, run.span) or not partial.share(content.opened, run.source, run.span):
                 return False
             if not content.opened.is_as_opened():
                 return False
-            transfer.note(path, run.span.start, run.chunks)
+            progress.record(path, run.span.start, run.chunks)
         return True
 
 
 def _to_copy(files: Sequence[UploadFile]) -> Iterable[UploadFile]:
-    """The files of an upload whose bytes are worth looking for: without the small ones, where these are many."""
+    """Give the files of an upload whose chunks are worth searching: no small ones if these are many."""
     large = [file for file in files if (file.size_bytes or 0) > batches.SMALL_BYTES]
     return files if len(files) - len(large) < MANY_SMALL else large
 
 
 def _read(content: Content, offset: int, chunk: Chunk) -> bytes:
-    """A chunk of a source. `Altered` where it is not what it was."""
+    """Read a chunk of a source; `Altered` if its digest is another."""
     data = content.opened.read(offset, chunk.length)
     if digests.of_chunk(data) != chunk.digest:
         raise Altered(f"{content.checkpoint.directory}/{content.checkpoint.name} was changed on the disk")

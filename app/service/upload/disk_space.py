@@ -1,31 +1,31 @@
-"""Whether the disk has room for a save: asked before its bytes come, so that a full disk stays what it was."""
+"""Disk space: admits bytes before they are sent, so that no upload fills the disk into its reserve."""
 
 from collections.abc import Callable
 from contextlib import suppress
 
 from app.core.errors import NoSpace
 from app.core.models import Save, Upload
-from app.service.lifecycle.purge import Freeing
+from app.service.lifecycle.purge import Purge
 from app.service.state.context import Context, Rules
-from app.service.state.open_uploads import Transfers
+from app.service.state.open_uploads import OpenUploads
 
 _LOOKS = 100
 
 
-class Space:
-    """Keeps a reserve of the disk free: for the catalog, for manifests, and for whoever must remove something."""
+class DiskSpace:
+    """Keeps a reserve of the disk free: for the catalog, for manifests, and for removals on a full disk."""
 
-    def __init__(self, context: Context, rules: Rules, transfers: Transfers, freeing: Freeing) -> None:
+    def __init__(self, context: Context, rules: Rules, open_uploads: OpenUploads, purge: Purge) -> None:
         self._context = context
         self._rules = rules
-        self._transfers = transfers
-        self._freeing = freeing
+        self._open_uploads = open_uploads
+        self._purge = purge
 
     def admit(self, wanted_bytes: int, *, upload_id: str) -> None:
-        """Let so many bytes of an upload come, if they fit beside those that other active uploads have yet to bring.
+        """Admit bytes of an upload if they fit beside those that other active uploads have yet to bring.
 
-        Space that only the trash takes counts as free: it is emptied, the oldest first, as far as necessary, and left
-        alone where all of it would not be enough. Not to be called under a directory's lock.
+        The trash counts as free space: it is purged, oldest first, as far as necessary, and not at all if all of it
+        would not suffice. Must not be called under a directory's lock.
 
         Raises
         ------
@@ -35,14 +35,13 @@ class Space:
         self._admit(lambda: wanted_bytes, upload_id)
 
     def admit_rest(self, upload: Upload, sent_bytes: int) -> None:
-        """As `admit`, for all that an upload still lacks: what is sent, and what the server copies at this moment."""
+        """Admit, as `admit` does, all that an upload lacks: bytes that the client sends or that the server copies."""
         self._admit(lambda: self._rest_bytes(upload, sent_bytes), upload.id)
 
-    def refuse_hopeless(self, save: Save) -> None:
-        """Refuse a save that `admit` would refuse whatever were freed, before anything is made for it.
+    def refuse_oversized(self, save: Save) -> None:
+        """Refuse a save of which the client has to send more bytes than the disk holds, before anything is created.
 
-        That is one of which more has to be sent than the disk holds in all. Files with digests do not count here: other
-        checkpoints may hold their bytes, and where blocks are shared these take no space, however many they are.
+        Files with digests do not count: other checkpoints may hold their bytes, and shared blocks take no space.
 
         Raises
         ------
@@ -50,21 +49,21 @@ class Space:
         """
         sent = sum(file.size_bytes or 0 for file in save.files if not file.is_hashed)
         if sent > self._context.storage.capacity_bytes():
-            raise self._no_space(sent, self._context.storage.free_bytes(), self._transfers.to_come())
+            raise self._no_space(sent, self._context.storage.free_bytes(), self._open_uploads.expected_bytes())
 
     def _admit(self, wanted: Callable[[], int], upload_id: str) -> None:
-        beside = self._transfers.to_come(but=upload_id) + self._rules.reserve_bytes
+        beside = self._open_uploads.expected_bytes(excluding=upload_id) + self._rules.reserve_bytes
         wanted_bytes, free = self._compared(wanted)
         if free < wanted_bytes + beside:
-            self._freeing.make_room(wanted_bytes + beside)
+            self._purge.make_room(wanted_bytes + beside)
             wanted_bytes, free = self._compared(wanted)
         if free < wanted_bytes + beside:
             raise self._no_space(wanted_bytes, free, beside - self._rules.reserve_bytes)
 
     def _compared(self, wanted: Callable[[], int]) -> tuple[int, int]:
-        """What is wanted and what is free at one moment, so that what is copied meanwhile counts just once.
+        """Read the wanted and the free bytes at one moment, so that bytes being copied count exactly once.
 
-        Where copying never pauses, the disk is asked last, which wants too much rather than too little.
+        If copying never pauses, the free bytes are read last, which errs on the side of refusing.
         """
         for _ in range(_LOOKS):
             wanted_bytes = wanted()
@@ -74,7 +73,7 @@ class Space:
         return wanted_bytes, free
 
     def _rest_bytes(self, upload: Upload, sent_bytes: int) -> int:
-        to_copy = 0 if self._context.storage.shares_blocks else self._transfers.of(upload).to_copy_bytes
+        to_copy = 0 if self._context.storage.shares_blocks else self._open_uploads.of(upload).planned_bytes
         if not to_copy:
             return sent_bytes
         lacking = 0
@@ -88,12 +87,12 @@ class Space:
             lacking += max(0, (file.size_bytes or 0) - allocated)
         return min(sent_bytes + to_copy, lacking)
 
-    def _no_space(self, wanted_bytes: int, free: int, promised: int) -> NoSpace:
+    def _no_space(self, wanted_bytes: int, free: int, promised_bytes: int) -> NoSpace:
         return NoSpace(
-            f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised} are for "
+            f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised_bytes} are for "
             f"other uploads under way and {self._rules.reserve_bytes} are kept in reserve (HOLDFAST_RESERVE_BYTES).",
             wanted_bytes=wanted_bytes,
             free_bytes=free,
-            promised_bytes=promised,
+            promised_bytes=promised_bytes,
             reserve_bytes=self._rules.reserve_bytes,
         )

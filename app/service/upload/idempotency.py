@@ -1,4 +1,4 @@
-"""Whether a save is one that was begun or committed before: the same ``save_id`` must mean the same content."""
+"""Idempotency: recognises a repeated save by its ``save_id``, which must stand for the same content."""
 
 from app.catalog import Session
 from app.catalog.rows.uploads import Saved
@@ -9,7 +9,7 @@ from app.service.state.lookup import known_checkpoint
 
 
 def earlier_name(session: Session, save: Save) -> str | None:
-    """The name under which the same save was begun or committed before."""
+    """Find the name under which the same save was begun or committed before."""
     if saved := session.uploads.saved(save.directory, save.save_id):
         return known_checkpoint(session, saved.checkpoint_id).name
     upload = session.uploads.of_save(save.directory, save.save_id)
@@ -17,17 +17,23 @@ def earlier_name(session: Session, save: Save) -> str | None:
 
 
 def repeated(session: Session, save: Save, saved: Saved) -> Checkpoint:
-    """The checkpoint that this save became earlier. `SaveIdReused` where it was other content."""
+    """Give the checkpoint that this save became earlier.
+
+    Raises
+    ------
+    SaveIdReused
+        It had other content.
+    """
     checkpoint = known_checkpoint(session, saved.checkpoint_id)
-    promised = {file.path: file.size_bytes for file in save.files if file.size_bytes is not None}
+    declared = {file.path: file.size_bytes for file in save.files if file.size_bytes is not None}
     kept = {file.path: file.size_bytes for file in checkpoint.files}
-    if digests.of_save(save) not in {None, saved.digest} or not promised.items() <= kept.items():
+    if digests.of_save(save) not in {None, saved.digest} or not declared.items() <= kept.items():
         raise SaveIdReused(f"The save_id {save.save_id!r} was used for other content.")
     return checkpoint
 
 
-def same_promise(upload: Upload, save: Save) -> bool:
-    """Whether a save is the one that an upload was made for; digests may be told later, other ones never."""
+def is_same_save(upload: Upload, save: Save) -> bool:
+    """Tell if a save is the one that began an upload; it may add digests, but not change them."""
     if (upload.name, len(upload.files)) != (save.name, len(save.files)):
         return False
     return all(_same_file(begun, file) for begun, file in zip(upload.files, save.files, strict=True))

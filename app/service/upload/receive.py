@@ -1,4 +1,4 @@
-"""Take the bytes of one range as they come: each chunk is verified before it is written."""
+"""Receiver of the bytes of one range: verifies each chunk before it is written."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,15 +7,15 @@ from app.core import digests
 from app.core.errors import DigestMismatch, UploadBusy, WrongLength
 from app.core.models import CHUNK_MAX_BYTES, Chunk
 from app.core.spans import Span
-from app.service.state.upload_progress import Transfer
+from app.service.state.upload_progress import UploadProgress
 from app.storage.port import Partial
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""How many bytes are gathered before they are hashed and written; a longer chunk is gathered whole."""
+"""The number of bytes that are buffered before they are hashed and written; a longer chunk is buffered whole."""
 
 
 class Buffers:
-    """Buffers to gather bytes in, used again and again, as fresh memory is slow."""
+    """A pool of buffers, as the first use of fresh memory is slow. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -23,14 +23,14 @@ class Buffers:
         self._free: list[bytearray] = []
 
     def take(self, size_bytes: int) -> bytearray:
-        """A buffer of at least this size."""
+        """Take a buffer of at least this size."""
         if size_bytes > BATCH_BYTES:
             return bytearray(size_bytes)
         with self._guard:
             return self._free.pop() if self._free else bytearray(BATCH_BYTES)
 
     def give(self, buffer: bytearray) -> None:
-        """Take a buffer back that nobody looks into any more."""
+        """Return a buffer that no view refers to any more."""
         with self._guard:
             if len(buffer) == BATCH_BYTES and len(self._free) < self._most:
                 self._free.append(buffer)
@@ -42,26 +42,26 @@ _BUFFERS = Buffers(most=8)
 class Receiver:
     """Takes the bytes of one range. Not for use by two threads at once.
 
-    Whoever has bytes puts them into `room` and says so by `took`; no more than one batch of chunks is in memory.
+    The caller puts bytes into `room` and confirms them with `took`; at most one batch of chunks is in memory.
 
     Parameters
     ----------
     expected : sequence of Chunk, optional
-        The chunks of the range; one without a digest is taken as it comes. Without them, the range is cut every 8 MiB.
+        The chunks of the range; a chunk without a digest is not verified. Without any, the range is cut every 8 MiB.
     alive : callable
-        Told of every batch, so that the upload's lease does not end while bytes come.
+        Called for every batch, so that the upload's lease does not expire while bytes come.
     """
 
     def __init__(
         self,
-        transfer: Transfer,
+        progress: UploadProgress,
         partial: Partial,
         path: str,
         span: Span,
         expected: Sequence[Chunk] | None,
-        alive: Callable[[Transfer], None],
+        alive: Callable[[UploadProgress], None],
     ) -> None:
-        self._transfer = transfer
+        self._progress = progress
         self._partial = partial
         self._path = path
         self._start = self._next = span.start
@@ -74,47 +74,47 @@ class Receiver:
         self._wanted = self._filled = 0
 
     def room(self) -> memoryview:
-        """Where the next bytes go.
+        """Give the buffer for the next bytes.
 
         Raises
         ------
         WrongLength
-            There is more than was declared.
+            There are more bytes than declared.
         """
         if self._filled == self._wanted:
             self._begin_batch()
         return memoryview(self._buffer)[self._filled : self._wanted]
 
     def took(self, count: int) -> None:
-        """So many bytes have been put into the room.
+        """Take over bytes that the caller has put into the buffer.
 
         Raises
         ------
         DigestMismatch
-            A chunk is not the one that was declared; it was not written.
+            A chunk does not have its declared digest; it was not written.
         """
         self._filled += count
         if self._filled == self._wanted:
-            self._settle()
+            self._write_batch()
 
     def finish(self) -> None:
-        """The body has ended. `WrongLength` when it ended too early."""
+        """Check the length of a body that has ended; `WrongLength` if it ended too early."""
         if left := self._stop - self._next - self._filled:
             raise WrongLength(f"The body is {left} bytes shorter than declared.")
 
     def finish_here(self) -> int:
-        """The body has ended, and nobody had said how long it would be; how many bytes there were."""
+        """Write the rest of a body of undeclared length that has ended; give the number of its bytes."""
         if self._batch and self._filled:
             self._batch = [Chunk(self._filled, "")]
-            self._settle()
+            self._write_batch()
         return self._next - self._start
 
     def reject(self) -> None:
-        """Forget what came: the body was not the one that was meant."""
-        self._transfer.disown(self._path, Span(self._start, self._next))
+        """Count the range as missing again: the body does not have its declared digest."""
+        self._progress.forget(self._path, Span(self._start, self._next))
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Return the buffer to the pool."""
         self._drop_buffer()
 
     def _begin_batch(self) -> None:
@@ -131,8 +131,8 @@ class Receiver:
             self._drop_buffer()
             self._buffer = _BUFFERS.take(self._wanted)
 
-    def _settle(self) -> None:
-        """Verify the batch, write as much of it as is right, and record that."""
+    def _write_batch(self) -> None:
+        """Verify the batch, then write and record its chunks up to the first wrong one."""
         sound, failed, start = [], None, 0
         with memoryview(self._buffer) as whole:
             for chunk in self._batch:
@@ -154,15 +154,15 @@ class Receiver:
 
     def _put(self, data: memoryview, chunks: Sequence[Chunk]) -> None:
         span = Span(self._next, self._next + len(data))
-        with self._transfer.writing(self._path, span):
-            if not (self._batch[0].digest or self._transfer.takes(self._path, self._next, chunks)):
+        with self._progress.writing(self._path, span):
+            if not (self._batch[0].digest or self._progress.accepts(self._path, self._next, chunks)):
                 raise UploadBusy(
-                    f"The digests of {self._path!r} were told meanwhile, and these bytes do not have them."
+                    f"The digests of {self._path!r} were declared meanwhile, and these bytes do not have them."
                 )
-            if not self._transfer.holds(self._path, self._next, chunks):
+            if not self._progress.holds(self._path, self._next, chunks):
                 self._partial.write(self._next, data)
-            self._transfer.note(self._path, self._next, chunks)
-        self._alive(self._transfer)
+            self._progress.record(self._path, self._next, chunks)
+        self._alive(self._progress)
         self._next = span.stop
 
     def _drop_buffer(self) -> None:
@@ -171,7 +171,7 @@ class Receiver:
 
 
 def _batch(chunks: Sequence[Chunk], place: int) -> list[Chunk]:
-    """The next chunks, as many as are gathered at once."""
+    """Give the next chunks, as many as are buffered at once."""
     found, total = [chunks[place]], chunks[place].length
     for chunk in chunks[place + 1 :]:
         total += chunk.length

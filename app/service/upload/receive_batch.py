@@ -1,4 +1,4 @@
-"""Take the bytes of several small files that come in one body: each file is verified before it is written."""
+"""Receiver of several small files in one body: verifies each file before it is written."""
 
 from collections.abc import Sequence
 
@@ -6,58 +6,58 @@ from app.core import digests, spans
 from app.core.errors import DigestMismatch, UploadBusy, WrongLength
 from app.core.models import Chunk, UploadFile
 from app.core.spans import Span
-from app.service.state.upload_progress import Transfer
+from app.service.state.upload_progress import UploadProgress
 from app.storage.port import Storage
 
 
 class BatchReceiver:
-    """Takes one batch, which is gathered in memory. Not for use by two threads at once.
+    """Takes one batch, which is buffered in memory. Not for use by two threads at once.
 
     Parameters
     ----------
     files : sequence of UploadFile
         The files, in the order in which their bytes come.
     length : int
-        How many bytes are to come.
+        The length of the body in bytes.
 
     Raises
     ------
     WrongLength
-        The files have more or fewer bytes in all.
+        The sizes of the files do not add up to it.
     """
 
-    def __init__(self, transfer: Transfer, storage: Storage, files: Sequence[UploadFile], length: int) -> None:
+    def __init__(self, progress: UploadProgress, storage: Storage, files: Sequence[UploadFile], length: int) -> None:
         wanted = sum(file.size_bytes or 0 for file in files)
         if wanted != length:
             raise WrongLength(f"The files have {wanted} bytes in all; {length} are coming.")
-        self._transfer = transfer
+        self._progress = progress
         self._storage = storage
         self._files = files
         self._buffer = memoryview(bytearray(length))
         self._filled = 0
 
     def room(self) -> memoryview:
-        """Where the next bytes go. `WrongLength` where there are more than were declared."""
+        """Give the buffer for the next bytes; `WrongLength` if there are more than declared."""
         if self._filled == len(self._buffer):
             raise WrongLength("The body is longer than declared.")
         return self._buffer[self._filled :]
 
     def took(self, count: int) -> None:
-        """So many bytes have been put into the room."""
+        """Take over bytes that the caller has put into the buffer."""
         self._filled += count
 
     def reject(self) -> None:
-        """Forget what came. Nothing is written before the end."""
+        """Discard the body: nothing was written."""
 
     def finish(self) -> None:
-        """The body has ended: what is right is written.
+        """Write the files whose digests are right, once the body has ended.
 
         Raises
         ------
         WrongLength
-            It ended too early; nothing is written.
+            The body ended too early; nothing is written.
         DigestMismatch
-            A chunk is not the one that was declared; its file is not written.
+            A chunk does not have its declared digest; its file is not written.
         """
         if left := len(self._buffer) - self._filled:
             raise WrongLength(f"The body is {left} bytes shorter than declared.")
@@ -76,19 +76,21 @@ class BatchReceiver:
             raise failed
 
     def _put(self, sound: dict[str, tuple[memoryview, list[Chunk]]]) -> None:
-        transfer = self._transfer
-        with transfer.writing_files({path: Span(0, len(data)) for path, (data, _) in sound.items()}):
+        progress = self._progress
+        with progress.writing_files({path: Span(0, len(data)) for path, (data, _) in sound.items()}):
             for path, (_, chunks) in sound.items():
-                if not transfer.takes(path, 0, chunks):
-                    raise UploadBusy(f"The digests of {path!r} were told meanwhile, and these bytes do not have them.")
-            new = {path: data for path, (data, chunks) in sound.items() if not transfer.holds(path, 0, chunks)}
-            self._storage.write_files(transfer.upload, new)
+                if not progress.accepts(path, 0, chunks):
+                    raise UploadBusy(
+                        f"The digests of {path!r} were declared meanwhile, and these bytes do not have them."
+                    )
+            new = {path: data for path, (data, chunks) in sound.items() if not progress.holds(path, 0, chunks)}
+            self._storage.write_files(progress.upload, new)
             for path in new:
-                transfer.note(path, 0, sound[path][1])
+                progress.record(path, 0, sound[path][1])
 
 
 def _verified(file: UploadFile, data: memoryview) -> list[Chunk]:
-    """The chunks of a whole file."""
+    """Hash a whole file in its declared chunks, and verify them."""
     declared = file.chunks if file.chunks is not None else (Chunk(len(data), ""),) if data else ()
     found = []
     for offset, chunk in spans.placed(declared):

@@ -162,7 +162,7 @@ def folders(tmp_path):
         for count in (3, 300):
             files = tuple(UploadFile(f"{number:03d}", 0, ()) for number in range(count))
             save = Save(directory="runs", name=f"of-{count}", facts=Facts(), files=files)
-            ids.append(checkpoints.committing.commit(checkpoints.uploading.reserve(save).upload.id).checkpoint.id)
+            ids.append(checkpoints.commits.commit(checkpoints.reservations.reserve(save).upload.id).checkpoint.id)
         yield checkpoints, ids
 
 
@@ -171,9 +171,9 @@ def test_a_file_takes_one_question_and_no_rows_of_others_however_many_files_ther
     asked = []
     event.listen(checkpoints.context.catalog._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
     for checkpoint_id in ids:
-        checkpoints.finding.open(checkpoint_id, "001").opened.close()  # of which directory it is, is remembered
+        checkpoints.contents.open(checkpoint_id, "001").opened.close()  # of which directory it is, is remembered
         del asked[:]
-        content = checkpoints.finding.open(checkpoint_id, "002")
+        content = checkpoints.contents.open(checkpoint_id, "002")
         content.opened.close()
         assert len([one for one in asked if one.startswith("SELECT")]) == 1, asked
         assert [file.path for file in content.checkpoint.files] == ["002"]
@@ -198,13 +198,13 @@ def test_many_files_are_synced_together_unless_the_disk_has_lost_something(tmp_p
 
         def begin(name, count=3):
             files = tuple(UploadFile(str(number), 0, ()) for number in range(count))
-            return checkpoints.uploading.reserve(Save(directory="runs", name=name, files=files)).upload.id
+            return checkpoints.reservations.reserve(Save(directory="runs", name=name, files=files)).upload.id
 
         first, second, few = begin("first"), begin("second"), begin("few", 2)
         for upload_id in (first, second, few):
-            checkpoints.committing.commit(upload_id)
+            checkpoints.commits.commit(upload_id)
         assert (synced, len(told)) == ([first, second, few], 1)
-        checkpoints.committing.commit(begin("third"))
+        checkpoints.commits.commit(begin("third"))
         assert (synced, len(told)) == ([first, second, few], 2)
 
 
@@ -246,11 +246,11 @@ def test_only_so_many_sources_are_held_open_and_what_others_hold_is_sent_again(t
     digest = {path: blake3(bytes(size)).hexdigest() for path, size in sizes.items()}
     files = tuple(UploadFile(path, size, (Chunk(size, digest[path]),)) for path, size in sizes.items())
     with closing(open_root(Settings(root=tmp_path / "root"))) as opened:
-        first = opened.uploading.reserve(Save(directory="d", name="first", files=files, facts=Facts()))
+        first = opened.reservations.reserve(Save(directory="d", name="first", files=files, facts=Facts()))
         for path, size in sizes.items():
-            with opened.uploading.receive(first.upload.id, path, Span(0, size)) as receiver:
+            with opened.uploads.receive(first.upload.id, path, Span(0, size)) as receiver:
                 feed(receiver, bytes(size))
                 receiver.finish()
-        opened.committing.commit(first.upload.id)
-        second = opened.uploading.reserve(Save(directory="d", name="second", files=files, facts=Facts()))
+        opened.commits.commit(first.upload.id)
+        second = opened.reservations.reserve(Save(directory="d", name="second", files=files, facts=Facts()))
         assert [missing.path for missing in second.missing.ranges] == ["1.bin"]  # the smallest

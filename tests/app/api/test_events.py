@@ -205,7 +205,7 @@ def test_whoever_waits_does_not_look_through_the_events_of_others_again(tmp_path
         with checkpoints.context.catalog.writing() as session:
             for number in range(10):
                 session.events.add("checkpoint.saved", at=utc_now(), directory="a" if number == 3 else "b")
-        events = checkpoints.finding.events
+        events = checkpoints.queries.events
         assert [event.id for event in events(0, prefix="a", limit=5)[0]] == [4]
         assert events(0, prefix="a", limit=5)[1] == 10
         assert events(0, prefix="b", limit=5)[1] == 6, "the next page of them begins where this one ended"

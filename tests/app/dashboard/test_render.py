@@ -11,13 +11,13 @@ from app.core.models import Directory, Policy, Tensor
 from app.dashboard.render import formatting, tensor_tree, urls
 from app.dashboard.render.directory_tree import MOST_LEVELS, matching, tree
 from app.dashboard.render.sparkline import sparkline, thinned
-from app.service.query.overview import Glance
+from app.service.query.overview import Overview
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def glance(name, count=1):
-    return Glance(Directory(name, NOW), Totals(count, 10 * count), None, (), 0, is_written=name.endswith("busy"))
+    return Overview(Directory(name, NOW), Totals(count, 10 * count), None, (), 0, is_written=name.endswith("busy"))
 
 
 def labels(nodes):

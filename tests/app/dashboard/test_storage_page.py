@@ -213,15 +213,15 @@ def test_an_upload_of_unknown_size_has_no_end(server, browser, directory):
 def test_of_what_nobody_has_looked_at_nothing_is_claimed(tmp_path):
     settings = Settings(root=tmp_path / "root")
     with closing(open_root(settings)) as checkpoints:
-        checkpoints.uploading.reserve(Save(directory="a", files=(UploadFile("x.pt", 10),), name="x.pt"))
-        (arrival,), count = checkpoints.holdings.arrivals("", 5)
+        checkpoints.reservations.reserve(Save(directory="a", files=(UploadFile("x.pt", 10),), name="x.pt"))
+        (arrival,), count = checkpoints.usage.uploads("", 5)
         assert (count, arrival.arrived_bytes, arrival.declared_bytes, arrival.share) == (1, 0, 10, 0.0)
         assert arrival.is_moving
     with closing(open_root(settings)) as checkpoints:
-        (arrival,), _ = checkpoints.holdings.arrivals("", 5)
+        (arrival,), _ = checkpoints.usage.uploads("", 5)
         assert (arrival.arrived_bytes, arrival.declared_bytes, arrival.share) == (None, 10, None)
         assert not arrival.is_moving
-        assert checkpoints.holdings.arrivals("b", 5) == ([], 0)
+        assert checkpoints.usage.uploads("b", 5) == ([], 0)
 
 
 def test_whoever_is_not_signed_in_sees_nothing(server):

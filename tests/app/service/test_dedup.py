@@ -12,8 +12,8 @@ from app.core.errors import DigestMismatch, RangesMissing, Superseded, UploadBus
 from app.core.models import Chunk, Facts, PolicyRequest, Save, UploadFile
 from app.core.spans import Span
 from app.main import open_root
-from app.service.state.upload_progress import Transfer
-from app.service.upload.dedup import THREADS
+from app.service.state.running_copies import THREADS
+from app.service.state.upload_progress import UploadProgress
 from app.settings import Settings
 from tests.data.delta_states import PIECE_BYTES, chunks_of, pieces
 from tests.data.samples import descriptors, feed, upload
@@ -47,7 +47,7 @@ def server(start):
 def nothing_copied(server):
     """Within the block, the threads that copy are busy."""
     go_on = threading.Event()
-    busy = [server.borrowing._workers.submit(go_on.wait) for _ in range(THREADS)]
+    busy = [server._copies._workers.submit(go_on.wait) for _ in range(THREADS)]
     try:
         yield
     finally:
@@ -58,11 +58,11 @@ def nothing_copied(server):
 def reserve(server, state, name="x.pt", *, hashed=True, save_id="", **more):
     chunks = chunks_of(state) if hashed else tuple(Chunk(len(piece), "") for piece in state)
     file = UploadFile("", sum(map(len, state)), chunks)
-    return server.uploading.reserve(Save(directory=DIRECTORY, name=name, save_id=save_id, files=(file,), **more))
+    return server.reservations.reserve(Save(directory=DIRECTORY, name=name, save_id=save_id, files=(file,), **more))
 
 
 def put(server, upload, data, offset=0):
-    with server.uploading.receive(upload.id, upload.name, Span(offset, offset + len(data))) as receiver:
+    with server.uploads.receive(upload.id, upload.name, Span(offset, offset + len(data))) as receiver:
         feed(receiver, data)
         receiver.finish()
 
@@ -76,7 +76,7 @@ def send(server, reservation, state):
 def save(server, state, name="x.pt", **more):
     reservation = reserve(server, state, name, **more)
     send(server, reservation, state)
-    return server.committing.commit(reservation.upload.id).checkpoint
+    return server.commits.commit(reservation.upload.id).checkpoint
 
 
 def read(server, name):
@@ -85,7 +85,7 @@ def read(server, name):
 
 def published(server, reservation, state):
     """Commit; the checkpoint must be this state."""
-    checkpoint = server.committing.commit(reservation.upload.id).checkpoint
+    checkpoint = server.commits.commit(reservation.upload.id).checkpoint
     assert read(server, checkpoint.name) == b"".join(state)
     return checkpoint
 
@@ -93,7 +93,7 @@ def published(server, reservation, state):
 def refused(server, reservation):
     """The ranges that a commit misses."""
     with pytest.raises(RangesMissing) as caught:
-        server.committing.commit(reservation.upload.id)
+        server.commits.commit(reservation.upload.id)
     return [(wanted["offset"], wanted["length"]) for wanted in caught.value.extra["missing"]]
 
 
@@ -108,7 +108,7 @@ def overwrite(server, name, data, offset=0, *, secretly=False):
 
 
 def delete(server, checkpoint):
-    server.removing.delete(checkpoint.id)
+    server.removals.delete(checkpoint.id)
 
 
 def prune(server, checkpoint):
@@ -147,7 +147,7 @@ def test_sources_are_let_go_when_the_upload_is_given_up(server):
     save(server, state, "1.pt")
     before = descriptors()
     with nothing_copied(server):
-        server.abandoning.abandon(reserve(server, state, "2.pt").upload.id)
+        server.aborts.abort(reserve(server, state, "2.pt").upload.id)
         assert eventually(lambda: descriptors() == before)
 
 
@@ -163,7 +163,7 @@ def test_bytes_that_changed_after_the_promise_are_missing(server, secretly):
         overwrite(server, "1.pt", changed, PIECE_BYTES, secretly=secretly)
     missing = refused(server, reservation)
     assert any(offset <= PIECE_BYTES < offset + length for offset, length in missing)
-    send(server, server.uploading.get(reservation.upload.id), state)
+    send(server, server.uploads.get(reservation.upload.id), state)
     published(server, reservation, state)
 
 
@@ -185,7 +185,7 @@ def test_a_source_that_became_shorter_is_missing(server, tmp_path):
         with (tmp_path / "root" / DIRECTORY / "1.pt").open("r+b") as file:
             file.truncate(PIECE_BYTES + 10)
     assert (PIECE_BYTES, 2 * PIECE_BYTES) in refused(server, reservation)
-    send(server, server.uploading.get(reservation.upload.id), state)
+    send(server, server.uploads.get(reservation.upload.id), state)
     published(server, reservation, state)
 
 
@@ -201,7 +201,7 @@ def test_bytes_sent_before_they_are_copied_stay_when_the_source_turns_out_wrong(
         overwrite(server, "1.pt", pieces(1)[0], PIECE_BYTES)
     missing = refused(server, reservation)
     assert (PIECE_BYTES, PIECE_BYTES) not in missing
-    send(server, server.uploading.get(reservation.upload.id), state)
+    send(server, server.uploads.get(reservation.upload.id), state)
     published(server, reservation, state)
 
 
@@ -223,8 +223,8 @@ def test_bytes_on_their_way_when_digests_are_told_count_only_if_they_have_them(s
     state, sent = pieces(3), pieces(1)[0]
     reservation = reserve(server, state, hashed=False, save_id="save-0001")
     upload = reservation.upload
-    with server.uploading.receive(upload.id, "x.pt", Span(0, PIECE_BYTES)) as wrong:
-        with server.uploading.receive(upload.id, "x.pt", Span(PIECE_BYTES, 2 * PIECE_BYTES)) as right:
+    with server.uploads.receive(upload.id, "x.pt", Span(0, PIECE_BYTES)) as wrong:
+        with server.uploads.receive(upload.id, "x.pt", Span(PIECE_BYTES, 2 * PIECE_BYTES)) as right:
             feed(wrong, sent[:100])
             feed(right, state[1][:100])
             told = reserve(server, state, save_id="save-0001")
@@ -234,7 +234,7 @@ def test_bytes_on_their_way_when_digests_are_told_count_only_if_they_have_them(s
             right.finish()
         with pytest.raises(UploadBusy):
             feed(wrong, sent[100:])
-    rest = server.uploading.get(upload.id)
+    rest = server.uploads.get(upload.id)
     assert [missing.span for missing in rest.missing.ranges] == [Span(2 * PIECE_BYTES, 3 * PIECE_BYTES)]
     send(server, rest, state)
     published(server, reservation, state)
@@ -247,21 +247,21 @@ def test_the_last_of_two_writers_without_digests_is_what_is_committed(server):
     for piece in (one[0], other[0], one[0], other[0]):
         put(server, reservation.upload, piece)
     with pytest.raises(DigestMismatch):
-        server.committing.commit(reservation.upload.id, {"x.pt": chunks_of(one)})
-    server.committing.commit(reservation.upload.id, {"x.pt": chunks_of(other)})
+        server.commits.commit(reservation.upload.id, {"x.pt": chunks_of(one)})
+    server.commits.commit(reservation.upload.id, {"x.pt": chunks_of(other)})
     assert read(server, "x.pt") == other[0]
 
 
 def test_bytes_of_one_place_are_written_by_one_at_a_time():
-    transfer = Transfer(upload({"a": b"", "b": b""}))
+    progress = UploadProgress(upload({"a": b"", "b": b""}))
     entered = []
 
     def write(path, span):
-        with transfer.writing(path, span):
+        with progress.writing(path, span):
             entered.append((path, span))
 
     with ThreadPoolExecutor(3) as threads:
-        with transfer.writing("a", Span(0, 10)):
+        with progress.writing("a", Span(0, 10)):
             waiting = threads.submit(write, "a", Span(9, 20))
             for path, span in (("a", Span(10, 20)), ("b", Span(0, 10))):
                 threads.submit(write, path, span).result(timeout=10)
@@ -271,18 +271,18 @@ def test_bytes_of_one_place_are_written_by_one_at_a_time():
 
 
 def test_closing_waits_for_those_who_write_and_refuses_those_who_wait_to():
-    transfer = Transfer(upload({"a": b""}))
+    progress = UploadProgress(upload({"a": b""}))
     with ThreadPoolExecutor(2) as threads:
-        with transfer.writing("a", Span(0, 10)):
-            waiting = threads.submit(transfer.writing("a", Span(0, 10)).__enter__)
-            closing = threads.submit(transfer.close)
-            assert eventually(lambda: transfer.is_closed)
+        with progress.writing("a", Span(0, 10)):
+            waiting = threads.submit(progress.writing("a", Span(0, 10)).__enter__)
+            closing = threads.submit(progress.close)
+            assert eventually(lambda: progress.is_closed)
             assert not closing.done()
             with pytest.raises(UploadBusy):
-                transfer.close(wait=False)
+                progress.close(wait=False)
         closing.result(timeout=10)
         assert isinstance(waiting.exception(timeout=10), UploadBusy)
-    with pytest.raises(UploadBusy), transfer.writing("a", Span(0, 10)):
+    with pytest.raises(UploadBusy), progress.writing("a", Span(0, 10)):
         pass
 
 
@@ -298,7 +298,7 @@ def test_telling_the_digests_and_renewing_the_lease_at_once_loses_neither(start)
         assert told.exception() is None
         with pytest.raises(DigestMismatch):
             put(server, reservation.upload, pieces(1)[0])
-        send(server, server.uploading.get(reservation.upload.id), state)
+        send(server, server.uploads.get(reservation.upload.id), state)
         published(server, reservation, state)
 
 
@@ -310,12 +310,12 @@ def test_an_upload_can_be_abandoned_while_the_copies_of_others_take_long(server)
     save(server, state, "1.pt")
     with nothing_copied(server):
         reservation = reserve(server, state, "2.pt")
-        abandoning = threading.Thread(target=server.abandoning.abandon, args=[reservation.upload.id])
+        abandoning = threading.Thread(target=server.aborts.abort, args=[reservation.upload.id])
         abandoning.start()
         abandoning.join(timeout=10)
         assert not abandoning.is_alive()
         with pytest.raises(UploadNotFound):
-            server.uploading.get(reservation.upload.id)
+            server.uploads.get(reservation.upload.id)
     assert server.context.storage.uploads() == set()
 
 
@@ -325,7 +325,7 @@ def test_an_upload_can_be_abandoned_at_any_moment_of_its_copying(server):
     shuffled = state[::-1]
     for number in range(20):
         reservation = reserve(server, shuffled, f"copy-{number}.pt")
-        server.abandoning.abandon(reservation.upload.id)
+        server.aborts.abort(reservation.upload.id)
         assert server.context.storage.uploads() == set()
 
 
@@ -335,7 +335,7 @@ def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
     save(server, state, "1.pt")
     with nothing_copied(server):
         reserve(server, state, "2.pt")
-        assert eventually(lambda: server.abandoning.expire() or not server.context.storage.uploads())
+        assert eventually(lambda: server.aborts.expire() or not server.context.storage.uploads())
     assert server.context.storage.uploads() == set()
 
 
@@ -344,7 +344,7 @@ def test_a_save_begun_afresh_drops_what_is_being_copied(server):
     save(server, state, "1.pt")
     with nothing_copied(server):
         reserve(server, state, "2.pt", save_id="save-0001")
-        with server.single_shot.begin(
+        with server.single_requests.begin(
             Save(directory=DIRECTORY, name="2.pt", save_id="save-0001", files=(UploadFile("", None),))
         ) as shot:
             feed(shot, b"other bytes")
@@ -359,7 +359,7 @@ def test_stopping_does_not_wait_for_all_copies_and_the_next_start_makes_them(sta
     shuffled = state[::-1]
     reservation = reserve(server, shuffled, "2.pt")
     server = start()
-    assert list(server.uploading.get(reservation.upload.id).missing.ranges) == []
+    assert list(server.uploads.get(reservation.upload.id).missing.ranges) == []
     published(server, reservation, shuffled)
 
 
@@ -369,14 +369,14 @@ def test_copies_that_were_not_begun_before_a_stop_are_made_after_it(start, tmp_p
     save(server, state, "1.pt")
     with nothing_copied(server):
         reservation = reserve(server, state, "2.pt")
-        stopping = threading.Thread(target=server.borrowing.close)
+        stopping = threading.Thread(target=server._copies.close)
         stopping.start()
-        assert eventually(server.borrowing._closing.is_set)
+        assert eventually(server._copies._closing.is_set)
     stopping.join()
     incoming = tmp_path / "root" / ".holdfast" / "incoming" / reservation.upload.id / "files" / "2.pt"
     assert not incoming.exists()
     server = start()
-    assert list(server.uploading.get(reservation.upload.id).missing.ranges) == []
+    assert list(server.uploads.get(reservation.upload.id).missing.ranges) == []
     published(server, reservation, state)
 
 
@@ -390,7 +390,7 @@ def test_content_that_is_promised_because_it_stands_does_not_replace_what_was_sa
     reservation = reserve(server, state)
     save(server, other)
     with pytest.raises(Superseded):
-        server.committing.commit(reservation.upload.id)
+        server.commits.commit(reservation.upload.id)
     assert read(server, "x.pt") == b"".join(other)
 
 
@@ -400,8 +400,8 @@ def test_content_that_came_to_stand_meanwhile_is_not_published_again(server):
     send(server, reservation, state)
     first = save(server, state)
     with pytest.raises(Superseded):
-        server.committing.commit(reservation.upload.id)
-    assert server.finding.latest(DIRECTORY).id == first.id
+        server.commits.commit(reservation.upload.id)
+    assert server.queries.latest(DIRECTORY).id == first.id
 
 
 def test_two_commits_at_once_of_content_that_is_gone_make_one_checkpoint(server):
@@ -412,7 +412,7 @@ def test_two_commits_at_once_of_content_that_is_gone_make_one_checkpoint(server)
         reservation = reserve(server, state)
         delete(server, standing)
         with ThreadPoolExecutor(2) as threads:
-            commits = [threads.submit(server.committing.commit, reservation.upload.id) for _ in range(2)]
+            commits = [threads.submit(server.commits.commit, reservation.upload.id) for _ in range(2)]
         done = [commit.result() for commit in commits if commit.exception() is None]
         assert {committed.checkpoint.id for committed in done} == {reservation.upload.id}
         assert {type(commit.exception()) for commit in commits} <= {UploadBusy, type(None)}
@@ -423,6 +423,6 @@ def test_what_was_copied_is_what_the_manifest_says(server):
     state = pieces(4)
     save(server, state, "1.pt")
     checkpoint = published(server, reserve(server, state[::-1], "2.pt"), state[::-1])
-    _, maps = server.finding.maps(checkpoint.id)
+    _, maps = server.queries.maps(checkpoint.id)
     assert maps["2.pt"].chunks == chunks_of(state[::-1])
     assert checkpoint.files[0].digest == digests.of_file(maps["2.pt"].chunks)

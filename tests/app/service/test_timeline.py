@@ -90,7 +90,7 @@ def test_lines_say_what_each_directory_held(tmp_path, span):
     with closing(open_root(Settings(root=tmp_path / "root"), clock=lambda: NOW)) as checkpoints:
         with checkpoints.context.catalog.writing() as session:
             session.connection.execute(insert(schema.checkpoints), rows)
-        found = checkpoints.holdings.lines("team", span)
+        found = checkpoints.usage.history("team", span)
     here = [row for row in rows if row["directory"] != "teams"]
     names = [name for name, _ in found.directories]
     assert len(names) == len(set(names)) == MOST_LINES

@@ -161,5 +161,5 @@ def test_bytes_that_arrived_stay_when_the_source_turns_out_wrong(xfs, tmp_path, 
         try:
             borrowing.published(server, reservation, state)
         except RangesMissing:
-            borrowing.send(server, server.uploading.get(reservation.upload.id), state)
+            borrowing.send(server, server.uploads.get(reservation.upload.id), state)
             borrowing.published(server, reservation, state)

@@ -208,7 +208,7 @@ def test_a_catalog_kept_elsewhere_is_not_used_for_another_root(make_server, tmp_
     shutil.rmtree(root)
     (tmp_path / "unmounted").rename(root)
     with closing(open_root(Settings(root=root, database_url=url))) as checkpoints:
-        assert checkpoints.finding.latest("runs/a").facts.epoch == 1
+        assert checkpoints.queries.latest("runs/a").facts.epoch == 1
 
 
 def test_a_copied_root_goes_its_own_way(make_server, tmp_path):

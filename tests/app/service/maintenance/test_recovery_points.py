@@ -40,7 +40,7 @@ def start(tmp_path):
 
 def save(server, data=b"bytes", name=NAME, **facts):
     wanted = Save(directory=DIRECTORY, name=name, facts=Facts(**facts), files=(UploadFile("", None),))
-    with server.single_shot.begin(wanted) as shot:
+    with server.single_requests.begin(wanted) as shot:
         feed(shot, data)
         return shot.finish().checkpoint
 
@@ -48,8 +48,8 @@ def save(server, data=b"bytes", name=NAME, **facts):
 def ready(server, data=b"new bytes", replaces=None):
     """An upload that has arrived in full, and the manifest that its commit would seal."""
     wanted = Save(directory=DIRECTORY, name=NAME, save_id="save-new", files=(UploadFile("", len(data)),))
-    upload = server.uploading.reserve(wanted).upload
-    with server.uploading.receive(upload.id, NAME, Span(0, len(data))) as receiver:
+    upload = server.reservations.reserve(wanted).upload
+    with server.uploads.receive(upload.id, NAME, Span(0, len(data))) as receiver:
         feed(receiver, data)
         receiver.finish()
     chunk = Chunk(len(data), digests.of_chunk(data))
@@ -116,7 +116,7 @@ def nothing_left(root, *, seconds=10):
 
 
 def read(server, checkpoint_id):
-    content = server.finding.open(checkpoint_id)
+    content = server.contents.open(checkpoint_id)
     try:
         return content.opened.read(0, 1000)
     finally:
@@ -141,11 +141,11 @@ def test_a_sealed_commit_is_finished_at_the_next_start(start, tmp_path, step, re
         server = start(catalog=lost)
         assert [found.id for found in live(server)] == [other.id, upload_id]
         assert read(server, upload_id) == b"new bytes"
-        assert server.finding.get(upload_id).facts.epoch == 7
+        assert server.queries.get(upload_id).facts.epoch == 7
         assert nothing_left(tmp_path / "root")
-        assert server.committing.commit(upload_id).repeated
+        assert server.commits.commit(upload_id).repeated
         if replacing and catalog == "kept":
-            assert server.finding.get(old.id).removed_because == "replaced"
+            assert server.queries.get(old.id).removed_because == "replaced"
     assert save(server, b"next", name="next.pt").sequence == manifest.checkpoint.sequence + 1
 
 
@@ -153,11 +153,11 @@ def test_an_upload_that_was_not_sealed_stays_an_upload(start, tmp_path):
     upload_id, _ = ready(start())
     server = start()
     assert live(server) == []
-    assert [missing.span for missing in server.uploading.get(upload_id).missing.ranges] == [Span(0, 9)]
-    with server.uploading.receive(upload_id, NAME, Span(0, 9)) as receiver:
+    assert [missing.span for missing in server.uploads.get(upload_id).missing.ranges] == [Span(0, 9)]
+    with server.uploads.receive(upload_id, NAME, Span(0, 9)) as receiver:
         feed(receiver, b"new bytes")
         receiver.finish()
-    assert server.committing.commit(upload_id).checkpoint.id == upload_id
+    assert server.commits.commit(upload_id).checkpoint.id == upload_id
 
 
 @pytest.mark.parametrize("step", ["marked", "manifest aside", "all aside"])
@@ -254,13 +254,13 @@ def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_
 
     with closing(open_root(Settings(root=tmp_path / "root", undo_window=3600), clock=clock)) as server:
         storage = server.context.storage
-        upload = server.uploading.reserve(
+        upload = server.reservations.reserve(
             Save(directory=DIRECTORY, name="folder", files=(UploadFile("old.bin", 3),))
         ).upload
-        with server.uploading.receive(upload.id, "old.bin", Span(0, 3)) as receiver:
+        with server.uploads.receive(upload.id, "old.bin", Span(0, 3)) as receiver:
             feed(receiver, b"old")
             receiver.finish()
-        old = server.committing.commit(upload.id).checkpoint
+        old = server.commits.commit(upload.id).checkpoint
         with server.context.catalog.writing() as session:
             session.checkpoints.change(old)
         made = []
@@ -275,9 +275,9 @@ def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_
         tidy(server)
         assert made, "the janitor looks at the clock in between"
         assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"new.bin": b"new"}
-        server.committing.finish("newer", made[0])
+        server.pending_commits.roll_forward("newer", made[0])
         assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"new.bin": b"new"}
-        assert server.finding.get(old.id).removed_because == "replaced"
-        server.removing.delete("newer")
-        assert server.restoring.restore(old.id).id == old.id
+        assert server.queries.get(old.id).removed_because == "replaced"
+        server.removals.delete("newer")
+        assert server.restorations.restore(old.id).id == old.id
         assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"old.bin": b"old"}
