@@ -1,0 +1,119 @@
+"""The interface of the Python client, from its signatures and docstrings."""
+
+import inspect
+import re
+from functools import partial
+from typing import Any
+
+import holdfast
+from scripts.reference.markdown import code, from_rst, kept, sentence
+from scripts.reference.markdown import table as a_table
+
+_SECTIONS = ("Parameters", "Attributes", "Returns", "Raises", "Examples")
+
+
+def parts() -> dict[str, Any]:
+    """The classes and functions that the package exports, and the tree of its errors."""
+    return {
+        "CheckpointManager": partial(_class, holdfast.CheckpointManager),
+        "save_checkpoint_with_cleanup": partial(_callable, holdfast.save_checkpoint_with_cleanup),
+        "GracefulStop": partial(_class, holdfast.GracefulStop),
+        "errors": _errors,
+    }
+
+
+def _class(kind: type, _: str) -> str:
+    members = [
+        f"### {name}\n\n{_callable(found, _) if callable(found) else _doc(found.__doc__ or '')}"
+        for name, found in vars(kind).items()
+        if not name.startswith("_") and (callable(found) or isinstance(found, property)) and found.__doc__
+    ]
+    return "\n\n".join([_signature(kind.__name__, kind), _doc(kind.__doc__ or ""), *members])
+
+
+def _callable(found: Any, _: str) -> str:
+    return "\n\n".join([_signature(found.__name__, found), _doc(found.__doc__ or "")])
+
+
+def _signature(name: str, found: Any) -> str:
+    signature = inspect.signature(found)
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
+    shown: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown and not any(s.startswith("*") for s in shown):
+            shown.append("*")
+        stars = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(parameter.kind, "")
+        default = "" if parameter.default is parameter.empty else f"={_value(parameter.default)}"
+        shown.append(f"{stars}{parameter.name}{default}")
+    returned = signature.return_annotation
+    gives = (
+        ""
+        if returned in (signature.empty, None)
+        else f" -> {inspect.formatannotation(returned).replace('pathlib.', '')}"
+    )
+    one = f"{name}({', '.join(shown)}){gives}"
+    if len(one) > 100:
+        one = f"{name}(\n" + "".join(f"    {each},\n" for each in shown) + f"){gives}"
+    return f"```python\n{one.replace('typing.', '')}\n```"
+
+
+def _value(default: Any) -> str:
+    if isinstance(default, int) and not isinstance(default, bool) and default and default % 2**30 == 0:
+        return f"{default // 2**30} * 2**30"
+    if type(default).__module__.startswith("holdfast"):
+        return "..."
+    if isinstance(default, tuple):
+        return f"({', '.join(str(getattr(each, 'name', each)) for each in default)},)"
+    return repr(default)
+
+
+def _doc(text: str) -> str:
+    """A docstring of NumPy's style as Markdown: tables of parameters, and what is raised."""
+    lines = inspect.cleandoc(text)
+    pieces = re.split(rf"(?m)^({'|'.join(_SECTIONS)})\n-+\n", lines)
+    blocks = [_paragraphs(pieces[0])]
+    for name, body in zip(pieces[1::2], pieces[2::2], strict=True):
+        blocks.append(_section(name, body))
+    return "\n\n".join(filter(None, blocks))
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(sentence(from_rst(part)) for part in text.strip().split("\n\n") if part.strip())
+
+
+def _section(name: str, body: str) -> str:
+    if name == "Examples":
+        return f"```pycon\n{body.strip()}\n```"
+    rows = [(head.strip(), sentence(from_rst(" ".join(about.split())))) for head, about in _entries(body)]
+    if name == "Attributes" and not any(about for _, about in rows):
+        return f"Attributes: {', '.join(code(head) for head, _ in rows)}."
+    if name in ("Parameters", "Attributes"):
+        title = "parameter" if name == "Parameters" else "attribute"
+        split = [head.partition(" : ") for head, _ in rows]
+        return a_table(
+            (title, "type", "description"),
+            ((code(first), from_rst(kind), about) for (first, _, kind), (_, about) in zip(split, rows, strict=True)),
+        )
+    if name == "Returns":
+        return "\n".join(f"Returns `{head}`: {about}" if about else f"Returns `{head}`." for head, about in rows)
+    return a_table(
+        ("raises", "when"), ((", ".join(code(one) for one in head.split(", ")), about) for head, about in rows)
+    )
+
+
+def _entries(body: str) -> list[tuple[str, str]]:
+    found = re.findall(r"(?m)^(\S.*)\n((?:(?:[ ]{4}.*)?(?:\n|\Z))*)", body.strip("\n") + "\n")
+    return [(head, about) for head, about in found]
+
+
+def _errors(standing: str) -> str:
+    """Each error with its family, when it is raised, and the codes, which are written in the page."""
+    codes = kept(standing, "error")
+    rows = []
+    for name in holdfast.__all__:
+        kind = getattr(holdfast, name)
+        if inspect.isclass(kind) and issubclass(kind, Exception):
+            family = next(base.__name__ for base in kind.__mro__[1:] if not base.__module__.startswith("holdfast"))
+            when = sentence(from_rst((kind.__doc__ or "").split("\n\n")[0]))
+            rows.append((code(name), code(family), when, codes.get(code(name), "")))
+    return a_table(("error", "also a", "when", "codes"), rows)
