@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from app.api.routes.metrics import Process, registry
+from app.api.routes.metrics import ProcessFigures, registry
 from app.catalog.reports.statistics import Statistics
 from app.core.quotas import Quota, Usage
 from scripts.reference.markdown import code, sentence
@@ -23,7 +23,7 @@ def table(_: str) -> str:
 
 
 def _registry() -> Any:
-    process = Process(longest_stall_s=lambda: 0.0, scrubbed_bytes=lambda: 0, free_bytes=lambda: 0)
+    process = ProcessFigures(longest_stall_s=lambda: 0.0, scrubbed_bytes=lambda: 0, free_bytes=lambda: 0)
     quotas = [(Quota("runs", max_bytes=1, max_checkpoints=1), Usage(0, 0))]
     return registry(_Counts(), process, lambda _: quotas)
 
