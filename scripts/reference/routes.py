@@ -33,7 +33,7 @@ def _table(tag: str, _: str) -> str:
             also = f"{method}, HEAD" if ("HEAD", path) in {found[:2] for found in _operations()} else method
             refused = ", ".join(code(name) for name in _codes(operation) if name not in _common())
             rows[f"{path} {method}"] = (
-                code(f"{also} {path}"),
+                f"{code(also)}<br>{code(path)}",
                 _scopes().get(operation["operationId"], "none"),
                 _summary(operation),
                 refused or "none",

@@ -7,19 +7,20 @@ from scripts.reference.markdown import table as a_table
 
 
 def table(_: str) -> str:
-    """Each setting with its variable, its flag, its default and its description."""
+    """Return each setting with its variable, its flag, its default and its description."""
     return a_table(
-        ("variable", "flag", "default", "description"),
+        ("setting", "default", "description"),
         (
-            (
-                code(f"HOLDFAST_{name.upper()}"),
-                code(f"--{name.replace('_', '-')}") if name in ALL else "none",
-                _default(name),
-                sentence(field.description or ""),
-            )
+            ("<br>".join(_names(name)), _default(name), sentence(field.description or ""))
             for name, field in Settings.model_fields.items()
         ),
     )
+
+
+def _names(name: str) -> list[str]:
+    """The variable, and the flag if there is one."""
+    flag = [code(f"--{name.replace('_', '-')}")] if name in ALL else []
+    return [code(f"HOLDFAST_{name.upper()}"), *flag]
 
 
 def _default(name: str) -> str:
