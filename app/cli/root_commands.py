@@ -76,7 +76,7 @@ def fsck(settings: Settings, dry_run: bool, *, as_json: bool = False) -> int:
 
 def _say_faults(check: Fsck, outcomes: list[tuple[Fault, str]], remain: int) -> None:
     for fault, outcome in outcomes:
-        style = "green" if outcome == "repaired" else "yellow" if fault.mend else "red"
+        style = "green" if outcome == "repaired" else "yellow" if fault.repair else "red"
         told = str(fault).removeprefix(fault.kind)
         say((fault.kind, f"bold {style}"), told, *([(f" ({outcome})", style)] if outcome else []))
     repaired = f"{_count(len(outcomes), 'fault', 'faults')}, {len(outcomes) - remain} repaired"
@@ -115,7 +115,7 @@ def _look(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
     finally:
         context.catalog.close()
         context.storage.close()
-    return check, [(fault, "would be repaired" if fault.mend else "") for fault in faults]
+    return check, [(fault, "would be repaired" if fault.repair else "") for fault in faults]
 
 
 def _still_there(before: list[Fault], now: list[Fault]) -> list[Fault]:
@@ -131,7 +131,7 @@ def _repair(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
             with _reading_back(checkpoints.context, check):
                 faults = check.run()
             before = [(Fault("catalog", "the catalog", rebuilt.why), "repaired")] if rebuilt is not None else []
-            return check, [*before, *check.mended(faults)]
+            return check, [*before, *check.repaired(faults)]
     finally:
         checkpoints.close()
 

@@ -1,6 +1,6 @@
-"""Whether a catalog is that of its root, and as new as the files: decided at each start, before anything is changed.
+"""Agreement of catalog and root, checked at each start before anything is changed.
 
-What is certain is said, so that the catalog is made anew from the files; what is not is refused, with what to do.
+A catalog that is certainly stale is rebuilt from the files. An uncertain one is refused, with instructions.
 """
 
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ from app.service.state.context import Context
 from app.storage.port import Records
 
 READ_OF_EACH = 3
-"""How many manifests that the catalog does not know are read in one directory, the newest first."""
+"""The number of manifests unknown to the catalog that are read in one directory, newest first."""
 
 
 def why_anew(context: Context, place: str, *, closely: bool = True) -> str | None:
-    """Why the catalog must be made anew from the files, or None where it can be used as it is.
+    """Give the reason why the catalog must be rebuilt from the files; None if it can be used as it is.
 
     Parameters
     ----------
     place : str
-        Where the root lies, for people.
+        The path of the root, for messages.
     closely : bool
         Also compare the newest records of each directory with the rows.
 
     Raises
     ------
     CatalogUnusable
-        It is the catalog of another root, or this is not the root with its files.
+        It is the catalog of another root, or the files of its root are missing.
     """
     catalog, storage = context.catalog, context.storage
     if catalog.is_new:
@@ -44,14 +44,14 @@ def why_anew(context: Context, place: str, *, closely: bool = True) -> str | Non
 
 
 def root_id(context: Context) -> str | None:
-    """The id of the root, the same at each opening and after a reindex; None for one that was never marked."""
+    """Give the id of the root, which no opening or reindex changes; None for a root that was never marked."""
     here = context.storage.mark()
     known = context.catalog.marks()
     return here.root if here is not None else known[0].root if known else None
 
 
 def sign(context: Context) -> None:
-    """Mark root and catalog as belonging together from this opening on; the catalog first, which takes either mark."""
+    """Mark root and catalog as a pair from this opening on; the catalog first, as it accepts both marks meanwhile."""
     here = context.storage.mark()
     opened = Mark(root_id(context) or token_hex(16), token_hex(16))
     context.catalog.put_mark(opened, here)
@@ -59,7 +59,7 @@ def sign(context: Context) -> None:
 
 
 class _Comparison:
-    """One comparison of all directories: names and times are looked at, and only what is new to the catalog is read."""
+    """One comparison of all directories by names and times; only files that are new to the catalog are read."""
 
     def __init__(self, context: Context, place: str) -> None:
         self._context = context
@@ -94,12 +94,12 @@ class _Comparison:
         )
 
     def _proof(self, session: Session, found: Records, names: set[str], written: Mapping[str, Written]) -> str | None:
-        """What in a directory shows that the catalog has missed something; a reindex takes that in."""
+        """Find proof that the catalog has missed a change of a directory, which a reindex would find."""
         row = written.get(found.directory)
         since_ns = row.last_write_ns if row is not None else -1
         if found.record_mtime_ns is not None and found.record_mtime_ns > since_ns:
-            said = self._counter(found.directory)
-            if said is not None and said > (row.sequence if row is not None else 0):
+            counter = self._counter(found.directory)
+            if counter is not None and counter > (row.sequence if row is not None else 0):
                 return f"the record of {found.directory} says more than the catalog"
         times = found.manifests
         unknown = sorted(times.keys() - names, key=lambda name: times[name], reverse=True)[:READ_OF_EACH]
@@ -120,13 +120,13 @@ class _Comparison:
         if manifest is None or manifest.checkpoint.id in self._sealed:
             return False
         if manifest.checkpoint.save_id.startswith(ADOPTED):
-            return False  # an adoption that was interrupted leaves manifests without rows: the next one goes on with it
+            return False  # an interrupted adoption leaves manifests without rows: the next one continues it
         sequence = session.checkpoints.sequence_of(manifest.checkpoint.id)
         return sequence is None or sequence < manifest.checkpoint.sequence
 
 
 def _remedy(context: Context, place: str) -> str:
-    """How to let the root have a catalog of its own."""
+    """Give the instructions for giving the root a catalog of its own."""
     database = context.catalog.place
     if not database.is_relative_to(place):
         return (

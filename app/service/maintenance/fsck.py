@@ -1,7 +1,7 @@
-"""Compare files, manifests and rows, and read every byte back. What is wrong is said in words; nothing is changed here.
+"""Fsck: compares files, manifests and rows, reads every byte back, and describes each fault. Changes nothing itself.
 
-A fault that can be mended with certainty carries its mend. Where people have to choose, such as between two intact
-records that disagree, there is none.
+A fault with a certain repair carries it. One that needs a human decision, such as two intact records that disagree,
+carries none.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from functools import partial
 
 from app.core.errors import Refusal
 from app.core.models import Checkpoint, File, FileMap, Manifest
-from app.service.maintenance.fsck_evidence import Evidence, Found, Maps, Row, told
+from app.service.maintenance.fsck_evidence import Evidence, Findings, Maps, Row, canonical
 from app.service.maintenance.fsck_match import Matcher
 from app.service.maintenance.fsck_repair import Fault, Repairs
 from app.service.query.verify import Pace, faults_of
@@ -18,12 +18,12 @@ from app.storage import manifest as manifests
 
 
 class Fsck:
-    """One check of everything.
+    """One check of a whole root.
 
     Parameters
     ----------
     known : iterable of str
-        Where in the root else something lies that belongs there.
+        Further paths in the root that belong there.
     """
 
     def __init__(self, context: Context, known: Iterable[str] = ()) -> None:
@@ -36,16 +36,16 @@ class Fsck:
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes the last run has read."""
+        """The number of bytes that the last run has read."""
         return self._evidence.pace.bytes_read
 
     def run(self) -> list[Fault]:
-        """Everything that is wrong."""
+        """Check the root, and list every fault."""
         self.checkpoints, self._evidence.pace = 0, Pace()
-        if texts := self._context.catalog.faults():  # nothing that such a catalog says is certain
+        if texts := self._context.catalog.faults():  # no row of a damaged catalog is certain
             return [Fault("catalog", "the catalog", f"{text}; move it away and start the server") for text in texts]
-        found = self._look()
-        self._expect_what_is_under_way(found)
+        found = self._list_disk()
+        self._expect_work_in_progress(found)
         with self._context.catalog.reading() as session:
             names = session.directories.names() | session.checkpoints.directories()
         for directory in sorted(names):
@@ -58,28 +58,28 @@ class Fsck:
                 self._check(found, directory, checkpoint_id, name)
         self._matcher.match(found)
         for checkpoint_id, (checkpoint, texts_of) in found.damage.items():
-            said = [texts_of[file.path] for file in checkpoint.files if file.path in texts_of]
-            self._repairs.verified[checkpoint_id] = "; ".join(said) or None
+            texts = [texts_of[file.path] for file in checkpoint.files if file.path in texts_of]
+            self._repairs.verified[checkpoint_id] = "; ".join(texts) or None
         return found.faults
 
-    def mended(self, faults: list[Fault]) -> Iterator[tuple[Fault, str]]:
-        """Mend what can be mended with certainty; each fault with what became of it, ``""`` for nothing."""
+    def repaired(self, faults: list[Fault]) -> Iterator[tuple[Fault, str]]:
+        """Repair faults that have a certain repair; give each fault with its outcome, ``""`` for no repair."""
         for fault in faults:
-            if fault.mend is None:
+            if fault.repair is None:
                 yield fault, ""
                 continue
             try:
-                fault.mend()
+                fault.repair()
                 yield fault, "repaired"
-            except Exception as error:  # whatever hinders one of them, the others go on
+            except Exception as error:  # a failed repair does not stop the others
                 yield fault, f"not repaired: {error}"
         self._repairs.note_verified()
 
     # below
 
-    def _look(self) -> Found:
-        """What lies on the disk. A folder that cannot be looked into is a fault, and says nothing of what is in it."""
-        found = Found({})
+    def _list_disk(self) -> Findings:
+        """List the files on the disk. An unreadable folder is a fault, whose contents count as unknown."""
+        found = Findings({})
         found.expected |= self._known
         for item in self._context.storage.everything():
             if item.hidden is None:
@@ -89,8 +89,8 @@ class Fsck:
                 found.add("unreadable", item.path or "the root", item.hidden)
         return found
 
-    def _expect_what_is_under_way(self, found: Found) -> None:
-        """What is being published or removed: read after the disk and before the rows, so that nothing slips by."""
+    def _expect_work_in_progress(self, found: Findings) -> None:
+        """Expect files being published or removed. Read after the disk and before the rows, so that none is missed."""
         storage = self._context.storage
         sealed = [manifest.checkpoint for _, manifest in storage.sealed()]
         with self._context.catalog.reading() as session:
@@ -103,7 +103,7 @@ class Fsck:
 
     # what the catalog knows
 
-    def _check(self, found: Found, directory: str, checkpoint_id: str, name: str) -> None:
+    def _check(self, found: Findings, directory: str, checkpoint_id: str, name: str) -> None:
         where = self._context.storage.place_of_manifest(directory, name)
         found.expected.add(where)
         try:
@@ -123,18 +123,18 @@ class Fsck:
             found.lost_records[checkpoint.id] = row
             found.damage[checkpoint.id] = (checkpoint, {})
             return
-        said = self._check_record(found, row, where)
-        if not row.is_consistent and said is not None:
-            checkpoint, maps = said.checkpoint, said.maps
+        manifest = self._check_record(found, row, where)
+        if not row.is_consistent and manifest is not None:
+            checkpoint, maps = manifest.checkpoint, manifest.maps
             found.expected |= self._evidence.places(checkpoint)
         self._check_files(found, row, checkpoint, maps)
 
-    def _check_files(self, found: Found, row: Row, checkpoint: Checkpoint, maps: Maps) -> None:
+    def _check_files(self, found: Findings, row: Row, checkpoint: Checkpoint, maps: Maps) -> None:
         damage: dict[str, str] = {}
         for file in checkpoint.files:
             place, file_map = checkpoint.stored_at(file), maps.get(file.path)
             if file_map is None:
-                continue  # the row contradicts itself, which is said already
+                continue  # the row contradicts itself, which is reported elsewhere
             if place not in found.disk:
                 found.missing.append((row, file, file_map))
             elif fault := self._altered(checkpoint, file, file_map):
@@ -148,52 +148,56 @@ class Fsck:
         except FileNotFoundError:
             return "it is gone since a moment ago"
 
-    def _check_unreadable(self, found: Found, where: str, checkpoint_id: str, directory: str, name: str) -> None:
-        """A row that is no checkpoint at all: its manifest may know better."""
-        said, mend = self._evidence.said(where), None
-        if said is not None and said.checkpoint.id == checkpoint_id and self._evidence.is_at_its_place(where, said):
-            found.expected |= self._evidence.places(said.checkpoint)
-            mend = partial(self._repairs.put_right, said)
-        found.add("row", where, "the catalog's row cannot be read", mend, directory=directory, name=name)
+    def _check_unreadable(self, found: Findings, where: str, checkpoint_id: str, directory: str, name: str) -> None:
+        """Report a row that cannot be read; its manifest may correct it."""
+        manifest, repair = self._evidence.manifest_at(where), None
+        if (
+            manifest is not None
+            and manifest.checkpoint.id == checkpoint_id
+            and self._evidence.is_at_its_place(where, manifest)
+        ):
+            found.expected |= self._evidence.places(manifest.checkpoint)
+            repair = partial(self._repairs.correct_row, manifest)
+        found.add("row", where, "the catalog's row cannot be read", repair, directory=directory, name=name)
 
-    def _check_record(self, found: Found, row: Row, where: str) -> Manifest | None:
-        """The manifest of a checkpoint, if it can be believed."""
+    def _check_record(self, found: Findings, row: Row, where: str) -> Manifest | None:
+        """Check the manifest of a checkpoint, and give it if it is trustworthy."""
         rewrite = partial(self._repairs.rewrite, row.checkpoint.id) if row.is_consistent else None
         if rewrite and not row.is_searched:
             text = "what the catalog searches and adds up is not what its row says"
-            found.of_row(row, "row", where, text, partial(self._repairs.search_anew, row.checkpoint.id))
+            found.of_row(row, "row", where, text, partial(self._repairs.rebuild_search, row.checkpoint.id))
         if where not in found.disk:
             found.lost_records[row.checkpoint.id] = row
             return None
         try:
             data = self._context.storage.record(where)
-            said = manifests.load(data)
+            manifest = manifests.load(data)
             if not manifests.is_as_written(data):
                 raise manifests.Unreadable("something has changed it since it was written")
         except (manifests.Unreadable, Refusal, OSError) as error:
             found.of_row(row, "record", where, str(error), rewrite)
             return None
         if not row.is_consistent:
-            is_its_own = said.checkpoint.id == row.checkpoint.id and self._evidence.is_at_its_place(where, said)
+            is_its_own = manifest.checkpoint.id == row.checkpoint.id and self._evidence.is_at_its_place(where, manifest)
             text = "the catalog's row contradicts itself" + (", the manifest does not" if is_its_own else "")
-            found.of_row(row, "row", where, text, partial(self._repairs.put_right, said) if is_its_own else None)
-            return said if is_its_own else None
-        if told(said.checkpoint, said.maps) != row.told:
-            self._say_how_they_differ(found, row, where, said)
-        return said
+            found.of_row(row, "row", where, text, partial(self._repairs.correct_row, manifest) if is_its_own else None)
+            return manifest if is_its_own else None
+        if canonical(manifest.checkpoint, manifest.maps) != row.canonical:
+            self._report_difference(found, row, where, manifest)
+        return manifest
 
-    def _say_how_they_differ(self, found: Found, row: Row, where: str, said: Manifest) -> None:
+    def _report_difference(self, found: Findings, row: Row, where: str, manifest: Manifest) -> None:
         rewrite = partial(self._repairs.rewrite, row.checkpoint.id)
         if row.is_dirty:
             found.of_row(row, "record", where, "it is behind the catalog", rewrite)
-        elif not self._evidence.is_at_its_place(where, said) and self._evidence.is_known(said):
-            told = self._context.storage.place_of_manifest(said.checkpoint.directory, said.checkpoint.name)
-            found.of_row(row, "record", where, f"it is what belongs to {told}", rewrite)
+        elif not self._evidence.is_at_its_place(where, manifest) and self._evidence.is_known(manifest):
+            other = self._context.storage.place_of_manifest(manifest.checkpoint.directory, manifest.checkpoint.name)
+            found.of_row(row, "record", where, f"it is what belongs to {other}", rewrite)
         else:
             found.of_row(row, "disagrees", where, "it and the catalog say different things")
 
-    def _check_directory(self, found: Found, name: str, *, is_there: bool) -> None:
-        """Its row and its own record, which is not written anew where nothing says that the directory is there."""
+    def _check_directory(self, found: Findings, name: str, *, is_there: bool) -> None:
+        """Check a directory's row and record. The record is only rewritten if the directory seems to be there."""
         where = self._context.storage.place_of_directory(name)
         found.expected.add(where)
         with self._context.catalog.reading() as session:
@@ -202,7 +206,7 @@ class Fsck:
         if directory is None or directory.sequence < largest:
             text = "the catalog's row cannot be read" if is_known else "the catalog has no row of it"
             text = text if directory is None else "the catalog's counter is behind"
-            found.add("row", where, text, partial(self._repairs.take_in_directory, name), directory=name)
+            found.add("row", where, text, partial(self._repairs.add_directory, name), directory=name)
         if directory is None or found.is_hidden(where):
             return
         rewrite = partial(self._repairs.rewrite_directory, name)
@@ -212,13 +216,13 @@ class Fsck:
             return
         try:
             data = self._context.storage.record(where)
-            said = manifests.load_directory(data)
+            recorded = manifests.load_directory(data)
             if not manifests.is_as_written(data):
                 raise manifests.Unreadable("something has changed it since it was written")
         except (manifests.Unreadable, Refusal, OSError) as error:
             found.add("record", where, str(error), rewrite, directory=name)
             return
-        if said.policy != directory.policy or said.sequence > max(directory.sequence, largest):
+        if recorded.policy != directory.policy or recorded.sequence > max(directory.sequence, largest):
             about = data + manifests.dump_directory(directory)
             text = "it and the catalog say different things"
             found.add("disagrees", where, text, about=about, is_passing=True, directory=name)

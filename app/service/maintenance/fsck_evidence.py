@@ -1,4 +1,4 @@
-"""What a check looks at: rows, records and files, asked one by one; and what it has come across so far."""
+"""Evidence of a check: rows, records and files, read one by one; and its findings so far."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -18,31 +18,31 @@ Maps = Mapping[str, FileMap]
 
 @dataclass(frozen=True)
 class Row:
-    """What the catalog says of a live checkpoint."""
+    """A live checkpoint as the catalog has it."""
 
     checkpoint: Checkpoint
     maps: Maps
-    told: bytes
+    canonical: bytes
     is_dirty: bool
     is_searched: bool
 
     @cached_property
     def is_consistent(self) -> bool:
-        """Whether its digests and sizes follow from its chunk lists."""
+        """True if its digests and sizes follow from its chunks."""
         try:
-            manifests.load(self.told)
+            manifests.load(self.canonical)
         except (manifests.Unreadable, KeyError):
             return False
         return True
 
 
 @dataclass
-class Found:
-    """What a check has come across so far."""
+class Findings:
+    """The findings of a check so far."""
 
     disk: dict[str, Item]
     hidden: dict[str, str] = field(default_factory=dict)
-    """The folders that could not be looked into, and why."""
+    """The folders that could not be read, with the reasons."""
     expected: set[str] = field(default_factory=set)
     sealed: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
@@ -55,80 +55,84 @@ class Found:
         kind: str,
         where: str,
         text: str,
-        mend: Callable[[], None] | None = None,
+        repair: Callable[[], None] | None = None,
         *,
         about: bytes = b"",
         is_passing: bool = False,
         directory: str | None = None,
         name: str | None = None,
     ) -> None:
-        self.faults.append(Fault(kind, where, text, mend, about, is_passing, directory, name))
+        self.faults.append(Fault(kind, where, text, repair, about, is_passing, directory, name))
 
     def is_hidden(self, path: str) -> bool:
-        """Whether something may lie at a path and could not be looked at."""
+        """Tell if a path is below a folder that could not be read."""
         return any(not folder or f"{path}/".startswith(f"{folder}/") for folder in self.hidden)
 
-    def of_row(self, row: Row, kind: str, where: str, text: str, mend: Callable[[], None] | None = None) -> None:
+    def of_row(self, row: Row, kind: str, where: str, text: str, repair: Callable[[], None] | None = None) -> None:
         checkpoint, is_dirty = row.checkpoint, row.is_dirty
-        said = {"directory": checkpoint.directory, "name": checkpoint.name}
-        self.add(kind, where, text, mend, about=row.told, is_passing=is_dirty, **said)
+        names = {"directory": checkpoint.directory, "name": checkpoint.name}
+        self.add(kind, where, text, repair, about=row.canonical, is_passing=is_dirty, **names)
 
 
 class Evidence:
-    """Questions about one row, one record or one file."""
+    """Reads single rows, records and files, and judges them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.pace = Pace()
 
     def row(self, checkpoint_id: str) -> Row | None:
-        """A row of the catalog. `ValueError` where it holds what is no checkpoint."""
+        """Read a row of the catalog; `ValueError` if it describes no checkpoint."""
         with self._context.catalog.reading() as session:
             checkpoint = session.checkpoints.get(checkpoint_id)
             if checkpoint is None:
                 return None
             try:
                 maps: Maps = session.checkpoints.maps(checkpoint_id)
-            except ValueError:  # without them it contradicts itself
+            except ValueError:  # a row without maps contradicts itself
                 maps = {}
             is_dirty = session.checkpoints.is_dirty(checkpoint_id)
             is_searched = session.checkpoints.is_searched_as(checkpoint)
-        return Row(checkpoint, maps, told(checkpoint, maps), is_dirty, is_searched)
+        return Row(checkpoint, maps, canonical(checkpoint, maps), is_dirty, is_searched)
 
     def places(self, checkpoint: Checkpoint) -> set[str]:
-        """Where the manifest and the files of a checkpoint should lie."""
+        """Give the paths of the manifest and the files of a checkpoint."""
         record = self._context.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
         return {record, *(checkpoint.stored_at(file) for file in checkpoint.files)}
 
-    def is_at_its_place(self, path: str, said: Manifest) -> bool:
-        """Whether a manifest lies where the manifest of what it speaks of should lie."""
-        return self._context.storage.place_of_manifest(said.checkpoint.directory, said.checkpoint.name) == path
+    def is_at_its_place(self, path: str, manifest: Manifest) -> bool:
+        """Tell if a path is that of the manifest's own checkpoint."""
+        return self._context.storage.place_of_manifest(manifest.checkpoint.directory, manifest.checkpoint.name) == path
 
-    def is_whole(self, extra: dict[str, Item], path: str, said: Manifest) -> bool:
-        """Whether a manifest that nobody expects is of a checkpoint that lies there whole."""
-        places = {said.checkpoint.stored_at(file): file for file in said.checkpoint.files}
-        if not self.is_at_its_place(path, said) or not places.keys() <= extra.keys():
+    def is_whole(self, extra: dict[str, Item], path: str, manifest: Manifest) -> bool:
+        """Tell if an unexpected manifest describes a checkpoint whose files are all there and intact."""
+        places = {manifest.checkpoint.stored_at(file): file for file in manifest.checkpoint.files}
+        if not self.is_at_its_place(path, manifest) or not places.keys() <= extra.keys():
             return False
-        return all(self.consists_of(place, said.maps[file.path]) for place, file in places.items())
+        return all(self.consists_of(place, manifest.maps[file.path]) for place, file in places.items())
 
-    def is_known(self, said: Manifest) -> bool:
-        """Whether the catalog has a live checkpoint that is just what a manifest says."""
+    def is_known(self, manifest: Manifest) -> bool:
+        """Tell if the catalog has a live checkpoint that is exactly what a manifest says."""
         try:
-            row = self.row(said.checkpoint.id)
+            row = self.row(manifest.checkpoint.id)
         except ValueError:
             return False
-        return row is not None and row.checkpoint.removed_at is None and row.told == told(said.checkpoint, said.maps)
+        return (
+            row is not None
+            and row.checkpoint.removed_at is None
+            and row.canonical == canonical(manifest.checkpoint, manifest.maps)
+        )
 
-    def said(self, path: str) -> Manifest | None:
-        """The manifest at a path, if it can be believed."""
+    def manifest_at(self, path: str) -> Manifest | None:
+        """Read the manifest at a path; None unless it is exactly as it was written."""
         try:
             data = self._context.storage.record(path)
             return manifests.load(data) if manifests.is_as_written(data) else None
         except (manifests.Unreadable, Refusal, OSError):
             return None
 
-    def said_directory(self, path: str) -> str | None:
-        """The name of the directory whose own record this is, if it can be believed."""
+    def directory_at(self, path: str) -> str | None:
+        """Read the name from a directory's record; None unless it is as it was written, and in its place."""
         try:
             data = self._context.storage.record(path)
             name = manifests.load_directory(data).name if manifests.is_as_written(data) else ""
@@ -137,7 +141,7 @@ class Evidence:
         return name if self._context.storage.place_of_directory(name) == path else None
 
     def consists_of(self, path: str, file_map: FileMap) -> bool:
-        """Whether a file consists of just these chunks."""
+        """Tell if a file consists of exactly these chunks."""
         try:
             with closing(self._context.storage.adoption.open(path)) as opened:
                 whole = sum(chunk.length for chunk in file_map.chunks) == opened.size_bytes
@@ -146,8 +150,8 @@ class Evidence:
             return False
 
 
-def told(checkpoint: Checkpoint, maps: Maps) -> bytes:
-    """What is said of a checkpoint, the same bytes for the same."""
+def canonical(checkpoint: Checkpoint, maps: Maps) -> bytes:
+    """Serialise a checkpoint and its maps, the same facts to the same bytes."""
     return manifests.dump(Manifest(_bare(checkpoint), dict(sorted(maps.items()))))
 
 

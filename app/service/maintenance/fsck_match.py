@@ -1,11 +1,11 @@
-"""Look among what lies on the disk and nobody expects for what is missing, and say what is lost."""
+"""Matching of missing files with unexpected ones: finds what was renamed, and reports what is lost."""
 
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
 from app.core.models import Manifest
-from app.service.maintenance.fsck_evidence import Evidence, Found, Row, told
+from app.service.maintenance.fsck_evidence import Evidence, Findings, Row, canonical
 from app.service.maintenance.fsck_repair import Repairs
 from app.service.state.context import Context
 from app.storage import manifest as manifests
@@ -13,60 +13,60 @@ from app.storage.port import Item
 
 
 class Matcher:
-    """The last part of a check."""
+    """Matches missing with unexpected files, as the last part of a check."""
 
     def __init__(self, context: Context, evidence: Evidence, repairs: Repairs) -> None:
         self._context = context
         self._evidence = evidence
         self._repairs = repairs
 
-    def match(self, found: Found) -> None:
-        """Look among what nobody expects for what is missing; first for what is whole and must not be taken apart."""
+    def match(self, found: Findings) -> None:
+        """Match files; first whole unexpected checkpoints, whose files must not be used for others."""
         extra = {
             path: entry for path, entry in found.disk.items() if path not in found.expected and not entry.is_folder
         }
         for path in sorted(path for path in extra if self._context.storage.is_record(path)):
-            said = self._evidence.said(path)
-            if said is not None and self._evidence.is_whole(extra, path, said):
-                self._match_whole(found, path, said)
-                for place in self._evidence.places(said.checkpoint):
+            manifest = self._evidence.manifest_at(path)
+            if manifest is not None and self._evidence.is_whole(extra, path, manifest):
+                self._match_whole(found, path, manifest)
+                for place in self._evidence.places(manifest.checkpoint):
                     del extra[place]
         gone = self._match_files(found, extra)
         self._match_records(found, extra)
-        self._say_what_is_lost(found, gone)
+        self._report_losses(found, gone)
         for path, entry in sorted(extra.items()):
             text = "this server did not write it, or does not know it any more"
             found.add("extra", path, text, about=str(entry).encode(), is_passing=self._context.storage.is_record(path))
 
-    def _match_whole(self, found: Found, path: str, said: Manifest) -> None:
-        """A checkpoint lies there whole, with its manifest, and the catalog has nothing live at its place."""
-        checkpoint = said.checkpoint
-        where, about = f"{checkpoint.directory}/{checkpoint.name}", manifests.dump(said)
+    def _match_whole(self, found: Findings, path: str, manifest: Manifest) -> None:
+        """Report a checkpoint that is on the disk, whole and with its manifest, but not in the catalog there."""
+        checkpoint = manifest.checkpoint
+        where, about = f"{checkpoint.directory}/{checkpoint.name}", manifests.dump(manifest)
         add = partial(found.add, about=about, directory=checkpoint.directory, name=checkpoint.name)
         with self._context.catalog.reading() as session:
             row = session.checkpoints.get(checkpoint.id)
         if row is None:
             text = "it lies there whole, but the catalog has no row of it"
-            add("unknown", where, text, partial(self._repairs.take_in, said))
+            add("unknown", where, text, partial(self._repairs.add_checkpoint, manifest))
         elif row.removed_because == "lost":
-            add("unknown", where, "it was lost, and is there again", partial(self._repairs.take_in, said))
+            add("unknown", where, "it was lost, and is there again", partial(self._repairs.add_checkpoint, manifest))
         elif row.removed_at is not None:
             text = "it was removed, but is there again" + (": reindex takes it in" if row.freed else "")
             add("unknown", where, text)
-        else:  # both are intact, and people have to choose
+        else:  # both are intact: the operator has to decide
             add("disagrees", path, f"the catalog has it as {row.directory}/{row.name}")
             found.lost_records.pop(row.id, None)
             found.damage.pop(row.id, None)
             found.missing = [missing for missing in found.missing if missing[0].checkpoint.id != row.id]
 
-    def _match_files(self, found: Found, extra: dict[str, Item]) -> dict[str, dict[str, str]]:
-        """By checkpoint and by file, the places of what nothing on the disk is."""
+    def _match_files(self, found: Findings, extra: dict[str, Item]) -> dict[str, dict[str, str]]:
+        """Match missing files by size and content; give the lost ones, by checkpoint and file, with their places."""
         by_size: dict[int, list[str]] = defaultdict(list)
         for path, entry in extra.items():
             if entry.is_plain:
                 by_size[entry.size_bytes].append(path)
         gone: dict[str, dict[str, str]] = defaultdict(dict)
-        # of two with the same bytes, first the one whose manifest is there: it was not removed as a whole
+        # of two with the same bytes, first the one that has its manifest: it was not removed as a whole
         for row, file, file_map in sorted(
             found.missing, key=lambda missing: missing[0].checkpoint.id in found.lost_records
         ):
@@ -76,7 +76,7 @@ class Matcher:
                 for path in by_size[file.size_bytes]
                 if path in extra and self._evidence.consists_of(path, file_map)
             )
-            if not file.size_bytes or (now := next(alike, None)) is None:  # any empty file would be just that
+            if not file.size_bytes or (now := next(alike, None)) is None:  # any empty file would match
                 gone[row.checkpoint.id][file.path] = place
                 continue
             del extra[now]
@@ -85,42 +85,48 @@ class Matcher:
             )
         return gone
 
-    def _match_records(self, found: Found, extra: dict[str, Item]) -> None:
-        """Extra manifests and records of directories: of what lacks them, of unknown directories, or left behind."""
+    def _match_records(self, found: Findings, extra: dict[str, Item]) -> None:
+        """Match unexpected manifests and directory records: renamed ones, unknown directories, leftovers of a crash."""
         storage = self._context.storage
         for path in sorted(path for path in extra if storage.is_record(path)):
-            about, said = str(extra[path]).encode(), self._evidence.said(path)
-            row = found.lost_records.get(said.checkpoint.id) if said is not None else None
+            about, manifest = str(extra[path]).encode(), self._evidence.manifest_at(path)
+            row = found.lost_records.get(manifest.checkpoint.id) if manifest is not None else None
             if storage.is_temporary(path) and extra[path].is_plain:
                 text = "a crash left it"
                 found.add("leftover", path, text, partial(storage.drop, path), about=about, is_passing=True)
-            elif said is not None and row is not None and told(said.checkpoint, said.maps) == row.told:
+            elif (
+                manifest is not None
+                and row is not None
+                and canonical(manifest.checkpoint, manifest.maps) == row.canonical
+            ):
                 place = storage.place_of_manifest(row.checkpoint.directory, row.checkpoint.name)
-                mend = partial(storage.put_back, path, place)
-                found.of_row(row, "renamed", place, f"it is called {path} now", mend)
+                repair = partial(storage.put_back, path, place)
+                found.of_row(row, "renamed", place, f"it is called {path} now", repair)
                 del found.lost_records[row.checkpoint.id]
-            elif (name := self._evidence.said_directory(path)) is not None:
+            elif (name := self._evidence.directory_at(path)) is not None:
                 with self._context.catalog.reading() as session:
                     is_known = session.directories.get(name) is not None
                 if not is_known:
-                    mend = partial(self._repairs.take_in_directory, name)
+                    repair = partial(self._repairs.add_directory, name)
                     text = "the catalog does not know this directory"
-                    found.add("unknown", path, text, mend, about=about, is_passing=True, directory=name)
+                    found.add("unknown", path, text, repair, about=about, is_passing=True, directory=name)
             else:
                 continue
             del extra[path]
 
-    def _say_what_is_lost(self, found: Found, gone: dict[str, dict[str, str]]) -> None:
-        """Manifests that are not there, then files that are not; where a checkpoint has neither, its row is stale.
+    def _report_losses(self, found: Findings, gone: dict[str, dict[str, str]]) -> None:
+        """Report missing manifests, then missing files. The row of a checkpoint that has neither is stale.
 
-        That is certain only where the directory's own folder is there: a disk may not be mounted, or moved away.
+        That is certain only if the directory's own folder is there: its disk may not be mounted.
         """
         about = {row.checkpoint.id: row for row, _, _ in found.missing}
         for checkpoint_id, row in found.lost_records.items():
             checkpoint = row.checkpoint
             place = self._context.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
             if len(gone[checkpoint_id]) == len(checkpoint.files):
-                found.of_row(row, "stale", f"{checkpoint.directory}/{checkpoint.name}", *self._why_stale(found, row))
+                found.of_row(
+                    row, "stale", f"{checkpoint.directory}/{checkpoint.name}", *self._describe_stale(found, row)
+                )
                 del gone[checkpoint_id]
                 found.damage.pop(checkpoint_id, None)
             elif row.is_consistent:
@@ -133,8 +139,8 @@ class Matcher:
                 found.of_row(about[checkpoint_id], "missing", place, text)
                 found.damage[checkpoint_id][1][path] = f"{place} is missing"
 
-    def _why_stale(self, found: Found, row: Row) -> tuple[str, Callable[[], None] | None]:
-        """Of which nothing lies at its place: what to say of it, and the mend where it is certain that it is lost."""
+    def _describe_stale(self, found: Findings, row: Row) -> tuple[str, Callable[[], None] | None]:
+        """Describe a stale row; with a repair if the checkpoint is certainly lost."""
         checkpoint = row.checkpoint
         text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
         own = self._context.storage.place_of_directory(checkpoint.directory).rpartition("/")[0]

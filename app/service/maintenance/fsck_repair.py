@@ -1,4 +1,4 @@
-"""What a repairing check does: each mend by itself, from what is certainly right to what is certainly wrong."""
+"""Repairs of fsck: each copies what is certainly right over what is certainly wrong."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,20 +15,20 @@ from app.storage import manifest as manifests
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is not as it should be.
+    """A fault of a root.
 
     ``kind`` is one of ``altered``, ``missing``, ``renamed``, ``extra``, ``leftover``, ``record`` (a manifest or a
     ``directory.json``), ``disagrees``, ``stale`` (a row of which nothing is on the disk), ``unknown`` (a checkpoint
-    or a directory that has no row), ``unreadable`` (a folder), ``row`` and ``catalog``. ``about`` is what was looked
-    at: where two checks of a root at work find the same with another ``about``, they have seen two passing things.
-    ``is_passing`` says that a server at work can be in the middle of it for a moment. ``directory`` and ``name`` tell
-    which checkpoint it is about, the directory alone where it is about that; None where nobody knows.
+    or a directory that has no row), ``unreadable`` (a folder), ``row`` and ``catalog``. ``about`` is the evidence: two
+    checks of a running server's root that find the same fault with different evidence have seen transient states.
+    ``is_passing`` marks a fault that a running server can cause for a moment. ``directory`` and ``name`` identify the
+    checkpoint, the directory alone if the fault is about that; None if unknown.
     """
 
     kind: str
     where: str
     text: str
-    mend: Callable[[], None] | None = None
+    repair: Callable[[], None] | None = None
     about: bytes = b""
     is_passing: bool = False
     directory: str | None = None
@@ -38,20 +38,20 @@ class Fault:
         return escaped(f"{self.kind}: {self.where}: {self.text}")
 
     def is_same(self, other: "Fault") -> bool:
-        """Whether two checks that found these have found one and the same."""
+        """Tell if two checks have found one and the same fault."""
         return (self.kind, self.where, self.about) == (other.kind, other.where, other.about)
 
 
 class Repairs:
-    """The mends; each may be done twice."""
+    """The repairs; all are idempotent."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.verified: dict[str, str | None] = {}
-        """By id, what reading a checkpoint back has shown."""
+        """By checkpoint, the damage that reading it back has shown."""
 
     def rewrite(self, checkpoint_id: str) -> None:
-        """Write the manifest of a live checkpoint anew, as the catalog has it."""
+        """Rewrite the manifest of a live checkpoint from the catalog."""
         with self._context.catalog.reading() as session:
             row, maps = session.checkpoints.get(checkpoint_id), session.checkpoints.maps(checkpoint_id)
         if row is not None and row.removed_at is None:
@@ -60,20 +60,20 @@ class Repairs:
                 session.checkpoints.mark_clean(checkpoint_id)
 
     def rewrite_directory(self, name: str) -> None:
-        """Write ``directory.json`` anew, as the catalog has it."""
+        """Rewrite ``directory.json`` from the catalog."""
         with self._context.catalog.reading() as session:
             directory = session.directories.get(name)
         if directory is not None:
             self._context.storage.make_directory(directory)
             self._context.storage.write_directory(directory)
 
-    def put_right(self, manifest: Manifest) -> None:
-        """Let the row say what the manifest says."""
+    def correct_row(self, manifest: Manifest) -> None:
+        """Correct a row from its manifest."""
         with self._context.catalog.writing() as session:
             session.checkpoints.put_right(manifest)
 
     def mark_lost(self, checkpoint_id: str) -> None:
-        """The catalog stops calling live what is not there; its facts stay."""
+        """Mark a checkpoint as lost; its facts stay."""
         with self._context.catalog.writing() as session:
             row = session.checkpoints.get(checkpoint_id)
             if row is not None and row.removed_at is None:
@@ -81,8 +81,8 @@ class Repairs:
                 session.checkpoints.mark_trashed(checkpoint_id)
                 session.checkpoints.mark_freed(checkpoint_id)
 
-    def search_anew(self, checkpoint_id: str) -> None:
-        """Let what is searched say what the row says."""
+    def rebuild_search(self, checkpoint_id: str) -> None:
+        """Rebuild the search columns of a row."""
         with self._context.catalog.writing() as session:
             row, maps = session.checkpoints.get(checkpoint_id), session.checkpoints.maps(checkpoint_id)
             is_dirty = session.checkpoints.is_dirty(checkpoint_id)
@@ -91,8 +91,8 @@ class Repairs:
                 if is_dirty:
                     session.checkpoints.change(row)
 
-    def take_in(self, manifest: Manifest) -> None:
-        """Give a checkpoint that lies on the disk its row."""
+    def add_checkpoint(self, manifest: Manifest) -> None:
+        """Add the row of a checkpoint that is on the disk."""
         checkpoint = manifest.checkpoint
         with self._context.catalog.writing() as session:
             name = checkpoint.directory
@@ -104,21 +104,21 @@ class Repairs:
             if was_lost:
                 note_restored(session, checkpoint, self._context.clock())
 
-    def take_in_directory(self, name: str) -> None:
-        """Give a directory its row, with a counter that is behind none of its checkpoints."""
+    def add_directory(self, name: str) -> None:
+        """Add the row of a directory, with a counter that is behind none of its checkpoints."""
         with self._context.catalog.writing() as session:
             self._put_directory(session, name)
 
     def _put_directory(self, session: Session, name: str) -> None:
         known = session.directories.readable(name)
         if known is None or (known.sequence == 0 and known.policy == Policy()):
-            known = self._said_of(name) or known or Directory(name, self._context.clock())
+            known = self._recorded(name) or known or Directory(name, self._context.clock())
         counter = session.directories.counter(name)
         sequence = max(known.sequence, counter, session.checkpoints.largest_sequence(name))
         session.directories.put(replace(known, name=name, sequence=sequence))
 
-    def _said_of(self, name: str) -> Directory | None:
-        """What a directory's own record says, if it can be believed."""
+    def _recorded(self, name: str) -> Directory | None:
+        """Read a directory's record; None unless it is as it was written."""
         try:
             data = self._context.storage.record(self._context.storage.place_of_directory(name))
             return manifests.load_directory(data) if manifests.is_as_written(data) else None
@@ -126,7 +126,7 @@ class Repairs:
             return None
 
     def note_verified(self) -> None:
-        """Record what reading back has shown."""
+        """Record the damage, or the absence of it, that reading back has shown."""
         for checkpoint_id, damage in self.verified.items():
             with self._context.catalog.reading() as session:
                 row = session.checkpoints.get(checkpoint_id)

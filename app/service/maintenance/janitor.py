@@ -1,4 +1,4 @@
-"""What time repairs: recovery at start-up, expired uploads, removals and manifests that something interrupted."""
+"""Background maintenance: recovery at start-up, then periodic passes that finish interrupted work."""
 
 import logging
 import threading
@@ -20,12 +20,11 @@ def recover(
     is_behind: bool = False,
     read: Callable[[int], object] = lambda _: None,
 ) -> Rebuilt | None:
-    """Bring catalog and files to agreement after whatever ended the last process; what a rebuilding found.
+    """Make catalog and files agree after a crash or any other end of the last process; give the result of a rebuild.
 
-    A catalog that is behind the files is rebuilt first, as nothing of what it asks for can be believed. Otherwise
-    removals that were acknowledged come first, then, where the catalog was lost, its rebuilding, then the commits that
-    had reached their seal. What is left over of others and cannot be removed keeps nobody from starting: the remains of
-    uploads are tried again with every round of the janitor, those of checkpoints that nobody knows at the next start.
+    A stale catalog is rebuilt first, as none of its rows can be trusted. Otherwise acknowledged removals come first,
+    then the rebuild of a lost catalog, then sealed commits. Orphans that cannot be deleted do not prevent the start:
+    those of uploads are retried by every pass, those of unknown checkpoints at the next start.
     """
     context = checkpoints.context
     rebuilt = rebuild(context, is_behind=True, read=read) if is_behind else None
@@ -36,12 +35,12 @@ def recover(
     for upload_id, manifest in sealed:
         try:
             checkpoints.pending_commits.roll_forward(upload_id, manifest)
-        except Exception:  # whatever is wrong with one of them, the others and the server go on
+        except Exception:  # one broken upload holds up neither the others nor the start
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     if rebuilt is not None:
-        checkpoints.purge.run()  # of what only the trash knew, some is due
+        checkpoints.purge.run()  # some checkpoints that only the trash knew may be due
     with context.catalog.reading() as session:
-        trash = context.storage.trash()  # looked at once: removals that a commit above has begun go on meanwhile
+        trash = context.storage.trash()  # one snapshot: removals that a commit above has begun continue concurrently
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
     for upload_id in context.storage.uploads() - known:
         if not context.storage.is_sealed(upload_id):
@@ -52,9 +51,9 @@ def recover(
 
 
 def tidy(checkpoints: Checkpoints) -> None:
-    """Finish commits and removals, bring manifests up to date, drop ended uploads and what is left of others.
+    """Finish commits and removals, rewrite stale manifests, and abort expired uploads.
 
-    Commits that failed after their seals come first: what they replace cannot be read until they are finished.
+    Pending commits come first: the checkpoints that they replace cannot be read until they are finished.
     """
     context = checkpoints.context
     checkpoints.pending_commits.finish_all()
@@ -65,15 +64,16 @@ def tidy(checkpoints: Checkpoints) -> None:
     checkpoints.purge.run()
     for checkpoint in dirty:
         _attempt(
-            f"bring {checkpoint.directory}/{checkpoint.name} to order", partial(finish_restoration, context, checkpoint)
+            f"bring {checkpoint.directory}/{checkpoint.name} up to date",
+            partial(finish_restoration, context, checkpoint),
         )
-    _attempt("give up expired uploads", checkpoints.aborts.expire)
+    _attempt("abort expired uploads", checkpoints.aborts.expire)
     context.storage.sweep()
     _attempt("set space aside", context.storage.keep_ballast)
 
 
 def _attempt(what: str, act: Callable[[], object]) -> None:
-    """Do what nobody waits for; what hinders it is logged, and the rest and the server go on."""
+    """Run a best-effort task: failures are logged."""
     try:
         act()
     except Exception:
@@ -81,7 +81,7 @@ def _attempt(what: str, act: Callable[[], object]) -> None:
 
 
 class Janitor:
-    """Tidies up every so often, on a thread of its own."""
+    """Runs maintenance passes on a thread of its own."""
 
     def __init__(self, checkpoints: Checkpoints, *, every_s: float) -> None:
         self._checkpoints = checkpoints
@@ -93,7 +93,7 @@ class Janitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the round under way."""
+        """Stop after the pass under way."""
         self._stop.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""Make the catalog anew from the files: what they say is the truth about live checkpoints."""
+"""Reindex: rebuilds the catalog from the files, which are the truth about live checkpoints."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from app.storage.port import Found, Withdrawn
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """How much was found; in words, what was left alone, and what was odd about the rest.
+    """The result of a rebuild: counts; in words, the faults that were left alone and the oddities of the rest.
 
-    ``removed`` counts the removed checkpoints that only the trash knew, ``why`` says why that was done at a start.
+    ``removed`` counts the removed checkpoints that only the trash knew, ``why`` is the reason of a rebuild at a start.
     """
 
     directories: int
@@ -27,19 +27,18 @@ class Rebuilt:
 
 
 def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
-    """Replace what the catalog says of live checkpoints and directories by what the files say.
+    """Replace the rows of live checkpoints and directories by what the files say. Atomic.
 
-    Facts of removed checkpoints stay as the catalog has them, but for those whose bytes were given back and that lie
-    there again, whole: somebody has put them back. Those that only the trash knows are added. One transaction: all or
-    nothing.
+    Rows of removed checkpoints stay, except those that were purged and are on the disk again, whole: the operator has
+    put them back. Removed checkpoints that only the trash knows are added.
 
     Parameters
     ----------
     is_behind : bool
-        The catalog is not the one that was last in use: what it calls removed and stands in its place was restored
-        since, and its uploads are gone unless their bytes are there.
+        The catalog is not the one that was last in use: checkpoints that it has as removed and that are in their place
+        were restored since, and its uploads are gone unless their bytes are there.
     read : callable
-        Told how many manifests were read so far.
+        Called with the number of manifests read so far.
     """
     faults, remarks = [], []
     unreadable: set[str] = set()
@@ -80,12 +79,14 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
     return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd], len(removed))
 
 
-def _lost(live: Mapping[str, tuple[str, str]], manifests: Mapping[str, Manifest], told: Container[str]) -> list[str]:
-    """Name the checkpoints that the catalog had and no manifest describes, but for manifests that are named already."""
+def _lost(
+    live: Mapping[str, tuple[str, str]], manifests: Mapping[str, Manifest], reported: Container[str]
+) -> list[str]:
+    """List checkpoints that the catalog had and no manifest describes, except those with a reported manifest."""
     return [
         f"{directory}/{name}: the catalog had it, and there is no manifest of it; it is not in the catalog any more"
         for found, (directory, name) in sorted(live.items(), key=lambda each: each[1])
-        if found not in manifests and f"{directory}/.holdfast/{name}.json" not in told
+        if found not in manifests and f"{directory}/.holdfast/{name}.json" not in reported
     ]
 
 
@@ -115,9 +116,9 @@ def _count(directories: dict[str, Directory], manifest: Manifest) -> None:
 def restore(
     session: Session, directories: dict[str, Directory], manifests: Sequence[Manifest]
 ) -> tuple[list[str], list[str]]:
-    """Put all into the catalog, in few statements: one for each row would take several times as long.
+    """Add all to the catalog in few statements, as one for each row would take several times as long.
 
-    Gives, in words, what was left alone and what was odd about the rest.
+    Gives, in words, the faults that were left alone and the oddities of the rest.
     """
     faults: list[str] = []
     remarks: list[str] = []
@@ -148,7 +149,7 @@ def restore(
 def _renumber(
     directories: dict[str, Directory], live: list[Manifest], taken: set[tuple[str, int]], remarks: list[str]
 ) -> list[Checkpoint]:
-    """Give the next number of its directory to each whose own is taken, as when two were put together by hand."""
+    """Renumber checkpoints whose number is taken, as after two directories were merged by hand."""
     renumbered = []
     for place, manifest in enumerate(live):
         checkpoint = manifest.checkpoint
@@ -166,7 +167,7 @@ def _renumber(
 
 
 def _age(manifest: Manifest) -> tuple[bool, int, datetime]:
-    """Live ones first, so that they keep their numbers; of two with one number, the older one does."""
+    """Sort live checkpoints first, so that they keep their numbers; of two with one number, the older one does."""
     checkpoint = manifest.checkpoint
     return checkpoint.removed_at is not None, checkpoint.sequence, checkpoint.created_at
 

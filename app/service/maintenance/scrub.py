@@ -1,4 +1,4 @@
-"""Read everything back in the background, again and again, at a bounded rate; tell of what is damaged."""
+"""Scrubber: reads every checkpoint back in the background at a bounded rate, and reports damage."""
 
 import logging
 import threading
@@ -14,19 +14,19 @@ from app.service.state.transitions import note_verified
 logger = logging.getLogger("holdfast")
 
 IDLE_S = 5.0
-"""How often to look for something to read while there is nothing."""
+"""The time between two looks for a checkpoint to read while none is due, in seconds."""
 UNREADABLE = "what the catalog knows of it cannot be read"
 
 
 class Scrubber:
-    """A thread that reads back the checkpoint that was not read for the longest time, if that was long ago.
+    """A thread that reads back the checkpoint that was not read for the longest time, once that is due.
 
     Parameters
     ----------
     bytes_per_s : float
-        How fast it reads; 0 for not at all.
+        The rate of reading; 0 to disable it.
     every : timedelta
-        How long a checkpoint that was read back is left alone.
+        The time after which a checkpoint is due again.
     """
 
     def __init__(self, context: Context, *, bytes_per_s: float, every: timedelta) -> None:
@@ -39,7 +39,7 @@ class Scrubber:
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes were read back since the start."""
+        """The number of bytes read back since the start."""
         return self._pace.bytes_read
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class Scrubber:
             self._thread.start()
 
     def stop(self) -> None:
-        """End soon, in the middle of a checkpoint if need be."""
+        """Stop soon, even in the middle of a checkpoint."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -77,7 +77,7 @@ class Scrubber:
                 checkpoint, maps = session.checkpoints.get(named.id), session.checkpoints.maps(named.id)
         except (ValueError, TypeError):
             logger.exception("the catalog's row of %s/%s cannot be read", named.directory, named.name)
-            note_verified(self._context, named, UNREADABLE)  # or it would be next again, and nothing else ever
+            note_verified(self._context, named, UNREADABLE)  # or it would be the next one for ever
             return
         if checkpoint is None or any(file.path not in maps for file in checkpoint.files):
             return  # it was removed or replaced a moment ago
