@@ -20,7 +20,7 @@ from app.runtime import actor
 from app.service import Context
 from app.service.maintenance import adopt as adopting
 from app.service.maintenance.adopt import Adopted
-from app.service.maintenance.adopt_scan import Left
+from app.service.maintenance.adopt_scan import Skipped
 from app.service.maintenance.fsck import Fsck
 from app.service.maintenance.fsck_repair import Fault
 from app.settings import Settings
@@ -169,12 +169,12 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
     """Take in checkpoints that other tools wrote; 3 where something of one was left alone, or nothing was found."""
     checkpoints = open_root(_keeping_the_trash(settings))
     taken: list[Adopted] = []
-    left: list[Left] = []
+    left: list[Skipped] = []
     with closing(checkpoints), actor.acting(on_the_command_line()):
         reading = _Reading(checkpoints.context, folder, name)
         with bar(reading.look):
             for told in adopting.adopt(checkpoints.context, folder, name, dry_run=dry_run, read=reading.took):
-                if isinstance(told, Left):
+                if isinstance(told, Skipped):
                     left.append(told)
                 else:
                     taken.append(told)
@@ -198,8 +198,8 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
     return LEFT_ALONE if missed or not total["taken"] + total["known"] else 0
 
 
-def _say_taken(told: Adopted | Left, verb: str) -> None:
-    if isinstance(told, Left):
+def _say_taken(told: Adopted | Skipped, verb: str) -> None:
+    if isinstance(told, Skipped):
         print(f"left alone: {told.where}: {told.why}", file=sys.stderr)
         return
     others = (

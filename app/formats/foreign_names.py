@@ -33,7 +33,7 @@ _MORE_IS_BETTER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
+class ExternalCheckpoint:
     """A checkpoint that another tool wrote: its files, each with its size and its time of last change in ns."""
 
     name: str
@@ -90,12 +90,14 @@ def direction(name: str) -> Mode | None:
     return None if less == more else "min" if less else "max"
 
 
-def in_order(strangers: Iterable[Stranger], said: Mapping[str, Told] | None = None) -> list[Stranger]:
+def in_order(
+    externals: Iterable[ExternalCheckpoint], said: Mapping[str, Told] | None = None
+) -> list[ExternalCheckpoint]:
     """Oldest first: by step if every one tells one, else by epoch if every one does, else by time and name.
 
     ``said`` is what each tells, by name; by default what its name alone does.
     """
-    found = list(strangers)
+    found = list(externals)
     known = said if said is not None else {s.name: told(s.name, is_folder=s.is_folder) for s in found}
     for fact in ("step", "epoch"):
         numbers = {s.name: getattr(known[s.name], fact) for s in found}

@@ -1,4 +1,4 @@
-"""What is known of checkpoints that other tools wrote: by their names, the records of tools, and by agreement."""
+"""Facts of external checkpoints: from their names, the records of their tools, and agreement among them."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -7,19 +7,19 @@ from app.catalog import Catalog
 from app.core.errors import Refusal
 from app.core.models import Directory, Facts, Mode
 from app.formats import trainer_state
-from app.formats.foreign_names import Stranger, Told, direction, told
+from app.formats.foreign_names import ExternalCheckpoint, Told, direction, told
 from app.service.maintenance.adopt_scan import joined
 from app.storage.port import Visited
 
 
-def told_of(visited: Visited, path: str, stranger: Stranger) -> Told:
-    """What the name of a checkpoint tells, and the record of its tool within it."""
-    named = told(stranger.name, is_folder=stranger.is_folder)
-    sizes = {file: size_bytes for file, size_bytes, _ in stranger.files}
-    if not stranger.is_folder or not 0 < sizes.get(trainer_state.NAME, 0) <= trainer_state.MAX_BYTES:
+def record_of(visited: Visited, path: str, external: ExternalCheckpoint) -> Told:
+    """Read the facts that the name of a checkpoint and the record of its tool state."""
+    named = told(external.name, is_folder=external.is_folder)
+    sizes = {file: size_bytes for file, size_bytes, _ in external.files}
+    if not external.is_folder or not 0 < sizes.get(trainer_state.NAME, 0) <= trainer_state.MAX_BYTES:
         return named
     try:
-        with closing(visited.open(joined(path, stranger.name, trainer_state.NAME))) as opened:
+        with closing(visited.open(joined(path, external.name, trainer_state.NAME))) as opened:
             said = trainer_state.read(opened.read(0, sizes[trainer_state.NAME]))
     except (OSError, Refusal):
         return named
@@ -29,7 +29,7 @@ def told_of(visited: Visited, path: str, stranger: Stranger) -> Told:
 
 
 def metric_of(catalog: Catalog, directory: Directory, said: Iterable[Told]) -> tuple[str | None, Mode | None]:
-    """Which value is the metric of all that is taken in, and its mode: where they agree, and other metrics do not."""
+    """Choose the metric of all adopted checkpoints, and its mode; None unless all of them agree on it."""
     names = {one.metric for one in said if one.metric is not None}
     metric = names.pop() if len(names) == 1 else None
     mode = direction(metric) if metric is not None else None
@@ -43,7 +43,7 @@ def metric_of(catalog: Catalog, directory: Directory, said: Iterable[Told]) -> t
 
 
 def facts(said: Told, metric: str | None) -> Facts:
-    """The facts of a checkpoint of which this is told, where all agree on that metric."""
+    """Make the facts of a checkpoint, given the metric on which all agree."""
     step = {} if said.step is None else {"step": said.step}
     value = said.values.get(metric) if metric is not None and said.metric == metric else None
     return Facts(epoch=said.epoch, metric=value, metadata={**said.values, **step})

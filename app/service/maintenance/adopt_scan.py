@@ -1,4 +1,4 @@
-"""What lies in a folder that other tools wrote into: checkpoints to take in, and what is left alone, with reasons."""
+"""Scan of a folder that other tools wrote into: checkpoints to adopt, and what is skipped, with reasons."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
@@ -8,15 +8,15 @@ from app.core import names as naming
 from app.core.errors import ForeignFile, Refusal
 from app.core.names import escaped
 from app.formats import companion_files, name_groups, weight_formats
-from app.formats.foreign_names import SUFFIXES, Stranger, looks_like_checkpoint, told
+from app.formats.foreign_names import SUFFIXES, ExternalCheckpoint, looks_like_checkpoint, told
 from app.storage.port import Entry, Visited
 
 OWN = ".holdfast"
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """Something that is left alone, and why; ``is_missed`` where it looks like a checkpoint."""
+class Skipped:
+    """A path that is skipped, with the reason; ``is_missed`` if it looks like a checkpoint."""
 
     where: str
     why: str
@@ -24,22 +24,22 @@ class Left:
 
 
 @dataclass(slots=True)
-class Seen:
-    """What lies in one folder.
+class Scan:
+    """The contents of one folder.
 
-    ``folders`` are those to look into, ``known`` counts what is a checkpoint already, ``others`` files of other kinds.
+    ``folders`` are to be scanned next, ``known`` counts checkpoints of the catalog, ``others`` counts other files.
     """
 
-    strangers: list[Stranger] = field(default_factory=list)
-    left: list[Left] = field(default_factory=list)
+    checkpoints: list[ExternalCheckpoint] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     known: int = 0
     others: int = 0
 
 
-def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
-    """What lies in a folder of those that are visited, of which some names are known as checkpoints."""
-    seen = Seen()
+def scan(visited: Visited, path: str, known: Collection[str]) -> Scan:
+    """Scan one folder; ``known`` are the names that are checkpoints already."""
+    seen = Scan()
     entries = visited.entries(path)
     around = _Around.of(visited, path, [entry for entry in entries if entry.name not in known])
     together = around.together
@@ -50,34 +50,34 @@ def look(visited: Visited, path: str, known: Collection[str]) -> Seen:
         where = joined(path, entry.name)
         if entry.name == OWN:
             if visited.within is None:
-                seen.left.append(Left(shown(visited, where), "it is the record of another Holdfast", False))
+                seen.skipped.append(Skipped(shown(visited, where), "it is the record of another Holdfast", False))
             continue
         is_checkpoint = _looks_like_checkpoint(entry)
         try:
-            _refuse_strange(entry, is_checkpoint)
+            _refuse_unadoptable(entry, is_checkpoint)
             if entry.what == "folder":
                 if not is_checkpoint and (why := around.why_a_part(entry.name)) and _holds_weights(visited, where):
                     is_checkpoint = True
-                    raise Strange(why)
+                    raise NotAdoptable(why)
                 _take_folder(seen, visited, path, entry, is_checkpoint or _is_whole(visited, where))
             elif is_checkpoint:
                 _refuse_part(around.beside(entry.name))
                 if entry.name in around.of_files:
-                    raise Strange(companion_files.told_of_group(around.of_files[entry.name]))
+                    raise NotAdoptable(companion_files.told_of_group(around.of_files[entry.name]))
                 _refuse_other_content(visited, where, entry)
-                seen.strangers.append(Stranger(entry.name, False, tuple(_files(visited, path, entry))))
+                seen.checkpoints.append(ExternalCheckpoint(entry.name, False, tuple(_files(visited, path, entry))))
             elif entry.name in together or entry.name.lower().endswith(companion_files.OTHER_FORMATS):
                 _leave_other(seen, visited, where, entry.name, together)
             else:
                 seen.others += 1
         except (Refusal, OSError) as error:
-            seen.left.append(Left(shown(visited, where), str(error), is_checkpoint))
+            seen.skipped.append(Skipped(shown(visited, where), str(error), is_checkpoint))
     return seen
 
 
 @dataclass(frozen=True, slots=True)
 class _Around:
-    """The names in one folder, as far as they tell which of them belong together."""
+    """The names in one folder that belong together."""
 
     names: list[str]
     together: list[str]
@@ -87,7 +87,7 @@ class _Around:
     of_files: Mapping[str, Collection[str]]
     of_folders: Mapping[str, Collection[str]]
     whole: list[str]
-    """The sign that all of the folder is one checkpoint: its own name, or a file that lists its components."""
+    """The names that mark the whole folder as one checkpoint: its own, or a file that lists its components."""
 
     @classmethod
     def of(cls, visited: Visited, path: str, entries: Collection[Entry]) -> "_Around":
@@ -110,49 +110,49 @@ class _Around:
         )
 
     def beside(self, name: str) -> list[str]:
-        """The names that belong to one file of weights."""
+        """List the names that belong to one file of weights."""
         of_all = name in self.together or bool(self.whole)
         others = [*self.together, *self.weights] if of_all else self.together
         return companion_files.beside(name, self.names, [*others, *self.of_a_model])
 
     def why_a_part(self, name: str) -> str | None:
-        """The reason that a folder that is not named as a checkpoint is a part of one; None if it is none."""
+        """Give the reason why a folder that is not named as a checkpoint is a part of one; None if it is none."""
         if name in self.together or self.whole:
             return companion_files.told(sorted({*self.together, *self.whole} - {name}))
         return companion_files.told_of_group(self.of_folders[name]) if name in self.of_folders else None
 
 
-def _take_folder(seen: Seen, visited: Visited, path: str, entry: Entry, is_checkpoint: bool) -> None:
+def _take_folder(seen: Scan, visited: Visited, path: str, entry: Entry, is_checkpoint: bool) -> None:
     if not is_checkpoint:
         seen.folders.append(entry.name)
         return
     naming.checkpoint_name(entry.name)
     if _holds_several(visited, joined(path, entry.name)):
-        raise Strange(
+        raise NotAdoptable(
             "its files tell several epochs or steps: it is not one checkpoint, nor a folder of them by its name"
         )
-    stranger = Stranger(entry.name, True, tuple(_files(visited, path, entry)))
-    for file, size_bytes, _ in stranger.files:
+    external = ExternalCheckpoint(entry.name, True, tuple(_files(visited, path, entry)))
+    for file, size_bytes, _ in external.files:
         if size_bytes and file.lower().endswith((*SUFFIXES, *companion_files.OTHER_FORMATS)):
             _refuse_text(visited, joined(path, entry.name, file), file)
-    seen.strangers.append(stranger)
+    seen.checkpoints.append(external)
 
 
 def _refuse_other_content(visited: Visited, where: str, entry: Entry) -> None:
     with closing(visited.open(where)) as opened:
         if fault := weight_formats.fault(opened.read, entry.size_bytes):
-            raise Strange(fault)
+            raise NotAdoptable(fault)
 
 
 def _refuse_text(visited: Visited, where: str, file: str) -> None:
-    """A folder may hold weights in any format, but no text or web page in their place."""
+    """Refuse text or a web page in the place of weights; a folder may hold weights in any format."""
     with closing(visited.open(where)) as opened:
         if fault := weight_formats.fault_of_text(opened.read(0, weight_formats.HEAD_BYTES)):
-            raise Strange(f"{file} in it is no file of weights: {fault}")
+            raise NotAdoptable(f"{file} in it is no file of weights: {fault}")
 
 
-def _leave_other(seen: Seen, visited: Visited, where: str, name: str, together: Collection[str]) -> None:
-    """Name what is not taken in: a loose part of a checkpoint, or weights in a format that is not."""
+def _leave_other(seen: Scan, visited: Visited, where: str, name: str, together: Collection[str]) -> None:
+    """Skip a loose part of a checkpoint, or weights in a format that is not adopted."""
     if len(together) > 1 and name in together:
         why = companion_files.told(companion_files.beside(name, [], together))
     elif name.lower().endswith(companion_files.OTHER_FORMATS):
@@ -160,16 +160,16 @@ def _leave_other(seen: Seen, visited: Visited, where: str, name: str, together: 
     else:
         seen.others += 1
         return
-    seen.left.append(Left(shown(visited, where), why, True))
+    seen.skipped.append(Skipped(shown(visited, where), why, True))
 
 
 def _refuse_part(together: Collection[str]) -> None:
     if together:
-        raise Strange(companion_files.told(together))
+        raise NotAdoptable(companion_files.told(together))
 
 
 def _is_whole(visited: Visited, where: str) -> bool:
-    """Whether a folder is one checkpoint by what lies in it, and holds no other ones."""
+    """Tell if the contents of a folder make it one checkpoint, and it holds no other ones."""
     entries = visited.entries(where)
     names = [entry.name for entry in entries]
     if not companion_files.parts(names):
@@ -179,7 +179,7 @@ def _is_whole(visited: Visited, where: str) -> bool:
 
 
 def _holds_weights(visited: Visited, where: str) -> bool:
-    """Tell if anything in a folder or below looks like weights."""
+    """Tell if any file in a folder or below looks like weights."""
     entries = visited.entries(where)
     is_found = any(entry.name.lower().endswith((*SUFFIXES, *companion_files.OTHER_FORMATS)) for entry in entries)
     return is_found or any(
@@ -188,7 +188,7 @@ def _holds_weights(visited: Visited, where: str) -> bool:
 
 
 def _holds_several(visited: Visited, where: str) -> bool:
-    """Whether the files of a folder tell different epochs or steps."""
+    """Tell if the files of a folder name different epochs or steps."""
     files = [
         e.name for e in visited.entries(where) if e.what == "file" and looks_like_checkpoint(e.name, is_folder=False)
     ]
@@ -196,29 +196,29 @@ def _holds_several(visited: Visited, where: str) -> bool:
     return len(found - {(None, None)}) > 1
 
 
-def stranger_at(visited: Visited, path: str, name: str) -> Stranger | None:
-    """What bears a name in a folder, as if it were a checkpoint; None for nothing. `Refusal` where it cannot be one."""
+def external_at(visited: Visited, path: str, name: str) -> ExternalCheckpoint | None:
+    """Read the entry of a name as a checkpoint; None if there is no such entry, `Refusal` if it cannot be one."""
     entry = visited.entry(joined(path, name))
     if entry is None:
         return None
     if entry.what in {"link", "other"}:
-        raise Strange(f"{joined(path, name)} exists and is neither a file nor a folder; nothing is overwritten")
-    return Stranger(name, entry.what == "folder", tuple(_files(visited, path, entry)))
+        raise NotAdoptable(f"{joined(path, name)} exists and is neither a file nor a folder; nothing is overwritten")
+    return ExternalCheckpoint(name, entry.what == "folder", tuple(_files(visited, path, entry)))
 
 
 def joined(*paths: str) -> str:
-    """Paths put together, those that are empty left out."""
+    """Join paths, without the empty ones."""
     return "/".join(path for path in paths if path)
 
 
 def shown(visited: Visited, path: str) -> str:
-    """A path to print: below the root as the server knows it, else whole; nothing that upsets terminals."""
+    """Make a printable path: below the root relative to it, else absolute; escaped for terminals."""
     whole = joined(visited.within if visited.within is not None else visited.address, path) or "."
     return escaped(whole)
 
 
-class Strange(ForeignFile):
-    """Something is not what is taken in."""
+class NotAdoptable(ForeignFile):
+    """The entry cannot be adopted; the message says why."""
 
 
 def _looks_like_checkpoint(entry: Entry) -> bool:
@@ -227,27 +227,27 @@ def _looks_like_checkpoint(entry: Entry) -> bool:
     return any(looks_like_checkpoint(entry.name, is_folder=either) for either in (False, True))
 
 
-def _refuse_strange(entry: Entry, is_checkpoint: bool) -> None:
+def _refuse_unadoptable(entry: Entry, is_checkpoint: bool) -> None:
     if entry.name.startswith("."):
-        raise Strange("it is hidden")
+        raise NotAdoptable("it is hidden")
     if entry.what == "link":
-        raise Strange("it is a link")
+        raise NotAdoptable("it is a link")
     if entry.what == "other":
-        raise Strange("it is neither a file nor a folder")
+        raise NotAdoptable("it is neither a file nor a folder")
     if is_checkpoint:
         naming.checkpoint_name(entry.name)
         if entry.what == "file" and entry.size_bytes == 0:
-            raise Strange("it is empty")
+            raise NotAdoptable("it is empty")
 
 
 def _files(visited: Visited, path: str, entry: Entry) -> Iterator[tuple[str, int, int]]:
-    """Every file of a checkpoint with its size and its time of last change."""
+    """List the files of a checkpoint with their sizes and modification times."""
     if entry.what == "file":
         yield _timed(entry.name, entry)
         return
     found = sorted(_within(visited, joined(path, entry.name), ""))
     if not found:
-        raise Strange("it is an empty folder")
+        raise NotAdoptable("it is an empty folder")
     yield from found
 
 
@@ -260,10 +260,10 @@ def _within(visited: Visited, folder: str, inner: str) -> Iterator[tuple[str, in
         elif entry.what == "file":
             yield _timed(path, entry)
         else:
-            raise Strange(f"{path!a} in it is a link, or neither a file nor a folder")
+            raise NotAdoptable(f"{path!a} in it is a link, or neither a file nor a folder")
 
 
 def _timed(path: str, entry: Entry) -> tuple[str, int, int]:
     if entry.mtime_ns < 0:
-        raise Strange(f"{path} was last changed before 1970")
+        raise NotAdoptable(f"{path} was last changed before 1970")
     return path, entry.size_bytes, entry.mtime_ns

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.formats.foreign_names import Stranger, Told, direction, in_order, looks_like_checkpoint, told
+from app.formats.foreign_names import ExternalCheckpoint, Told, direction, in_order, looks_like_checkpoint, told
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_other_folders_are_none(name):
     assert not looks_like_checkpoint(name, is_folder=True)
 
 
-def stranger(name, mtime_ns, *, is_folder=False):
-    return Stranger(name, is_folder, ((name, 1, mtime_ns),))
+def external(name, mtime_ns, *, is_folder=False):
+    return ExternalCheckpoint(name, is_folder, ((name, 1, mtime_ns),))
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def stranger(name, mtime_ns, *, is_folder=False):
     ],
 )
 def test_the_oldest_comes_first(expected):
-    made = [stranger(*one) for one in expected]
+    made = [external(*one) for one in expected]
     assert in_order(reversed(made)) == made
 
 
 def test_folders_are_ordered_by_their_steps():
-    made = [stranger(f"checkpoint-{step}", 0, is_folder=True) for step in (500, 1000, 1500)]
+    made = [external(f"checkpoint-{step}", 0, is_folder=True) for step in (500, 1000, 1500)]
     assert in_order(sorted(made, key=lambda s: s.name)) == made
 
 
