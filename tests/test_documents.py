@@ -40,7 +40,7 @@ def path_id(path: Path) -> str:
 
 
 def prose(document: Path) -> str:
-    """A document without its blocks of code."""
+    """Return a document without its blocks of code."""
     return re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
@@ -49,7 +49,7 @@ def links(document: Path) -> list[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The anchors of a document's headings, which GitHub and the site must agree on."""
+    """Return the anchors of a document's headings, on which GitHub and the site must agree."""
     found: set[str] = set()
     for heading in re.findall(r"^#{1,6} (.+)$", prose(document), re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", heading).strip().lower()
@@ -92,8 +92,10 @@ def test_headings_have_one_anchor_each(document: Path):
 
 def entries(nav: list[Any]) -> Iterator[str]:
     for entry in nav:
-        for value in entry.values():
-            yield from [value] if isinstance(value, str) else entries(value)
+        if isinstance(entry, str):
+            yield entry
+        else:
+            yield from entries(list(entry.values()) if isinstance(entry, dict) else entry)
 
 
 def test_every_page_stands_in_the_navigation_of_the_site_once():

@@ -27,7 +27,7 @@ def text(name: str) -> str:
 
 
 def section(page: str, title: str) -> str:
-    """What stands under a heading of the third level."""
+    """Return the text under a heading of the third level."""
     found = re.search(rf"^### {re.escape(title)}\n(.*?)(?=^##|\Z)", text(page), re.MULTILINE | re.DOTALL)
     assert found is not None, title
     return found[1]
@@ -86,7 +86,7 @@ def test_every_setting_is_documented(name):
 
 
 def commands_of(group: Any, path: str = "holdfast-server") -> Iterator[tuple[str, Any]]:
-    """Every command of the command line with its whole name."""
+    """Yield every command of the command line with its whole name."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands_of(command, f"{path} {name}")

@@ -13,7 +13,7 @@ _SECTIONS = ("Parameters", "Attributes", "Returns", "Raises", "Examples")
 
 
 def parts() -> dict[str, Any]:
-    """The classes and functions that the package exports, and the tree of its errors."""
+    """Return the writers of the classes and functions that the package exports, and of its errors."""
     return {
         "CheckpointManager": partial(_class, holdfast.CheckpointManager),
         "save_checkpoint_with_cleanup": partial(_callable, holdfast.save_checkpoint_with_cleanup),
@@ -68,7 +68,7 @@ def _value(default: Any) -> str:
 
 
 def _doc(text: str) -> str:
-    """A docstring of NumPy's style as Markdown: tables of parameters, and what is raised."""
+    """Turn a NumPy docstring into Markdown, with tables of parameters and errors."""
     lines = inspect.cleandoc(text)
     pieces = re.split(rf"(?m)^({'|'.join(_SECTIONS)})\n-+\n", lines)
     blocks = [_paragraphs(pieces[0])]
@@ -107,7 +107,7 @@ def _entries(body: str) -> list[tuple[str, str]]:
 
 
 def _errors(standing: str) -> str:
-    """Each error with its family, when it is raised, and the codes, which are written in the page."""
+    """Return each error with its family, when it is raised, and the codes, which are written in the page."""
     codes = kept(standing, "error")
     rows = []
     for name in holdfast.__all__:

@@ -15,7 +15,7 @@ OF_THE_CLIENT = EVERYWHERE | {"--server", "--json"}
 
 
 def of_the_client() -> dict[str, Any]:
-    """The parts of the page about ``holdfast``."""
+    """Return the parts of the page about ``holdfast``."""
     group: Any = get_command(client)
     return {
         f"holdfast {name}": partial(_part, f"holdfast {name}", OF_THE_CLIENT, found)
@@ -24,7 +24,7 @@ def of_the_client() -> dict[str, Any]:
 
 
 def of_the_server() -> dict[str, Any]:
-    """The parts of the page about ``holdfast-server``; the flags of ``serve`` are the settings."""
+    """Return the parts of the page about ``holdfast-server``; the flags of ``serve`` are the settings."""
     found: dict[str, Any] = {}
     for name, command in flat(server.command_line(), "holdfast-server"):
         skipped = EVERYWHERE | ({"--root", "--database-url"} if name != "holdfast-server serve" else set())
@@ -33,7 +33,7 @@ def of_the_server() -> dict[str, Any]:
 
 
 def flat(group: Any, path: str) -> list[tuple[str, Any]]:
-    """Every command of a command line, with its whole name."""
+    """Return every command of a command line, with its whole name."""
     return [
         pair
         for name, command in group.commands.items()

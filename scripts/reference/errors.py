@@ -8,7 +8,7 @@ from scripts.reference.markdown import table as a_table
 
 
 def table(standing: str) -> str:
-    """Each code with its status, and when it comes and what to do."""
+    """Return each code with its status, and when it comes and what to do."""
     advice = kept(standing, "code")
     return a_table(
         ("status", "code", "when it comes, and what to do"),
@@ -20,7 +20,7 @@ def table(standing: str) -> str:
 
 
 def refusals() -> Iterator[type[Refusal]]:
-    """Every class that has a code of its own."""
+    """Yield every class that has a code of its own."""
     waiting = [Refusal]
     while waiting:
         kind = waiting.pop()

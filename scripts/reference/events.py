@@ -10,7 +10,7 @@ _APP = Path(__file__).parents[2] / "app"
 
 
 def table(standing: str) -> str:
-    """Each event, and when it comes."""
+    """Return each event, and when it comes."""
     about = kept(standing, "event")
     return a_table(
         ("event", "when, and what its data has"), ((code(name), about.get(code(name), "")) for name in names())
@@ -18,6 +18,6 @@ def table(standing: str) -> str:
 
 
 def names() -> list[str]:
-    """The events that the server records."""
+    """Return the names of the events that the server records."""
     sources = "".join(path.read_text() for path in sorted(_APP.rglob("*.py")))
     return sorted(set(re.findall(r'events\.add\(\s*"([a-z_.]+)"', sources)))

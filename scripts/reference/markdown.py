@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; a bar within a cell is escaped."""
+    """Return a table; a bar within a cell is escaped."""
     lines = [list(titles), ["---"] * len(titles), *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
 
 def kept(standing: str, key: str) -> dict[str, str]:
-    """The last cell of each row of a table that stands in a page, by the code in the column with that title."""
+    """Return the last cell of each row of a table that stands in a page, by the cell in the column with that title."""
     rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in standing.splitlines() if line.startswith("|")]
     if not rows:
         return {}
@@ -20,18 +20,18 @@ def kept(standing: str, key: str) -> dict[str, str]:
 
 
 def code(text: str) -> str:
-    """Text as code."""
+    """Format text as code."""
     return f"`{text}`"
 
 
 def sentence(text: str) -> str:
-    """Text on one line, ended by a full stop."""
+    """Put text on one line, ended by a full stop."""
     line = " ".join(text.split())
     return line if line.endswith((".", ":", "!", "?")) or not line else f"{line}."
 
 
 def from_rst(text: str) -> str:
-    """A docstring's code and references as Markdown."""
+    """Turn the code in a docstring into Markdown."""
     return re.sub(r"``(.+?)``", r"`\1`", text)
 
 

@@ -12,7 +12,7 @@ from scripts.reference.markdown import table as a_table
 
 
 def table(_: str) -> str:
-    """Each metric with its type, its labels and its help text."""
+    """Return each metric with its type, its labels and its help text."""
     rows = []
     for metric in _registry().collect():
         suffix = "_total" if metric.type == "counter" else ""
@@ -30,7 +30,7 @@ def _registry() -> Any:
 
 class _Counts:
     def statistics(self, prefix: str = "") -> Statistics:
-        """Figures of nothing, but for one removal."""
+        """Return zeros, and one removal so that its label is known."""
         types = typing.get_type_hints(Statistics)
         values: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Statistics)}
         values.update(

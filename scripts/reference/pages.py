@@ -1,4 +1,4 @@
-"""Pages and their generated parts: which function writes which part, and how it gets into the page."""
+"""Pages and their generated parts, with the function that writes each part."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from scripts.reference import client, commands, errors, events, metrics, routes,
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 Part = Callable[[str], str]
-"""Gives a generated part, from the one that stands in the page, whose hand-written columns it keeps."""
+"""Returns a generated part. It is given the part that stands in the page, whose hand-written columns it keeps."""
 
 PAGES: dict[str, dict[str, Part]] = {
     "settings.md": {"settings": settings.table},
@@ -24,7 +24,7 @@ PAGES: dict[str, dict[str, Part]] = {
 
 
 def current(page: str) -> str:
-    """The page as it should be.
+    """Return the page as it should be.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def current(page: str) -> str:
 
 
 def stale() -> list[str]:
-    """The pages that are not as they should be."""
+    """Return the pages that are not current."""
     return [page for page in PAGES if current(page) != (DOCS / page).read_text()]
 
 

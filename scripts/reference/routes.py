@@ -21,7 +21,7 @@ Operation = tuple[str, str, dict[str, Any]]
 
 
 def parts() -> dict[str, Any]:
-    """One table for each tag."""
+    """Return the writer of one table for each tag."""
     tags = {tag for _, _, operation in _operations() for tag in operation["tags"]}
     return {f"routes of {tag}": partial(_table, tag) for tag in sorted(tags)}
 
@@ -58,7 +58,7 @@ def _codes(operation: dict[str, Any]) -> list[str]:
 
 @cache
 def _common() -> frozenset[str]:
-    """The codes of all routes, of all that have a body, and of all that take a name: the page says them once."""
+    """Return the codes of all routes, of all that have a body, and of all that take a name: the page says them once."""
     below = [found for _, path, found in _operations() if path.startswith("/v1") and "/links/" not in path]
     always = set.intersection(*(set(_codes(found)) for found in below))
     bodies = set.intersection(*(set(_codes(found)) for found in below if "requestBody" in found))

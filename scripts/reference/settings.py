@@ -18,11 +18,11 @@ def table(_: str) -> str:
 
 
 def _names(name: str) -> list[str]:
-    """The variable, and the flag if there is one."""
+    """Return the variable, and the flag if there is one."""
     flag = [code(f"--{name.replace('_', '-')}")] if name in ALL else []
     return [code(f"HOLDFAST_{name.upper()}"), *flag]
 
 
 def _default(name: str) -> str:
-    found = _shown(name)
+    found = _shown(name).removesuffix(".0")
     return found if found in {"none", "in the root"} else code(found) if found else "none"

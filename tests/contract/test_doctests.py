@@ -26,7 +26,7 @@ def test_examples_do_what_they_say(module, server: LiveServer, directory, monkey
 
 
 def examples_of(page: Path) -> str:
-    """The examples of a page that are run: those in blocks of Python that begin with a prompt."""
+    """Return the examples of a page that are run: those in blocks of Python that begin with a prompt."""
     return "\n".join(re.findall(r"^```python\n(>>>.*?)^```", page.read_text(), re.S | re.M))
 
 
