@@ -1,6 +1,7 @@
-"""The command ``holdfast``: what people and cron jobs do without a training script.
+"""The command ``holdfast``, for people and scheduled jobs without a training script.
 
-It needs the extra ``cli``, for all commands but ``sync``: machines that train may have the bare package only.
+Every command except ``sync`` needs the extra ``cli``: machines that train may have only the bare package. May import
+everything of the client; nothing imports it.
 """
 
 import sys
@@ -12,9 +13,9 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit status; `statuses` says what each means.
+    """Run a command and return its exit status; see `statuses`.
 
-    Characters that a terminal or pipe cannot show are written as ``\\xe9``, and stop no command.
+    Characters that a terminal or pipe cannot show are written as ``\xe9``, and stop no command.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):  # a stream of another kind, or closed

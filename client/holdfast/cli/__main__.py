@@ -1,4 +1,4 @@
-"""``python -m holdfast.cli``."""
+"""Entry point of ``python -m holdfast.cli``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The commands put together: their names, what every one of them does with an error, and which status comes of it."""
+"""The command-line application: the names of the commands, and the exit status for each error."""
 
 import os
 import re
@@ -48,7 +48,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 
 class _Unread(Exception):
-    """Whoever read standard output has seen enough; under a name of ours, as Typer has an answer of its own to it."""
+    """The reader of standard output has closed it. A class of our own, as Typer handles BrokenPipeError itself."""
 
 
 def _readable(command: Callable[..., int]) -> Callable[..., int]:
@@ -65,7 +65,7 @@ def _readable(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _first_sentence(command: Callable[..., int]) -> str:
-    """The summary of a command in the list of all of them, which Typer would cut."""
+    """Return the summary of a command for the list of commands, which Typer would cut."""
     return (command.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
@@ -82,12 +82,12 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def holdfast(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version it is.")
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Checkpoints on a Holdfast server: look, fetch, save, change, and see what is wrong.
+    """Look at, fetch, save and change checkpoints on a Holdfast server, and diagnose problems.
 
-    HOLDFAST_URL says where the server is, HOLDFAST_TOKEN who you are, HOLDFAST_PREFIX what stands before all names.
+    HOLDFAST_URL is the URL of the server, HOLDFAST_TOKEN your token, HOLDFAST_PREFIX a prefix of all names.
     """
 
 
@@ -96,22 +96,29 @@ def holdfast(
 def sync(
     spool: SpoolFolder = None,
     server: Annotated[
-        str | None, typer.Option("--server", metavar="URL", help="Deliver to this one, not to those they wait for.")
+        str | None,
+        typer.Option(
+            "--server", metavar="URL", help="Deliver to this server instead of the ones that the checkpoints wait for."
+        ),
     ] = None,
     token: Annotated[
-        str | None, typer.Option("--token", help="The token. HOLDFAST_TOKEN is better: others see a command line.")
+        str | None,
+        typer.Option(
+            "--token", metavar="TOKEN", help="The token. Prefer HOLDFAST_TOKEN: other users can see command lines."
+        ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="A file with the token. Default: HOLDFAST_TOKEN_FILE.")
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File with the token. Default: HOLDFAST_TOKEN_FILE."),
     ] = None,
-    only_list: Annotated[bool, typer.Option("--list", help="Only say what waits, and what was refused.")] = False,
-    retry_refused: Annotated[bool, typer.Option("--retry-refused", help="Also try again what was refused.")] = False,
+    only_list: Annotated[bool, typer.Option("--list", help="Only list waiting and refused checkpoints.")] = False,
+    retry_refused: Annotated[bool, typer.Option("--retry-refused", help="Also retry refused checkpoints.")] = False,
     patience: Annotated[
-        float, typer.Option("--patience", metavar="SECONDS", help="How long to try.")
+        float, typer.Option("--patience", metavar="SECONDS", help="Time for retries.")
     ] = syncing.PATIENCE_S,
     as_json: AsJson = False,
 ) -> int:
-    """Deliver the checkpoints that wait on this machine. The status is 0 where none waits or is refused any more."""
+    """Deliver the checkpoints that wait on this machine. The status is 0 if none is left waiting or refused."""
     status = syncing.sync_all(
         spool=spool,
         server=server,
@@ -120,7 +127,7 @@ def sync(
         only_list=only_list,
         retry_refused=retry_refused,
         patience_s=checks.seconds("--patience", patience),
-        told=not as_json,
+        is_verbose=not as_json,
     )
     if as_json:
         Output(as_json=True).document(syncing.waiting(syncing.spool_at(spool)))
@@ -131,7 +138,7 @@ _OF_PYDANTIC = re.compile(r"(?:Value error, |Input should be )(?:a valid )?(inte
 
 
 def _in_words(error: typer.TyperException) -> str:
-    """The fault of an argument, without the words of the library that says so."""
+    """Return the error about an argument without the wording of the library."""
     named = {"integer": "it must be an integer", "number": "it must be a number"}
     text = _OF_PYDANTIC.sub(lambda found: named.get(found[1], ""), error.format_message())
     return f"{text.rstrip('.')}. See '{_command_of(error)} --help'."
@@ -142,21 +149,31 @@ def _command_of(error: typer.TyperException) -> str:
     return context.command_path if context is not None else "holdfast"
 
 
+def _command_line() -> Any:
+    """Return Typer's command line, whose help names arguments without the types of Python."""
+    made: Any = get_command(app)
+    for command in made.commands.values():
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: None
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; its exit status. What fails is one line on standard error."""
+    """Run a command and return its exit status. An error is one line on standard error."""
     try:
-        return int(get_command(app).main(list(arguments), prog_name="holdfast", standalone_mode=False) or Status.DONE)
+        return int(_command_line().main(list(arguments), prog_name="holdfast", standalone_mode=False) or Status.DONE)
     except _Unread:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's last flush has nothing to say, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush does not fail, too
         return Status.DONE
     except (HoldfastError, Misuse, ValueError, OSError) as error:
         complain(redacted(str(error)))
         status = status_of(error)
     except (KeyError, TypeError) as error:
-        complain(f"an answer of the server makes no sense here: {error!r}")
+        complain(f"unexpected response of the server: {error!r}")
         status = Status.UNREACHABLE
     except typer.TyperException as error:
         complain(redacted(_in_words(error)))
         status = Status.MISUSE
     is_diff = bool(arguments) and arguments[0] == "diff"
-    return Status.MISUSE if is_diff else status  # in diff(1), too, trouble is 2
+    return Status.MISUSE if is_diff else status  # as in diff(1), trouble is 2

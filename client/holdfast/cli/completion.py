@@ -1,4 +1,4 @@
-"""Names of directories and checkpoints for a shell that completes a word: from the server, quickly, or none at all."""
+"""Shell completion of directory and checkpoint names from the server, within a short timeout."""
 
 import os
 import re
@@ -9,23 +9,23 @@ from contextlib import suppress
 from .session import Session
 
 TIMEOUT_S = 2.0
-"""Nobody waits longer for a word."""
+"""The timeout of a completion, in seconds."""
 _MOST = 1000
 _TAKEN_APART = re.compile(r"[\s'\"\\$`&|;<>(){}\[\]*?!~#]")
 
 
 def directory_names(incomplete: str) -> list[str]:
-    """The directories that a word may become."""
+    """Return the directories that complete a word."""
     return _found(incomplete, _directories)
 
 
 def checkpoint_names(incomplete: str) -> list[str]:
-    """The directories, and the checkpoints of the one that the word names, that it may become."""
+    """Return the directories, and the checkpoints of the directory in the word, that complete it."""
     return _found(incomplete, _all)
 
 
 def _found(incomplete: str, names: Callable[[Session, str], Iterator[str]]) -> list[str]:
-    with suppress(Exception), warnings.catch_warnings():  # a shell that waits for a word wants no error
+    with suppress(Exception), warnings.catch_warnings():  # a shell that completes a word wants no error
         warnings.simplefilter("ignore")
         session = Session.of(os.environ.get("HOLDFAST_URL"), as_json=False, patience_s=0.0, timeout_s=TIMEOUT_S)
         return sorted(
@@ -35,7 +35,9 @@ def _found(incomplete: str, names: Callable[[Session, str], Iterator[str]]) -> l
 
 
 def _is_one_word(name: str) -> bool:
-    """Whether it arrives as it is: bash takes names with spaces and the like apart, where other shells quote them."""
+    """Tell if the shell passes a name on unchanged: bash splits names with spaces and the like; other shells quote
+    them.
+    """
     return os.environ.get("_HOLDFAST_COMPLETE") != "complete_bash" or not _TAKEN_APART.search(name)
 
 

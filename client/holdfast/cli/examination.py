@@ -22,22 +22,22 @@ from .session import Json, Session, wire
 
 _MIB = 1024 * 1024
 _SHARES = (1 / 16, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""The parts in which transfers are measured: each as large as those before it, so that slow ones can end early."""
+"""The parts of a measured transfer: each as large as those before it, so that a slow transfer can end early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one question.
+    """The result of one check.
 
     Attributes
     ----------
     check : str
-        Which one: ``reach``, ``token``, ``save``, ``upload``, ``download``, ``remove`` or ``spool``.
+        The check: ``reach``, ``token``, ``save``, ``upload``, ``download``, ``remove`` or ``spool``.
     ok : bool
     text : str
-        What was found.
+        The result in words.
     advice : str
-        What to do about it; empty where nothing needs to be done.
+        The advice; empty if nothing needs to be done.
     """
 
     check: str
@@ -47,7 +47,7 @@ class Finding:
 
 
 class Examination:
-    """The questions to a server, each of which stands on those before it."""
+    """The checks of a server, each of which needs those before it."""
 
     def __init__(self, session: Session, directory: str, size_mib: int, time_s: float) -> None:
         self._session = session
@@ -60,7 +60,7 @@ class Examination:
         self.figures: Json = {}
 
     def findings(self) -> Iterator[Finding]:
-        """What is found, as it is found; it ends where there is no going on."""
+        """Yield the findings as they are made; stop where no further check makes sense."""
         try:
             before = time.monotonic()
             info = self._session.ask("/v1/info")
@@ -129,7 +129,7 @@ class Examination:
             yield file.size_bytes, time.monotonic() - before
 
     def _measured(self, what: str, moved: Iterator[tuple[int, float]]) -> Finding:
-        """How fast bytes move; ended early where the next part, as large as all so far, would take too long."""
+        """Measure a transfer; stop if the next part, as large as all before it, would take too long."""
         size_bytes, took_s = 0, 0.0
         for count, seconds in moved:
             size_bytes += count
@@ -141,7 +141,7 @@ class Examination:
         return Finding(what, True, f"{mib_per_s:,.0f} MiB/s over {formatting.size(size_bytes)} in {took_s:.2f} s")
 
     def _send(self, name: str, noise: "_Noise") -> Json:
-        self._tried.append(f"{self._mark}-{name}")  # before it is sent: an interrupted save may have arrived
+        self._tried.append(f"{self._mark}-{name}")  # noted before it is sent: an interrupted save may have arrived
         save = {
             "directory": self._directory,
             "name": self._tried[-1],
@@ -153,7 +153,7 @@ class Examination:
         return self._session.ask(f"/v1/checkpoints/{committed.checkpoint.id}")
 
     def _remove(self, may: bool, existed: bool) -> Finding | None:
-        """Remove what was saved, and the directory if it was not there before and is empty again."""
+        """Remove the saved checkpoints, and the directory if it is new and empty again."""
         where = self._session.shown(self._directory)
         advice = f"remove them with a token that has the scope delete: holdfast rm --all --yes {where}"
         try:
@@ -174,14 +174,14 @@ class Examination:
         return Finding("remove", True, f"removed {saved} in {where}; their facts stay{bytes_too}")
 
     def _exists(self) -> bool:
-        """Tell if the directory is there; yes where that cannot be known, so that it is left alone."""
+        """Tell if the directory exists. True if that is unknown, so that it is left alone."""
         try:
             return self._session.described(self._directory) is not None
         except HoldfastError:
             return True
 
     def _remove_directory(self) -> bool:
-        """Remove the directory if it is empty; whether it is gone. Servers that cannot do so refuse the question."""
+        """Remove the directory if it is empty; return True if it is gone. Older servers refuse this request."""
         try:
             path, params = f"/v1/directories/{quote(self._directory)}", {"only_empty": True}
             return bool(self._server.call("DELETE", path, params=params).get("directory_removed"))
@@ -223,7 +223,7 @@ def _allows(may: Json, scope: str) -> bool:
 
 
 def _unreached(url: str, error: HoldfastError) -> tuple[str, bool, str, str]:
-    """What stands between here and the server."""
+    """Return a finding for a server that did not answer."""
     if isinstance(error, NotAllowed) and error.status in (401, 403):
         return "token", False, str(error), _advice(error)
     return "reach", False, str(error), _advice(error).format(url=url)
@@ -233,16 +233,19 @@ def _advice(error: HoldfastError) -> str:
     by_code = {
         "unauthorized": "set HOLDFAST_TOKEN or HOLDFAST_TOKEN_FILE; the operator makes one with holdfast-server token",
         "forbidden": "ask the operator for a token with that scope",
-        "host_not_allowed": "use the server's address in numbers, or let its operator set HOLDFAST_ALLOWED_HOSTS",
+        "host_not_allowed": "use the server's IP address, or ask the operator to set HOLDFAST_ALLOWED_HOSTS",
         "directory_not_found": "set HOLDFAST_PREFIX to the prefix of the token",
-        "quota_exceeded": "remove something, or ask the operator for a larger quota",
+        "quota_exceeded": "remove checkpoints, or ask the operator for a larger quota",
     }
     by_kind: list[tuple[type[Exception], str]] = [
-        (ServerUnreachable, "see that the server runs, that HOLDFAST_URL ({url}) is its address, and what is between"),
-        (ServerFailed, "see the server's log, and what else may answer at HOLDFAST_URL"),
-        (OutOfSpace, "let the operator make room on the server's disk"),
-        (CheckpointNotFound, "see whether somebody else removes what is saved there"),
-        (NotAllowed, "ask the operator what the token may do"),
+        (
+            ServerUnreachable,
+            "check that the server runs, that HOLDFAST_URL ({url}) is its URL, and any proxy in between",
+        ),
+        (ServerFailed, "check the server's log, and whether something else answers at HOLDFAST_URL"),
+        (OutOfSpace, "ask the operator to free space on the server's disk"),
+        (CheckpointNotFound, "check whether another process removes checkpoints there"),
+        (NotAllowed, "ask the operator about the scopes of the token"),
     ]
     found = by_code.get(error.code)
-    return found or next((text for kind, text in by_kind if isinstance(error, kind)), "see the server's log")
+    return found or next((text for kind, text in by_kind if isinstance(error, kind)), "check the server's log")

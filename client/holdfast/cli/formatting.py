@@ -1,4 +1,4 @@
-"""Sizes, times and names as people read them. Pure."""
+"""Formats of sizes, times and names for people. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from typing import Any
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _AGES = ((86400 * 365, "year"), (86400 * 30, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
 NONE = "-"
-"""Stands for what there is none of."""
+"""The sign for a missing value."""
 
 
 def size(size_bytes: float) -> str:
-    """A number of bytes: ``1.5 MiB``."""
+    """Format a number of bytes: ``1.5 MiB``."""
     for unit in _UNITS:
         if abs(size_bytes) < (1024 if unit == "B" else 1023.95) or unit == _UNITS[-1]:
             break
@@ -21,14 +21,14 @@ def size(size_bytes: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """``1 checkpoint``, ``2 checkpoints``; a noun that ends with y becomes one with ies."""
+    """Format a count with its noun: ``1 checkpoint``, ``2 checkpoints``, ``2 directories``."""
     if number == 1:
         return f"1 {noun}"
     return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
 
 
 def ago(at: str, now: datetime) -> str:
-    """How long ago a time of the API was: ``3 minutes ago``."""
+    """Format the age of a time of the API: ``3 minutes ago``."""
     seconds = (now - datetime.fromisoformat(at)).total_seconds()
     for length, noun in _AGES:
         if seconds >= length:
@@ -37,34 +37,34 @@ def ago(at: str, now: datetime) -> str:
 
 
 def number(value: Any) -> str:
-    """A metric, an epoch or whatever the API says instead; `NONE` where there is none."""
+    """Format a metric, an epoch or another JSON value, rounded; `NONE` if there is none."""
     if value is None:
         return NONE
     return f"{value:.6g}" if isinstance(value, float) else brief(value)
 
 
 def exact(value: Any) -> str:
-    """The same as programs want it: nothing of it is rounded."""
+    """Format the same value for programs, without rounding."""
     return NONE if value is None else brief(value)
 
 
 def brief(value: Any) -> str:
-    """A JSON value on one line."""
+    """Format a JSON value on one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def printable(text: str) -> str:
-    """A text without anything that a terminal might obey, on one line."""
+    """Escape everything in a text that is not printable, so that it is safe on a terminal and on one line."""
     return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
 
 
 def shape(tensor: Mapping[str, Any]) -> str:
-    """``[512, 768]``."""
+    """Format the shape of a tensor: ``[512, 768]``."""
     return "[" + ", ".join(map(str, tensor["shape"])) + "]"
 
 
 def flags(checkpoint: Mapping[str, Any]) -> str:
-    """What is special about a checkpoint, in one column."""
+    """List the marks of a checkpoint, for one column."""
     found = [word for word in ("pinned", "is_best") if checkpoint.get(word)]
     found += ["damaged"] if checkpoint.get("damage") else []
     if checkpoint.get("removed_because"):
@@ -74,7 +74,7 @@ def flags(checkpoint: Mapping[str, Any]) -> str:
 
 
 def policy(found: Mapping[str, Any]) -> str:
-    """What a policy keeps, in words."""
+    """Describe a policy in words."""
     last, best, every = (found[key] for key in ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs"))
     if last is None and best is None:
         kept = "everything"

@@ -1,4 +1,4 @@
-"""Metadata on a command line: which values are numbers, which are other JSON, and which are text. Pure."""
+"""Metadata on the command line: numbers, other JSON, or text. Pure."""
 
 import json
 import math
@@ -14,7 +14,7 @@ _ENDS_WITH_ZERO = re.compile(r"\.[0-9]*0(?![0-9.])")
 
 
 def given(texts: Sequence[str], as_json: Sequence[str]) -> dict[str, Any]:
-    """What ``--meta`` and ``--meta-json`` say together.
+    """Return the metadata of ``--meta`` and ``--meta-json`` together.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def given(texts: Sequence[str], as_json: Sequence[str]) -> dict[str, Any]:
 
 
 def metric_of(text: str) -> float:
-    """A metric, also ``nan`` and ``inf``.
+    """Return a metric; ``nan`` and ``inf`` are allowed.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def metric_of(text: str) -> float:
         It is no number, or one beyond a float.
     """
     try:
-        number = float(text if "_" not in text else "no number")  # ``1_0`` is one for Python alone
+        number = float(text if "_" not in text else "no number")  # only Python accepts ``1_0``
     except ValueError:
         raise Misuse(f"--metric is {text!r}, which is no number") from None
     if math.isinf(number) and "inf" not in text.lower():
@@ -57,7 +57,7 @@ def _refuse_known(key: str, found: Mapping[str, Any]) -> None:
 
 
 def value_of(text: str) -> Any:
-    """A value of ``--meta``: JSON, if that loses nothing of it, and else the text as it is.
+    """Return a value of ``--meta``: as JSON if nothing of it is lost, else as text.
 
     ``1.10``, ``1e400`` and ``123e456`` are texts: as numbers they would come back otherwise than they were written, and
     they are versions and hashes more often than numbers.

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands have."""
+"""Arguments and options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +9,14 @@ from .completion import checkpoint_names, directory_names
 
 ServerUrl = Annotated[
     str | None,
-    typer.Option("--server", metavar="URL", help="Where the server is. Default: HOLDFAST_URL, else this machine."),
+    typer.Option("--server", metavar="URL", help="URL of the server. Default: HOLDFAST_URL, else this machine."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Directory = Annotated[
-    str, typer.Argument(metavar="DIRECTORY", help="What the job calls it.", autocompletion=directory_names)
+    str,
+    typer.Argument(
+        metavar="DIRECTORY", help="Directory, as the training job names it.", autocompletion=directory_names
+    ),
 ]
 CheckpointPath = Annotated[
     str,
@@ -31,6 +34,14 @@ CheckpointPaths = Annotated[
         autocompletion=checkpoint_names,
     ),
 ]
+CheckpointsOrDirectories = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH",
+        help="Each DIRECTORY/NAME, DIRECTORY/best or DIRECTORY/latest; with --all, each DIRECTORY.",
+        autocompletion=checkpoint_names,
+    ),
+]
 RemovedPaths = Annotated[
     list[str], typer.Argument(metavar="CHECKPOINT", help="Each DIRECTORY/NAME.", autocompletion=checkpoint_names)
 ]
@@ -43,8 +54,11 @@ DirectoryOrCheckpoint = Annotated[
     ),
 ]
 Which = Annotated[
-    str | None, typer.Argument(metavar="WHICH", help="best, latest or a name, where the path is a directory.")
+    str | None, typer.Argument(metavar="WHICH", help="best, latest or a name, if the path is a directory.")
 ]
 SpoolFolder = Annotated[
-    Path | None, typer.Option("--spool", help="Where checkpoints wait. Default: HOLDFAST_SPOOL, else the user's own.")
+    Path | None,
+    typer.Option(
+        "--spool", metavar="FOLDER", help="Folder of waiting checkpoints. Default: HOLDFAST_SPOOL, else the user's own."
+    ),
 ]

@@ -1,4 +1,4 @@
-"""How answers are shown: tables on a terminal, tab-separated lines in a pipe, one JSON document where that is asked."""
+"""Output: tables on a terminal, tab-separated lines in a pipe, one JSON document with ``--json``."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from .formatting import printable
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value as it is shown on a terminal, and as programs want it."""
+    """A value in two forms: for people on a terminal, and for programs."""
 
     shown: str
     plain: str
@@ -28,17 +28,17 @@ class Cell:
 
     @classmethod
     def number(cls, value: Any, style: str = "") -> "Cell":
-        """A number, or any other value of JSON; people get it rounded."""
+        """Return a number, or any other JSON value, rounded for people."""
         return cls(formatting.number(value), formatting.exact(value), style)
 
     @classmethod
     def size(cls, size_bytes: int) -> "Cell":
-        """A number of bytes; people get it rounded."""
+        """Return a number of bytes, rounded for people."""
         return cls(formatting.size(size_bytes), str(size_bytes))
 
     @classmethod
     def count(cls, number: int) -> "Cell":
-        """A count; people get it with separators."""
+        """Return a count, with separators for people."""
         return cls(f"{number:,}", str(number))
 
 
@@ -51,7 +51,7 @@ class Output:
     Parameters
     ----------
     as_json : bool
-        Whether programs asked for JSON.
+        True for JSON output.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
@@ -60,24 +60,24 @@ class Output:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether somebody looks."""
+        """True if standard output is a terminal."""
         return self.console.is_terminal
 
     def document(self, value: Any) -> None:
-        """One JSON document."""
+        """Write one JSON document."""
         sys.stdout.write(_json(value, indent=2) + "\n")
 
     def record(self, value: Any) -> None:
-        """One line of JSON, at once."""
+        """Write one line of JSON and flush it."""
         sys.stdout.write(_json(value) + "\n")
         sys.stdout.flush()
 
     def line(self, text: str, style: str = "") -> None:
-        """A line of words."""
+        """Write a line of words."""
         self.console.print(Text(printable(text), style=style))
 
     def row(self, cells: Row) -> None:
-        """A line of values, at once: with spaces between them on a terminal, else with tabs."""
+        """Write a line of values and flush it, separated by spaces on a terminal and by tabs otherwise."""
         found = [Cell.of(cell) for cell in cells]
         if not self.is_terminal:
             self._write_plain(found)
@@ -86,9 +86,9 @@ class Output:
         self.console.print(Text("  ").join(Text(printable(cell.shown), style=cell.style) for cell in found))
 
     def table(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """A table; a column whose title begins with ``>`` is flush right. In a pipe it has no titles.
+        """Write a table. A column whose title begins with ``>`` is aligned right. A pipe gets no titles.
 
-        Names are not cut where they are longer than the terminal is wide: that wraps them.
+        A name longer than the terminal is wide is not cut but wrapped.
         """
         if not self.is_terminal:
             for row in rows:
@@ -109,7 +109,7 @@ class Output:
             self.console.print(line)
 
     def facts(self, rows: Iterable[Row]) -> None:
-        """A name and its values, a line for each."""
+        """Write names with their values, one line each."""
         found = [[Cell.of(cell) for cell in row] for row in rows]
         width = max((len(name.shown) for name, *_ in found), default=0)
         for name, *values in found:
@@ -121,7 +121,7 @@ class Output:
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    """A value as JSON, in ASCII where standard output has no other characters."""
+    """Return a value as JSON, in ASCII if standard output cannot encode other characters."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -131,5 +131,5 @@ def _json(value: Any, indent: int | None = None) -> str:
 
 
 def complain(message: str) -> None:
-    """One line on standard error."""
+    """Write one line to standard error."""
     print(f"holdfast: {printable(' '.join(message.split()))}", file=sys.stderr)

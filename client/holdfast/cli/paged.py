@@ -1,4 +1,4 @@
-"""Answers that come in pages, put together: tensors, comparisons and verdicts."""
+"""Responses that come in pages, combined: tensors, comparisons and verdicts."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from .session import Json, Session
 
 MOST_PAGES = 100
-"""How many pages of verdicts are asked for to find one checkpoint."""
+"""The most pages of verdicts that are read to find one checkpoint."""
 
 
 def tensors(session: Session, checkpoint: Json) -> list[Json]:
-    """The files of a checkpoint, each with its declared tensors."""
+    """Return the files of a checkpoint, each with its declared tensors."""
     path = f"/v1/checkpoints/{checkpoint['id']}/tensors"
     files: dict[str, Json] = {}
     for page in _pages(lambda token: session.ask(path, **token)):
@@ -20,7 +20,7 @@ def tensors(session: Session, checkpoint: Json) -> list[Json]:
 
 
 def comparison(session: Session, before: Json, after: Json) -> Json:
-    """The comparison of two checkpoints, with all their tensors."""
+    """Return the comparison of two checkpoints, with all their tensors."""
     path = f"/v1/checkpoints/{after['id']}/comparison"
     first, *others = _pages(lambda token: session.ask(path, against=before["id"], **token))
     for page in others:
@@ -29,12 +29,12 @@ def comparison(session: Session, before: Json, after: Json) -> Json:
 
 
 def verdicts(session: Session, body: Json) -> Iterator[Json]:
-    """The pages of a prune's answer; a real run has one."""
+    """Yield the pages of a prune's response; a real run has one."""
     return _pages(lambda token: session.server.call("POST", "/v1/prune", body={**body, **token}))
 
 
 def prune(session: Session, body: Json) -> Json:
-    """A prune's answer with all its verdicts."""
+    """Return a prune's response with all its verdicts."""
     first, *others = verdicts(session, body)
     directories: dict[str, Json] = {each["directory"]: each for each in first["directories"]}
     for page in others:
@@ -56,7 +56,7 @@ def _pages(ask: Callable[[dict[str, Any]], Json]) -> Iterator[Json]:
         page = ask(token)
         following = page.get("next_page_token")
         if following is not None:
-            page["next_page_token"] = None  # what is put together is whole
+            page["next_page_token"] = None  # the combined response has no next page
         yield page
         if following is None:
             return

@@ -1,4 +1,4 @@
-"""What a command works with: a server, the names that the user gives to its directories, and where answers go."""
+"""The session of a command: its server, the user's names for directories, and its output."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from .output import Output
 from .statuses import Misuse
 
 PATIENCE_S = 0.5
-"""How long a question may be asked again where the server is away; whoever waits for bytes is more patient."""
+"""The time, in seconds, for which a query is retried; transfers are more patient."""
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Session:
-    """One command's dealings with a server."""
+    """The server, prefix and output of one command."""
 
     server: Server
     prefix: str
@@ -30,57 +30,57 @@ class Session:
     def of(
         cls, url: str | None, *, as_json: bool, patience_s: float = PATIENCE_S, timeout_s: float = TIMEOUT_S
     ) -> "Session":
-        """Nothing is sent yet."""
+        """Make a session; nothing is sent yet."""
         server = Server(url, timeout_s=timeout_s, patience_s=patience_s)
         return cls(server, configured_prefix(), Output(as_json=as_json))
 
     # names
 
     def directory(self, given: str) -> str:
-        """The server's name of a directory."""
+        """Return the server's name of a directory."""
         return directory_name(PurePath(given), self.prefix)
 
     def below(self, given: str | None) -> str:
-        """The server's prefix for what the user gave, or did not."""
+        """Return the server's prefix for the one that the user gave, if any."""
         return self.directory(given) if given else self.prefix
 
     def shown(self, directory: str) -> str:
-        """A directory as the user would give it."""
+        """Return a directory in the user's form."""
         return directory.removeprefix(f"{self.prefix}/") if self.prefix else directory
 
     def path_of(self, checkpoint: Json) -> str:
-        """A checkpoint as the user would give it."""
+        """Return the path of a checkpoint in the user's form."""
         return f"{self.shown(checkpoint['directory'])}/{checkpoint['name']}"
 
-    # questions
+    # queries
 
     def ask(self, path: str, **params: Any) -> Json:
-        """A question to the API."""
+        """Ask the API."""
         return self.server.ask(path, params=params)
 
     def pages(self, path: str, key: str, **params: Any) -> Iterator[Json]:
-        """All entries of a list, whatever its pages are."""
+        """Yield all entries of a list, over all pages."""
         params = {"page_size": 1000, **params}
         while True:
             page = self.ask(path, **params)
             if not isinstance(page.get(key), list):
-                raise ServerFailed(f"{self.server.url} gives a list that is none. See whether HOLDFAST_URL is right")
+                raise ServerFailed(f"{self.server.url} sent no list. Check HOLDFAST_URL")
             yield from page[key]
             if page.get("next_page_token") is None:
                 return
             params["page_token"] = page["next_page_token"]
 
     def described(self, directory: str) -> Json | None:
-        """What the server says of a directory, by its own name for it; None where it does not know it."""
+        """Return the server's description of a directory by its own name for it; None if it has none."""
         try:
             return self.ask(f"/v1/directories/{quote(directory)}")
         except CheckpointNotFound:
             return None
 
     def find(self, path: str, name: str | None = None) -> Json:
-        """A checkpoint, by ``DIRECTORY/NAME``, ``DIRECTORY/best`` or ``DIRECTORY/latest``.
+        """Find a checkpoint by ``DIRECTORY/NAME``, ``DIRECTORY/best`` or ``DIRECTORY/latest``.
 
-        Where a checkpoint really is called ``best`` or ``latest``, it is that one.
+        A checkpoint that is really named ``best`` or ``latest`` takes precedence.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Session:
         raise CheckpointNotFound(f"there is no checkpoint {wanted!r} in {given!r}")
 
     def named(self, directory: str, name: str, **params: Any) -> list[Json]:
-        """The checkpoints of a name; more than one only where removed ones are asked for."""
+        """Return the checkpoints of a name; several only if removed ones are included."""
         try:
             return list(self.pages("/v1/checkpoints", "checkpoints", directory=directory, name=name, **params))
         except CheckpointNotFound as error:
@@ -108,6 +108,6 @@ class Session:
 
 
 def wire(found: Json) -> Checkpoint:
-    """A checkpoint as the rest of the client wants it."""
+    """Return a checkpoint as the rest of the client uses it."""
     with parse_errors():
         return Checkpoint.from_json(found)

@@ -1,4 +1,4 @@
-"""Which exit status the command ends with, and for which error. Pure."""
+"""The exit statuses of the command, and the status for each error. Pure."""
 
 from enum import IntEnum
 
@@ -15,18 +15,18 @@ from ..errors import (
 
 
 class Status(IntEnum):
-    """What the exit status means, for all commands but ``diff`` where it fails."""
+    """The exit statuses of all commands; ``diff`` exits with 2 on any error."""
 
     DONE = 0
-    """It was done, or the answer is yes."""
+    """Done, or the answer is yes."""
     NO = 1
-    """The answer is no, it was refused, or not all was done."""
+    """The answer is no, the server refused, or not everything was done."""
     MISUSE = 2
-    """The command, a value or a name makes no sense, or something that it needs is not installed."""
+    """The command, a value or a name is invalid, or a required package is missing."""
     NOT_FOUND = 3
     """There is no such directory or checkpoint, or its bytes are gone."""
     NOT_ALLOWED = 4
-    """The token is missing or wrong, or does not allow it."""
+    """The token is missing, wrong, or lacks permission."""
     UNREACHABLE = 5
     """The server did not answer, or it failed."""
     ALTERED = 6
@@ -34,7 +34,7 @@ class Status(IntEnum):
     NO_SPACE = 7
     """The disk is full, or a quota is used up."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """Interrupted by Ctrl-C."""
 
 
 _BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
@@ -51,11 +51,11 @@ _CONFLICT = 409
 
 
 class Misuse(Exception):
-    """The command was given what makes no sense together."""
+    """The arguments of a command are invalid together."""
 
 
 def status_of(error: Exception) -> Status:
-    """The status for an error."""
+    """Return the status for an error."""
     if isinstance(error, Misuse):
         return Status.MISUSE
     if isinstance(error, InvalidRequest) and error.status == _CONFLICT and error.code != "several_files":

@@ -1,4 +1,4 @@
-"""What the command can do where the extra ``cli`` is not installed: ``sync``, with the same options."""
+"""The command without the extra ``cli``: only ``sync``, with the same options."""
 
 import argparse
 import sys
@@ -9,11 +9,11 @@ from .._runtime.packages import install
 from .commands import sync
 from .statuses import Status
 
-MISSING = f"holdfast: this needs the extra 'cli': {install('cli')} (only 'holdfast sync' works without)"
+MISSING = f"holdfast: this command needs the extra 'cli': {install('cli')} (only 'holdfast sync' works without it)"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run ``sync``; say what is missing for anything else."""
+    """Run ``sync``; for any other command, name the missing package."""
     if not arguments or arguments[0] != "sync":
         print(MISSING, file=sys.stderr)
         return Status.MISUSE
@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of ``sync``."""
+    """Return the parser of the options of ``sync``."""
     made = argparse.ArgumentParser(prog="holdfast sync", description=sync.__doc__)
     made.add_argument("--spool", type=Path)
     made.add_argument("--server", metavar="URL")

@@ -1,4 +1,4 @@
-"""Commands before terminals and pipes that are not UTF-8: what these cannot show is escaped, and nothing fails."""
+"""Commands on terminals and pipes that are not UTF-8: other characters are escaped, and nothing fails."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""holdfast diff: what is different by digests; statuses as those of diff(1)."""
+"""holdfast diff: differences by digests; statuses as those of diff(1)."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ SAME, DIFFERENT, TROUBLE = 0, 1, 2
 
 @pytest.fixture
 def saved(make_manager, directory):
-    """Two checkpoints: a tensor is the same, one changed, one is new, one gone, one has another shape."""
+    """Two checkpoints: a tensor is the same, one changed, one added, one removed, one reshaped."""
     torch.manual_seed(0)
     kept = torch.randn(600, 1000)
     manager = make_manager(max_checkpoints=None)

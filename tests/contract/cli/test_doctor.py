@@ -1,4 +1,4 @@
-"""holdfast doctor: what it finds, what it advises, and what it leaves behind."""
+"""holdfast doctor: findings, advice, and cleaning up."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ QUICK = ("--size", "1", "--time", "5")
 
 @pytest.fixture
 def examine(holdfast, guarded, monkeypatch):
-    """Examines the server with a token of such scopes."""
+    """Run the doctor with a token of such scopes."""
 
     def examine(*scopes, **where):
         monkeypatch.setenv("HOLDFAST_TOKEN", mint(guarded.root, *scopes, **where))
@@ -108,7 +108,7 @@ def test_what_waits_is_found(holdfast, directory, server, spool):
 def test_an_interrupted_examination_removes_what_it_saved(holdfast, directory, server, monkeypatch, step, number):
     def interrupt(examination, *_):
         if step == "_upload":
-            examination._send("part-0", examined._Noise(10))  # it has arrived, and the examination does not know that
+            examination._send("part-0", examined._Noise(10))  # it has arrived, but the examination does not know that
         os.kill(os.getpid(), number)
         time.sleep(30)
 

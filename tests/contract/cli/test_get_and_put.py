@@ -1,4 +1,4 @@
-"""holdfast get and put: bytes come and go whole, verified, and no more often than needed."""
+"""holdfast get and put: whole files, verified, and transferred no more often than needed."""
 
 import io
 import os
@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder as a sharded save leaves it: several files, one without bytes, one in a folder below, and a link."""
+    """A folder of a sharded save: several files, an empty one, one in a subfolder, and a link."""
     root = tmp_path / "step-500"
     (root / "sub").mkdir(parents=True)
     (root / "model.bin").write_bytes(os.urandom(9 * MIB + 17))
@@ -106,7 +106,7 @@ def test_a_file_that_goes_while_it_is_sent_is_named(holdfast, directory, folder,
     with Forwarder(server.url, watch=take_away) as forwarder:
         done = holdfast("put", folder, directory, "--server", forwarder.url)
     assert (done.status, done.raw) == (Status.NO, b"")
-    assert f"{folder / 'model.bin'} cannot be read any more: No such file or directory" in done.complaints
+    assert f"{folder / 'model.bin'} can no longer be read: No such file or directory" in done.complaints
 
 
 def test_who_may_only_write_can_put(holdfast, guarded, directory, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""holdfast pin, tag, rm, restore and prune: what is changed, what is asked first, and what is said of undoing it."""
+"""holdfast pin, tag, rm, restore and prune: changes, confirmation, and messages about undo."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.tokens import bearer, mint
 
 @pytest.fixture
 def paths(server, directory):
-    """Three checkpoints, of which the second is the best."""
+    """Three checkpoints; the second is the best."""
     for epoch, metric in enumerate([0.5, 0.1, 0.3]):
         server.save(directory, b"bytes", epoch=epoch, metric=metric)
     return [f"{directory}/checkpoint_epoch_{epoch:04d}.pt" for epoch in range(3)]
@@ -38,7 +38,7 @@ def test_nothing_is_changed_where_one_is_not_found(holdfast, paths, directory):
 def test_nobody_is_there_to_be_asked(holdfast, paths, directory):
     for arguments in (["rm", paths[0]], ["rm", "--all", directory]):
         done = holdfast(*arguments)
-        assert (done.status, "say --yes" in done.complaints) == (Status.MISUSE, True)
+        assert (done.status, "confirm with --yes" in done.complaints) == (Status.MISUSE, True)
     assert len(holdfast("ls", directory).rows) == 3
 
 
@@ -56,6 +56,7 @@ def test_what_is_pinned_is_not_removed_and_the_others_are(holdfast, paths, serve
     assert (both.status, [row[0] for row in both.rows]) == (Status.NO, [paths[1]])
     everything = holdfast("rm", "-y", "--all", directory)
     assert (everything.status, "pinned checkpoints stay" in everything.complaints) == (Status.NO, True)
+    assert everything.rows == [[directory, "removed 1 checkpoint, 5 B", "cannot be undone"]]
     assert server.names(directory) == ["checkpoint_epoch_0000.pt"]
     assert holdfast("rm", "-y", "--include-pinned", paths[0]).status == Status.MISUSE
     document = holdfast("rm", "-y", "--all", "--include-pinned", directory, "--json").json
@@ -76,6 +77,8 @@ def test_a_removal_is_undone(holdfast, guarded, directory, monkeypatch):
     assert holdfast("restore", path, *there).rows == [[path, "restored"]]
     assert holdfast("get", path, "-o", "-", *there).raw == b"new"
     assert holdfast("restore", f"{directory}/never", *there).status == Status.NOT_FOUND
+    [cleared] = holdfast("rm", "-y", "--all", directory, *there).rows
+    assert (cleared[0], cleared[2]) == (directory, "can be restored: holdfast restore")
 
 
 def policy(server, directory, **limits):
@@ -143,6 +146,6 @@ def test_only_a_yes_is_one(monkeypatch, capsys, answer, wanted):
 def test_a_directory_is_told_from_a_checkpoint_that_is_to_be_removed(holdfast, server, directory):
     server.save(directory, epoch=1)
     done = holdfast("rm", "--yes", directory)
-    assert (done.status, "is a directory: to remove all that it holds, give --all" in done.complaints) == (2, True)
+    assert (done.status, "is a directory: use --all to remove all its checkpoints" in done.complaints) == (2, True)
     assert server.http.get("/v1/checkpoints", params={"directory": directory}).json()["checkpoints"]
     assert "both given" in holdfast("prune", directory, "--prefix", "x").complaints

@@ -1,4 +1,4 @@
-"""The mode of a directory, changed from the command line and from Python: what it re-ranks, what stays."""
+"""The mode of a directory, changed from the command line and from Python: ranking and retention."""
 
 import pytest
 
@@ -12,7 +12,7 @@ NAMES = [f"checkpoint_epoch_{epoch:04d}.pt" for epoch in range(4)]
 
 @pytest.fixture
 def manager(server, directory):
-    """Of a directory that keeps the last and the two best by the smallest metric, as an operator wants."""
+    """A directory whose operator keeps the last and the two best by the smallest metric."""
     for epoch, metric in enumerate([0.4, 0.1, 0.9, 0.5]):
         server.save(directory, epoch=epoch, metric=metric, mode="min")
     limits = {"max_checkpoints": 1, "max_best_checkpoints": 2}
@@ -44,7 +44,7 @@ def test_a_change_leaves_the_operators_limits_and_removes_nothing(manager, serve
 
 
 def before_each_change(server, directory, bodies):
-    """A way to the server on which another operator's change arrives before each of the client's."""
+    """A forwarder on which another operator's change arrives before each of the client's."""
 
     def overtake(up, piece):
         if up and piece.startswith(b"PUT ") and bodies:

@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
 
 
 def seen(command, server, spool):
-    """What a command shows on a terminal, as if the server were where it is by default."""
+    """Return the output of a command on a terminal, as if the server had its default URL."""
     with Terminal([*HOLDFAST, *command.split()[1:]], columns=COLUMNS, HOLDFAST_URL=server.url) as terminal:
         assert terminal.wait() == 0, terminal.shown
     home = "/home/me/.local/state/holdfast/spool"
@@ -55,7 +55,7 @@ def seen(command, server, spool):
 
 
 def picture(commands, name, server, spool):
-    """A drawing of a terminal in which the commands were run."""
+    """Draw a terminal in which the commands were run."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, legacy_windows=False)
     for command in commands:
         console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))

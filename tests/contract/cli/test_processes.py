@@ -1,4 +1,4 @@
-"""The command in processes of its own: on a terminal, in a pipe, without the extra, and for a shell that completes."""
+"""The command in its own process: on a terminal, in a pipe, without the extra, and for shell completion."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""What put makes of a folder: everything in it is sent as it was read, or named in a refusal."""
+"""put of a folder: everything in it is sent as it was read, or named in an error."""
 
 import os
 import socket
@@ -107,7 +107,7 @@ CHANGES = {
 def test_a_folder_that_another_process_changes_is_never_saved_as_a_mixture(
     holdfast, directory, server, folder, change, what, moment
 ):
-    """All was read by then; what is sent is what was read, or nothing is saved and the file is named."""
+    """Everything was read by then: either that is sent, or nothing is saved and the error names the file."""
     changed = []
 
     def watch(up, piece):

@@ -1,4 +1,4 @@
-"""holdfast ls, show and tensors: what people and programs are told, and with which status."""
+"""holdfast ls, show and tensors: output for people and programs, and exit statuses."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""holdfast watch: every event once, also where the connection breaks; it ends when it is told to."""
+"""holdfast watch: every event once, also after a broken connection; it ends on request."""
 
 import json
 import signal
@@ -17,13 +17,13 @@ from tests.support.terminal import HOLDFAST, heed_ctrl_c
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    """Nobody waits long between attempts."""
+    """Shorten the waits between attempts."""
     monkeypatch.setattr(retry, "LONGEST_WAIT_S", 0.1)
 
 
 @contextmanager
 def watching(*arguments, **environment):
-    """The command in a process of its own; what it says can be read as it comes."""
+    """Run the command in its own process, with output that can be read as it arrives."""
     process = subprocess.Popen(
         [*HOLDFAST, "watch", *arguments],
         cwd=PROJECT,

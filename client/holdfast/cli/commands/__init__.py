@@ -1,5 +1,4 @@
 """The commands of `holdfast`, one module for each.
 
-Decides what a command asks, prints and exits with.
-May import everything of the client.
+Decides what a command sends, prints and exits with. May import everything of the client.
 """

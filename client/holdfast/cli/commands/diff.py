@@ -1,4 +1,4 @@
-"""``holdfast diff``: what is different between two checkpoints, by digests alone. Its statuses are those of diff(1)."""
+"""``holdfast diff``: the differences between two checkpoints, by digests alone. Its statuses are those of diff(1)."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""``holdfast doctor``: whether the server can be reached and used from here, how fast, and what to do where not."""
+"""``holdfast doctor``: a check of the server from this machine, with figures and advice."""
 
 import signal
 import threading
@@ -21,18 +21,20 @@ from . import sync
 
 
 def doctor(
-    directory: Annotated[str, typer.Option("--directory", help="Where to try a save.")] = "holdfast-doctor",
+    directory: Annotated[
+        str, typer.Option("--directory", metavar="DIRECTORY", help="Directory for test saves.")
+    ] = "holdfast-doctor",
     size_mib: Annotated[
-        int, typer.Option("--size", metavar="MIB", min=1, max=4096, help="How much to send and to fetch.")
+        int, typer.Option("--size", metavar="MIB", min=1, max=4096, help="Amount to upload and to download.")
     ] = 64,
     time_s: Annotated[
-        float, typer.Option("--time", metavar="SECONDS", min=0.1, help="How long each direction may take, about.")
+        float, typer.Option("--time", metavar="SECONDS", min=0.1, help="Approximate time limit of each direction.")
     ] = 10.0,
     spool: SpoolFolder = None,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """See whether the server can be reached and used from this machine, and how fast; advise where not."""
+    """Check that the server can be reached and used from this machine, and how fast; give advice for each problem."""
     time_s = checks.seconds("--time", time_s)
     session = Session.of(server, as_json=as_json)
     examined = Examination(session, session.directory(directory), size_mib, time_s)
@@ -51,7 +53,7 @@ def doctor(
 
 @contextmanager
 def _ended_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM end the examination as Ctrl-C does: what it saved is removed."""
+    """Make SIGTERM end the examination like Ctrl-C, so that its checkpoints are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

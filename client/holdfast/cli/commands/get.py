@@ -1,4 +1,4 @@
-"""``holdfast get``: a checkpoint as a file, a folder or a stream, or some of its tensors as a torch file; verified."""
+"""``holdfast get``: download a checkpoint to a file, a folder or a stream, or some of its tensors to a torch file."""
 
 import fnmatch
 import io
@@ -36,33 +36,44 @@ def get(
     which: Which = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="A file, a folder, or - for standard output. Default: its own name, here."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="File, folder, or - for standard output. Default: the checkpoint's name, in the current folder.",
+        ),
     ] = None,
-    file: Annotated[str | None, typer.Option("--file", help="Only this file of a checkpoint of several.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="FILE", help="Only this file of a checkpoint with several files.")
+    ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="KEY", help="Only this key of the state; may be repeated.")
+        list[str] | None, typer.Option("--only", metavar="KEY", help="Only this key of the state. Repeatable.")
     ] = None,
     tensor: Annotated[
         list[str] | None,
-        typer.Option("--tensor", metavar="PATTERN", help="Only tensors of such names, as in 'model.layer1.*'."),
+        typer.Option(
+            "--tensor",
+            metavar="PATTERN",
+            help="Only tensors with matching names, such as 'model.layer1.*'. Repeatable.",
+        ),
     ] = None,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Fetch a checkpoint, every byte verified."""
+    """Download a checkpoint; every byte is verified."""
     output = STDOUT if output in _STDOUT else output
     if output is not None and output != STDOUT:
-        slash = "/" if destination.names_folder(output) else ""  # which a path drops
+        slash = "/" if destination.names_folder(output) else ""  # a Path drops the slash
         output = f"{destination.local('--output', output)}{slash}"
     if bool(file) + bool(only) + bool(tensor) > 1:
-        raise Misuse("--file, --only and --tensor exclude each other")
+        raise Misuse("--file, --only and --tensor cannot be combined")
     if output == STDOUT and as_json:
-        raise Misuse("standard output is for the bytes or for JSON, not for both")
+        raise Misuse("standard output takes the bytes or JSON, not both: leave out --json")
     if output == STDOUT and sys.stdout.isatty():
-        raise Misuse("these are raw bytes: send standard output to a file or a program")
+        raise Misuse("raw bytes do not belong on a terminal: redirect standard output to a file or a program")
     session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
     if which is None and session.described(session.directory(path)):
-        raise Misuse(f"{path!r} is a directory: say which checkpoint, as in 'holdfast get {path} best'")
+        raise Misuse(f"{path!r} is a directory: name a checkpoint, as in 'holdfast get {path} best'")
     checkpoint = session.find(path, which)
     if only or tensor:
         return _part(session, checkpoint, output, only, tensor)
@@ -85,7 +96,7 @@ def _to_files(session: Session, checkpoint: Json, output: str | None, file: str 
         whole = wire(checkpoint)
         target = into_files(session.server, whole, target, into_folder=into_folder, cache=_cache())
         size_bytes = checkpoint["size_bytes"]
-    return _told(session, checkpoint, target, size_bytes)
+    return _report(session, checkpoint, target, size_bytes)
 
 
 def _to_stdout(session: Session, checkpoint: Json, file: str | None) -> int:
@@ -110,9 +121,9 @@ def _file(session: Session, checkpoint: Json, path: str | None) -> FileChunks:
 def _part(
     session: Session, checkpoint: Json, output: str | None, only: list[str] | None, patterns: list[str] | None
 ) -> int:
-    """Some keys of a state, or some tensors by their names, as a torch file of their own."""
+    """Write some keys of a state, or some tensors by name, to a torch file of their own."""
     if output is None or (output != STDOUT and (Path(output).is_dir() or destination.names_folder(output))):
-        raise Misuse("a part of a checkpoint needs a file of its own: name it with --output")
+        raise Misuse("--only and --tensor write a new file: name it with --output")
     if find_spec("torch") is None:
         raise Misuse(f"--only and --tensor need torch: {install('torch')}")
     if patterns:
@@ -120,11 +131,11 @@ def _part(
     else:
         state = _state(session, checkpoint, only)
     size_bytes = _written(state, output)
-    return Status.DONE if output == STDOUT else _told(session, checkpoint, Path(output), size_bytes)
+    return Status.DONE if output == STDOUT else _report(session, checkpoint, Path(output), size_bytes)
 
 
 def _state(session: Session, checkpoint: Json, *choices: list[str] | None) -> Any:
-    """The part of a state with the first choice of keys that it has; None chooses all of it."""
+    """Return the part of a state under the first choice of keys that it has; None chooses all of it."""
     file = file_of(session.server, wire(checkpoint))
     for place, only in enumerate(choices, 1):
         try:
@@ -132,11 +143,11 @@ def _state(session: Session, checkpoint: Json, *choices: list[str] | None) -> An
         except KeyError as error:
             if place == len(choices):
                 raise CheckpointNotFound(str(error.args[0]), code="key_not_found") from error
-    raise AssertionError("there is a choice")
+    raise AssertionError("unreachable: the last choice returns or raises")
 
 
 def _keys(session: Session, checkpoint: Json, patterns: list[str]) -> tuple[list[str], list[str]]:
-    """The keys of the state under which tensors of such names may be: ``a`` of ``a.b``, or ``a.b`` in a flat state."""
+    """Return the keys that tensors of such names may be under: ``a`` of ``a.b``, or ``a.b`` in a flat state."""
     names = [tensor["name"] for file in paged.tensors(session, checkpoint) for tensor in file["tensors"]]
     found = [name for name in names if _matches(name, patterns)]
     if not found:
@@ -145,7 +156,7 @@ def _keys(session: Session, checkpoint: Json, patterns: list[str]) -> tuple[list
 
 
 def _matching(state: Any, patterns: list[str]) -> dict[str, Any]:
-    """The tensors of these names, flat: copies, as a tensor drags all of its storage into a file."""
+    """Return copies of the tensors of these names, flat: a tensor itself would bring its whole storage along."""
     from ..._torchfile.writer.layout import named_tensors
 
     return {name: found.clone() for name, found in named_tensors(state) if _matches(name, patterns)}
@@ -156,7 +167,7 @@ def _matches(name: str, patterns: list[str]) -> bool:
 
 
 def _written(state: Mapping[str, Any], output: str) -> int:
-    """Write a torch file, and only a whole one; its size in bytes."""
+    """Write a torch file atomically; return its size in bytes."""
     import torch
 
     target = Path(output)
@@ -176,7 +187,7 @@ def _cache() -> Cache | None:
     return Cache(Path(folder).expanduser(), _CACHE_BYTES) if folder else None
 
 
-def _told(session: Session, checkpoint: Json, target: Path, size_bytes: int) -> int:
+def _report(session: Session, checkpoint: Json, target: Path, size_bytes: int) -> int:
     if session.out.as_json:
         session.out.document({"checkpoint": checkpoint, "path": str(target), "size_bytes": size_bytes})
     elif session.out.is_terminal:

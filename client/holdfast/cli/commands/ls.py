@@ -1,4 +1,4 @@
-"""``holdfast ls``: directories below a prefix, or the checkpoints of a directory."""
+"""``holdfast ls``: the directories below a prefix, or the checkpoints of a directory."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,41 +26,48 @@ CHECKPOINT_ORDERS = ("position", "best", "epoch", "metric", "created_at", "name"
 
 def ls(
     path: Annotated[
-        str | None, typer.Argument(metavar="PREFIX|DIRECTORY", autocompletion=directory_names, help="What to list.")
+        str | None,
+        typer.Argument(
+            metavar="PREFIX|DIRECTORY", autocompletion=directory_names, help="Directory, or prefix of directories."
+        ),
     ] = None,
     directories: Annotated[
-        bool, typer.Option("--directories", "-d", help="List directories, also where the path is one.")
+        bool, typer.Option("--directories", "-d", help="List directories even if the path is one.")
     ] = False,
-    removed: Annotated[bool, typer.Option("--removed", help="Also removed checkpoints.")] = False,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only checkpoints of this kind: regular or best.")] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="Only checkpoints with this tag.")] = None,
+    removed: Annotated[bool, typer.Option("--removed", help="Include removed checkpoints.")] = False,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Only checkpoints of this kind: regular or best.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Only checkpoints with this tag.")] = None,
     order: Annotated[
         str | None,
         typer.Option(
             "--order",
             metavar="[-]ORDER",
             help="Checkpoints: position, best, epoch, metric, created_at, name, size_bytes; default -position, the "
-            "newest first. Directories: name, count, size_bytes, created_at. A - turns it round.",
+            "newest first. Directories: name, count, size_bytes, created_at. A leading - reverses the order.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=0, help="List at most N.")] = None,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """List directories below a prefix; where the path is a directory, list its checkpoints."""
+    """List the checkpoints of a directory, or the directories below a prefix."""
     session = Session.of(server, as_json=as_json)
     if path and not directories and (found := session.described(session.directory(path))):
         query = {"include_removed": True if removed else None, "kind": kind, "tag": tag}
         return _checkpoints(session, found, order or "-position", limit, query)
     if removed or kind or tag:
-        raise Misuse("--removed, --kind and --tag are for the checkpoints of a directory, and there is no such one")
+        raise Misuse(
+            "--removed, --kind and --tag are for the checkpoints of a directory, and there is no such directory"
+        )
     return _directories(session, path, order or "name", limit)
 
 
 def _directories(session: Session, path: str | None, order: str, limit: int | None) -> int:
     key = _ORDERS.get(order.removeprefix("-"))
     if key is None:
-        raise Misuse(f"directories are ordered by {', '.join(_ORDERS)}, and not by {order}")
+        raise Misuse(f"directories are ordered by {', '.join(_ORDERS)}, not by {order}")
     listed = session.pages("/v1/directories", "directories", prefix=session.below(path))
     found = [directory for directory in listed if directory["count"] or path]
     if path and not found:
@@ -89,7 +96,7 @@ def _directory_row(session: Session, found: Json, now: datetime) -> Row:
 
 def _checkpoints(session: Session, directory: Json, order: str, limit: int | None, query: Json) -> int:
     if order.removeprefix("-") not in CHECKPOINT_ORDERS:
-        raise Misuse(f"checkpoints are ordered by {', '.join(CHECKPOINT_ORDERS)}, and not by {order}")
+        raise Misuse(f"checkpoints are ordered by {', '.join(CHECKPOINT_ORDERS)}, not by {order}")
     asked = {"directory": directory["directory"], "order_by": order, **query}
     if limit is not None:
         asked["page_size"] = min(max(limit, 1), 1000)

@@ -1,4 +1,4 @@
-"""``holdfast pin``, ``unpin``, ``tag``, ``rm`` and ``restore``: marks, removals and their undoing."""
+"""``holdfast pin``, ``unpin``, ``tag``, ``rm`` and ``restore``: pins and tags, removal and restoration."""
 
 import sys
 from datetime import datetime
@@ -8,9 +8,9 @@ from urllib.parse import quote
 import typer
 
 from ..._arguments.name_grammar import check_checkpoint, check_tag
-from ...errors import CheckpointExists, CheckpointNotFound, HoldfastError
+from ...errors import CheckpointExists, CheckpointNotFound, HoldfastError, NotAllowed
 from .. import formatting
-from ..options import AsJson, CheckpointPaths, RemovedPaths, ServerUrl
+from ..options import AsJson, CheckpointPaths, CheckpointsOrDirectories, RemovedPaths, ServerUrl
 from ..output import complain
 from ..session import Json, Session
 from ..statuses import Misuse, Status, status_of
@@ -18,32 +18,33 @@ from ..statuses import Misuse, Status, status_of
 
 def pin(
     paths: CheckpointPaths,
-    off: Annotated[bool, typer.Option("--off", help="Let go again; the same as unpin.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Unpin; the same as the command unpin.")] = False,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Keep checkpoints, whatever the policy says, until they are unpinned."""
+    """Pin checkpoints: the policy keeps them until they are unpinned."""
     return _change_all(Session.of(server, as_json=as_json), paths, lambda _: {"pinned": not off})
 
 
 def unpin(paths: CheckpointPaths, server: ServerUrl = None, as_json: AsJson = False) -> int:
-    """Leave checkpoints to the policy again."""
+    """Unpin checkpoints: the policy may remove them again."""
     return _change_all(Session.of(server, as_json=as_json), paths, lambda _: {"pinned": False})
 
 
 def tag(
     paths: CheckpointPaths,
-    add: Annotated[list[str] | None, typer.Option("--add", "-a", help="A tag to add; may be repeated.")] = None,
+    add: Annotated[
+        list[str] | None, typer.Option("--add", "-a", metavar="TAG", help="Add this tag. Repeatable.")
+    ] = None,
     remove: Annotated[
-        list[str] | None, typer.Option("--remove", "-r", help="A tag to remove; may be repeated.")
+        list[str] | None, typer.Option("--remove", "-r", metavar="TAG", help="Remove this tag. Repeatable.")
     ] = None,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Add tags to checkpoints, or remove them."""
+    """Add tags to checkpoints, or remove tags."""
     if not add and not remove:
-        raise Misuse("say which tags, with --add or --remove")
-
+        raise Misuse("name tags with --add or --remove")
     for each in [*(add or []), *(remove or [])]:
         check_tag(each)
 
@@ -55,20 +56,20 @@ def tag(
 
 
 def rm(
-    paths: CheckpointPaths,
+    paths: CheckpointsOrDirectories,
     everything: Annotated[
-        bool, typer.Option("--all", help="The paths are directories: remove all that each holds now.")
+        bool, typer.Option("--all", help="The paths are directories: remove every checkpoint in them.")
     ] = False,
     include_pinned: Annotated[
-        bool, typer.Option("--include-pinned", help="With --all, also pinned checkpoints, which otherwise stay.")
+        bool, typer.Option("--include-pinned", help="With --all, also remove pinned checkpoints.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Remove checkpoints, or all of a directory with --all. On a terminal it asks first; without one it needs --yes."""
+    """Remove checkpoints, or with --all everything in a directory. A terminal asks first; a script needs --yes."""
     if include_pinned and not everything:
-        raise Misuse("--include-pinned belongs to --all; a single checkpoint is unpinned first")
+        raise Misuse("--include-pinned needs --all; unpin a single checkpoint first")
     session = Session.of(server, as_json=as_json)
     if everything:
         return _clear(session, paths, yes=yes, include_pinned=include_pinned)
@@ -81,7 +82,7 @@ def rm(
 
 
 def restore(paths: RemovedPaths, server: ServerUrl = None, as_json: AsJson = False) -> int:
-    """Bring removed checkpoints back, while the server still has their bytes."""
+    """Restore removed checkpoints while the server still has their bytes."""
     session = Session.of(server, as_json=as_json)
     found = [_removed_named(session, path) for path in dict.fromkeys(paths)]
     return _each(
@@ -99,7 +100,7 @@ def _change_all(session: Session, paths: list[str], change: Any) -> int:
 
 
 def _each(session: Session, found: list[Json], act: Any, what: str) -> int:
-    """Do something to each checkpoint; what fails is told, and the others follow."""
+    """Apply an action to each checkpoint; report a failure and continue with the next."""
     done, worst = [], Status.DONE
     for each in found:
         try:
@@ -129,7 +130,7 @@ def _to_remove(session: Session, path: str) -> Json:
     except CheckpointNotFound:
         if session.described(session.directory(path)) is None:
             raise
-    raise Misuse(f"{path!r} is a directory: to remove all that it holds, give --all")
+    raise Misuse(f"{path!r} is a directory: use --all to remove all its checkpoints")
 
 
 def _removed(session: Session, found: Json) -> Json:
@@ -164,34 +165,45 @@ def _clear(session: Session, paths: list[str], *, yes: bool, include_pinned: boo
 def _say_cleared(session: Session, name: str, cleared: Json) -> None:
     freed = formatting.size(cleared["freed_bytes"])
     removed = formatting.count(len(cleared["removed"]), "checkpoint")
-    session.out.row([session.shown(name), f"removed {removed}, {freed}"])
+    session.out.row([session.shown(name), f"removed {removed}, {freed}", *_undo_of_clear(session, name, cleared)])
     if cleared["pinned"]:
         complain(f"pinned checkpoints stay in {session.shown(name)}: {', '.join(cleared['pinned'])}")
 
 
+def _undo_of_clear(session: Session, directory: str, cleared: Json) -> list[str]:
+    """Return the same as `_undo`, by one of the removed checkpoints; nothing if the token may not read it."""
+    if not cleared["removed"]:
+        return []
+    try:
+        found = session.named(directory, cleared["removed"][-1], include_removed=True)
+    except NotAllowed:
+        return []
+    return _undo("removed", max(found, key=lambda each: str(each["removed_at"]))) if found else []
+
+
 def _removed_named(session: Session, path: str) -> Json:
-    """The newest removed checkpoint of a name that can be brought back; one that is live is as good."""
+    """Return the newest removed checkpoint of a name that can be restored; refuse if one of that name is live."""
     directory, _, name = path.rstrip("/").rpartition("/")
     if not directory:
         raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
     found = session.named(session.directory(directory), check_checkpoint(name), include_removed=True)
     usable = [each for each in found if each["restorable"] or each["removed_at"] is None]
     if not found:
-        raise CheckpointNotFound(f"there is and was no checkpoint {name!r} in {directory!r}")
+        raise CheckpointNotFound(f"there is no checkpoint {name!r} in {directory!r}, and never was one")
     if not usable:
-        raise CheckpointNotFound(f"the bytes of {path} are gone: it cannot be restored")
+        raise CheckpointNotFound(f"{path} cannot be restored: its bytes are gone")
     live = [each for each in usable if each["removed_at"] is None]
     if live:
-        raise CheckpointExists(f"{path} is there", code="name_taken")
+        raise CheckpointExists(f"{path} exists: there is nothing to restore", code="name_taken")
     return max(usable, key=lambda each: datetime.fromisoformat(each["removed_at"]))
 
 
 def confirmed(question: str, yes: bool) -> bool:
-    """Whether the user wants that. `Misuse` where nobody can be asked."""
+    """Ask the user for confirmation; raise `Misuse` without a terminal."""
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Misuse(f"{question} Nobody is there to be asked: say --yes")
+        raise Misuse(f"{question} Without a terminal, confirm with --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

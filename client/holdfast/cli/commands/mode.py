@@ -15,12 +15,14 @@ from ..statuses import Misuse, Status
 
 def mode(
     directory: Directory,
-    ranked_by: Annotated[str, typer.Argument(metavar="MODE", help="min or max: which metric is the best.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what that would change.")] = False,
+    ranked_by: Annotated[
+        str, typer.Argument(metavar="MODE", help="min if smaller metrics are better, max if larger ones are.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show the effect.")] = False,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Rank a directory by the smallest (min) or the largest (max) metric; with --dry-run, only say what changes."""
+    """Rank a directory by the smallest (min) or the largest (max) metric; --dry-run only shows the effect."""
     if ranked_by not in ("min", "max"):
         raise Misuse(f"the mode is min or max, not {ranked_by!r}")
     session = Session.of(server, as_json=as_json)

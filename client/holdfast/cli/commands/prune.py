@@ -1,4 +1,4 @@
-"""``holdfast prune``: which checkpoints stay by the policy, and why; what does not is removed."""
+"""``holdfast prune``: show the checkpoints that the policy keeps, with reasons, and remove the others."""
 
 from typing import Annotated
 
@@ -15,22 +15,31 @@ from .mark import confirmed
 
 def prune(
     directory: Annotated[
-        str | None, typer.Argument(metavar="DIRECTORY", help="Which one.", autocompletion=directory_names)
+        str | None, typer.Argument(metavar="DIRECTORY", help="Directory to prune.", autocompletion=directory_names)
     ] = None,
     prefix: Annotated[
         str | None,
-        typer.Option("--prefix", metavar="P", help="All directories at and below a prefix instead; '' is all of them."),
+        typer.Option("--prefix", metavar="PREFIX", help="Prune all directories at and below a prefix; '' means all."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be removed.")] = False,
-    last: Annotated[int | None, typer.Option("--last", min=0, help="Dry run: what if the last N stayed?")] = None,
-    best: Annotated[int | None, typer.Option("--best", min=0, help="Dry run: what if the best K stayed?")] = None,
-    every: Annotated[int | None, typer.Option("--every", min=1, help="Dry run: and those of every E epochs?")] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help="Dry run: ranked by the min or the max?")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", min=0, help="Dry run of a policy that keeps the last N.")
+    ] = None,
+    best: Annotated[
+        int | None, typer.Option("--best", metavar="K", min=0, help="Dry run of a policy that keeps the best K.")
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option("--every", metavar="E", min=1, help="Dry run of a policy that also keeps every E epochs."),
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", metavar="MODE", help="Dry run of a policy that ranks by min or max.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Say which checkpoints the policy keeps and why, and remove the others; with --dry-run, only say it."""
+    """Show which checkpoints the policy keeps and why, and remove the others; --dry-run only shows them."""
     if directory is None and prefix is None:
         raise Misuse("give a directory, or --prefix")
     if directory is not None and prefix is not None:
@@ -38,9 +47,9 @@ def prune(
     session = Session.of(server, as_json=as_json)
     policy = _policy(last, best, every, mode)
     if policy and not dry_run:
-        raise Misuse("--last, --best, --every and --mode ask what would be: they need --dry-run")
+        raise Misuse("--last, --best, --every and --mode only try out a policy: they need --dry-run")
     if policy and directory is None:
-        raise Misuse("another policy is tried on one directory, not on all below a prefix")
+        raise Misuse("--last, --best, --every and --mode need one directory, not --prefix")
     body: Json = {"prefix": session.below(prefix)} if directory is None else {"directory": session.directory(directory)}
     judged = paged.prune(session, {**body, "dry_run": True, **policy})
     if not dry_run:

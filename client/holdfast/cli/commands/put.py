@@ -1,4 +1,4 @@
-"""``holdfast put``: a file or a folder of this machine as a checkpoint. Each command is a save of its own."""
+"""``holdfast put``: save a local file or folder as a checkpoint. Each command is a save of its own."""
 
 import json
 import math
@@ -31,36 +31,39 @@ KINDS, MODES = ("regular", "best"), ("min", "max")
 
 
 def put(
-    path: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", exists=True, readable=True, help="What to send.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE_OR_FOLDER", exists=True, readable=True, help="File or folder to save.")
+    ],
     directory: Directory,
-    name: Annotated[str | None, typer.Option("--name", help="What to call it. Default: as it is called here.")] = None,
-    epoch: Annotated[int | None, typer.Option("--epoch", min=0, help="Its epoch.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name of the checkpoint. Default: that of the file or folder."),
+    ] = None,
+    epoch: Annotated[int | None, typer.Option("--epoch", metavar="N", min=0, help="Epoch.")] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", metavar="FLOAT", help="What ranks it; also nan and inf.")
+        str | None, typer.Option("--metric", metavar="FLOAT", help="Metric that ranks it; nan and inf are allowed.")
     ] = None,
     meta: Annotated[
         list[str] | None,
-        typer.Option(
-            "--meta", metavar="KEY=VALUE", help="Metadata: a number, other JSON, or else text; may be repeated."
-        ),
+        typer.Option("--meta", metavar="KEY=VALUE", help="Metadata: a number, other JSON, or else text. Repeatable."),
     ] = None,
     meta_json: Annotated[
-        list[str] | None, typer.Option("--meta-json", metavar="KEY=JSON", help="Metadata as JSON; may be repeated.")
+        list[str] | None, typer.Option("--meta-json", metavar="KEY=JSON", help="Metadata as JSON. Repeatable.")
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")] = None,
-    pin: Annotated[bool, typer.Option("--pin", help="Keep it whatever the policy says.")] = False,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Tag. Repeatable.")] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Pin it, so that the policy keeps it.")] = False,
     is_best: Annotated[bool, typer.Option("--is-best", help="Flag it as one of the best, without a metric.")] = False,
-    kind: Annotated[str, typer.Option("--kind", help="regular or best.")] = "regular",
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="regular or best.")] = "regular",
     mode: Annotated[
-        str | None, typer.Option("--mode", help="min or max: the mode of the directory, where it has none yet.")
+        str | None, typer.Option("--mode", metavar="MODE", help="min or max: the directory's mode, if it has none yet.")
     ] = None,
     only_if_improved: Annotated[
-        bool, typer.Option("--only-if-improved", help="Save only if the metric is better than that of the best.")
+        bool, typer.Option("--only-if-improved", help="Save only if the metric is better than the best one.")
     ] = False,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Save a file or a folder as a checkpoint. A command that was interrupted is gone on with by repeating it."""
+    """Save a file or folder as a checkpoint. Repeat an interrupted command to resume it."""
     number = metadata.metric_of(metric) if metric is not None else None
     if kind not in KINDS:
         raise Misuse(f"--kind is {kind!r}: it must be {' or '.join(KINDS)}")
@@ -86,16 +89,16 @@ def put(
     }
     if only_if_improved and (number is None or not math.isfinite(number)):
         raise Misuse("--only-if-improved needs a --metric that is a finite number")
-    return _told(session, _sent(session, save, sources))
+    return _report(session, _sent(session, save, sources))
 
 
 def _called(path: Path) -> str:
-    """The name of a path as it was given: a link's own, and that of the folder which ``.`` or ``..`` stand for."""
+    """Return the name of a path as given: a link's own name, or that of the folder that ``.`` or ``..`` means."""
     return path.name if path.name not in ("", "..") else path.resolve().name
 
 
 def _sent(session: Session, save: Json, sources: Sources) -> Committed:
-    """The checkpoint once it is durable.
+    """Save and return the checkpoint once it is durable.
 
     Each command is a save of its own, also of content that was saved before. The id of the save follows from what is
     saved and what has its name, so that a command that was interrupted before its end is gone on with.
@@ -113,10 +116,9 @@ def _sent(session: Session, save: Json, sources: Sources) -> Committed:
 
 
 def _send(session: Session, save: Json, sources: Sources) -> Committed:
-    """Send a save; without the tensors of its files where the server takes no index of that size."""
-
-    told = [{**({"path": path} if path else {}), **like.as_json()} for path, like in sources.folders.items()]
-    folders = {"folders": told} if told else {}
+    """Send a save; without the tensor index if that is too large for the server."""
+    described = [{**({"path": path} if path else {}), **like.as_json()} for path, like in sources.folders.items()]
+    folders = {"folders": described} if described else {}
 
     def send() -> Committed:
         patience = Patience(session.server.patience_s)
@@ -135,7 +137,7 @@ def _send(session: Session, save: Json, sources: Sources) -> Committed:
 
 
 def _newest(session: Session, directory: str, name: str) -> str:
-    """The last save under a name, also one that was removed since; a random word where it may not be asked for."""
+    """Return the last save under a name, also a removed one; a random word if the token may not read."""
     params = {"directory": directory, "name": name, "include_removed": True, "order_by": "-position", "page_size": 1}
     try:
         found = session.ask("/v1/checkpoints", **params)["checkpoints"]
@@ -146,7 +148,7 @@ def _newest(session: Session, directory: str, name: str) -> str:
     return f"{found[0]['id']} {found[0]['sequence']}" if found else ""
 
 
-def _told(session: Session, committed: Committed) -> int:
+def _report(session: Session, committed: Committed) -> int:
     found = {key: value for key, value in committed.answer.items() if key not in _ABOUT_THE_COMMIT}
     if committed.loss is not None:
         complain(committed.loss)

@@ -1,4 +1,4 @@
-"""``holdfast show`` and ``holdfast tensors``: what is known of a directory, or of a checkpoint, and what is in one."""
+"""``holdfast show`` and ``holdfast tensors``: the facts of a directory or checkpoint, and the tensors in one."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,11 +15,11 @@ from ..session import Json, Session
 from ..statuses import Status
 
 _BAR = 24
-"""How wide the bar of a whole checkpoint is."""
+"""The width of the bar for a whole checkpoint, in characters."""
 
 
 def show(path: DirectoryOrCheckpoint, which: Which = None, server: ServerUrl = None, as_json: AsJson = False) -> int:
-    """Show what is known of a directory or of a checkpoint, and why the checkpoint stays."""
+    """Show the facts of a directory or checkpoint, and why a checkpoint is kept."""
     session = Session.of(server, as_json=as_json)
     if which is None:
         if directory := session.described(session.directory(path)):
@@ -56,7 +56,7 @@ def _show_directory(session: Session, found: Json) -> int:
 
 
 def _reasons(session: Session, checkpoint: Json) -> list[Json] | None:
-    """Why a checkpoint stays; None where that may not be asked."""
+    """Return the reasons to keep a checkpoint; None if the token may not ask for them."""
     from ...errors import NotAllowed
 
     body = {"directory": checkpoint["directory"], "dry_run": True}
@@ -99,11 +99,13 @@ def _checkpoint_facts(session: Session, found: Json, reasons: list[Json] | None)
 def tensors(
     path: CheckpointPath,
     which: Which = None,
-    search: Annotated[str | None, typer.Option("--search", "-s", help="Only names that contain this text.")] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", "-s", metavar="TEXT", help="Only tensors whose names contain this text.")
+    ] = None,
     server: ServerUrl = None,
     as_json: AsJson = False,
 ) -> int:
-    """Show the tensors of a checkpoint by module, with their share of it. Nothing is downloaded."""
+    """Show the tensors of a checkpoint by module, with their share of its size. Nothing is downloaded."""
     session = Session.of(server, as_json=as_json)
     checkpoint = session.find(path, which)
     files = paged.tensors(session, checkpoint)
@@ -123,7 +125,7 @@ def tensors(
 
 
 def _grouped(found: list[Json], whole: int) -> Iterator[Row]:
-    """The tensors below a line for each module."""
+    """Yield the tensors below a line for each module."""
     modules: dict[str, list[Json]] = {}
     for tensor in found:
         modules.setdefault(tensor["name"].rpartition(".")[0], []).append(tensor)

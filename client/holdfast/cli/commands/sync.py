@@ -1,4 +1,4 @@
-"""``holdfast sync``: deliver the checkpoints that wait on this machine for a server that was away."""
+"""``holdfast sync``: deliver the checkpoints that wait on this machine for an unreachable server."""
 
 import sys
 from collections.abc import Sequence
@@ -28,21 +28,21 @@ def sync_all(
     only_list: bool = False,
     retry_refused: bool = False,
     patience_s: float = PATIENCE_S,
-    told: bool = True,
+    is_verbose: bool = True,
 ) -> int:
-    """Deliver what waits, queue by queue; `Status.NO` where anything is left to be done.
+    """Deliver the waiting checkpoints, queue by queue; `Status.NO` if any are left waiting or refused.
 
     Parameters
     ----------
-    told : bool
-        Whether to say, on standard output and standard error, what becomes of it.
+    is_verbose : bool
+        True to print the outcome of each checkpoint.
     """
     found = spool_at(spool)
     queues = found.queues()
     if not only_list:
         disposal.tidy(found.every_queue(), found.folder)
     if not queues:
-        _print(told, f"nothing waits in {found.folder}")
+        _print(is_verbose, f"nothing waits in {found.folder}")
         return Status.DONE
     if not only_list and server is None:
         siblings.introduce(queues)
@@ -50,14 +50,14 @@ def sync_all(
         for queue in group:
             if retry_refused and not only_list:
                 queue.unpark()
-            _say(queue, told)
+            _say(queue, is_verbose)
         for queue, items in siblings.turns(partial(list, group)) if not only_list else ():
             outcome = deliver(
                 queue,
                 _server(server, queue, token, token_file),
                 patience_s=patience_s,
                 progress=None,
-                told=lambda _, what: _print(told, f"  {what}"),
+                told=lambda _, what: _print(is_verbose, f"  {what}"),
                 items=items,
             )
             _explain(queue, outcome)
@@ -68,7 +68,7 @@ def sync_all(
 
 
 def _server(given: str | None, queue: Queue, token: str | None, token_file: Path | None) -> Server:
-    """The server to deliver a queue to: the one that is given, else the environment's if it is that of the queue.
+    """Return the server for a queue: the given one, else the environment's if it is the queue's server.
 
     The environment may have the login for that server, and a URL at which it is still there.
     """
@@ -82,12 +82,12 @@ def _server(given: str | None, queue: Queue, token: str | None, token_file: Path
 
 
 def spool_at(folder: Path | None) -> Spool:
-    """The spool in a folder, else the user's own."""
+    """Return the spool in a folder, else the user's own."""
     return Spool(folder.expanduser() if folder else default_folder())
 
 
 def waiting(spool: Spool) -> dict[str, Any]:
-    """What waits there, and what was refused, as JSON."""
+    """Return the waiting and the refused checkpoints as JSON."""
     return {
         "spool": str(spool.folder),
         "queues": [
@@ -107,12 +107,12 @@ def _as_json(item: Item) -> dict[str, Any]:
     return {"name": item.name, "size_bytes": item.size_bytes, "folder": str(item.folder)}
 
 
-def _say(queue: Queue, told: bool) -> None:
+def _say(queue: Queue, is_verbose: bool) -> None:
     waiting, refused = queue.items(), queue.parked()
-    _print(told, f"{queue.directory} for {queue.server}: {_checkpoints(waiting)} in {queue.folder}")
+    _print(is_verbose, f"{queue.directory} for {queue.server}: {_checkpoints(waiting)} in {queue.folder}")
     for item in refused:
-        _print(told, f"  refused: {item.name or item.folder.name}, {queue.refusal(item)}")
-        _print(told, f"           it lies in {item.folder}")
+        _print(is_verbose, f"  refused: {item.name or item.folder.name}, {queue.refusal(item)}")
+        _print(is_verbose, f"           stored in {item.folder}")
 
 
 def _checkpoints(items: Sequence[Item]) -> str:
@@ -125,13 +125,13 @@ def _explain(queue: Queue, outcome: Outcome) -> None:
     for item, error in outcome.parked:
         parked = replace(item, folder=queue.folder / "parked" / item.folder.name)
         print(f"  refused: {parked.name or item.save_id}, {error}", file=sys.stderr)
-        print(f"           it lies in {parked.folder}", file=sys.stderr)
+        print(f"           stored in {parked.folder}", file=sys.stderr)
     if outcome.error is not None:
         print(f"  still waiting: {outcome.error}", file=sys.stderr)
     elif outcome.is_claimed_by_other:
         print("  another process is delivering these", file=sys.stderr)
 
 
-def _print(told: bool, line: str) -> None:
-    if told:
+def _print(is_verbose: bool, line: str) -> None:
+    if is_verbose:
         print(line)

@@ -1,4 +1,4 @@
-"""``holdfast watch``: what happens on the server, as it happens, a line for each event."""
+"""``holdfast watch``: the events of the server as they happen, one line each."""
 
 import json
 import threading
@@ -24,23 +24,29 @@ _STYLES = {"checkpoint.saved": "green", "checkpoint.removed": "dim", "checkpoint
 
 def watch(
     path: Annotated[
-        str | None, typer.Argument(metavar="PREFIX", autocompletion=directory_names, help="Only what is below it.")
+        str | None,
+        typer.Argument(
+            metavar="PREFIX", autocompletion=directory_names, help="Only events in directories at and below it."
+        ),
     ] = None,
     since: Annotated[
-        int | None, typer.Option("--since", metavar="ID", min=0, help="Begin after this event; 0 is the first of all.")
+        int | None,
+        typer.Option(
+            "--since", metavar="ID", min=0, help="Begin after the event with this id; 0 begins with the oldest."
+        ),
     ] = None,
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many events.")] = None,
-    until_saved: Annotated[bool, typer.Option("--until-saved", help="End once a checkpoint was saved.")] = False,
+    count: Annotated[int | None, typer.Option("--count", "-n", metavar="N", min=1, help="End after N events.")] = None,
+    until_saved: Annotated[bool, typer.Option("--until-saved", help="End after the first saved checkpoint.")] = False,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="End after so long, with the status 1.")
+        float | None, typer.Option("--timeout", metavar="SECONDS", min=0, help="End after this time, with status 1.")
     ] = None,
     server: ServerUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each event.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each event.")] = False,
 ) -> int:
-    """Follow what happens, until Ctrl-C: one line for each event."""
+    """Follow the events of the server until Ctrl-C, one line each."""
     session = Session.of(server, as_json=as_json)
     if path is not None and not path.strip("/"):
-        raise Misuse("an empty prefix is that of everything: leave it out")
+        raise Misuse("an empty prefix means everything: leave it out")
     timeout = checks.timeout("--timeout", timeout)
     end = None if timeout is None else time.monotonic() + timeout
     seen = 0
@@ -54,7 +60,7 @@ def watch(
 
 
 class _Following:
-    """The events of a prefix: the stream is opened again where it breaks, and goes on after the last event."""
+    """The events of a prefix. A broken stream is opened again, and continues after the last event."""
 
     def __init__(self, session: Session, prefix: str, since: int | None, end: float | None) -> None:
         self._session, self._prefix, self._end = session, prefix, end
@@ -81,25 +87,25 @@ class _Following:
         headers = {"Last-Event-ID": str(self._last)} if self._last is not None else {}
         with self._session.server.listen("/v1/events", params={"prefix": self._prefix}, headers=headers) as lines:
             self._is_away = False
-            for told in _told(lines):
+            for event in _events(lines):
                 self._waits.reset()
-                self._last = int(told["id"])
-                if "data" in told:
-                    yield {"id": self._last, **json.loads(told["data"])}
+                self._last = int(event["id"])
+                if "data" in event:
+                    yield {"id": self._last, **json.loads(event["data"])}
 
     def _complain(self, error: HoldfastError) -> None:
         if self._is_away:
             return
         self._is_away = True
-        missed = "" if self._last is not None else "; it was never reached, so what happens meanwhile is not shown"
+        missed = "" if self._last is not None else "; events until it is reached are not shown"
         complain(f"{error}; trying again{missed}")
 
     def _is_over(self) -> bool:
         return self._end is not None and time.monotonic() >= self._end
 
 
-def _told(lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """The server-sent events of a stream, and the id that it begins with; one that is cut off is none."""
+def _events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    """Yield the server-sent events of a stream, and the id that it begins with; ignore an event that is cut off."""
     found: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
