@@ -1,1 +1,1 @@
-"""How fast Holdfast is beside the local disk and beside MLflow, measured on the machine where it runs."""
+"""Benchmarks of Holdfast against the local disk and against MLflow, on the machine where they run."""

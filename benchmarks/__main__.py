@@ -1,4 +1,4 @@
-"""The command line: take the measures that were asked for, print a table, write every single timing as JSON."""
+"""The command line: run the requested measures, print a table, write every single timing as JSON."""
 
 import argparse
 import dataclasses
@@ -21,11 +21,11 @@ from benchmarks.measures import MEASURES
 from benchmarks.plan import MIB, Plan
 
 HERE = Path(__file__).parent
-ROOM = 10  # times the size, at most, lie on the disk at once
+ROOM = 10  # the most disk space in use, as a multiple of the size
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 1 where a measure failed. To miss a figure, or to skip a measure, is no failure."""
+    """Run the measures; return 1 if one failed. A missed figure or a skipped measure is no failure."""
     options = _parser().parse_args(arguments)
     _settle_environment()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _take(name: str, plan: Plan) -> Finding:
-    """Take a measure in a folder of its own. What goes wrong is a finding, too: the others go on."""
+    """Run a measure in a folder of its own. A failure is recorded, and the next measure follows."""
     print(f"measuring {name} …", file=sys.stderr, flush=True)
     started = time.monotonic()
     folder = plan.folder / name
@@ -65,7 +65,7 @@ def _take(name: str, plan: Plan) -> Finding:
 
 
 def _report(options: argparse.Namespace, about: dict[str, Any], findings: Sequence[Finding]) -> dict[str, Any]:
-    """Everything, for the JSON file."""
+    """Return everything, for the JSON file."""
     measures = []
     for finding in findings:
         found = dataclasses.asdict(finding)
@@ -89,7 +89,7 @@ def _show(machine_can: dict[str, float], findings: Sequence[Finding]) -> None:
 
 
 def _settle_environment() -> None:
-    """Leave nothing to the settings of whoever runs this, clean up when told to end, and use no proxy here."""
+    """Ignore the user's settings, clean up on SIGTERM, and use no proxy."""
     for name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
         del os.environ[name]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"

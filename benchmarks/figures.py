@@ -1,4 +1,4 @@
-"""What a measure has found: figures beside what they should reach, and every single timing behind them. Pure."""
+"""Results of a measure: figures with their targets, and all timings. Pure."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from benchmarks.rounds import Spent
 
 
 class Skipped(Exception):
-    """A measure cannot be taken here; the message says why."""
+    """A measure cannot be run here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Figure:
     ours, theirs : float or None
         The medians, in ``measured_in``.
     reach, aim : float or None
-        What it must reach, and what it should; bounds from above where ``lower_is_better``.
+        The required and the desired value; upper bounds if ``lower_is_better``.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Figure:
 
     @property
     def verdict(self) -> Literal["aim", "reach", "missed", ""]:
-        """Which of the two it attains; nothing where nothing was asked of it."""
+        """Return the target that a figure reaches; empty if it has none."""
         if self.reach is None:
             return ""
         if self.aim is not None and self._attains(self.aim):
@@ -49,18 +49,18 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a measure gives back.
+    """The results of a measure.
 
     Parameters
     ----------
     spent : dict
-        What every round of every contender took.
+        The figures of every round of every contender.
     size_bytes : int or None
-        How many bytes each round moved.
+        The bytes that each round moved.
     details : dict
         Further single values, for the JSON file.
     notes : tuple of str
-        What a reader of the figures must know.
+        Remarks for the reader of the figures.
     """
 
     figures: tuple[Figure, ...]
@@ -72,7 +72,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A measure that was asked for, and what became of it."""
+    """A requested measure, and its outcome."""
 
     measure: str
     status: Literal["measured", "skipped", "failed"]
@@ -82,11 +82,11 @@ class Finding:
 
 
 def faster(name: str, ours: Sequence[Spent], theirs: Sequence[Spent], *, reach: float, aim: float) -> Figure:
-    """How many times as fast as theirs ours is: the ratio of the medians."""
+    """Return the speed of ours relative to theirs, by the medians."""
     our_s, their_s = median_s(ours), median_s(theirs)
     return Figure(name=name, value=their_s / our_s, unit="x", ours=our_s, theirs=their_s, reach=reach, aim=aim)
 
 
 def median_s(spent: Sequence[Spent]) -> float:
-    """The median of the times."""
+    """Return the median of the times."""
     return statistics.median(each.wall_s for each in spent)

@@ -1,4 +1,4 @@
-"""Passes connections on to a server and counts what the server sends. Slow: for counting, never for timing."""
+"""A forwarder that counts the bytes that a server sends. It is slow: for counting, never for timing."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ PIECE_BYTES = 256 * 1024
 
 
 class CountingForwarder:
-    """Another way to a server, as ``with CountingForwarder(server.url) as forwarder:``."""
+    """A forwarder to a server, as ``with CountingForwarder(server.url) as forwarder:``."""
 
     def __init__(self, url: str) -> None:
         target = urlsplit(url)
@@ -40,7 +40,7 @@ class CountingForwarder:
 
     @property
     def sent_bytes(self) -> int:
-        """How many bytes the server has sent through here, headers included."""
+        """The number of bytes that the server has sent through it, headers included."""
         with self._guard:
             return self._sent_bytes
 
@@ -63,7 +63,7 @@ class CountingForwarder:
                     with self._guard:
                         self._sent_bytes += len(piece)
                 to.sendall(piece)
-        except OSError:  # one side has gone; so shall the other
+        except OSError:  # one side has closed the connection, so the other is closed, too
             pass
         _end(to, socket.SHUT_WR)
 

@@ -1,4 +1,4 @@
-"""What the machine can do at most, one thing at a time: no save and no load goes beyond these."""
+"""Upper limits of the machine, measured one at a time: no save or load exceeds them."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ GB = 1e9
 
 
 def measure(folder: Path, size_bytes: int, rounds: int) -> dict[str, float]:
-    """GB/s of each, the median of the rounds."""
+    """Return the GB/s of each, the median of the rounds."""
     data = memoryview(bytearray(size_bytes))
     source = torch.frombuffer(data, dtype=torch.uint8).random_()
     target = torch.empty_like(source)

@@ -1,4 +1,4 @@
-"""A Holdfast server in a process of its own, on a free port of loopback."""
+"""A Holdfast server in its own process, on a free port of loopback."""
 
 import os
 import re
@@ -61,21 +61,21 @@ class LiveServer:
 
     @property
     def process_id(self) -> int:
-        """The process under which it runs."""
+        """The id of its process."""
         assert self._process is not None
         return self._process.pid
 
     def manager(self, directory: str, *, url: str | None = None) -> CheckpointManager:
-        """A manager that keeps one checkpoint of a directory; ``url`` leads to the server by another way."""
+        """Return a manager that keeps one checkpoint of a directory; ``url`` may be that of a forwarder."""
         return CheckpointManager(directory, max_checkpoints=1, max_best_checkpoints=1, server=url or self.url)
 
     def metric(self, name: str) -> float | None:
-        """A figure of ``/metrics``, or None where it has no such figure."""
+        """Return a figure of ``/metrics``; None if there is none."""
         found = re.search(rf"^{name} (\S+)$", self._http.get(f"{self.url}/metrics").text, re.MULTILINE)
         return float(found[1]) if found else None
 
     def wait_until_freed(self) -> None:
-        """Return once the bytes of removed checkpoints are gone; that happens after the reply."""
+        """Wait until the bytes of removed checkpoints are freed, which happens after the reply."""
         end = time.monotonic() + PATIENCE_S
         while self.metric("holdfast_unfreed_checkpoints") != 0:
             if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""What Holdfast is compared with first: ``torch.save`` and ``torch.load`` on the local disk."""
+"""The local baseline: ``torch.save`` and ``torch.load`` on the same disk."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def save(state: Any, path: Path) -> None:
 
 
 def load(path: Path) -> Any:
-    """The state in a file, in memory of its own."""
+    """Return the state of a file, in memory of its own."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

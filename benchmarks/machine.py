@@ -1,4 +1,4 @@
-"""What the machine is: its processor, memory, file system, and the versions of what is measured."""
+"""Facts about the machine: its processor, memory, file system, and the versions of the software."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ PACKAGES = ("holdfast-server", "holdfast", "torch", "blake3", "fastapi", "starle
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """The machine, and the file system that a folder lies on."""
+    """Return the facts of the machine, and of the file system of a folder."""
     return {
         "cpu": cpu_model(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -22,18 +22,18 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that take part."""
+    """Return the versions of Python and of the packages involved."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 
 
 def cpu_model() -> str:
-    """What the processor calls itself."""
+    """Return the name of the processor."""
     found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else platform.machine()
 
 
 def file_system(folder: Path) -> str:
-    """The type of the file system that a folder lies on."""
+    """Return the type of the file system of a folder."""
     found = (Path("/"), "unknown")
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
@@ -44,6 +44,6 @@ def file_system(folder: Path) -> str:
 
 
 def available_bytes() -> int:
-    """How much memory can be taken without swapping."""
+    """Return the memory that is available without swapping."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0

@@ -16,7 +16,7 @@ import mlflow  # type: ignore[import-not-found, unused-ignore]
 def main(url: str) -> None:
     """Answer every line of the input until it ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever MLflow prints is no answer
+    os.dup2(2, 1)  # other output of MLflow must not look like an answer
     client = mlflow.MlflowClient(url)
     run = client.create_run(client.create_experiment("benchmark")).info.run_id
     print(json.dumps(mlflow.__version__), file=answers, flush=True)

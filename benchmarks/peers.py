@@ -27,7 +27,7 @@ QUIET = {
 
 
 def install_mlflow(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The python of an environment with the newest MLflow that can be installed, and what is to be said of it.
+    """Return the python of an environment with the newest MLflow that can be installed, and a remark about it.
 
     pip takes an older release without a word where the newest one lacks a dependency: that is said.
 
@@ -51,7 +51,7 @@ def install_mlflow(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def _newer_mlflow(python: Path) -> list[str] | None:
-    """The newest release where it is not the installed one, whether or not what it needs is there."""
+    """Return the newest release if another one is installed, even if its requirements are missing."""
     seen = _pip(python, "install", "--dry-run", "--no-deps", "--upgrade", "--report", "-", "mlflow")
     if seen.returncode != 0:
         return None
@@ -64,7 +64,7 @@ def _pip(python: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 class Mlflow:
-    """A server with its defaults, its data in a folder, and a client, as ``with Mlflow(python, folder) as peer:``."""
+    """An MLflow server with its defaults, and a client, as ``with Mlflow(python, folder) as peer:``."""
 
     def __init__(self, python: Path, folder: Path) -> None:
         self._python = python
@@ -90,12 +90,12 @@ class Mlflow:
         self._stack.close()
 
     def upload(self, path: Path, folder: str) -> float:
-        """Log a file as an artifact in a folder of the run; the seconds that it took."""
+        """Log a file as an artifact in a folder of the run; return the seconds."""
         seconds, _ = self._asked("upload", str(path), folder)
         return float(seconds)
 
     def download(self, artifact: str, to: Path) -> tuple[float, Path]:
-        """Download an artifact into a folder; the seconds that it took, and where it lies."""
+        """Download an artifact into a folder; return the seconds and its path."""
         seconds, path = self._asked("download", artifact, str(to))
         return float(seconds), Path(path)
 
@@ -167,7 +167,7 @@ def _answers(url: str) -> bool:
 
 
 def _end_session(server: "subprocess.Popen[bytes]") -> None:
-    """End a process and all that it started: MLflow's server is a family of processes."""
+    """End a process and all its children: MLflow's server is a group of processes."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, sign)

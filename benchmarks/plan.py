@@ -1,4 +1,4 @@
-"""What a run was asked to do; each measure is given one."""
+"""The options of a run; each measure gets them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ class Plan:
     folder : Path
         Empty, on the disk that is measured, and removed afterwards.
     peers : Path
-        Where what Holdfast is compared with is installed and stays.
+        The folder in which the peers are installed and kept.
     """
 
     folder: Path

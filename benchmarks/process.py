@@ -1,4 +1,4 @@
-"""What the kernel says of a process: its CPU time and its memory."""
+"""CPU time and memory of a process, from the kernel."""
 
 import ctypes
 import gc
@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-MADV_POPULATE_WRITE = 23  # Linux 5.14 and newer; else nothing is warmed
+MADV_POPULATE_WRITE = 23  # Linux 5.14 and newer; otherwise nothing is warmed
 RESET_PEAK = "5"  # for clear_refs, see proc(5)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory: now, and at most since the peak was last reset."""
+    """Resident memory: now, and its peak since the last reset."""
 
     resident_bytes: int
     peak_bytes: int
 
 
 def cpu_s(process: int) -> float:
-    """Seconds that all threads of a process have spent in user and in kernel mode."""
+    """Return the seconds that all threads of a process have spent in user and kernel mode."""
     after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     user, system = int(after_name[11]), int(after_name[12])
     return (user + system) / TICKS_PER_S
 
 
 def memory(process: int) -> Memory:
-    """The resident memory of a process."""
+    """Return the resident memory of a process."""
     found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE))
     return Memory(int(found["VmRSS"]) * 1024, int(found["VmHWM"]) * 1024)
 
 
 def give_memory_back() -> None:
-    """Return what this process has freed to the kernel.
+    """Return memory that this process has freed to the kernel.
 
     Without it the allocator keeps the tensors of one round for the next: from the third load on, ``torch.load`` would
     get memory without a page fault and take a fifth of the time that it takes in a process that loads once.
@@ -48,14 +48,14 @@ def give_memory_back() -> None:
 
 
 def reset_peak(process: int) -> None:
-    """Let the peak begin anew at what is resident now."""
+    """Reset the peak to the current resident memory."""
     Path(f"/proc/{process}/clear_refs").write_text(RESET_PEAK)
 
 
 def warm_free_memory(size_bytes: int = 2 * 2**30) -> None:
-    """Touch as much free memory as a round needs, and let it go again.
+    """Touch as much free memory as a round needs, and release it.
 
-    A virtual machine gives free memory back to its host after a while, and whoever touches it next waits for the host:
+    A virtual machine gives free memory back to its host after a while. The next process to touch it waits for the host:
     a contender that happens to get such memory would pay several times its own time.
     """
     with mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory, suppress(OSError):

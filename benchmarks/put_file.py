@@ -1,4 +1,4 @@
-"""Sends a file to Holdfast as it lies, by the HTTP interface alone: reserve, send the missing ranges, commit."""
+"""Upload of a file by the HTTP interface alone: reserve, send the missing ranges, commit."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ CONNECTIONS = 2
 
 
 def put_file(url: str, path: Path, *, directory: str, epoch: int) -> str:
-    """Save a file as a checkpoint, the only one of its directory; its name. It is durable when this returns."""
+    """Save a file as a checkpoint, the only one of its directory; return its name. It is durable then."""
     host = urlsplit(url).netloc
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         file = {"size_bytes": path.stat().st_size, "chunks": _chunks(path, pool)}
@@ -54,7 +54,7 @@ def _send(host: str, path: Path, ranges: Sequence[dict[str, Any]]) -> None:
             try:
                 connection.sock.sendfile(file, wanted["offset"], wanted["length"])
             except ConnectionError:
-                _answer(connection)  # a refusal that came early says more than a broken pipe
+                _answer(connection)  # an early refusal says more than a broken pipe
                 raise
             _answer(connection)
     connection.close()

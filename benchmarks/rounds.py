@@ -1,4 +1,4 @@
-"""How contenders are timed: warmed up once, in alternating order, each with a quiet disk and no memory kept for it."""
+"""Timing of contenders: one warm-up, alternating order, a quiet disk, and no memory kept between rounds."""
 
 import os
 import resource
@@ -11,7 +11,7 @@ from benchmarks import process
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one round took: time, and of the processes what is known."""
+    """The time of one round, and the figures of the processes."""
 
     wall_s: float
     client_cpu_s: float | None = None
@@ -26,9 +26,9 @@ class _Used:
 
 
 def spend(action: Callable[[], object], server: int | None = None) -> Spent:
-    """Do something in this process and say what it took here and in the server's process.
+    """Run something; measure this process and the server's.
 
-    What the action gives lives until the clock has stopped: giving memory back is not timed.
+    The result of the action lives until the clock has stopped: releasing memory is not timed.
     """
     server_before = process.cpu_s(server) if server is not None else 0.0
     before, started = _used(), time.perf_counter()
@@ -42,7 +42,7 @@ def spend(action: Callable[[], object], server: int | None = None) -> Spent:
 def contest(
     contenders: Mapping[str, Callable[[], Spent]], rounds: int, *, prepare: Callable[[], object] = lambda: None
 ) -> dict[str, list[Spent]]:
-    """What each contender took in each round, after a round that does not count.
+    """Return the figures of each contender in each round, after a warm-up round.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A client in a process of its own, which saves when it is told to and says what that took.
+"""A client in its own process, which saves on request and reports the time.
 
 Run as ``python -m benchmarks.saver URL DIRECTORY SIZE_BYTES SEED``. It saves something small, makes its state and
 answers with an empty object; then it changes every value and saves the whole state for each line of its input.
@@ -35,7 +35,7 @@ def main(url: str, directory: str, size_bytes: int, seed: int) -> None:
 
 
 def _save(manager: CheckpointManager, state: states.State, epoch: int) -> dict[str, Any]:
-    process.give_memory_back()  # else what an earlier save had freed would hide what this one takes
+    process.give_memory_back()  # otherwise, memory freed by an earlier save would hide the memory of this one
     process.reset_peak(os.getpid())
     before = process.memory(os.getpid()).resident_bytes
     spent = spend(lambda: manager.save(state, epoch=epoch))
@@ -82,7 +82,7 @@ class Savers:
         self._stack.close()
 
     def save(self, only: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Save in all of them, or in some, at once; what each of them says of it."""
+        """Save in all of them, or in some, at once; return their answers."""
         chosen = self._processes if only is None else [self._processes[number] for number in only]
         for saver in chosen:
             assert saver.stdin is not None

@@ -1,4 +1,4 @@
-"""States to save: random tensors, no two pages alike, so that nothing of them can be left out by content."""
+"""States to save: random tensors without equal pages, so that nothing can be deduplicated."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,7 +13,7 @@ State = dict[str, torch.Tensor]
 
 
 def random_state(size_bytes: int, *, tensors: int, seed: int = 0) -> State:
-    """Tensors of float32, all of one size, which have that many bytes together."""
+    """Return float32 tensors of equal size, ``size_bytes`` together."""
     generator = torch.Generator().manual_seed(seed)
     each = size_bytes // FLOAT_BYTES // tensors
     return {f"layers.{number:03}.weight": torch.randn(each, generator=generator) for number in range(tensors)}
@@ -26,7 +26,7 @@ def change(tensors: Iterable[torch.Tensor]) -> None:
 
 
 def touch(state: Any) -> Any:
-    """Read a value from every page of every tensor; the state."""
+    """Read a value from every page of every tensor; return the state."""
     for tensor in _tensors(state):
         flat = tensor.view(-1)
         if flat.numel():
@@ -35,7 +35,7 @@ def touch(state: Any) -> Any:
 
 
 def training_state(size_bytes: int) -> dict[str, Any]:
-    """A model and AdamW's state of it, that many bytes together: a third is the model."""
+    """Return a model and its AdamW state, ``size_bytes`` together; a third is the model."""
     layers = max(1, size_bytes // 3 // (WIDTH * WIDTH * FLOAT_BYTES))
     torch.manual_seed(0)
     model = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH) for _ in range(layers)))

@@ -11,7 +11,7 @@ MARKS = {"aim": "aim", "reach": "reach", "missed": "MISSED", "": ""}
 
 
 def findings_table(findings: Iterable[Finding]) -> str:
-    """A row for each figure, and what could not be measured, with the reason."""
+    """Return a row for each figure, and the measures that were skipped or failed, with reasons."""
     rows: list[tuple[str, ...]] = [("measure", "ours", "theirs", "figure", "reach", "aim", "")]
     for finding in findings:
         if finding.outcome is None:
@@ -22,7 +22,7 @@ def findings_table(findings: Iterable[Finding]) -> str:
 
 
 def notes(findings: Iterable[Finding]) -> Iterator[str]:
-    """What a reader of the table must know; first what is not in it, and why."""
+    """Return notes for the reader; first, what is missing and why."""
     done = [finding.outcome for finding in findings if finding.outcome is not None]
     for finding in findings:
         if finding.outcome is None:
@@ -32,7 +32,7 @@ def notes(findings: Iterable[Finding]) -> Iterator[str]:
 
 
 def cpu_table(findings: Iterable[Finding]) -> str:
-    """The seconds of CPU for each GB, of our process and of the server's, where they are known."""
+    """Return the CPU seconds per GB of this process and of the server, as far as known."""
     rows = [("seconds of CPU per GB", "client", "server")]
     for finding in findings:
         if finding.outcome is not None and finding.outcome.size_bytes is not None:
@@ -43,12 +43,12 @@ def cpu_table(findings: Iterable[Finding]) -> str:
 
 
 def limits_table(limits: Mapping[str, float]) -> str:
-    """What the machine can do, in GB/s."""
+    """Return the limits of the machine, in GB/s."""
     return _aligned([("this machine can", "GB/s"), *((name, f"{speed:.2f}") for name, speed in limits.items())])
 
 
 def heading(machine: Mapping[str, Any], versions: Mapping[str, str], size_mib: int, rounds: int) -> str:
-    """What was measured, and on what."""
+    """Return the subject and the machine of the run."""
     memory = machine["memory_bytes"] / 1024**3
     return (
         f"{machine['cpu']}, {machine['cpus']} CPUs, {memory:.0f} GiB, Linux {machine['kernel']}, "
@@ -79,7 +79,7 @@ def _cpu(spent: Sequence[Spent], size_bytes: int) -> tuple[str, str]:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    """The first column and the last to the left, numbers to the right."""
+    """Align the first and last columns left, numbers right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,4 +1,4 @@
-"""An XFS with reflink in an image on the disk that is measured, mounted for as long as it is needed."""
+"""An XFS with reflink in an image on the measured disk, mounted while it is needed."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ SBIN = "/usr/sbin:/sbin"
 
 @contextmanager
 def mounted_xfs(folder: Path, size_bytes: int) -> Iterator[Path]:
-    """Where it is mounted. The image takes from the disk only what is written into it.
+    """Mount the image and yield the mount point. The image takes only the space that is written.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def _can(*command: str) -> None:
 
 
 def _unmount(mountpoint: Path) -> None:
-    """Unmount, also while somebody still looks at it: then it goes when they have looked."""
+    """Unmount, also while it is still in use: the kernel unmounts it after the last use."""
     for options in ((), (), (), ("--lazy",)):
         if subprocess.run(["umount", *options, mountpoint], stderr=subprocess.DEVNULL, check=False).returncode == 0:
             return

@@ -1,4 +1,4 @@
-"""What the examples share: handwritten digits that need no download, and a small convolutional network."""
+"""Shared parts of the examples: handwritten digits without a download, and a small convolutional network."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 
 def data() -> tuple[TensorDataset, TensorDataset]:
-    """Images of shape (1, 8, 8) with values from 0 to 1 and their digits: one set to train on, one to judge by."""
+    """Return images of shape (1, 8, 8) with values from 0 to 1, and their digits: a training and a validation set."""
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16
     labels = torch.tensor(digits.target)
@@ -17,7 +17,7 @@ def data() -> tuple[TensorDataset, TensorDataset]:
 
 
 def model() -> nn.Module:
-    """A network from (N, 1, 8, 8) images to (N, 10) scores."""
+    """Return a network from (N, 1, 8, 8) images to (N, 10) scores."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -31,7 +31,7 @@ def model() -> nn.Module:
 
 
 def judge(network: nn.Module, judged: TensorDataset) -> tuple[float, float]:
-    """Mean loss and accuracy of a network."""
+    """Return the mean loss and the accuracy of a network."""
     images, labels = judged.tensors
     network.eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Start a server, train in one process, fetch the best in another: what scripts/quickstart runs."""
+"""Start a server, train in one process, and fetch the best checkpoint in another; run by scripts/quickstart."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def running_server(root: Path) -> str | None:
-    """The default address, if a server of this very root answers there."""
+    """Return the default URL if a server of this root answers there."""
     url = "http://127.0.0.1:8420"
     try:
         info = httpx.get(f"{url}/v1/info", timeout=5).json()
@@ -64,7 +64,7 @@ def start_server(root: Path) -> tuple["subprocess.Popen[bytes]", str]:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            subprocess.run(command, cwd=PROJECT, check=True)  # once more, so that the reason is seen
+            subprocess.run(command, cwd=PROJECT, check=True)  # run again, so that its error is shown
         try:
             httpx.get(f"{url}/health/ready").raise_for_status()
         except httpx.HTTPError:
@@ -76,7 +76,7 @@ def start_server(root: Path) -> tuple["subprocess.Popen[bytes]", str]:
 
 
 def free_port(wanted: int) -> int:
-    """The port that is wanted, or a free one where somebody else has it."""
+    """Return the preferred port, or a free one if that is taken."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -99,7 +99,7 @@ def run_example(url: str, epochs: int) -> None:
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:
-    """Run a program that Ctrl-C does not reach: it is ended by SIGTERM then, without a traceback."""
+    """Run a program that Ctrl-C does not reach: SIGTERM ends it, without a traceback."""
     with subprocess.Popen(command, env=environment, start_new_session=True) as program:
         try:
             status = program.wait()

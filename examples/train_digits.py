@@ -2,7 +2,8 @@
 
 Run it as ``python examples/train_digits.py runs/digits --epochs 12``.
 
-Resumes from the newest checkpoint of that directory, wherever it is, and ends after the epoch in which SIGTERM comes.
+It resumes from the newest checkpoint of that directory, on the server or in the spool, and ends after the epoch in
+which SIGTERM arrives.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def train(checkpoint_dir: str, epochs: int) -> None:
             path = manager.save(state, epoch=epoch, loss=loss, accuracy=accuracy)
             print(f"epoch {epoch:3d}  loss {loss:.4f}  accuracy {accuracy:.4f}  saved {path}", flush=True)
             if stop.requested:
-                print(f"stopped by {stop.signal.name}; the next run goes on at epoch {epoch + 1}")
+                print(f"stopped by {stop.signal.name}; the next run continues at epoch {epoch + 1}")
                 break
 
 

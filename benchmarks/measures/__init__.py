@@ -1,4 +1,4 @@
-"""All measures by name, in the order in which they are taken."""
+"""All measures by name, in the order in which they run."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,4 +1,4 @@
-"""How much memory the client takes beside the state while it saves it, in a process of its own."""
+"""Memory of the client beside the state during a save, in a process of its own."""
 
 from benchmarks.figures import Figure, Outcome
 from benchmarks.live import LiveServer
@@ -7,7 +7,7 @@ from benchmarks.saver import Savers
 
 
 def measure(plan: Plan) -> Outcome:
-    """The highest peak of all rounds beyond what was resident when the save began."""
+    """Return the highest peak of all rounds above the resident memory before the save."""
     with LiveServer(plan.folder / "root") as server, Savers(server, 1, plan.size_bytes) as savers:
         rounds = [savers.save()[0] for _ in range(plan.rounds)]
     growth = max(each["peak_bytes"] - each["before_bytes"] for each in rounds)

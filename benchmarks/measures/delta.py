@@ -1,6 +1,6 @@
 """A durable save of which a tenth of the tensors has changed, against ``torch.save`` and fsync of all of it.
 
-The changed ones lie apart: every tenth, others in each round.
+The changed tensors are spread out: every tenth, different ones in each round.
 """
 
 from itertools import count
@@ -17,13 +17,13 @@ XFS_SPARE_BYTES = 512 * MIB
 
 
 def measure_on_xfs(plan: Plan) -> Outcome:
-    """How many times as fast as locally where files can share blocks."""
+    """Return the speed relative to the local disk, where files can share blocks."""
     with mounted_xfs(plan.folder, 6 * plan.size_bytes + XFS_SPARE_BYTES) as folder:
         return _measure(Plan(folder, plan.peers, plan.rounds, plan.size_bytes), "delta_xfs", reach=2.5, aim=4.0)
 
 
 def measure_on_the_disk(plan: Plan) -> Outcome:
-    """How many times as fast as locally on the ordinary disk."""
+    """Return the speed relative to the local disk, on the ordinary disk."""
     return _measure(plan, "delta_ext4", reach=0.9, aim=1.2)
 
 

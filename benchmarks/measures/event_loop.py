@@ -1,4 +1,4 @@
-"""How long the server's event loop stands still while four processes upload, and how long others wait meanwhile."""
+"""Stalls of the server's event loop during four uploads, and the latency of other requests."""
 
 import os
 import threading
@@ -19,15 +19,15 @@ LIVE = "/health/live"
 LIST = "/v1/checkpoints?directory=runs/0"
 PAUSE_S = 0.01
 GAUGE_EVERY_S = 1.0
-GAUGE_FORGETS_S = 65.0  # it tells the longest stall of about a minute
+GAUGE_FORGETS_S = 65.0  # its longest stall covers about a minute
 
 
 def measure(plan: Plan) -> Outcome:
-    """The longest stall that the server itself has seen, and the slowest answers that somebody else got."""
+    """Return the longest stall that the server has measured, and the longest latencies of small requests."""
     refuse_without_memory(plan)
     with LiveServer(plan.folder / "root") as server, Savers(server, CLIENTS, plan.size_bytes) as savers:
         at_start = _stall_after_first_use(server, savers)
-        time.sleep(GAUGE_FORGETS_S)  # else what came before the uploads would be taken for theirs
+        time.sleep(GAUGE_FORGETS_S)  # otherwise, stalls before the uploads would be counted
         idle = _stall_s(server)
         with Poller(server) as poller:
             for _ in range(min(plan.rounds, MAX_ROUNDS)):
@@ -51,7 +51,7 @@ def measure(plan: Plan) -> Outcome:
 
 
 def _stall_after_first_use(server: LiveServer, savers: Savers) -> float:
-    """The longest stall from the start of the server to the end of a first save and a first list."""
+    """Return the longest stall between the server's start and the end of a first save and a first list."""
     savers.save(only=(0,))
     with httpx.Client(base_url=server.url, timeout=60) as http:
         _answered_s(http, LIST)
@@ -60,7 +60,7 @@ def _stall_after_first_use(server: LiveServer, savers: Savers) -> float:
 
 
 class Poller:
-    """Asks a server for small things, one after another, as ``with Poller(server) as poller:``."""
+    """A client that sends small requests one after another, as ``with Poller(server) as poller:``."""
 
     def __init__(self, server: LiveServer) -> None:
         self._server = server
@@ -94,7 +94,7 @@ class Poller:
                     if time.monotonic() > next_gauge:
                         self.stalls_s.append(_stall_s(self._server))
                         next_gauge = time.monotonic() + GAUGE_EVERY_S
-        except Exception as error:  # handed to whoever leaves the block
+        except Exception as error:  # raised at the end of the block
             self._error = error
 
 

@@ -11,7 +11,7 @@ DIRECTORY = "runs/load"
 
 
 def measure(plan: Plan) -> Outcome:
-    """How many times as fast as locally; every page of every tensor is touched."""
+    """Return the speed relative to the local disk; every page of every tensor is touched."""
     with LiveServer(plan.folder / "root") as server:
         manager = server.manager(DIRECTORY)
         saved = manager.save(states.random_state(plan.size_bytes, tensors=TENSORS), epoch=1, loss=0.5)

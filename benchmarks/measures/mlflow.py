@@ -16,7 +16,7 @@ DIRECTORY = "runs/mlflow"
 
 
 def measure(plan: Plan) -> Outcome:
-    """How many times as fast as MLflow, up and down."""
+    """Return the speed relative to MLflow, up and down."""
     python, notes = install_mlflow(plan.peers)
     source = plan.folder / "model.pt"
     with LiveServer(plan.folder / "root") as server, Mlflow(python, plan.folder / "mlflow") as peer:
@@ -39,7 +39,7 @@ def measure(plan: Plan) -> Outcome:
 
 
 def _uploads(plan: Plan, server: LiveServer, peer: Mlflow, source: Path) -> dict[str, list[Spent]]:
-    """Upload one file with both; it is another one in every round."""
+    """Upload one file with both; it differs in every round."""
     state = states.random_state(plan.size_bytes, tensors=TENSORS)
     epochs, numbers = count(1), count()
 
@@ -63,7 +63,7 @@ def _uploads(plan: Plan, server: LiveServer, peer: Mlflow, source: Path) -> dict
 
 
 def _downloads(plan: Plan, server: LiveServer, peer: Mlflow, size_bytes: int) -> dict[str, list[Spent]]:
-    """Download with both what was uploaded last."""
+    """Download with both the last uploaded file."""
     manager = server.manager(DIRECTORY)
     (name,) = (checkpoint["path"].name for checkpoint in manager.checkpoints)
     artifact = f"round-{plan.rounds}/model.pt"
@@ -85,7 +85,7 @@ def _downloads(plan: Plan, server: LiveServer, peer: Mlflow, size_bytes: int) ->
 
 
 def _taken(path: Path, size_bytes: int) -> None:
-    """Make room for the next one, once it is certain that this one came whole."""
+    """Remove a download once it is verified, to free its space."""
     if path.stat().st_size != size_bytes:
         raise RuntimeError(f"{path.name} has {path.stat().st_size} bytes, not {size_bytes}")
     path.unlink()

@@ -14,7 +14,7 @@ ONLY = ("model",)
 
 
 def measure(plan: Plan) -> Outcome:
-    """The part of the bytes and the part of the time that a partial load takes."""
+    """Return the shares of bytes and time that a partial load takes."""
     with LiveServer(plan.folder / "root") as server:
         manager = server.manager(DIRECTORY)
         name = manager.save(states.training_state(plan.size_bytes), epoch=1).name
@@ -40,7 +40,7 @@ def measure(plan: Plan) -> Outcome:
 
 
 def _fetched(server: LiveServer, name: str | PurePath) -> dict[str, int]:
-    """How many bytes the server sends for either load, all headers included."""
+    """Return the bytes that the server sends for either load, headers included."""
     with CountingForwarder(server.url) as forwarder:
         manager = server.manager(DIRECTORY, url=forwarder.url)
         manager.load(name, only=ONLY)

@@ -14,7 +14,7 @@ TENSORS = 64
 
 
 def measure(plan: Plan) -> Outcome:
-    """How many times as fast as locally."""
+    """Return the speed relative to the local disk."""
     state = states.random_state(plan.size_bytes, tensors=TENSORS)
     spent = saves(plan.folder, plan.rounds, state, prepare=lambda: states.change(state.values()))
     figure = faster("save", spent["Holdfast"], spent["local"], reach=0.8, aim=1.0)
@@ -22,9 +22,9 @@ def measure(plan: Plan) -> Outcome:
 
 
 def saves(folder: Path, rounds: int, state: states.State, *, prepare: Callable[[], object]) -> dict[str, list[Spent]]:
-    """What saving a state takes to a server with its root in a folder, and to a new file in that folder.
+    """Time saves of a state to a server with its root in a folder, and to a new file in that folder.
 
-    What an earlier save has left is removed between the rounds, on both sides.
+    The files of the last save are removed between the rounds, on both sides.
     """
     epochs = count(1)
     with LiveServer(folder / "root") as server:

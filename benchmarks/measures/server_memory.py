@@ -1,4 +1,4 @@
-"""How much the server's resident memory grows while four processes upload at the same time."""
+"""Growth of the server's resident memory during four simultaneous uploads."""
 
 import os
 from typing import Any
@@ -11,11 +11,11 @@ from benchmarks.saver import Savers
 
 CLIENTS = 4
 MAX_ROUNDS = 3
-CLIENT_BYTES = 512 * MIB  # what a client takes beside its state
+CLIENT_BYTES = 512 * MIB  # memory of a client beside its state
 
 
 def measure(plan: Plan) -> Outcome:
-    """The highest peak of all rounds less what was resident after one save of the whole state."""
+    """Return the highest peak of all rounds above the resident memory after one save of the whole state."""
     refuse_without_memory(plan)
     with LiveServer(plan.folder / "root") as server, Savers(server, CLIENTS, plan.size_bytes) as savers:
         started = process.memory(server.process_id)
@@ -39,7 +39,7 @@ def measure(plan: Plan) -> Outcome:
 
 
 def refuse_without_memory(plan: Plan) -> None:
-    """Skip where the clients' states would not fit into memory."""
+    """Skip if the clients' states would not fit into memory."""
     needed = CLIENTS * (plan.size_bytes + CLIENT_BYTES)
     if machine.available_bytes() < needed:
         raise Skipped(f"{CLIENTS} clients need {needed // MIB} MiB of memory; a smaller --size-mib needs less")

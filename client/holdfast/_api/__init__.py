@@ -1,5 +1,5 @@
-"""The API of one server: requests, retries, its JSON as frozen values, digests.
+"""The API of one server: calls, retries, its JSON as frozen values, digests.
 
-Decides what is asked of the server and when it is asked again.
-May import `_connection`; never reads a state or a spool.
+Decides which requests are sent to the server and when they are retried. May import `_connection`; knows neither httpx
+nor torch, and never reads a state or a spool.
 """

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 
 FIELD = "holdfast-server-id"
 PATIENCE_S = 3.0
-"""The longest time, in seconds, for which a server is asked who it is."""
+"""The longest time, in seconds, that a request for a server's id may take."""
 _ID = re.compile(r"[0-9a-f]{32}")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
-"""The bounds of the back-off after attempts to ask a server that did not answer."""
+"""The bounds of the back-off after requests for an id that no server answered."""
 _known: dict[str, str] = {}
 _silent: set[str] = set()
 """The URLs of servers that have answered without an id."""
 _unreached: dict[str, tuple[float, float]] = {}
-"""By the URL of a server that did not answer: the time at which to ask it again, and how long that is put off."""
+"""By the URL of a server that did not answer: the time of the next request for its id, and the current back-off."""
 
 
 def is_id(value: object) -> bool:
@@ -26,39 +26,39 @@ def is_id(value: object) -> bool:
 
 
 def learn(url: str, fields: Mapping[str, str]) -> None:
-    """Take the id out of the fields of an answer; older servers give none."""
+    """Remember the id in the headers of a response; older servers send none."""
     found = fields.get(FIELD)
     if found is not None and is_id(found):
         _known[url] = found
 
 
 def of(url: str) -> str | None:
-    """The id that the server at a URL has given to this process."""
+    """Return the id that the server at a URL has given to this process."""
     return _known.get(url)
 
 
 def is_unknowable(url: str) -> bool:
-    """Tell if asking a server for its id is pointless for now: it gives none, or was away a moment ago."""
+    """Tell if asking a server for its id is pointless for now: it sends none, or was unreachable a moment ago."""
     if url in _known:
         return False
     return url in _silent or time.monotonic() < _unreached.get(url, (0.0, 0.0))[0]
 
 
 def note_answer(url: str) -> None:
-    """Note that a server was asked who it is, and has answered; without an id it is an older one."""
+    """Note that a server has answered a request for its id; one without an id is an older one."""
     _unreached.pop(url, None)
     if url not in _known:
         _silent.add(url)
 
 
 def note_unreached(url: str) -> None:
-    """Note that a server could not be asked who it is. It is asked again, after a wait that doubles each time."""
+    """Note that a server did not answer a request for its id. The wait before the next request doubles each time."""
     wait_s = min(2 * _unreached[url][1], _LONGEST_WAIT_S) if url in _unreached else _FIRST_WAIT_S
     _unreached[url] = time.monotonic() + wait_s, wait_s
 
 
 def forget() -> None:
-    """Forget every server, as a new process."""
+    """Forget every server, as a new process would."""
     _known.clear()
     _silent.clear()
     _unreached.clear()

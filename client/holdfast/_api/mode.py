@@ -1,4 +1,4 @@
-"""A directory's mode: what another one would change, and the change itself, which leaves all limits as they are."""
+"""The mode of a directory: a preview of the effect of another mode, and the change, which keeps all limits."""
 
 from itertools import islice
 from typing import Any
@@ -12,7 +12,7 @@ _ATTEMPTS = 10
 
 
 def change_mode(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[str, Any]:
-    """Rank a directory by another mode, or only say what that would change.
+    """Rank a directory by another mode, or only preview the effect.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def change_mode(remote: RemoteDirectory, mode: str, *, dry_run: bool) -> dict[st
 
 
 def _changed(remote: RemoteDirectory, mode: str) -> dict[str, Any]:
-    """Change the mode and nothing else, whatever other writers change at the same time; the policy before."""
+    """Change only the mode, also while other writers change the policy; return the policy before."""
     for attempt in range(_ATTEMPTS):
         policy, precondition = _policy(remote)
         with parse_errors():
@@ -59,9 +59,9 @@ def _changed(remote: RemoteDirectory, mode: str) -> dict[str, Any]:
 
 
 def _policy(remote: RemoteDirectory) -> tuple[dict[str, Any], dict[str, str]]:
-    """The policy in force, empty if the directory does not exist yet; and the precondition that names it.
+    """Return the policy in force, empty if the directory does not exist yet, and the precondition that names it.
 
-    Servers before this version give no tag of it, and ask for no precondition.
+    Servers before this version send no tag of the policy, and need no precondition.
     """
     try:
         found = remote.server.ask(f"/v1/directories/{quote(remote.name)}")

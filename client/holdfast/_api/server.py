@@ -123,7 +123,7 @@ class Server:
     def ask(
         self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None
     ) -> dict[str, Any]:
-        """GET a path and return its JSON; retried for a while if the server is away.
+        """GET a path and return its JSON; retry for a while if the server is unreachable.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ class Server:
         return parse_json(response, asked, self._channel.secrets(), may_be_empty=method != "GET")
 
     def _admitted(self, path: str, send: Callable[[str, Mapping[str, str]], Response]) -> Response:
-        """Send a request, again with a new token or at another base URL of the same server, until it is admitted."""
+        """Send a request; send it again with a new token, or at another base URL of the same server."""
         is_renewed = False
         for _ in range(_REDIRECTS + 2):
             url, used = self._channel.base + path, self.token
@@ -206,10 +206,10 @@ class Server:
                 is_renewed = True
                 continue
             return response
-        raise ServerUnreachable(f"{self.url} redirects again and again")
+        raise ServerUnreachable(f"{self.url} redirects too often")
 
     def send(self, wanted: Range, pieces: Iterable[Buffer]) -> None:
-        """Send the raw bytes of a range, in pieces, to the URL that the server has given for it.
+        """Send the raw bytes of a range, in pieces, to the URL that the server gave for it.
 
         Raises
         ------
@@ -268,7 +268,9 @@ class Server:
         self._channel.close()
 
     def _wanted(self, wanted: Range) -> tuple[str, dict[str, str], str | None]:
-        """Return the URL of a range, its headers, and the token used. A URL that is a path is below the base URL."""
+        """Return the URL of a range, its headers, and the token used. A URL that is only a path continues the base
+        URL.
+        """
         wanted.check()
         url = self._channel.base + wanted.url if wanted.url.startswith("/") else wanted.url
         used = self.token

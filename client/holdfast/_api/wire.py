@@ -1,4 +1,4 @@
-"""JSON of the API as frozen values. What is not known is ignored, so that newer servers can say more. Pure."""
+"""The API's JSON as frozen values. Unknown keys are ignored, so that newer servers may send more. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ class Checkpoint:
         )
 
     def as_dict(self, checkpoint_dir: Path) -> dict[str, Any]:
-        """What a manager's lists show: the metadata, and above it the facts."""
+        """Return an entry of a manager's lists: the metadata, overridden by the facts."""
         return {
             **self.metadata,
             "path": checkpoint_dir / self.name,
@@ -75,7 +75,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Bytes of a file to send or to fetch, exactly as the server says."""
+    """Bytes of a file to send or to fetch, with the request that the server gave for them."""
 
     file: str
     method: str
@@ -89,12 +89,14 @@ class Range:
         return cls(data["file"], data["method"], data["url"], data["headers"], data["offset"], data["length"])
 
     def check(self) -> None:
-        """Raise for what cannot go over HTTP, which no Holdfast server says; without showing it: it may be signed."""
+        """Refuse what cannot go over HTTP and no Holdfast server sends. The message does not show it: it may be
+        signed.
+        """
         named = [(str(name), str(value)) for name, value in self.headers.items()]
         if not all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in named):
-            raise from_problem(200, {}, said="a range was given with a header that is none")
+            raise from_problem(200, {}, said="the server sent a range with an invalid header")
         if not _NAME.fullmatch(self.method) or not _is_url(self.url):
-            raise from_problem(200, {}, said="a range was given with a method or a URL that is none")
+            raise from_problem(200, {}, said="the server sent a range with an invalid method or URL")
 
 
 def _is_url(text: str) -> bool:
@@ -119,7 +121,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class FileChunks:
-    """A file of a checkpoint: what it consists of, and how to fetch it."""
+    """A file of a checkpoint: its chunks, and the ranges that fetch them."""
 
     path: str
     size_bytes: int
@@ -140,17 +142,19 @@ class FileChunks:
         )
 
     def joined(self, more: Self) -> Self:
-        """The file with further chunks and ranges."""
+        """Return the file with further chunks and ranges."""
         return replace(self, chunks=self.chunks + more.chunks, ranges=self.ranges + more.ranges)
 
 
 LARGEST_BATCH_BYTES = 64 * 1024 * 1024
-"""A batch is held in memory, so the client accepts no larger one."""
+"""The largest batch, in bytes, that the client accepts, as it holds a batch in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Small files to send or to fetch in one request, their bytes one after another, exactly as the server says."""
+    """Small files to send or to fetch in one request, one after another, with the request that the server gave for
+    them.
+    """
 
     method: str
     url: str
@@ -161,7 +165,7 @@ class Batch:
 
     @classmethod
     def all_from_json(cls, data: Mapping[str, Any]) -> "tuple[Self, ...]":
-        """The batches of an answer; none where the server is older than these."""
+        """Return the batches of a response; none from servers that are older than batches."""
         return tuple(
             cls(
                 found["method"],
@@ -174,21 +178,23 @@ class Batch:
         )
 
     def is_of(self, sizes: Mapping[str, int]) -> bool:
-        """Check a batch against the sizes, in bytes, of files by path. Files of any other batch are sent one by one."""
+        """Check a batch against the sizes, in bytes, of files by path. Files of any other batch are transferred one by
+        one.
+        """
         agree = all(sizes.get(path) == length for path, length in self.parts)
         return agree and self.length == sum(length for _, length in self.parts) <= LARGEST_BATCH_BYTES
 
     @property
     def as_range(self) -> Range:
-        """The whole of it, for a request."""
+        """The whole batch as one range."""
         return Range("", self.method, self.url, self.headers, 0, self.length)
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A reservation: the ranges to send, or ``committed`` where the same save had arrived before.
+    """A reservation: the ranges to send, or ``committed`` if the same save has arrived before.
 
-    ``saved_after`` is the place in the order that the save keeps from now on, where the server says it.
+    ``saved_after`` is the save's place in the order of saves, if the server has assigned it.
     """
 
     id: str
@@ -198,7 +204,7 @@ class Upload:
     batches: tuple[Batch, ...] = ()
     """Small files of ``missing`` that can be sent together instead."""
     missing_count: int = 0
-    """The number of ranges that are missing in all: a server lists no more than an answer may have."""
+    """The number of all missing ranges: one response lists only as many as fit."""
     missing_bytes: int = 0
 
     @classmethod
@@ -217,7 +223,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What the server said to a commit."""
+    """The response to a commit."""
 
     checkpoint: Checkpoint
     policy: Mapping[str, Any]
@@ -226,11 +232,11 @@ class Committed:
     removed_at: str | None = None
     repeated: bool = False
     answer: Mapping[str, Any] = field(default_factory=dict)
-    """All of it, as it came."""
+    """The whole response, as JSON."""
     replaced: Mapping[str, Any] | None = None
-    """What another writer had saved under the same name a moment ago, or while this save was made."""
+    """The checkpoint of another writer that was replaced, if it was saved a moment ago or during this save."""
     was_there: bool = False
-    """Whether an earlier call had committed the same save."""
+    """True if an earlier call had committed the same save."""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -248,10 +254,9 @@ class Committed:
 
     @property
     def loss(self) -> str | None:
-        """What is to be said where the save replaced another writer's checkpoint; None where it did not.
+        """The warning for a save that replaced another writer's checkpoint; None if it did not.
 
-        Of a writer that gives no name, as one with curl, nothing is known, and nothing is said; the reply names its
-        checkpoint all the same.
+        A writer without a name, such as curl, gets no warning; the reply still names its checkpoint.
         """
         old = self.replaced
         if old is None or not (who := old.get("writer")):

@@ -1,4 +1,4 @@
-"""Arguments that make no sense are refused where they are given, and not when they are first used. Pure."""
+"""Checks of parameters: an invalid value is refused where it is given, not at its first use. Pure."""
 
 import math
 import operator
@@ -10,7 +10,7 @@ from ..errors import InvalidRequest
 
 
 def count(name: str, value: Any, *, least: int) -> int:
-    """An integer of at least so much.
+    """Return an integer that is at least ``least``.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def count(name: str, value: Any, *, least: int) -> int:
 
 
 def limit(name: str, value: Any, *, least: int) -> int | None:
-    """As `count`, or None."""
+    """Return a value as `count` does, or None."""
     if value is None:
         return None
     try:
@@ -34,7 +34,7 @@ def limit(name: str, value: Any, *, least: int) -> int | None:
 
 
 def seconds(name: str, value: Any, *, may_be_zero: bool = True) -> float:
-    """A finite length of time.
+    """Return a finite number of seconds.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def seconds(name: str, value: Any, *, may_be_zero: bool = True) -> float:
 
 
 def timeout(name: str, value: Any) -> float | None:
-    """As `seconds`, or None for a wait without end."""
+    """Return a value as `seconds` does, or None for no timeout."""
     return None if value is None else seconds(name, value)
 
 
 def share(name: str, value: Any) -> float:
-    """A number from 0 to 1; `TypeError` or `ValueError` for anything else."""
+    """Return a number from 0 to 1; raise `TypeError` or `ValueError` for anything else."""
     found = _number(name, value)
     if not 0 <= found <= 1:
         raise ValueError(f"{name} must be a number from 0 to 1, not {value!r}")
@@ -63,19 +63,19 @@ def share(name: str, value: Any) -> float:
 
 
 def switch(name: str, value: Any) -> bool:
-    """True or False; `TypeError` for anything else: the text ``"no"`` would be true."""
+    """Return True or False; raise `TypeError` for anything else: the text ``"no"`` would be true."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return value
 
 
 def choice(name: str, value: Any) -> bool | None:
-    """As `switch`, or None."""
+    """Return a value as `switch` does, or None."""
     return None if value is None else switch(name, value)
 
 
 def folder(name: str, value: Any) -> Path:
-    """A folder of this machine, with ``~`` expanded.
+    """Return a folder of this machine, with ``~`` expanded.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def folder(name: str, value: Any) -> Path:
 
 
 def path(name: str, value: Any, *, may_be_empty: bool = False) -> str:
-    """A path or a name that may be given as one, as text.
+    """Return a path, or a name that may be given as one, as text.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def path(name: str, value: Any, *, may_be_empty: bool = False) -> str:
 
 
 def text(name: str, value: Any) -> str | None:
-    """A text that is not empty, or None; `TypeError` or `ValueError` for anything else."""
+    """Return a text that is not empty, or None; raise `TypeError` or `ValueError` for anything else."""
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be a text or None, not {value!r}")
     if value is not None and not value.strip():

@@ -1,4 +1,4 @@
-"""Keywords of a save that will not do what their name says: misspelt facts, and a monitored value that is not there."""
+"""Warnings about keywords of a save: misspelt facts, and a monitored value that is missing."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -27,19 +27,19 @@ _OF_MANAGERS: dict[str, Callable[[Any], bool]] = {
     "server": lambda value: isinstance(value, str) and "://" in value,
     "token": lambda value: isinstance(value, str),
 }
-"""Parameters of a manager, which have no effect on a save; a value that such a one cannot have is metadata."""
+"""Parameters of a manager that have no effect on a save, with a test for values that they could have."""
 _NAMED = ("NaN", "Infinity", "-Infinity")
 
 
 class KeywordWarnings:
-    """What one manager's saves are warned of, each thing once.
+    """The warnings about one manager's saves; each is given once.
 
     Parameters
     ----------
     monitor : str or None
         The metadata value that stands in for a metric.
     is_default : bool
-        Whether the user left that to the manager.
+        True if the manager chose it, not the user.
     told : Told
         What was said before.
     """
@@ -53,7 +53,7 @@ class KeywordWarnings:
         self._epochs: dict[str, Any] = {}
 
     def check_keywords(self, facts: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        """Warn of what looks misspelt in a save.
+        """Warn about keywords of a save that look misspelt.
 
         Parameters
         ----------
@@ -68,15 +68,15 @@ class KeywordWarnings:
                 continue
             self._seen.add(key)
             if fact := _meant(key, value, missing):
-                self._told.once(f"{key}= is kept as metadata and does nothing else; did you mean {fact}=?")
+                self._told.once(f"{key}= is only stored as metadata; did you mean {fact}=?")
             elif key in _OTHERS and isinstance(value, _OTHERS[key][0]):
-                self._told.once(f"{key}= is kept as metadata and does nothing else: {_OTHERS[key][1]}")
+                self._told.once(f"{key}= is only stored as metadata: {_OTHERS[key][1]}")
             elif key in _OF_MANAGERS and _OF_MANAGERS[key](value):
-                self._told.once(f"{key}= is kept as metadata and does nothing else: CheckpointManager takes it")
+                self._told.once(f"{key}= is only stored as metadata: it is a parameter of CheckpointManager")
         self._look_at_name(facts.get("name"), facts.get("epoch"))
 
     def _look_at_name(self, name: str | None, epoch: Any) -> None:
-        """Warn where a name that looks like metadata, as it has no suffix, lets each save replace the last."""
+        """Warn if a name looks like metadata, as it has no suffix, and makes each save replace the last."""
         if name is not None and "." not in name:
             if self._epochs.get(name, epoch) != epoch:
                 self._told.once(
@@ -86,9 +86,9 @@ class KeywordWarnings:
             self._epochs[name] = epoch
 
     def check_monitor(self, metadata: Mapping[str, Any]) -> None:
-        """Warn where the value that is to rank a save is not there, or is no number.
+        """Warn if the value that is to rank a save is missing, or is no number.
 
-        A manager whose user named no monitor warns only where there is a value that looks like one.
+        If the user named no monitor, warn only if a value looks like one.
 
         Parameters
         ----------
@@ -104,25 +104,25 @@ class KeywordWarnings:
             return
         near = near or get_close_matches(monitor, numbers, n=1)
         self._is_monitor_told = True
-        what = "is no number" if monitor in metadata else "is not among the values"
+        what = "is not a number among the values" if monitor in metadata else "is not among the values"
         hint = f"; did you mean monitor={near[0]!r}?" if near else ""
-        self._told.once(f"monitor={monitor!r} {what} of this save, so that nothing ranks it{hint}")
+        self._told.once(f"monitor={monitor!r} {what} of this save, so it is not ranked{hint}")
 
 
 def _meant(key: str, value: Any, missing: list[str]) -> str | None:
-    """The fact that a keyword is a misspelling of, if its value is one that the fact could have."""
+    """Return the fact that a keyword misspells, if its value is one that the fact could have."""
     if key in _ALIASES:
         near = [_ALIASES[key]] if _ALIASES[key] in missing else []
     else:
         word = key.rstrip("0123456789_")
-        is_numbered = word in missing and key[-1].isdigit()  # ``metric_2`` stands beside a metric
+        is_numbered = word in missing and key[-1].isdigit()  # ``metric_2`` is a second metric, no misspelling
         near = [] if is_numbered else get_close_matches(key.lower(), missing, 1, _CUTOFF)
         near = near or [fact for fact in missing if _is_shuffled(key.lower(), fact)]
     return near[0] if near and _could_be(near[0], value) else None
 
 
 def _is_shuffled(key: str, fact: str) -> bool:
-    """Tell if a word is a fact's name, or its plural, with letters in another order."""
+    """Tell if a word is the name of a fact, or its plural, with letters in another order."""
     return key[:1] == fact[:1] and sorted(key) in (sorted(fact), sorted(f"{fact}s"))
 
 
@@ -135,10 +135,10 @@ def _could_be(fact: str, value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number, or stands for one that JSON cannot say."""
+    """Tell if a JSON value is a number, or one of the texts for numbers that JSON lacks."""
     return value in _NAMED if isinstance(value, str) else isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _words(key: str) -> list[str]:
-    """The words of a name: ``val_loss`` and ``valLoss`` have the word ``loss``."""
+    """Split a name into words: ``val_loss`` and ``valLoss`` have the word ``loss``."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", key)]

@@ -1,4 +1,4 @@
-"""How paths on this machine become names on the server, and how checkpoints are called."""
+"""Mapping from paths on this machine to names on the server, and default names of checkpoints."""
 
 import os
 from datetime import datetime
@@ -12,12 +12,12 @@ from .name_grammar import check_checkpoint, check_directory, check_meant, refuse
 
 
 def prefix_of(given: str | None) -> str:
-    """What ``HOLDFAST_PREFIX`` puts before all names, without slashes at its ends; nothing where it is not set.
+    """Return a prefix of all names, without slashes at its ends; empty if none is given.
 
     Raises
     ------
     InvalidRequest
-        The server takes no such name.
+        The server does not accept the prefix.
     """
     parts = [part for part in (given or "").strip().split("/") if part]
     what = "HOLDFAST_PREFIX"
@@ -31,7 +31,7 @@ def configured_prefix() -> str:
 
 
 def directory_name(path: PurePath, prefix: str) -> str:
-    """The server's name of a ``checkpoint_dir``: without its anchor, behind the prefix.
+    """Return the server's name of a ``checkpoint_dir``: the prefix, and the path without its anchor.
 
     Raises
     ------
@@ -47,9 +47,9 @@ def directory_name(path: PurePath, prefix: str) -> str:
 
 
 def locate(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
-    """The server's directory and the checkpoint's name for what was given to ``load``.
+    """Return the server's directory and the checkpoint's name for the path given to ``load``.
 
-    A bare name lies in the manager's own directory; a path lies where it says.
+    A bare name belongs to the manager's own directory; a path names its directory.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def locate(path: str | PurePath, own: Path, prefix: str) -> tuple[str, str]:
 
 
 def safe_components(path: str) -> list[str]:
-    """The components of a path that a server gave, none of which leads out of the folder it is put into.
+    """Split a path that a server gave, and refuse one that would leave its folder.
 
     Raises
     ------
@@ -74,14 +74,14 @@ def safe_components(path: str) -> list[str]:
     """
     found = path.split("/")
     if any(part in {"", ".", ".."} or "\0" in part or Path(part).drive or len(Path(part).parts) != 1 for part in found):
-        raise IntegrityError(f"the server names a file {path!r}, which would leave its folder", code="invalid_name")
+        raise IntegrityError(f"the server names a file {path!r}, which is outside of its folder", code="invalid_name")
     return found
 
 
 def checkpoint_name(stem: str, epoch: int | None, at: datetime, save_id: str) -> str:
-    """``<stem>_epoch_0100.pt``; without an epoch, the UTC time and a digest of the save's id stand instead.
+    """Return ``<stem>_epoch_0100.pt``; without an epoch, with the UTC time and a digest of the save's id instead.
 
-    Twelve digits, so that two saves of one second never have the same name: the later would replace the earlier.
+    The digest has twelve digits, so that two saves of one second never share a name and replace each other.
     """
     if epoch is not None:
         return f"{stem}_epoch_{epoch:04d}.pt"

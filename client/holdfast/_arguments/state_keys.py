@@ -1,4 +1,4 @@
-"""Keys of a state that are asked for by ``only=``."""
+"""Selection of keys of a state by ``only=``."""
 
 import difflib
 from collections.abc import Collection, Hashable, Iterable, Mapping
@@ -9,7 +9,7 @@ _LOOKED_AT = 1000
 
 
 def requested_keys(only: Iterable[Hashable] | None) -> tuple[Any, ...] | None:
-    """The keys that were asked for, each once; an iterator is used up here, and nowhere else.
+    """Return the requested keys, each once. An iterator is consumed here and nowhere else.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def requested_keys(only: Iterable[Hashable] | None) -> tuple[Any, ...] | None:
 
 
 def select_keys(state: Any, only: Collection[Any]) -> dict[Any, Any]:
-    """What a state has under some keys. `KeyError` where it has not all of them."""
+    """Return the part of a state under some keys; raise `KeyError` if it lacks one of them."""
     if not isinstance(state, Mapping):
         raise KeyError(f"the checkpoint is a {type(state).__name__} and has no keys to choose from")
     require(only, state)
@@ -35,14 +35,14 @@ def select_keys(state: Any, only: Collection[Any]) -> dict[Any, Any]:
 
 
 def require(only: Collection[Any], names: Collection[Any]) -> None:
-    """`KeyError` where some of the keys are not among the names."""
+    """Raise `KeyError` if one of the keys is not among the names."""
     for name in only:
         if name not in names:
             raise KeyError(f"the checkpoint has no {name!r}; it has {_shown(name, list(names))}")
 
 
 def _shown(name: Any, names: list[Any]) -> str:
-    """Some of the names, above all those that are like the one that was meant."""
+    """List some of the names; those similar to the missing one come first."""
     if len(names) <= _SHOWN:
         return ", ".join(map(repr, names)) or "none"
     near = difflib.get_close_matches(str(name), [each for each in names[:_LOOKED_AT] if isinstance(each, str)], 3)

@@ -1,4 +1,4 @@
-"""Epochs, metrics, flags, tags and metadata as JSON can say them; all else is refused before a byte is sent. Pure."""
+"""Epochs, metrics, flags, tags and metadata as JSON values; everything else is refused before a byte is sent. Pure."""
 
 import math
 import operator
@@ -17,7 +17,7 @@ _TOO_LONG = 10**MAX_DIGITS
 
 
 def metric(value: Any, what: str = "metric") -> float | None:
-    """A metric as a float. Tensors and NumPy values of one element are numbers; None stays None.
+    """Return a metric as a float. Tensors and NumPy values of one element are numbers; None stays None.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def metric(value: Any, what: str = "metric") -> float | None:
 
 
 def epoch(value: Any) -> int | None:
-    """An epoch as an int that is not negative; None stays None.
+    """Return an epoch as an int that is not negative; None stays None.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def epoch(value: Any) -> int | None:
 
 
 def flag(name: str, value: Any) -> bool:
-    """A yes or no; None is no. A tensor or NumPy value of one element counts, and so do 0 and 1.
+    """Return a flag; None is False. A tensor or NumPy value of one element counts, and so do 0 and 1.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def tags(value: str | Iterable[str] | None) -> list[str]:
-    """Tags, each once; one text is one tag, and None is none.
+    """Return tags without repetitions; a single text is one tag, and None is none.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def tags(value: str | Iterable[str] | None) -> list[str]:
 
 
 def metadata(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as JSON: numbers that JSON cannot say become ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
+    """Return metadata as JSON. Numbers that JSON lacks become ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
 
     Enumerations that are text or numbers, and keys that are numbers, become what ``json.dumps`` makes of them.
 
@@ -122,7 +122,7 @@ def metadata(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def monitored(monitor: str | None, values: Mapping[str, Any]) -> float | None:
-    """The metadata value that stands in for a metric that was not given, if it is a number."""
+    """Return the metadata value that stands in for a missing metric, if it is a number."""
     if monitor is None or monitor not in values:
         return None
     number = _plain(values[monitor], monitor)
@@ -131,7 +131,7 @@ def monitored(monitor: str | None, values: Mapping[str, Any]) -> float | None:
 
 
 def number_to_wire(value: float | None) -> float | str | None:
-    """A number as the API takes it."""
+    """Return a number as the API takes it."""
     if value is None or math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -162,7 +162,7 @@ def _json(value: Any, where: str, depth: int) -> Any:
 
 
 def _key(key: Any, where: object) -> str:
-    """A key as ``json.dumps`` writes it."""
+    """Return a key as ``json.dumps`` writes it."""
     key = _exact(key)
     if isinstance(key, bool) or key is None:
         return {True: "true", False: "false", None: "null"}[key]
@@ -182,7 +182,7 @@ def _text(text: str, where: str) -> str:
 
 
 def _size_bytes(value: Any) -> int:
-    """About how long a value is as JSON, as the server counts."""
+    """Estimate the length of a value as JSON, as the server counts it."""
     if isinstance(value, dict):
         return 2 + sum(len(key.encode()) + 2 + _size_bytes(item) for key, item in value.items())
     if isinstance(value, list):
@@ -193,10 +193,10 @@ def _size_bytes(value: Any) -> int:
 
 
 def _plain(value: Any, what: str) -> Any:
-    """A tensor or NumPy value of one element as Python's own number; everything else as it is."""
+    """Return a tensor or NumPy value of one element as a Python number; everything else unchanged."""
     if isinstance(value, str | bytes | bool | int | float | list | tuple | Mapping) or value is None:
         return _exact(value)
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m"):  # as an integer, a time has lost its unit
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m"):  # as an integer, a time would lose its unit
         return value
     size = getattr(value, "numel", None)
     item = getattr(value, "item", None)
@@ -206,18 +206,18 @@ def _plain(value: Any, what: str) -> Any:
             return value
         found = item()
         return _exact(float(found) if _is_long(found) else found)
-    except Exception as error:  # a tensor on the device "meta" has no value, say
+    except Exception as error:  # for example, a tensor on the device "meta" has no value
         reraise(error)
         raise TypeError(f"{what} is {_kind(value)} whose value cannot be read: {error}") from error
 
 
 def _is_long(value: Any) -> bool:
-    """Tell if a value is NumPy's longdouble, of which ``item`` makes no number of Python's."""
+    """Tell if a value is NumPy's longdouble, which ``item`` does not convert to a Python number."""
     return getattr(getattr(value, "dtype", None), "kind", "") == "f" and not isinstance(value, float)
 
 
 def _exact(value: Any) -> Any:
-    """Subclasses of numbers and text (enumerations, NumPy's float64) as the plain type, as ``json.dumps`` does."""
+    """Convert subclasses of numbers and text, such as enumerations, to the plain type, as ``json.dumps`` does."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int):

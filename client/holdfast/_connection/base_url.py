@@ -1,4 +1,4 @@
-"""Settings of the client that name a server: stripped, and refused where they cannot work."""
+"""The base URL of a server, from an argument or ``HOLDFAST_URL``: stripped, and refused if it cannot work."""
 
 import os
 from base64 import b64encode
@@ -10,20 +10,20 @@ from ..errors import InvalidRequest
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 CODE = "invalid_setting"
-"""The code of an error for a setting that cannot work; raised when a manager or a command is made, never later."""
+"""The code of errors about settings that cannot work; raised when a manager or command starts, never later."""
 _API = "/v1"
 
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """The address of a server.
+    """A base URL, split from its login.
 
     Attributes
     ----------
     url : str
-        Its base URL without a login: what is asked, shown and stored.
+        The URL without a login, which is requested, shown and stored.
     login : str or None
-        The header ``Authorization`` for the login of the URL; for servers behind a proxy that wants one.
+        The ``Authorization`` header for the login of the URL; for servers behind a proxy that requires one.
     """
 
     url: str
@@ -33,17 +33,17 @@ class BaseUrl:
         return f"BaseUrl({self.url!r})"
 
     def secrets(self) -> list[str]:
-        """What of it must be shown nowhere."""
+        """Return the texts that must not appear in any message."""
         return [self.login.rpartition(" ")[2]] if self.login else []
 
 
 def base_url_of(given: str | None) -> BaseUrl:
-    """The server at a URL, else at ``HOLDFAST_URL``, else on this machine.
+    """Return the base URL that is given, else that of ``HOLDFAST_URL``, else that of this machine.
 
     Raises
     ------
     InvalidRequest
-        It is no URL of a server.
+        The URL cannot be that of a server.
     """
     if given is not None and not isinstance(given, str):
         raise InvalidRequest(f"server must be a str, not {type(given).__name__}", code=CODE)
@@ -59,7 +59,7 @@ def base_url_of(given: str | None) -> BaseUrl:
         if looks_secret(url):
             raise InvalidRequest(
                 f"{source} is no URL of a server, as http://localhost:8420 is, but looks like a token, which belongs "
-                "into HOLDFAST_TOKEN",
+                "in HOLDFAST_TOKEN",
                 code=CODE,
             )
         raise InvalidRequest(

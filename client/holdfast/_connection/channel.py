@@ -61,7 +61,7 @@ class Channel:
         proxy = self._proxies.of(self.base)
         needed = self.base.startswith("https:") or (proxy is not None and proxy.url.startswith("https:"))
         try:
-            # Made here and not by the thread of a save: a child that the job forks meanwhile would hang in OpenSSL.
+            # Made here, not in the thread of a save: a child forked during that would hang in OpenSSL.
             certificates.tls_context()
         except InvalidRequest:
             if needed:
@@ -93,7 +93,9 @@ class Channel:
         content: bytes | None,
         timeout_s: float,
     ) -> Response:
-        """Send a small request and return the response, whatever its status. `ServerUnreachable` where none comes."""
+        """Send a small request and return the response, whatever its status; raise `ServerUnreachable` if there is
+        none.
+        """
         self._own()
         with self._translate_errors(url), deadline(timeout_s, self.clients.sockets.abort):
             found = self.clients.of(url).request(
@@ -122,7 +124,7 @@ class Channel:
     def fetch(
         self, method: str, url: str, headers: Mapping[str, str], length: int
     ) -> Iterator[tuple[Response, Reader]]:
-        """Yield the response and, where it is no refusal, a reader of its body of ``length`` bytes."""
+        """Yield the response and, unless it is a refusal, a reader of its body of ``length`` bytes."""
         self._own()
         with self._translate_errors(url):
             address = self._direct(url)
@@ -152,7 +154,7 @@ class Channel:
         return {"Authorization": login} if login else {}
 
     def follow(self, response: Response, path: str, url: str) -> bool:
-        """Adopt the base URL that a response redirects to, if it is of the same server; True if it was adopted."""
+        """Adopt the base URL to which a response redirects, if it is of the same server; return True if adopted."""
         base = same_server(response, url, path)
         if base is None:
             return False
@@ -194,7 +196,7 @@ class Channel:
         self.clients.close()
 
     def _own(self) -> None:
-        """In a forked child the connections are the parent's, and a lock may be held by a thread that is not there."""
+        """Open new connections in a forked child: the old ones and their locks belong to threads of the parent."""
         if not self._owner.is_this_process:
             self._begin()
 
@@ -264,7 +266,7 @@ def _target(url: str) -> str:
 
 
 def _refuse_altered(found: httpx.Response) -> None:
-    """Raise `ServerUnreachable` if the body does not match its digest; older servers send no digest."""
+    """Raise `ServerUnreachable` if a body does not match its digest. Older servers send no digest."""
     declared = found.headers.get("Content-Digest")
     if declared is not None and not is_digest_of(declared, found.content):
         raise ServerUnreachable(f"the answer from {shown_url(str(found.request.url))} was altered on its way")

@@ -1,4 +1,4 @@
-"""httpx clients of one server, one for each proxy, and the sockets that they have opened."""
+"""The httpx clients for one server, one for each proxy, and the sockets that they have opened."""
 
 import ssl
 import threading
@@ -19,13 +19,13 @@ from .proxies import Proxies, Proxy
 from .sockets import CONNECT_TIMEOUT_S
 
 for _needed in ("httpcore", "certifi", "encodings.idna"):
-    # httpx imports these when it is first used: by a thread, maybe, while the job forks, whose child has half of them
+    # httpx imports these at its first use; if the job forks during that, the child would have half of them
     with suppress(ImportError):
         import_module(_needed)
 
 
 class Clients:
-    """Clients that are made when needed and kept; not shared with forked processes."""
+    """Clients that are made on demand and kept; not shared with forked processes."""
 
     def __init__(self, proxies: Proxies, timeout_s: float) -> None:
         self.sockets = Sockets()
@@ -36,23 +36,23 @@ class Clients:
         self._owner = Owner()
 
     def proxy(self, url: str) -> Proxy | None:
-        """The proxy for a URL. `ServerUnreachable` where it cannot be used.
+        """Return the proxy for a URL; raise `ServerUnreachable` if it cannot be used.
 
-        That of the server itself was looked at when a manager was made, so it is one for a range.
+        The proxy for the server itself was checked when the manager was made, so this one is for a range.
         """
         try:
             return self._proxies.of(url)
         except InvalidRequest as error:
-            raise ServerUnreachable(f"no way to {shown_url(url)}: {error}") from error
+            raise ServerUnreachable(f"{shown_url(url)} cannot be reached: {error}") from error
 
     def proxy_or_none(self, url: str) -> Proxy | None:
-        """The proxy for a URL, for a message."""
+        """Return the proxy for a URL, for a message."""
         with suppress(InvalidRequest):
             return self._proxies.of(url)
         return None
 
     def of(self, url: str) -> httpx.Client:
-        """The client for a URL."""
+        """Return the client for a URL."""
         proxy = self.proxy(url)
         is_proxy_tls = proxy is not None and proxy.url.startswith("https:")
         is_tls = url.startswith("https:") or is_proxy_tls
@@ -66,11 +66,11 @@ class Clients:
             return self._made[key]
 
     def timeout(self, timeout_s: float) -> httpx.Timeout:
-        """How long to wait for an answer, and for a connection."""
+        """Return the timeouts of a request: for the response, and for the connection."""
         return httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s))
 
     def close(self) -> None:
-        """Close the connections; the next request opens new ones. In a forked child they are the parent's."""
+        """Close the connections; the next request opens new ones. A forked child leaves those of its parent open."""
         if not self._owner.is_this_process:
             return
         with self._guard:
@@ -81,14 +81,14 @@ class Clients:
 
 
 class Sockets:
-    """The sockets that httpx has opened. It keeps `notice`, so this keeps no server."""
+    """The sockets that httpx has opened. Requests keep only `notice`, so that they do not keep a server alive."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._open: weakref.WeakSet[socket] = weakref.WeakSet()
 
     def notice(self, event: str, info: Mapping[str, Any]) -> None:
-        """Told by httpx of all that it does."""
+        """Collect the socket of an httpx trace event."""
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete", "proxy.start_tls.complete"}:
             opened = info["return_value"].get_extra_info("socket")
             if isinstance(opened, socket):
@@ -96,7 +96,7 @@ class Sockets:
                     self._open.add(opened)
 
     def abort(self) -> None:
-        """End every request that is under way: where one of them drips, nobody can say which."""
+        """Shut down every open socket: no request can be matched to its socket, and one that drips must end."""
         with self._guard:
             known = list(self._open)
         for opened in known:
@@ -105,7 +105,7 @@ class Sockets:
 
 
 def tls_context() -> ssl.SSLContext:
-    """The TLS context for all connections. `ServerUnreachable` where the certificates cannot be read."""
+    """Return the TLS context for all connections; raise `ServerUnreachable` if the certificates cannot be read."""
     try:
         return certificates.tls_context()
     except InvalidRequest as error:
@@ -113,5 +113,5 @@ def tls_context() -> ssl.SSLContext:
 
 
 def close_with(owner: object, close: Callable[[], object]) -> None:
-    """Close when the owner is garbage, but not at the end of the process: there it is still needed."""
+    """Close when the owner is garbage-collected, but not at the end of the process, when saves need the connections."""
     weakref.finalize(owner, close).atexit = False

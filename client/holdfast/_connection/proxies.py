@@ -1,4 +1,4 @@
-"""Proxies: which one, if any, the environment names for a URL. Read once, when a manager or a command is made."""
+"""Proxies that the environment names for URLs. Read once, when a manager or a command is made."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from .base_url import CODE
 
 _PORTS = {"http": 80, "https": 443}
 _SCHEMES = {"http": "http", "https": "https", "socks": "socks5", "socks5": "socks5", "socks5h": "socks5"}
-"""httpx lets a SOCKS proxy resolve names in any case; desktops write ``socks`` for ``socks5``."""
+"""The supported schemes. httpx always lets a SOCKS proxy resolve names; desktops write ``socks`` for ``socks5``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +42,25 @@ class Proxy:
         return f"{shown_url(self.url)}, which {self.variable} names"
 
     def secrets(self) -> list[str]:
-        """What of it must be shown nowhere."""
+        """Return the texts that must not appear in any message."""
         password = urlsplit(self.url).password
         return [password, unquote(password)] if password else []
 
 
 class Proxies:
-    """The proxies of an environment. A value that cannot be used matters only where it would be used."""
+    """The proxies of an environment. An invalid value matters only for a URL that needs it."""
 
     def __init__(self) -> None:
         self._found = getproxies()
         self._exempt = self._found.get("no", "")
 
     def of(self, url: str) -> Proxy | None:
-        """The proxy for a URL.
+        """Return the proxy for a URL.
 
         Raises
         ------
         InvalidRequest
-            There is one, which cannot be used.
+            The proxy for the URL cannot be used.
         """
         parts = urlsplit(url)
         key = next((key for key in (parts.scheme, "all") if self._found.get(key)), None)
@@ -75,11 +75,11 @@ class Proxies:
 
 
 def is_exempt(entries: str, host: str, port: int | None) -> bool:
-    """Whether ``NO_PROXY`` has a host.
+    """Tell if ``NO_PROXY`` lists a host.
 
-    An entry is ``*``, a name (which has all below it, with or without a dot before it), an address, a network such as
-    ``10.0.0.0/8`` or ``fd00::/8``, or a pattern such as ``192.168.*``; each may have a port, and IPv6 brackets. What is
-    none of these has no host.
+    An entry is ``*``, a name (which includes its subdomains, with or without a leading dot), an address, a network such
+    as ``10.0.0.0/8`` or ``fd00::/8``, or a pattern such as ``192.168.*``. Each may have a port, and IPv6 brackets. Any
+    other entry lists no host.
     """
     host = host.lower().rstrip(".")
     address = _address(host)
@@ -104,7 +104,7 @@ def _has(entry: str, host: str, address: IPv4Address | IPv6Address | None, port:
 
 
 def _split_port(entry: str) -> tuple[str, int | None]:
-    """The host or network of an entry, and the port that it is for."""
+    """Split an entry into its host or network, and its port."""
     if entry.startswith("["):
         name, _, rest = entry[1:].partition("]")
         if rest.startswith("/"):  # [fd00::]/8
@@ -133,7 +133,7 @@ def _network(name: str) -> IPv4Network | IPv6Network | None:
 
 
 def _variable(key: str) -> str:
-    """The variable that `getproxies` has read: in small letters, where that is set."""
+    """Return the variable that `getproxies` has read: in lower case, if that is set."""
     name = f"{key}_proxy"
     return name if os.environ.get(name) else name.upper()
 
@@ -141,7 +141,7 @@ def _variable(key: str) -> str:
 def _parsed(value: str, variable: str) -> Proxy:
     value = value.strip()
     value = value if "://" in value else f"http://{value}"
-    without = "To reach the server without it, unset the variable, or name the server's host in NO_PROXY."
+    without = "To reach the server without a proxy, unset the variable, or name the server's host in NO_PROXY."
     try:
         parts = urlsplit(value)
         is_one = bool(parts.hostname) and parts.port != 0
@@ -152,7 +152,7 @@ def _parsed(value: str, variable: str) -> Proxy:
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None:
         raise InvalidRequest(
-            f"{variable} names a proxy of the kind {parts.scheme!r}; only http, https and socks5 work. {without}",
+            f"{variable} names a proxy with the scheme {parts.scheme!r}; only http, https and socks5 work. {without}",
             code=CODE,
         )
     if scheme == "socks5" and find_spec("socksio") is None:

@@ -1,4 +1,4 @@
-"""Answers: what a server's refusal means, and that of a proxy, which says nothing of the server or of a checkpoint."""
+"""Responses: a server's refusal and its meaning, and that of a proxy, which says nothing about the server."""
 
 import json
 import re
@@ -20,79 +20,79 @@ _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _UNSEEN = re.compile(r"<(script|style|head)\b.*?</\1\s*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
 _HINTS = {
-    401: "It wants a login of its own: let this client pass, or put the login into HOLDFAST_URL",
-    403: "It does not let this client pass",
-    404: "Nothing of Holdfast is at this address: see whether HOLDFAST_URL is right, with the path it may need",
-    407: "The proxy wants a login: http://user:password@host in the variable that names it",
+    401: "It requires a login of its own: exempt this client, or put the login into HOLDFAST_URL",
+    403: "It does not admit this client",
+    404: "No Holdfast server is at this URL: check HOLDFAST_URL, including the path if it needs one",
+    407: "The proxy requires a login: http://user:password@host in the variable that names it",
     413: (
         "Its limit for the body of a request is too small for checkpoints: 'client_max_body_size 0;' in nginx, "
         "'LimitRequestBody 0' in Apache, or at least 64 MiB"
     ),
-    200: "See whether HOLDFAST_URL is right, and whether a page to log in or a cache answers in the server's place",
-    204: "See whether HOLDFAST_URL is right, and whether a page to log in or a cache answers in the server's place",
+    200: "Check HOLDFAST_URL, and whether a login page or a cache answers instead of the server",
+    204: "Check HOLDFAST_URL, and whether a login page or a cache answers instead of the server",
     502: "It does not reach the server behind it",
-    503: "It has no server behind it at the moment",
+    503: "It has no server behind it at present",
     504: "The server behind it did not answer in time",
 }
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
-def raise_for_status(answer: Response, asked: str, secrets: Iterable[str] = ()) -> None:
-    """Raise what an answer means, unless it means that all is well.
+def raise_for_status(response: Response, asked: str, secrets: Iterable[str] = ()) -> None:
+    """Raise the error that a response stands for; do nothing for a success.
 
     Parameters
     ----------
     asked : str
         The URL that was asked.
     secrets : iterable of str
-        What no message may have in it.
+        The texts that must not appear in any message.
 
     Raises
     ------
     HoldfastError
-        A problem detail of a Holdfast server is a refusal. Anything else comes from something in front of it, and is
-        `ServerFailed` without a code of the server's in ``problem``, whatever its status.
+        A refusal, if the body is a problem detail of a Holdfast server. Any other response comes from something in
+        front of it and raises `ServerFailed`, whatever its status, without a code in ``problem``.
     """
-    if answer.is_success:
+    if response.is_success:
         return
-    retry_after = answer.headers.get("retry-after", "")
+    retry_after = response.headers.get("retry-after", "")
     retry_after_s = float(retry_after) if retry_after.isdecimal() else None
-    problem = _redacted(_problem(answer), secrets)
-    said = "" if problem else redacted(_said_by_another(answer, asked), secrets)
-    raise from_problem(answer.status, problem, retry_after_s, said=said)
+    problem = _redacted(_problem(response), secrets)
+    message = "" if problem else redacted(_intermediary_message(response, asked), secrets)
+    raise from_problem(response.status, problem, retry_after_s, said=message)
 
 
 def parse_json(
-    answer: Response, asked: str, secrets: Iterable[str] = (), *, may_be_empty: bool = True
+    response: Response, asked: str, secrets: Iterable[str] = (), *, may_be_empty: bool = True
 ) -> dict[str, Any]:
-    """The JSON of an answer that is no refusal; `ServerFailed` where it is none."""
-    if not answer.body and may_be_empty:
+    """Return the JSON of a successful response; raise `ServerFailed` if it is no JSON."""
+    if not response.body and may_be_empty:
         return {}
     try:
-        found = json.loads(answer.body)
+        found = json.loads(response.body)
     except ValueError:
         found = None
     if not isinstance(found, dict) or not (found or may_be_empty):
-        raise from_problem(answer.status, {}, said=redacted(_said_by_another(answer, asked), secrets))
+        raise from_problem(response.status, {}, said=redacted(_intermediary_message(response, asked), secrets))
     return found
 
 
 @contextmanager
 def parse_errors() -> Iterator[None]:
-    """Read an answer. One that says other things than a Holdfast server would is from something in front of it."""
+    """Raise `ServerFailed` if reading a response fails: something in front of the server has sent other JSON."""
     try:
         yield
     except HoldfastError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        said = f"the answer is not a Holdfast server's, but of something before it. {_HINTS[200]}"
+        said = f"the response is not a Holdfast server's, but from something in front of it. {_HINTS[200]}"
         raise from_problem(200, {}, said=said) from error
 
 
-def moved_to(answer: Response, asked: str) -> str | None:
-    """The URL to which an answer redirects."""
-    location = answer.headers.get("location", "").strip()
-    if answer.status not in _REDIRECTS or not location or not location.isprintable():
+def moved_to(response: Response, asked: str) -> str | None:
+    """Return the URL to which a response redirects."""
+    location = response.headers.get("location", "").strip()
+    if response.status not in _REDIRECTS or not location or not location.isprintable():
         return None
     try:
         return urljoin(asked, location)
@@ -100,13 +100,13 @@ def moved_to(answer: Response, asked: str) -> str | None:
         return None
 
 
-def same_server(answer: Response, url: str, path: str) -> str | None:
+def same_server(response: Response, url: str, path: str) -> str | None:
     """Return the base URL of the same server to which a response redirects; None for any other response.
 
     It is the same server, which may be sent the token, if the host is the same, the scheme and port are the same or the
     scheme becomes https, and the same path follows, behind any prefix.
     """
-    target = moved_to(answer, url)
+    target = moved_to(response, url)
     if target is None:
         return None
     ours, theirs = urlsplit(url), urlsplit(target)
@@ -118,16 +118,16 @@ def same_server(answer: Response, url: str, path: str) -> str | None:
     return f"{theirs.scheme}://{theirs.netloc}{theirs.path.removesuffix(path).rstrip('/')}"
 
 
-def _problem(answer: Response) -> dict[str, Any]:
-    """The problem detail of a Holdfast server; empty for any other body."""
-    if answer.headers.get("content-type", "").partition(";")[0].strip().lower() != _PROBLEM:
+def _problem(response: Response) -> dict[str, Any]:
+    """Return the problem detail of a Holdfast server; empty for any other body."""
+    if response.headers.get("content-type", "").partition(";")[0].strip().lower() != _PROBLEM:
         return {}
     try:
-        found = json.loads(answer.body)
+        found = json.loads(response.body)
     except ValueError:
         return {}
     is_ours = isinstance(found, dict) and isinstance(found.get("code"), str)
-    return found if is_ours and str(found.get("type")).startswith(_TYPES) else {}  # others use `code`, too
+    return found if is_ours and str(found.get("type")).startswith(_TYPES) else {}  # other services use `code`, too
 
 
 def _redacted(problem: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
@@ -138,25 +138,26 @@ def _redacted(problem: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, A
     }
 
 
-def _said_by_another(answer: Response, asked: str) -> str:
-    """What something in front of the server says, in words: who it seems to be, what it says, and what to do."""
-    who = " ".join(filter(None, (answer.headers.get("server"), _via(answer))))
-    words = f"{who}: {_words(answer.body)}".strip(": ")
-    what = f"status {answer.status} from {shown_url(asked)} is no answer of a Holdfast server"
-    what += f" but of something before it ({_clean(words)[:_WORDS]})" if words else " but of something before it"
-    target = moved_to(answer, asked)
+def _intermediary_message(response: Response, asked: str) -> str:
+    """Describe a response of something in front of the server: its name, its words, and advice."""
+    who = " ".join(filter(None, (response.headers.get("server"), _via(response))))
+    words = f"{who}: {_words(response.body)}".strip(": ")
+    what = f"status {response.status} from {shown_url(asked)} does not come from a Holdfast server"
+    what += " but from something in front of it"
+    what += f" ({_clean(words)[:_WORDS]})" if words else ""
+    target = moved_to(response, asked)
     hint = f"It redirects to {shown_url(target)}: set HOLDFAST_URL to where the server is" if target else None
-    hint = hint or _HINTS.get(answer.status)
+    hint = hint or _HINTS.get(response.status)
     return f"{what}. {hint}" if hint else what
 
 
-def _via(answer: Response) -> str:
-    via = answer.headers.get("via")
+def _via(response: Response) -> str:
+    via = response.headers.get("via")
     return f"via {via}" if via else ""
 
 
 def _words(body: bytes) -> str:
-    """The title of a page, or its first words."""
+    """Return the title of a page, or its first words."""
     text = body[:_READ_BYTES].decode("utf-8", "replace")
     title = _TITLE.search(text)
     if title is not None and title[1].strip():

@@ -1,4 +1,4 @@
-"""Raw bytes over connections of our own, without copies: for ranges, which are large. Everything else is httpx's work.
+"""Raw connections for ranges, which are large: bytes travel without copies. Everything else uses httpx.
 
 The standard library's HTTP client sends a memoryview as it is and receives into memory that it is given.
 """
@@ -25,18 +25,18 @@ CONNECT_TIMEOUT_S = 10.0
 IDLE_S = 60.0  # shorter than servers keep idle connections
 LARGEST_REFUSAL_BYTES = 1024 * 1024
 SLOWEST_BYTES_PER_S = 64 * 1024
-"""A peer that takes or gives less than this over a whole transfer counts as silent."""
+"""The lowest average rate of a transfer; a slower peer counts as silent."""
 
 
 class Reader(Protocol):
-    """The bytes of an answer."""
+    """The bytes of a response body."""
 
     def readinto(self, view: memoryview, /) -> int:
-        """Put the next bytes into a view; how many. 0 at the end."""
+        """Put the next bytes into a view and return their number; 0 at the end."""
 
 
 def read_into(reader: Reader, view: memoryview) -> bool:
-    """Fill a view with the next bytes of a response; False if it ends before."""
+    """Fill a view with the next bytes of a response; return False if it ends before."""
     filled = 0
     while filled < len(view):
         count = reader.readinto(view[filled:])
@@ -47,7 +47,7 @@ def read_into(reader: Reader, view: memoryview) -> bool:
 
 
 class Response(NamedTuple):
-    """The status and the headers of an answer, by names in small letters, without its bytes; of a refusal with them."""
+    """A response: its status, and its headers by lower-case names. A refusal has its body, a success may have none."""
 
     status: int
     body: bytes
@@ -59,13 +59,13 @@ class Response(NamedTuple):
 
     @property
     def is_success(self) -> bool:
-        """True for a status 2xx, but not for a web page, which no Holdfast server sends to a client."""
+        """True for a status 2xx, except with a web page, which no Holdfast server sends to a client."""
         is_page = self.headers.get("content-type", "").lower().startswith("text/html")
         return 200 <= self.status < 300 and not is_page
 
 
 class Address(NamedTuple):
-    """Where to connect to."""
+    """The scheme, host and port of a connection."""
 
     scheme: str
     host: str
@@ -73,7 +73,7 @@ class Address(NamedTuple):
 
 
 def address_of(url: str) -> Address | None:
-    """Where a URL leads, if it can be reached by a connection of our own: not with a login in it."""
+    """Return the address of a URL if a raw connection can reach it: not with a login in the URL."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname is None or "@" in parts.netloc:
         return None
@@ -86,9 +86,9 @@ class Connections:
     Parameters
     ----------
     timeout_s : float
-        How long, in seconds, a peer may be silent.
+        The longest silence of a peer, in seconds.
     tls_context : callable
-        Makes the TLS context, when one is needed.
+        Makes the TLS context when it is needed.
     """
 
     def __init__(self, timeout_s: float, tls_context: Callable[[], ssl.SSLContext]) -> None:
@@ -102,9 +102,9 @@ class Connections:
     def send(
         self, address: Address, method: str, target: str, headers: Mapping[str, str], pieces: Iterable[Buffer]
     ) -> Response:
-        """A request with a body in pieces, whose ``Content-Length`` the headers say; the answer.
+        """Send a request with a body in pieces, whose ``Content-Length`` is in the headers, and return the response.
 
-        An answer that comes before the end of the body is taken, and the rest is not sent.
+        If the response comes before the end of the body, the rest is not sent.
         """
         with self._connection(address, int(headers["Content-Length"])) as connection:
             _begin(connection, method, target, headers)
@@ -112,7 +112,7 @@ class Connections:
                 for piece in pieces:
                     connection.sock.sendall(piece)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # whoever hangs up may have said why
+                pass  # the peer may have sent a response before it closed the connection
             with closing(connection.getresponse()) as answer:
                 said = answer.read(LARGEST_REFUSAL_BYTES)
                 if not answer.isclosed():
@@ -123,12 +123,12 @@ class Connections:
     def fetch(
         self, address: Address, method: str, target: str, headers: Mapping[str, str], length: int
     ) -> Iterator[tuple[Response, Reader]]:
-        """The answer to a request: a refusal, or ``length`` bytes to read.
+        """Yield the response to a request: a refusal, or ``length`` bytes to read.
 
         Raises
         ------
         IntegrityError
-            The answer is not as long as was asked for.
+            The response has another length.
         """
         with self._connection(address, length) as connection:
             _begin(connection, method, target, headers)
@@ -138,19 +138,19 @@ class Connections:
                     yield response._replace(body=answer.read(LARGEST_REFUSAL_BYTES)), answer
                 elif answer.length is not None and answer.length != length:
                     path = target.partition("?")[0]  # the query of a signed link is a secret
-                    raise IntegrityError(f"{path}: {answer.length} bytes come where {length} were asked for")
+                    raise IntegrityError(f"{path}: {answer.length} bytes arrive where {length} were requested")
                 else:
                     yield response, answer
                 if not answer.isclosed():
                     connection.close()
 
     def abort(self) -> None:
-        """Let what is under way fail."""
+        """Make the requests that are under way fail."""
         for connected in list(self._busy):
             _shut_down(connected)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         with self._guard:
             idle, self._idle = self._idle, {}
         if self._owner.is_this_process:
@@ -159,7 +159,7 @@ class Connections:
 
     @contextmanager
     def _connection(self, address: Address, length: int) -> Iterator[http.client.HTTPConnection]:
-        """A connection for a request that moves so many bytes; it is cut when that takes far too long."""
+        """Yield a connection for a request that moves ``length`` bytes; it is shut down if that takes far too long."""
         connection = None
         try:
             connection = self._idle_connection(address) or self._new_connection(address)
@@ -216,7 +216,7 @@ class Connections:
 
 @contextmanager
 def deadline(seconds: float, end: Callable[[], object]) -> Iterator[None]:
-    """Call ``end`` from another thread where what is done within takes longer."""
+    """Call ``end`` from another thread if the block takes longer."""
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     try:
@@ -230,7 +230,7 @@ def deadline(seconds: float, end: Callable[[], object]) -> Iterator[None]:
 
 
 def _shut_down(connected: socket.socket) -> None:
-    """Let whoever waits for this socket find it closed."""
+    """Shut down a socket, so that a thread waiting for it fails."""
     with suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
 
@@ -243,7 +243,7 @@ def _begin(connection: http.client.HTTPConnection, method: str, target: str, hea
 
 
 def _is_readable(waiting: socket.socket) -> bool:
-    """An idle connection with something to read was closed by its peer."""
+    """Tell if an idle connection has something to read, which means that its peer has closed it."""
     poll = select.poll()
     poll.register(waiting, select.POLLIN)
     return bool(poll.poll(0))

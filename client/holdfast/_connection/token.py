@@ -1,4 +1,4 @@
-"""The bearer token of a client: given as it is, or by a file that is read again when it changes. Never shown."""
+"""The bearer token of a client, given directly or by a file that is read again when it changes. Never shown."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ log = logging.getLogger("holdfast")
 
 
 class Token:
-    """A token, or none. `value` is the one to use now.
+    """A token, or none; `value` is the one to use now.
 
     A file that has been read once may vanish, be emptied or be half written: the last token stays in use then.
 
@@ -49,15 +49,14 @@ class Token:
 
     @classmethod
     def of(cls, token: str | None = None, file: str | os.PathLike[str] | None = None) -> Self:
-        """The token that was given, or that the environment names.
+        """Return the token that is given, else the one that the environment names.
 
-        ``token``, else ``file``, else ``HOLDFAST_TOKEN``, else ``HOLDFAST_TOKEN_FILE``: a keyword is nearer than the
-        environment, and a token is more definite than a place where one may be.
+        The order is ``token``, ``file``, ``HOLDFAST_TOKEN``, ``HOLDFAST_TOKEN_FILE``.
 
         Raises
         ------
         InvalidRequest
-            It is no token, both keywords are given, or the file is absent or empty.
+            The token is invalid, both keywords are given, or the file is absent or empty.
         """
         if token is not None and not isinstance(token, str):
             raise InvalidRequest(f"token must be a str, not {type(token).__name__}", code=CODE)
@@ -79,27 +78,27 @@ class Token:
 
     @property
     def value(self) -> str | None:
-        """The token to use now; read again where its file is another than it was."""
+        """The token to use now; read again if its file has changed."""
         if self._file is not None and self._seen() not in {None, self._version}:
             self._read_again()
         return self._value
 
     @property
     def key(self) -> str:
-        """A name for this token or its file, by which nothing of the token can be learned."""
+        """A key for this token or its file that reveals nothing of the token."""
         if self._file is not None:
             return f"file:{self._file.absolute()}"
         return blake3(self._value.encode()).hexdigest() if self._value else ""
 
     @property
     def advice(self) -> str:
-        """What to do about a token that is no longer accepted."""
+        """The advice for a token that is no longer accepted."""
         if self._file is not None:
             return f"put a new token into {self._file}: it is read again when it changes"
-        return "start the job again with a new token, or give it by HOLDFAST_TOKEN_FILE, which is read when it changes"
+        return "restart the job with a new token, or use HOLDFAST_TOKEN_FILE, which is read again when it changes"
 
     def renew(self, used: str | None) -> bool:
-        """Read the file again, as this token was refused; whether there is another one now."""
+        """Read the file again after a refusal; return True if the token has changed."""
         if self._file is not None:
             self._read_again()
         return self._value != used
@@ -119,7 +118,7 @@ class Token:
             self._complained = None
         except (OSError, HoldfastError) as error:
             reraise(error)
-            self._version = seen  # what cannot be used is not read at every request
+            self._version = seen  # an unusable file is not read again at every request
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             if why != self._complained:
                 self._complained = why
@@ -127,22 +126,22 @@ class Token:
 
 
 def _unreadable(file: Path, source: str, error: OSError) -> str:
-    """The message for a file that cannot be read; what looks like the token itself is not repeated."""
+    """Return the message for an unreadable file; a path that looks like the token itself is not repeated."""
     if looks_secret(str(file)):
-        return f"{source} names no file but looks like the token itself, which belongs into HOLDFAST_TOKEN"
+        return f"{source} names no file but looks like the token itself, which belongs in HOLDFAST_TOKEN"
     return f"{source} names {shown_name(str(file))}, which cannot be read: {error.strerror or type(error).__name__}"
 
 
 def _read(file: Path, source: str) -> tuple[str, _Version]:
-    if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe may wait for ever
-        raise InvalidRequest(f"{source} names {file}, which is no regular file", code=CODE)
+    if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe may block for ever
+        raise InvalidRequest(f"{source} names {file}, which is not a regular file", code=CODE)
     with file.open("rb") as opened:
         version = _version(os.fstat(opened.fileno()))
         data = opened.read(_LARGEST_BYTES + 1)
     try:
         text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise InvalidRequest(f"{source} names {file}, which holds no token: it is no text", code=CODE) from None
+        raise InvalidRequest(f"{source} names {file}, which holds no token: it is not text", code=CODE) from None
     if not text:
         raise InvalidRequest(f"{source} names {file}, which is empty", code=CODE)
     return _cleaned(text, f"{source} names {file}, whose content"), version
@@ -153,12 +152,12 @@ def _version(found: os.stat_result) -> _Version:
 
 
 def _cleaned(token: str, source: str) -> str:
-    """A token as it goes into a header. What is wrong with it is said without any part of it."""
+    """Return a token as it goes into a header. The error for an invalid token shows no part of it."""
     token = token.strip()
     if len(token) > _LARGEST_BYTES or not all("!" <= sign <= "~" for sign in token):
         raise InvalidRequest(
             f"{source} is no token: one has no space, no line break, no control character and nothing beyond ASCII "
-            "in it, and stands alone, without a word such as 'Bearer' before it",
+            "in it, and is given alone, without a word such as 'Bearer' before it",
             code=CODE,
         )
     return token

@@ -1,10 +1,10 @@
-"""Strides: whether the elements of a tensor are one stretch of its storage, and so have one place in a file. Pure."""
+"""Strides of tensors: whether the elements are contiguous in some order, and so have one place in a file. Pure."""
 
 from collections.abc import Sequence
 
 
 def is_one_stretch(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Tell if elements lie next to each other, each once, in whatever order.
+    """Tell if the elements are adjacent, each once, in any order.
 
     A transposed tensor is one stretch; every third element of a tensor, or an expanded one, is not.
 

@@ -1,4 +1,4 @@
-"""A folder of checkpoints that were loaded before, so that they, or most of their bytes, need not be fetched again.
+"""A cache of loaded checkpoints on disk, from which later loads take their bytes instead of fetching them.
 
 Each is a plain file named by its digest, with its chunk list beside it. What is read from here is verified like
 everything else; the least recently used goes first.
@@ -21,14 +21,14 @@ _ABANDONED_S = 86400.0
 
 
 class Cache:
-    """Files by digest, below a limit.
+    """Files by digest, up to a total size.
 
     Parameters
     ----------
     folder : Path
-        Where they lie; made when something is kept.
+        The folder of the cache; created at the first write.
     max_bytes : int
-        How much may lie there. The file that was used last stays, however large it is.
+        The limit of the total size. The file that was used last is kept, however large it is.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -36,7 +36,7 @@ class Cache:
         self._max_bytes = max_bytes
 
     def file(self, digest: str) -> FileChunks | None:
-        """What a file here consists of; it can be fetched from nowhere else."""
+        """Return the chunks of a cached file; it has no ranges to fetch."""
         with suppress(OSError, ValueError, TypeError):
             listed = json.loads(_list_of(self._folder / f"{digest}.data").read_text())
             ends = list(accumulate((int(length) for length, _ in listed), initial=0))
@@ -46,21 +46,23 @@ class Cache:
         return None
 
     def sources(self, file: FileChunks) -> "Sources":
-        """Where chunks of a file may be read: its own entry first, then the entries used last."""
+        """Return the entries from which chunks of a file may be read: its own first, then those used last."""
         return Sources([self._folder / f"{file.digest}.data", *self._entries()[-_LOOKED_AT:][::-1]])
 
-    def keep(self, file: FileChunks) -> "Keeping | None":
-        """Keep a file whose chunks come in any order. None, with a warning, where the folder cannot be written."""
+    def keep(self, file: FileChunks) -> "NewEntry | None":
+        """Begin to cache a file whose chunks come in any order. Return None, with a warning, if the folder is not
+        writable.
+        """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return Keeping(self._folder, file)
+            return NewEntry(self._folder, file)
         except OSError as error:
             reraise(error)
-            warn(f"nothing is kept in the cache: {error}")
+            warn(f"the cache cannot be written: {error}")
             return None
 
     def evict(self) -> None:
-        """Remove what is beyond the limit, the least recently used first, and what a process left half done."""
+        """Evict entries beyond the limit, the least recently used first, and files that a process left unfinished."""
         for half_done in self._folder.glob(".*"):
             if 0 < _used(half_done) < time.time() - _ABANDONED_S:
                 half_done.unlink(missing_ok=True)
@@ -73,7 +75,7 @@ class Cache:
             _drop(entry)
 
     def _entries(self) -> list[Path]:
-        """The data files, the one used last at the end."""
+        """Return the data files, the one used last at the end."""
         with suppress(FileNotFoundError):
             return sorted(self._folder.glob("*.data"), key=_used)
         return []
@@ -97,18 +99,18 @@ class Sources:
                     offset += chunk[0]
 
     def has(self, chunk: Chunk) -> bool:
-        """Whether a chunk may be here."""
+        """Tell if a chunk may be here."""
         return (chunk.length, chunk.digest) in self._places
 
     def read(self, chunk: Chunk, view: memoryview) -> bool:
-        """Put a chunk's bytes into a view; False where they are not all there. They are not verified."""
+        """Read a chunk's bytes into a view, unverified; return False if some are missing."""
         _, descriptor, offset = self._places[chunk.length, chunk.digest]
         with suppress(OSError):
             return os.preadv(descriptor, [view], offset) == len(view)
         return False
 
     def reject(self, chunk: Chunk) -> None:
-        """The bytes that were read are others: remove the file that has them, so that it can be kept again."""
+        """Remove the entry whose bytes failed verification, so that the file can be cached again."""
         _drop(self._places[chunk.length, chunk.digest][0])
 
     def close(self) -> None:
@@ -117,8 +119,8 @@ class Sources:
             os.close(descriptor)
 
 
-class Keeping:
-    """A file on its way into the cache. It is there when `finish` returns, and not before."""
+class NewEntry:
+    """A file on its way into the cache; it becomes visible when `finish` returns."""
 
     def __init__(self, folder: Path, file: FileChunks) -> None:
         self._file = file
@@ -128,7 +130,7 @@ class Keeping:
         self._is_sound = True
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Keep verified bytes. What cannot be written is not kept, and nobody's load fails for that."""
+        """Store verified bytes. A write error only means that the file is not cached; the load continues."""
         try:
             self._is_sound = self._is_sound and os.pwrite(self._descriptor, data, offset) == len(data)
         except OSError as error:
@@ -136,7 +138,7 @@ class Keeping:
             self._is_sound = False
 
     def finish(self) -> None:
-        """All bytes were written."""
+        """Publish the entry, once all bytes are written."""
         if self._is_sound:
             with suppress(OSError):
                 chunks = [[chunk.length, chunk.digest] for chunk in self._file.chunks]
@@ -144,7 +146,7 @@ class Keeping:
                 self._temporary.replace(self._data)
 
     def close(self) -> None:
-        """Leave nothing half done."""
+        """Close the file, and remove it if it is unfinished."""
         os.close(self._descriptor)
         self._temporary.unlink(missing_ok=True)
 

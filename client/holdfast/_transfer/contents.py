@@ -1,4 +1,4 @@
-"""Contents of a checkpoint: its files, their chunks and ranges, held to the checkpoint's digest."""
+"""The contents of a checkpoint: its files, their chunks and ranges, checked against the checkpoint's digest."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from ..errors import IntegrityError, InvalidRequest
 
 
 class Contents(NamedTuple):
-    """What a checkpoint consists of, and which of its files can be fetched together."""
+    """The files of a checkpoint, the batches in which small ones can be fetched, and the attributes of its folders."""
 
     files: list[FileChunks]
     batches: tuple[Batch, ...]
@@ -18,7 +18,7 @@ class Contents(NamedTuple):
 
 
 def contents_of(server: Server, checkpoint: Checkpoint) -> Contents:
-    """What a checkpoint consists of. `IntegrityError` where that is not what its digest says."""
+    """Ask the server for the contents of a checkpoint. `IntegrityError` if they do not match its digest."""
     files, batches, folders = _listed(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
@@ -27,12 +27,12 @@ def contents_of(server: Server, checkpoint: Checkpoint) -> Contents:
             raise IntegrityError(f"the chunks of {file.path!r} do not make up the file")
     named = [(file.path, digests.of_file(file.chunks)) for file in files]
     if digests.of_checkpoint(named) != checkpoint.digest:
-        raise IntegrityError(f"what the server says of {checkpoint.name!r} does not have the checkpoint's digest")
+        raise IntegrityError(f"the contents of {checkpoint.name!r} do not match the checkpoint's digest")
     return Contents(files, batches, folders)
 
 
 def _listed(server: Server, path: str) -> Contents:
-    """The files of all pages of an answer, each with its parts from all of them."""
+    """Return the files of all pages, each with its parts from all of them."""
     files: dict[str, FileChunks] = {}
     batches: list[Batch] = []
     folders: dict[str, Likeness] = {}
@@ -51,7 +51,7 @@ def _listed(server: Server, path: str) -> Contents:
 
 
 def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:
-    """What the file of a checkpoint consists of.
+    """Return the only file of a checkpoint.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The place of a fetched file: a plain file there is replaced, a pipe or a device is written into, all else stays."""
+"""The destination of a fetched file: a plain file is replaced, a pipe or device is written to, all else is refused."""
 
 import errno
 import os
@@ -17,15 +17,15 @@ from ..errors import InvalidRequest
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(/|$)")
 READER_WAIT_S = 5.0
-"""How long a pipe may be without a reader."""
+"""The time, in seconds, that a pipe may lack a reader."""
 
 
 class NoReader(InvalidRequest):
-    """Nothing reads from a pipe that is to be written into."""
+    """A pipe to be written to has no reader."""
 
 
 def local(name: str, given: str | os.PathLike[str]) -> Path:
-    """A path of this machine, with ``~`` expanded.
+    """Return a path of this machine, with ``~`` expanded.
 
     Raises
     ------
@@ -41,12 +41,12 @@ def local(name: str, given: str | os.PathLike[str]) -> Path:
 
 
 def names_folder(given: str | os.PathLike[str]) -> bool:
-    """Tell if a path can only be a folder, whether one is there or not: it ends with a slash."""
+    """Tell if a path can only be a folder, existing or not: it ends with a slash."""
     return os.fspath(given).endswith((os.sep, os.altsep or os.sep, f"{os.sep}."))
 
 
 def stream_at(path: Path) -> BinaryIO | None:
-    """The pipe or device at a path, opened for writing; None for a plain file, or where there is nothing.
+    """Open the pipe or device at a path for writing; return None for a plain file or a free path.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def stream_at(path: Path) -> BinaryIO | None:
     """
     try:
         found = path.stat()
-    except OSError:  # nothing is there, or it cannot be looked at, which creating the file will say
+    except OSError:  # the path is free, or unreadable, which the creation of the file will report
         found = None
     if found is not None and (stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
         return _opened(path, is_pipe=stat.S_ISFIFO(found.st_mode))
@@ -82,7 +82,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def refuse_member(path: Path) -> None:
-    """Let a file of a folder take its place, which only a plain file gives up.
+    """Check that a file of a folder can take this path; only a plain file is replaced.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def refuse_member(path: Path) -> None:
     """
     try:
         mode = path.lstat().st_mode
-    except OSError:  # nothing is there, or it cannot be looked at, which creating the file will say
+    except OSError:  # the path is free, or unreadable, which the creation of the file will report
         return
     if stat.S_ISDIR(mode):
         raise FileExistsError(f"{path} is a folder, where a file of the checkpoint belongs")
     if not stat.S_ISREG(mode):
-        raise _refused(path, "is no plain file: name another folder, or remove it")
+        raise _refused(path, "is not a plain file: name another folder, or remove it")
 
 
 def _opened(path: Path, *, is_pipe: bool) -> BinaryIO:
@@ -112,16 +112,16 @@ def _opened(path: Path, *, is_pipe: bool) -> BinaryIO:
                 raise
             if time.monotonic() >= end:
                 raise NoReader(
-                    f"{path} is a pipe from which nothing reads: nothing was written. Start its reader first.",
+                    f"{path} is a pipe without a reader: nothing was written. Start its reader first.",
                     code="target_unsuitable",
                 ) from None
         time.sleep(0.02)
     if os.isatty(descriptor):
         os.close(descriptor)
-        raise _refused(path, "is a terminal, and these are raw bytes: name a file or a pipe")
+        raise _refused(path, "is a terminal, and raw bytes do not belong on it: name a file or a pipe")
     os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "wb")
 
 
 def _refused(path: Path, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{path} {why}. It stays as it is.", code="target_unsuitable")
+    return InvalidRequest(f"{path} {why}. It is left unchanged.", code="target_unsuitable")

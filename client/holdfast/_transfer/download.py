@@ -1,4 +1,4 @@
-"""Fetch the files of a checkpoint: every chunk is verified before anybody sees it, and fetched once."""
+"""Download of single files: each chunk is fetched once, and verified before it is used."""
 
 import os
 from bisect import bisect_right
@@ -17,12 +17,12 @@ from .._torchfile.reader import restore
 from .._torchfile.reader.arena import Arena
 from ..errors import HoldfastError, IntegrityError, ServerUnreachable
 from . import destination
-from .cache import Cache, Keeping, Sources
+from .cache import Cache, NewEntry, Sources
 from .download_targets import FileTarget, Target, Window
 from .progress import Progress
 
 JOB_BYTES = 32 * 1024 * 1024
-"""How much is asked for at a time, so that several connections have work."""
+"""The size, in bytes, of one request, so that several connections have work."""
 
 
 def file_state(
@@ -34,7 +34,7 @@ def file_state(
     progress: bool | None = None,
     **load: Any,
 ) -> Any:
-    """The state in a file; ``load`` goes to `_restore.load_state`.
+    """Return the state in a file; ``load`` is passed to `restore.load_state`.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def file_state(
 
 
 def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
-    """Give the bytes of a file to ``write`` in their order, each verified before. `IntegrityError` as `into_files`."""
+    """Pass the bytes of a file to ``write`` in order, each verified before; `IntegrityError` if they are altered."""
     window = Window()
     with (
         _Fetching(server, file, window, None, False) as fetching,
@@ -62,9 +62,9 @@ def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], 
 
 
 def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, progress: bool | None) -> None:
-    """Put one file of a checkpoint at a path, where it replaces a plain file once it is verified.
+    """Download one file of a checkpoint to a path, where it replaces a plain file once it is verified.
 
-    `_destination.stream_at` says what becomes of anything else there.
+    `destination.stream_at` describes the cases of a pipe, a device, and anything else.
     """
     stream = destination.stream_at(to)
     if stream is not None:
@@ -78,7 +78,7 @@ def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, p
 
 
 def into_new_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, bar: Progress) -> None:
-    """Put one file of a checkpoint where nothing is, verified but not durable; ``bar`` is moved."""
+    """Download one file of a checkpoint to a new path: verified, but not durable. ``bar`` counts its bytes."""
     with to.open("xb") as opened:
         _fill(server, file, opened.fileno(), cache, False, bar)
     file.likeness.give(to)
@@ -98,7 +98,7 @@ def _fill(
 
 
 class _Fetching:
-    """One file on its way: knows which chunks are there."""
+    """One file being fetched, with the chunks that have arrived."""
 
     def __init__(
         self,
@@ -116,34 +116,34 @@ class _Fetching:
         self._starts = [chunk.offset for chunk in file.chunks]
         self._range_starts = [wanted.offset for wanted in file.ranges]
         self._have = [False] * len(file.chunks)
-        self._doubted: set[int] = set()
+        self._altered_once: set[int] = set()
         self._patience = Patience(READERS_PATIENCE * server.patience_s)
         self._progress = progress
         self._common_bar = bar
         self._bar = Progress("", 0)
         self._stack = ExitStack()
         self.sources: Sources | None = None
-        self._keeping: Keeping | None = None
+        self._new_entry: NewEntry | None = None
 
     def __enter__(self) -> "_Fetching":
         if self._cache is not None:
             self.sources = self._cache.sources(self._file)
             if not all(self.sources.has(chunk) for chunk in self._file.chunks):
-                self._keeping = self._cache.keep(self._file)
+                self._new_entry = self._cache.keep(self._file)
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.sources is not None:
             self.sources.close()
-        if self._keeping is not None:
+        if self._new_entry is not None:
             if error is None and all(self._have):
-                self._keeping.finish()
-            self._keeping.close()
+                self._new_entry.finish()
+            self._new_entry.close()
         if self._cache is not None:
             self._cache.evict()
 
     def fetch(self, spans: list[tuple[int, int]]) -> None:
-        """See to it that these bytes have arrived, and with them the rest of their chunks."""
+        """Fetch the chunks that these bytes are in, unless they have arrived."""
         wanted = [place for start, stop in spans for place in self._places(start, stop)]
         todo = sorted({place for place in wanted if not self._have[place]})
         total = sum(self._file.chunks[place].length for place in todo)
@@ -165,7 +165,7 @@ class _Fetching:
         return range(bisect_right(self._starts, start) - 1, bisect_right(self._starts, stop - 1))
 
     def _jobs(self, todo: list[int]) -> Iterator[list[int]]:
-        """Consecutive chunks to ask for at once, all within one of the server's ranges."""
+        """Group chunks into requests: consecutive ones within one of the server's ranges."""
         job: list[int] = []
         length = 0
         for place in todo:
@@ -185,7 +185,7 @@ class _Fetching:
             wanted = self._file.ranges[place]
             if chunk.offset + chunk.length <= wanted.offset + wanted.length:
                 return wanted
-        raise IntegrityError(f"the server does not say how to fetch {self._file.path!r} from {chunk.offset}")
+        raise IntegrityError(f"the server gave no range for {self._file.path!r} from {chunk.offset}")
 
     def _fetch(self, job: list[int]) -> None:
         chunks = [self._file.chunks[place] for place in job]
@@ -204,15 +204,15 @@ class _Fetching:
         self._patience.progress()
 
     def _altered(self, chunk: Chunk) -> HoldfastError:
-        """What to raise for bytes that are not those saved: the second time, it was not the way that altered them."""
-        what = f"the bytes of {self._file.path!r} from {chunk.offset} are not those saved"
-        if chunk.offset in self._doubted:
+        """Return the error for altered bytes: transient the first time, permanent the second."""
+        what = f"the bytes of {self._file.path!r} from {chunk.offset} are not those that were saved"
+        if chunk.offset in self._altered_once:
             return IntegrityError(what)
-        self._doubted.add(chunk.offset)
+        self._altered_once.add(chunk.offset)
         return ServerUnreachable(what)
 
     def _recall(self, places: list[int]) -> None:
-        """Take chunks from the cache; what is not sound there is fetched."""
+        """Take chunks from the cache; invalid ones are fetched."""
         assert self.sources is not None
         for place in places:
             chunk = self._file.chunks[place]
@@ -227,8 +227,8 @@ class _Fetching:
         offset = self._file.chunks[place].offset
         if isinstance(self._target, FileTarget):
             os.pwrite(self._target.descriptor, view, offset)
-        if self._keeping is not None:
-            self._keeping.write(offset, view)
+        if self._new_entry is not None:
+            self._new_entry.write(offset, view)
         self._have[place] = True
 
 

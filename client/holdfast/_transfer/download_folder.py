@@ -1,4 +1,4 @@
-"""Fetch a checkpoint into files: a folder is filled aside, made durable once, and only then takes its place."""
+"""Download of whole checkpoints: a folder is filled under a temporary name, synced once, and then renamed."""
 
 import os
 import secrets
@@ -33,14 +33,14 @@ def into_files(
     cache: Cache | None = None,
     progress: bool | None = None,
 ) -> Path:
-    """Put a checkpoint's file, or folder of files, at a path; files replace what stood there once all are verified.
+    """Download a checkpoint's file or folder to a path; existing files are replaced once all are verified.
 
     A folder that is there already keeps its other files.
 
     Parameters
     ----------
     into_folder : bool
-        The path is that of a folder: a checkpoint of one file gets its own name below it.
+        True if the path is that of a folder: a checkpoint of one file gets its own name below it.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def into_files(
     IntegrityError
         The bytes are not those that were saved, or a file's path leads out of the checkpoint.
     FileExistsError
-        The checkpoint is a folder and a file stands at the path; or a folder stands where a file belongs.
+        The checkpoint is a folder and a file is at the path; or a folder is where a file belongs.
     """
     files, batches, folders = contents_of(server, checkpoint)
     if [file.path for file in files] == [checkpoint.name]:
@@ -61,7 +61,7 @@ def into_files(
         return to
     places = {file.path: Path(*safe_components(file.path)) for file in files}
     likenesses = {Path(*safe_components(path)) if path else Path(): like for path, like in folders.items()}
-    _refuse_obstacles(to, places.values())
+    _refuse_conflicts(to, places.values())
     with _aside(to) as aside, _watched(aside) as disk:
         for folder in sorted({place.parent for place in places.values()} | likenesses.keys()):
             (aside / folder).mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def into_files(
 
 
 class _Filling:
-    """The files of a checkpoint on their way into a new folder."""
+    """The files of a checkpoint being fetched into a new folder."""
 
     def __init__(
         self, server: Server, files: Sequence[FileChunks], places: dict[str, Path], cache: Cache | None, bar: Progress
@@ -86,7 +86,7 @@ class _Filling:
         self._patience = Patience(READERS_PATIENCE * server.patience_s)
 
     def run(self, batches: Sequence[Batch]) -> None:
-        """Fetch everything: small files in batches, others one by one, both over several connections."""
+        """Fetch everything over several connections: small files in batches, others one by one."""
         sizes = {path: file.size_bytes for path, file in self._files.items()}
         batches = [batch for batch in batches if batch.is_of(sizes)]
         self._all_of(batches)
@@ -126,7 +126,7 @@ class _Filling:
                 self._places[path].write_bytes(data)
                 self._files[path].likeness.give(self._places[path])
                 self._bar.moved(length)
-            else:  # altered on its way, or on the server, which is found out alone
+            else:  # altered on its way or on the server, which the fetch of the single file finds out
                 self._fetch(self._files[path])
 
     def _fetch(self, file: FileChunks) -> None:
@@ -140,19 +140,19 @@ def _is_whole(file: FileChunks, data: memoryview) -> bool:
     )
 
 
-def _refuse_obstacles(to: Path, places: Iterable[Path]) -> None:
-    """Refuse what cannot give up its place to the checkpoint."""
+def _refuse_conflicts(to: Path, places: Iterable[Path]) -> None:
+    """Refuse existing files and folders that the checkpoint cannot replace."""
     if to.is_dir():
         for place in places:
             destination.refuse_member(to / place)
     elif os.path.lexists(to):
         destination.refuse_member(to)
-        raise FileExistsError(f"{to} is no folder, and the checkpoint is one")
+        raise FileExistsError(f"{to} is not a folder, but the checkpoint is one")
 
 
 @contextmanager
 def _aside(to: Path) -> Iterator[Path]:
-    """A new folder on the same file system as a place; what is left in it afterwards is removed."""
+    """Yield a new folder on the same file system as the destination; the rest of its contents is removed at the end."""
     parent = to if to.is_dir() else to.parent
     parent.mkdir(parents=True, exist_ok=True)
     aside = parent / f".{to.name}.{secrets.token_hex(4)}"
@@ -177,12 +177,12 @@ def _folders(top: Path) -> list[Path]:
 
 
 def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
-    """Rename a folder to its place; where a folder stands there, its files join that one."""
+    """Rename a folder to its destination; if a folder is there already, move the files into it."""
     if not to.is_dir():
         try:
             aside.rename(to)
         except OSError:
-            if not to.is_dir():  # another process has made it meanwhile
+            if not to.is_dir():  # another process has made it in between
                 raise
         else:
             _give(to, likenesses)
@@ -202,6 +202,6 @@ def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
 
 
 def _give(top: Path, likenesses: Mapping[Path, Likeness]) -> None:
-    """Let folders be as they were, the innermost first, as each changes the one around it."""
+    """Restore the attributes of folders, the innermost first, as each restore changes the parent."""
     for inner in sorted(likenesses, reverse=True):
         likenesses[inner].give(top / inner)

@@ -1,4 +1,4 @@
-"""Where fetched bytes go until they are verified: memory of a thread, or of a part of a file that moves on."""
+"""Buffers for fetched bytes until they are verified: per thread, or as a window over a file."""
 
 import os
 import threading
@@ -10,14 +10,14 @@ from .._api.wire import Chunk
 
 
 class Target(Protocol):
-    """Where the bytes of a file go."""
+    """A buffer for the bytes of a file."""
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Where to put bytes before they are verified."""
+        """Return the memory for bytes that are not verified yet."""
 
 
 class FileTarget:
-    """A file: bytes are gathered in memory until they are verified, then written."""
+    """A file that is written once bytes are verified; until then they are in memory."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -25,7 +25,7 @@ class FileTarget:
         self._own = threading.local()
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Memory of this thread, until it asks again."""
+        """Return memory that this thread owns until its next call."""
         buffer = getattr(self._own, "buffer", b"")
         if len(buffer) < length:
             buffer = self._own.buffer = bytearray(min(max(length, digests.CHUNK_BYTES), max(length, self._size_bytes)))
@@ -33,13 +33,15 @@ class FileTarget:
 
 
 class Window:
-    """Memory for a part of a file, that moves on."""
+    """Memory for a part of a file, which moves forward."""
 
     def __init__(self) -> None:
         self._start, self._memory = 0, bytearray()
 
     def cut(self, chunks: Sequence[Chunk], length: int) -> Iterator[tuple[int, int]]:
-        """Where each part of at least so many bytes begins and ends; the memory is there for that part from then on."""
+        """Yield the start and stop of each part of at least ``length`` bytes; the memory is that of this part from then
+        on.
+        """
         start = stop = 0
         for chunk in chunks:
             if stop - start >= length:
@@ -56,5 +58,5 @@ class Window:
         return start, stop
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Bytes of the current part."""
+        """Return bytes of the current part."""
         return memoryview(self._memory)[offset - self._start : offset - self._start + length]

@@ -1,4 +1,4 @@
-"""Files on this machine as what a save sends: read in chunks, hashed on several threads.
+"""Local files as sources of uploads: read in chunks, hashed on several threads.
 
 Large ones are never whole in memory. Small ones are read once: their bytes are kept from hashing until sending.
 """
@@ -19,25 +19,25 @@ from ..errors import HoldfastError, IntegrityError
 from . import folder_walk
 
 KEPT_BYTES, KEPT_AT_MOST_BYTES = 64 * 1024, 32 * 1024 * 1024
-"""The largest file whose bytes are kept, and the most bytes all those of a folder may have."""
+"""The largest file whose bytes are kept, and the most bytes kept of a folder."""
 
 _OWN = threading.local()
-"""A buffer of each thread for what it read last, of whatever file: a folder may have thousands of them."""
+"""A read buffer for each thread, shared by all files, as a folder may have thousands of them."""
 
 
 class FileSource:
-    """A file of this machine. It is opened for each chunk, so that a folder of many needs no many descriptors.
+    """A local file. It is opened for each chunk, so that a large folder does not need many descriptors.
 
     Parameters
     ----------
     path : str or Path
-        Where it lies.
+        Its path.
     is_indexed : bool
-        Whether to look for tensors in it.
+        True to index its tensors.
     found : os.stat_result, optional
-        What it is like, where that is known.
+        Its attributes, if known.
     is_kept : bool
-        Whether to keep its bytes once they are read. It has one chunk then.
+        True to keep its bytes once they are read. It has one chunk then.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ class FileSource:
 
     @property
     def what(self) -> str:
-        """How messages call it."""
+        """The name of the file in messages."""
         return self._path
 
     def refuse_changed(self) -> None:
-        """`IntegrityError` where the file is not the one any more that this was made of, by its size and its time."""
+        """Raise `IntegrityError` if the file has changed since this was made, by its size, time and inode."""
         try:
             found = Path(self._path).stat()
         except OSError as error:
             reraise(error)
-            raise IntegrityError(f"{self._path} went away while it was being sent") from error
+            raise IntegrityError(f"{self._path} was removed while it was being sent") from error
         self.refuse_another(found)
 
     def refuse_another(self, found: os.stat_result) -> None:
-        """As `refuse_changed`, where it is known what lies there."""
+        """Raise as `refuse_changed` does, for known attributes."""
         if _stamp(found) != self._stamp:
             raise IntegrityError(f"{self._path} was changed while it was being sent")
 
     def read(self, place: int) -> tuple[memoryview, str]:
-        """The bytes of a chunk, and the BLAKE3 that they had when they were first read."""
+        """Return the bytes of a chunk, and the BLAKE3 of the bytes that were read first."""
         view = memoryview(self._kept) if self._kept is not None else self._bytes(place)
         digest = self._digests[place]
         if digest is None:
@@ -86,7 +86,9 @@ class FileSource:
         return view, digest
 
     def chunks(self, moved: Callable[[int], object] = lambda count: None) -> tuple[Chunk, ...]:
-        """Every chunk with its digest; what was not read yet is read, on several threads, and ``moved`` is told."""
+        """Return every chunk with its digest; read the remaining ones on several threads, and count them with
+        ``moved``.
+        """
 
         def read(place: int) -> None:
             self.read(place)
@@ -107,11 +109,11 @@ class FileSource:
         return self._chunks
 
     def sample(self, count: int) -> set[str]:
-        """The digests of a few chunks."""
+        """Return the digests of a few chunks."""
         return {self.read(place)[1] for place in range(len(self.spans))[:: max(1, len(self.spans) // count)][:count]}
 
     def has_changed(self) -> bool:
-        """Whether a chunk is another than it was when it was first read."""
+        """Tell if a chunk has changed since it was first read."""
         known = [(place, digest) for place, digest in enumerate(self._digests) if digest is not None]
         return any(digests.of_chunk(self._bytes(place)) != digest for place, digest in known)
 
@@ -132,7 +134,7 @@ class FileSource:
             if isinstance(error, HoldfastError):
                 raise
             reraise(error)
-            raise HoldfastError(f"{self._path} cannot be read any more: {error.strerror}") from error
+            raise HoldfastError(f"{self._path} can no longer be read: {error.strerror}") from error
         return view
 
     def _fill(self, view: memoryview, offset: int) -> None:
@@ -160,13 +162,13 @@ class Sources(dict[str | None, FileSource]):
     path : Path
         A file or a folder. Links count as what they lead to.
     name : str
-        What the checkpoint is to be called.
+        The name of the checkpoint.
 
     Raises
     ------
     ValueError
-        It is neither file nor folder, such as a pipe, whose length is not known; or a folder that holds no file, or
-        something that cannot be sent; see `_walk.found`; or that cannot be told from a single file.
+        It is neither file nor folder, such as a pipe, whose length is unknown; or a folder without files, with
+        something that cannot be sent (see `folder_walk.found`), or with one file of the checkpoint's own name.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -176,7 +178,7 @@ class Sources(dict[str | None, FileSource]):
             super().__init__({None: FileSource(path, is_indexed=True)})
             return
         if self._folder is None:
-            raise ValueError(f"{path} is neither a file nor a folder: save what comes out of it to a file first")
+            raise ValueError(f"{path} is neither a file nor a folder: save its output to a file first")
         found, folders = folder_walk.found(path)
         self.folders = {each: Likeness.of(folder.like) for each, folder in folders.items()}
         if not found:
@@ -186,7 +188,7 @@ class Sources(dict[str | None, FileSource]):
         super().__init__(_sources(found))
 
     def refuse_changed(self) -> None:
-        """`IntegrityError` where a file was changed, went away or appeared since this was made."""
+        """Raise `IntegrityError` if a file was changed, removed or added since this was made."""
         if self._folder is None:
             for source in self.values():
                 source.refuse_changed()
@@ -194,12 +196,12 @@ class Sources(dict[str | None, FileSource]):
         try:
             found = folder_walk.found(self._folder, known=self.keys()).files
         except (ValueError, OSError):
-            for source in self.values():  # what went away is called that
+            for source in self.values():  # a removed file is reported as removed
                 source.refuse_changed()
             raise
         for path, source in self.items():
             if (entry := found.pop(path or "", None)) is None:
-                raise IntegrityError(f"{source.what} went away while it was being sent")
+                raise IntegrityError(f"{source.what} was removed while it was being sent")
             source.refuse_another(entry.like)
         for entry in found.values():
             raise IntegrityError(f"{entry.path} appeared while the folder was being sent")

@@ -1,4 +1,4 @@
-"""The files below a folder of this machine: each is found, or named in a refusal; none is left out silently."""
+"""The walk over a local folder: every file is found, or named in an error; none is skipped silently."""
 
 import errno
 import os
@@ -10,27 +10,27 @@ from typing import NamedTuple
 from .._arguments.name_grammar import check_file
 
 MOST_ENTRIES = 1_000_000
-"""Links to folders may multiply what is found without end."""
+"""The most entries of a walk: links to folders may multiply them without end."""
 
 
 class Entry(NamedTuple):
-    """A file or a folder: where it lies, and what it was like when it was found."""
+    """A file or folder: its path, and its attributes when it was found."""
 
     path: str
     like: os.stat_result
 
 
 class Found(NamedTuple):
-    """The entries below a folder, by paths within it; the folders with that folder itself, whose path is empty."""
+    """The entries below a folder by their paths within it. The folder itself has an empty path."""
 
     files: dict[str, Entry]
     folders: dict[str, Entry]
 
 
 def found(folder: Path, *, known: Collection[str | None] = ()) -> Found:
-    """The files and folders below a folder, sorted. Links count as what they lead to, also to folders.
+    """Return the files and folders below a folder, sorted. Links are followed, also to folders.
 
-    Files at ``known`` paths were found before: neither their names nor their permissions are judged again.
+    Files at ``known`` paths were found before: neither their names nor their permissions are checked again.
 
     Raises
     ------
@@ -70,15 +70,15 @@ def _walk(
                 _refuse_unreadable(found)
             seen.files[inner] = found
         if len(seen.files) + len(seen.folders) > MOST_ENTRIES:
-            raise ValueError(f"{folder.path} and what its links lead to hold more than {MOST_ENTRIES} files")
+            raise ValueError(f"{folder.path} and the targets of its links hold more than {MOST_ENTRIES} files")
 
 
 def _like(entry: "os.DirEntry[str]") -> os.stat_result:
-    """Likeness of what a path leads to."""
+    """Return the attributes of what a path leads to."""
     try:
         return entry.stat()
     except FileNotFoundError as error:
-        fault = "is a link that leads nowhere" if entry.is_symlink() else "went away while it was looked at"
+        fault = "is a link that leads nowhere" if entry.is_symlink() else "was removed during the walk"
         raise ValueError(f"{entry.path} {fault}") from error
     except OSError as error:
         loops = error.errno == errno.ELOOP

@@ -1,4 +1,4 @@
-"""Make files of this machine durable: a few one by one, many at once where the file system can be trusted with that."""
+"""Durability of local files: a few are synced one by one, many at once if the file system reports errors reliably."""
 
 import ctypes
 import os
@@ -11,25 +11,25 @@ from pathlib import Path
 from .._runtime.parallel import in_parallel
 
 MANY = 256
-"""From how many files on the whole file system is synced instead of each of them."""
+"""The number of files from which the whole file system is synced instead."""
 _THREADS = 8
 _TELLS_OF_ERRORS = {0xEF53, 0x58465342, 0x9123683E}  # ext4, XFS, Btrfs
 
 
 class FileSystem:
-    """The file system of a folder, watched from now on: what fails to be written after this moment is noticed.
+    """The file system of a folder; write errors from now on are reported by `sync`.
 
     Parameters
     ----------
     folder : Path
-        Where files are about to be written.
+        The folder in which files are about to be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def sync(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
-        """Make files and folders durable that were written since. `OSError` where that fails."""
+        """Make files and folders durable that were written since; raise `OSError` if that fails."""
         files = list(files)
         if len(files) >= MANY and _is_trusted(self._descriptor):
             _sync_file_system(self._descriptor)
@@ -58,11 +58,11 @@ def _libc() -> ctypes.CDLL:
 
 
 def _is_trusted(descriptor: int) -> bool:
-    """Whether syncing the file system says when something could not be written: on Linux since 5.8."""
+    """Tell if a sync of the file system reports write errors: on Linux since 5.8."""
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
     if os.uname().sysname != "Linux" or version is None or (int(version[1]), int(version[2])) < (5, 8):
         return False
-    about = (ctypes.c_long * 64)()  # of which the type of the file system comes first
+    about = (ctypes.c_long * 64)()  # the first field is the type of the file system
     with suppress(AttributeError):
         return not _libc().fstatfs(descriptor, about) and about[0] in _TELLS_OF_ERRORS
     return False

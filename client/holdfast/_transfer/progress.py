@@ -1,4 +1,4 @@
-"""A bar for long transfers, where somebody is looking."""
+"""Progress bars for long transfers on a terminal."""
 
 import os
 import sys
@@ -10,22 +10,21 @@ from typing import Any, Self
 from .._runtime.interruption import suppress
 
 LONG_BYTES = 32 * 1024 * 1024
-"""Shorter transfers show nothing."""
+"""The size, in bytes, below which a transfer shows no bar."""
 _DELAY_S = 0.5
 
 
 class Progress:
-    """The bytes of one transfer, as a bar of tqdm: what has passed, how fast, and what need not be moved.
+    """The progress of one transfer as a bar of tqdm: moved bytes, their rate, and reused bytes.
 
     Parameters
     ----------
     what : str
-        What to call it.
+        The label of the bar.
     total_bytes : int
-        How many bytes there are to come.
+        The number of bytes to come.
     shown : bool or None
-        Whether to show it. None: where ``HOLDFAST_PROGRESS`` says so (``1`` or ``0``), else if standard error is a
-        terminal.
+        True to show it. None: as ``HOLDFAST_PROGRESS`` says (``1`` or ``0``), else if standard error is a terminal.
     """
 
     def __init__(self, what: str, total_bytes: int, shown: bool | None = None) -> None:
@@ -36,7 +35,7 @@ class Progress:
             return
         from .progress_bar import Bar
 
-        with suppress(OSError, ValueError, AttributeError):  # nobody can look
+        with suppress(OSError, ValueError, AttributeError):  # standard error is unusable
             self._bar = Bar(
                 desc=what,
                 total=total_bytes,
@@ -57,13 +56,13 @@ class Progress:
             self._show(lambda bar: bar.close())
 
     def moved(self, count: int) -> None:
-        """So many bytes have passed; called from any thread."""
+        """Count bytes that were moved. Thread-safe."""
         with self._guard:
             self.moved_bytes += count
             self._show(lambda bar: bar.update(count))
 
     def reused(self, count: int) -> None:
-        """So many bytes need not be moved."""
+        """Count bytes that need not be moved."""
         if count > 0:
             with self._guard:
                 self._reused_bytes += count
@@ -75,11 +74,11 @@ class Progress:
         bar.set_postfix_str(f"{shown} reused", refresh=False)
 
     def _show(self, change: Callable[[Any], object]) -> None:
-        """Change the bar; where it cannot be shown any more, the transfer goes on without."""
+        """Change the bar; drop it if it can no longer be shown, and let the transfer continue."""
         try:
             if self._bar is not None:
                 change(self._bar)
-        except (OSError, ValueError):  # standard error was closed, say, or its disk is full
+        except (OSError, ValueError):  # for example, standard error was closed, or its disk is full
             self._bar.disable, self._bar = True, None
 
 

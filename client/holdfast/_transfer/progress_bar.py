@@ -1,4 +1,4 @@
-"""The bar itself. Only imported where one is shown."""
+"""The tqdm bar; imported only where one is shown."""
 
 from typing import Any
 
@@ -6,14 +6,13 @@ from tqdm import tqdm
 
 
 class Bar(tqdm):  # type: ignore[type-arg]
-    """A bar of tqdm that lets go of the lock of all bars, whatever comes of showing it.
+    """A bar of tqdm that releases the lock of all bars even if showing it fails.
 
-    That of tqdm keeps the lock where it cannot write, or is interrupted; whoever shows a bar in another thread then
-    waits for ever.
+    Tqdm's own bar keeps the lock if it cannot write or is interrupted, and every other bar then waits for ever.
     """
 
     def refresh(self, nolock: bool = False, lock_args: Any = None) -> None:
-        """Show it anew."""
+        """Show the bar again."""
         if nolock:
             super().refresh(nolock=True)
             return

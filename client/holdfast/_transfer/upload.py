@@ -1,4 +1,4 @@
-"""Send a checkpoint: reserve, send what is missing, commit."""
+"""Upload of a checkpoint: reserve, send the missing ranges, commit."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from .upload_source import ReuseHistory, Source
 
 log = logging.getLogger("holdfast")
 
-MOST_REFUSED_COMMITS = 5  # how often a commit may find that the server could not copy what it promised
+MOST_REFUSED_COMMITS = 5  # the most commits for which the server may lack a planned copy
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
 
 
@@ -35,27 +35,27 @@ def send(
     progress: bool | None = None,
     reserved: Callable[[int], object] = lambda saved_after: None,
 ) -> Committed:
-    """Send a checkpoint of one file; durable on the server when this returns.
+    """Upload a checkpoint of one file; it is durable on the server when this returns.
 
     Parameters
     ----------
     save : mapping
-        What the API's ``POST /v1/uploads`` takes, without the files and the writer.
+        The body of ``POST /v1/uploads`` without the files and the writer.
     source : Source
         The file.
     patience : Patience
-        How long to go on where the server is away.
+        The time that retries may take.
     history : ReuseHistory, optional
-        What is remembered of the save before.
+        The last save of this writer.
     progress : bool, optional
-        Whether to show a bar.
+        True to show a bar.
     reserved : callable
         Called with the place in the order that the server has given the save.
 
     Raises
     ------
     HoldfastError
-        The server refused, or could not be reached; `_retry.passes` tells these apart.
+        The server refused, or could not be reached; see `retry.is_transient`.
     IntegrityError
         The state was changed while it was being saved.
     """
@@ -76,10 +76,10 @@ def send_files(
     progress: bool | None = None,
     before_commit: Callable[[], object] = lambda: None,
 ) -> Committed:
-    """Send a checkpoint of files by their paths within it; None for the only one, which bears the checkpoint's name.
+    """Upload a checkpoint of files by their paths within it; the path of a single file is None.
 
-    They are hashed first, so that a repeated save of the same id sends what has not arrived, and nothing else. What
-    ``before_commit`` raises, once all has arrived, is raised. For the other parameters, and the errors, see `send`.
+    They are hashed first, so that a repeated save of the same id sends only what has not arrived. ``before_commit`` is
+    called once everything has arrived; its exceptions are raised. For the other parameters and errors see `send`.
     """
     size_bytes = sum(source.size_bytes for source in files.values())
     with Progress(f"save {save['name']}", size_bytes, progress) as bar:
@@ -87,7 +87,7 @@ def send_files(
 
 
 class _Sending:
-    """One save on its way."""
+    """One upload."""
 
     def __init__(
         self,
@@ -112,22 +112,22 @@ class _Sending:
         self._patience = patience
         self._hashed = False
         self._step = ""
-        self._doubts: dict[str, str] = {}
-        """With which code a step was refused the last time."""
-        self._refusals = 0
+        self._last_refusals: dict[str, str] = {}
+        """The code of the last refusal of each step."""
+        self._refused_commits = 0
         self._sends_attributes = True
-        """Until a server refuses to know what files and folders are like."""
+        """False once a server has refused the attributes of files and folders."""
         self._sent: set[tuple[str | None, int]] = set()
-        """Of which files, and from where on, ranges have arrived."""
+        """The file and offset of the ranges that have arrived."""
 
     def run(self, *, hash_first: bool) -> Committed:
-        """The checkpoint, once it is durable; what fails is tried again as long as that makes sense."""
+        """Return the checkpoint once it is durable; retry transient failures."""
         first, was_there = True, False
         while True:
             try:
                 self._step = "reserve"
                 upload = self._reserve(hashed=hash_first or not first)
-                self._doubts.pop(self._step, None)
+                self._last_refusals.pop(self._step, None)
                 if first:
                     first, was_there = False, upload.committed
                     self._bar.reused(self._size_bytes - upload.missing_bytes)
@@ -137,28 +137,28 @@ class _Sending:
                 self._step = "commit"
                 return replace(self._commit(upload.id), was_there=was_there)
             except HoldfastError as error:
-                self._patience.wait(error) if is_transient(error) else self._doubt(error)
+                self._patience.wait(error) if is_transient(error) else self._wait_or_raise(error)
 
-    def _doubt(self, error: HoldfastError) -> None:
-        """Go on where a refusal may come of what was altered on its way; raise it where it stands."""
+    def _wait_or_raise(self, error: HoldfastError) -> None:
+        """Wait if a refusal may be due to bytes altered on their way; raise it otherwise."""
         if error.code == "digest_mismatch":
             for source in self._files.values():
                 if source.has_changed():
                     what = getattr(source, "what", "the state")
                     raise IntegrityError(f"{what} was changed while it was being saved", code=error.code) from error
-            self._patience.wait(ServerUnreachable(f"what is sent is altered on its way: {error}", code=error.code))
+            self._patience.wait(ServerUnreachable(f"sent bytes are altered on their way: {error}", code=error.code))
         elif error.code == "ranges_missing":
-            self._refusals += 1
-            if self._refusals > MOST_REFUSED_COMMITS:
-                what = f"what is sent does not arrive, though the answers say so: {error}"
+            self._refused_commits += 1
+            if self._refused_commits > MOST_REFUSED_COMMITS:
+                what = f"sent ranges do not arrive, though the responses say so: {error}"
                 self._patience.wait(ServerUnreachable(what, code=error.code))
-        elif error.status in {None, 409, 410, 507} or self._doubts.get(self._step) == error.code:
+        elif error.status in {None, 409, 410, 507} or self._last_refusals.get(self._step) == error.code:
             raise error
         else:
-            self._doubts[self._step] = error.code
+            self._last_refusals[self._step] = error.code
 
     def _reserve(self, *, hashed: bool) -> Upload:
-        """A place for the save, or what is missing there by now.
+        """Reserve the upload, or ask for the ranges that are still missing.
 
         The digests tell a server that was restarted what it has already.
         """
@@ -182,24 +182,24 @@ class _Sending:
         try:
             answer = self._server.call("POST", "/v1/uploads", body=body)
         except InvalidRequest as error:
-            if error.code == "too_large" and sends_index:  # the index is a convenience
+            if error.code == "too_large" and sends_index:  # the index is optional
                 log.info("the index of %d tensors is too large for the server and is left out", tensors)
                 self._history.index_limit = tensors
                 return self._reserve(hashed=hashed)
-            told = self._sends_attributes and any(likeness(source) for source in self._files.values())
-            if error.code != "invalid_request" or not told:
+            has_attributes = self._sends_attributes and any(likeness(source) for source in self._files.values())
+            if error.code != "invalid_request" or not has_attributes:
                 raise
             self._sends_attributes = False
             return self._reserve(hashed=hashed)
         with parse_errors():
             upload = Upload.from_json(answer)
-        if upload.saved_after is not None:  # also where the upload expires while this process is suspended
+        if upload.saved_after is not None:  # kept also if the upload expires while this process is suspended
             self._save["saved_after"] = upload.saved_after
             self._reserved(upload.saved_after)
         return upload
 
     def _send_all(self, upload: Upload) -> None:
-        """Send what is missing, in rounds where it is more than the server lists at once.
+        """Send the missing ranges, in rounds if there are more than the server lists at once.
 
         A round in which the server asks for nothing new is the last: the commit then says what is missing.
         """
@@ -216,7 +216,7 @@ class _Sending:
                 upload = Upload.from_json(self._server.call("GET", f"/v1/uploads/{upload.id}"))
 
     def _send_listed(self, upload: Upload) -> None:
-        """Send small files in batches where the server takes these, the rest range by range."""
+        """Send small files in batches if the server offers them, the rest range by range."""
         sizes = {path: source.size_bytes for path, source in self._files.items() if path is not None}
         batches = [batch for batch in upload.batches if batch.is_of(sizes)]
         in_parallel(batches, self._send_batch)
@@ -240,13 +240,13 @@ class _Sending:
         spans = self._files[path].spans if path in self._files else []
         place = bisect_left(spans, (wanted.offset, 0))
         if place == len(spans) or spans[place][0] != wanted.offset:
-            raise IntegrityError(f"the server asks for bytes from {wanted.offset}, where no chunk begins")
+            raise IntegrityError(f"the server requests bytes from {wanted.offset}, where no chunk begins")
         self._server.send(wanted, self._pieces(self._files[path], place, wanted.length))
         self._arrived(path, wanted.offset)
 
     def _arrived(self, what: str | None, offset: int) -> None:
-        self._doubts.pop("send", None)
-        if (what, offset) not in self._sent:  # what is lost again and again is no progress
+        self._last_refusals.pop("send", None)
+        if (what, offset) not in self._sent:  # a range that is lost again and again is no progress
             self._sent.add((what, offset))
             self._patience.progress()
 
@@ -269,7 +269,7 @@ class _Sending:
 
 
 def likeness(source: Source) -> dict[str, Any]:
-    """What a file is like where it lies, for those that lie somewhere."""
+    """Return the attributes of a source that is a file."""
     found = getattr(source, "likeness", None)
     return found.as_json() if isinstance(found, Likeness) else {}
 
@@ -283,7 +283,7 @@ def _digests(source: Source) -> list[dict[str, Any]]:
 
 
 def writer() -> str:
-    """Who saves: this process, under a name that no other one has."""
+    """Return the name of this process as a writer, which no other process has."""
     return _writer.get()
 
 

@@ -1,4 +1,4 @@
-"""When to try again, how long to wait, and which server is known to be away."""
+"""Retries: transient failures, waits, and known outages."""
 
 import os
 import threading
@@ -91,7 +91,7 @@ def test_a_server_that_asks_for_time_is_given_it_within_reason(asked_s, least_s,
 
 
 def tries(patience, error=None, most=10_000):
-    """How often one tries until patience is at its end, and for how many seconds."""
+    """Count the attempts until patience is exhausted, and the seconds they take."""
     started = time.monotonic()
     for count in range(most):
         try:

@@ -1,4 +1,4 @@
-"""The client understands servers that say more than it knows, and names bytes as they do."""
+"""The client accepts servers that send more than it knows, and computes digests as they do."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""A manager refuses what makes no sense when it is made, and a save before a byte is sent."""
+"""Invalid arguments are refused when a manager is made, and before a save sends a byte."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a value of --meta is: JSON where nothing of it is lost, text otherwise."""
+"""Values of --meta: JSON if nothing of them is lost, text otherwise."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Client and server agree on names; what is no name at all, such as a URL, is refused with what to give instead."""
+"""Client and server agree on names; a URL and the like is refused with advice."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -65,20 +65,20 @@ UNMEANT = {
     "http://host/runs/a": "it is a URL",
     "holdfast://host/runs/a": "it is a URL",
     "file:///x": "it is a URL",
-    "s3:bucket/run": "it begins as a URL",
-    "file:x": "it begins as a URL",
-    "https:host/runs": "it begins as a URL",
-    "localhost:8420/runs": "it begins as a URL",
-    "127.0.0.1:8420/runs": "it begins as a URL",
-    "[::1]:80/runs": "it begins as a URL",
-    "checkpoints.example:8420/runs": "it begins as a URL",
+    "s3:bucket/run": "it begins like a URL",
+    "file:x": "it begins like a URL",
+    "https:host/runs": "it begins like a URL",
+    "localhost:8420/runs": "it begins like a URL",
+    "127.0.0.1:8420/runs": "it begins like a URL",
+    "[::1]:80/runs": "it begins like a URL",
+    "checkpoints.example:8420/runs": "it begins like a URL",
     "me@host:/runs": "it names an account",
     "git@host.example:me/runs": "it names an account",
     "abfss+x://c@a/b": "it is a URL",
     "/scratch/s3://bucket/a": "it is a URL",
-    "~/runs/a": "'~' stands for a home directory",
-    "~": "'~' stands for a home directory",
-    "~someone/a": "'~' stands for a home directory",
+    "~/runs/a": "'~' means a home directory",
+    "~": "'~' means a home directory",
+    "~someone/a": "'~' means a home directory",
     "C:\\runs\\a": "it begins with a drive",
     "C:/runs/a": "it begins with a drive",
     "d:": "it begins with a drive",

@@ -1,4 +1,4 @@
-"""How paths become names on the server."""
+"""Mapping from local paths to names on the server."""
 
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath

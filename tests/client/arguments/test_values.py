@@ -1,4 +1,4 @@
-"""What of a save's epoch, metric and metadata can be kept."""
+"""The epochs, metrics and metadata that a save accepts."""
 
 import enum
 import json

@@ -1,4 +1,4 @@
-"""Where the server is and which token is used: stripped, or refused at once, and never shown where they are secret."""
+"""Base URL and token: stripped, or refused at once, and never shown if they are secret."""
 
 import pytest
 
@@ -121,7 +121,7 @@ def test_a_token_file_without_a_token_is_refused_at_once(monkeypatch, tmp_path, 
 
 
 def test_a_folder_is_no_token_file(tmp_path):
-    with pytest.raises(InvalidRequest, match="no regular file"):
+    with pytest.raises(InvalidRequest, match="not a regular file"):
         CheckpointManager("runs/a", token_file=tmp_path)
 
 

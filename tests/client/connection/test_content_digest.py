@@ -1,4 +1,4 @@
-"""Digests of messages, as the client writes and reads them; the server's are tested over sockets."""
+"""Content-Digest as the client writes and checks it; the server's is tested over sockets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL, and which hosts need none."""
+"""Proxies that the environment names for a URL, and hosts that need none."""
 
 import sys
 
@@ -78,7 +78,7 @@ def test_a_proxy_may_be_written_in_several_ways(monkeypatch, value, url):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("socks4://user:pass-word@proxy:1", "ALL_PROXY names a proxy of the kind 'socks4'"),
+        ("socks4://user:pass-word@proxy:1", "ALL_PROXY names a proxy with the scheme 'socks4'"),
         ("http://user:pass-word@proxy:port", "ALL_PROXY is no URL of a proxy"),
         ("http://user:pass-word@", "ALL_PROXY is no URL of a proxy"),
         ("http://pass-word @proxy", "ALL_PROXY is no URL of a proxy"),

@@ -1,4 +1,4 @@
-"""Memory that is a file's and becomes its tensors': taken as it is needed, given back as they die."""
+"""Memory of a file that becomes that of its tensors: allocated on demand, released as they die."""
 
 import gc
 import random

@@ -1,4 +1,4 @@
-"""Checksums of parts, put together: the same as zlib's of the whole."""
+"""Combined checksums of parts equal zlib's checksum of the whole."""
 
 import zlib
 from itertools import pairwise
@@ -11,7 +11,7 @@ from holdfast._torchfile.writer import crc32
 
 
 def parts_of(data, cuts):
-    """(CRC-32, length) of the parts between some cuts."""
+    """Return the (CRC-32, length) of the parts between some cuts."""
     ends = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [(zlib.crc32(data[start:stop]), stop - start) for start, stop in pairwise(ends)]
 
@@ -30,7 +30,7 @@ def test_long_parts_are_no_harder_than_short_ones(pattern, before, after):
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**50), st.integers(0, 2**50))
 def test_cutting_a_part_in_two_changes_nothing(crc, first, second):
-    """However long they are: the checksum of zeros is a part's like any other."""
+    """The checksum of zeros is correct at any length."""
     zeros, more = (crc32.combined([(crc, 0), (0, length)]) for length in (first, first + second))
     assert crc32.combined([(zeros, 0), (0, second)]) == more
 

@@ -1,4 +1,4 @@
-"""What is no checkpoint is called what it is, before torch sees it; safetensors files are loaded."""
+"""A file that is no checkpoint is named by its format, before torch sees it; safetensors files are loaded."""
 
 import gzip
 import io
@@ -145,7 +145,7 @@ def test_a_file_that_claims_more_than_it_holds_takes_no_memory(weights_only, leg
         with pytest.raises((HoldfastError, RuntimeError)):
             ours(data, weights_only=weights_only, map_location=map_location)
 
-    if map_location == "meta" and not legacy:  # which has no memory; torch takes the claim for a shape
+    if map_location == "meta" and not legacy:  # meta tensors have no memory, so torch takes the claim for a shape
         assert ours(data, weights_only=weights_only, map_location=map_location).shape == (count,)
     else:
         assert peak_growth(load) < 64 * 2**20
@@ -153,7 +153,7 @@ def test_a_file_that_claims_more_than_it_holds_takes_no_memory(weights_only, leg
 
 def test_storages_whose_bytes_do_not_follow_are_no_memory_of_others():
     data = exploits.legacy(exploits._legacy_tensor(4), [])
-    assert torch.load(io.BytesIO(data)).shape == (4,)  # whatever was there
+    assert torch.load(io.BytesIO(data)).shape == (4,)  # leftover memory
     with pytest.raises(UnreadableCheckpoint, match="does not hold"):
         ours(data)
 
@@ -161,7 +161,7 @@ def test_storages_whose_bytes_do_not_follow_are_no_memory_of_others():
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("weights_only", [True, False])
 def test_bytes_that_are_called_a_folder_are_no_memory_of_others(method, weights_only):
-    """Torch reads nothing then, and gives out what was there."""
+    """Torch reads nothing then, and returns leftover memory."""
     data = exploits.archive(exploits.tensor(), data=struct.pack("<4f", 1, 2, 3, 4), method=method)
     place = data.index(b"PK\x01\x02", data.index(b"PK\x01\x02", data.index(b"PK\x01\x02") + 1) + 1)
     assert data[place + 46 :].startswith(b"a/data/0")
@@ -187,7 +187,10 @@ def test_a_storage_that_was_freed_before_the_save_is_refused():
         with pytest.raises(UnreadableCheckpoint):
             ours(zoo.saved({"t": tensor}, _use_new_zipfile_serialization=zipped))
     data = zoo.saved({"none": torch.zeros(0, 3), "t": tensor})
-    for only in (None, ("t",)):  # where torch itself makes room in what the callable gave, and leaves it as it is
+    for only in (
+        None,
+        ("t",),
+    ):  # torch itself resizes the storage that the callable returned, and leaves it uninitialised
         with pytest.raises(UnreadableCheckpoint, match="freed before it was saved"):
             ours(data, map_location=lambda storage, location: storage.clone(), only=only)
     kept = zoo.saved({"none": torch.zeros(0, 3), "one": torch.tensor(1.0)})

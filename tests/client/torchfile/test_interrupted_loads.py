@@ -1,4 +1,4 @@
-"""Loads that something interrupts, at each line of what reads a file: it comes out as itself."""
+"""Interruptions at each line of a load are raised unchanged."""
 
 import gc
 import io
@@ -38,7 +38,7 @@ def saved(**how):
 
 
 def compressed():
-    """What only torch's own reader takes."""
+    """Return a file that only torch's own reader accepts."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(saved())) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
@@ -47,7 +47,7 @@ def compressed():
 
 
 def tarred():
-    """What is refused, but only after a look into it."""
+    """Return a file that is refused only after it is inspected."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name in ("storages", "tensors", "pickle"):
@@ -97,5 +97,5 @@ LOADS = {
 def test_what_interrupts_a_load_at_any_line_comes_out_as_itself(run, interruption):
     assert lines(run, FILES) > 30
     came_out = outcomes(run, FILES, interruption)
-    gc.collect()  # what was opened is freed here, not within another test
+    gc.collect()  # opened files are released here, not within another test
     assert came_out == {interruption}

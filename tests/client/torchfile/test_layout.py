@@ -1,4 +1,4 @@
-"""States as the bytes of a torch file: those that torch would write, with no copy of any tensor made."""
+"""States as the bytes of a torch file: the same as torch writes, without a copy of any tensor."""
 
 import io
 import random
@@ -26,7 +26,7 @@ pytestmark = [
 
 
 def laid_out(layout, seed=0):
-    """The file of a layout, its chunks read on several threads in any order."""
+    """Return the file of a layout, its chunks read on several threads in any order."""
     order = list(range(len(layout.extents)))
     random.Random(seed).shuffle(order)
     file = bytearray(layout.size_bytes)
@@ -45,21 +45,21 @@ def laid_out(layout, seed=0):
 
 
 def torchs_own(state):
-    """The file as torch writes it."""
+    """Return the file as torch writes it."""
     file = io.BytesIO()
     torch.save(state, file)
     return file.getvalue()
 
 
 def records(file):
-    """The data of every record that torch reads."""
+    """Return the data of every record that torch reads."""
     left_out = (".data/serialization_id", ".format_version", ".storage_alignment")
     with zipfile.ZipFile(io.BytesIO(file)) as opened:
         return {name: opened.read(name) for name in opened.namelist() if not name.endswith(left_out)}
 
 
 def data_offset(file, info):
-    """Where a record's data begins, read from its header."""
+    """Return the offset of a record's data, read from its header."""
     names, extra = struct.unpack_from("<HH", file, info.header_offset + 26)
     return info.header_offset + 30 + names + extra
 
@@ -119,7 +119,7 @@ def test_the_file_can_be_mapped(make, tmp_path):
 
 
 def test_torch_does_not_guess_where_storages_lie():
-    """It could where all are aligned alike, and would read other bytes here."""
+    """Torch could compute offsets if all records were aligned alike, and would read other bytes here."""
     state = {"small": torch.ones(3), "large": torch.randn(100_000), "last": torch.zeros(5)}
     with config.patch("load.calculate_storage_offsets", True):
         assert_same(torch.load(io.BytesIO(laid_out(layout_of(state)))), state)
@@ -251,7 +251,7 @@ def test_names_in_the_index_lead_through_dicts_and_lists():
 
 @pytest.mark.parametrize("length", [16, 30, 40, 4000, 4029, 4030, 4031, 4050, 4096])
 def test_a_storage_that_looks_like_another_part_of_the_file_is_none(length):
-    """As long as the padding, or a header; and it begins like one."""
+    """The text has the length of the padding, or of a header, and begins like one."""
     for start in (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"ZZZZ"):
         numbers = torch.frombuffer(bytearray((start * length)[:length]), dtype=torch.uint8)
         with_quantized = torch.quantize_per_tensor(torch.ones(length), 0.1, 0, torch.qint8)
@@ -262,7 +262,7 @@ def test_a_storage_that_looks_like_another_part_of_the_file_is_none(length):
 
 
 def address(view):
-    """Where in memory a view is."""
+    """Return the address of a view."""
     return torch.frombuffer(view, dtype=torch.uint8).data_ptr()
 
 
@@ -291,7 +291,7 @@ def test_quantised_tensors_are_not_copied_either():
 
 
 def own_chunks(layout, name):
-    """The digests of the chunks of a large tensor."""
+    """Return the digests of the chunks of a large tensor."""
     (entry,) = [entry for entry in layout.tensors if entry["name"] == name]
     inside = range(entry["offset"], entry["offset"] + entry["size_bytes"] // 4096 * 4096)
     return [chunk.digest for chunk in layout.chunks() if chunk.offset in inside]
@@ -336,7 +336,7 @@ def test_a_sample_is_of_some_of_the_chunks():
 
 
 def test_a_model_and_its_optimizer_can_be_laid_out_while_others_save_with_torch():
-    """Others' files keep the data of their tensors, though ours leave it out."""
+    """Files of other writers keep the data of their tensors, although ours leave it out."""
     state, failures = trained(), []
     plain = io.BytesIO()
     torch.save(state, plain)

@@ -1,4 +1,4 @@
-"""The pickle of a state: the bytes that torch writes, whether or not its tensors are plain."""
+"""The pickle of a state has the bytes that torch writes, for plain and other tensors."""
 
 import copyreg
 import gc
@@ -25,7 +25,7 @@ def torchs_pickle(state):
 
 
 def described(state):
-    """How many tensors were reduced without torch."""
+    """Return the number of tensors that were reduced without torch."""
     records = records_of(state)
     assert records.pickled == torchs_pickle(state)
     return len(records.described)

@@ -1,4 +1,4 @@
-"""Checkpoints that were made to do harm: loading them runs nothing, takes no more memory, and says how to proceed."""
+"""Hostile checkpoints: loading one runs no code, takes no more memory, and the error says how to proceed."""
 
 import builtins
 import warnings
@@ -25,13 +25,13 @@ HARMLESS = (
     "tuples",
     "a list of itself",
 )
-"""How the names begin of those that hold plain values only, oddly written: torch reads some of them."""
+"""Beginnings of names with only plain values in an unusual encoding: torch reads some of them."""
 MIB = 1024 * 1024
 
 
 @pytest.fixture
 def mark(tmp_path):
-    """A file that is not there, and must not be."""
+    """A file that must never be created."""
     return tmp_path / "executed"
 
 
@@ -41,12 +41,12 @@ def manager(server, directory):
 
 
 def faults_of(load, name):
-    """What is wrong with how a checkpoint is refused."""
+    """Return the faults of a refusal; empty if it is correct."""
     try:
         load()
     except UnsafeCheckpoint as error:
         text = str(error)
-        if "If you trust whoever wrote it" not in text or "weights_only=False" not in text:
+        if "If you trust its author" not in text or "weights_only=False" not in text:
             return [f"{name}: it is not said how to proceed: {text}"]
     except HoldfastError as error:
         text = str(error)
@@ -66,7 +66,7 @@ def faults_of_all(server, manager, files, ways):
         path = f"e{number}.pt"
         server.save(str(manager.checkpoint_dir), data, name=path, epoch=number, metric=-number)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch has something to say of TorchScript
+            warnings.simplefilter("ignore", UserWarning)  # torch warns about TorchScript
             for way in ways:
                 found += faults_of(lambda: WAYS[way](manager, path), f"{name} ({way})")  # noqa: B023
     return found
@@ -74,7 +74,7 @@ def faults_of_all(server, manager, files, ways):
 
 def test_whatever_is_in_a_checkpoint_it_is_loaded_without_running_anything(server, manager, mark, monkeypatch):
     for name in ("eval", "exec"):
-        monkeypatch.setattr(builtins, name, getattr(builtins, name))  # put back, should something replace them
+        monkeypatch.setattr(builtins, name, getattr(builtins, name))  # restored in case the load replaces them
     files = exploits.everything(mark)
     assert len(files) > 200
     assert faults_of_all(server, manager, files, ["load", "load a part"]) == []
@@ -103,7 +103,7 @@ def test_a_bomb_would_be_noticed(server, manager, mark):
 
 
 def test_who_trusts_a_checkpoint_has_what_it_says_run(server, manager, mark):
-    """What is marked above would be."""
+    """The payload that the other tests mark does run in a trusted checkpoint."""
     server.save(str(manager.checkpoint_dir), exploits.archive(exploits.calls(mark)["os.system"]), name="a.pt")
     manager.load("a.pt", weights_only=False)
     assert mark.exists()
@@ -142,7 +142,7 @@ def test_what_the_user_is_asked_for_fails_as_it_fails(manager):
 
 
 def test_what_is_compressed_as_nobodys_bomb_is_loaded(server, manager):
-    """Somebody packed a checkpoint anew, to save space."""
+    """A checkpoint that was compressed to save space."""
     small = exploits.archive(exploits.tensor(), method=8)
     large = exploits.archive(exploits.tensor(count=1 << 20, size=(1 << 20,)), data=bytes(4 * MIB), method=8)
     for name, data in (("small.pt", small), ("large.pt", large)):

@@ -1,4 +1,4 @@
-"""The index of an ordinary file: what torch would find there, at offsets that hold its bytes; nothing makes it fail."""
+"""The index of an ordinary file has torch's tensors at their true offsets; no file makes it fail."""
 
 import json
 import pickle

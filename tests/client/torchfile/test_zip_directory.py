@@ -1,4 +1,4 @@
-"""The directory of a zip file: what Python's own reader finds in it, and nothing in what is damaged."""
+"""The directory of a zip file agrees with Python's own reader, and a damaged one is refused."""
 
 import io
 import os
@@ -18,7 +18,7 @@ END_BYTES = 22
 
 
 class Unseekable(io.RawIOBase):
-    """A pipe: who writes a zip file to it must put the sizes behind the data."""
+    """A pipe: a zip file written to it has the sizes behind the data."""
 
     def __init__(self):
         self.written = bytearray()
@@ -32,7 +32,7 @@ class Unseekable(io.RawIOBase):
 
 
 def zip_of(records, *, seekable=True, compression=zipfile.ZIP_STORED):
-    """A zip file with records."""
+    """Return a zip file with records."""
     sink = io.BytesIO() if seekable else Unseekable()
     with zipfile.ZipFile(sink, "w", compression) as opened:
         for name, data in records.items():
@@ -41,7 +41,7 @@ def zip_of(records, *, seekable=True, compression=zipfile.ZIP_STORED):
 
 
 def found_in(file, tail_bytes=zip_directory.TAIL_BYTES):
-    """The records of a zip file, as a client finds them from its last bytes."""
+    """Return the records of a zip file, found from its last bytes."""
     offset, length = zip_directory.directory_extent(file[-tail_bytes:], len(file))
     return list(zip_directory.entries(file[offset : offset + length]))
 
@@ -164,13 +164,13 @@ def test_whatever_is_altered_in_a_directory_is_an_entry_or_damage_and_nothing_el
 
 
 def central(name, *, size, header, extra):
-    """A record of a directory."""
+    """Return a record of a directory."""
     numbers = (size, size, len(name), len(extra), 0, 0, 0, 0, header)
     return struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", 0, 0, 8, 0, 0, 0, 0, *numbers) + name + extra
 
 
 def large(*numbers):
-    """The extra field with numbers that need 64 bits, behind one that says nothing."""
+    """Return an extra field with 64-bit numbers, behind an irrelevant one."""
     padding = struct.pack("<HH3s", 0x4246, 3, b"ZZZ")
     return padding + struct.pack(f"<HH{len(numbers)}Q", 1, 8 * len(numbers), *numbers)
 
@@ -201,7 +201,7 @@ def test_an_extra_field_that_ends_early_says_nothing(extra):
 
 
 def ending(length, offset, *, end64_at, moved=0):
-    """The end of a large file: a zip64 end, its locator and the old end."""
+    """Return the end of a large file: a zip64 end, its locator and the old end."""
     end64 = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 0, 0, 0, 0, 1, 1, length, offset)
     locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end64_at + moved, 1)
     return end64 + locator + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, NONE, NONE, 0)
@@ -219,7 +219,7 @@ def test_a_directorys_large_end_must_be_where_it_is_said_to_be(moved):
 
 
 def test_the_directory_of_a_file_larger_than_four_gibibytes_is_read_as_python_reads_it(tmp_path):
-    """The file's large tensor is memory that was never touched and a hole in the file."""
+    """The file's large tensor is untouched memory and a hole in the file."""
     state = {"a": torch.empty(5 * GIB, dtype=torch.uint8), "b": torch.ones(3), "c": torch.ones(20_000)}
     layout = layout_of(state)
     file = tmp_path / "large.pt"

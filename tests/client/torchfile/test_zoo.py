@@ -1,4 +1,4 @@
-"""What can be saved can be loaded: every file comes to the same as with torch.load, whatever is asked for."""
+"""Every state that can be saved loads as torch.load loads it, in every mode."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ from holdfast._torchfile.reader import restore
 from holdfast._torchfile.reader.arena import Arena
 from tests.data import zoo
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch has something to say of half of it
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns about half of it
 
 MAPS = {
     "None": None,
@@ -37,7 +37,7 @@ MAPS = {
 
 
 def ours(data, **how):
-    """What a file's bytes are loaded to; they come as they are asked for."""
+    """Load a file's bytes, which arrive on demand."""
     arena = Arena(len(data))
 
     def fetch(spans):
@@ -61,7 +61,7 @@ def outcome(load):
 
 
 def faults(data, tmp_path, only=None, *, mode=contextlib.nullcontext, **how):
-    """In what a load differs from torch's in the same mode."""
+    """Return the differences to torch's load in the same mode."""
     with mode():
         wanted, refusal = outcome(lambda: torchs(data, tmp_path, **how))
         found, error = outcome(lambda: ours(data, only=only, **how))
@@ -113,7 +113,7 @@ def test_tensors_of_several_processes_are_loaded_as_torch_loads_them(tmp_path):
 
 
 def test_whatever_torch_is_set_to_a_state_is_loaded_as_torch_loads_it(tmp_path, monkeypatch):
-    """Defaults of device and dtype, modes, and every setting of its own for loading."""
+    """Defaults of device and dtype, modes, and every setting for loading."""
     names = ("shared storages", "a training", "without elements", "parameters", "sparse", "complex views", "attributes")
     files = {name: zoo.saved(zoo.STATES[name]()) for name in names}
     files |= {
@@ -134,7 +134,9 @@ def test_whatever_torch_is_set_to_a_state_is_loaded_as_torch_loads_it(tmp_path, 
         "native": lambda: config.patch("load.endianness", torch.serialization.LoadEndianness.NATIVE),
     }
     for (setting, mode), (name, data) in itertools.product(settings.items(), files.items()):
-        if "load" in setting:  # torch maps files of today's format only, and nobody's tensors change a checkpoint
+        if (
+            "load" in setting
+        ):  # torch maps files of the current format only, and a checkpoint does not change with its tensors
             with mode():
                 found, wanted = ours(data), torchs(data, tmp_path, mmap=False)
             assert zoo.differences(found, wanted) == [], (setting, name)
@@ -194,6 +196,6 @@ def test_a_callable_is_asked_for_each_storage_once_as_by_torch(tmp_path):
 
 
 def test_a_state_within_a_state_is_loaded_whole():
-    """A torch.load within a torch.load is one like any other, and no storage of it is left out."""
+    """A torch.load within a torch.load is an ordinary one, and reads all its storages."""
     found = ours(zoo.saved({"estimator": zoo.Nested(), "w": torch.ones(70_000)}), weights_only=False)
     assert torch.equal(found["estimator"].weight, torch.arange(50_000.0))

@@ -1,4 +1,4 @@
-"""The folder of checkpoints that were loaded before: what is there costs no transfer, and is never believed blindly."""
+"""The cache of loaded checkpoints: cached bytes are not fetched again, and always verified."""
 
 import json
 import os
@@ -17,20 +17,20 @@ NEXT_TO_NOTHING = 64 * 1024
 
 @pytest.fixture
 def forwarder(server):
-    """The way to the server, counted."""
+    """A forwarder to the server that counts bytes."""
     with Forwarder(server.url) as found:
         yield found
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where checkpoints are kept."""
+    """The folder of the cache."""
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def make_manager(forwarder, directory, folder):
-    """Makes managers of the test's directory that keep what they load."""
+    """Make managers of the test's directory that use the cache."""
 
     def make(**options):
         return CheckpointManager(directory, None, None, server=forwarder.url, **{"cache_dir": folder, **options})
@@ -44,7 +44,7 @@ def make_state(seed=0, parts=10):
 
 
 def fetched(forwarder, load):
-    """How many bytes came while something was loaded, and what that was."""
+    """Return the number of bytes that a load fetched, and its result."""
     forwarder.reset()
     state = load()
     return forwarder.down_bytes, state
@@ -57,7 +57,7 @@ def assert_equal(found, state):
 
 
 def kept(folder):
-    """The names of the files in the cache."""
+    """Return the names of the files in the cache."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -160,7 +160,7 @@ def test_the_least_recently_used_goes_first(forwarder, make_manager, folder):
     manager.load(paths[0])
     manager.load(paths[1])
     for place, entry in enumerate(sorted(folder.glob("*.data"), key=lambda entry: entry.stat().st_mtime)):
-        os.utime(entry, (place, place))  # time enough has passed between them
+        os.utime(entry, (place, place))  # the times of the entries differ
     manager.load(paths[0])
     manager.load(paths[2])
     assert len(list(folder.glob("*.data"))) == 2
@@ -204,9 +204,9 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_and_no_load(make_manage
     manager = make_manager(cache_dir=tmp_path / "file" / "cache")
     state = make_state(parts=1)
     path = manager.save(state, epoch=1)
-    with pytest.warns(HoldfastWarning, match="nothing is kept in the cache"):
+    with pytest.warns(HoldfastWarning, match="the cache cannot be written"):
         assert_equal(manager.load(path), state)
-    with pytest.warns(HoldfastWarning, match="nothing is kept in the cache"):
+    with pytest.warns(HoldfastWarning, match="the cache cannot be written"):
         manager.download(path, tmp_path / "a.pt")
 
 
@@ -228,7 +228,7 @@ def test_without_a_cache_everything_is_fetched_again(forwarder, make_manager, mo
 
 
 def test_many_can_use_one_cache_at_a_time(make_manager):
-    """With a limit below what they keep, so that entries go while others read them."""
+    """The limit is below the size of the entries, so that some are evicted while others are read."""
     states = [make_state(seed, parts=3) for seed in range(3)]
     paths = [make_manager().save(state, epoch=seed) for seed, state in enumerate(states)]
     failures = []

@@ -1,4 +1,4 @@
-"""A bar for whoever is looking: on a terminal, or where it was asked for, and only for what takes long."""
+"""Progress bars: on a terminal or on request, and only for long transfers."""
 
 import errno
 import io
@@ -23,7 +23,7 @@ ON, OFF = True, False
 
 
 def move(shown, total=2 * LONG_BYTES):
-    """A transfer, half of which was there already."""
+    """Run a transfer, half of which is reused."""
     with Progress("save a.pt", total, shown) as bar:
         bar.reused(total // 2)
         for _ in range(4):
@@ -79,7 +79,7 @@ def test_what_moved_is_counted_whether_or_not_it_is_shown(shown):
 
 
 def on_a_terminal(code, **environment):
-    """What a Python process with a terminal for standard error shows there."""
+    """Return the output of a Python process whose standard error is a terminal."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
     known = {name: value for name, value in os.environ.items() if name != "HOLDFAST_PROGRESS"}
@@ -90,7 +90,7 @@ def on_a_terminal(code, **environment):
         try:
             while piece := os.read(ours, 65536):
                 shown += piece
-        except OSError:  # the last one who had the terminal has gone
+        except OSError:  # the other end of the terminal was closed
             pass
         os.close(ours)
     assert process.returncode == 0, shown
@@ -122,7 +122,7 @@ def test_without_a_standard_error_there_is_no_bar_and_no_failure(monkeypatch):
 
 
 class Closing(io.StringIO):
-    """Takes a few lines, and then nothing, as a log does whose disk is full."""
+    """A stream that accepts a few lines, and then none, like a log whose disk is full."""
 
     def __init__(self, lines):
         super().__init__()
@@ -151,7 +151,7 @@ def test_where_one_could_not_be_shown_others_can(monkeypatch, capsys, lines):
         with Progress("x", LONG_BYTES, True) as bar:
             for _ in range(4):
                 bar.moved(LONG_BYTES // 4)
-                time.sleep(0.11)  # it is not shown more often
+                time.sleep(0.11)  # so it is not updated more often
     other = threading.Thread(target=move, args=[True], daemon=True)
     other.start()
     other.join(20)

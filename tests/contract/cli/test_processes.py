@@ -112,7 +112,7 @@ def test_long_transfers_have_a_bar_on_a_terminal_and_raw_bytes_are_not_shown_the
     assert (tmp_path / "b.bin").read_bytes() == (tmp_path / "a.bin").read_bytes()
     with Terminal([*HOLDFAST, "get", f"{directory}/a.bin", "-o", "-"]) as terminal:
         assert terminal.wait() == Status.MISUSE
-    assert "send standard output to a file" in terminal.shown
+    assert "redirect standard output to a file" in terminal.shown
 
 
 def test_whoever_stops_reading_is_no_error(server, directory):

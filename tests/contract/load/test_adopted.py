@@ -1,4 +1,4 @@
-"""What other tools wrote, once it is taken in, loads with the client like any other checkpoint."""
+"""Adopted checkpoints of other tools load like any other."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tests.support.live import PROJECT, LiveServer
 
 
 def compared(server, name):
-    """How the files and the tensors of a checkpoint differ from those of an adopted one."""
+    """Return the differences between the files and tensors of a checkpoint and an adopted one."""
     listed = server.http.get("/v1/checkpoints", params={"directory": "runs/old"}).json()["checkpoints"]
     ids = {found["name"]: found["id"] for found in listed}
     found = server.http.get(f"/v1/checkpoints/{ids[name]}/comparison", params={"against": ids["epoch_2.pt"]}).json()

@@ -1,4 +1,4 @@
-"""Two checkpoints of a real model are compared on the server, tensor by tensor."""
+"""Comparison of two checkpoints of a real model on the server, tensor by tensor."""
 
 import resource
 import sqlite3
@@ -46,7 +46,7 @@ def comparison(server, before, after, **params):
 
 @pytest.fixture
 def two(server, manager, directory):
-    """Two checkpoints: a weight and a bias changed, one reshaped, one gone, one new."""
+    """Two checkpoints: a weight and a bias changed, one reshaped, one removed, one added."""
     other = state()["model"]
     manager.save(state(), epoch=1, loss=0.5)
     changed = {
@@ -167,7 +167,7 @@ def test_files_that_are_cut_otherwise_are_read(server, directory, manager):
 
 
 def folder(live, directory, name, data, count):
-    """A checkpoint of many files of eight bytes; the first four of each are a tensor."""
+    """Save a checkpoint of many files of eight bytes; the first four of each are a tensor."""
     tensors = [{"name": "w", "dtype": "float32", "shape": [1], "offset": 0, "size_bytes": 4}]
     wanted = [{"path": f"{place}.bin", "size_bytes": 8, "tensors": tensors} for place in range(count)]
     upload = live.http.post("/v1/uploads", json={"directory": directory, "name": name, "files": wanted}).json()

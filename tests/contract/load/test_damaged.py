@@ -1,4 +1,4 @@
-"""What the client does where bytes on the server's disk are no longer those that were saved."""
+"""Loads of checkpoints that are damaged on the server's disk."""
 
 import os
 import warnings
@@ -15,7 +15,7 @@ def manager(own_server):
 
 
 def damage(server, name, *, silently):
-    """Change one byte in the middle of a file; silently, so that neither its size nor its time tells."""
+    """Change one byte in the middle of a file, keeping its size and time."""
     path = server.root / "runs" / "a" / name
     before, data = path.stat(), bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -1,4 +1,4 @@
-"""What stands where a checkpoint is put: plain files are replaced, pipes and devices written into, all else stays."""
+"""Destinations of a download: plain files are replaced, pipes and devices written to, all else is refused."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ DATA = os.urandom(3 * 1024 * 1024)
 
 @pytest.fixture
 def soon(monkeypatch):
-    """A pipe has hardly any time to get a reader."""
+    """Shorten the wait for a pipe's reader."""
     monkeypatch.setattr(destination, "READER_WAIT_S", 0.05)
 
 
@@ -29,7 +29,7 @@ def path(server, directory):
 
 
 def reading(pipe):
-    """Begin to read a pipe; gives what brings its content."""
+    """Begin to read a pipe; return a function that returns its content."""
     found = []
     thread = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
     thread.start()
@@ -77,7 +77,7 @@ def test_a_device_is_written_into(holdfast, path):
 
 
 def unsuitable(place, kind):
-    """Make something at a path that is no plain file; gives what must be true of it afterwards."""
+    """Make something at a path that is not a plain file; return a check that it is unchanged."""
     if kind == "link":
         (place.parent / "target").write_bytes(b"mine")
         place.symlink_to("target")
@@ -100,7 +100,7 @@ def test_what_is_neither_is_refused_and_stays(holdfast, make_manager, tmp_path, 
     found = make_manager().save({"a": 1}, epoch=1)
     stays = unsuitable(Path("place"), kind)
     if not part:
-        with pytest.raises(InvalidRequest, match="stays as it is"):
+        with pytest.raises(InvalidRequest, match="left unchanged"):
             make_manager().download(found, "place")
     done = holdfast("get", found, *part, "-o", "place")
     assert (done.status, done.raw) == (Status.MISUSE, b"")

@@ -1,4 +1,4 @@
-"""Folders of many files: a few requests for all of them, everything verified, everything or nothing in its place."""
+"""Folders of many files: few requests, everything verified, and replaced only as a whole."""
 
 import os
 import time
@@ -30,7 +30,7 @@ def contents(root):
 
 
 class Requests:
-    """Counts the requests that pass, and those among them that speak of a batch."""
+    """Count the requests that pass, and those among them for batches."""
 
     def __init__(self):
         self.all = self.batches = 0
@@ -140,7 +140,7 @@ def test_a_small_file_is_opened_once_for_a_put(holdfast, directory, folder, monk
 
 
 def test_a_manifest_that_a_folder_replaces_is_told_by_another_process_that_wrote_it(holdfast, own_server, folder):
-    """Which checkpoint stands is remembered, and looked at anew where its manifest is another file."""
+    """The server caches which checkpoint a name has, and reads it again if its manifest is another file."""
     assert holdfast("put", folder, "runs", "--server", own_server.url).status == 0
     place = own_server.root / "runs" / ".holdfast" / "made.json"
     written = place.read_bytes()
@@ -159,7 +159,7 @@ def test_a_manifest_that_a_folder_replaces_is_told_by_another_process_that_wrote
 
 @pytest.mark.alone
 def test_a_file_costs_no_more_among_many(holdfast, directory, tmp_path):
-    """Of 10,000 files each takes about as long as one of 100 or 1,000: no step looks at all of them for each."""
+    """The time for each of 10,000 files is about that of 100 or 1,000: no step is quadratic."""
     took = {}
     for count in (100, 1000, 10_000, 1000):
         folder = tmp_path / f"of-{count}"
@@ -179,14 +179,14 @@ def test_a_file_costs_no_more_among_many(holdfast, directory, tmp_path):
 
 
 def like(root):
-    """The permissions and times of all that is in a folder, and of the folder itself."""
+    """Return the permissions and times of a folder and of everything in it."""
     found = [(path, path.stat()) for path in (root, *sorted(root.rglob("*")))]
     return {path.relative_to(root).as_posix(): (oct(kind.st_mode), kind.st_mtime_ns) for path, kind in found}
 
 
 @pytest.fixture
 def varied(tmp_path):
-    """A folder with an empty one in it, a program, and times of long ago."""
+    """A folder with an empty one in it, a program, and old times."""
     made = tmp_path / "varied"
     (made / "empty" / "inner").mkdir(parents=True)
     (made / "sub").mkdir()
@@ -206,7 +206,7 @@ def test_a_folder_comes_back_with_its_empty_folders_permissions_and_times(holdfa
     assert holdfast("get", f"{directory}/varied", "-o", tmp_path / "got").status == 0
     assert like(tmp_path / "got") == like(varied)
     (varied / "run.sh").chmod(0o640)
-    assert holdfast("put", varied, directory).status == 0  # the same content, another likeness
+    assert holdfast("put", varied, directory).status == 0  # the same content with other attributes
     assert holdfast("get", f"{directory}/varied", "-o", tmp_path / "again").status == 0
     assert like(tmp_path / "again") == like(varied)
     (varied / "run.sh").chmod(0o4777)

@@ -1,4 +1,4 @@
-"""Loading through the manager: the best, the latest, by name; verified, and never code by surprise."""
+"""Loading through the manager: the best, the latest, or by name; verified, and without unexpected code."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every state that can be saved can be loaded: by each way of loading, it is what torch makes of the file."""
+"""Every state that can be saved loads as torch loads its file, by each way of loading."""
 
 import itertools
 import warnings
@@ -10,11 +10,11 @@ import torch.distributed
 from holdfast import CheckpointManager, HoldfastWarning
 from tests.data import zoo
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch, torchao and the spool have something to say
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch, torchao and the spool warn
 
 
 def quantised_by_torchao():
-    """Weights of a network and the state of an optimizer, both of 8 bits."""
+    """Return weights of a network and the state of an optimizer, both of 8 bits."""
     from torchao.optim.subclass_8bit import OptimState8bit
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
@@ -79,7 +79,7 @@ def test_by_every_way_a_state_is_what_torch_makes_of_its_file(server, directory,
 
 
 def test_what_an_object_saves_within_a_state_is_saved_whole(server, directory):
-    """Nothing of it is left out, as is done with the storages of the state itself."""
+    """None of its storages is left out, unlike those of the state itself."""
     manager = CheckpointManager(directory, server=server.url)
     manager.save({"estimator": zoo.Nested(), "w": torch.ones(70_000)}, epoch=1)
     found = manager.load_latest(weights_only=False)

@@ -1,4 +1,4 @@
-"""Loading some keys of a state: only their bytes are fetched, whoever wrote the file."""
+"""Loading some keys of a state fetches only their bytes, whichever tool wrote the file."""
 
 import io
 import os
@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def forwarder(server):
-    """The way to the server, counted."""
+    """A forwarder to the server that counts bytes."""
     with Forwarder(server.url) as found:
         yield found
 
@@ -40,7 +40,7 @@ def manager(forwarder):
 
 
 def training_state(width=512, layers=8):
-    """A model of some MiB and an AdamW that has twice as much."""
+    """A model of some MiB and an AdamW state of twice the size."""
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
     optimizer = torch.optim.AdamW(model.parameters())
@@ -50,14 +50,14 @@ def training_state(width=512, layers=8):
 
 
 def fetched(forwarder, load):
-    """How many bytes came while something was loaded, and what that was."""
+    """Return the number of bytes that a load fetched, and its result."""
     forwarder.reset()
     state = load()
     return forwarder.down_bytes, state
 
 
 def torchs_file(state, **how):
-    """A state as torch itself writes it."""
+    """Return the file of a state as torch writes it."""
     file = io.BytesIO()
     torch.save(state, file, **how)
     return file.getvalue()
@@ -216,7 +216,7 @@ def test_a_storage_that_other_keys_share_comes_once_and_is_the_same(manager, for
 
 
 def test_objects_that_several_keys_share_are_found_from_each(manager):
-    """The pickle holds such an object where it meets it first, and a reference everywhere else."""
+    """The pickle holds such an object at its first occurrence, and references everywhere else."""
     inner = {"weights": torch.randn(70_000), "list": [torch.ones(5)]}
     inner["self"] = inner["list"]
     state = {"first": inner, "second": {"same": inner}, "third": torch.randn(90_000)}
@@ -228,13 +228,13 @@ Pair = namedtuple("Pair", "one other")
 
 
 class Bare:
-    """An object of which a pickle says nothing but its class."""
+    """An object whose pickle holds only its class."""
 
     __slots__ = ()
 
 
 class Slotted:
-    """An object with nothing but slots."""
+    """An object with only slots."""
 
     __slots__ = ("weights",)
 
@@ -247,7 +247,7 @@ class Listed(list):
 
 
 class Crossed(dict):
-    """Gives for each of two keys what was put under the other."""
+    """A mapping that returns for each of two keys what was stored under the other."""
 
     def __getitem__(self, key):
         return super().__getitem__({"a": "b", "b": "a"}[key])

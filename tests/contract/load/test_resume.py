@@ -1,4 +1,4 @@
-"""Where a job goes on: the newest state that is intact, whether it is on the server, in the spool, or in the cache."""
+"""Resuming: the newest intact state, from the server, the spool or the cache."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ DIRECTORY = "runs/a"
 
 @pytest.fixture
 def make(own_server):
-    """Makes managers of one directory of a server that the test may kill; they lose patience soon."""
+    """Make managers with short patience, of one directory of a server that the test may kill."""
 
     def make(**options):
         options = {"patience_s": 0.1, "server": own_server.url, **options}
@@ -32,7 +32,7 @@ def make(own_server):
 
 
 def spooled(server, manager, *epochs, **more):
-    """Save while the server is away, and leave it away; what was saved waits in the spool."""
+    """Save while the server is down, and leave it down; the saves wait in the spool."""
     if server._process is not None:
         server.kill()
     with warnings.catch_warnings():
@@ -43,13 +43,13 @@ def spooled(server, manager, *epochs, **more):
 
 
 def on_another_machine(server):
-    """The options of a manager that has a spool of its own, and knows of no outage."""
+    """Return the options of a manager with a spool of its own and no known outage."""
     return {"server": server.url.replace("127.0.0.1", "localhost"), "spool_dir": server.root.parent / "another-machine"}
 
 
 @contextmanager
 def server_again(server, manager):
-    """The server is there, but another process is to deliver what waits, and takes its time."""
+    """The server is up, but another process holds the queue for a while."""
     with manager._saver.saving.queue.claimed(wait_s=20) as mine:
         assert mine
         server.start()
@@ -57,7 +57,7 @@ def server_again(server, manager):
 
 
 def silently(manager):
-    """Resume, where nothing is to be warned of."""
+    """Resume without any warning."""
     with warnings.catch_warnings(action="error"):
         return manager.resume()
 
@@ -287,7 +287,7 @@ def test_every_byte_of_what_is_said_of_an_item_counts(own_server, make):
 
 
 class Meanwhile(Loading):
-    """Something happens after the spool was looked at, and before an item of it is read."""
+    """An event between the look into the spool and the read of an item."""
 
     def kept(self, item):
         if todo := self.__dict__.pop("todo", None):
@@ -449,7 +449,7 @@ while True:
 
 
 class Trainer:
-    """A job in a process of its own, which saves whenever it is told to go on."""
+    """A job in its own process, which saves at each signal of the test."""
 
     def __init__(self, url):
         command = [sys.executable, "-W", "ignore", "-c", TRAINER, url, DIRECTORY]

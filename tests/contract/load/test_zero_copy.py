@@ -1,4 +1,4 @@
-"""Loading into the tensors' own memory: as it was saved, writable, given back in parts, and nothing altered."""
+"""Loading into the tensors' own memory: equal to the saved state, writable, and released in parts."""
 
 import copy
 import importlib
@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def manager(server):
-    """One for all tests of this file that need no directory of their own."""
+    """A server for all tests of this file that need no directory of their own."""
     return CheckpointManager("runs/loading/without/copies", server=server.url)
 
 
@@ -71,7 +71,7 @@ def test_a_training_goes_on_with_what_was_loaded(manager):
 
 
 def test_a_storage_cannot_grow_where_it_lies_but_its_copy_can(manager):
-    """As it is with files that torch maps into memory."""
+    """The same holds for files that torch maps into memory."""
     found = manager.load(manager.save({"a": torch.arange(70_000)}, epoch=1))
     copy = found["a"].clone()  # a refused resize has changed the shape, which torch does not undo
     with pytest.raises(RuntimeError, match="not resizable"):
@@ -92,7 +92,7 @@ def test_a_load_needs_no_more_memory_than_the_file_has_bytes(manager):
 
 
 def peak_bytes():
-    """The most memory that this process ever had."""
+    """Return the peak memory of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (found,) = (line for line in lines if line.startswith("VmHWM:"))
     return int(found.split()[1]) * 1024
@@ -127,7 +127,7 @@ def test_several_loads_are_several_states(manager):
     assert other["a"].sum() == 0
 
 
-# what is no state
+# files without a state
 
 
 class Command:
@@ -152,7 +152,7 @@ class Awakened:
 
 @pytest.fixture
 def marker(tmp_path):
-    """A file that is not there, and must not be."""
+    """A file that must never be created."""
     return tmp_path / "executed"
 
 
@@ -195,11 +195,11 @@ def test_not_even_a_module_is_imported(manager, tmp_path, monkeypatch, marker):
     assert "module_of_a_stranger" not in sys.modules
 
 
-# answers from someone else
+# responses of an impostor
 
 
 class Impostor:
-    """Answers about one checkpoint as the real server did, but for what a test alters."""
+    """Answer about one checkpoint like the real server, except for the test's changes."""
 
     def __init__(self, server, path, manager):
         (entry,) = (entry for entry in manager.checkpoints if entry["path"].name == path.name)
@@ -227,7 +227,7 @@ class Impostor:
                 self.send_response(206 if where == "/bytes" else 200)
                 self.send_header("Content-Length", str(impostor.length(data) if where == "/bytes" else len(data)))
                 self.end_headers()
-                with suppress(ConnectionError):  # who has heard enough hangs up
+                with suppress(ConnectionError):  # the client may close the connection early
                     self.wfile.write(data)
 
             def log_message(self, *_):
@@ -247,7 +247,7 @@ STATE = {"a": torch.arange(3 * MIB // 4), "b": torch.arange(70_000), "c": torch.
 
 @pytest.fixture
 def impostor(server, directory, make_manager):
-    """Someone who has a checkpoint of the server's and answers in its stead."""
+    """An impostor with a checkpoint of the server's, which answers in its place."""
     manager = make_manager()
     found = Impostor(server, manager.save(STATE, epoch=1), manager)
     yield found
@@ -255,7 +255,7 @@ def impostor(server, directory, make_manager):
 
 
 def loads(impostor, tmp_path):
-    """Every way to get at the bytes."""
+    """Every way to read the bytes."""
     manager = CheckpointManager(impostor.directory, server=impostor.url, patience_s=1)
     return [
         manager.load_latest,
@@ -411,7 +411,7 @@ def test_another_checkpoints_list_is_an_error(impostor, tmp_path, make_manager, 
 
 
 def test_every_byte_of_a_state_was_verified(impostor):
-    """A flip anywhere in the file is noticed by a load of everything, whichever chunk it is in."""
+    """A load of everything notices a flipped byte in any chunk of the file."""
     for chunk in impostor.file["chunks"]:
         place = chunk["offset"] + chunk["length"] // 2
         content = impostor.content

@@ -1,4 +1,4 @@
-"""Transfers through connections that break and servers that are killed: they end well, and little is sent twice."""
+"""Transfers over breaking connections and killed servers: they succeed, and little is sent twice."""
 
 import io
 import threading
@@ -20,15 +20,15 @@ from tests.support.forwarder import PIECE_BYTES, Forwarder
 MIB = 1024 * 1024
 SOON = {"patience_s": 0.5, "on_unreachable": "raise"}
 IN_FLIGHT = CONNECTIONS * (CHUNK_BYTES + 3 * MIB)
-"""What a cut can cost: for each connection the chunk under way, and what kernels hold of it and the forwarder does."""
+"""The cost of a cut: for each connection the chunk under way, and the buffers of the kernel and the forwarder."""
 REQUESTS = 256 * 1024
 ON_THE_WAY = CONNECTIONS * 4 * PIECE_BYTES
-"""What a forwarder may still take from a client for a server that has just been killed."""
+"""The bytes that a forwarder may still accept for a server that has just been killed."""
 
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    """Nobody waits long between the attempts of a test."""
+    """Shorten the waits between attempts."""
     monkeypatch.setattr(retry, "LONGEST_WAIT_S", 0.2)
 
 
@@ -38,7 +38,7 @@ def make_state(size_bytes=40 * MIB):
 
 
 def assert_stored(server, path, state):
-    """That the server has this state and no other."""
+    """Check that the server has this state and no other."""
     layout = layout_of(state)
     file = b"".join(bytes(layout.read(place)[0]) for place in range(len(layout.extents)))
     assert (server.root / path).read_bytes() == file
@@ -90,7 +90,7 @@ def test_a_download_goes_on_where_its_connections_were_cut(server, directory, tm
 
 
 class Kill:
-    """Kills a server, starts it again, and notes what had passed and what of a state it had on its disk by then."""
+    """Kill a server, start it again, and note the bytes that passed and those of the state on its disk by then."""
 
     def __init__(self, server, forwarder, state):
         layout = layout_of(state)
@@ -111,7 +111,7 @@ class Kill:
 
     @property
     def enough_bytes(self):
-        """How many bytes a client has to send in all that sends nothing again of what the server had."""
+        """Return the bytes that a client must send in all if it repeats nothing that the server has."""
         return self.passed_bytes[-1] + self.size_bytes - self.held_bytes[-1] + ON_THE_WAY + REQUESTS
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_load_sends_only_the_rest(own
 
 
 class Once:
-    """Cuts the connections in the place of the first answer after a certain request."""
+    """Cut the connections instead of the first response after a certain request."""
 
     def __init__(self, request):
         self._request = request
@@ -240,7 +240,7 @@ def test_no_thread_and_no_half_file_stays_behind(own_server, tmp_path, monkeypat
 
 @pytest.mark.parametrize("turn", range(2))
 def test_a_state_that_changes_while_it_is_saved_is_an_error_or_saved_soundly(server, directory, turn):
-    """Each turn saves it in both ways, hashed before it is sent and hashed while it is sent."""
+    """Each turn saves in both ways: hashed before sending, and hashed while sending."""
     state = {f"{n}": torch.zeros(MIB, dtype=torch.int32) for n in range(4)}
     manager = CheckpointManager(directory, None, None, server=server.url)
     stop, changing = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""How the client reaches its server: through proxies, over TLS, within time, and telling its token to nobody else."""
+"""Connections to the server: proxies, TLS, timeouts, and a token that goes to no other host."""
 
 import gc
 import http.client
@@ -43,14 +43,14 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 @pytest.fixture(autouse=True)
 def _direct(monkeypatch):
-    """Whatever this machine's environment says of proxies and certificates is not for these tests."""
+    """Hide this machine's settings of proxies and certificates from these tests."""
     for name in (*PROXIES, *map(str.upper, PROXIES), "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager
 def serving(handler):
-    """A server on loopback whose requests a class handles; its port."""
+    """Run a server on loopback with a handler class; yield its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=lambda: server.serve_forever(0.01), daemon=True)
@@ -63,7 +63,7 @@ def serving(handler):
 
 
 class Proxy:
-    """An HTTP proxy that writes down what was asked of it."""
+    """An HTTP proxy that records its requests."""
 
     def __init__(self):
         self.asked = []
@@ -88,7 +88,7 @@ class Proxy:
                         self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                with suppress(ConnectionError):  # who has heard enough hangs up
+                with suppress(ConnectionError):  # the client may close the connection early
                     self.wfile.write(data)
 
             do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = pass_on
@@ -101,7 +101,7 @@ class Proxy:
 
 @pytest.fixture
 def proxy():
-    """A proxy that runs; its URL is ``proxy.url``."""
+    """A running proxy; its URL is ``proxy.url``."""
     found = Proxy()
     with serving(found.handler) as port:
         found.url = f"http://127.0.0.1:{port}"
@@ -109,7 +109,7 @@ def proxy():
 
 
 def save_and_load(url, directory, **options):
-    """A save and loads of all kinds, which must give what was saved."""
+    """Save, and load in every way; each load must return the saved state."""
     manager = CheckpointManager(directory, server=url, **options)
     path = manager.save(STATE, epoch=1, metric=0.5)
     assert_same(manager.load(path), STATE)
@@ -162,7 +162,7 @@ def test_what_a_proxy_alters_is_noticed(server, directory, monkeypatch, proxy):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for localhost that nobody has signed but its own key: (certificate, key)."""
+    """A self-signed certificate for localhost: (certificate, key)."""
     folder = tmp_path_factory.mktemp("tls")
     files = folder / "certificate.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
@@ -173,7 +173,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture
 def encrypted(server, certificate):
-    """A way to the server over TLS."""
+    """A forwarder to the server over TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
     with Forwarder(server.url, tls=context) as forwarder:
@@ -211,7 +211,7 @@ def test_certificates_that_cannot_be_read_matter_only_where_tls_is_spoken(
     save_and_load(server.url, directory, **AT_ONCE)
     with pytest.raises(InvalidRequest, match=f"{variable} names {place}.* cannot be read") as raised:
         CheckpointManager(directory, server="https://localhost:1")
-    assert not isinstance(raised.value, OSError)  # it is not "no checkpoint yet"
+    assert not isinstance(raised.value, OSError)  # this must not read as "no checkpoint yet"
     monkeypatch.setenv("http_proxy", "https://localhost:1")
     with pytest.raises(InvalidRequest, match=f"{variable} names"):
         CheckpointManager(directory, server=server.url)
@@ -234,7 +234,7 @@ def test_a_certificate_for_another_name_is_an_unreachable_server(monkeypatch, en
 
 @pytest.fixture
 def silent():
-    """Somebody who accepts connections and never says a word; the URL."""
+    """Yield the URL of a listener that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -263,7 +263,7 @@ def test_a_range_that_never_comes_is_unreachable_when_the_time_is_over(silent):
 
 
 def test_a_range_that_nobody_takes_is_unreachable_when_the_time_is_over(silent):
-    """More than the kernels between would hold."""
+    """More bytes than the kernels in between buffer."""
     server, data = Server(silent, timeout_s=0.5), memoryview(bytes(MIB))
     started = time.monotonic()
     with pytest.raises(ServerUnreachable):
@@ -272,7 +272,7 @@ def test_a_range_that_nobody_takes_is_unreachable_when_the_time_is_over(silent):
 
 
 class Recorder:
-    """Answers every request in one way, and writes down who asked, with what headers and body."""
+    """A server that gives every request the same response, and records paths, headers and bodies."""
 
     def __init__(self, status=200, body=b"bytes", headers=NO_HEADERS):
         self.asked = []
@@ -302,7 +302,7 @@ class Recorder:
 
 @pytest.fixture
 def make_recorder():
-    """Makes recorders that run; their URL is ``recorder.url``."""
+    """Make recorders that run; their URL is ``recorder.url``."""
     with ExitStack() as stack:
 
         def make(**answer):
@@ -401,7 +401,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(own_server)
 
 
 def in_child(do):
-    """The exit status of a forked process that does something."""
+    """Run a function in a forked process and return its exit status."""
     process = os.fork()
     if process == 0:
         try:

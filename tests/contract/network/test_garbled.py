@@ -1,4 +1,4 @@
-"""A network that garbles a byte of a message: whoever receives it notices, and nothing is believed or done."""
+"""A network that garbles a byte of a message: the receiver notices, and nothing is accepted."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.forwarder import Forwarder
 
 
 class Garbling:
-    """Puts other bytes in the place of some, as often as they pass one way."""
+    """Replace bytes in each message that has them, in one direction."""
 
     def __init__(self, old, new, *, up):
         assert len(old) == len(new)
@@ -25,7 +25,7 @@ class Garbling:
 
 @pytest.fixture
 def garbling(server):
-    """A way to the server that puts other bytes in the place of some; what it does, and a client on its other end."""
+    """A forwarder to the server that replaces bytes, its log, and a client behind it."""
     forwarders = []
 
     def make(old, new, *, up):

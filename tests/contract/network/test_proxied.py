@@ -1,4 +1,4 @@
-"""Something between the client and its server: pages in place of answers, redirects, paths, and servers that move."""
+"""Intermediaries between client and server: pages instead of responses, redirects, prefixes, and servers that move."""
 
 import json
 import ssl
@@ -31,7 +31,7 @@ def _patience(monkeypatch):
 
 
 class Front:
-    """Something before a server. ``answer(method, path, length)`` is (status, headers, body), or None to pass it on.
+    """An intermediary before a server. ``answer(method, path, length)`` is (status, headers, body), or None to pass on.
 
     ``prefix`` is taken off the paths; a path without it is 404.
     """
@@ -110,7 +110,7 @@ def test_a_page_is_no_refusal_and_the_warning_says_what_it_said(server, director
         said = " ".join(str(warning.message) for warning in warned)
         assert len(manager.pending) == 1
         if not background:
-            assert f"status {status} from {front.url}/v1/uploads is no answer of a Holdfast server" in said
+            assert f"status {status} from {front.url}/v1/uploads does not come from a Holdfast server" in said
             assert "nginx/1.27.3: 413 Request Entity Too Large" in said
             assert ("client_max_body_size" in said) == (status == 413)
         with pytest.raises(ServerFailed):  # and never "no checkpoint yet"
@@ -136,7 +136,7 @@ def test_a_gateways_json_is_no_refusal(server, directory, headers, kind, status)
     body = json.dumps({**kind, "code": "unauthorized", "detail": "who?"}).encode()
     with standing(Front(server.url, lambda *_: (status, headers, body))) as front:
         manager = CheckpointManager(directory, server=front.url, patience_s=0)
-        with pytest.warns(HoldfastWarning, match="no answer of a Holdfast server"):
+        with pytest.warns(HoldfastWarning, match="does not come from a Holdfast server"):
             manager.save({}, epoch=1)
         with pytest.raises(ServerFailed):
             manager.load_latest()
@@ -164,7 +164,7 @@ def test_bytes_that_something_swallows_are_an_outage(server, directory, body):
 
     with standing(Front(server.url, swallow)) as front:
         manager = CheckpointManager(directory, server=front.url, patience_s=0)
-        with pytest.warns(HoldfastWarning, match="what is sent does not arrive, though the answers say so"):
+        with pytest.warns(HoldfastWarning, match="sent ranges do not arrive, though the answers say so"):
             manager.save(STATE, epoch=1)
         assert len(manager.pending) == 1
         front.answer = lambda *_: None
@@ -226,7 +226,7 @@ def test_everything_works_behind_a_path(server, directory, holdfast_at):
             assert holdfast_at(base, "ls", directory) == 0
             assert holdfast_at(base, "doctor", "--size", "1", "--time", "0.1") == 0
         assert {path.startswith("/team/holdfast/v1/") for _, path, _ in front.asked} == {True}
-        with pytest.raises(ServerFailed, match="HOLDFAST_URL is right, with the path"):
+        with pytest.raises(ServerFailed, match="check HOLDFAST_URL, including the path"):
             CheckpointManager(directory, server=front.url, patience_s=0).load_latest()
 
 
@@ -334,7 +334,7 @@ def test_an_answer_of_something_else_says_what_to_look_at(server, directory, sta
     with standing(Front(server.url, page(status, body, **{"Content-Type": "application/json"}))) as front:
         manager = CheckpointManager(directory, server=front.url, patience_s=0)
         for use in (manager.load_latest, lambda: manager.load("a.pt"), lambda: manager.checkpoints):
-            with pytest.raises(ServerFailed, match="See whether HOLDFAST_URL is right"):
+            with pytest.raises(ServerFailed, match="Check HOLDFAST_URL"):
                 use()
 
 

@@ -1,4 +1,4 @@
-"""No token, login or signed link is in any message, warning, log line, chained exception, spool file or output."""
+"""No token, login or signed link appears in a message, warning, log line, chained exception, spool file or output."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ def answer(status, body, kind="application/json", *headers):
 
 
 def problem(status, code):
-    """A refusal that repeats all that was asked, headers too."""
+    """A refusal that repeats the whole request, headers included."""
 
     def say(asked):
         return answer(
@@ -55,7 +55,7 @@ def problem(status, code):
 
 
 def ranges(url, **headers):
-    """A reservation or a list of chunks that names this range."""
+    """A reservation or a list of chunks with this range."""
 
     def say(asked):
         if "/v1/uploads" not in asked.partition("\r\n")[0]:
@@ -114,7 +114,7 @@ WAYS = {
 
 @contextmanager
 def saying(say):
-    """Somebody who answers every request in one way; the port."""
+    """Run a server that gives every request the same response; yield its port."""
 
     def talk(connection):
         with connection, suppress(OSError):
@@ -150,7 +150,7 @@ def saying(say):
 
 
 class Said:
-    """All that is said while something is done, whatever comes of it."""
+    """Collect all output of a call, whether it succeeds or not."""
 
     def __init__(self, caplog, capsys):
         caplog.set_level(logging.DEBUG, logger="holdfast")
@@ -192,7 +192,7 @@ def said(caplog, capsys):
 
 
 def use(said, url, directory, spool, **options):
-    """All that a job and the commands do with a server."""
+    """Use every operation of a job and every command against a server."""
     for more in ({}, {"on_unreachable": "raise"}):
         with suppress(ValueError):
             manager = CheckpointManager(directory, server=url, patience_s=0, timeout_s=2, drain_s=1, **options, **more)

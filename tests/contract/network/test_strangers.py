@@ -1,4 +1,4 @@
-"""Answers from something that is no Holdfast server, or a hostile one: never a state, never "nothing there yet"."""
+"""Responses of another or a hostile server: never a state, never "no checkpoint yet"."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ STRANGE = [
 
 @pytest.fixture
 def answering():
-    """Makes servers on loopback that give one answer to each path: a status and a body; the URL."""
+    """Make servers on loopback that give one response, a status and a body, to each path; return the URL."""
     servers = []
 
     def make(answers, default=(404, b"<html>not found</html>")):
@@ -84,7 +84,7 @@ def test_whoever_answers_in_the_place_of_a_server_is_an_outage_for_a_save(answer
 
 
 def hostile(path, name="folder", content=DATA):
-    """What a server says of a checkpoint whose file has this path, all digests being right."""
+    """Return a server's answers about a checkpoint whose file has this path; all digests are right."""
     file = {
         "path": path,
         "size_bytes": len(DATA),

@@ -1,4 +1,4 @@
-"""Jobs with tokens: what theirs lets them do, and what they are told where it does not."""
+"""Jobs with tokens: their permissions, and the errors about missing ones."""
 
 import os
 import warnings
@@ -171,7 +171,7 @@ def test_a_token_file_that_changes_is_read_again(guarded, directory, tmp_path, m
 
 
 def test_a_token_is_read_again_at_each_refusal_also_where_nothing_shows_that_it_changed(guarded, directory, tmp_path):
-    """Even in the middle of a transfer, and where size and time of the file are the same."""
+    """This works in the middle of a transfer, and if size and time of the file are unchanged."""
     file = tmp_path / "token"
     tokens = [mint(guarded.root, "read", "write") for _ in range(2)]
     file.write_text(tokens[0])

@@ -105,8 +105,8 @@ def test_a_name_that_each_epoch_replaces_is_warned_of(make_manager):
     [
         pytest.param({"monitor": "val_loss"}, {"loss": 0.5}, "did you mean monitor='loss'?", id="absent"),
         pytest.param({"monitor": "val_loss"}, {}, "is not among the values", id="absent, and nothing near"),
-        pytest.param({"monitor": "loss"}, {"loss": "0.5"}, "is no number", id="text"),
-        pytest.param({}, {"loss": None}, "is no number", id="none, by default"),
+        pytest.param({"monitor": "loss"}, {"loss": "0.5"}, "is not a number", id="text"),
+        pytest.param({}, {"loss": None}, "is not a number", id="none, by default"),
         pytest.param({}, {"val_loss": 0.5}, "did you mean monitor='val_loss'?", id="near, by default"),
         pytest.param({}, {"trainLoss": 0.5}, "did you mean monitor='trainLoss'?", id="in the other spelling"),
         pytest.param({"mode": "max", "monitor": "acc"}, {"val_acc": 0.5}, "monitor='val_acc'", id="by the max"),
@@ -165,7 +165,9 @@ def test_a_flag_that_a_method_does_not_have_is_warned_of(make_manager):
 )
 def test_a_parameter_of_the_manager_is_warned_of_at_a_save(make_manager, keyword, value):
     found = warned(make_manager().save, {}, **{keyword: value})
-    assert [each.startswith(f"{keyword}= is kept") and "CheckpointManager takes it" in each for each in found] == [True]
+    assert [
+        each.startswith(f"{keyword}= is only") and "a parameter of CheckpointManager" in each for each in found
+    ] == [True]
 
 
 def test_metadata_in_one_keyword_is_warned_of(make_manager):

@@ -1,4 +1,4 @@
-"""Torch's zip files as torch's own unpickler reads them, with storages that lie where the file's bytes are."""
+"""Torch's zip files, loaded by torch's own unpickler into storages over the file's bytes."""
 
 import inspect
 import pickle
@@ -14,17 +14,17 @@ from .pickle_scan import BlindUnpickler, Mapped, Stub
 
 Span = tuple[int, int]
 Fetch = Callable[[list[Span]], None]
-"""Sees to it that these bytes, each from an offset up to another, are in the arena and verified."""
+"""Ensures that these spans, each an offset and its end, are in the arena and verified."""
 
 _VERSION = b"3\n"
 
 
 class NeedsCopy(Exception):
-    """A file that torch may be able to read, but not in the way that needs no copies."""
+    """A file that torch may be able to read, but only with copies."""
 
 
 class _Record(NamedTuple):
-    """A record of the file: where its header and its data begin, and how long the data is."""
+    """A record of the file: its header, and the offset and length of its data."""
 
     entry: zip_directory.Entry
     offset: int
@@ -35,15 +35,15 @@ class _Record(NamedTuple):
 
 
 class Archive:
-    """The reader that ``torch.serialization._load`` expects, over an arena.
+    """A zip file in an arena, with the interface that ``torch.serialization._load`` expects of its reader.
 
-    It gives torch storages that lie in the arena, so that nothing is copied. Torch does everything else itself, with
-    the user's own arguments, so the state is the one that ``torch.load`` gives.
+    It gives torch storages over the arena, so nothing is copied. Torch does everything else itself, with the user's
+    arguments, so the state is the one that ``torch.load`` returns.
 
     Parameters
     ----------
     arena : Arena
-        Where the file's bytes are, or will be.
+        The memory for the file's bytes.
     fetch : callable
         Brings bytes there, verified.
 
@@ -75,13 +75,13 @@ class Archive:
         root = BlindUnpickler(self._record("data.pkl"), _Key.of).load()
         if isinstance(root, Mapped):
             root = root.items
-        if not isinstance(root, dict) or not all(map(_is_plain, root)):  # a stub is equal to nothing that is asked for
+        if not isinstance(root, dict) or not all(map(_is_plain, root)):  # a stub is equal to no requested key
             raise NeedsCopy
         self._needed = {f"data/{key}" for key in _keys_in([root[name] for name in only if name in root])}
         fetch(joined(self._storages[name].span for name in self._needed if name in self._storages))
 
     def refuse_empty_storages(self) -> None:
-        """See to it that no tensor with elements lies in an empty storage, as one that was freed before its save.
+        """Refuse a tensor with elements in an empty storage, such as one that was freed before its save.
 
         In the file's own memory torch refuses that; on another device, it would make room, and leave it as it is.
 
@@ -103,7 +103,7 @@ class Archive:
                     "freed before it was saved"
                 )
 
-    # what torch asks for
+    # the interface that torch calls
 
     def has_record(self, name: str) -> bool:
         return name in self._others or name in self._storages
@@ -130,7 +130,7 @@ class Archive:
         return _Holder(storage_in(self._arena, found.offset, size_bytes))
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else a later torch may ask for is left to torch's own reader."""
+        """Leave whatever else a later torch may ask for to torch's own reader."""
         raise NeedsCopy
 
     def _record(self, name: str) -> bytes:
@@ -148,7 +148,7 @@ class Archive:
 
 
 class _Holder:
-    """A storage, in the way that torch unwraps the tensor that its own reader gives."""
+    """A storage, wrapped like the tensor that torch's own reader returns."""
 
     def __init__(self, storage: Any) -> None:
         self._untyped_storage = storage
@@ -158,7 +158,7 @@ class _Holder:
 
 
 def unpickle(archive: Archive, map_location: Any, weights_only: bool) -> Any:
-    """The state in an archive, by torch's own unpickler. `NeedsCopy` where this torch has another one."""
+    """Load the state in an archive with torch's own unpickler. `NeedsCopy` if this torch has another one."""
     from torch import serialization
 
     if not _has_known_loader():
@@ -169,7 +169,7 @@ def unpickle(archive: Archive, map_location: Any, weights_only: bool) -> Any:
 
 @cache
 def _has_known_loader() -> bool:
-    """Whether torch's function, which is not public, is called as it was."""
+    """Tell if torch's private function still has the known signature."""
     from torch import serialization
 
     if not hasattr(serialization, "_weights_only_unpickler") or not hasattr(serialization, "_load"):
@@ -180,19 +180,19 @@ def _has_known_loader() -> bool:
 
 
 def storage_in(arena: Arena, offset: int, size_bytes: int) -> Any:
-    """A storage that lies in an arena, and cannot be made larger, whatever modes torch is in."""
+    """Return a storage over an arena that cannot be resized, whatever modes torch is in."""
     import torch
 
     with torch._C.DisableTorchFunction():  # such as the mode that changes the default device
-        if not size_bytes:  # one that could grow would hand out memory that was never written to
+        if not size_bytes:  # a resizable storage would hand out memory that was never written to
             return torch.frombuffer(bytearray(1), dtype=torch.uint8).untyped_storage()[0:0]
         return torch.frombuffer(arena.buffer(offset, size_bytes), dtype=torch.uint8).untyped_storage()
 
 
 def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str, _Record]]:
-    """The storages of the file and its other records, by their names below the root; the others are fetched.
+    """Return the storages of the file and its other records, by their names below the root; fetch the others.
 
-    Where a storage lies follows from where the next header begins, so that its own header is not needed.
+    The place of a storage follows from the start of the next header, so its own header is not needed.
     """
     size_bytes = arena.size_bytes
     tail = max(0, size_bytes - zip_directory.TAIL_BYTES)
@@ -211,7 +211,7 @@ def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str
             raise zip_directory.NotAZip(f"{entry.name} is not stored as torch would")
         into = storages if name.startswith("data/") else others
         if name in into:
-            raise zip_directory.NotAZip(f"{entry.name} is there twice")
+            raise zip_directory.NotAZip(f"{entry.name} occurs twice")
         into[name] = _Record(entry, start)
     fetch(joined(found.span for found in others.values()))
     for found in others.values():
@@ -222,14 +222,14 @@ def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str
 
 
 def _is_plain(key: Any) -> bool:
-    """Tell if a key of the blind pickle is the one that the state has."""
+    """Tell if a key, as unpickled without imports, equals the key of the state."""
     if type(key) in {tuple, frozenset}:
         return all(map(_is_plain, key))
     return type(key) in {str, bytes, int, float, bool, type(None)}
 
 
 class _Key(str):
-    """The key of a storage, where the storage would be, and how many elements that has."""
+    """The key of a storage in place of the storage, with the number of its elements."""
 
     elements: int
 
@@ -241,12 +241,12 @@ class _Key(str):
 
 
 def _keys_in(value: Any) -> set[str]:
-    """The keys of all storages within a value of the blind pickle."""
+    """Return the keys of all storages within a value that was unpickled without imports."""
     return {str(found) for found in _within(value) if isinstance(found, _Key)}
 
 
 def _within(value: Any) -> Iterator[Any]:
-    """A value of the blind pickle and all that it holds; each container once."""
+    """Yield a value that was unpickled without imports and all that it contains; each container once."""
     seen, todo = set(), [value]
     while todo:
         value = todo.pop()
@@ -262,7 +262,7 @@ def _within(value: Any) -> Iterator[Any]:
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
-    """Spans in their order; those that touch are one."""
+    """Return the spans sorted, with adjacent ones merged."""
     result: list[Span] = []
     for start, stop in sorted(spans):
         if result and start <= result[-1][1]:

@@ -1,4 +1,4 @@
-"""Memory for the bytes of a file, which becomes the memory of the tensors in it."""
+"""Memory for the bytes of a file, which becomes the memory of its tensors."""
 
 import ctypes
 import mmap
@@ -14,17 +14,17 @@ _ByteFile = IO[bytes]  # within `Arena`, "bytes" is its method
 
 
 class _Memory(mmap.mmap):
-    """Memory that also says it can be sought in, as `zipfile` asks for that. Nothing of it runs in Python."""
+    """Memory that also says it can be sought in, as `zipfile` asks for that. All its methods are implemented in C."""
 
     seekable = staticmethod(partial(bool, True))
 
 
 class Arena:
-    """As much memory as a file has bytes. Pages that nobody writes to take no space, and those of a tensor that has
-    died are given back.
+    """Memory of the size of a file. Untouched pages take no space, and the pages of a tensor that has died are
+    released.
 
     Huge pages are not asked for: where a virtual machine gives its free memory back to its host, the first touch of a
-    huge page was measured to take five times as long as that of the small pages it replaces.
+    huge page took five times the time of the small pages that it replaces.
     """
 
     def __init__(self, size_bytes: int) -> None:
@@ -32,28 +32,28 @@ class Arena:
         self.memory = _Memory(-1, max(1, size_bytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Some of the bytes, to be written or read."""
+        """Return a view of some of the bytes, to be written or read."""
         return memoryview(self.memory)[offset : offset + length]
 
     def bytes(self, offset: int, length: int) -> bytes:
-        """A copy of some of the bytes."""
+        """Return a copy of some of the bytes."""
         return self.memory[offset : offset + length]
 
     def buffer(self, offset: int, length: int) -> Any:
-        """Some of the bytes as an object that keeps them alive, and gives their pages back when it dies."""
+        """Return some of the bytes as an object that keeps them alive, and releases their pages when it dies."""
         found = (ctypes.c_char * length).from_buffer(self.memory, offset)
         if length >= mmap.PAGESIZE:
             weakref.finalize(found, _give_back, self.memory, offset, length).atexit = False
         return found
 
     def file(self) -> _ByteFile:
-        """The bytes as a file to read from its beginning; there is one of them at a time."""
+        """Return the bytes as a file, read from its beginning. There is one such file at a time."""
         self.memory.seek(0)
         return cast(_ByteFile, self.memory)
 
     @contextmanager
     def file_for_torch(self) -> Iterator["_File"]:
-        """The same for torch's own reader. What interrupted that comes out as itself."""
+        """Yield the bytes as a file for torch's own reader. An interruption of it is raised unchanged."""
         self.memory.seek(0)
         file = _File(self.memory)
         try:
@@ -64,15 +64,15 @@ class Arena:
                 raise file.kept.pop()
 
     def give_back(self, offset: int, length: int) -> None:
-        """Let go of some of the bytes, which are zeros from then on, where they are whole pages."""
+        """Release whole pages among some of the bytes, which are zeros from then on."""
         _give_back(self.memory, offset, length)
 
 
 class _File:
     """An arena as a file for torch's reader, which calls it from C.
 
-    What interrupts a call from there, as Ctrl-C does, may come out as something else; `kept` has it as it was. Only
-    `readinto` runs in Python, and all of it within its own ``try``: the others are those of the memory itself.
+    Torch may turn an interruption of such a call, such as Ctrl-C, into another exception; `kept` has the original. Only
+    `readinto` runs in Python, and all of it within its own ``try``: the other methods are those of the memory itself.
     """
 
     def __init__(self, memory: mmap.mmap) -> None:
@@ -84,7 +84,7 @@ class _File:
 
 
 def _reads(memory: mmap.mmap, kept: list[BaseException]) -> Generator[int, Any]:
-    """Fill each buffer that is sent with the bytes that follow; what ends that is kept."""
+    """Fill each buffer that is sent with the next bytes; keep the exception that ends it."""
     count = 0
     try:
         while True:

@@ -1,11 +1,11 @@
-"""File formats by their first bytes: which ones torch can load, and what the others are called. Pure."""
+"""File formats by their first bytes: those that torch can load, and names for the others. Pure."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEAD_BYTES = 4096
-"""How many of the first bytes tell the format."""
+"""The number of first bytes that determine the format."""
 
 _MAGIC = re.compile(rb"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19|L119547037146038801333356L?\n")
 """The number with which the formats before the zip file begin, as the pickle protocols write it."""
@@ -19,14 +19,14 @@ _WHITE = "\t\n\r\f\ufeff"
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a file is, in words that follow "it is"; and what to do with it, where that is known."""
+    """A file format in words that follow "it is", with advice for the user."""
 
     words: str
     advice: str = ""
 
     @property
     def refusal(self) -> str:
-        """Why torch cannot load such a file."""
+        """The error message for a file of this format."""
         advice = f" {self.advice}" if self.advice else ""
         return (
             f"torch cannot load this checkpoint: it is {self.words}, not a file that torch.save writes.{advice} "
@@ -77,7 +77,7 @@ _PLAIN_PICKLE = Format(
 
 
 def detect(head: bytes, size_bytes: int) -> Format:
-    """The format of a file with these first bytes, at most `HEAD_BYTES` of them, and this size."""
+    """Return the format of a file, by its first bytes, at most `HEAD_BYTES` of them, and its size."""
     if not size_bytes:
         return Format("empty")
     if head.startswith(b"PK\x03\x04"):
@@ -95,7 +95,7 @@ def detect(head: bytes, size_bytes: int) -> Format:
 
 
 def detect_in_zip(names: Iterable[str]) -> Format | None:
-    """The format of a zip file with records of these names, or None where torch can load it."""
+    """Return the format of a zip file by the names of its records; None if torch can load it."""
     bare = [name.partition("/")[2] or name for name in names]
     if "data.pkl" in bare or "constants.pkl" in bare:
         return None

@@ -1,4 +1,4 @@
-"""Torch's formats before the zip file: what must be true of a file before torch may read it."""
+"""Torch's formats before the zip file, checked before torch may read one."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _BLOCK_BYTES = 512
 
 
 def refuse_missing_storages(arena: Arena) -> None:
-    """See to it that a file of five pickles names the bytes of each storage that its state needs.
+    """Check that a file of five pickles has the bytes of each storage that its state needs.
 
     Torch would give out memory that was never written to for a storage whose bytes do not follow.
 
@@ -27,7 +27,7 @@ def refuse_missing_storages(arena: Arena) -> None:
             claims[str(reference[2])] = max(int(reference[4]), claims.get(str(reference[2]), 0))
 
     file = arena.file()
-    for _ in range(4):  # the number of the format, its version, the machine, the state
+    for _ in range(4):  # the magic number, the version, the machine, the state
         BlindUnpickler(file, claim).load()
     keys = {str(key) for key in BlindUnpickler(file, claim).load()}
     missing = [key for key, count in claims.items() if count and key not in keys]

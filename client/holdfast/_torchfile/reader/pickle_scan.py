@@ -1,4 +1,4 @@
-"""What a pickle is made of, read without importing or calling anything that it names. Pure."""
+"""Pickles read without importing or calling anything that they name. Pure."""
 
 import io
 import pickle
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 
 class Stub:
-    """Stands for any object of a pickle, with whatever it would be made of."""
+    """A stand-in for any object of a pickle, with the parts it would be made of."""
 
     parts: list[Any]
     items: dict[Any, Any]
@@ -33,28 +33,28 @@ class Stub:
 
 
 class Mapped(Stub):
-    """Stands for a dictionary of the standard library, which gives for each key what was put there."""
+    """A stand-in for a dictionary of the standard library."""
 
 
 _MAPPINGS = {("collections", "OrderedDict"), ("collections", "defaultdict")}
 
 
 class BlindUnpickler(pickle._Unpickler):
-    """Reads a pickle into plain values and stubs.
+    """An unpickler that returns plain values and stubs.
 
-    It is the one written in Python, as a few bytes can make the other one take as much memory as there is: that keeps
-    its memo in a list, and a pickle says how long. Here memory is bounded by the length of the pickle.
+    It derives from the one written in Python, whose memory is bounded by the length of the pickle. The one in C keeps
+    its memo in a list whose length the pickle chooses, so a few bytes can exhaust the memory.
 
     Parameters
     ----------
     data : bytes or file
-        The pickle; of a file, the one that begins where it stands.
+        The pickle; of a file, the one at its current position.
     persistent : callable
-        What stands for a persistent id.
+        Returns the value for a persistent id.
     """
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {**pickle._Unpickler.dispatch}
-    del dispatch[pickle.BYTEARRAY8[0]]  # makes room for as many bytes as it says before it looks for them
+    del dispatch[pickle.BYTEARRAY8[0]]  # it would allocate as many bytes as the pickle claims before looking for them
 
     def __init__(self, data: Any, persistent: Callable[[Any], Any]) -> None:
         super().__init__(io.BytesIO(data) if isinstance(data, bytes) else data)
@@ -64,7 +64,7 @@ class BlindUnpickler(pickle._Unpickler):
         return Mapped if (module, name) in _MAPPINGS else Stub
 
     def get_extension(self, code: int) -> None:
-        """What a number was registered for may be known to this process already, and is not asked for."""
+        """Push a stub: the registry of extensions belongs to this process and is not consulted."""
         self.append(Stub)  # type: ignore[attr-defined]
 
     def persistent_load(self, reference: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Torch files as states: tensors whose memory is the file's own, of the whole file or of some of its keys."""
+"""Loading of states: the memory of the tensors is that of the file, whole or for some of its keys."""
 
 import io
 import os
@@ -28,14 +28,14 @@ def load_state(
     map_location: Any = None,
     weights_only: bool | None = True,
 ) -> Any:
-    """The state in a torch file whose bytes come into an arena as they are asked for: what ``torch.load`` would give.
+    """Return the state of a torch file whose bytes arrive in an arena on demand, as ``torch.load`` would.
 
     Parameters
     ----------
     arena : Arena
-        Where the file's bytes are, or will be; its memory becomes that of the tensors.
+        The memory for the file's bytes, which becomes that of the tensors.
     fetch : callable
-        Brings bytes there, verified. Called before anything looks at them.
+        Brings bytes there, verified; called before they are read.
     only : collection, optional
         The keys of the state to load; the storages of others are not fetched.
 
@@ -70,7 +70,7 @@ def load_state(
 
 
 def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_location: Any, is_untrusted: bool) -> Any:
-    """The state, with storages that lie in the arena."""
+    """Return the state with storages over the arena."""
     if _needs_torchs_reader(map_location):
         raise NeedsCopy
     try:
@@ -81,7 +81,7 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_locati
             archive.refuse_empty_storages()
     except (HoldfastError, *safety.INTERRUPTIONS):
         raise
-    except Exception as error:  # whatever this file is, torch may be able to read it
+    except Exception as error:  # torch may still be able to read this file
         reraise(error)
         raise NeedsCopy from error
     with safety.translate_errors(
@@ -94,7 +94,7 @@ def _mapped(arena: Arena, fetch: Fetch, only: Collection[Any] | None, map_locati
 
 
 def _copied(arena: Arena, found: formats.Format, map_location: Any, is_untrusted: bool) -> Any:
-    """The state, by ``torch.load`` alone; what it would run, take or make up is refused before."""
+    """Return the state by ``torch.load`` alone; refuse beforehand code, excessive memory and missing bytes."""
     import torch
 
     if found is formats.ZIP:
@@ -118,7 +118,7 @@ def _copied(arena: Arena, found: formats.Format, map_location: Any, is_untrusted
 
 
 def _needs_torchs_reader(map_location: Any) -> bool:
-    """Whether torch is to look only at what tensors would be, and wants the offsets of their bytes."""
+    """Tell if torch wants no data, only the shapes of tensors and the offsets of their bytes."""
     import torch
     from torch import _guards
 
@@ -132,7 +132,7 @@ def _is_asked(map_location: Any) -> bool:
 
 @contextmanager
 def _opened(arena: Arena, found: formats.Format) -> Iterator[Any]:
-    """The bytes as a file. Those of the older formats move into one of the system's, as torch asks for its number."""
+    """Yield the bytes as a file. The older formats need a file of the system, as torch asks for its descriptor."""
     if found is formats.ZIP:
         with arena.file_for_torch() as file:
             yield file
@@ -153,7 +153,7 @@ def _unnamed() -> IO[bytes]:
 
 
 def _legacy_is_sound(arena: Arena) -> bool:
-    """Whether the pickles of an older file can be read; where they can, they are held to what they claim."""
+    """Tell if the pickles of an older file can be read; refuse a file that lacks storages that they claim."""
     try:
         legacy.refuse_missing_storages(arena)
     except (HoldfastError, *safety.INTERRUPTIONS):
@@ -165,7 +165,7 @@ def _legacy_is_sound(arena: Arena) -> bool:
 
 
 def _is_sound(pickled: bytes) -> bool:
-    """Whether a pickle can be read, whatever it names."""
+    """Tell if a pickle can be read, whatever it names."""
     try:
         BlindUnpickler(io.BytesIO(pickled), lambda reference: None).load()
     except safety.INTERRUPTIONS:
@@ -177,7 +177,7 @@ def _is_sound(pickled: bytes) -> bool:
 
 
 def _pickle_in(arena: Arena) -> bytes:
-    """The pickle of a zip file of torch's; nothing if it cannot be had."""
+    """Return the pickle of a torch zip file; empty if there is none."""
     try:
         entries = zip_directory.entries(zip_directory.directory_in(arena.bytes, arena.size_bytes))
         found = next(entry for entry in entries if entry.name.partition("/")[2] == "data.pkl")

@@ -1,4 +1,4 @@
-"""Safetensors files as states: a dict of tensors whose memory is the file's own. Nothing in such a file is code."""
+"""Safetensors files as states: a dict of tensors over the file's own memory. Such a file contains no code."""
 
 import json
 import math
@@ -36,7 +36,7 @@ _LENGTH_BYTES = 8
 
 
 class _Tensor(NamedTuple):
-    """What the header says of a tensor; its place in bytes of the file."""
+    """The header of a tensor: its type, shape, and place in the file, in bytes."""
 
     dtype: Any
     shape: tuple[int, ...]
@@ -45,12 +45,12 @@ class _Tensor(NamedTuple):
 
 
 def load_state(arena: Arena, fetch: Fetch, *, only: Collection[Any] | None, map_location: Any) -> dict[str, Any]:
-    """The tensors in a safetensors file whose bytes come into an arena as they are asked for.
+    """Return the tensors of a safetensors file whose bytes arrive in an arena on demand.
 
     Parameters
     ----------
     arena, fetch
-        As for `_restore.load_state`.
+        As for `restore.load_state`.
     only : collection, optional
         The names of the tensors to load.
     map_location
@@ -77,11 +77,11 @@ def load_state(arena: Arena, fetch: Fetch, *, only: Collection[Any] | None, map_
 
 
 def _header(data: bytes, start: int, size_bytes: int) -> dict[str, _Tensor]:
-    """The tensors by name, in the order of their bytes, which they share out among themselves without a gap."""
+    """Return the tensors by name in the order of their bytes, which must cover the file without gaps or overlaps."""
     try:
         found = json.loads(data, object_pairs_hook=_unique)
         found.pop("__metadata__", None)
-        tensors = {name: _described(said, start) for name, said in found.items()}
+        tensors = {name: _described(entry, start) for name, entry in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reraise(error)
         raise _damaged(f"its header cannot be read ({type(error).__name__}: {str(error)[:200]!r})") from error
@@ -99,23 +99,23 @@ def _header(data: bytes, start: int, size_bytes: int) -> dict[str, _Tensor]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
-def _described(said: Mapping[str, Any], start: int) -> _Tensor:
+def _described(entry: Mapping[str, Any], start: int) -> _Tensor:
     import torch
 
-    dtype = getattr(torch, _DTYPES[said["dtype"]], None)
+    dtype = getattr(torch, _DTYPES[entry["dtype"]], None)
     if dtype is None:
-        raise ValueError(f"this torch has no dtype for {said['dtype']}")
-    begin, end = said["data_offsets"]
-    numbers = [*said["shape"], begin, end]
+        raise ValueError(f"this torch has no dtype for {entry['dtype']}")
+    begin, end = entry["data_offsets"]
+    numbers = [*entry["shape"], begin, end]
     if any(type(number) is not int or not 0 <= number < 1 << 63 for number in numbers):
-        raise ValueError("a size is no size")
-    if math.prod(said["shape"]) * dtype.itemsize != end - begin:
-        raise ValueError("the shape of a tensor does not go with its bytes")
-    return _Tensor(dtype, tuple(said["shape"]), start + begin, start + end)
+        raise ValueError("a size is not an integer in range")
+    if math.prod(entry["shape"]) * dtype.itemsize != end - begin:
+        raise ValueError("the shape of a tensor does not match its bytes")
+    return _Tensor(dtype, tuple(entry["shape"]), start + begin, start + end)
 
 
 def _damaged(why: str) -> UnreadableCheckpoint:
@@ -125,7 +125,7 @@ def _damaged(why: str) -> UnreadableCheckpoint:
 def _tensor(arena: Arena, found: _Tensor, map_location: Any) -> Any:
     import torch
 
-    if _is_fake():  # only what a tensor would be is asked for
+    if _is_fake():  # torch wants the shapes only
         return torch.empty(found.shape, dtype=found.dtype, device=_target(map_location))
     storage = storage_in(arena, found.start, found.stop - found.start)
     if found.start % found.dtype.itemsize:
@@ -157,7 +157,7 @@ def _target(map_location: Any) -> Any:
 
 
 def _relocated(storage: Any, map_location: Any) -> Any:
-    """A storage where the user wants it, by the rules of ``torch.load``'s ``map_location``."""
+    """Move a storage to the requested device, by the rules of ``torch.load``'s ``map_location``."""
     import torch
     from torch.serialization import default_restore_location
 

@@ -1,4 +1,4 @@
-"""What is not loaded from those who are not trusted, and how that is said."""
+"""Safety of loading: refusals of untrusted files, and translation of torch's errors."""
 
 import os
 import pickle
@@ -13,17 +13,17 @@ from . import formats, zip_directory
 from .arena import Arena
 
 UNFOLDING = 8
-"""How many times its own size a file may unfold to, beside `ALLOWANCE_BYTES`. Torch itself compresses nothing."""
+"""The factor by which a file may grow when it is decompressed, beside `ALLOWANCE_BYTES`. Torch compresses nothing."""
 ALLOWANCE_BYTES = 64 * 1024 * 1024
 TOLD_CHARACTERS = 1000
 INTERRUPTIONS = (MemoryError, TimeoutError)
-"""Errors that say nothing of a file: no memory now, or an alarm that went off. Each comes out as itself."""
+"""Errors that are not about the file, such as a lack of memory or an alarm. They are raised unchanged."""
 _FOLDER = 0x10
-"""The attribute for which torch's reader reads nothing, and gives out memory that was never written to."""
+"""The attribute for which torch's reader reads nothing, and returns memory that was never written to."""
 
 _HOW = (
-    "If you trust whoever wrote it, {}load it with weights_only=False; else leave it alone, as loading it would run "
-    "whatever code it names."
+    "If you trust its author, {}load it with weights_only=False; otherwise do not load it, as that would run the code "
+    "that it names."
 )
 _ALLOW = "allow its classes with torch.serialization.add_safe_globals([...]), or "
 _IMPORT_FIRST = "It holds tensors of torchao, which allows them when it is imported: import torchao before loading. "
@@ -31,7 +31,7 @@ _TRUE = ("1", "y", "yes", "true")
 
 
 def is_weights_only(asked: bool | None) -> bool:
-    """Whether nothing but weights may be loaded, by what was asked for and torch's own environment variables."""
+    """Tell if only weights may be loaded, by the argument and torch's own environment variables."""
     if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in _TRUE:
         return True
     if asked is None:
@@ -40,7 +40,7 @@ def is_weights_only(asked: bool | None) -> bool:
 
 
 def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
-    """See to it that a zip file is whole and one of torch's, and takes not much more memory than it has bytes.
+    """Check that a zip file is complete and one of torch's, and needs not much more memory than its size.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
 
 
 def refuse_tar() -> None:
-    """Torch's first format can only be loaded by who trusts it."""
+    """Refuse torch's first format, which needs unrestricted unpickling."""
     raise UnreadableCheckpoint(
         "torch cannot load this checkpoint with weights_only=True: it is a tar file in torch's first format. "
         + _HOW.format("")
@@ -76,15 +76,15 @@ def refuse_tar() -> None:
 def translate_errors(
     *, is_untrusted: bool, asks_user: bool, passing: type[Exception], is_sound: Callable[[], bool]
 ) -> Iterator[None]:
-    """Turn what torch raises into this package's errors.
+    """Translate torch's exceptions into this package's errors.
 
-    Not what the code of users may have raised: of a ``map_location`` that is asked, or of their own classes where the
-    file is trusted; nor ``passing``.
+    Exceptions that the user's code may have raised stay: those of a callable ``map_location``, or of classes in a
+    trusted file; and ``passing``.
 
     Parameters
     ----------
     is_sound : callable
-        Whether the pickle can be read at all, so that more trust would help.
+        Tells if the pickle can be read at all, so that weights_only=False would help.
     """
     try:
         yield
@@ -97,7 +97,7 @@ def translate_errors(
         is_refused = isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error)
         if (is_refused or isinstance(error, EOFError)) and not is_sound():
             raise UnreadableCheckpoint(
-                f"torch cannot load this checkpoint: its pickle is damaged. torch says: {_told(error)}"
+                f"torch cannot load this checkpoint: its pickle is damaged. torch says: {_message(error)}"
             ) from error
         if not is_untrusted:
             raise
@@ -105,17 +105,17 @@ def translate_errors(
             first = _IMPORT_FIRST if "torchao." in str(error) and "torchao" not in sys.modules else ""
             raise UnsafeCheckpoint(
                 "This checkpoint holds more than tensors and plain values, and loading such objects can run code. "
-                f"{first}{_HOW.format(_ALLOW)} torch says: {_told(error)}"
+                f"{first}{_HOW.format(_ALLOW)} torch says: {_message(error)}"
             ) from error
         if asks_user or type(error).__name__ == "OutOfMemoryError":
             raise
         raise UnreadableCheckpoint(
-            f"torch cannot load this checkpoint: {type(error).__name__}: {_told(error)}"
+            f"torch cannot load this checkpoint: {type(error).__name__}: {_message(error)}"
         ) from error
 
 
-def _told(error: Exception) -> str:
-    """What torch says, without its general advice; names out of the file must neither upset a terminal nor fill it."""
+def _message(error: Exception) -> str:
+    """Return torch's message without its general advice; names out of the file are escaped and cut."""
     text = str(error).replace("\033[1m", "").replace("\033[0m", "").rpartition("WeightsUnpickler error: ")[2]
     shown = text[:TOLD_CHARACTERS] + ("..." if len(text) > TOLD_CHARACTERS else "")
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in shown)

@@ -1,4 +1,4 @@
-"""The tensors of an ordinary torch or safetensors file, read without torch and without importing what a file names."""
+"""The tensor index of a torch or safetensors file, read without torch and without importing what the file names."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from . import zip_directory
 from .pickle_scan import BlindUnpickler, Mapped, Stub
 
 SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
-"""Of the files in a folder, only those with such a name are looked into."""
+"""The suffixes of files in a folder that are searched for tensors."""
 
 MOST_TENSORS = 200_000
 _HEADER_BYTES = 32 * 1024 * 1024
@@ -70,7 +70,7 @@ Index = list[dict[str, Any]]
 
 
 def index_file(path: Path) -> Index | None:
-    """Name, dtype, shape, offset and size in bytes of every tensor of a file.
+    """Return the name, dtype, shape, offset and size in bytes of every tensor of a file.
 
     None where it is neither a torch nor a safetensors file, or one that cannot be understood within bounds: an index is
     a convenience, and its lack is no error.
@@ -89,7 +89,7 @@ def index_file(path: Path) -> Index | None:
 
 
 def index_bytes(data: bytes) -> Index | None:
-    """As `index_file`, of all bytes of a file."""
+    """Return the same as `index_file`, from all bytes of a file."""
     return _found(lambda offset, length: data[offset : offset + length], len(data))
 
 
@@ -99,7 +99,7 @@ def _found(read: Callable[[int, int], bytes], size_bytes: int) -> Index | None:
         if start[:4] == b"PK\x03\x04":
             return _of_torch(read, size_bytes)
         return _of_safetensors(read, start, size_bytes) if start[8:] == b"{" else None
-    except Exception as error:  # whatever the file is made of must not cost a save
+    except Exception as error:  # a save must not fail because its file cannot be indexed
         reraise(error)
         return None
 
@@ -127,7 +127,7 @@ def _safe_entry(name: str, entry: Mapping[str, Any], first: int) -> dict[str, An
     return _entry(name, dtype, entry["shape"], first + begin, end - begin)
 
 
-# torch: a zip file whose pickle says of each tensor in which record its bytes lie
+# torch: a zip file whose pickle names for each tensor the record that has its bytes
 
 
 class _Storage(NamedTuple):
@@ -138,21 +138,21 @@ class _Storage(NamedTuple):
 class _Tensor(NamedTuple):
     storage: _Storage
     first: int
-    """Which element of the storage comes first."""
+    """The index of its first element in the storage."""
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: str
 
 
 class _Dtype(str):
-    """The name of a type of elements; a pickle may call nothing of it."""
+    """The name of an element type. It cannot be called by a pickle."""
 
     def __call__(self, *_: Any) -> Any:
         raise TypeError("this is no function")
 
 
 class _Unpickler(BlindUnpickler):
-    """Reads a pickle of torch as plain values, with `_Tensor` for each tensor."""
+    """An unpickler that returns plain values, with `_Tensor` for each tensor."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch._utils" and name in _REBUILDING:
@@ -219,7 +219,7 @@ def _of_torch(read: Callable[[int, int], bytes], size_bytes: int) -> Index | Non
 def _torch_entry(
     read: Callable[[int, int], bytes], entries: Mapping[str, zip_directory.Entry], name: str, tensor: _Tensor
 ) -> dict[str, Any] | None:
-    """A tensor of the index; None for one of an unknown type, which costs the index no other."""
+    """Return an entry of the index; None for a tensor of an unknown type, which leaves the others in the index."""
     item_bytes = _ITEM_BYTES.get(tensor.dtype)
     record = entries.get(f"data/{tensor.storage.key}")
     if item_bytes is None or record is None or not record.is_stored:
@@ -237,7 +237,7 @@ def _data_offset(read: Callable[[int, int], bytes], entry: zip_directory.Entry) 
 
 
 def _tensors(root: Any) -> Iterator[tuple[str, _Tensor]]:
-    """Every tensor under the name that `_layout.tensors` gives it."""
+    """Yield every tensor under the name that `layout.named_tensors` gives it."""
     todo: list[tuple[tuple[str, ...], Any]] = [((), root)]
     looks = found = 0
     while todo:
@@ -256,7 +256,7 @@ def _tensors(root: Any) -> Iterator[tuple[str, _Tensor]]:
 
 
 def _is_plain(key: Any) -> bool:
-    """Tell if a key says by itself how it is called; an object of a class that is not imported does not."""
+    """Tell if a key has a known name; an object whose class is not imported has none."""
     if type(key) is tuple:
         return all(type(each) is not tuple and _is_plain(each) for each in key)
     return key is None or type(key) in {str, bytes, int, float, bool}
@@ -268,5 +268,5 @@ def _entry(name: str, dtype: str, shape: Any, offset: int | None, size_bytes: in
         raise ValueError("a shape is no list of lengths")
     if max(shape, default=0) >= _BEYOND or size_bytes >= _BEYOND:
         raise ValueError("a tensor is larger than any server takes")
-    name.encode()  # what is no Unicode cannot be sent
+    name.encode()  # text that is no Unicode cannot be sent
     return {"name": name[:1000], "dtype": dtype[:40], "shape": shape, "offset": offset, "size_bytes": size_bytes}

@@ -13,9 +13,9 @@ _HAS_DESCRIPTOR = 8
 
 LOCAL_BYTES = 30
 TAIL_BYTES = 1024
-"""In so many last bytes, the end of the directory is found; torch writes no comment after it."""
+"""The number of last bytes that contain the end of the directory; torch writes no comment after it."""
 LONGEST_TAIL_BYTES = _LOCATOR.size + _END64.size + _END.size + 0xFFFF
-"""The same, if there is the longest comment."""
+"""The same number with the longest comment."""
 
 
 class NotAZip(ValueError):
@@ -24,32 +24,32 @@ class NotAZip(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the directory says of one record; offsets and sizes in bytes within the file."""
+    """The directory's entry for one record; offsets and sizes in bytes within the file."""
 
     name: str
     header_offset: int
     size_bytes: int
     stored_bytes: int
     method: int
-    """0: stored as it is; 8: deflated."""
+    """0: stored; 8: deflated."""
     attributes: int
     has_descriptor: bool
 
     @property
     def is_stored(self) -> bool:
-        """Tell if its bytes are in the file as they are."""
+        """True if its bytes are in the file uncompressed."""
         return self.method == 0 and self.stored_bytes == self.size_bytes
 
     @property
     def descriptor_bytes(self) -> int:
-        """How long the descriptor after its data is."""
+        """The length, in bytes, of the descriptor after its data."""
         if not self.has_descriptor or not self.size_bytes:
             return 0
         return 24 if self.header_offset >= _LARGE or self.size_bytes >= _LARGE else 16
 
 
 def directory_extent(tail: bytes, size_bytes: int) -> tuple[int, int]:
-    """Where the directory lies, (offset, length), told by the last bytes of a file.
+    """Return the (offset, length) of the directory, found in the last bytes of a file.
 
     Raises
     ------
@@ -67,12 +67,12 @@ def directory_extent(tail: bytes, size_bytes: int) -> tuple[int, int]:
             raise NotAZip("the zip64 end of the directory is not where it should be")
         *_, length, offset = _END64.unpack_from(tail, end64)
     if offset + length > size_bytes:
-        raise NotAZip("the zip directory lies beyond the file")
+        raise NotAZip("the zip directory is beyond the file")
     return offset, length
 
 
 def directory_in(read: Callable[[int, int], bytes], size_bytes: int) -> bytes:
-    """The directory of a file of which bytes can be read by their offset and length, whatever comment follows it.
+    """Read the directory of a file, whatever comment follows it.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def directory_in(read: Callable[[int, int], bytes], size_bytes: int) -> bytes:
 
 
 def entries(directory: bytes) -> Iterator[Entry]:
-    """The records of a directory.
+    """Yield the records of a directory.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def entries(directory: bytes) -> Iterator[Entry]:
 
 
 def data_offset(entry: Entry, local_header: bytes) -> int:
-    """Where a record's data begins, told by its local header."""
+    """Return the offset of a record's data, by its local header."""
     if len(local_header) < LOCAL_BYTES or local_header[:4] != b"PK\x03\x04":
         raise NotAZip(f"{entry.name} has no local header")
     name_bytes, extra_bytes = struct.unpack_from("<HH", local_header, 26)
@@ -125,7 +125,7 @@ def data_offset(entry: Entry, local_header: bytes) -> int:
 
 
 def _large(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
-    """The numbers that need 64 bits, which stand in the extra field in this order."""
+    """Return the numbers that need 64 bits, which are in the extra field in this order."""
     place = 0
     while place + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, place)

@@ -1,4 +1,4 @@
-"""CRC-32 of parts put together to that of the whole, so that parts can be read in any order. Pure.
+"""Combination of the CRC-32 of parts into that of the whole, so that parts can be read in any order. Pure.
 
 The method is zlib's ``crc32_combine``: a CRC is linear over GF(2), so appending n zero bytes to what it covers is a
 multiplication by a matrix of 32 x 32 bits, and the matrix for n bytes is a product of those for powers of two.
@@ -13,7 +13,7 @@ Matrix = tuple[int, ...]
 
 
 def combined(parts: Iterable[tuple[int, int]]) -> int:
-    """The CRC-32 of bytes whose parts have these (CRC-32, length in bytes), in order."""
+    """Return the CRC-32 of bytes whose parts have these (CRC-32, length in bytes), in order."""
     total = 0
     for crc, length in parts:
         total = _after_zeros(total, length) ^ crc
@@ -21,7 +21,7 @@ def combined(parts: Iterable[tuple[int, int]]) -> int:
 
 
 def _after_zeros(crc: int, count: int) -> int:
-    """The CRC-32 once ``count`` zero bytes follow, without the conditioning that cancels out in `combined`."""
+    """Return the CRC-32 after ``count`` more zero bytes, without the conditioning that cancels out in `combined`."""
     power = 0
     while count and crc:
         if count & 1:
@@ -33,7 +33,7 @@ def _after_zeros(crc: int, count: int) -> int:
 
 @lru_cache(maxsize=64)
 def _zeros(power: int) -> Matrix:
-    """The matrix that appends two to the ``power`` zero bytes."""
+    """Return the matrix that appends two to the ``power`` zero bytes."""
     if power == 0:
         bit: Matrix = (_POLYNOMIAL, *(1 << place for place in range(31)))
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""States as the bytes of a torch file that is never made: read, chunk by chunk, from the tensors' own memory.
+"""The layout of a state's torch file in chunks, read from the tensors' own memory; the whole file never exists.
 
 The checksums that a zip file wants are filled in when the storages have been read.
 """
@@ -25,7 +25,7 @@ from .records import NoData, Storage, can_be_written, records_of
 
 
 class _Record(NamedTuple):
-    """A large storage in the file. Its first ``chunks`` are its own; what is left over lies with its neighbours."""
+    """A large storage in the file. Its first ``chunks`` are its own; the rest is in a chunk with its neighbours."""
 
     offset: int
     storage: Storage
@@ -33,7 +33,7 @@ class _Record(NamedTuple):
 
 
 class _Extent(NamedTuple):
-    """Where a chunk lies, and the storage that it is a part of, if it is one."""
+    """The place of a chunk, and the large storage that it belongs to, if any."""
 
     offset: int
     length: int
@@ -41,18 +41,18 @@ class _Extent(NamedTuple):
 
 
 class Layout:
-    """The bytes of a state's torch file, in chunks. May be read by several threads.
+    """The bytes of a state's torch file, in chunks. Thread-safe.
 
     Attributes
     ----------
     size_bytes : int
-        How long the file is.
+        The length of the file.
     spans : list of (int, int)
         Offset and length, in bytes, of every chunk.
     tensors : list of dict or None
-        Name, dtype, shape, offset and size in bytes of every tensor, as far as that can be said.
+        Name, dtype, shape, offset and size in bytes of every tensor, as far as known.
     warnings : list of str
-        What a user should know of the file before it is loaded.
+        Warnings for the user about loading the file.
     """
 
     def __init__(self, parts: Parts, tensors: list[dict[str, Any]] | None) -> None:
@@ -67,7 +67,7 @@ class Layout:
         self._record_crcs: dict[int, int] = {}
 
     def read(self, place: int) -> tuple[memoryview, str]:
-        """The bytes of a chunk and their BLAKE3 in hex. The bytes hold until this thread reads the next chunk."""
+        """Return the bytes of a chunk, valid until this thread reads the next one, and their BLAKE3 in hex."""
         extent = self.extents[place]
         data = self._joined(extent) if extent.record is None else self._part(extent, self._records[extent.record])
         digest = self._digests[place]
@@ -78,7 +78,7 @@ class Layout:
         return data, digest
 
     def chunks(self) -> tuple[Chunk, ...]:
-        """Every chunk with its digest; what was not read yet is read, on several threads."""
+        """Return every chunk with its digest; read the remaining ones on several threads."""
         unread = [place for place in self.reading_order() if self._digests[place] is None]
         in_parallel(unread, self.read, threads=digests.THREADS)
         return tuple(
@@ -88,11 +88,11 @@ class Layout:
         )
 
     def reading_order(self) -> list[int]:
-        """All chunks, such that none is read twice: what lies between storages holds their checksums."""
+        """Return all chunks in an order that reads none twice: those between storages contain checksums of storages."""
         return sorted(range(len(self.extents)), key=lambda place: self.extents[place].record is None)
 
     def has_changed(self) -> bool:
-        """Whether a chunk is another than it was when it was first read."""
+        """Tell if a chunk has changed since it was first read."""
         known = [(extent, digest) for extent, digest in zip(self.extents, self._digests, strict=True) if digest]
         return any(
             digests.of_chunk(self._part(extent, self._records[extent.record])) != digest
@@ -101,12 +101,12 @@ class Layout:
         )
 
     def sample(self, count: int) -> set[str]:
-        """The digests of a few chunks, spread over the storages."""
+        """Return the digests of a few chunks, spread over the storages."""
         own = [place for place, extent in enumerate(self.extents) if extent.record is not None]
         return {self.read(place)[1] for place in own[:: max(1, len(own) // count)][:count]}
 
     def head(self) -> Iterator[bytes]:
-        """The bytes before the first storage: in a file of torch, those of the pickle are among them."""
+        """Yield the bytes before the first storage; in a torch file, these include the pickle."""
         return self._parts.head()
 
     def _part(self, extent: _Extent, record: _Record) -> memoryview:
@@ -114,7 +114,7 @@ class Layout:
         return record.storage.view(start, start + extent.length)
 
     def _joined(self, extent: _Extent) -> memoryview:
-        """Bytes that lie between the large storages, with the checksums of these."""
+        """Return bytes between the large storages, with the checksums filled in."""
         stop = extent.offset + extent.length
         result = self._parts.joined(extent.offset, stop)
         patches = self._parts.patches
@@ -142,16 +142,16 @@ class Layout:
 
 
 Copies = Callable[[list[Storage]], list[Storage]]
-"""Gives copies of storages, to be read in their place."""
+"""Returns copies of storages, to be read in their place."""
 
 
 def layout_of(state: Any, copied: Copies | None = None) -> Layout:
-    """The torch file of a state. The state's tensors must stay as they are while it is read.
+    """Return the torch file of a state. The state's tensors must not change while it is read.
 
     Parameters
     ----------
     state : dict
-        Whatever ``torch.save`` takes.
+        Any state that ``torch.save`` accepts.
     copied : Copies, optional
         With it, the state may change at once.
 
@@ -188,7 +188,7 @@ def _of(state: Any, copied: Copies | None) -> Layout:
 
 
 def _named(tensor: Any, state: Any) -> str:
-    """The name of a tensor of a state, in words."""
+    """Name a tensor of a state, for a message."""
     with suppress(Exception):  # a state that cannot be walked
         for name, other in named_tensors(state):
             if other is tensor:
@@ -197,7 +197,7 @@ def _named(tensor: Any, state: Any) -> str:
 
 
 def _whole(state: Any) -> Layout:
-    """The file as torch itself writes it, held in memory: for versions of torch that write in another way."""
+    """Return the file as torch writes it, held in memory: for versions of torch that write in another way."""
     import torch
 
     file = io.BytesIO()
@@ -206,7 +206,7 @@ def _whole(state: Any) -> Layout:
 
 
 def _cut(parts: Parts) -> tuple[tuple[_Extent, ...], dict[int, _Record]]:
-    """Where to cut: large storages by themselves, whatever lies between them together, nothing longer than a chunk."""
+    """Cut the file: large storages alone, everything between them together, nothing longer than a chunk."""
     extents: list[_Extent] = []
     records: dict[int, _Record] = {}
     done = 0
@@ -228,7 +228,9 @@ def _cut(parts: Parts) -> tuple[tuple[_Extent, ...], dict[int, _Record]]:
 
 
 def _tensor_index(state: Any, parts: Parts, described: Mapping[int, Described]) -> list[dict[str, Any]] | None:
-    """Name, dtype, shape, offset and size in bytes of every tensor of which that can be said; None if of none."""
+    """Return name, dtype, shape, offset and size in bytes of the tensors, as far as known; None if they cannot be
+    listed.
+    """
     offsets = {storage.storage._cdata: offset for offset, storage in parts.storages}
     index = []
     try:
@@ -247,14 +249,16 @@ def _tensor_index(state: Any, parts: Parts, described: Mapping[int, Described]) 
                 entry = _entry(name, tensor, offsets)
             if entry is not None:
                 index.append(entry)
-    except Exception as error:  # a state that cannot be walked, as it holds itself, is saved without an index
+    except (
+        Exception
+    ) as error:  # a state that cannot be walked, such as one that contains itself, is saved without an index
         reraise(error)
         return None
     return index
 
 
 def named_tensors(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every tensor of a state, under the name that it has in the index."""
+    """Yield every tensor of a state under the name that it has in the index."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -285,6 +289,6 @@ def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any]
         start = offsets.get(tensor.untyped_storage()._cdata)
         if start is not None and is_one_stretch(tensor.shape, tensor.stride()):
             entry["offset"] = start + tensor.storage_offset() * element_bytes
-    except Exception as error:  # what torch cannot say of this one, as of a wrapper's storage, is left out
+    except Exception as error:  # an attribute that torch does not give, such as the storage of a wrapper, is left out
         reraise(error)
     return entry

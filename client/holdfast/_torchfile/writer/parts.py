@@ -1,4 +1,4 @@
-"""The zip file that holds a state, as parts one after another: bytes at hand, and storages that are read later."""
+"""The zip file of a state as consecutive parts: bytes, and storages that are read later."""
 
 import struct
 from array import array
@@ -15,7 +15,7 @@ from .records import StateRecords, Storage
 BIG_BYTES = 64 * 1024
 """Storages of at least this size have chunks of their own, which stay the same while others change."""
 ALIGNMENT, SMALL_ALIGNMENT = 4096, 64
-"""Large storages begin at multiples of the first, so that file systems can share their blocks; others of the second."""
+"""Alignments in bytes: large storages begin at pages, so that file systems can share their blocks; others need less."""
 _ROOT = "archive/"
 
 
@@ -25,7 +25,7 @@ class Parts:
     Attributes
     ----------
     size_bytes : int
-        How long the file is.
+        The length of the file.
     storages : list of (int, Storage)
         Every storage, in the order of the file, behind the offset of its data.
     patches : list of (int, int)
@@ -41,7 +41,7 @@ class Parts:
 
     @classmethod
     def of(cls, state: StateRecords) -> Self:
-        """The file of a sink's records."""
+        """Return the file of a state's records."""
         file = cls()
         directory, late = file._add_records(state)
         offset = file.size_bytes
@@ -51,24 +51,24 @@ class Parts:
 
     @classmethod
     def whole(cls, data: bytes) -> Self:
-        """A file that is at hand."""
+        """Return a file from its bytes."""
         file = cls()
         file._add(data)
         return file
 
     def replace(self, copied: Callable[[list[Storage]], list[Storage]]) -> None:
-        """Take other storages of the same sizes in place of those that were met."""
+        """Replace the storages by others of the same sizes."""
         others = copied([storage for _, storage in self.storages])
         self.storages = [(offset, other) for (offset, _), other in zip(self.storages, others, strict=True)]
         waiting = iter(others)
         self._parts = [part if isinstance(part, bytes) else next(waiting) for part in self._parts]
 
     def head(self) -> Iterator[bytes]:
-        """The bytes before the first storage."""
+        """Yield the bytes before the first storage."""
         return takewhile(lambda part: isinstance(part, bytes), self._parts)  # type: ignore[arg-type]
 
     def joined(self, start: int, stop: int) -> bytearray:
-        """The bytes from one offset to another, with zeros for the CRC-32 of storages."""
+        """Return the bytes from one offset to another, with zeros for the CRC-32 of storages."""
         result = bytearray()
         place = max(0, bisect_right(self._starts, start) - 1)
         while place < len(self._parts) and self._starts[place] < stop:
@@ -80,13 +80,13 @@ class Parts:
         return result
 
     def _add_records(self, state: StateRecords) -> tuple[bytearray, list[tuple[int, int]]]:
-        """Add all records; the zip's directory, and where in it the CRC-32 of which storage stands."""
+        """Add all records; return the zip's directory, and the places in it for the CRC-32 of storages."""
         directory, late, has_large = bytearray(), [], False
         for text, data in state.records():
             name, offset = (_ROOT + text).encode(), self.size_bytes
             is_ready = isinstance(data, bytes)
             size_bytes = len(data) if isinstance(data, bytes) else data.size_bytes
-            # What follows large storages begins at a page, too: who reads the end of the file then needs none of them.
+            # Data after large storages begins at a page, too: a reader of the end of the file then needs none of them.
             is_at_page = has_large if is_ready else size_bytes >= BIG_BYTES
             has_large = has_large or (is_at_page and not is_ready)
             alignment = ALIGNMENT if is_at_page else SMALL_ALIGNMENT

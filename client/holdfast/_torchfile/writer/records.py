@@ -1,4 +1,4 @@
-"""The records of a state's torch file: the pickle, and of each tensor's storage only where that lies."""
+"""The records of a state's torch file: the pickle, and a reference to each tensor's storage."""
 
 import ctypes
 import inspect
@@ -17,7 +17,7 @@ _STAGING = threading.local()
 
 
 class Storage:
-    """The bytes of a tensor's storage: its own memory, or, on another device, copies of parts of it."""
+    """The bytes of a tensor's storage: its own memory or, for another device, copies of parts of it."""
 
     __slots__ = ("_staged", "size_bytes", "storage")
 
@@ -27,7 +27,7 @@ class Storage:
         self._staged = storage.device.type != "cpu" if staged is None else staged
 
     def view(self, start: int, stop: int) -> memoryview:
-        """Some of the bytes; copies hold until this thread asks for others.
+        """Return some of the bytes; copies are valid until this thread's next call.
 
         Raises
         ------
@@ -42,14 +42,14 @@ class Storage:
         return memoryview(kind.from_address(self.address + start)).cast("B")
 
     def copy(self, start: int, stop: int) -> bytes | memoryview:
-        """Some of the bytes, as `view`; quicker where they are few."""
+        """Return some of the bytes, as `view` does; faster for few bytes."""
         if self._staged or start == stop:
             return self.view(start, stop)
         return ctypes.string_at(self.address + start, stop - start)
 
     @property
     def address(self) -> int:
-        """The address of the bytes, on this machine; refused where they are not the storage's any more."""
+        """The address of the bytes on this machine; refused if the storage was freed or resized."""
         address = self.storage.data_ptr()
         if self.storage.nbytes() != self.size_bytes or (self.size_bytes and not address):
             raise IntegrityError(
@@ -60,7 +60,7 @@ class Storage:
     def _copied(self, start: int, stop: int) -> memoryview:
         import torch
 
-        _ = self.address  # refuses what was freed
+        _ = self.address  # refuses a freed storage
         on_cuda = self.storage.device.type == "cuda"
         staging = getattr(_STAGING, "tensor", None)
         if staging is None or staging.numel() < stop - start:
@@ -72,14 +72,14 @@ class Storage:
 
 
 def as_bytes(storage: Any) -> Any:
-    """A storage as a tensor of bytes over the same memory."""
+    """Return a storage as a tensor of bytes over the same memory."""
     import torch
 
     return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
 class StateRecords:
-    """The records of a state's torch file, and what pickling has met.
+    """The records of a state's torch file, with the tensors that pickling has met.
 
     Attributes
     ----------
@@ -100,10 +100,10 @@ class StateRecords:
         self.described: dict[int, Described] = {}
 
     def records(self) -> Iterator[tuple[str, bytes | Storage]]:
-        """Names below the archive's root, and data, in the order of the file.
+        """Yield names below the archive's root, and data, in the order of the file.
 
-        The records .format_version and .storage_alignment are left out: by these torch computes where storages lie, as
-        if all were aligned alike; without them, it looks.
+        The records .format_version and .storage_alignment are left out: from them torch would compute the places
+        of storages as if all were aligned alike; without them, it reads the places.
         """
         yield "data.pkl", self.pickled
         yield "byteorder", sys.byteorder.encode()
@@ -112,7 +112,7 @@ class StateRecords:
         yield "version", b"3\n"
 
     def met_tensor(self, tensor: Any, *, is_wrapper: bool) -> None:
-        """Look at a tensor. `NoData` if it has none."""
+        """Check a tensor; raise `NoData` if it has no data."""
         if not is_wrapper and _reaches_beyond(tensor):
             raise NoData(
                 tensor,
@@ -126,7 +126,7 @@ class StateRecords:
 
 
 class NoData(InvalidRequest):
-    """A tensor has no data, so that it would be loaded with something else."""
+    """A tensor has no data, so that another value would be loaded."""
 
     def __init__(self, tensor: Any, why: str) -> None:
         super().__init__(f"a tensor cannot be saved: {why}", code="no_data")
@@ -135,7 +135,7 @@ class NoData(InvalidRequest):
 
 
 def records_of(state: Any) -> StateRecords:
-    """The records that torch would write of a state, without the data of its storages.
+    """Return the records that torch would write for a state, without the data of its storages.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def records_of(state: Any) -> StateRecords:
 
 
 def can_be_written() -> bool:
-    """Tell if this version of torch writes files in the way that is known here."""
+    """Tell if this version of torch writes files in the known way."""
     import torch
 
     save = getattr(torch.serialization, "_save", None)
@@ -168,7 +168,7 @@ def _reaches_beyond(tensor: Any) -> bool:
     try:
         size_bytes = tensor.untyped_storage().nbytes()
         shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
-    except Exception as error:  # nested tensors have no strides, parameters that wait for their shape no storage
+    except Exception as error:  # nested tensors have no strides; uninitialised parameters have no storage
         reraise(error)
         return tensor.is_nested and any(_beyond(tensor, *part) for part in _nested(tensor))
     return _beyond(tensor, size_bytes, shape, strides, offset)
@@ -182,9 +182,9 @@ def _beyond(tensor: Any, size_bytes: int, shape: Sequence[int], strides: Sequenc
 
 
 def _nested(tensor: Any) -> list[tuple[int, list[int], list[int], int]]:
-    """The bytes of a nested tensor's storage; for each tensor in it, its shape, strides and offset."""
+    """Return the size of a nested tensor's storage, and the shape, strides and offset of each tensor in it."""
     offsets = tensor._nested_tensor_storage_offsets().tolist()
-    if not offsets:  # sizes and strides are without meaning then
+    if not offsets:  # sizes and strides are meaningless then
         return []
     size_bytes = tensor.untyped_storage().nbytes()
     shapes, strides = tensor._nested_tensor_size().tolist(), tensor._nested_tensor_strides().tolist()
@@ -192,7 +192,7 @@ def _nested(tensor: Any) -> list[tuple[int, list[int], list[int], int]]:
 
 
 def _is_sharded(tensor: Any) -> bool:
-    """Tell if this process has a part of a distributed tensor only."""
+    """Tell if this process has only a part of a distributed tensor."""
     placements, mesh = getattr(tensor, "placements", None), getattr(tensor, "device_mesh", None)
     if placements is not None and mesh is not None:
         return any(not each.is_replicate() and mesh.size(place) > 1 for place, each in enumerate(placements))

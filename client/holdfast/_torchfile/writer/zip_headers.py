@@ -1,6 +1,6 @@
 """The headers of a zip file as torch reads it: stored records, aligned data, zip64 where files are large. Pure.
 
-Checksums are left at 0, to be filled in when the data was read; `LOCAL_CRC` and `CENTRAL_CRC` say where they stand.
+Checksums are left at 0, to be filled in when the data was read, at `LOCAL_CRC` and `CENTRAL_CRC`.
 """
 
 import struct
@@ -18,20 +18,20 @@ _PADDING = 0x4246
 """The extra field that holds padding, as torch writes it."""
 
 LOCAL_CRC, CENTRAL_CRC = 14, 16
-"""The places of a record's CRC-32 in its local header and in its entry in the directory, in bytes."""
+"""The offsets of a record's CRC-32 in its local header and in its directory entry, in bytes."""
 
 
 def local_header(name: bytes, size_bytes: int, offset: int, alignment: int) -> bytes:
-    """The header before a record's data, padded so that the data begins at a multiple of ``alignment``.
+    """Return the header before a record's data, padded so that the data begins at a multiple of ``alignment``.
 
     Parameters
     ----------
     name : bytes
         The record's name, in UTF-8.
     size_bytes : int
-        How long its data is.
+        The length of its data.
     offset : int
-        Where in the file the header begins.
+        The offset of the header in the file.
     alignment : int
         A power of two, at most 32768.
     """
@@ -46,7 +46,7 @@ def local_header(name: bytes, size_bytes: int, offset: int, alignment: int) -> b
 
 
 def directory_entry(name: bytes, size_bytes: int, offset: int) -> bytes:
-    """The directory's entry for the record whose header begins at an offset."""
+    """Return the directory's entry for the record whose header begins at an offset."""
     large = [number for number in (size_bytes, size_bytes, offset) if number >= _LARGE]
     extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
     version, size, header = _version(size_bytes, offset), min(size_bytes, _LARGE), min(offset, _LARGE)
@@ -58,7 +58,7 @@ def directory_entry(name: bytes, size_bytes: int, offset: int) -> bytes:
 
 
 def end(count: int, directory_bytes: int, offset: int) -> bytes:
-    """The end of the file, after a directory of so many entries that begins at an offset."""
+    """Return the end of the file, after a directory that begins at an offset and has ``count`` entries."""
     tail = b""
     if count >= _MANY or directory_bytes >= _LARGE or offset >= _LARGE:
         whole = _END64.pack(b"PK\x06\x06", _END64.size - 12, 45, 45, 0, 0, count, count, directory_bytes, offset)

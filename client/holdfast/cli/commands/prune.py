@@ -23,17 +23,22 @@ def prune(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only show what would be removed.")] = False,
     last: Annotated[
-        int | None, typer.Option("--last", metavar="N", min=0, help="Dry run of a policy that keeps the last N.")
+        int | None,
+        typer.Option("--last", metavar="N", min=0, help="With --dry-run: try a policy that keeps the last N."),
     ] = None,
     best: Annotated[
-        int | None, typer.Option("--best", metavar="K", min=0, help="Dry run of a policy that keeps the best K.")
+        int | None,
+        typer.Option("--best", metavar="K", min=0, help="With --dry-run: try a policy that keeps the best K."),
     ] = None,
     every: Annotated[
         int | None,
-        typer.Option("--every", metavar="E", min=1, help="Dry run of a policy that also keeps every E epochs."),
+        typer.Option(
+            "--every", metavar="E", min=1, help="With --dry-run: try a policy that also keeps every E epochs."
+        ),
     ] = None,
     mode: Annotated[
-        str | None, typer.Option("--mode", metavar="MODE", help="Dry run of a policy that ranks by min or max.")
+        str | None,
+        typer.Option("--mode", metavar="MODE", help="With --dry-run: try a policy that ranks by min or max."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     server: ServerUrl = None,
