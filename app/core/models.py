@@ -279,47 +279,6 @@ class Upload(Save):
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a checkpoint stays: a stable code and, where the rule counts, the place it holds and the limit."""
-
-    code: Literal["newest", "last", "best", "every", "pinned", "unlimited"]
-    place: int | None = None
-    limit: int | None = None
-
-    def __str__(self) -> str:
-        if self.code == "every":
-            return f"every {self.limit} epochs"
-        if self.place is None:
-            return self.code
-        return f"{self.code} {self.place}" + (f" of {self.limit}" if self.limit is not None else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a live checkpoint stands in its directory: the newest or not, and its number, from 1, in each order.
-
-    ``last`` counts regular ones by position, ``best`` those that can be ranked; None where it does not count, or where
-    it is beyond all that is kept.
-    """
-
-    is_newest: bool
-    last: int | None
-    best: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One checkpoint and the reasons why it stays. No reason: it may go."""
-
-    checkpoint: Checkpoint
-    reasons: tuple[Reason, ...]
-
-    @property
-    def stays(self) -> bool:
-        return bool(self.reasons)
-
-
-@dataclass(frozen=True, slots=True)
 class Event:
     """Something that changed; ids come from one counter, in the change's own transaction."""
 

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import BaseModel, Field
 
 from app.api.schemas.answers import CheckpointOut, PolicyOut
-from app.core.models import Verdict
+from app.core.retention import Verdict
 from app.service.lifecycle.remove import Cleared
 from app.service.lifecycle.verdicts import Judgement
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Select, func, not_, or_, select, tuple_
 
 from app.catalog.tables import schema
 from app.catalog.tables.order import ordering, ranking_order
-from app.core.models import Facts, Kind, Place, Policy
+from app.core.models import Facts, Kind, Policy
+from app.core.retention import Place
 
 _table = schema.checkpoints
 

@@ -5,8 +5,9 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from app.core.models import Policy, Reason, RemovedBecause
+from app.core.models import Policy, RemovedBecause
 from app.core.names import escaped
+from app.core.retention import Reason
 from app.core.units import size
 
 _STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 60, 86400, "d"))

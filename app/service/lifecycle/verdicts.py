@@ -9,7 +9,8 @@ from app.catalog import Session
 from app.catalog.reports import standings
 from app.catalog.reports.standings import Live, Position
 from app.core import retention
-from app.core.models import Directory, Place, Reason, Verdict
+from app.core.models import Directory
+from app.core.retention import Place, Reason, Verdict
 
 Shown = Literal["all", "staying", "going", "none"]
 """The verdicts that a page lists."""

@@ -12,7 +12,8 @@ from app.catalog.reports.standings import Candidate, Standing
 from app.catalog.rows.directories import Totals
 from app.core import retention
 from app.core.errors import CheckpointNotFound
-from app.core.models import Checkpoint, Directory, Policy, Reason, Tensor
+from app.core.models import Checkpoint, Directory, Policy, Tensor
+from app.core.retention import Reason
 from app.service.query.find import Summary, summary_of
 from app.service.state.context import Context, Rules
 from app.service.state.lookup import known_directory

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from app.catalog import Catalog
 from app.catalog.reports import standings
 from app.core import ranking, retention
-from app.core.models import Checkpoint, Facts, Place, Policy, Reason
+from app.core.models import Checkpoint, Facts, Policy
+from app.core.retention import Place, Reason
 from tests.data.histories import keep, new_directory
 from tests.data.samples import histories
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import ranking, retention
-from app.core.models import Policy, Reason
+from app.core.models import Policy
+from app.core.retention import Reason
 from tests.data.samples import checkpoint, histories
 
 LIMIT = st.none() | st.integers(0, 5)
