@@ -19,11 +19,11 @@ from app.api import openapi
 from app.api.dependencies import only_known_preconditions, only_known_queries
 from app.api.routes import audit, content, diff, directories, events, links, metrics, operations, prune, uploads
 from app.api.routes import checkpoints as checkpoint_routes
-from app.auth.authenticator import Authority
+from app.auth.authenticator import Authenticator
 from app.auth.exposure import refuse_weak
-from app.auth.issuing import Minting
 from app.auth.links import Links
 from app.auth.sessions import Sessions
+from app.auth.token_issuer import TokenIssuer
 from app.catalog import Catalog
 from app.core.errors import Refusal, RootMissing, UnusableToken
 from app.dashboard import install
@@ -52,7 +52,7 @@ class State(TypedDict):
 
     checkpoints: Checkpoints
     metrics: Callable[[str], CollectorRegistry]
-    authority: Authority
+    authenticator: Authenticator
     sessions: Sessions
     links: Links
 
@@ -126,16 +126,16 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
         process = metrics.ProcessFigures(
             probe.longest_s, lambda: scrub.bytes_read, checkpoints.context.storage.free_bytes
         )
-        authority = authority_of(settings, checkpoints)
+        authenticator = authenticator_of(settings, checkpoints)
         catalog, clock = checkpoints.context.catalog, checkpoints.context.clock
         yield {
             "checkpoints": checkpoints,
             "metrics": lambda prefix: metrics.registry(
                 checkpoints.queries, process, checkpoints.quota_claims.usage, prefix
             ),
-            "authority": authority,
-            "sessions": Sessions(catalog, authority, clock),
-            "links": Links(catalog, authority, clock),
+            "authenticator": authenticator,
+            "sessions": Sessions(catalog, authenticator, clock),
+            "links": Links(catalog, authenticator, clock),
         }
     finally:
         watching.cancel()
@@ -144,7 +144,7 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
         checkpoints.close()
 
 
-def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
+def authenticator_of(settings: Settings, checkpoints: Checkpoints) -> Authenticator:
     """Whoever knows the tokens of this root; the first one is made where that is wanted.
 
     Raises
@@ -153,29 +153,29 @@ def authority_of(settings: Settings, checkpoints: Checkpoints) -> Authority:
         The file for the token cannot be used, or holds one that could be guessed.
     """
     context = checkpoints.context
-    minting = minting_of(context)
-    minting.revoke_again()
+    issuer = token_issuer_of(context)
+    issuer.revoke_again()
     configured = settings.admin_token_text
     if configured is None and settings.admin_token_file is not None:
         try:
-            configured = minting.first(settings.admin_token_file)
+            configured = issuer.bootstrap(settings.admin_token_file)
         except (OSError, UnicodeError) as error:
             raise UnusableToken(f"HOLDFAST_ADMIN_TOKEN_FILE: {error}") from error
         refuse_weak(configured, "HOLDFAST_ADMIN_TOKEN_FILE")
     logs.hide(configured)
-    if configured is not None or minting.all():
+    if configured is not None or issuer.all():
         try:
             context.storage.protect()  # it stays closed if the setting is forgotten, or the catalog lost
         except OSError as error:  # a full disk is no reason not to start
             logger.warning("nothing but its settings keeps this server closed: %s", error)
-    return Authority(
+    return Authenticator(
         context.catalog, clock=context.clock, configured=configured, protected=context.storage.is_protected
     )
 
 
-def minting_of(context: Context) -> Minting:
+def token_issuer_of(context: Context) -> TokenIssuer:
     """Whoever makes and revokes the tokens of a root."""
-    return Minting(context.catalog, context.storage, clock=context.clock)
+    return TokenIssuer(context.catalog, context.storage, clock=context.clock)
 
 
 def on_the_command_line() -> Actor:

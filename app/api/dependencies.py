@@ -139,10 +139,10 @@ def conditions_of(request: Request) -> Conditions:
     absent = request.headers.get("if-none-match")
     if "if-match" in request.headers or absent not in {None, "*"}:
         raise InvalidRequest("A save supports `If-None-Match: *` and no other precondition.")
-    authority, before = request.state.authority, request.state.access
+    authenticator, before = request.state.authenticator, request.state.access
 
     def still_may() -> None:
-        access = authority.access_of(before.token_id)
+        access = authenticator.access_of(before.token_id)
         if access is None:
             raise Unauthorized("The token was revoked or expired during the upload; nothing was saved.")
         access.require("write")  # the prefix was checked when the request began, and never changes

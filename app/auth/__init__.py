@@ -1,5 +1,5 @@
 """Authentication: tokens, sessions of the dashboard, and signed links.
 
-Decides whom a request comes from and what that token reaches.
+Decides which token a request carries and what that token may reach.
 May import `core`, `runtime` and `catalog`; never HTTP.
 """

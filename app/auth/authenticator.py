@@ -1,4 +1,4 @@
-"""Whom a request comes from, by the token that it carries."""
+"""Authentication: the access that a request has by its bearer token."""
 
 import hmac
 from collections.abc import Callable
@@ -9,18 +9,20 @@ from app.catalog import Catalog
 from app.core.access import ANYONE, Access
 from app.core.errors import Unauthorized
 
-_UNKNOWN = "0" * 64  # what is compared where there is no such token, so that this takes as long
+_UNKNOWN = "0" * 64  # compared if there is no such token, so that the answer takes as long
 
 
-class Authority:
-    """Knows tokens by their hashes, asks for every request whether they still count, and compares in constant time.
+class Authenticator:
+    """Checks tokens, by hash and in constant time.
+
+    Each request asks the catalog, so that a revocation holds at once.
 
     Parameters
     ----------
     configured : str, optional
-        A token that the operator has set, which may everything.
+        A token that the operator has set; it has every scope.
     protected : bool
-        A token is needed even if none is known: there were some once.
+        A token is needed even if the catalog knows none: the root had tokens once.
     """
 
     def __init__(
@@ -34,19 +36,19 @@ class Authority:
 
     @property
     def is_open(self) -> bool:
-        """Whether no token is needed, as there never was one. The first one closes the server for good."""
+        """True while requests need no token, as the root never had one. The first token closes the server for good."""
         if not self._protected:
             with self._catalog.reading() as session:
                 self._protected = session.tokens.any()
         return not self._protected
 
     def identify(self, authorization: str | None) -> Access:
-        """What a request may do, by its ``Authorization`` header.
+        """Return the access of a request by its ``Authorization`` header.
 
         Raises
         ------
         Unauthorized
-            A token is needed, and this is none, or one that has expired or was revoked.
+            A token is needed, and the header has none, or one that is unknown, expired or revoked.
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() == "bearer" and (found := self.access_of_token(token.strip())) is not None:
@@ -55,10 +57,10 @@ class Authority:
             return Access.unlimited(ANYONE)
         if authorization is None:
             raise Unauthorized("Send a token as `Authorization: Bearer <token>` (HOLDFAST_TOKEN).")
-        raise Unauthorized("This server knows no such token, or not any more; `Authorization` is `Bearer <token>`.")
+        raise Unauthorized("The token is unknown, expired or revoked; `Authorization` is `Bearer <token>`.")
 
     def access_of_token(self, text: str) -> Access | None:
-        """What a token allows; None where it does not count."""
+        """Return the access of a token given as text; None if it is unknown, expired or revoked."""
         found_hash = token_format.hash_of(text)
         if self._configured_hash is not None and hmac.compare_digest(found_hash, self._configured_hash):
             return Access.unlimited(self._configured_id)
@@ -67,11 +69,11 @@ class Authority:
             return None
         with self._catalog.reading() as session:
             token = session.tokens.get(token_id)
-        is_it = hmac.compare_digest(found_hash, token.hash if token is not None else _UNKNOWN)
-        return token.access(self._clock()) if token is not None and is_it else None
+        is_match = hmac.compare_digest(found_hash, token.hash if token is not None else _UNKNOWN)
+        return token.access(self._clock()) if token is not None and is_match else None
 
     def access_of(self, token_id: str) -> Access | None:
-        """What the token of this id allows now, for what it has opened or signed; None where it does not count."""
+        """Return the current access of a token by id, for its sessions and links; None if it is not valid any more."""
         if token_id == ANYONE:
             return Access.unlimited(ANYONE) if self.is_open else None
         if self._configured_hash is not None and token_id == self._configured_id:

@@ -1,30 +1,35 @@
-"""Where a server may listen: beyond loopback only where a token is needed."""
+"""Exposure: a server listens beyond loopback only if requests need a strong token."""
 
 from ipaddress import ip_address
 
 from app.auth import token_format
 from app.core.errors import Unprotected, UnusableToken
 
-SHORTEST = 16
-"""How many characters a token that an operator made up must have."""
+MIN_CHARACTERS = 16
+"""The shortest admin token that an operator may configure."""
 
 
 def refuse_unprotected(host: str) -> None:
-    """Refuse to listen beyond loopback, where no token is needed; the message says what to do."""
+    """Refuse to listen beyond loopback while requests need no token; the message says what to do.
+
+    Raises
+    ------
+    Unprotected
+    """
     if not is_loopback(host):
         raise Unprotected(
-            f"Without a token Holdfast serves this machine only, and {host} can be reached from others. "
-            "Make one by `holdfast-server token create --scope admin`, "
-            "or name a file for it as HOLDFAST_ADMIN_TOKEN_FILE, or set "
+            f"Without a token, Holdfast listens on loopback only, and other machines can reach {host}. "
+            "Create one with `holdfast-server token create --scope admin`, "
+            "or name a file for it in HOLDFAST_ADMIN_TOKEN_FILE, or set "
             "HOLDFAST_ADMIN_TOKEN to a long random text (for example from `openssl rand -hex 32`), "
             "or listen on 127.0.0.1."
         )
 
 
 def refuse_weak(token: str | None, setting: str = "HOLDFAST_ADMIN_TOKEN") -> None:
-    """Refuse an admin token that could be guessed, cannot be sent in a header, or is a client's.
+    """Refuse an admin token that can be guessed, cannot be sent in a header, or has the form of a client's token.
 
-    No message holds the token.
+    No message contains the token.
 
     Raises
     ------
@@ -34,20 +39,20 @@ def refuse_weak(token: str | None, setting: str = "HOLDFAST_ADMIN_TOKEN") -> Non
         return
     if token.startswith(token_format.PREFIX):
         raise UnusableToken(
-            f"{setting} holds a token of the form {token_format.PREFIX}..., as `holdfast-server token create` makes "
-            "them for clients: it allows what it was made for, and is never a server's key. Clients take it as "
-            "HOLDFAST_TOKEN. An admin token is another long random text (for example from `openssl rand -hex 32`)."
+            f"{setting} holds a token of the form {token_format.PREFIX}..., which `holdfast-server token create` makes "
+            "for clients. Such a token has its own scopes and is never the server's admin token; clients read it from "
+            "HOLDFAST_TOKEN. Set another long random text (for example from `openssl rand -hex 32`)."
         )
-    if len(token) < SHORTEST:
+    if len(token) < MIN_CHARACTERS:
         raise UnusableToken(
-            f"{setting} has fewer than {SHORTEST} characters and could be guessed; try `openssl rand -hex 32`."
+            f"{setting} has fewer than {MIN_CHARACTERS} characters and can be guessed; try `openssl rand -hex 32`."
         )
     if not all("!" <= sign <= "~" for sign in token):
-        raise UnusableToken(f"{setting} has spaces, or characters that cannot be sent in a header: no client takes it.")
+        raise UnusableToken(f"{setting} contains spaces or characters that cannot be sent in a header.")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Tell if only this machine can reach an address."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""Signed links: what one allows, said in the link itself and signed with a key of the server. Pure."""
+"""Format of signed links: the claims and their HMAC-SHA256 signature by a key of the server. Pure."""
 
 import base64
 import binascii
@@ -15,7 +15,10 @@ PREFIX = "hfsl_"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One file of one checkpoint, by its digest, until a time in seconds since 1970, as long as its token lives."""
+    """The claims of a link: one file of one checkpoint, by digest, valid until ``expires_at`` and while its token is.
+
+    ``expires_at`` is in seconds since 1970.
+    """
 
     checkpoint_id: str
     path: str
@@ -25,29 +28,29 @@ class Link:
 
 
 def sign(link: Link, key_id: str, key: bytes) -> str:
-    """The link as text: what it says, which key signed it, and the signature (HMAC-SHA256), with dots in between."""
-    said = f"{PREFIX}{_encoded(json.dumps(astuple(link), ensure_ascii=False).encode())}.{key_id}"
-    return f"{said}.{_encoded(_signature(said, key))}"
+    """Encode and sign a link: claims, key id and signature, separated by dots."""
+    signed = f"{PREFIX}{_encoded(json.dumps(astuple(link), ensure_ascii=False).encode())}.{key_id}"
+    return f"{signed}.{_encoded(_signature(signed, key))}"
 
 
 def read(text: str, keys: Mapping[str, bytes]) -> Link:
-    """The link that somebody signed with one of these keys; whether it has expired is not asked.
+    """Decode a link and verify its signature by one of these keys. Its expiry is not checked.
 
     Raises
     ------
     LinkInvalid
-        Nobody did.
+        The signature is missing or wrong, or its key is unknown.
     """
-    said, _, signature = text.rpartition(".")
-    begun, _, key_id = said.rpartition(".")
+    signed, _, signature = text.rpartition(".")
+    claims, _, key_id = signed.rpartition(".")
     key = keys.get(key_id)
-    if key is None or not hmac.compare_digest(_signature(said, key), _decoded(signature)):
-        raise LinkInvalid("This is not a link of this server, or its key is not in use any more.")
-    return Link(*json.loads(_decoded(begun.removeprefix(PREFIX))))
+    if key is None or not hmac.compare_digest(_signature(signed, key), _decoded(signature)):
+        raise LinkInvalid("This server did not sign the link, or its key is not in use any more.")
+    return Link(*json.loads(_decoded(claims.removeprefix(PREFIX))))
 
 
-def _signature(said: str, key: bytes) -> bytes:
-    return hmac.digest(key, said.encode("utf-8", "surrogatepass"), sha256)
+def _signature(signed: str, key: bytes) -> bytes:
+    return hmac.digest(key, signed.encode("utf-8", "surrogatepass"), sha256)
 
 
 def _encoded(data: bytes) -> str:
@@ -55,7 +58,7 @@ def _encoded(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes that a text stands for; none where it is not such a text."""
+    """Decode URL-safe base64; empty if it is malformed."""
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):

@@ -1,7 +1,7 @@
-"""What tokens look like: ``hfst_``, an id, 32 random bytes, a checksum. Pure.
+"""Format of tokens: ``hfst_``, an id, 32 random bytes, a checksum. Pure.
 
-All of it is letters and digits of fixed length, so that secret scanners find a token by
-``hfst_[0-9A-Za-z]{59}`` and tell from the checksum that it is one, and a double click selects it whole.
+A token consists of letters and digits and has a fixed length: secret scanners find it by ``hfst_[0-9A-Za-z]{59}``,
+confirm it by the checksum, and a double click selects the whole token.
 """
 
 import re
@@ -17,13 +17,13 @@ PATTERN = re.compile(rf"{PREFIX}([0-9A-Za-z]{{{_ID}}})[0-9A-Za-z]{{{_SECRET + _C
 
 
 def compose(id_bytes: bytes, secret: bytes) -> str:
-    """The token that is made of 7 and 32 random bytes."""
-    begun = PREFIX + _base62(int.from_bytes(id_bytes), _ID) + _base62(int.from_bytes(secret), _SECRET)
-    return begun + _checksum(begun)
+    """Compose a token from 7 random bytes for its id and 32 for its secret."""
+    unchecked = PREFIX + _base62(int.from_bytes(id_bytes), _ID) + _base62(int.from_bytes(secret), _SECRET)
+    return unchecked + _checksum(unchecked)
 
 
 def id_of(text: str) -> str | None:
-    """The id in a token; None where the text is no token, by its form or its checksum."""
+    """Return the id in a token; None if form or checksum is wrong."""
     match = PATTERN.fullmatch(text)
     if match is None or text[-_CHECKSUM:] != _checksum(text[:-_CHECKSUM]):
         return None
@@ -31,17 +31,17 @@ def id_of(text: str) -> str | None:
 
 
 def hash_of(text: str) -> str:
-    """What is kept of a secret in its place: SHA-256, in hex. It is random: a slow hash would not help."""
+    """Hash a secret for storage: SHA-256, in hex. The secret is random, so a slow hash would not help."""
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def public_id_of(text: str) -> str:
-    """What a token that a person made up is called. Whoever guesses it from that spends a while on each guess."""
+    """Return a public id for a token that the operator chose. It is a slow hash, so that guessing the token is slow."""
     return f"configured-{scrypt(text.encode(), salt=b'holdfast', n=2**14, r=8, p=1, dklen=4).hex()}"
 
 
-def _checksum(begun: str) -> str:
-    return _base62(crc32(begun.encode()), _CHECKSUM)
+def _checksum(unchecked: str) -> str:
+    return _base62(crc32(unchecked.encode()), _CHECKSUM)
 
 
 def _base62(number: int, width: int) -> str:

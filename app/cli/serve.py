@@ -24,7 +24,7 @@ from app.core.errors import AddressUnavailable, RootMissing
 from app.http.protocol import BoundedProtocol
 from app.http.socket_handover import SocketHandoverProtocol
 from app.http.timeouts import Bounds
-from app.main import authority_of, create_app, open_root, refuse_no_root, utc_now
+from app.main import authenticator_of, create_app, open_root, refuse_no_root, utc_now
 from app.runtime import logs
 from app.runtime.thread_priority import EVENT_LOOP, set_niceness
 from app.service import Checkpoints
@@ -103,7 +103,7 @@ def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[
     """
     checkpoints = open_root(settings, clock=clock)
     try:
-        if is_open := authority_of(settings, checkpoints).is_open:
+        if is_open := authenticator_of(settings, checkpoints).is_open:
             refuse_unprotected(settings.host)
     except BaseException:
         checkpoints.close()

@@ -15,7 +15,7 @@ from app.cli.exits import tell
 from app.core import units
 from app.core.access import Token, in_order
 from app.core.errors import InvalidRequest, RootMissing
-from app.main import look_at_root, minting_of, on_the_command_line, open_root, refuse_no_root, utc_now
+from app.main import look_at_root, on_the_command_line, open_root, refuse_no_root, token_issuer_of, utc_now
 from app.runtime import actor
 from app.service import Context
 from app.settings import Settings
@@ -27,7 +27,7 @@ def create(settings: Settings, scope: list[str], prefix: str, expires: str, note
     """Make a token, print it, and keep only its hash: it is shown this once."""
     lasts = None if expires == "never" else _length(expires)
     with _root(settings) as context:
-        text, token = minting_of(context).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
+        text, token = token_issuer_of(context).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
     if as_json:
         print(json.dumps({"token": text, **_as_json(token)}, indent=2))
         return 0
@@ -44,7 +44,7 @@ def create(settings: Settings, scope: list[str], prefix: str, expires: str, note
 def show(settings: Settings, as_json: bool) -> int:
     """List the tokens, also those that have expired or were revoked."""
     with _root(settings) as context:
-        found = minting_of(context).all()
+        found = token_issuer_of(context).all()
     if as_json:
         print(json.dumps([_as_json(token) for token in found], indent=2))
         return 0
@@ -55,8 +55,8 @@ def show(settings: Settings, as_json: bool) -> int:
 def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
     """Revoke tokens by id, at once, with the sessions and links that they made; 1 where there is no such token."""
     with _root(settings) as context:
-        minting = minting_of(context)
-        known = {token_id: minting.revoke(token_id) for token_id in ids}
+        issuer = token_issuer_of(context)
+        known = {token_id: issuer.revoke(token_id) for token_id in ids}
     if as_json:
         said = {
             "revoked": [each for each in known if known[each]],

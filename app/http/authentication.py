@@ -13,7 +13,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.authenticator import Authority
+from app.auth.authenticator import Authenticator
 from app.auth.exposure import is_loopback
 from app.auth.sessions import Sessions
 from app.core.access import ANYONE, Access
@@ -77,8 +77,8 @@ def _authenticate(scope: Scope) -> Access:
     """Return the access of a request's token or session. Raises `Unauthorized` if it has neither."""
     headers = Headers(scope=scope)
     if is_api(route_path(scope)):
-        authority: Authority = scope["state"]["authority"]
-        found: Access | None = authority.identify(headers.get("authorization"))
+        authenticator: Authenticator = scope["state"]["authenticator"]
+        found: Access | None = authenticator.identify(headers.get("authorization"))
     else:
         sessions: Sessions = scope["state"]["sessions"]
         found = sessions.access(cookie_parser(headers.get("cookie", "")).get(COOKIE))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from app.core.access import Scope
-from app.main import look_at_root, minting_of
+from app.main import look_at_root, token_issuer_of
 from app.settings import Settings
 
 
@@ -13,14 +13,14 @@ def mint(root: Path, *scopes: Scope, prefix: str = "", expires: timedelta | None
     """A new token of a root."""
     parts = look_at_root(Settings(root=root))
     with closing(parts.catalog), closing(parts.storage):
-        return minting_of(parts).create(scopes, prefix=prefix, expires=expires)[0]
+        return token_issuer_of(parts).create(scopes, prefix=prefix, expires=expires)[0]
 
 
 def revoke(root: Path, token_id: str) -> bool:
     """Let a token count no more; whether there was one."""
     parts = look_at_root(Settings(root=root))
     with closing(parts.catalog), closing(parts.storage):
-        return minting_of(parts).revoke(token_id)
+        return token_issuer_of(parts).revoke(token_id)
 
 
 def bearer(token: str) -> dict[str, str]:

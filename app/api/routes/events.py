@@ -57,7 +57,7 @@ async def stream_events(
 
 def _still_may(request: Request, may: Access) -> bool:
     """Tell if the token is still valid and may read."""
-    found = request.state.authority.access_of(may.token_id)
+    found = request.state.authenticator.access_of(may.token_id)
     return found is not None and found.allows("read")
 
 

@@ -10,7 +10,7 @@ from app.api.dependencies import ContentsDep, LinksDep, Reader
 from app.api.routes.content import BYTES
 from app.api.schemas.audit import LinkOut
 from app.api.schemas.parameters import FilePath, Id
-from app.auth.links import LONGEST
+from app.auth.links import MAX_LIFETIME
 from app.core.errors import (
     Altered,
     CheckpointNotFound,
@@ -30,7 +30,7 @@ from app.http.problems import refuses
 
 router = APIRouter(tags=["bytes"])
 
-LONGEST_S = int(LONGEST.total_seconds())
+LONGEST_S = int(MAX_LIFETIME.total_seconds())
 LinkText = Annotated[str, Path(max_length=4096, description="The signed link.")]
 FOLLOWED = {
     **BYTES,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from app.auth.sessions import LASTS, Sessions
+from app.auth.sessions import LIFETIME, Sessions
 from app.core.errors import Unauthorized
 from app.dashboard.render import urls
 from app.dashboard.render.page import Form, PageRoute, moved, page
@@ -45,7 +45,7 @@ async def sign_in(request: Request, sessions: SessionsDep, form: Form) -> Respon
     answer.set_cookie(
         COOKIE,
         secret,
-        max_age=int(LASTS.total_seconds()),
+        max_age=int(LIFETIME.total_seconds()),
         path=_cookie_path(request),
         secure=request.url.scheme == "https",
         httponly=True,

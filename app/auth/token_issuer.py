@@ -1,4 +1,4 @@
-"""Tokens as their operator sees them: made, listed, revoked."""
+"""Tokens for the operator: created, listed, revoked, and bootstrapped from a file at the first start."""
 
 import glob
 import logging
@@ -19,84 +19,86 @@ from app.core.errors import InvalidRequest, UnusableToken
 logger = logging.getLogger("holdfast")
 
 
-class Memory(Protocol):
-    """What outlives the catalog; the root is one."""
+class RevocationLog(Protocol):
+    """A durable record, outside the catalog, of revoked tokens and of the need for tokens; kept in the root."""
 
     @property
     def is_protected(self) -> bool:
-        """Whether `protect` was ever called."""
+        """True if `protect` was ever called."""
 
     @property
     def revoked(self) -> frozenset[str]:
-        """The ids that were ever given to `revoke`."""
+        """The ids of all tokens that were ever revoked."""
 
     def revoke(self, token_id: str) -> None:
-        """Keep in mind that this token counts no more. One caller at a time."""
+        """Record that a token is revoked. Not thread-safe: one caller at a time."""
 
     def protect(self) -> None:
-        """Keep in mind that a server on this root needs tokens."""
+        """Record that requests to this root need tokens. Idempotent."""
 
 
-class Minting:
-    """Makes and revokes tokens."""
+class TokenIssuer:
+    """Creates, lists and revokes tokens."""
 
-    def __init__(self, catalog: Catalog, memory: Memory, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, catalog: Catalog, revocations: RevocationLog, *, clock: Callable[[], datetime]) -> None:
         self._catalog = catalog
-        self._memory = memory
+        self._revocations = revocations
         self._clock = clock
 
     def create(
         self, scopes: Iterable[Scope], *, prefix: str = "", expires: timedelta | None = None, note: str = ""
     ) -> tuple[str, Token]:
-        """A new token, as text, which is not kept, and what is kept of it.
+        """Create a token; return its text, which is not stored, and its record.
 
         Raises
         ------
         InvalidName, InvalidRequest
-            The prefix cannot be a directory; there are no scopes; the note is longer than 200 characters.
+            The prefix is no directory name; there are no scopes; the note is longer than 200 characters.
         """
         text = token_format.compose(token_bytes(token_format.ID_BYTES), token_bytes(token_format.SECRET_BYTES))
-        return text, self._keep(text, scopes, prefix, expires, note)
+        return text, self._store(text, scopes, prefix, expires, note)
 
     def all(self) -> Sequence[Token]:
-        """All tokens that there ever were, the oldest first."""
+        """List all tokens, including expired and revoked ones, oldest first."""
         with self._catalog.reading() as session:
             return session.tokens.all()
 
     def revoke(self, token_id: str) -> bool:
-        """Let a token and all that it opened or signed count no more; whether there is one of that id."""
+        """Revoke a token with its sessions and links; return False if there is no such token. Idempotent."""
         with self._catalog.writing() as session:
             token = session.tokens.get(token_id)
             if token is None:
                 return False
             if token.revoked_at is None:
                 now = self._clock()
-                self._memory.revoke(token_id)
+                self._revocations.revoke(token_id)
                 session.tokens.revoke(token_id, now)
                 session.audit.add("token.revoked", at=now, id=token_id)
         return True
 
     def revoke_again(self) -> None:
-        """Revoke what was revoked before, where the catalog was brought back from a copy that does not say so."""
-        revoked = self._memory.revoked
+        """Repeat revocations that the catalog lacks because it was restored from an older copy."""
+        revoked = self._revocations.revoked
         for token in self.all() if revoked else ():
             if token.revoked_at is None and token.id in revoked:
                 self.revoke(token.id)
 
-    def first(self, file: Path) -> str | None:
-        """The admin token in a file; where there is no file, nor any token, a new token with every scope is put there.
+    def bootstrap(self, file: Path) -> str | None:
+        """Return the admin token in a file; create file and token, with every scope, if there is neither.
 
-        Gives None where it is for the catalog to say whether the file's token counts, as for each that was made by
-        `create`, and where the file was taken away.
+        Returns None if the catalog knows the file's token, as it does each that `create` made, and if the file was
+        removed.
 
         Raises
         ------
         UnusableToken
-            The file holds a token that was made for another root: what it allows, only that root knows.
+            The file holds a token of another root, whose scopes this root does not know.
         OSError, UnicodeError
-            The file cannot be read or made.
+            The file cannot be read or created.
         """
-        if not file.exists() and not (_make(file, self._keep_first) if not self.all() else self._publish(file)):
+        if not file.exists() and not (
+            _create_file(file, self._store_bootstrapped) if not self.all() else self._publish(file)
+        ):
             return None
         found = file.read_text().strip()
         token_id = token_format.id_of(found)
@@ -104,23 +106,27 @@ class Minting:
             return found
         if self._knows(token_id):
             return None
-        if not self._memory.is_protected:
+        if not self._revocations.is_protected:
             raise UnusableToken(
-                f"HOLDFAST_ADMIN_TOKEN_FILE: {file} holds a token that was made for another root, and only that one "
-                "knows what it allows. Remove the file, and one is made; or put another long random text there."
+                f"HOLDFAST_ADMIN_TOKEN_FILE: {file} holds a token that was made for another root, and only that root "
+                "knows its scopes. Remove the file to have a new token created, or write a long random text to it."
             )
-        logger.warning("the token in %s is not known any more; `holdfast-server token create` makes another", file)
+        logger.warning(
+            "the token in %s is unknown to this root; create another with `holdfast-server token create`", file
+        )
         return None
 
-    def _keep_first(self, text: str) -> None:
-        self._keep(text, SCOPES, note="made at the first start")
+    def _store_bootstrapped(self, text: str) -> None:
+        self._store(text, SCOPES, note="made at the first start")
 
     def _publish(self, file: Path) -> bool:
-        """Put the first token into its file, where a start was cut off between keeping it and that."""
-        for left in sorted(file.parent.glob(f"{glob.escape(file.name)}.*")):
-            token_id = token_format.id_of(left.read_text(errors="replace").strip()) if left.is_file() else None
+        """Publish the bootstrapped token if an earlier start stored it and stopped before it named the file."""
+        for temporary in sorted(file.parent.glob(f"{glob.escape(file.name)}.*")):
+            token_id = (
+                token_format.id_of(temporary.read_text(errors="replace").strip()) if temporary.is_file() else None
+            )
             if token_id is not None and self._knows(token_id):
-                left.rename(file)
+                temporary.rename(file)
                 return True
         return False
 
@@ -128,7 +134,7 @@ class Minting:
         with self._catalog.reading() as session:
             return session.tokens.get(token_id) is not None
 
-    def _keep(
+    def _store(
         self, text: str, scopes: Iterable[Scope], prefix: str = "", expires: timedelta | None = None, note: str = ""
     ) -> Token:
         now = self._clock()
@@ -141,20 +147,20 @@ class Minting:
             created_at=now,
             expires_at=now + expires if expires is not None else None,
         )
-        _refuse_senseless(token)
+        _validate(token)
         with self._catalog.writing() as session:
             session.tokens.add(token)
             session.audit.add(
                 "token.created", at=now, id=token.id, scopes=in_order(token.scopes), prefix=token.prefix, note=note
             )
-        self._memory.protect()
+        self._revocations.protect()
         return token
 
 
-def _make(file: Path, keep: Callable[[str], None]) -> bool:
-    """Make a file with a new token that only its owner can read, and let the token be kept before the file shows it.
+def _create_file(file: Path, store: Callable[[str], None]) -> bool:
+    """Create a file, readable by its owner only, with a new token; the token is stored before the file is visible.
 
-    It is there whole or not at all, and replaces none.
+    Atomic, and never replaces another file.
     """
     text = token_format.compose(token_bytes(token_format.ID_BYTES), token_bytes(token_format.SECRET_BYTES))
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
@@ -163,7 +169,7 @@ def _make(file: Path, keep: Callable[[str], None]) -> bool:
         target.flush()
         os.fsync(descriptor)
     try:
-        keep(text)
+        store(text)
     except BaseException:
         Path(temporary).unlink()
         raise
@@ -172,10 +178,10 @@ def _make(file: Path, keep: Callable[[str], None]) -> bool:
     return True
 
 
-def _refuse_senseless(token: Token) -> None:
+def _validate(token: Token) -> None:
     if not token.scopes or not token.scopes <= set(SCOPES):
         raise InvalidRequest(f"A token has at least one scope of {', '.join(SCOPES)}.")
     if len(token.note) > 200 or not token.note.isprintable():
-        raise InvalidRequest("The note has more than 200 characters, or some that cannot be printed.")
+        raise InvalidRequest("The note is longer than 200 characters, or has some that cannot be printed.")
     if token.expires_at is not None and token.expires_at <= token.created_at:
-        raise InvalidRequest("The token would have expired already.")
+        raise InvalidRequest("The token would be expired already.")
