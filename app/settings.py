@@ -4,15 +4,22 @@ Only `app.main` and the command line import this; everybody else is given values
 """
 
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.auth.token_format import PREFIX
 from app.core import units
@@ -22,6 +29,9 @@ from app.core.quotas import Quota, read
 
 OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
 """Variables of clients, which often stand in one environment with a server's: named at start, never read."""
+
+RENAMED = {"lend_sockets": "socket_handover"}
+"""Former names of settings and their present ones. A former name is read for one version, with a warning at start."""
 
 
 def _in_seconds(value: Any) -> Any:
@@ -43,10 +53,21 @@ def _in_bytes(value: Any) -> Any:
 def misspelt(environment: Iterable[str]) -> dict[str, str]:
     """Variables that are no settings but look like one, each with that one."""
     known = [f"HOLDFAST_{name.upper()}" for name in Settings.model_fields]
-    others = [name for name in environment if name.startswith("HOLDFAST_") and name not in {*known, *OF_CLIENTS}]
+    taken = {*known, *OF_CLIENTS, *(f"HOLDFAST_{name.upper()}" for name in RENAMED)}
+    others = [name for name in environment if name.startswith("HOLDFAST_") and name not in taken]
     begun = {name: [each for each in known if each.startswith(f"{name}_")] for name in others}
     near = {name: get_close_matches(name, known, 1, 0.85) or begun[name] for name in others}
     return {name: found[0] for name, found in near.items() if found}
+
+
+def renamed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Find variables with a former name; return the present name of each."""
+    found = _former_variables()
+    return {variable: f"HOLDFAST_{name.upper()}" for variable, name in found.items() if variable in environment}
+
+
+def _former_variables() -> dict[str, str]:
+    return {f"HOLDFAST_{former.upper()}": name for former, name in RENAMED.items()}
 
 
 def _listed(value: Any) -> Any:
@@ -148,7 +169,9 @@ class Settings(BaseSettings):
     )
     scrub_every: Seconds = Field(604800.0, description="How often each is read back: seconds, or 30m, 24h, 7d.")
     max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
-    lend_sockets: bool = Field(True, description="Whether large bodies pass by the event loop, on worker threads.")
+    socket_handover: bool = Field(
+        True, description="Move large bodies on worker threads, past the event loop: less CPU time."
+    )
     shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")
     max_header_bytes: int = Field(64 * 1024, ge=4096, description="The largest address with its headers, in bytes.")
     head_timeout_s: float = Field(30.0, gt=0, description="How long these may take to arrive, in seconds.")
@@ -182,6 +205,21 @@ class Settings(BaseSettings):
     max_ranges: int = Field(
         MOST.ranges, ge=1, le=MOST.ranges, description="The most ranges that an answer about an upload lists."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments first, then the environment, then former names of variables."""
+        former = {
+            name: os.environ[variable] for variable, name in _former_variables().items() if variable in os.environ
+        }
+        return init_settings, env_settings, InitSettingsSource(settings_cls, former)
 
     @property
     def limits(self) -> Limits:

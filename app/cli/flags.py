@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from app.settings import Settings
+from app.cli.exits import tell
+from app.settings import RENAMED, Settings
 
 ROOT = frozenset({"root", "database_url"})
 ALL = frozenset(Settings.model_fields) - {"admin_token", "quotas"}
@@ -25,13 +26,20 @@ def with_flags(command: Command, fields: Set[str]) -> Callable[..., Callable[[],
     def read(context: typer.Context, **values: Any) -> Callable[[], int]:
         given = {name: values.pop(name) for name in fields}
         told = {name: value for name, value in given.items() if _is_told(context, name)}
+        for former in formerly:
+            value = values.pop(former)
+            if _is_told(context, former):
+                tell(f"{_flag_name(former)} is a former name of {_flag_name(RENAMED[former])}; use that one")
+                told.setdefault(RENAMED[former], value)
         return lambda: command(Settings(**told), **values)
 
+    formerly = [former for former, name in RENAMED.items() if name in fields]
     own = list(inspect.signature(command).parameters.values())[1:]
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
         *(_flag(name) for name in Settings.model_fields if name in fields),
+        *(_former_flag(former) for former in formerly),
     ]
     read.__doc__ = command.__doc__
     read.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -48,7 +56,7 @@ def _is_told(context: typer.Context, name: str) -> bool:
 def _flag(name: str) -> inspect.Parameter:
     info = Settings.model_fields[name]
     option = typer.Option(
-        f"--{name.replace('_', '-')}",
+        _flag_name(name),
         envvar=f"HOLDFAST_{name.upper()}",
         help=info.description,
         metavar=_metavar(info.annotation),
@@ -58,6 +66,17 @@ def _flag(name: str) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
     )
+
+
+def _former_flag(former: str) -> inspect.Parameter:
+    option = typer.Option(_flag_name(former), hidden=True)
+    return inspect.Parameter(
+        former, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+    )
+
+
+def _flag_name(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _shown(name: str) -> str:

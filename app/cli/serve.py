@@ -28,7 +28,7 @@ from app.main import authenticator_of, create_app, open_root, refuse_no_root, ut
 from app.runtime import logs
 from app.runtime.thread_priority import EVENT_LOOP, set_niceness
 from app.service import Checkpoints
-from app.settings import OF_CLIENTS, Settings, misspelt
+from app.settings import OF_CLIENTS, Settings, misspelt, renamed
 
 logger = logging.getLogger("holdfast")
 
@@ -83,6 +83,8 @@ def _name_settings_of_clients() -> None:
             "HOLDFAST_ADMIN_TOKEN_FILE",
             " and ".join(found),
         )
+    for former, name in renamed(os.environ).items():
+        logger.warning("%s is a former name of %s, and the next version ignores it", former, name)
     for name, meant in misspelt(os.environ).items():
         logger.warning("%s: no setting of this server, which ignores it; did you mean %s?", name, meant)
 
@@ -120,7 +122,7 @@ def _protocol(settings: Settings) -> Any:
         body_grace_s=settings.body_grace_s,
         min_bytes_per_s=settings.min_bytes_per_s,
     )
-    return partial(SocketHandoverProtocol if settings.lend_sockets else BoundedProtocol, bounds=bounds)
+    return partial(SocketHandoverProtocol if settings.socket_handover else BoundedProtocol, bounds=bounds)
 
 
 class _Server(uvicorn.Server):

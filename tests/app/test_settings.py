@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.main import open_root
-from app.settings import OF_CLIENTS, Settings, misspelt
+from app.settings import OF_CLIENTS, RENAMED, Settings, misspelt, renamed
 from tests.support.live import PROJECT, LiveServer
 from tests.support.tokens import bearer, mint
 
@@ -147,6 +147,30 @@ def test_a_misspelt_setting_is_named_with_the_one_that_is_near(tmp_path):
     assert misspelt(f"HOLDFAST_{name.upper()}" for name in Settings.model_fields) == {}
     with LiveServer(tmp_path / "root", undo_windows="1h") as live:
         assert "did you mean HOLDFAST_UNDO_WINDOW?" in live.log()
+
+
+def test_a_former_name_of_a_setting_is_read_and_the_present_one_wins(monkeypatch):
+    monkeypatch.setenv("HOLDFAST_LEND_SOCKETS", "false")
+    assert Settings().socket_handover is False
+    assert Settings(socket_handover=True).socket_handover is True
+    monkeypatch.setenv("HOLDFAST_SOCKET_HANDOVER", "true")
+    assert Settings().socket_handover is True
+    assert renamed(os.environ) == {"HOLDFAST_LEND_SOCKETS": "HOLDFAST_SOCKET_HANDOVER"}
+    assert set(RENAMED.values()) <= set(Settings.model_fields)
+    assert misspelt(["HOLDFAST_LEND_SOCKETS"]) == {}
+
+
+def test_a_former_name_of_a_setting_is_warned_about_at_start(tmp_path):
+    with LiveServer(tmp_path / "root", lend_sockets="false") as live:
+        assert "HOLDFAST_LEND_SOCKETS is a former name of HOLDFAST_SOCKET_HANDOVER" in live.log()
+
+
+def test_a_former_flag_is_read_and_warned_about(tmp_path):
+    command = [sys.executable, "-m", "app", "serve", "--root", str(tmp_path / "root"), "--lend-sockets", "perhaps"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "--lend-sockets is a former name of --socket-handover" in ended.stderr
+    assert "HOLDFAST_SOCKET_HANDOVER: " in ended.stderr
 
 
 @pytest.mark.parametrize(

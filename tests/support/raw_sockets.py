@@ -109,7 +109,7 @@ class WiredServer(LiveServer):
     """A server with or without socket handover."""
 
     def __init__(self, root: Path, *, socket_handover: bool, **settings: str) -> None:
-        super().__init__(root, lend_sockets=str(socket_handover).lower(), **settings)
+        super().__init__(root, socket_handover=str(socket_handover).lower(), **settings)
         self.has_handover = socket_handover
 
     def wire(self, **options: int) -> Wire:
