@@ -1,6 +1,6 @@
 """The server's settings: ``HOLDFAST_*`` in the environment, as one frozen object.
 
-Only `app.main` and the command line import this; everybody else is given values.
+Only `app.main`, `app.bootstrap` and the command line import this; other modules are given values.
 """
 
 import json
@@ -28,30 +28,30 @@ from app.core.names import RESERVED
 from app.core.quotas import Quota, read
 
 OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
-"""Variables of clients, which often stand in one environment with a server's: named at start, never read."""
+"""Variables of clients, often set in the same environment: the server warns about them and never reads them."""
 
 RENAMED = {"lend_sockets": "socket_handover"}
 """Former names of settings and their present ones. A former name is read for one version, with a warning at start."""
 
 
 def _in_seconds(value: Any) -> Any:
-    """A length of time with a unit, as seconds; anything else as it is."""
+    """Parse text as seconds, with or without a unit; leave other values to pydantic."""
     if not isinstance(value, str):
         return value
     found = units.parse_seconds(value)
     try:
         return float(value) if found is None else found
     except ValueError:
-        raise ValueError("must be a number of seconds, or a length of time such as 30m, 24h or 7d") from None
+        raise ValueError("must be a number of seconds, or a duration such as 30m, 24h or 7d") from None
 
 
 def _in_bytes(value: Any) -> Any:
-    """A number of bytes with a unit, as bytes; anything else as it is."""
+    """Parse text as bytes, with or without a unit; leave other values to pydantic."""
     return found if isinstance(value, str) and (found := units.parse_bytes(value)) is not None else value
 
 
 def misspelt(environment: Iterable[str]) -> dict[str, str]:
-    """Variables that are no settings but look like one, each with that one."""
+    """Find variables that are no settings but resemble one; return the likely setting of each."""
     known = [f"HOLDFAST_{name.upper()}" for name in Settings.model_fields]
     taken = {*known, *OF_CLIENTS, *(f"HOLDFAST_{name.upper()}" for name in RENAMED)}
     others = [name for name in environment if name.startswith("HOLDFAST_") and name not in taken]
@@ -71,7 +71,7 @@ def _former_variables() -> dict[str, str]:
 
 
 def _listed(value: Any) -> Any:
-    """The members of a list, written as JSON or with commas."""
+    """Split a list that is written as JSON or with commas."""
     if not isinstance(value, str):
         return value
     parts = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
@@ -79,54 +79,54 @@ def _listed(value: Any) -> Any:
 
 
 def _one_line(value: Any) -> Any:
-    """Text without the white space around it, which files and secrets bring along; None where nothing is left."""
+    """Strip white space, which files and secrets often end with; None if nothing is left."""
     if not isinstance(value, str):
         return value
     text = value.strip()
     if not text.isprintable():
-        raise ValueError("has a line break or another control character in it")
+        raise ValueError("contains a line break or another control character")
     return text or None
 
 
-def _a_path(value: Any) -> Any:
-    """A path in one line. What only a shell expands would become a folder of that name."""
+def _file_path(value: Any) -> Any:
+    """Check a path. Only a shell expands ``~`` and ``$``; here they would become a folder of that name."""
     text = _one_line(value)
     if isinstance(text, str) and text.startswith(("~", "$")):
         raise ValueError(f"begins with {text[0]}, which only a shell expands; write the path out")
     if isinstance(text, str) and text.startswith(PREFIX):
-        raise ValueError("looks like a token, and must be a path")
+        raise ValueError("looks like a token, but must be a path")
     return text
 
 
 def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of hosts alone: a URL or a port would match nothing."""
+    """Check names of hosts. A URL or a port would never match."""
     for name in names:
         if not re.fullmatch(r"[^\s/@?#:]+|\[?[0-9A-Fa-f:.]+\]?", name) or not name.isprintable():
             raise ValueError(
-                "is a list of host names: checkpoints.example,*.cluster.local, without scheme, port or path"
+                "must be a list of host names such as checkpoints.example,*.cluster.local, without scheme, port or path"
             )
     return names
 
 
-def _below(value: Any) -> Any:
-    """The path at which a proxy shows the server, with a slash before it and none behind."""
+def _url_path(value: Any) -> Any:
+    """Normalise the path below which a proxy serves the server: a leading slash and none at the end."""
     text = _one_line(value)
     if text is None or not isinstance(text, str):
         return "" if text is None else text
     path = f"/{text.strip('/')}" if text.strip("/") else ""
     if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)*", path) or {".", ".."} & set(path.split("/")):
-        raise ValueError("is a path such as /holdfast, of letters, digits and _.~- between slashes")
+        raise ValueError("must be a path such as /holdfast, of letters, digits and _.~- between slashes")
     return path
 
 
 Line = Annotated[str, BeforeValidator(_one_line)]
-APath = Annotated[Path, BeforeValidator(_a_path)]
+APath = Annotated[Path, BeforeValidator(_file_path)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(ge=0, le=units.MAX_DURATION_S)]
 
 
 class Settings(BaseSettings):
-    """What an operator can set. Each field is a variable ``HOLDFAST_<NAME>`` and a flag of ``serve``."""
+    """The operator's settings. Each field is a variable ``HOLDFAST_<NAME>`` and a flag of ``serve``."""
 
     model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True)
 
@@ -137,54 +137,56 @@ class Settings(BaseSettings):
         None, description="The catalog's SQLite database; by default in the root."
     )
     admin_token: SecretStr | None = Field(None, description="A bearer token with every scope.")
-    admin_token_file: Annotated[Path | None, BeforeValidator(_a_path)] = Field(
-        None, description="A file with such a token; at the first start one is made and put there."
+    admin_token_file: Annotated[Path | None, BeforeValidator(_file_path)] = Field(
+        None, description="A file with such a token; created with a new token at the first start."
     )
-    root_path: Annotated[str, BeforeValidator(_below)] = Field(
-        "", description="The path at which a proxy shows the server, such as /holdfast."
+    root_path: Annotated[str, BeforeValidator(_url_path)] = Field(
+        "", description="The path below which a proxy serves the server, such as /holdfast."
     )
     allowed_hosts: Annotated[Texts, AfterValidator(_host_names)] = Field(
-        (), description="Further host names that the server answers to: a.example,*.b.example; * is any."
+        (), description="Further host names that the server accepts: a.example,*.b.example; * is any."
     )
-    trusted_proxies: Texts = Field(
-        (), description="Addresses of proxies whose X-Forwarded-For and -Proto are believed."
-    )
-    access_log: bool = Field(False, description="Whether a line is logged for each request.")
-    max_requests_per_token: int = Field(1000, ge=1, description="How many requests of one token run at a time.")
-    max_uploads_per_token: int = Field(1000, ge=1, description="How many uploads of one token are under way at a time.")
-    upload_lease_s: float = Field(86400.0, gt=0, description="How long an upload without news is kept, in seconds.")
+    trusted_proxies: Texts = Field((), description="Addresses of proxies whose X-Forwarded-For and -Proto are trusted.")
+    access_log: bool = Field(False, description="Log a line for each request.")
+    max_requests_per_token: int = Field(1000, ge=1, description="The most concurrent requests of one token.")
+    max_uploads_per_token: int = Field(1000, ge=1, description="The most open uploads of one token.")
+    upload_lease_s: float = Field(86400.0, gt=0, description="How long an upload without activity is kept, in seconds.")
     writer_window_s: float = Field(60.0, ge=0, description="How long a writer counts as active, in seconds.")
     undo_window: Seconds = Field(
         0.0, description="How long removed checkpoints can be restored: seconds, or 30m, 24h, 7d."
     )
     reserve_bytes: Annotated[int, BeforeValidator(_in_bytes)] = Field(
-        256 * 1024 * 1024, ge=0, description="How much of the disk saves leave free: bytes, or 500MiB, 2GB."
+        256 * 1024 * 1024, ge=0, description="The free disk space that saves must leave: bytes, or 500MiB, 2GB."
     )
-    janitor_every_s: float = Field(30.0, gt=0, description="How often the janitor tidies up, in seconds.")
+    janitor_every_s: float = Field(30.0, gt=0, description="The interval of background maintenance, in seconds.")
     copy_catalog_every: Seconds = Field(
-        86400.0, description="How often the catalog is copied: seconds, or 30m, 24h, 7d; 0: never."
+        86400.0, description="How often the catalog is backed up: seconds, or 30m, 24h, 7d; 0: never."
     )
     scrub_bytes_per_s: float = Field(
-        32e6, ge=0, description="How fast checkpoints are read back, in bytes/s; 0: never."
+        32e6, ge=0, description="How fast the scrub reads checkpoints back, in bytes/s; 0: never."
     )
-    scrub_every: Seconds = Field(604800.0, description="How often each is read back: seconds, or 30m, 24h, 7d.")
+    scrub_every: Seconds = Field(
+        604800.0, description="How often the scrub reads each one back: seconds, or 30m, 24h, 7d."
+    )
     max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
     socket_handover: bool = Field(
         True, description="Move large bodies on worker threads, past the event loop: less CPU time."
     )
     shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")
-    max_header_bytes: int = Field(64 * 1024, ge=4096, description="The largest address with its headers, in bytes.")
-    head_timeout_s: float = Field(30.0, gt=0, description="How long these may take to arrive, in seconds.")
+    max_header_bytes: int = Field(64 * 1024, ge=4096, description="The largest request line with headers, in bytes.")
+    head_timeout_s: float = Field(30.0, gt=0, description="How long a request's head may take to arrive, in seconds.")
     idle_timeout_s: float = Field(
         300.0,
         gt=0,
-        description="How long a client may send nothing of a body, or take nothing of an answer, in seconds.",
+        description="How long a client may neither send nor receive a byte of a body, in seconds.",
     )
-    body_grace_s: float = Field(300.0, gt=0, description="How long a body may be slower than it must, in seconds.")
-    min_bytes_per_s: float = Field(1000.0, gt=0, description="How fast bodies must come on the whole, in bytes/s.")
+    body_grace_s: float = Field(
+        300.0, gt=0, description="How long a body may be slower than the minimum rate, in seconds."
+    )
+    min_bytes_per_s: float = Field(1000.0, gt=0, description="The minimum average rate of a body, in bytes/s.")
 
     quotas: Annotated[tuple[Quota, ...], BeforeValidator(read)] = Field(
-        (), validate_default=False, description="The most that may be kept below each prefix, as JSON."
+        (), validate_default=False, description="Limits of bytes and checkpoints by prefix, as JSON."
     )
 
     max_metadata_bytes: int = Field(
@@ -203,7 +205,7 @@ class Settings(BaseSettings):
     max_tags: int = Field(MOST.tags, ge=0, le=MOST.tags, description="The most tags of a checkpoint.")
     max_page_size: int = Field(MOST.page_size, ge=1, le=MOST.page_size, description="The most entries of a page.")
     max_ranges: int = Field(
-        MOST.ranges, ge=1, le=MOST.ranges, description="The most ranges that an answer about an upload lists."
+        MOST.ranges, ge=1, le=MOST.ranges, description="The most missing ranges that an answer about an upload lists."
     )
 
     @classmethod
@@ -223,15 +225,15 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """The bounds of requests."""
+        """The limits of requests."""
         return Limits(**{field.name: getattr(self, f"max_{field.name}") for field in fields(Limits)})
 
     @property
     def catalog_url(self) -> str:
-        """Where the catalog is: as set, or an SQLite file in the root."""
+        """The URL of the catalog: as set, or an SQLite file in the root."""
         return self.database_url or f"sqlite:///{self.root.resolve() / RESERVED / 'catalog.db'}"
 
     @property
     def admin_token_text(self) -> str | None:
-        """The admin token as text, without white space around it, or None while none is configured."""
+        """The admin token as text, stripped; None if none is configured."""
         return (self.admin_token.get_secret_value().strip() or None) if self.admin_token is not None else None

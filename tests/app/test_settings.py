@@ -177,7 +177,7 @@ def test_a_former_flag_is_read_and_warned_about(tmp_path):
     ("name", "value", "said"),
     [
         ("QUOTAS", "{bad", "HOLDFAST_QUOTAS: must be a JSON object of prefixes"),
-        ("UNDO_WINDOW", "2x", "HOLDFAST_UNDO_WINDOW: must be a number of seconds, or a length of time such as 30m"),
+        ("UNDO_WINDOW", "2x", "HOLDFAST_UNDO_WINDOW: must be a number of seconds, or a duration such as 30m"),
         ("RESERVE_BYTES", "1XB", "HOLDFAST_RESERVE_BYTES: must be a whole number"),
     ],
 )
