@@ -1,4 +1,4 @@
-"""What a server says when it begins to listen: one line for scripts, and a few more for people."""
+"""The lines that a server prints once it listens: one for scripts, and a few more for people."""
 
 from pathlib import Path
 
@@ -9,24 +9,24 @@ _ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def first_line(root: Path, host: str, port: int) -> str:
-    """What it keeps and where it listens. Scripts read the address after ``at``."""
+    """Compose the line with root and address. Scripts read the address after ``at``."""
     return f"Holdfast {__version__} keeps {root} at {_url(host, port)}"
 
 
 def more(host: str, port: int, *, needs_token: bool, token_file: Path | None) -> list[tuple[str, str]]:
-    """What people want to know beside it, each with its label of less than `WIDTH` characters."""
-    reach = "" if host not in _ALL_ADDRESSES else ", and at the names of this machine"
+    """Compose the further lines, each a label shorter than `WIDTH` and its text."""
+    reach = "" if host not in _ALL_ADDRESSES else ", and at every address of this machine"
     if not needs_token:
-        token = "none is needed, and only this machine can reach it"
+        token = "none is needed: only this machine can reach the server"
     elif token_file is not None:
-        token = f"needed; the first one is in {token_file}"
+        token = f"needed; the admin token is in {token_file}"
     else:
-        token = "needed; `holdfast-server token create` makes more"
+        token = "needed; create one with `holdfast-server token create`"
     return [
         ("Dashboard", f"{_url(_ALL_ADDRESSES.get(host, host), port)}/{reach}"),
         ("API", f"{_url(_ALL_ADDRESSES.get(host, host), port)}/docs"),
         ("Token", token),
-        ("To stop", "Ctrl-C; transfers may end, a second Ctrl-C ends them"),
+        ("To stop", "Ctrl-C; running transfers may finish, a second Ctrl-C aborts them"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The commands and their flags, as people see them. What they do is only imported when they are run."""
+"""The commands with their flags and help. Each imports its implementation only when it runs."""
 
 import sys
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from app.cli.flags import ALL, ROOT, with_flags
 from app.core.access import SCOPES
 from app.settings import Settings
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, only say what would be done.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only report what would be done.")]
 
 
 def read(words: list[str]) -> Callable[[], int]:
-    """What the words of a command line ask for; to be called, it gives the exit status."""
-    asked = command_line().main(args=words or ["--help"], prog_name="holdfast-server", standalone_mode=False)
-    if callable(asked):
-        return asked  # type: ignore[no-any-return]
-    return lambda: int(asked or 0) if words else 2
+    """Parse a command line; return a function that runs it and returns the exit status."""
+    found = command_line().main(args=words or ["--help"], prog_name="holdfast-server", standalone_mode=False)
+    if callable(found):
+        return found  # type: ignore[no-any-return]
+    return lambda: int(found or 0) if words else 2
 
 
 def command_line() -> Any:
-    """All commands. Colours and boxes are for terminals."""
+    """Build all commands. Help has colours and boxes on terminals only."""
     look: Any = {
         "rich_markup_mode": "rich" if terminal.is_one(sys.stdout) else None,
         "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -36,7 +36,7 @@ def command_line() -> Any:
     commands.command("reindex")(with_flags(_reindex, ROOT))
     commands.command("adopt")(with_flags(_adopt, ROOT))
     commands.command("fsck")(with_flags(_fsck, ROOT))
-    tokens = typer.Typer(name="token", help="Make, list and revoke tokens, also while the server runs.", **look)
+    tokens = typer.Typer(name="token", help="Create, list and revoke tokens, also while the server runs.", **look)
     tokens.command("create")(with_flags(_create, ROOT))
     tokens.command("list")(with_flags(_list, ROOT))
     tokens.command("revoke")(with_flags(_revoke, ROOT))
@@ -46,8 +46,8 @@ def command_line() -> Any:
     return typer.main.get_command(commands)
 
 
-def _version(is_asked: bool) -> None:
-    if is_asked:
+def _version(is_given: bool) -> None:
+    if is_given:
         print(__version__)
         raise typer.Exit
 
@@ -61,7 +61,7 @@ def _options(
 
 
 def _serve(settings: Settings) -> int:
-    """Serve until told to stop."""
+    """Serve until SIGINT or SIGTERM."""
     from app.cli.serve import serve
 
     return serve(settings)
@@ -70,7 +70,7 @@ def _serve(settings: Settings) -> int:
 def _reindex(settings: Settings, *, as_json: Json = False) -> int:
     """Rebuild the catalog from the files, while no server runs.
 
-    The status is 1 where something on the disk could not be believed, or a checkpoint of the old catalog is lost.
+    The status is 1 if some record on disk is corrupt, or a checkpoint of the old catalog is lost.
     """
     from app.cli.root_commands import reindex
 
@@ -80,16 +80,16 @@ def _reindex(settings: Settings, *, as_json: Json = False) -> int:
 def _adopt(
     settings: Settings,
     *,
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder to take in, with all below it.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder to adopt, with everything below it.")],
     name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Where below the root it is copied to.")
+        str | None, typer.Option("--as", metavar="NAME", help="The directory of the server to copy it to.")
     ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
-    """Take in checkpoints that other tools wrote, while no server runs.
+    """Adopt checkpoints that other tools wrote, while no server runs.
 
-    The status is 3 where something that looks like a part of one was left alone, or nothing was found.
+    The status is 3 if something that looks like a part of a checkpoint was left alone, or nothing was found.
     """
     from app.cli.root_commands import adopt
 
@@ -99,13 +99,12 @@ def _adopt(
 def _fsck(
     settings: Settings,
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; also while a server runs.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; works while a server runs.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Check files, manifests and catalog, and repair what is certain.
+    """Check files, manifests and catalog, and repair what can be repaired safely.
 
-    Every byte is read back. The status is 0 where nothing is wrong, 1 where everything could be repaired, and 4 where
-    faults remain.
+    Reads every byte back. The status is 0 if there is no fault, 1 if all faults were repaired, and 4 if some remain.
     """
     from app.cli.root_commands import fsck
 
@@ -126,26 +125,27 @@ def _create(
         list[str],
         typer.Option(
             metavar="|".join(SCOPES),
-            help="What it may do; may be repeated.",
+            help="A permission of the token; may be repeated.",
             callback=_scopes,
             autocompletion=lambda: list(SCOPES),
         ),
     ],
     prefix: Annotated[
-        str, typer.Option(help="Only directories equal to this or below it.", show_default="all directories")
+        str,
+        typer.Option(help="Restrict the token to this directory and those below it.", show_default="all directories"),
     ] = "",
-    expires: Annotated[str, typer.Option(metavar="TIME", help="After which time: 30m, 12h, 90d.")] = "never",
-    note: Annotated[str, typer.Option(help="What it is for, to be seen in the list.")] = "",
+    expires: Annotated[str, typer.Option(metavar="TIME", help="The lifetime of the token: 30m, 12h, 90d.")] = "never",
+    note: Annotated[str, typer.Option(help="A note for the list of tokens.")] = "",
     as_json: Json = False,
 ) -> int:
-    """Make a token, print it, and keep only its hash: it is shown this once."""
+    """Create a token and print it. The server keeps only its hash, so this is the only time it is shown."""
     from app.cli.token_commands import create
 
     return create(settings, scope, prefix, expires, note, as_json=as_json)
 
 
 def _list(settings: Settings, *, as_json: Json = False) -> int:
-    """List the tokens, also those that have expired or were revoked."""
+    """List all tokens, including expired and revoked ones."""
     from app.cli.token_commands import show
 
     return show(settings, as_json)
@@ -154,10 +154,10 @@ def _list(settings: Settings, *, as_json: Json = False) -> int:
 def _revoke(
     settings: Settings,
     *,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As the list has them.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids from the list of tokens.")],
     as_json: Json = False,
 ) -> int:
-    """Revoke tokens by id, at once, with the sessions and links that they made; 1 where there is no such token."""
+    """Revoke tokens by id, immediately, with their sessions and links. The status is 1 if an id is unknown."""
     from app.cli.token_commands import revoke
 
     return revoke(settings, ids, as_json=as_json)
@@ -166,16 +166,16 @@ def _revoke(
 def _rotate(
     settings: Settings,
     *,
-    drop: Annotated[bool, typer.Option("--drop", help="Links of earlier keys do not count any more.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Invalidate links that earlier keys signed.")] = False,
 ) -> int:
-    """Sign links with a new key from now on. Earlier links stay good for their time, unless their keys are dropped."""
+    """Sign new links with a new key. Earlier links stay valid until they expire, unless --drop invalidates them."""
     from app.cli.token_commands import rotate
 
     return rotate(settings, drop)
 
 
 def _openapi(settings: Settings) -> int:
-    """Print the API's description."""
+    """Print the OpenAPI description of the HTTP API."""
     from app.api import openapi
     from app.main import create_app
 

@@ -1,6 +1,6 @@
-"""How a command that fails ends: one line on standard error, and a status that scripts can use. Never a traceback.
+"""Failures of commands: one line on standard error and an exit status for scripts, never a traceback.
 
-What errors look like is only imported where there is one, as it takes longer than most commands do.
+Classes of errors are imported only after an error, as the import takes longer than most commands.
 """
 
 import os
@@ -11,11 +11,11 @@ CANNOT_RUN = 2
 DEFECT = 70
 INTERRUPTED = 130
 PIPE_CLOSED = 141
-"""128 and the number of the signal, as shells have it."""
+"""128 plus the number of SIGPIPE, as shells report it."""
 
 
 def status_of(command: Callable[[], int]) -> int:
-    """Run a command; its status, or that of what ended it. In Python's development mode defects are raised."""
+    """Run a command and return its exit status. In Python's development mode, unexpected errors are raised."""
     try:
         status = command()
         sys.stdout.flush()
@@ -32,23 +32,23 @@ def status_of(command: Callable[[], int]) -> int:
             return CANNOT_RUN
         if sys.flags.dev_mode:
             raise
-        tell(f"a defect: {type(error).__name__}: {error} (python -X dev -m app shows where it arose)")
+        tell(f"a defect: {type(error).__name__}: {error} (python -X dev -m app shows the traceback)")
         return DEFECT
 
 
 def tell(*lines: str) -> None:
-    """Say something on standard error, each line after the name of the command."""
+    """Print lines on standard error, each after the name of the command."""
     for line in lines:
         print(f"holdfast-server: {' '.join(line.split())}", file=sys.stderr)
 
 
 def _stop_writing() -> None:
-    """Nobody reads any more: what is still to be written at the end goes nowhere, and is no error."""
+    """Discard further output: the reader has gone, and the flush at exit must not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _known(error: Exception) -> list[str]:
-    """What is said of an error that is nobody's defect; nothing for others."""
+    """Describe an expected error; empty for a defect."""
     if usage := getattr(error, "format_message", None):
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "holdfast-server"

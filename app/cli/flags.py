@@ -1,4 +1,4 @@
-"""How settings become flags of a command: named, described and defaulted by the settings alone."""
+"""Flags of a command, generated from the settings: name, description and default."""
 
 import inspect
 from collections.abc import Callable, Set
@@ -12,26 +12,26 @@ from app.settings import RENAMED, Settings
 
 ROOT = frozenset({"root", "database_url"})
 ALL = frozenset(Settings.model_fields) - {"admin_token", "quotas"}
-"""Not the token: arguments of processes can be seen by other users of a machine."""
+"""Without the token, as other users of the machine can see arguments of processes."""
 
 Command = Callable[..., int]
 
 
 def with_flags(command: Command, fields: Set[str]) -> Callable[..., Callable[[], int]]:
-    """A command for Typer that takes those settings as flags, beside what it takes itself after its settings.
+    """Wrap a command for Typer, with these settings as flags beside its own parameters.
 
-    It only reads its flags, and gives what is to be run then: errors of commands are none of Typer's.
+    The wrapper only parses; it returns a function that runs the command, so that Typer never handles its errors.
     """
 
     def read(context: typer.Context, **values: Any) -> Callable[[], int]:
         given = {name: values.pop(name) for name in fields}
-        told = {name: value for name, value in given.items() if _is_told(context, name)}
+        given_settings = {name: value for name, value in given.items() if _is_given(context, name)}
         for former in formerly:
             value = values.pop(former)
-            if _is_told(context, former):
+            if _is_given(context, former):
                 tell(f"{_flag_name(former)} is a former name of {_flag_name(RENAMED[former])}; use that one")
-                told.setdefault(RENAMED[former], value)
-        return lambda: command(Settings(**told), **values)
+                given_settings.setdefault(RENAMED[former], value)
+        return lambda: command(Settings(**given_settings), **values)
 
     formerly = [former for former, name in RENAMED.items() if name in fields]
     own = list(inspect.signature(command).parameters.values())[1:]
@@ -47,8 +47,8 @@ def with_flags(command: Command, fields: Set[str]) -> Callable[..., Callable[[],
     return read
 
 
-def _is_told(context: typer.Context, name: str) -> bool:
-    """Whether a flag was given: Typer would also read the variable, which the settings do by themselves."""
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Tell if a flag was given. Typer would also read the variable, which the settings read themselves."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -80,7 +80,7 @@ def _flag_name(name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """The default in words."""
+    """Format the default for the help."""
     found = Settings.model_fields[name].default
     if found is None or found == ():
         return "in the root" if name == "database_url" else "none"
@@ -88,7 +88,7 @@ def _shown(name: str) -> str:
 
 
 def _metavar(annotation: Any) -> str:
-    """What stands for the value in the help."""
+    """Return the placeholder of the value in the help."""
     kinds = {annotation, *get_args(annotation)}
     names = {bool: "true|false", int: "INTEGER", float: "NUMBER", Path: "PATH"}
-    return next((said for kind, said in names.items() if kind in kinds), "TEXT")
+    return next((name for kind, name in names.items() if kind in kinds), "TEXT")
