@@ -1,6 +1,6 @@
-"""What an operator does to a root that no server has: rebuild its catalog, take in what others wrote, check it.
+"""The commands `reindex`, `adopt` and `fsck`, for a root that no server has open.
 
-Each says in words what it did, or as one JSON document, and ends with a status that scripts can use.
+Each prints text or one JSON document and returns an exit status for scripts.
 """
 
 import json
@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from sqlalchemy.exc import DatabaseError
 
-from app.cli.terminal import Stand, bar, is_one, say
+from app.cli.terminal import Progress, bar, is_one, say
 from app.core.errors import Refusal
 from app.core.units import MAX_DURATION_S, size
 from app.main import look_at_root, on_the_command_line, open_root, opened_root, refuse_no_root, reindex_root
@@ -25,20 +25,20 @@ from app.service.maintenance.fsck import Fsck
 from app.service.maintenance.fsck_repair import Fault
 from app.settings import Settings
 
-PASSING_S = 1.0  # what a server at work is in the middle of is over by then
+PASSING_S = 1.0  # longer than a running server takes for a change, so that its transient faults are gone
 LEFT_ALONE = 3
-"""The status of `adopt` where not everything was taken in."""
+"""The status of `adopt` if not everything was taken in."""
 
 
 def reindex(settings: Settings, *, as_json: bool = False) -> int:
-    """Rebuild the catalog from the files; 1 where something on disk could not be believed, or is lost."""
+    """Rebuild the catalog from the files; return 1 if a record is corrupt or a checkpoint is lost."""
     read = 0
 
     def note(count: int) -> None:
         nonlocal read
         read = count
 
-    with bar(lambda: Stand("reading manifests", read, None, _count(read))):
+    with bar(lambda: Progress("reading manifests", read, None, _count(read))):
         rebuilt = reindex_root(_keeping_the_trash(settings), read=note)
     if as_json:
         _print_json(asdict(rebuilt))
@@ -47,17 +47,17 @@ def reindex(settings: Settings, *, as_json: bool = False) -> int:
         print(f"left alone: {fault}", file=sys.stderr)
     for remark in rebuilt.remarks:
         print(f"taken in, but {remark}", file=sys.stderr)
-    removed = f", and {_count(rebuilt.removed)} in the trash, to be restored or freed" if rebuilt.removed else ""
+    removed = f", and {_count(rebuilt.removed)} in the trash, to be restored or purged" if rebuilt.removed else ""
     print(f"{_count(rebuilt.checkpoints)} in {_count(rebuilt.directories, 'directory', 'directories')}{removed}")
     return 1 if rebuilt.faults else 0
 
 
 def fsck(settings: Settings, dry_run: bool, *, as_json: bool = False) -> int:
-    """Compare files, manifests and catalog, read every byte back, and repair what is certain.
+    """Compare files, manifests and catalog, read every byte back, and repair what can be repaired safely.
 
-    The status is 0 where nothing is wrong, 1 where everything could be repaired, 4 where faults remain.
+    Returns 0 if there is no fault, 1 if all were repaired, 4 if some remain.
     """
-    check, outcomes = _look(settings) if dry_run else _repair(settings)
+    check, outcomes = _check(settings) if dry_run else _repair(settings)
     remain = sum(1 for _, outcome in outcomes if outcome != "repaired")
     if as_json:
         _print_json(
@@ -70,11 +70,11 @@ def fsck(settings: Settings, dry_run: bool, *, as_json: bool = False) -> int:
             }
         )
     else:
-        _say_faults(check, outcomes, remain)
+        _print_faults(check, outcomes, remain)
     return 4 if remain else 1 if outcomes else 0
 
 
-def _say_faults(check: Fsck, outcomes: list[tuple[Fault, str]], remain: int) -> None:
+def _print_faults(check: Fsck, outcomes: list[tuple[Fault, str]], remain: int) -> None:
     for fault, outcome in outcomes:
         style = "green" if outcome == "repaired" else "yellow" if fault.repair else "red"
         told = str(fault).removeprefix(fault.kind)
@@ -85,7 +85,7 @@ def _say_faults(check: Fsck, outcomes: list[tuple[Fault, str]], remain: int) -> 
 
 
 def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
-    """A fault for scripts; of an outcome in words, what follows the first colon is the reason."""
+    """Convert a fault for JSON. In an outcome, the text after the first colon is the reason."""
     kind, _, reason = outcome.partition(": ")
     return {
         "kind": fault.kind,
@@ -98,8 +98,8 @@ def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
     }
 
 
-def _look(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
-    """What is wrong with a root that a server may be changing: only what is found again."""
+def _check(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
+    """Check a root that a server may be changing: only faults that a second check finds again count."""
     context = look_at_root(settings)
     try:
         check = Fsck(context, _token_file(settings))
@@ -138,22 +138,22 @@ def _repair(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
 
 @contextmanager
 def _reading_back(context: Context, check: Fsck, what: str = "reading back") -> Iterator[None]:
-    """A bar of the bytes that a check has read, of those that live checkpoints have."""
+    """Show a progress bar of the bytes that a check has read, of those of live checkpoints."""
     total: int | None = None
     if is_one(sys.stderr):
-        with suppress(DatabaseError, Refusal), context.catalog.reading() as session:  # the check says it
+        with suppress(DatabaseError, Refusal), context.catalog.reading() as session:  # the check reports it
             total = session.directories.usage("").size_bytes
 
-    def look() -> Stand:
+    def look() -> Progress:
         done = check.bytes_read
-        return Stand(what, done, total, f"{_count(check.checkpoints)}, {size(done)}")
+        return Progress(what, done, total, f"{_count(check.checkpoints)}, {size(done)}")
 
     with bar(look):
         yield
 
 
 def _token_file(settings: Settings) -> list[str]:
-    """The file with the token, where that lies in the root."""
+    """Return the path of the token file if it is within the root."""
     if settings.admin_token_file is None:
         return []
     file, root = settings.admin_token_file.resolve(), settings.root.resolve()
@@ -161,12 +161,12 @@ def _token_file(settings: Settings) -> list[str]:
 
 
 def _keeping_the_trash(settings: Settings) -> Settings:
-    """Only a server knows its undo window: nobody else empties the trash."""
+    """Set an endless undo window: only the server knows its own, so no command empties the trash."""
     return settings.model_copy(update={"undo_window": MAX_DURATION_S})
 
 
 def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, as_json: bool = False) -> int:
-    """Take in checkpoints that other tools wrote; 3 where something of one was left alone, or nothing was found."""
+    """Adopt checkpoints of other tools; return 3 if a part of one was left alone, or nothing was found."""
     checkpoints = open_root(_keeping_the_trash(settings))
     taken: list[Adopted] = []
     left: list[Skipped] = []
@@ -179,7 +179,7 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
                 else:
                     taken.append(told)
                 if not as_json:
-                    _say_taken(told, "would be taken in" if dry_run else "taken in")
+                    _print_adopted(told, "would be taken in" if dry_run else "taken in")
     missed = sum(one.is_missed for one in left)
     total = {
         "taken": sum(one.taken for one in taken),
@@ -194,26 +194,28 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
         verb = "would be taken in" if dry_run else "taken in"
         print(f"In all: {_count(total['taken'])} {verb} ({where}), {total['known']} known before, {missed} left alone")
         if not total["taken"] + total["known"] + missed:
-            say((f"nothing that looks like a checkpoint lies in {folder}", "bold yellow"))
+            say((f"{folder} contains nothing that looks like a checkpoint", "bold yellow"))
     return LEFT_ALONE if missed or not total["taken"] + total["known"] else 0
 
 
-def _say_taken(told: Adopted | Skipped, verb: str) -> None:
-    if isinstance(told, Skipped):
-        print(f"left alone: {told.where}: {told.why}", file=sys.stderr)
+def _print_adopted(found: Adopted | Skipped, verb: str) -> None:
+    if isinstance(found, Skipped):
+        print(f"left alone: {found.where}: {found.why}", file=sys.stderr)
         return
     others = (
-        f", {_count(told.others, 'other file', 'other files')} left as {'it is' if told.others == 1 else 'they are'}"
-        if told.others
+        f", {_count(found.others, 'other file', 'other files')} left as {'it is' if found.others == 1 else 'they are'}"
+        if found.others
         else ""
     )
-    print(f"{told.directory}: {_count(told.taken)} {verb} ({size(told.size_bytes)}), {told.known} known before{others}")
-    for name in told.checkpoints:
+    print(
+        f"{found.directory}: {_count(found.taken)} {verb} ({size(found.size_bytes)}), {found.known} known before{others}"
+    )
+    for name in found.checkpoints:
         print(f"  {name}")
 
 
 class _Reading:
-    """How much of what is taken in was read. How much there is, a run that changes nothing says, for a bar only."""
+    """Progress of an adoption. For the bar only, a dry run finds the total first."""
 
     def __init__(self, context: Context, folder: str, name: str | None) -> None:
         self._count = self._bytes = 0
@@ -226,8 +228,8 @@ class _Reading:
         self._count += 1
         self._bytes += size_bytes
 
-    def look(self) -> Stand:
-        return Stand("taking in", self._bytes, self._total, f"{_count(self._count)}, {size(self._bytes)}")
+    def look(self) -> Progress:
+        return Progress("taking in", self._bytes, self._total, f"{_count(self._count)}, {size(self._bytes)}")
 
 
 def _print_json(document: object) -> None:

@@ -1,4 +1,4 @@
-"""Serve: listen, protect, log, and stop when told to."""
+"""The command `serve`: listen, refuse to be reachable without a token, and stop gracefully."""
 
 import asyncio
 import logging
@@ -32,22 +32,22 @@ from app.settings import OF_CLIENTS, Settings, misspelt, renamed
 
 logger = logging.getLogger("holdfast")
 
-SWITCH_INTERVAL_S = 0.0005  # how long a thread may keep the event loop waiting for the interpreter
-LAST_WORDS_S = 1  # what a stopping server gives those who have not ended within its limit
+SWITCH_INTERVAL_S = 0.0005  # the longest that a thread may keep the event loop waiting for the GIL
+LAST_WORDS_S = 1  # for requests that outlast the limit of a stopping server
 LATEST_TICK_S = 0.2  # ticks come every 0.1 s
-KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that we are closing
+KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that closes
 
 
 def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int:
-    """Serve until told to stop."""
+    """Serve until SIGINT or SIGTERM; return the exit status."""
     logs.configure()
     logs.hide(settings.admin_token_text)
-    logging.getLogger("uvicorn.error").addFilter(_is_no_farewell)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # which steps are taken, the catalog says itself
-    _name_settings_of_clients()
+    logging.getLogger("uvicorn.error").addFilter(_is_not_cancelled)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # the catalog logs its migrations itself
+    _warn_about_variables()
     refuse_weak(settings.admin_token_text)
     _refuse_unprotected_root(settings)
-    _allow_descriptors()
+    _raise_descriptor_limit()
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     checkpoints, is_open = _open_protected(settings, clock)
@@ -67,30 +67,33 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
     if terminal.is_one(sys.stdout):
         for label, text in banner.more(host, port, needs_token=not is_open, token_file=settings.admin_token_file):
             terminal.say(("  " + label.ljust(banner.WIDTH), "bold"), text)
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: None)  # the server takes them first, and gives them again when it has ended well
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # uvicorn raises the signal again after a clean stop
     set_niceness(EVENT_LOOP)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _Server(config, app, settings.shutdown_timeout_s).run(sockets=[listener])
     return 0
 
 
-def _name_settings_of_clients() -> None:
-    """Say which variables of clients stand in the environment: earlier servers took their admin token from them."""
+def _warn_about_variables() -> None:
+    """Warn about variables that this server ignores or reads under a former name.
+
+    Earlier servers took their admin token from the variables of clients.
+    """
     if found := [name for name in OF_CLIENTS if os.environ.get(name)]:
         logger.warning(
-            "%s: a setting of clients, which this server ignores; its own key is HOLDFAST_ADMIN_TOKEN or "
-            "HOLDFAST_ADMIN_TOKEN_FILE",
+            "%s: a setting of clients, which this server ignores; it reads its admin token from "
+            "HOLDFAST_ADMIN_TOKEN or HOLDFAST_ADMIN_TOKEN_FILE",
             " and ".join(found),
         )
     for former, name in renamed(os.environ).items():
         logger.warning("%s is a former name of %s, and the next version ignores it", former, name)
     for name, meant in misspelt(os.environ).items():
-        logger.warning("%s: no setting of this server, which ignores it; did you mean %s?", name, meant)
+        logger.warning("%s is not a setting and is ignored; did you mean %s?", name, meant)
 
 
 def _refuse_unprotected_root(settings: Settings) -> None:
-    """Where no token is set, there are none either in a root that nobody has made yet, and it need not be made."""
+    """Refuse before a root is created: a new root has no tokens, so without a configured one the server is open."""
     if settings.admin_token_text is None and settings.admin_token_file is None:
         try:
             refuse_no_root(settings)
@@ -99,9 +102,9 @@ def _refuse_unprotected_root(settings: Settings) -> None:
 
 
 def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoints, bool]:
-    """Take the root, unless what is in it could then be reached from elsewhere without a token.
+    """Open the root, and refuse if other machines could reach it without a token.
 
-    Also says whether everybody may everything.
+    Also returns whether requests need no token.
     """
     checkpoints = open_root(settings, clock=clock)
     try:
@@ -114,7 +117,7 @@ def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[
 
 
 def _protocol(settings: Settings) -> Any:
-    """What makes the protocol of each connection."""
+    """Return the factory of each connection's protocol."""
     bounds = Bounds(
         header_bytes=settings.max_header_bytes,
         head_timeout_s=settings.head_timeout_s,
@@ -126,56 +129,56 @@ def _protocol(settings: Settings) -> Any:
 
 
 class _Server(uvicorn.Server):
-    """Told to stop, it is not ready any more and begins nothing new; what has begun may end, up to a limit.
+    """A server that stops gracefully.
 
-    Told a second time, it stops at once, whatever is under way. Event streams end with the first word, as they would
-    not by themselves.
+    At the first signal it reports not ready, ends event streams, and refuses new work; running transfers may finish
+    within a time limit. At the second signal it stops at once.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, limit_s: float) -> None:
         super().__init__(config)
         self._app = app
         self._limit_s = limit_s
-        self._signs: list[int] = []
-        self._told_at: float | None = None
-        self._looked_at = time.monotonic()
+        self._signals: list[int] = []
+        self._signalled_at: float | None = None
+        self._checked_at = time.monotonic()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Only notes it, for the next tick: whatever was interrupted may hold a lock."""
+        """Record the signal for the next tick. The interrupted code may hold a lock, so nothing else is safe here."""
         if self.should_exit:
             super().handle_exit(sig, frame)
         else:
-            self._signs.append(sig)
+            self._signals.append(sig)
 
     async def on_tick(self, counter: int) -> bool:
-        if self._signs and not self.should_exit and self._is_time_to_end():
+        if self._signals and not self.should_exit and self._is_time_to_stop():
             self.config.timeout_graceful_shutdown = LAST_WORDS_S
-            super().handle_exit(self._signs[-1], None)
-        self._look_at_connections()
+            super().handle_exit(self._signals[-1], None)
+        self._check_connections()
         return await super().on_tick(counter)
 
-    def _look_at_connections(self) -> None:
-        """Clients are told apart from a server that was busy or suspended: of a late tick, little counts."""
-        before, self._looked_at = self._looked_at, time.monotonic()
+    def _check_connections(self) -> None:
+        """Check the timeouts of all connections. Of a late tick little counts, as the server was busy or suspended."""
+        before, self._checked_at = self._checked_at, time.monotonic()
         for connection in list(self.server_state.connections):
             if isinstance(connection, BoundedProtocol):
-                connection.check_timeouts(min(self._looked_at - before, LATEST_TICK_S))
+                connection.check_timeouts(min(self._checked_at - before, LATEST_TICK_S))
 
-    def _is_time_to_end(self) -> bool:
-        if self._told_at is None:
-            self._told_at = time.monotonic()
+    def _is_time_to_stop(self) -> bool:
+        if self._signalled_at is None:
+            self._signalled_at = time.monotonic()
             self._app.state.checkpoints.context.notifier.close()
         is_busy = bool(self.server_state.tasks) or self._app.state.checkpoints.uploads.is_moving()
-        return len(self._signs) > 1 or not is_busy or time.monotonic() >= self._told_at + self._limit_s
+        return len(self._signals) > 1 or not is_busy or time.monotonic() >= self._signalled_at + self._limit_s
 
 
-def _is_no_farewell(record: logging.LogRecord) -> bool:
-    """Leaves out the traces of requests that a stopping server has cut off: it says how many there were."""
+def _is_not_cancelled(record: logging.LogRecord) -> bool:
+    """Drop tracebacks of requests that a stopping server cancelled; uvicorn logs their number."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-def _allow_descriptors() -> None:
-    """As many open files as the system lets us: each transfer, and each file that is copied from, needs some."""
+def _raise_descriptor_limit() -> None:
+    """Raise the limit of open files to its maximum: each transfer and each planned copy needs some."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,6 +1,6 @@
-"""What people at a terminal get and pipes do not: colours, tables and bars. Pipes get plain text, always the same.
+"""Output for terminals: colours, tables and progress bars. Pipes get stable plain text.
 
-Nothing here imports rich before there is a terminal.
+rich is imported only for a terminal.
 """
 
 import os
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 EVERY_S = 0.1
 
 Span = str | tuple[str, str]
-"""Text, or text with the style that it has on terminals."""
+"""Text, or text with its style on terminals."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """How far some work has come; without a total nobody knows how much there is."""
+class Progress:
+    """The progress of some work; ``total`` is None if it is unknown."""
 
     what: str
     done: int
@@ -31,12 +31,12 @@ class Stand:
 
 
 def is_one(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that can move its cursor."""
+    """Tell if a stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in {"", "dumb", "unknown"}
 
 
 def say(*spans: Span) -> None:
-    """Print a line, in colours on a terminal."""
+    """Print a line, with styles on a terminal."""
     if not is_one(sys.stdout):
         print("".join(span if isinstance(span, str) else span[0] for span in spans))
         return
@@ -46,7 +46,7 @@ def say(*spans: Span) -> None:
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[Span]]) -> None:
-    """Print rows: as a table on a terminal, else in columns with two spaces between them."""
+    """Print rows: as a table on a terminal, else in columns separated by two spaces."""
     if is_one(sys.stdout):
         _show_boxed(headings, rows)
         return
@@ -70,23 +70,23 @@ def _show_boxed(headings: Sequence[str], rows: Sequence[Sequence[Span]]) -> None
 
 
 @contextmanager
-def bar(look: Callable[[], Stand]) -> Iterator[None]:
-    """While the block runs, a bar on standard error of how far its work has come, if that is a terminal.
+def bar(look: Callable[[], Progress]) -> Iterator[None]:
+    """Show a progress bar on standard error while the block runs, if that is a terminal.
 
-    ``look`` is asked often, from another thread. The bar goes when the block ends.
+    Another thread calls ``look`` often, so it must be thread-safe. The bar disappears when the block ends.
     """
     if not is_one(sys.stderr):
         yield
         return
-    with _progress() as progress:
-        task = progress.add_task("", note="")
+    with _progress() as shown:
+        task = shown.add_task("", note="")
         is_over = threading.Event()
 
         def follow() -> None:
             is_first = True
             while is_first or not is_over.wait(EVERY_S):
-                is_first, stand = False, look()
-                progress.update(task, description=stand.what, completed=stand.done, total=stand.total, note=stand.note)
+                is_first, now = False, look()
+                shown.update(task, description=now.what, completed=now.done, total=now.total, note=now.note)
 
         follower = threading.Thread(target=follow, name="holdfast-bar", daemon=True)
         follower.start()
@@ -98,9 +98,10 @@ def bar(look: Callable[[], Stand]) -> Iterator[None]:
 
 
 def _progress() -> Any:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich import progress as rich_progress
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    return Progress(
+    return rich_progress.Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),

@@ -1,6 +1,6 @@
-"""What an operator does with tokens, also while a server runs: make, list and revoke them, and change the link key.
+"""The commands `token ...`: create, list and revoke tokens and rotate the link key, also while a server runs.
 
-What a script wants is on standard output, what people want to know beside it on standard error.
+Results for scripts go to standard output, remarks for people to standard error.
 """
 
 import json
@@ -24,14 +24,14 @@ _MAX_EXPIRY_S = 999_999 * units.DAY_S
 
 
 def create(settings: Settings, scope: list[str], prefix: str, expires: str, note: str, *, as_json: bool = False) -> int:
-    """Make a token, print it, and keep only its hash: it is shown this once."""
-    lasts = None if expires == "never" else _length(expires)
+    """Create a token and print it; only its hash is stored."""
+    lasts = None if expires == "never" else _duration(expires)
     with _root(settings) as context:
         text, token = token_issuer_of(context).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
     if as_json:
         print(json.dumps({"token": text, **_as_json(token)}, indent=2))
         return 0
-    until = f"until {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at else "without end"
+    until = f"until {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at else "without expiry"
     where = f"in {token.prefix}" if token.prefix else "in all directories"
     print(
         f"Token {token.id}: {', '.join(in_order(token.scopes))} {where}, {until}. It is not shown again:",
@@ -42,7 +42,7 @@ def create(settings: Settings, scope: list[str], prefix: str, expires: str, note
 
 
 def show(settings: Settings, as_json: bool) -> int:
-    """List the tokens, also those that have expired or were revoked."""
+    """List all tokens, including expired and revoked ones."""
     with _root(settings) as context:
         found = token_issuer_of(context).all()
     if as_json:
@@ -53,7 +53,7 @@ def show(settings: Settings, as_json: bool) -> int:
 
 
 def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
-    """Revoke tokens by id, at once, with the sessions and links that they made; 1 where there is no such token."""
+    """Revoke tokens by id, with their sessions and links; return 1 if an id is unknown."""
     with _root(settings) as context:
         issuer = token_issuer_of(context)
         known = {token_id: issuer.revoke(token_id) for token_id in ids}
@@ -73,16 +73,16 @@ def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
 
 
 def rotate(settings: Settings, drop: bool) -> int:
-    """Sign links with a new key from now on. Earlier links stay good for their time, unless their keys are dropped."""
+    """Sign new links with a new key; with ``drop``, invalidate earlier links."""
     with _root(settings) as context:
         links.rotate(context.catalog, utc_now(), drop=drop)
-    print("earlier links do not count any more" if drop else "earlier links stay good for their time", file=sys.stderr)
+    print("earlier links are invalid now" if drop else "earlier links stay valid until they expire", file=sys.stderr)
     return 0
 
 
 @contextmanager
 def _root(settings: Settings) -> Iterator[Context]:
-    """The root beside a server that may be running on it; made first where there is none."""
+    """Open the root for reading while a server may run on it; create it first if there is none."""
     try:
         refuse_no_root(settings)
     except RootMissing:
@@ -96,10 +96,10 @@ def _root(settings: Settings) -> Iterator[Context]:
         context.storage.close()
 
 
-def _length(text: str) -> timedelta:
+def _duration(text: str) -> timedelta:
     seconds = units.parse_seconds(text)
     if seconds is None or seconds > _MAX_EXPIRY_S:
-        raise InvalidRequest(f"--expires is a length of time such as 30m, 12h or 90d, or never; not {text!r}.")
+        raise InvalidRequest(f"--expires must be a duration such as 30m, 12h or 90d, or never; not {text!r}.")
     return timedelta(seconds=seconds)
 
 
