@@ -198,19 +198,17 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
     return LEFT_ALONE if missed or not total["taken"] + total["known"] else 0
 
 
-def _print_adopted(found: Adopted | Skipped, verb: str) -> None:
-    if isinstance(found, Skipped):
-        print(f"left alone: {found.where}: {found.why}", file=sys.stderr)
+def _print_adopted(one: Adopted | Skipped, verb: str) -> None:
+    if isinstance(one, Skipped):
+        print(f"left alone: {one.where}: {one.why}", file=sys.stderr)
         return
     others = (
-        f", {_count(found.others, 'other file', 'other files')} left as {'it is' if found.others == 1 else 'they are'}"
-        if found.others
+        f", {_count(one.others, 'other file', 'other files')} left as {'it is' if one.others == 1 else 'they are'}"
+        if one.others
         else ""
     )
-    print(
-        f"{found.directory}: {_count(found.taken)} {verb} ({size(found.size_bytes)}), {found.known} known before{others}"
-    )
-    for name in found.checkpoints:
+    print(f"{one.directory}: {_count(one.taken)} {verb} ({size(one.size_bytes)}), {one.known} known before{others}")
+    for name in one.checkpoints:
         print(f"  {name}")
 
 
