@@ -1,5 +1,5 @@
 """Rules and models: names, ranking, retention, quotas, access, digests, and the refusals.
 
-Decides what is allowed, what is best, what stays and how bytes are named.
-May import nothing of `app`; no clock, no chance, no disk, no SQL, no HTTP.
+Decides what is allowed, what is best, what is kept and how content is addressed.
+May import nothing of `app`; no clock, no randomness, no disk, no SQL, no HTTP.
 """

@@ -1,8 +1,8 @@
-"""How a checkpoint differs from another one, by the digests of their chunks. Pure: no clock, disk or SQL.
+"""Differences between two checkpoints, by the digests of their chunks. Pure: no clock, disk or SQL.
 
-A stretch of bytes is the same where chunks of the same digests cover it at the same places, and different where a chunk
-that lies within it differs. Where neither can be said, as its chunks reach beyond it or are cut otherwise, it is asked.
-Where tensors lie is for clients to declare, so how many chunks are looked at is bounded.
+A stretch of bytes is the same if chunks with the same digests cover it at the same offsets, and different if a chunk
+within it differs. If chunks cannot decide, as they reach beyond the stretch or are cut differently, the caller decides.
+Clients declare the offsets of tensors, so the number of chunks that are compared is bounded.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,10 +16,10 @@ from app.core.models import Checkpoint, Chunk, File, FileMap, Tensor
 
 Change = Literal["same", "changed", "reshaped", "added", "removed", "uncertain"]
 CHANGES: tuple[Change, ...] = ("changed", "reshaped", "added", "removed", "uncertain", "same")
-"""The kinds of change, what one wants to see first."""
+"""The kinds of change, the most interesting first."""
 
-MOST_LOOKS = 8_000_000
-"""How many chunks are looked at: as many as the largest checkpoints have, unless their tensors are said to overlap."""
+MAX_CHUNKS_COMPARED = 8_000_000
+"""The bound of compared chunks. The largest checkpoints stay below it, unless their declared tensors overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class TensorChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two checkpoints differ. ``tensors`` is None where none are known of either of them.
+    """The differences between two checkpoints. ``tensors`` is None if neither has a tensor index.
 
-    ``shared_bytes`` is how many bytes of ``after`` lie in chunks that ``before`` holds as well.
+    ``shared_bytes`` counts the bytes of ``after`` in chunks that ``before`` contains as well.
     """
 
     before: Checkpoint
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def counts(self) -> Mapping[Change, int]:
-        """How many tensors there are of each change."""
+        """The number of tensors by change."""
         return Counter(tensor.change for tensor in self.tensors or ())
 
 
@@ -70,29 +70,32 @@ class Stretch(NamedTuple):
     size_bytes: int
 
 
-Settle = Callable[[Stretch, Stretch], bool | None]
-"""Says whether two stretches of the same length, of the first and of the second checkpoint, are the same bytes; None
-where it cannot."""
+CompareBytes = Callable[[Stretch, Stretch], bool | None]
+"""Compares two stretches of the same length, of the first and of the second checkpoint; None if it cannot."""
 
 
 class Side(NamedTuple):
-    """A checkpoint, and what lies where in its files."""
+    """A checkpoint with the maps of its files."""
 
     checkpoint: Checkpoint
     maps: Mapping[str, FileMap]
 
 
-def compare(before: Side, after: Side, settle: Settle, *, most_looks: int = MOST_LOOKS) -> Comparison:
-    """How a checkpoint differs from another one.
+def compare(
+    before: Side, after: Side, compare_bytes: CompareBytes, *, max_chunks: int = MAX_CHUNKS_COMPARED
+) -> Comparison:
+    """Compare two checkpoints.
 
-    Two checkpoints of one file each are compared whatever these are called, as their names tell the epoch; files of
-    several are paired by path, tensors by name. Once ``most_looks`` chunks were looked at, all else is asked.
+    If both consist of one file, these are paired whatever their names, which contain the epoch; otherwise files are
+    paired by path. Tensors are paired by name. Beyond ``max_chunks`` chunks, ``compare_bytes`` decides.
     """
     pairs = [_Pair.of(before, after, one, other) for one, other in _paired(before.checkpoint, after.checkpoint)]
     has_tensors = any(found.tensors is not None for side in (before, after) for found in side.maps.values())
-    judge = _Judge(settle, most_looks)
+    judge = _Judge(compare_bytes, max_chunks)
     tensors = [change for pair in pairs for change in pair.tensors(judge)] if has_tensors else None
-    files = [pair.as_file(judge) for pair in pairs]  # last, as to settle these may take all that there is to be read
+    files = [
+        pair.as_file(judge) for pair in pairs
+    ]  # last, as these may use up the budget of bytes that `compare_bytes` reads
     return Comparison(before.checkpoint, after.checkpoint, files, tensors, _shared_bytes(before, after))
 
 
@@ -111,7 +114,7 @@ def _shared_bytes(before: Side, after: Side) -> int:
 
 
 class _Half(NamedTuple):
-    """A file of one checkpoint, and where its chunks begin."""
+    """A file of one checkpoint, with the offsets of its chunks."""
 
     file: File
     chunks: Sequence[Chunk]
@@ -119,19 +122,19 @@ class _Half(NamedTuple):
     tensors: Sequence[Tensor] | None
 
     def touched(self, stretch: Stretch) -> range:
-        """The places of the chunks that a stretch touches."""
+        """Return the indices of the chunks that overlap a stretch."""
         first = max(0, bisect_right(self.starts, stretch.offset) - 1)
         return range(first, bisect_left(self.starts, stretch.offset + stretch.size_bytes))
 
     def at(self, places: range, stretch: Stretch) -> list[tuple[int, int, str]]:
-        """The chunks at these places: where each begins within a stretch, its length, its digest."""
+        """Return the chunks at these indices: offset relative to the stretch, length, digest."""
         return [
             (self.starts[place] - stretch.offset, self.chunks[place].length, self.chunks[place].digest)
             for place in places
         ]
 
     def stretch(self, tensor: Tensor) -> Stretch | None:
-        """Where a tensor lies; None where that is not known, or beyond the file."""
+        """Return the stretch of a tensor; None if it is unknown or reaches beyond the file."""
         if tensor.offset is None or tensor.size_bytes is None:
             return None
         if tensor.offset + tensor.size_bytes > self.file.size_bytes:
@@ -148,7 +151,7 @@ def _half(side: Side, file: File | None) -> _Half | None:
 
 
 class _Pair(NamedTuple):
-    """A file of the first checkpoint and the one of the second that it became."""
+    """A file of the first checkpoint and its counterpart in the second."""
 
     before: _Half | None
     after: _Half | None
@@ -167,8 +170,10 @@ class _Pair(NamedTuple):
         return FileChange(self.path, self._of_file(one, other, judge), one, other)
 
     def tensors(self, judge: "_Judge") -> Iterator[TensorChange]:
-        """Those of the second file in their order, then those that are gone; nothing is said of what is new or gone
-        where the tensors of either file are not known."""
+        """List changes of tensors: those of the second file in order, then the removed ones.
+
+        If either file lacks a tensor index, tensors in one file only are uncertain, not added or removed.
+        """
         ones, others = ({tensor.name: tensor for tensor in (half and half.tensors) or ()} for half in self)
         is_declared = all(half is None or half.tensors is not None for half in self)
         new: Change = "added" if is_declared else "uncertain"
@@ -189,44 +194,44 @@ class _Pair(NamedTuple):
             return "changed"
         assert self.before is not None
         assert self.after is not None
-        lay, lies = (Stretch(file.path, 0, file.size_bytes) for file in (one, other))
-        return judge.of(self.before, lay, self.after, lies)
+        old, new = (Stretch(file.path, 0, file.size_bytes) for file in (one, other))
+        return judge.of(self.before, old, self.after, new)
 
     def _of_tensor(self, one: Tensor, other: Tensor, judge: "_Judge") -> Change:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return "reshaped"
         assert self.before is not None
         assert self.after is not None
-        lies, lay = self.after.stretch(other), self.before.stretch(one)
-        if lies is None or lay is None or lies.size_bytes != lay.size_bytes:
+        old, new = self.before.stretch(one), self.after.stretch(other)
+        if old is None or new is None or old.size_bytes != new.size_bytes:
             return "uncertain"
-        return judge.of(self.before, lay, self.after, lies)
+        return judge.of(self.before, old, self.after, new)
 
 
 class _Judge:
-    """Tells stretches apart, and remembers how much it may still look at."""
+    """Compares stretches within a budget of chunks."""
 
-    def __init__(self, settle: Settle, most_looks: int) -> None:
-        self._settle = settle
-        self._left_looks = most_looks
+    def __init__(self, compare_bytes: CompareBytes, max_chunks: int) -> None:
+        self._compare_bytes = compare_bytes
+        self._chunks_left = max_chunks
 
-    def of(self, before: _Half, lay: Stretch, after: _Half, lies: Stretch) -> Change:
-        """Whether two stretches of the same length are the same; what the chunks leave open is asked."""
-        if not lies.size_bytes:
+    def of(self, before: _Half, old: Stretch, after: _Half, new: Stretch) -> Change:
+        """Compare two stretches of the same length, by chunks if these can decide, else by bytes."""
+        if not new.size_bytes:
             return "same"
-        told = self._by_chunks(before, lay, after, lies)
-        is_same = told if told is not None else self._settle(lay, lies)
+        by_chunks = self._by_chunks(before, old, after, new)
+        is_same = by_chunks if by_chunks is not None else self._compare_bytes(old, new)
         return "uncertain" if is_same is None else "same" if is_same else "changed"
 
-    def _by_chunks(self, before: _Half, lay: Stretch, after: _Half, lies: Stretch) -> bool | None:
-        lay_at, lies_at = before.touched(lay), after.touched(lies)
-        if len(lay_at) + len(lies_at) > self._left_looks:
+    def _by_chunks(self, before: _Half, old: Stretch, after: _Half, new: Stretch) -> bool | None:
+        old_at, new_at = before.touched(old), after.touched(new)
+        if len(old_at) + len(new_at) > self._chunks_left:
             return None
-        self._left_looks -= len(lay_at) + len(lies_at)
-        ones, others = before.at(lay_at, lay), after.at(lies_at, lies)
+        self._chunks_left -= len(old_at) + len(new_at)
+        ones, others = before.at(old_at, old), after.at(new_at, new)
         if ones == others and ones:
             return True
-        within = {(start, length): digest for start, length, digest in ones if _is_within(start, length, lay)}
+        within = {(start, length): digest for start, length, digest in ones if _is_within(start, length, old)}
         differs = any(within.get((start, length), digest) != digest for start, length, digest in others)
         return False if differs else None
 

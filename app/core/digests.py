@@ -1,6 +1,6 @@
-"""How bytes are named: BLAKE3 of a chunk, of a file's chunk list, of a checkpoint's file list. Pure.
+"""Digests of content: BLAKE3 of a chunk, of a file's chunk list, of a checkpoint's file list. Pure.
 
-Messages are not stored: by HTTP's own rule, the SHA-256 of a body goes with it.
+HTTP messages have a SHA-256 instead, as RFC 9530 asks for a standard algorithm.
 """
 
 import re
@@ -24,23 +24,23 @@ _ALGORITHMS: Mapping[str, Callable[[], Any]] = {
     "sha-512": sha512,
     "": partial(md5, usedforsecurity=False),
 }
-"""Those that RFC 9530 calls active; and the one of ``Content-MD5``, which has no name among them."""
+"""The active algorithms of RFC 9530; and that of ``Content-MD5``, under an empty name."""
 
 
 def of_chunk(data: Buffer) -> str:
-    """The name of a chunk: the BLAKE3 of its bytes, in hex."""
+    """Return the digest of a chunk: the BLAKE3 of its bytes, in hex."""
     return blake3(data).hexdigest()
 
 
 def of_file(chunks: Iterable[Chunk]) -> str:
-    """The name of a file: BLAKE3 over (length as 8 bytes little-endian, 32 bytes of digest) of each chunk in order."""
+    """Return the digest of a file: BLAKE3 over each chunk in order, as 8 bytes of length (little-endian) and 32 of digest."""
     return blake3(
         b"".join(struct.pack("<Q", chunk.length) + bytes.fromhex(chunk.digest) for chunk in chunks)
     ).hexdigest()
 
 
 def of_checkpoint(files: Iterable[tuple[str, str]]) -> str:
-    """The name of a checkpoint: BLAKE3 over its (path, digest) pairs sorted by path.
+    """Return the digest of a checkpoint: BLAKE3 over its (path, digest) pairs sorted by path.
 
     Each pair is the path's length in bytes as 4 bytes little-endian, the path in UTF-8, and 32 bytes of digest.
     """
@@ -52,42 +52,42 @@ def of_checkpoint(files: Iterable[tuple[str, str]]) -> str:
 
 
 def of_save(save: Save) -> str | None:
-    """The name of what a save promises, or None while the chunks of a file are not known."""
-    named = []
+    """Return the digest of the checkpoint that a save declares; None if it lacks digests of chunks."""
+    digests = []
     for file in save.files:
         if file.chunks is None or not file.is_hashed:
             return None
-        named.append((file.path, of_file(file.chunks)))
-    return of_checkpoint(named)
+        digests.append((file.path, of_file(file.chunks)))
+    return of_checkpoint(digests)
 
 
 def of_message(body: Buffer) -> str:
-    """What a message's ``Content-Digest`` says of its body (RFC 9530)."""
+    """Return the ``Content-Digest`` of a body (RFC 9530)."""
     return f"sha-256=:{_base64(sha256(body).digest())}:"
 
 
 class Declared:
-    """The digests that headers declare of a body, which is hashed as it passes.
+    """The digests that headers declare for a body, verified while it streams.
 
-    ``Content-Digest`` and ``Repr-Digest`` (RFC 9530) by sha-256 and sha-512, and ``Content-MD5``. Algorithms
-    that are not known are ignored; what cannot be read is not true.
+    Takes ``Content-Digest`` and ``Repr-Digest`` (RFC 9530) with sha-256 and sha-512, and ``Content-MD5``. Unknown
+    algorithms are ignored; a malformed value counts as a mismatch.
     """
 
-    def __init__(self, wanted: Sequence[tuple[str, str]], *, is_legible: bool = True) -> None:
+    def __init__(self, wanted: Sequence[tuple[str, str]], *, is_well_formed: bool = True) -> None:
         self._wanted = wanted
-        self._is_legible = is_legible
+        self._is_well_formed = is_well_formed
         self._hashers = {name: _ALGORITHMS[name]() for name, _ in wanted}
 
     @classmethod
     def of(cls, field: Callable[[str], Sequence[str]], *, whole: bool = True) -> Self | None:
-        """What the fields of a request declare; None where they declare nothing.
+        """Parse the fields of a request; None if they declare no digest.
 
         Parameters
         ----------
         field : callable
-            Gives all values of a field.
+            Returns all values of a field.
         whole : bool
-            Whether the body is a whole representation, of which a ``Repr-Digest`` speaks.
+            The body is a whole representation, so that ``Repr-Digest`` applies to it.
         """
         members = [value for name in ("Content-Digest", *(["Repr-Digest"] if whole else [])) for value in field(name)]
         sums = [value.strip() for value in field("Content-MD5")]
@@ -96,17 +96,17 @@ class Declared:
         found = [_MEMBER.fullmatch(member.strip(" \t")) for value in members for member in value.split(",")]
         declared = [(match["name"], match["value"]) for match in found if match is not None]
         wanted = [(name, value) for name, value in declared if name in _ALGORITHMS] + [("", value) for value in sums]
-        return cls(wanted, is_legible=None not in found)
+        return cls(wanted, is_well_formed=None not in found)
 
     def update(self, data: Buffer) -> None:
-        """The next bytes of the body."""
+        """Hash the next bytes of the body."""
         for hasher in self._hashers.values():
             hasher.update(data)
 
     def is_true(self) -> bool:
-        """Whether all that was declared is true of the bytes so far."""
+        """Tell if all declared digests match the bytes so far."""
         found = {name: _base64(hasher.digest()) for name, hasher in self._hashers.items()}
-        return self._is_legible and all(found[name] == value for name, value in self._wanted)
+        return self._is_well_formed and all(found[name] == value for name, value in self._wanted)
 
 
 def _base64(data: bytes) -> str:

@@ -1,10 +1,10 @@
-"""Everything that the server refuses, each with its HTTP status and its stable code. The code is the API."""
+"""Refusals, each with its HTTP status and its stable code, which is the API; and the reasons for a start to fail."""
 
 from typing import Any, ClassVar
 
 
 class Refusal(Exception):
-    """Something was refused and nothing has changed. ``extra`` holds further members of the problem detail."""
+    """A request is refused and nothing has changed. ``extra`` holds further members of the problem details."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
@@ -18,22 +18,22 @@ class Refusal(Exception):
         self.headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
-# 400: garbled on its way
+# 400: malformed or corrupted in transit
 
 
 class BodyAltered(Refusal):
-    status, code, title = 400, "body_altered", "The body is not the one that was sent"
+    status, code, title = 400, "body_altered", "The body does not have the digest that came with it"
 
 
 class InvalidHttp(Refusal):
-    status, code, title = 400, "invalid_http", "This is not HTTP as it should be"
+    status, code, title = 400, "invalid_http", "The request is not valid HTTP"
 
 
-# 401, 403: who may
+# 401, 403: not authenticated, or not authorised
 
 
 class Unauthorized(Refusal):
-    status, code, title = 401, "unauthorized", "A valid token is needed"
+    status, code, title = 401, "unauthorized", "A valid token is required"
 
 
 class Forbidden(Refusal):
@@ -45,10 +45,10 @@ class CrossSite(Refusal):
 
 
 class HostNotAllowed(Refusal):
-    status, code, title = 403, "host_not_allowed", "This server does not answer to that host name"
+    status, code, title = 403, "host_not_allowed", "The server does not accept this host name"
 
 
-# 404, 410: not there, or not for whoever asks
+# 404, 410: absent, or hidden from this token
 
 
 class NotFound(Refusal):
@@ -68,7 +68,7 @@ class NoCheckpoint(Refusal):
 
 
 class NoBest(Refusal):
-    status, code, title = 404, "no_best", "No checkpoint of the directory can be called best"
+    status, code, title = 404, "no_best", "No checkpoint of the directory can be ranked"
 
 
 class FileNotInCheckpoint(Refusal):
@@ -76,7 +76,7 @@ class FileNotInCheckpoint(Refusal):
 
 
 class NoTensorIndex(Refusal):
-    status, code, title = 404, "no_tensor_index", "No tensors are known of this checkpoint"
+    status, code, title = 404, "no_tensor_index", "The checkpoint has no tensor index"
 
 
 class UploadNotFound(Refusal):
@@ -84,30 +84,30 @@ class UploadNotFound(Refusal):
 
 
 class LinkInvalid(Refusal):
-    status, code, title = 404, "link_invalid", "The link has expired, was withdrawn, or is not one"
+    status, code, title = 404, "link_invalid", "The link is invalid, has expired, or was revoked"
 
 
 class CheckpointRemoved(Refusal):
     status, code, title = 410, "checkpoint_removed", "The checkpoint's bytes have been removed"
 
 
-# 405, 408, 412, 413, 415, 416, 429, 431: HTTP itself
+# 405, 408, 412, 413, 415, 416, 429, 431: the HTTP request itself
 
 
 class PartialBody(Refusal):
-    status, code, title = 400, "partial_body", "The body is a part of a file"
+    status, code, title = 400, "partial_body", "The body is only a part of a file"
 
 
 class MethodNotAllowed(Refusal):
-    status, code, title = 405, "method_not_allowed", "This address does not take that method"
+    status, code, title = 405, "method_not_allowed", "The resource does not support this method"
 
 
 class RequestTimeout(Refusal):
-    status, code, title = 408, "request_timeout", "The request came too slowly"
+    status, code, title = 408, "request_timeout", "The request arrived too slowly"
 
 
 class TooLarge(Refusal):
-    status, code, title = 413, "too_large", "The request is larger than this server takes"
+    status, code, title = 413, "too_large", "The request is larger than the server accepts"
 
 
 class RangeNotSatisfiable(Refusal):
@@ -115,40 +115,40 @@ class RangeNotSatisfiable(Refusal):
 
 
 class TooManyRequests(Refusal):
-    status, code, title = 429, "too_many_requests", "Too many requests of one token at a time"
+    status, code, title = 429, "too_many_requests", "Too many concurrent requests of one token"
     retry_after_s = 1
 
 
 class TooManyUploads(Refusal):
-    status, code, title = 429, "too_many_uploads", "Too many uploads of one token under way"
+    status, code, title = 429, "too_many_uploads", "Too many open uploads of one token"
     retry_after_s = 30
 
 
 class HeadersTooLarge(Refusal):
-    status, code, title = 431, "headers_too_large", "The request's address and headers are too large"
+    status, code, title = 431, "headers_too_large", "The request line and headers are too large"
 
 
 class PreconditionFailed(Refusal):
-    status, code, title = 412, "precondition_failed", "There is a checkpoint of that name already"
+    status, code, title = 412, "precondition_failed", "A checkpoint with this name exists already"
 
 
 class PolicyChanged(Refusal):
-    status, code, title = 412, "policy_changed", "The directory's policy is another one by now"
+    status, code, title = 412, "policy_changed", "The directory's policy has changed in the meantime"
 
 
 class UnsupportedMediaType(Refusal):
-    status, code, title = 415, "unsupported_media_type", "The body is not the file alone"
+    status, code, title = 415, "unsupported_media_type", "The body must be the file alone"
 
 
 class UnsupportedEncoding(Refusal):
-    status, code, title = 415, "unsupported_encoding", "The body comes in an encoding that this server does not take"
+    status, code, title = 415, "unsupported_encoding", "The body has a content encoding that the server does not accept"
 
     def __init__(self, detail: str, **extra: Any) -> None:
         super().__init__(detail, **extra)
         self.headers["Accept-Encoding"] = "identity"
 
 
-# 409: it contradicts what is there
+# 409: conflicts with the current state
 
 
 class ModeConflict(Refusal):
@@ -160,11 +160,11 @@ class Pinned(Refusal):
 
 
 class NameTaken(Refusal):
-    status, code, title = 409, "name_taken", "A checkpoint's name and a directory may not coincide"
+    status, code, title = 409, "name_taken", "A checkpoint and a directory cannot have the same path"
 
 
 class ForeignFile(Refusal):
-    status, code, title = 409, "foreign_file", "A file that this server did not write is in the way"
+    status, code, title = 409, "foreign_file", "A file that the server did not write is in the way"
 
 
 class UnsafePath(ForeignFile):
@@ -179,7 +179,7 @@ class NotImproved(Refusal):
 
 
 class Superseded(Refusal):
-    status, code, title = 409, "superseded", "A newer checkpoint has that name"
+    status, code, title = 409, "superseded", "A newer checkpoint has this name"
 
 
 class RangesMissing(Refusal):
@@ -191,20 +191,20 @@ class UploadBusy(Refusal):
 
 
 class SeveralFiles(Refusal):
-    status, code, title = 409, "several_files", "The checkpoint has several files: name one"
+    status, code, title = 409, "several_files", "The checkpoint has several files; name one"
 
 
 class Altered(Refusal):
-    status, code, title = 409, "altered", "The file on disk is not the one that was saved"
+    status, code, title = 409, "altered", "The file on disk differs from the one that was saved"
 
 
 class RecordUnreadable(Refusal, ValueError):
-    """A row of the catalog holds what is no checkpoint; a ValueError to those who repair it."""
+    """A row of the catalog is corrupt. Repairs catch it as a ValueError."""
 
-    status, code, title = 409, "record_unreadable", "What the catalog knows of it cannot be read"
+    status, code, title = 409, "record_unreadable", "The catalog's record of the checkpoint is unreadable"
 
 
-# 422: it cannot be meant
+# 422: well-formed, but invalid
 
 
 class InvalidRequest(Refusal):
@@ -212,7 +212,7 @@ class InvalidRequest(Refusal):
 
 
 class InvalidName(Refusal):
-    status, code, title = 422, "invalid_name", "The name is outside the grammar"
+    status, code, title = 422, "invalid_name", "The name is invalid"
 
 
 class SaveIdReused(Refusal):
@@ -220,7 +220,7 @@ class SaveIdReused(Refusal):
 
 
 class DigestMismatch(Refusal):
-    status, code, title = 422, "digest_mismatch", "The bytes do not have the digest that was declared"
+    status, code, title = 422, "digest_mismatch", "The bytes do not match the declared digest"
 
 
 class WrongLength(Refusal):
@@ -228,23 +228,23 @@ class WrongLength(Refusal):
 
 
 class RangeMisaligned(Refusal):
-    status, code, title = 422, "range_misaligned", "The range does not begin and end where chunks do"
+    status, code, title = 422, "range_misaligned", "The range is not aligned with chunks"
 
 
-# 503, 507: not now
+# 503, 507: temporarily impossible
 
 
 class NotReady(Refusal):
-    status, code, title = 503, "not_ready", "The server cannot serve at the moment"
+    status, code, title = 503, "not_ready", "The server is not ready"
     retry_after_s = 5
 
 
 class DiskFailed(Refusal):
-    status, code, title = 503, "disk_failed", "The server's disk fails"
+    status, code, title = 503, "disk_failed", "The server's disk reports errors"
 
 
 class Overloaded(Refusal):
-    status, code, title = 503, "overloaded", "The server has too much open at the moment"
+    status, code, title = 503, "overloaded", "The server has too many files open"
     retry_after_s = 1
 
 
@@ -253,10 +253,10 @@ class NoSpace(Refusal):
 
 
 class QuotaExceeded(Refusal):
-    status, code, title = 507, "quota_exceeded", "A quota is used up"
+    status, code, title = 507, "quota_exceeded", "A quota is exhausted"
 
 
-# Not on the wire: reasons for a command not to start
+# Not on the wire: the server or a command cannot start
 
 
 class StartupError(Exception):

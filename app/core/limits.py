@@ -1,4 +1,4 @@
-"""How much one request may ask for: what an operator sets, and the most that any server takes. Pure."""
+"""Limits of one request: those that the operator sets, and the maximum of the API. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from app.core.models import Chunk, Save
 MAX_METADATA_DEPTH = 20
 MAX_METADATA_BYTES = 1024 * 1024
 MAX_METADATA_DIGITS = 4300
-"""The longest integer, in digits: what Python reads and writes unless it is set otherwise."""
+"""The longest integer, in digits: Python's default limit for conversions to and from text."""
 _TOO_LONG = 10**MAX_METADATA_DIGITS
 
 M = TypeVar("M", bound=Mapping[str, Any])
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Mapping[str, Any])
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of requests. By default each is as wide as the API's own, beyond which no server takes anything."""
+    """The limits of requests. The defaults are the maxima of the API, which no server exceeds."""
 
     metadata_bytes: int = MAX_METADATA_BYTES
     metadata_depth: int = MAX_METADATA_DEPTH
@@ -31,14 +31,14 @@ class Limits:
     ranges: int = 10_000
 
     def admit(self, save: Save) -> None:
-        """Let a save be looked at.
+        """Check a save against the limits.
 
         Raises
         ------
         TooLarge
-            It has too much of something; the detail names the setting.
+            The save exceeds a limit; the detail names the setting.
         InvalidRequest
-            Its metadata is nested too deep.
+            The metadata is nested too deep.
         """
         self.admit_facts(save.facts.tags, save.facts.metadata)
         _refuse("files", len(save.files), self.files)
@@ -47,36 +47,36 @@ class Limits:
         _refuse("tensors", sum(len(file.tensors or ()) for file in save.files), self.tensors)
 
     def admit_facts(self, tags: Sequence[str], found: Mapping[str, Any]) -> None:
-        """As `admit`, for what a change gives."""
+        """Check the tags and metadata of a save or a change, as `admit` does."""
         _refuse("tags", len(tags), self.tags)
         bounded_metadata(found, max_depth=self.metadata_depth)
         _refuse("metadata_bytes", metadata_bytes(found), self.metadata_bytes)
 
     def admit_chunks(self, files: Sequence[Sequence[Chunk]]) -> None:
-        """As `admit`, for the chunks of all files together."""
+        """Check the chunks of all files together, as `admit` does."""
         _refuse("chunks", sum(map(len, files)), self.chunks)
 
 
-_WAYS = {
+_ADVICE = {
     "files": "Pack some of them into one file, or save several checkpoints.",
     "chunks": "Declare longer chunks.",
     "tensors": "Save without the tensor index.",
     "tags": "Put the others into the metadata.",
     "metadata_bytes": "Put large values into a file of the checkpoint.",
 }
-"""What else can be done where there is too much of something."""
+"""Alternatives for a client that exceeds a limit."""
 
 MOST = Limits()
-"""The API's own bounds."""
+"""The maxima of the API."""
 
 
 def too_many(name: str, found: int, limit: int) -> TooLarge:
-    """The refusal of too much of something, which names the setting and a way."""
+    """Return the refusal of a request that exceeds a limit, with the setting and an alternative."""
     what, name = name.replace("_", " "), "files" if name == "folders" else name
     most = getattr(MOST, name)
     allowed = f"the {limit} that HOLDFAST_MAX_{name.upper()} allows"
     raisable = f", and may be set to {most} at most" if limit < most else ", which is the most that can be set"
-    return TooLarge(f"{found} {what} are more than {allowed}{raisable}. {_WAYS[name]}")
+    return TooLarge(f"{found} {what} are more than {allowed}{raisable}. {_ADVICE[name]}")
 
 
 def _refuse(name: str, found: int, limit: int) -> None:
@@ -85,21 +85,21 @@ def _refuse(name: str, found: int, limit: int) -> None:
 
 
 def bounded_metadata(metadata: M, *, max_depth: int = MAX_METADATA_DEPTH) -> M:
-    """The same metadata.
+    """Check metadata against the maxima of the API and return it.
 
     Raises
     ------
     InvalidRequest
-        It is larger or deeper than the bounds, or holds what JSON or SQL cannot: NaN, lone surrogates, integers of more
-        than `MAX_METADATA_DIGITS` digits.
+        It is too large or nested too deep, or contains values that JSON or SQL cannot represent: NaN, lone
+        surrogates, integers of more than `MAX_METADATA_DIGITS` digits.
     """
     if metadata_bytes(metadata, max_depth=max_depth) > MAX_METADATA_BYTES:
-        raise InvalidRequest(f"metadata: it has more than {MAX_METADATA_BYTES} bytes (HOLDFAST_MAX_METADATA_BYTES).")
+        raise InvalidRequest(f"metadata: it is larger than {MAX_METADATA_BYTES} bytes (HOLDFAST_MAX_METADATA_BYTES).")
     return metadata
 
 
 def metadata_bytes(metadata: Mapping[str, Any], *, max_depth: int = MAX_METADATA_DEPTH) -> int:
-    """About how long metadata is as JSON, in bytes; what is beyond the bounds is not looked through to its end."""
+    """Estimate the size of metadata as JSON, in bytes. Stops early once it exceeds the maximum."""
     size = 0
     waiting: list[tuple[Any, int]] = [(metadata, max_depth)]
     while waiting and size <= MAX_METADATA_BYTES:
@@ -123,7 +123,7 @@ def _scalar_bytes(value: Any) -> int:
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest('metadata: NaN is not JSON; send the strings "NaN", "Infinity", "-Infinity".')
     if isinstance(value, int) and not -_TOO_LONG < value < _TOO_LONG:
-        raise InvalidRequest(f"metadata: integers of more than {MAX_METADATA_DIGITS} digits are not kept.")
+        raise InvalidRequest(f"metadata: integers of more than {MAX_METADATA_DIGITS} digits are not supported.")
     return max(8, value.bit_length() // 3) if isinstance(value, int) else 8
 
 
@@ -131,4 +131,4 @@ def _utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("metadata: a text holds half of a surrogate pair.") from None
+        raise InvalidRequest("metadata: a text contains a lone surrogate.") from None

@@ -137,7 +137,7 @@ def test_what_may_be_looked_at_is_bounded():
     other = [*chunks[:-1], (10, "other")]
     tensors = [(f"w{place}", 0, 200) for place in range(5)]
     before, after = side(one(chunks, tensors)), side(one(other, tensors), 2)
-    found = compare(before, after, nobody_knows, most_looks=2 * 2 * 20)
+    found = compare(before, after, nobody_knows, max_chunks=2 * 2 * 20)
     assert [tensor.change for tensor in found.tensors] == ["changed"] * 2 + ["uncertain"] * 3
     assert [file.change for file in found.files] == ["uncertain"]
 
