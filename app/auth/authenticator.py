@@ -57,7 +57,9 @@ class Authenticator:
             return Access.unlimited(ANYONE)
         if authorization is None:
             raise Unauthorized("Send a token as `Authorization: Bearer <token>` (HOLDFAST_TOKEN).")
-        raise Unauthorized("The token is unknown, expired or revoked; `Authorization` is `Bearer <token>`.")
+        raise Unauthorized(
+            "There is no such token: it is unknown, expired or revoked. Send `Authorization: Bearer <token>`."
+        )
 
     def access_of_token(self, text: str) -> Access | None:
         """Return the access of a token given as text; None if it is unknown, expired or revoked."""

@@ -33,7 +33,7 @@ class Sessions:
         """
         access = self._authenticator.access_of_token(token.strip())
         if access is None:
-            raise Unauthorized("The token is unknown, expired or revoked.")
+            raise Unauthorized("There is no such token: it is unknown, expired or revoked.")
         secret, now = token_urlsafe(32), self._clock()
         ends_at = min(now + LIFETIME, access.expires_at or now + LIFETIME)
         with actor.acting(replace(actor.current(), token_id=access.token_id)), self._catalog.writing() as session:

@@ -1,4 +1,4 @@
-"""Who may do what, and where: scopes, and one prefix of directories. Pure: no clock, disk or SQL."""
+"""Authorisation: the scopes of a token, and the prefix of directories that it reaches. Pure: no clock, disk or SQL."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +11,15 @@ from app.core.names import is_within
 Scope = Literal["read", "write", "delete", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 ANYONE = "anonymous"
-"""Stands for a token where none is needed."""
+"""The token id of requests that need no token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What somebody may do in the directories at and below a prefix; ``""`` is all of them. ``admin`` is all scopes."""
+    """The permissions of a request: scopes in the directories at and below a prefix.
+
+    The prefix ``""`` is all directories; the scope ``admin`` includes all others.
+    """
 
     token_id: str
     scopes: frozenset[Scope]
@@ -25,15 +28,15 @@ class Access:
 
     @classmethod
     def unlimited(cls, token_id: str) -> Self:
-        """To do everything everywhere."""
+        """Return access with every scope to all directories."""
         return cls(token_id, frozenset(SCOPES))
 
     def allows(self, scope: Scope) -> bool:
-        """Whether the scopes hold this one."""
+        """Tell if the scopes include this one."""
         return scope in self.scopes or "admin" in self.scopes
 
     def require(self, scope: Scope) -> None:
-        """`Forbidden` unless the scopes hold this one."""
+        """Raise `Forbidden` unless the scopes include this one."""
         if not self.allows(scope):
             raise Forbidden(
                 f"This needs a token with the scope {scope!r}; this one has {', '.join(in_order(self.scopes))}.",
@@ -41,11 +44,11 @@ class Access:
             )
 
     def reaches(self, directory: str) -> bool:
-        """Whether a directory is at or below the prefix, by whole components."""
+        """Tell if a directory is within the prefix, by whole components."""
         return is_within(directory, self.prefix)
 
     def reach(self, directory: str) -> None:
-        """`DirectoryNotFound` unless the directory is within the prefix, whether or not there is one of that name."""
+        """Raise `DirectoryNotFound` unless the directory is within the prefix, whether or not it exists."""
         if not self.reaches(directory):
             raise DirectoryNotFound(
                 f"There is no directory {directory!r} for a token of {self.prefix!r}.",
@@ -54,7 +57,7 @@ class Access:
             )
 
     def narrowed(self, prefix: str) -> str:
-        """As much of a prefix as can be reached. `DirectoryNotFound` where that is nothing."""
+        """Return the part of a prefix that is within reach; raise `DirectoryNotFound` if there is none."""
         if is_within(self.prefix, prefix):
             return self.prefix
         self.reach(prefix)
@@ -63,7 +66,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token; the token itself is not."""
+    """The stored record of a token, with its hash but without its secret."""
 
     id: str
     hash: str
@@ -75,12 +78,12 @@ class Token:
     revoked_at: datetime | None = None
 
     def access(self, now: datetime) -> Access | None:
-        """What it allows; None where it has expired or was revoked."""
+        """Return its access; None if it has expired or was revoked."""
         if self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= now):
             return None
         return Access(self.id, self.scopes, self.prefix, self.expires_at)
 
 
 def in_order(scopes: Iterable[Scope]) -> list[Scope]:
-    """Scopes, the weakest first."""
+    """Sort scopes, the weakest first."""
     return sorted(scopes, key=SCOPES.index)

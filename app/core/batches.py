@@ -1,4 +1,4 @@
-"""Batches: which small files of a checkpoint travel together in one request, and how an address names them. Pure."""
+"""Batches: groups of small files of a checkpoint that one request transfers, and their names in a URL. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,16 +7,16 @@ from app.core.errors import InvalidRequest, TooLarge
 SMALL_BYTES = 256 * 1024
 """The largest file of a batch."""
 BATCH_BYTES = 4 * 1024 * 1024
-"""The most bytes of a batch, which is held in memory."""
+"""The largest batch; the server holds it in memory."""
 BATCH_FILES = 1000
 NAME_CHARACTERS = 2000
-"""The longest name of a batch: it is part of an address."""
+"""The longest name of a batch, which is part of a URL."""
 
 
 def plan(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
-    """The batches of files, each given as its place and its size in bytes, in the order of their places.
+    """Group files into batches. Each file is its index and its size in bytes, in rising order of indices.
 
-    Empty and large files are left out, and so is a file that would be alone.
+    Leaves out empty and large files, and a file that would be alone.
     """
     batch: list[int] = []
     total = runs = 0
@@ -35,7 +35,7 @@ def plan(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
 
 
 def name(places: Sequence[int]) -> str:
-    """The name of a batch: rising places, those that follow each other as a range, such as ``0-99,101``."""
+    """Return the name of a batch: rising indices, consecutive ones as a range, such as ``0-99,101``."""
     parts = []
     first = last = places[0]
     for place in [*places[1:], -1]:
@@ -48,12 +48,12 @@ def name(places: Sequence[int]) -> str:
 
 
 def places(text: str) -> list[int]:
-    """The places in the name of a batch.
+    """Parse the name of a batch into the indices of its files.
 
     Raises
     ------
     InvalidRequest
-        It is no such name.
+        The name is malformed, or its indices do not rise.
     TooLarge
         The batch has too many files.
     """
@@ -61,10 +61,10 @@ def places(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         if not _is_place(first) or (dash and not _is_place(last)):
-            raise InvalidRequest(f"{text[:100]!r} is no list of files such as 0-99,101.")
+            raise InvalidRequest(f"{text[:100]!r} is not a list of files such as 0-99,101.")
         start, stop = int(first), int(last if dash else first) + 1
         if start >= stop or (found and start <= found[-1]):
-            raise InvalidRequest(f"The files {part!r} do not follow those before.")
+            raise InvalidRequest(f"The files {part!r} do not come after the previous ones.")
         if len(found) + stop - start > BATCH_FILES:
             raise TooLarge(f"A batch has {BATCH_FILES} files at most.")
         found += range(start, stop)
@@ -72,9 +72,9 @@ def places(text: str) -> list[int]:
 
 
 def refuse_large(sizes: Iterable[int]) -> None:
-    """`TooLarge` unless files of these sizes may travel together."""
+    """Raise `TooLarge` if files of these sizes exceed a batch."""
     if (total := sum(sizes)) > BATCH_BYTES:
-        raise TooLarge(f"{total} bytes are more than the {BATCH_BYTES} of a batch.")
+        raise TooLarge(f"{total} bytes exceed the {BATCH_BYTES} of a batch.")
 
 
 def _is_place(text: str) -> bool:

@@ -33,7 +33,10 @@ def of_chunk(data: Buffer) -> str:
 
 
 def of_file(chunks: Iterable[Chunk]) -> str:
-    """Return the digest of a file: BLAKE3 over each chunk in order, as 8 bytes of length (little-endian) and 32 of digest."""
+    """Return the digest of a file: BLAKE3 over its chunks in order, each as 8 bytes of length and 32 of digest.
+
+    The length is little-endian.
+    """
     return blake3(
         b"".join(struct.pack("<Q", chunk.length) + bytes.fromhex(chunk.digest) for chunk in chunks)
     ).hexdigest()

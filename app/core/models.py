@@ -1,4 +1,4 @@
-"""The words of Holdfast as frozen values. Pure: no clock, disk, SQL or HTTP."""
+"""The domain model as frozen values. Pure: no clock, disk, SQL or HTTP."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,15 +14,15 @@ RemovedBecause = Literal["pruned", "replaced", "deleted", "lost"]
 LIMITS = ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs")
 
 ADOPTED = "adopted-"
-"""How the ids begin of saves that nobody made: another tool wrote the checkpoint."""
+"""The prefix of ``save_id`` for checkpoints that were adopted from another tool."""
 
 CHUNK_MAX_BYTES = 8 * 1024 * 1024
-"""The longest chunk, and the length at which the server cuts what came without a chunk list."""
+"""The longest chunk, and the length at which the server cuts files without a chunk list."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRequest:
-    """What a save or an operator asks a directory to keep; limits that are not named are left alone."""
+    """The part of a policy that a save or an operator sets; limits that are not named stay as they are."""
 
     mode: Mode | None = None
     limits: Mapping[str, int | None] = field(default_factory=dict)
@@ -30,9 +30,9 @@ class PolicyRequest:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a directory keeps, and which of its limits an operator set.
+    """The retention of a directory, and the limits in it that an operator set.
 
-    ``None`` for ``max_checkpoints`` or ``max_best_checkpoints`` keeps all; for ``keep_every_epochs`` it asks nothing.
+    ``None`` for ``max_checkpoints`` or ``max_best_checkpoints`` keeps all; for ``keep_every_epochs`` it keeps none.
     """
 
     mode: Mode | None = None
@@ -47,32 +47,32 @@ class Policy:
 
     @property
     def ranks_by(self) -> Mode:
-        """The mode that decides what is best: the directory's own, or ``min`` while it has none."""
+        """The mode of the ranking: the directory's own, or ``min`` while it has none."""
         return self.mode or "min"
 
     @property
     def etag(self) -> str:
-        """An opaque tag of what this policy says; equal policies have equal tags."""
-        said = (self.mode, self.max_checkpoints, self.max_best_checkpoints, self.keep_every_epochs)
-        return f'"{blake3(repr((said, sorted(self.operator))).encode()).hexdigest(length=16)}"'
+        """An opaque tag of this policy; equal policies have equal tags."""
+        settings = (self.mode, self.max_checkpoints, self.max_best_checkpoints, self.keep_every_epochs)
+        return f'"{blake3(repr((settings, sorted(self.operator))).encode()).hexdigest(length=16)}"'
 
     def after_save(self, asked: PolicyRequest, *, is_first: bool = False) -> "Policy":
-        """The policy in force once a save has asked for one: an operator's limits are stronger.
+        """Return the policy after a save that asks for one; limits of the operator take precedence.
 
-        With ``is_first``, the save's mode counts: nothing was ranked by another one.
+        With ``is_first``, the mode of the save counts, as no checkpoint was ranked by another mode.
         """
         limits: dict[str, Any] = {name: value for name, value in asked.limits.items() if name not in self.operator}
         mode = (asked.mode or self.mode) if is_first else (self.mode or asked.mode)
         return replace(self, mode=mode, **limits)
 
-    def after_order(self, ordered: PolicyRequest) -> "Policy":
-        """The policy once an operator has spoken: what they name is theirs, what they leave out goes back to saves."""
-        return replace(self, mode=ordered.mode or self.mode, operator=frozenset(ordered.limits), **dict(ordered.limits))
+    def set_by_operator(self, wanted: PolicyRequest) -> "Policy":
+        """Return the policy after an operator sets it. Limits that the operator leaves out are up to saves again."""
+        return replace(self, mode=wanted.mode or self.mode, operator=frozenset(wanted.limits), **dict(wanted.limits))
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What a job calls its ``checkpoint_dir``: a policy and a commit counter that never goes back."""
+    """The checkpoints of one ``checkpoint_dir`` of a job: a policy and a monotonic commit counter."""
 
     name: str
     created_at: datetime
@@ -84,7 +84,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Which root this is, and a word that changes whenever it is opened: both stand in the root and in its catalog."""
+    """The id of a root, and a random text of its last opening. Root and catalog each store a copy."""
 
     root: str
     opening: str
@@ -92,9 +92,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive bytes of a file, named by their BLAKE3: the unit of verification.
+    """Consecutive bytes of a file with their BLAKE3: the unit of verification and deduplication.
 
-    An empty digest, in an upload, is for the bytes to say.
+    In an upload, an empty digest is computed when the bytes arrive.
     """
 
     length: int
@@ -103,7 +103,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where one tensor of a file lies, as was declared or found; ``offset`` and ``size_bytes`` in bytes."""
+    """One tensor of a file, as declared or found; ``offset`` and ``size_bytes`` in bytes."""
 
     name: str
     dtype: str
@@ -114,7 +114,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class FileMap:
-    """What lies where in one file: its chunks, and its tensors as far as they are known."""
+    """The contents of one file: its chunks, and its tensors if known."""
 
     chunks: tuple[Chunk, ...]
     tensors: tuple[Tensor, ...] | None = None
@@ -129,14 +129,14 @@ class File:
     digest: str
     mtime_ns: int
     mode: int | None = None
-    """The permissions that it had where it was saved from, if that was said."""
+    """Its permissions on the machine that saved it, if declared."""
     modified_ns: int | None = None
     """When it was last changed there, in ns since the epoch; ``mtime_ns`` is about the server's own file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder within a checkpoint as it was where it was saved from; an empty path is for the checkpoint's own."""
+    """A folder of a checkpoint as it was on the machine that saved it; an empty path is the checkpoint itself."""
 
     path: str
     mode: int | None = None
@@ -144,13 +144,13 @@ class Folder:
 
 
 def is_folder(name: str, files: "Sequence[File | UploadFile]") -> bool:
-    """A checkpoint is one plain file when its only file bears the checkpoint's own name; else a folder of files."""
+    """Tell if a checkpoint is a folder: its only file would otherwise have the checkpoint's own name."""
     return len(files) != 1 or files[0].path != name
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a save says about a checkpoint; all of it can change while the bytes stay."""
+    """The mutable description of a checkpoint, whose bytes are immutable."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"ser_json_inf_nan": "strings"}
 
@@ -165,7 +165,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One or more files, immutable once committed, with facts about them."""
+    """One or more files, immutable once committed, with their facts."""
 
     id: str
     directory: str
@@ -180,19 +180,19 @@ class Checkpoint:
     removed_at: datetime | None = None
     removed_because: RemovedBecause | None = None
     trashed: bool = False
-    """Whether the bytes of a removed one have left its directory."""
+    """True once the bytes of a removed checkpoint have left its directory."""
     freed: bool = False
-    """Whether the bytes of a removed one are gone."""
+    """True once the bytes of a removed checkpoint are gone."""
     verified_at: datetime | None = None
-    """When all its bytes were last read back."""
+    """The time at which all its bytes were last read back."""
     damage: str | None = None
-    """What was wrong with them then, in words."""
+    """The fault that reading back found, as text."""
     folders: tuple[Folder, ...] = ()
-    """Its folders, the empty ones too, if they were told."""
+    """Its folders, including empty ones, if declared."""
 
     @property
     def restorable(self) -> bool:
-        """Whether it was removed and its bytes are still there."""
+        """True if it was removed and its bytes are still in the trash."""
         return self.removed_at is not None and not self.freed
 
     @property
@@ -204,15 +204,15 @@ class Checkpoint:
         return is_folder(self.name, self.files)
 
     def stored_at(self, file: File) -> str:
-        """Where the file lies below the root."""
+        """Return the path of a file relative to the root."""
         return "/".join([self.directory, self.name, *([file.path] if self.is_folder else [])])
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All that the server knows of one checkpoint, as it stands beside the files.
+    """The durable record of one checkpoint beside its files; the catalog can be rebuilt from it.
 
-    ``policy`` and ``writer`` are what the save asked for and who saved: recovery needs them to finish a commit.
+    ``policy`` and ``writer`` are those of the save: recovery needs them to finish a commit.
     """
 
     checkpoint: Checkpoint
@@ -224,7 +224,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class UploadFile:
-    """A file that is promised: its size if known, where it is cut, and the digests if they are known before sending."""
+    """A declared file of an upload: its size if known, its chunks, and their digests if the client knows them."""
 
     path: str
     size_bytes: int | None
@@ -235,16 +235,16 @@ class UploadFile:
 
     @property
     def is_hashed(self) -> bool:
-        """Whether the digests of all its chunks are known."""
+        """True if the digests of all its chunks are known."""
         return self.chunks is not None and all(chunk.digest for chunk in self.chunks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """What somebody wants kept. An empty ``name`` or ``save_id`` is for the server to choose.
+    """A request to save a checkpoint. The server chooses an empty ``name`` or ``save_id``.
 
-    ``base`` is the id of a checkpoint, of any directory, whose bytes need not be sent again. ``token_id`` says who
-    saves; ``may_borrow`` whether they may read what others have saved there, so that the server may copy from it.
+    ``base`` is the id of a checkpoint, in any directory, whose chunks the client need not send again. ``token_id`` is
+    the token of the client; with ``may_borrow`` it may read the directory, so that deduplication may copy from it.
     """
 
     directory: str
@@ -280,7 +280,7 @@ class Upload(Save):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that changed; ids come from one counter, in the change's own transaction."""
+    """A change. Its id comes from one counter, in the transaction of the change itself."""
 
     id: int
     at: datetime

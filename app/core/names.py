@@ -16,13 +16,13 @@ COMPONENT_MAX_BYTES = 200  # leaves room for ".json" and the marks of temporary 
 DIRECTORY_MAX_BYTES = 1024
 PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
 INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Letters and marks that nobody sees (Default_Ignorable_Code_Point), and that some file systems leave out of a name."""
+"""Invisible letters and marks (Default_Ignorable_Code_Point), which some file systems drop from names."""
 _ASCII = re.compile(r"[A-Za-z0-9._\-+=@,:~()\[\]{} ]+")
-"""The characters of most names, which need no look at each of them."""
+"""Names of these characters only need no check of each character."""
 
 
 def directory_name(text: str) -> str:
-    """The name of a directory: components joined by ``/``, none beginning with a dot.
+    """Check the name of a directory: components joined by ``/``, none beginning with a dot.
 
     Raises
     ------
@@ -33,22 +33,22 @@ def directory_name(text: str) -> str:
 
 
 def checkpoint_name(text: str) -> str:
-    """The name of a checkpoint: one component that does not begin with a dot, and not ``directory``.
+    """Check the name of a checkpoint: one component that does not begin with a dot, and not ``directory``.
 
-    The last is kept for the directory's own record, which lies among the manifests.
+    That name is reserved for the directory's own record among the manifests.
     """
     if text == "directory":
-        raise InvalidName("The checkpoint name 'directory' is kept for the server's own record.")
+        raise InvalidName("The checkpoint name 'directory' is reserved for the server's own record.")
     return _component(text, "checkpoint name", dots=False)
 
 
 def file_path(text: str) -> str:
-    """The path of a file within a checkpoint. Components may begin with a dot, as sharded formats need it."""
+    """Check the path of a file within a checkpoint. Components may begin with a dot, as in sharded formats."""
     return _path(text, "file path", dots=True)
 
 
 def tag(text: str) -> str:
-    """A tag: one component."""
+    """Check a tag: one component."""
     return _component(text, "tag", dots=False)
 
 
@@ -68,9 +68,9 @@ def escaped(text: str, *, keep: str = "") -> str:
 
 
 def default_name(kind: Kind, epoch: int | None, at: datetime, save_id: str) -> str:
-    """The name of a checkpoint that came without one: by epoch, or by UTC time and a digest of the save's id.
+    """Return a name for a save without one: by epoch, or by UTC time and a digest of its ``save_id``.
 
-    Two saves of one second never meet: the digest tells apart also ids that begin alike, as users give them.
+    The digest separates two saves within one second, even if their ids share a prefix.
     """
     stem = "best" if kind == "best" else "checkpoint"
     if epoch is not None:
@@ -116,5 +116,5 @@ def _fault(text: str, *, dots: bool) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """The whole name as it is given; escapes stand only for what no terminal shows."""
+    """Quote a name for a message, with escapes only for characters that no terminal shows."""
     return repr(text if len(text) <= DIRECTORY_MAX_BYTES else text[:DIRECTORY_MAX_BYTES] + "...")

@@ -1,4 +1,4 @@
-"""How much may be kept below a prefix, and which quota a save would exceed. Pure: no clock, disk or SQL."""
+"""Quotas: the limits of what a prefix may hold, and the one that a save would exceed. Pure: no clock, disk or SQL."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _LIMITS = ("max_bytes", "max_checkpoints")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """So many checkpoints and so many bytes; of a change, either may be negative."""
+    """A number of checkpoints and of bytes. In a change, either may be negative."""
 
     checkpoints: int = 0
     size_bytes: int = 0
@@ -33,20 +33,20 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The most that the directories at and below a prefix may hold; ``None`` limits nothing."""
+    """The limits of the directories at and below a prefix; ``None`` is no limit."""
 
     prefix: str
     max_bytes: int | None = None
     max_checkpoints: int | None = None
 
     def covers(self, directory: str) -> bool:
-        """Whether the directory is the prefix or begins with its components; `""` covers everything."""
+        """Tell if the directory is within the prefix; ``""`` covers all."""
         return names.is_within(directory, self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """What stands against a save: ``used`` of ``limit`` are used, and ``wanted`` more do not fit."""
+    """An exceeded quota: ``used`` of ``limit`` are in use, and ``wanted`` more do not fit."""
 
     prefix: str
     unit: Literal["bytes", "checkpoints"]
@@ -56,7 +56,7 @@ class Excess:
 
 
 def excess(quota: Quota, used: Usage, wanted: Usage) -> Excess | None:
-    """What a change would exceed. One that adds nothing is never refused, however much is used already."""
+    """Return the limit that a change would exceed. A change that adds nothing is always admitted."""
     if quota.max_checkpoints is not None and 0 < wanted.checkpoints > quota.max_checkpoints - used.checkpoints:
         return Excess(quota.prefix, "checkpoints", quota.max_checkpoints, used.checkpoints, wanted.checkpoints)
     if quota.max_bytes is not None and 0 < wanted.size_bytes > quota.max_bytes - used.size_bytes:
@@ -65,17 +65,17 @@ def excess(quota: Quota, used: Usage, wanted: Usage) -> Excess | None:
 
 
 def covering(quotas: Iterable[Quota], directory: str) -> list[Quota]:
-    """The quotas that a directory is under; all of them must hold."""
+    """Return the quotas that apply to a directory; all of them must hold."""
     return [quota for quota in quotas if quota.covers(directory)]
 
 
 def read(value: Any) -> tuple[Quota, ...]:
-    """The quotas that an operator set, by prefix: ``{"team/a": {"max_bytes": "2TB", "max_checkpoints": 5000}}``.
+    """Parse the operator's quotas by prefix: ``{"team/a": {"max_bytes": "2TB", "max_checkpoints": 5000}}``.
 
     Raises
     ------
     ValueError
-        It is not that; the message says where.
+        The value is malformed; the message names the prefix.
     """
     if not isinstance(value, Mapping):
         raise ValueError('quotas are a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}')
@@ -94,7 +94,7 @@ def _quota(prefix: str, limits: Any) -> Quota:
 
 
 def _limit(prefix: str, name: str, value: Any) -> int:
-    """A whole number; of bytes, also as a text with a unit."""
+    """Parse a limit: a whole number or, for bytes, a text with a unit."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if name == "max_bytes" and isinstance(value, str) and (found := parse_bytes(value)) is not None:

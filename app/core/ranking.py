@@ -1,4 +1,4 @@
-"""Which checkpoint is best and which is latest: one total order each. Pure: no clock, disk or SQL."""
+"""Ranking: the total orders that decide the best and the latest checkpoint. Pure: no clock, disk or SQL."""
 
 import math
 from collections.abc import Iterable
@@ -7,42 +7,42 @@ from app.core.models import Checkpoint, Mode
 
 
 def position(checkpoint: Checkpoint) -> tuple[int, int]:
-    """Where a checkpoint stands in time: late deliveries never come before newer work."""
+    """Return the position in time, by which a late delivery never counts as newer than later work."""
     return checkpoint.saved_after, checkpoint.sequence
 
 
 def next_sequence(sequence: int, place: int | None) -> int:
-    """The number of a directory's next commit, beyond the last one and beyond the place that the save was given."""
+    """Return the number of a directory's next commit: above the last one and above the place of the save."""
     return max(sequence, place or 0) + 1
 
 
 def saved_after(known: int | None, sequence: int) -> int:
-    """The first part of a position: the last sequence that the writer knew, below the checkpoint's own sequence.
+    """Return the first part of a position: the last sequence that the writer knew, below the checkpoint's own.
 
     Parameters
     ----------
     known : int or None
-        The place that the save was given at its reservation. None: everything that there is.
+        The place that the save got at its reservation. None: all commits so far.
     """
     direct = sequence - 1
     return direct if known is None else min(known, direct)
 
 
 def latest(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
-    """The newest by position."""
+    """Return the newest checkpoint by position."""
     return max(checkpoints, key=position, default=None)
 
 
 def best(checkpoints: Iterable[Checkpoint], mode: Mode, by: str | None = None) -> Checkpoint | None:
-    """The first of the ranking, or None where nothing can be ranked."""
+    """Return the first of the ranking; None if no checkpoint can be ranked."""
     return next(iter(ranked(checkpoints, mode, by)), None)
 
 
 def ranked(checkpoints: Iterable[Checkpoint], mode: Mode, by: str | None = None) -> list[Checkpoint]:
-    """Those that can be called best, best first.
+    """Return the checkpoints that can be ranked, best first.
 
-    First those with a finite metric, by mode, the older first among equals; then those flagged ``is_best`` without a
-    metric, newest first. With ``by``, a numeric metadata value takes the metric's place and flags do not count.
+    First come those with a finite metric, by mode, the older first among equals; then those flagged ``is_best``
+    without a metric, newest first. With ``by``, a numeric metadata value takes the metric's place and flags do not count.
     """
     sign = 1 if mode == "min" else -1
     measured: list[tuple[float, tuple[int, int], Checkpoint]] = []
@@ -59,7 +59,7 @@ def ranked(checkpoints: Iterable[Checkpoint], mode: Mode, by: str | None = None)
 
 
 def improves(metric: float | None, best_metric: float | None, mode: Mode) -> bool:
-    """Whether a metric is strictly better than the best so far; what is not finite never is."""
+    """Tell if a metric is strictly better than the best so far. A metric that is not finite never is."""
     if finite(metric) is None:
         return False
     if finite(best_metric) is None:
@@ -70,7 +70,7 @@ def improves(metric: float | None, best_metric: float | None, mode: Mode) -> boo
 
 
 def finite(value: object) -> float | None:
-    """The value as a float if it is a finite number, else None. Booleans are not numbers here."""
+    """Return the value as a float if it is a finite number, else None. Booleans do not count as numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which checkpoints of a directory stay when it is pruned, and why. Pure: no clock, disk or SQL."""
+"""Retention: decides which checkpoints of a directory a prune keeps, and why. Pure: no clock, disk or SQL."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from app.core.models import Checkpoint, Facts, Mode, Policy
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a checkpoint stays: a stable code and, where the rule counts, the place it holds and the limit."""
+    """A reason to keep a checkpoint: a stable code and, if the rule counts, its rank and the limit."""
 
     code: Literal["newest", "last", "best", "every", "pinned", "unlimited"]
-    place: int | None = None
+    rank: int | None = None
     limit: int | None = None
 
     def __str__(self) -> str:
         if self.code == "every":
             return f"every {self.limit} epochs"
-        if self.place is None:
+        if self.rank is None:
             return self.code
-        return f"{self.code} {self.place}" + (f" of {self.limit}" if self.limit is not None else "")
+        return f"{self.code} {self.rank}" + (f" of {self.limit}" if self.limit is not None else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a live checkpoint stands in its directory: the newest or not, and its number, from 1, in each order.
+class Rank:
+    """The ranks of a live checkpoint in its directory, from 1.
 
-    ``last`` counts regular ones by position, ``best`` those that can be ranked; None where it does not count, or where
-    it is beyond all that is kept.
+    ``last`` counts regular checkpoints by position, ``best`` those that can be ranked. None if the checkpoint is not
+    among them, or is beyond all that the policy keeps.
     """
 
     is_newest: bool
@@ -39,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One checkpoint and the reasons why it stays. No reason: it may go."""
+    """One checkpoint and the reasons to keep it. Without a reason it may be removed."""
 
     checkpoint: Checkpoint
     reasons: tuple[Reason, ...]
@@ -50,31 +50,31 @@ class Verdict:
 
 
 def judge(checkpoints: Iterable[Checkpoint], policy: Policy) -> tuple[Verdict, ...]:
-    """A verdict on each checkpoint, newest first.
+    """Return a verdict on each checkpoint, newest first.
 
-    What stays is a union: the last ``max_checkpoints`` regular ones by position, the best ``max_best_checkpoints`` of
-    all kinds, pinned ones, and regular ones of every ``keep_every_epochs``-th epoch. The newest always stays. A policy
-    without either limit keeps everything.
+    The kept ones are a union: the last ``max_checkpoints`` regular ones by position, the best
+    ``max_best_checkpoints`` of all kinds, pinned ones, and regular ones of every ``keep_every_epochs``-th epoch. The
+    newest is always kept. A policy without either limit keeps everything.
     """
     newest_first = sorted(checkpoints, key=ranking.position, reverse=True)
-    found = places(newest_first, policy.ranks_by)
+    found = ranks(newest_first, policy.ranks_by)
     return tuple(
         Verdict(checkpoint, reasons(checkpoint.facts, found[checkpoint.id], policy)) for checkpoint in newest_first
     )
 
 
-def reasons(facts: Facts, place: Place, policy: Policy) -> tuple[Reason, ...]:
-    """Why a checkpoint stays that has this place; nothing where it may go."""
+def reasons(facts: Facts, rank: Rank, policy: Policy) -> tuple[Reason, ...]:
+    """Return the reasons to keep a checkpoint with this rank; empty if it may be removed."""
     last, best, every = policy.max_checkpoints, policy.max_best_checkpoints, policy.keep_every_epochs
     found = []
-    if place.is_newest:
+    if rank.is_newest:
         found.append(Reason("newest"))
     if policy.keeps_everything:
         found.append(Reason("unlimited"))
-    if place.last is not None and (last is None or place.last <= last):
-        found.append(Reason("last", place.last, last))
-    if place.best is not None and (best is None or place.best <= best):
-        found.append(Reason("best", place.best, best))
+    if rank.last is not None and (last is None or rank.last <= last):
+        found.append(Reason("last", rank.last, last))
+    if rank.best is not None and (best is None or rank.best <= best):
+        found.append(Reason("best", rank.best, best))
     if _falls_on(facts, every):
         found.append(Reason("every", limit=every))
     if facts.pinned:
@@ -82,23 +82,23 @@ def reasons(facts: Facts, place: Place, policy: Policy) -> tuple[Reason, ...]:
     return tuple(found)
 
 
-def leaves_at_next_save(facts: Facts, place: Place, policy: Policy, *, of_a_better_one: bool) -> bool:
-    """Whether the next regular save, perhaps of the best checkpoint so far, takes the last reason to stay.
+def leaves_at_next_save(facts: Facts, rank: Rank, policy: Policy, *, of_a_better_one: bool) -> bool:
+    """Tell if the next regular save, of a better checkpoint or not, takes the last reason to keep this one.
 
-    A save brings its manager's limits; this is by the policy as it is.
+    Uses the current policy, although that save may bring other limits.
     """
-    last = place.last + 1 if place.last is not None else None
-    best = place.best + of_a_better_one if place.best is not None else None
-    return not reasons(facts, Place(False, last, best), policy)
+    last = rank.last + 1 if rank.last is not None else None
+    best = rank.best + of_a_better_one if rank.best is not None else None
+    return not reasons(facts, Rank(False, last, best), policy)
 
 
-def places(newest_first: list[Checkpoint], mode: Mode) -> Mapping[str, Place]:
-    """The place of each live checkpoint of a directory, by id."""
+def ranks(newest_first: list[Checkpoint], mode: Mode) -> Mapping[str, Rank]:
+    """Return the rank of each live checkpoint of a directory, by id."""
     regular = [checkpoint for checkpoint in newest_first if checkpoint.facts.kind == "regular"]
     last = {checkpoint.id: number for number, checkpoint in enumerate(regular, start=1)}
     best = {checkpoint.id: number for number, checkpoint in enumerate(ranking.ranked(newest_first, mode), start=1)}
     return {
-        checkpoint.id: Place(age == 0, last.get(checkpoint.id), best.get(checkpoint.id))
+        checkpoint.id: Rank(age == 0, last.get(checkpoint.id), best.get(checkpoint.id))
         for age, checkpoint in enumerate(newest_first)
     }
 

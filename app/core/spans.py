@@ -1,4 +1,4 @@
-"""Which bytes of a file have arrived, and which ranges to ask for. Pure: no disk."""
+"""Spans of bytes: those of a file that have arrived, and the ranges to request. Pure: no disk."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ class Span(NamedTuple):
 
 
 def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The same bytes as few spans, sorted, none touching another."""
+    """Merge spans into the fewest, sorted and disjoint."""
     result: list[Span] = []
     for span in sorted(span for span in spans if span.start < span.stop):
         if result and span.start <= result[-1].stop:
@@ -27,22 +27,22 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def total(spans: Iterable[Span]) -> int:
-    """How many bytes spans have that do not overlap."""
+    """Return the number of bytes in spans that do not overlap."""
     return sum(span.stop - span.start for span in spans)
 
 
 def covers(spans: Iterable[Span], wanted: Span) -> bool:
-    """Whether all the wanted bytes lie within the spans."""
+    """Tell if the spans contain all the wanted bytes."""
     return any(span.start <= wanted.start and wanted.stop <= span.stop for span in joined(spans))
 
 
 def meet(spans: Iterable[Span], wanted: Span) -> bool:
-    """Whether any of the wanted bytes lie within the spans."""
+    """Tell if the spans contain any of the wanted bytes."""
     return any(span.start < wanted.stop and wanted.start < span.stop for span in spans)
 
 
 def placed(chunks: Iterable[Chunk]) -> Iterator[tuple[int, Chunk]]:
-    """Each chunk with its offset."""
+    """Pair each chunk with its offset."""
     offset = 0
     for chunk in chunks:
         yield offset, chunk
@@ -50,7 +50,7 @@ def placed(chunks: Iterable[Chunk]) -> Iterator[tuple[int, Chunk]]:
 
 
 class Run(NamedTuple):
-    """Consecutive chunks that another file holds as well, there from ``source`` on."""
+    """Consecutive chunks that another file contains as well, at offset ``source`` there."""
 
     source: int
     span: Span
@@ -58,7 +58,7 @@ class Run(NamedTuple):
 
 
 def runs(wanted: Iterable[tuple[int, Chunk]], held: Iterable[Chunk], limit: int) -> list[Run]:
-    """Which of the wanted chunks a file holds, in runs of at most ``limit`` bytes, or of one chunk."""
+    """Find the wanted chunks that a file contains, in runs of at most ``limit`` bytes or of one chunk."""
     places = {chunk: offset for offset, chunk in placed(held)}
     found: list[Run] = []
     for offset, chunk in wanted:
@@ -79,12 +79,12 @@ def runs(wanted: Iterable[tuple[int, Chunk]], held: Iterable[Chunk], limit: int)
 
 
 def missing(have: Iterable[Span], size_bytes: int, chunks: Sequence[Chunk] | None, limit: int) -> list[Span]:
-    """What has not arrived, in ranges of at most ``limit`` bytes that begin and end where chunks do.
+    """Return the missing bytes as ranges of at most ``limit`` bytes, aligned with chunks.
 
-    A file without a chunk list may be cut anywhere. A chunk longer than the limit makes a range of its own.
+    A file without a chunk list may be cut anywhere. A chunk longer than the limit is a range of its own.
     """
     have = tuple(have)
-    if size_bytes <= limit and len(have) <= 1:  # as it is with each file of thousands
+    if size_bytes <= limit and len(have) <= 1:  # the common case of a checkpoint with thousands of small files
         if not have:
             return [Span(0, size_bytes)] if size_bytes else []
         if have[0] == (0, size_bytes):
@@ -101,12 +101,12 @@ def missing(have: Iterable[Span], size_bytes: int, chunks: Sequence[Chunk] | Non
 
 
 def chunk_edges(chunks: Iterable[Chunk]) -> list[int]:
-    """The offsets at which chunks begin, and the file's end: n + 1 numbers for n chunks."""
+    """Return the offsets of chunks and the end of the file: n + 1 numbers for n chunks."""
     return list(accumulate((chunk.length for chunk in chunks), initial=0))
 
 
 def chunks_within(chunks: Sequence[Chunk], span: Span) -> Sequence[Chunk] | None:
-    """The chunks that make up exactly this span, or None where it does not begin and end where chunks do."""
+    """Return the chunks that make up exactly this span; None if it is not aligned with chunks."""
     edges = chunk_edges(chunks)
     first, last = bisect_right(edges, span.start) - 1, bisect_right(edges, span.stop) - 1
     if span.stop > edges[-1] or edges[first] != span.start or edges[last] != span.stop:

@@ -32,7 +32,7 @@ class VerdictOut(BaseModel):
             checkpoint=CheckpointOut.of(verdict.checkpoint),
             stays=verdict.stays,
             reasons=[
-                ReasonOut(code=reason.code, place=reason.place, limit=reason.limit, text=str(reason))
+                ReasonOut(code=reason.code, place=reason.rank, limit=reason.limit, text=str(reason))
                 for reason in verdict.reasons
             ],
         )

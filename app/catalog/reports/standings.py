@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, func, not_, or_, select, tuple_
 from app.catalog.tables import schema
 from app.catalog.tables.order import ordering, ranking_order
 from app.core.models import Facts, Kind, Policy
-from app.core.retention import Place
+from app.core.retention import Rank
 
 _table = schema.checkpoints
 
@@ -29,9 +29,9 @@ class Standing:
     last: Mapping[str, int]
     best: Mapping[str, int]
 
-    def of(self, checkpoint_id: str) -> Place:
+    def of(self, checkpoint_id: str) -> Rank:
         """The place of a live checkpoint."""
-        return Place(checkpoint_id == self.newest, self.last.get(checkpoint_id), self.best.get(checkpoint_id))
+        return Rank(checkpoint_id == self.newest, self.last.get(checkpoint_id), self.best.get(checkpoint_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ class Edits:
                 if known is None and (taken := session.directories.taken_by_checkpoint(name)):
                     raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
                 before = known or Directory(name, created_at=now, sequence=session.checkpoints.last_sequence(name))
-                after = replace(before, policy=before.policy.after_order(wanted))
+                after = replace(before, policy=before.policy.set_by_operator(wanted))
                 self._context.storage.make_directory(after)
                 session.directories.put(after)
                 session.directories.mark_dirty(name, True)

@@ -147,7 +147,7 @@ class Removals:
         with self._context.catalog.reading() as session:
             known = known_directory(session, directory)
             if wanted is not None:
-                asked = known.policy.after_order(wanted)
+                asked = known.policy.set_by_operator(wanted)
                 known = replace(known, policy=replace(asked, operator=known.policy.operator))  # no operator has set it
             return verdicts.judge(session, known, shown=shown, after=after, limit=limit)
 

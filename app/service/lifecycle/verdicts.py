@@ -10,7 +10,7 @@ from app.catalog.reports import standings
 from app.catalog.reports.standings import Live, Position
 from app.core import retention
 from app.core.models import Directory
-from app.core.retention import Place, Reason, Verdict
+from app.core.retention import Rank, Reason, Verdict
 
 Shown = Literal["all", "staying", "going", "none"]
 """The verdicts that a page lists."""
@@ -84,7 +84,7 @@ def going(session: Session, directory: Directory) -> list[str]:
 def reasoned(
     session: Session, directory: Directory, after: Position | None = None
 ) -> Generator[tuple[Live, tuple[Reason, ...]], None, None]:
-    """Each live checkpoint, newest first, with the reasons why it stays; `Reason.place` of the best ones may be wrong.
+    """Each live checkpoint, newest first, with the reasons why it stays; `Reason.rank` of the best ones may be wrong.
 
     Only that there is such a reason is certain: numbering all would take memory in proportion to the directory.
     """
@@ -98,8 +98,8 @@ def reasoned(
             is_regular = live.kind == "regular"
             last += is_regular
             rank = best.get(live.id) if is_limited else 1 if live.is_ranked else None
-            place = Place(is_newest, last if is_regular else None, rank)
-            yield live, retention.reasons(live.facts, place, policy)
+            ranks = Rank(is_newest, last if is_regular else None, rank)
+            yield live, retention.reasons(live.facts, ranks, policy)
             is_newest = False
 
 
@@ -112,7 +112,7 @@ def _verdicts(
     return tuple(
         Verdict(
             known[live.id],
-            tuple(replace(reason, place=best[live.id]) if reason.code == "best" else reason for reason in reasons),
+            tuple(replace(reason, rank=best[live.id]) if reason.code == "best" else reason for reason in reasons),
         )
         for live, reasons in page
         if live.id in known  # not one whose row cannot be read

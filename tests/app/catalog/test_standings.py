@@ -10,7 +10,7 @@ from app.catalog import Catalog
 from app.catalog.reports import standings
 from app.core import ranking, retention
 from app.core.models import Checkpoint, Facts, Policy
-from app.core.retention import Place, Reason
+from app.core.retention import Rank, Reason
 from tests.data.histories import keep, new_directory
 from tests.data.samples import histories
 
@@ -81,7 +81,7 @@ def the_next(kept: list[Checkpoint], policy: Policy, *, is_best: bool) -> Checkp
 )
 def test_who_leaves(place, better, leaves):
     policy = Policy("min", max_checkpoints=3, max_best_checkpoints=2)
-    assert retention.leaves_at_next_save(Facts(), Place(*place), policy, of_a_better_one=better) is leaves
+    assert retention.leaves_at_next_save(Facts(), Rank(*place), policy, of_a_better_one=better) is leaves
     pinned = Facts(pinned=True)
-    assert not retention.leaves_at_next_save(pinned, Place(*place), policy, of_a_better_one=better)
-    assert retention.reasons(pinned, Place(False, None, None), policy) == (Reason("pinned"),)
+    assert not retention.leaves_at_next_save(pinned, Rank(*place), policy, of_a_better_one=better)
+    assert retention.reasons(pinned, Rank(False, None, None), policy) == (Reason("pinned"),)

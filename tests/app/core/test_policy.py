@@ -87,7 +87,7 @@ def test_a_save_asks(before, asked, after):
     ],
 )
 def test_an_operator_orders(before, ordered, after):
-    assert before.after_order(ordered) == after
+    assert before.set_by_operator(ordered) == after
 
 
 @given(POLICIES, REQUESTS)
@@ -102,7 +102,7 @@ def test_a_save_changes_only_what_it_names_and_no_operator_has_set(policy, asked
 
 @given(POLICIES, REQUESTS)
 def test_an_order_sets_what_it_names_and_owns_nothing_else(policy, ordered):
-    after = policy.after_order(ordered)
+    after = policy.set_by_operator(ordered)
     assert limits(after) == {**limits(policy), **ordered.limits}
     assert after.operator == set(ordered.limits)
     assert after.mode == (policy.mode if ordered.mode is None else ordered.mode)
@@ -110,7 +110,7 @@ def test_an_order_sets_what_it_names_and_owns_nothing_else(policy, ordered):
 
 @given(POLICIES, REQUESTS, REQUESTS)
 def test_no_save_undoes_an_order(policy, ordered, asked):
-    after = policy.after_order(ordered).after_save(asked)
+    after = policy.set_by_operator(ordered).after_save(asked)
     assert ordered.limits.items() <= limits(after).items()
     assert ordered.mode in {None, after.mode}
 
@@ -118,7 +118,7 @@ def test_no_save_undoes_an_order(policy, ordered, asked):
 @given(POLICIES, REQUESTS)
 def test_asking_twice_is_asking_once(policy, request):
     assert policy.after_save(request).after_save(request) == policy.after_save(request)
-    assert policy.after_order(request).after_order(request) == policy.after_order(request)
+    assert policy.set_by_operator(request).set_by_operator(request) == policy.set_by_operator(request)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ class State:
 
     def ordered(self, asked: PolicyRequest) -> "State":
         """After an operator has set a policy; nothing goes yet."""
-        return replace(self, policy=self.policy.after_order(asked))
+        return replace(self, policy=self.policy.set_by_operator(asked))
 
     def pruned(self) -> "State":
         """Return the checkpoints after the policy has pruned."""
