@@ -42,7 +42,8 @@ def ranked(checkpoints: Iterable[Checkpoint], mode: Mode, by: str | None = None)
     """Return the checkpoints that can be ranked, best first.
 
     First come those with a finite metric, by mode, the older first among equals; then those flagged ``is_best``
-    without a metric, newest first. With ``by``, a numeric metadata value takes the metric's place and flags do not count.
+    without a metric, newest first. With ``by``, a numeric value of the metadata takes the place of the metric, and
+    flags do not count.
     """
     sign = 1 if mode == "min" else -1
     measured: list[tuple[float, tuple[int, int], Checkpoint]] = []
