@@ -94,7 +94,7 @@ def bounded_metadata(metadata: M, *, max_depth: int = MAX_METADATA_DEPTH) -> M:
         surrogates, integers of more than `MAX_METADATA_DIGITS` digits.
     """
     if metadata_bytes(metadata, max_depth=max_depth) > MAX_METADATA_BYTES:
-        raise InvalidRequest(f"metadata: it is larger than {MAX_METADATA_BYTES} bytes (HOLDFAST_MAX_METADATA_BYTES).")
+        raise InvalidRequest(f"metadata: it has more than {MAX_METADATA_BYTES} bytes (HOLDFAST_MAX_METADATA_BYTES).")
     return metadata
 
 
