@@ -12,10 +12,10 @@ from dataclasses import asdict
 
 from sqlalchemy.exc import DatabaseError
 
+from app.bootstrap import command_line_actor, inspect_root, open_root, open_root_with_report, reindex_root, require_root
 from app.cli.terminal import Progress, bar, is_one, say
 from app.core.errors import Refusal
 from app.core.units import MAX_DURATION_S, size
-from app.main import look_at_root, on_the_command_line, open_root, opened_root, refuse_no_root, reindex_root
 from app.runtime import actor
 from app.service import Context
 from app.service.maintenance import adopt as adopting
@@ -100,7 +100,7 @@ def _fault(fault: Fault, outcome: str) -> dict[str, str | None]:
 
 def _check(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
     """Check a root that a server may be changing: only faults that a second check finds again count."""
-    context = look_at_root(settings)
+    context = inspect_root(settings)
     try:
         check = Fsck(context, _token_file(settings))
         with _reading_back(context, check):
@@ -123,11 +123,11 @@ def _still_there(before: list[Fault], now: list[Fault]) -> list[Fault]:
 
 
 def _repair(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
-    refuse_no_root(settings)
-    checkpoints, rebuilt = opened_root(_keeping_the_trash(settings), closely=False)
+    require_root(settings)
+    checkpoints, rebuilt = open_root_with_report(_keeping_the_trash(settings), closely=False)
     try:
         check = Fsck(checkpoints.context, _token_file(settings))
-        with actor.acting(on_the_command_line()):
+        with actor.acting(command_line_actor()):
             with _reading_back(checkpoints.context, check):
                 faults = check.run()
             before = [(Fault("catalog", "the catalog", rebuilt.why), "repaired")] if rebuilt is not None else []
@@ -170,7 +170,7 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
     checkpoints = open_root(_keeping_the_trash(settings))
     taken: list[Adopted] = []
     left: list[Skipped] = []
-    with closing(checkpoints), actor.acting(on_the_command_line()):
+    with closing(checkpoints), actor.acting(command_line_actor()):
         reading = _Reading(checkpoints.context, folder, name)
         with bar(reading.look):
             for told in adopting.adopt(checkpoints.context, folder, name, dry_run=dry_run, read=reading.took):

@@ -19,12 +19,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.auth.exposure import refuse_unprotected, refuse_weak
+from app.bootstrap import build_authenticator, open_root, require_root, utc_now
 from app.cli import banner, terminal
 from app.core.errors import AddressUnavailable, RootMissing
 from app.http.protocol import BoundedProtocol
 from app.http.socket_handover import SocketHandoverProtocol
 from app.http.timeouts import Bounds
-from app.main import authenticator_of, create_app, open_root, refuse_no_root, utc_now
+from app.main import create_app
 from app.runtime import logs
 from app.runtime.thread_priority import EVENT_LOOP, set_niceness
 from app.service import Checkpoints
@@ -96,7 +97,7 @@ def _refuse_unprotected_root(settings: Settings) -> None:
     """Refuse before a root is created: a new root has no tokens, so without a configured one the server is open."""
     if settings.admin_token_text is None and settings.admin_token_file is None:
         try:
-            refuse_no_root(settings)
+            require_root(settings)
         except RootMissing:
             refuse_unprotected(settings.host)
 
@@ -108,7 +109,7 @@ def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[
     """
     checkpoints = open_root(settings, clock=clock)
     try:
-        if is_open := authenticator_of(settings, checkpoints).is_open:
+        if is_open := build_authenticator(settings, checkpoints).is_open:
             refuse_unprotected(settings.host)
     except BaseException:
         checkpoints.close()

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from app.auth import links
+from app.bootstrap import build_token_issuer, command_line_actor, inspect_root, open_root, require_root, utc_now
 from app.cli import terminal
 from app.cli.exits import tell
 from app.core import units
 from app.core.access import Token, in_order
 from app.core.errors import InvalidRequest, RootMissing
-from app.main import look_at_root, on_the_command_line, open_root, refuse_no_root, token_issuer_of, utc_now
 from app.runtime import actor
 from app.service import Context
 from app.settings import Settings
@@ -27,7 +27,7 @@ def create(settings: Settings, scope: list[str], prefix: str, expires: str, note
     """Create a token and print it; only its hash is stored."""
     lasts = None if expires == "never" else _duration(expires)
     with _root(settings) as context:
-        text, token = token_issuer_of(context).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
+        text, token = build_token_issuer(context).create(scope, prefix=prefix, expires=lasts, note=note)  # type: ignore[arg-type]
     if as_json:
         print(json.dumps({"token": text, **_as_json(token)}, indent=2))
         return 0
@@ -44,7 +44,7 @@ def create(settings: Settings, scope: list[str], prefix: str, expires: str, note
 def show(settings: Settings, as_json: bool) -> int:
     """List all tokens, including expired and revoked ones."""
     with _root(settings) as context:
-        found = token_issuer_of(context).all()
+        found = build_token_issuer(context).all()
     if as_json:
         print(json.dumps([_as_json(token) for token in found], indent=2))
         return 0
@@ -55,7 +55,7 @@ def show(settings: Settings, as_json: bool) -> int:
 def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
     """Revoke tokens by id, with their sessions and links; return 1 if an id is unknown."""
     with _root(settings) as context:
-        issuer = token_issuer_of(context)
+        issuer = build_token_issuer(context)
         known = {token_id: issuer.revoke(token_id) for token_id in ids}
     if as_json:
         said = {
@@ -84,12 +84,12 @@ def rotate(settings: Settings, drop: bool) -> int:
 def _root(settings: Settings) -> Iterator[Context]:
     """Open the root for reading while a server may run on it; create it first if there is none."""
     try:
-        refuse_no_root(settings)
+        require_root(settings)
     except RootMissing:
         open_root(settings).close()
-    context = look_at_root(settings)
+    context = inspect_root(settings)
     try:
-        with actor.acting(on_the_command_line()):
+        with actor.acting(command_line_actor()):
             yield context
     finally:
         context.catalog.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.main import open_root
+from app.bootstrap import open_root
 from app.settings import OF_CLIENTS, RENAMED, Settings, misspelt, renamed
 from tests.support.live import PROJECT, LiveServer
 from tests.support.tokens import bearer, mint

@@ -4,8 +4,8 @@ import json
 from contextlib import closing, contextmanager
 from urllib.parse import quote
 
+from app.bootstrap import open_root
 from app.http.authentication import COOKIE
-from app.main import open_root
 from app.settings import Settings
 from tests.browser.sweep import fill_all
 from tests.browser.training import Training

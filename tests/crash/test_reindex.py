@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from app.main import open_root
+from app.bootstrap import open_root
 from app.settings import Settings
 from app.storage import manifest
 from tests.crash.harness.rounds import rounds

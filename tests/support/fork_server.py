@@ -112,7 +112,8 @@ def _prepare() -> None:
     import app.cli.commands
     import app.cli.serve  # noqa: F401
     from app.api import openapi
-    from app.main import create_app, open_root
+    from app.bootstrap import open_root
+    from app.main import create_app
     from app.settings import Settings
 
     described = create_app(Settings(root=Path(os.devnull))).openapi()

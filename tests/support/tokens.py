@@ -4,23 +4,23 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+from app.bootstrap import build_token_issuer, inspect_root
 from app.core.access import Scope
-from app.main import look_at_root, token_issuer_of
 from app.settings import Settings
 
 
 def mint(root: Path, *scopes: Scope, prefix: str = "", expires: timedelta | None = None) -> str:
     """A new token of a root."""
-    parts = look_at_root(Settings(root=root))
+    parts = inspect_root(Settings(root=root))
     with closing(parts.catalog), closing(parts.storage):
-        return token_issuer_of(parts).create(scopes, prefix=prefix, expires=expires)[0]
+        return build_token_issuer(parts).create(scopes, prefix=prefix, expires=expires)[0]
 
 
 def revoke(root: Path, token_id: str) -> bool:
     """Let a token count no more; whether there was one."""
-    parts = look_at_root(Settings(root=root))
+    parts = inspect_root(Settings(root=root))
     with closing(parts.catalog), closing(parts.storage):
-        return token_issuer_of(parts).revoke(token_id)
+        return build_token_issuer(parts).revoke(token_id)
 
 
 def bearer(token: str) -> dict[str, str]:

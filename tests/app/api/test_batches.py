@@ -7,10 +7,10 @@ import pytest
 from blake3 import blake3
 from sqlalchemy import event
 
+from app.bootstrap import open_root
 from app.core import batches
 from app.core.models import Chunk, Facts, Save, UploadFile
 from app.core.spans import Span
-from app.main import open_root
 from app.service.upload import dedup
 from app.settings import Settings
 from app.storage.local import durability, linux

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 
-from app.main import open_root, utc_now
+from app.bootstrap import open_root, utc_now
 from app.settings import Settings
 
 

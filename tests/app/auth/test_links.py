@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from app.auth import links
-from app.main import look_at_root, utc_now
+from app.bootstrap import inspect_root, utc_now
 from app.settings import Settings
 from tests.support.live import LiveServer
 from tests.support.tokens import bearer, mint, revoke
@@ -96,7 +96,7 @@ def test_a_new_checkpoint_of_the_same_name_is_not_what_the_link_was_made_for(gua
 @pytest.mark.parametrize("drop", [False, True], ids=["kept", "dropped"])
 def test_after_a_rotation_earlier_links_are_good_unless_their_key_is_dropped(guarded, saved, drop):
     url = link_to(guarded, saved, guarded.admin)
-    parts = look_at_root(Settings(root=guarded.root))
+    parts = inspect_root(Settings(root=guarded.root))
     links.rotate(parts.catalog, utc_now(), drop=drop)
     parts.catalog.close()
     parts.storage.close()

@@ -89,7 +89,7 @@ def test_what_was_lost_with_the_catalog_comes_back_with_its_copy(copied):
         if path != copy_of(root):
             path.unlink()
     copied.launch()
-    assert eventually(lambda: "is a copy of it" in copied.log())
+    assert eventually(lambda: "is a copy of the old one" in copied.log())
     copied.kill()
     (kept,) = own.glob("catalog.db.lost-*")
     for path in own.glob("catalog.db*"):

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 import app
+from app.bootstrap import open_root
 from app.cli import commands, exits
 from app.core.access import SCOPES
-from app.main import open_root
 from app.settings import Settings
 from tests.support.commands import piped, seen
 from tests.support.live import PROJECT

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from app.main import open_root
+from app.bootstrap import open_root
 from app.settings import Settings
 from tests.support.commands import piped, seen
 

@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from app.bootstrap import open_root
 from app.cli.serve import _Server
-from app.main import open_root
 from app.settings import Settings
 from tests.data.delta_states import refusal
 from tests.support.live import eventually

@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
+from app.bootstrap import open_root
 from app.core.models import Directory, FileMap, Manifest, Policy
-from app.main import open_root
 from app.settings import Settings
 from tests.data.samples import AT, checkpoint
 from tests.support.live import LiveServer

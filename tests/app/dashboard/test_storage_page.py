@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from app.bootstrap import open_root
 from app.core.models import Save, UploadFile
 from app.dashboard.pages.storage import parts_of
 from app.dashboard.render import formatting
-from app.main import open_root
 from app.service.query.usage import Disk
 from app.settings import Settings
 from tests.app.api.test_uploads import begin, commit, declared, put, send

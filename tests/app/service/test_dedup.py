@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from app.bootstrap import open_root
 from app.core import digests
 from app.core.errors import DigestMismatch, RangesMissing, Superseded, UploadBusy, UploadNotFound
 from app.core.models import Chunk, Facts, PolicyRequest, Save, UploadFile
 from app.core.spans import Span
-from app.main import open_root
 from app.service.state.running_copies import THREADS
 from app.service.state.upload_progress import UploadProgress
 from app.settings import Settings

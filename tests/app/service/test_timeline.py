@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert
 
+from app.bootstrap import open_root
 from app.catalog.reports import history
 from app.catalog.tables import schema
 from app.catalog.tables.times import to_text
-from app.main import open_root
 from app.service.query import timeline
 from app.service.query.usage import MOST_LINES
 from app.settings import Settings

@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
+from app.bootstrap import open_root
 from app.core.errors import RangesMissing
-from app.main import open_root
 from app.settings import Settings
 from tests.app.service import test_dedup as borrowing
 from tests.data.delta_states import Uploader, asked, declared, pieces

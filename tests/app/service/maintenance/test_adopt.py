@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import main
+from app.bootstrap import open_root
 from app.core.units import size
-from app.main import open_root
 from app.settings import Settings
 from app.storage.local import linux
 from tests.data.samples import below

@@ -6,9 +6,9 @@ import struct
 import pytest
 
 from app.__main__ import main
+from app.bootstrap import open_root
 from app.formats import tensor_index, trainer_state
 from app.formats.foreign_names import Told
-from app.main import open_root
 from app.settings import Settings
 from tests.data import exploits
 from tests.support.live import LiveServer

@@ -8,8 +8,8 @@ import tarfile
 import pytest
 
 from app.__main__ import main
+from app.bootstrap import open_root
 from app.formats import name_groups, weight_formats
-from app.main import open_root
 from app.settings import Settings
 from tests.data import exploits
 

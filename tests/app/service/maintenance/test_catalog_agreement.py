@@ -9,8 +9,8 @@ from contextlib import closing
 
 import pytest
 
+from app.bootstrap import inspect_root, open_root, reindex_root
 from app.core.errors import CatalogUnusable, RootMissing, RootUnusable
-from app.main import look_at_root, open_root, reindex_root
 from app.settings import Settings
 from app.storage.local import linux
 from app.storage.local.store import LocalStorage
@@ -75,7 +75,7 @@ def test_whatever_the_root_loses_of_its_own_the_checkpoints_are_there_and_saves_
     assert order(own_server, "runs/a") == before
     assert own_server.save("runs/a", b"replaces", epoch=2)["sequence"] == 5
     own_server.restart()
-    assert own_server.log().count("made anew") == ("catalog.db" in lost or lost == ["."])
+    assert own_server.log().count("is rebuilt from the files") == ("catalog.db" in lost or lost == ["."])
 
 
 @pytest.mark.parametrize("in_one_opening", [False, True], ids=["of an earlier start", "of the same start"])
@@ -98,7 +98,7 @@ def test_an_older_catalog_is_made_anew_before_anything_is_built_on_it(own_server
     assert [order(own_server, name) for name in ("runs/a", directory)] == before
     assert own_server.save(directory, b"next", epoch=8)["sequence"] == last["sequence"] + 1
     own_server.restart()
-    assert own_server.log().count("made anew") == 1
+    assert own_server.log().count("is rebuilt from the files") == 1
 
 
 def test_a_catalog_that_is_as_new_as_the_files_is_kept_after_every_kind_of_change(own_server):
@@ -112,7 +112,7 @@ def test_a_catalog_that_is_as_new_as_the_files_is_kept_after_every_kind_of_chang
     for end in (own_server.stop, own_server.kill):
         end()
         own_server.start()
-    assert "made anew" not in own_server.log()
+    assert "is rebuilt from the files" not in own_server.log()
 
 
 def test_what_an_older_catalog_calls_removed_and_was_restored_since_stays(make_server, tmp_path):
@@ -219,7 +219,7 @@ def test_a_copied_root_goes_its_own_way(make_server, tmp_path):
         for epoch in range(2, count + 1):
             server.save("runs/a", b"%d" % epoch, epoch=epoch)
         assert server.stop() == 0
-        assert "made anew" not in server.log()
+        assert "is rebuilt from the files" not in server.log()
 
 
 def test_reindex_makes_no_root_of_what_is_none(tmp_path):
@@ -252,7 +252,7 @@ def test_a_folder_of_others_becomes_a_root_and_that_is_said(tmp_path, caplog):
     assert "becomes a root" in caplog.text
     open_root(Settings(root=tmp_path)).close()
     assert caplog.text.count("becomes a root") == 1
-    assert look_at_root(Settings(root=tmp_path)) is not None
+    assert inspect_root(Settings(root=tmp_path)) is not None
 
 
 def refuse_links(*_, **__):

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.bootstrap import open_root
 from app.core import digests
 from app.core.models import Checkpoint, Chunk, Facts, File, FileMap, Manifest, Save, UploadFile
 from app.core.spans import Span
-from app.main import open_root
 from app.service.maintenance.janitor import tidy
 from app.service.state.transitions import mark_removed
 from app.settings import Settings

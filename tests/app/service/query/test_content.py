@@ -5,10 +5,10 @@ from contextlib import closing
 
 import pytest
 
+from app.bootstrap import open_root
 from app.core.errors import Altered
 from app.core.models import Save, UploadFile
 from app.core.spans import Span
-from app.main import open_root
 from app.service.query import content
 from app.service.state.caches import Caches, LruCache
 from app.settings import Settings
