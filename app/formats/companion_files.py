@@ -1,4 +1,4 @@
-"""Which files of other tools belong together, by their names: none of them is taken in without the rest. Pure."""
+"""Companions: files of other tools that belong together by their names, and are adopted together or not at all."""
 
 import re
 from collections.abc import Collection
@@ -40,11 +40,11 @@ _SHOWN = 3
 OTHER_FORMATS = (
     *(".bin", ".h5", ".hdf5", ".keras", ".msgpack", ".onnx", ".gguf", ".pdparams", ".distcp", ".index", ".tar"),
 )
-"""How the names of weights end that are not taken in."""
+"""Suffixes of files of weights that are not adopted."""
 
 
 def parts(names: Collection[str]) -> list[str]:
-    """Those of the names in one folder that are parts of one checkpoint of several files, as far as names tell."""
+    """Return the names in one folder that are parts of one checkpoint of several files."""
     found = [name for name in names if _PARTS.fullmatch(name)]
     if any(_MODEL.fullmatch(name) for name in names):
         found += [name for name in names if name in _OF_A_MODEL]
@@ -54,15 +54,15 @@ def parts(names: Collection[str]) -> list[str]:
 
 
 def pipeline(names: Collection[str]) -> list[str]:
-    """Those of the names in one folder that say that the folders in it are parts of one checkpoint."""
+    """Return the names in one folder that mark its subfolders as parts of one checkpoint."""
     return sorted(name for name in names if name in _PIPELINE)
 
 
 def of_a_model(names: Collection[str], weights: Collection[str]) -> list[str]:
-    """The files beside weights without which a model cannot be built; none where the weights are those of a run.
+    """Return the files beside weights that a model needs; empty if the weights are checkpoints of a training run.
 
-    A run has checkpoints by its names, ``best`` or ``epoch_3``, or several that differ in a number: its ``config.json``
-    is a record of it.
+    A run is recognised by names such as ``best`` or ``epoch_3``, or by several that differ in a number. Its
+    ``config.json`` describes the run and belongs to no single checkpoint.
     """
     series = {re.sub(r"[0-9]+", "#", name) for name in weights}
     if any(map(_OF_A_RUN.search, weights)) or len(series) < len(weights):
@@ -71,25 +71,25 @@ def of_a_model(names: Collection[str], weights: Collection[str]) -> list[str]:
 
 
 def beside(name: str, names: Collection[str], together: Collection[str]) -> list[str]:
-    """What belongs to one file of a folder: the parts of a checkpoint there, and what shares its stem."""
+    """Return the companions of one file in a folder: the parts of a checkpoint there, and files with its stem."""
     stem = name.rpartition(".")[0]
     found = {other for other in names if other.startswith(f"{stem}.") and other.lower().endswith(_SIDE)}
     return sorted((found | set(together)) - {name})
 
 
 def told(companions: Collection[str]) -> str:
-    """Why a file is left alone that has companions, in words."""
+    """Return the reason to leave a file with companions alone."""
     return (
-        f"it belongs with {_listed(companions)}: what belongs together is taken in as a folder, "
-        "which is named from the folder above it"
+        f"it belongs with {_listed(companions)}: such files are taken in together, as a folder: "
+        "run adopt on the folder above it"
     )
 
 
 def told_of_group(companions: Collection[str]) -> str:
-    """The reason, in words, that a file or a folder is left alone that belongs to others by its name alone."""
+    """Return the reason to leave a file or folder alone that belongs to others by its name only."""
     return (
-        f"it belongs with {_listed(companions)}, by its name: put what belongs together into a folder that is named as "
-        "a checkpoint, such as checkpoint-500, which is taken in whole"
+        f"it belongs with {_listed(companions)}, by its name: put them together into a folder with the name of a "
+        "checkpoint, such as checkpoint-500, which is taken in whole"
     )
 
 

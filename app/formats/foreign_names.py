@@ -1,4 +1,4 @@
-"""What names that other tools give their checkpoints tell: which are checkpoints, their epoch, step, metric. Pure."""
+"""Names that other tools give their checkpoints: recognises them, and parses epoch, step and metric. Pure."""
 
 import math
 import re
@@ -34,7 +34,7 @@ _MORE_IS_BETTER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ExternalCheckpoint:
-    """A checkpoint that another tool wrote: its files, each with its size and its time of last change in ns."""
+    """A checkpoint of another tool: its files, each with path, size in bytes and time of last change in ns."""
 
     name: str
     is_folder: bool
@@ -51,9 +51,9 @@ class ExternalCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a name, or a record of its tool beside it, tells.
+    """Facts about an external checkpoint, from its name or from a record of its tool.
 
-    ``values`` are what was measured, by name; ``metric`` is which of them says how good it is, where that is plain.
+    ``values`` are measurements by name; ``metric`` names the one that ranks the checkpoint, if that is unambiguous.
     """
 
     epoch: int | None = None
@@ -63,14 +63,14 @@ class Told:
 
 
 def looks_like_checkpoint(name: str, *, is_folder: bool) -> bool:
-    """Whether a file or a folder of this name is what training tools write checkpoints to."""
+    """Tell if training tools write checkpoints to files or folders with such a name."""
     if is_folder:
         return _FOLDER.fullmatch(name) is not None
     return name.lower().endswith(SUFFIXES)
 
 
 def told(name: str, *, is_folder: bool) -> Told:
-    """The epoch and the step in a name, where it says plainly which number is which; never a guess."""
+    """Parse epoch, step and values in a name. Ambiguous numbers are ignored, never guessed."""
     if is_folder and (found := _STEP_OF_FOLDER.fullmatch(name)):
         return Told(step=int(found[1]))
     stem = _without_suffix(name)
@@ -84,7 +84,7 @@ def told(name: str, *, is_folder: bool) -> Told:
 
 
 def direction(name: str) -> Mode | None:
-    """Whether less or more of a value is better, by the words of its name; None where they do not say, or disagree."""
+    """Return the mode of a metric by the words of its name; None if they are unknown or disagree."""
     words = [word.lower() for word in _WORD.findall(name)]
     less, more = (any(map(kind.fullmatch, words)) for kind in (_LESS_IS_BETTER, _MORE_IS_BETTER))
     return None if less == more else "min" if less else "max"
@@ -93,9 +93,9 @@ def direction(name: str) -> Mode | None:
 def in_order(
     externals: Iterable[ExternalCheckpoint], said: Mapping[str, Told] | None = None
 ) -> list[ExternalCheckpoint]:
-    """Oldest first: by step if every one tells one, else by epoch if every one does, else by time and name.
+    """Sort oldest first: by step if all have one, else by epoch if all have one, else by time and name.
 
-    ``said`` is what each tells, by name; by default what its name alone does.
+    ``said`` is the facts of each by name; by default those in the name.
     """
     found = list(externals)
     known = said if said is not None else {s.name: told(s.name, is_folder=s.is_folder) for s in found}
@@ -114,7 +114,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _values(stem: str) -> dict[str, float]:
-    """What a name says as ``name=number``, but for what counts epochs and steps; two that disagree say nothing."""
+    """Parse each ``name=number``, without counters of epochs and steps; drop names with contradictory numbers."""
     found: dict[str, set[float]] = {}
     for key, text in _VALUE.findall(stem):
         number = float(text)
@@ -124,6 +124,6 @@ def _values(stem: str) -> dict[str, float]:
 
 
 def _only(numbers: Sequence[str]) -> int | None:
-    """The number, unless there are several different ones."""
+    """Return the number if all agree, else None."""
     found = {int(number) for number in numbers}
     return found.pop() if len(found) == 1 else None

@@ -14,7 +14,7 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _MAIN = re.compile(
     "models?|net|network|weights?|params|states?|dict|checkpoint|ckpt|module|global|epoch|ep|steps?|iter|iteration"
 )
-"""Words that stand for the model, or before a number; they tell no role."""
+"""Words for the model, or before a number; they indicate no role."""
 _OF_TRAINING = {
     "optimizer": "opt optim optims optimizer optimizers optimiser",
     "scheduler": "sched scheduler schedulers",
@@ -38,12 +38,12 @@ _MAIN_ROLE = "model"
 
 
 def of_files(names: Collection[str]) -> dict[str, set[str]]:
-    """The files that belong to others by their names, each with those others."""
+    """Return the files that belong to others by their names, each with those others."""
     return _with_others([*_numbered(names, _AXES), *_of_one_step(names)])
 
 
 def of_folders(names: Collection[str]) -> dict[str, set[str]]:
-    """The folders that belong to others by their names: of ranks, and a model's beside its optimizer's."""
+    """Return the folders that belong to others by their names: those of ranks, and a model's beside its optimizer's."""
     roles = [group for group in _of_one_step(names, is_folder=True) if _roles(group) & _OF_TRAINING.keys()]
     return _with_others([*_numbered(names, _AXES_OF_FOLDERS), *roles])
 
@@ -57,9 +57,9 @@ def _with_others(groups: Iterable[Collection[str]]) -> dict[str, set[str]]:
 
 
 def _numbered(names: Collection[str], axes: str) -> list[list[str]]:
-    """Names that differ in the number of a part alone, as ``rank0`` and ``rank1``, or ``0_of_2`` and ``1_of_2``.
+    """Group names that differ only in the number of a part, as ``rank0`` and ``rank1``, or ``0_of_2`` and ``1_of_2``.
 
-    Numbers without 0, 1 and without neighbours are no parts: ``lora_rank_8`` and ``lora_rank_16``.
+    Numbers without 0 or 1 and without neighbours are not parts: ``lora_rank_8`` and ``lora_rank_16``.
     """
     part = re.compile(
         rf"(?<![A-Za-z])(?:{axes})[_.-]?([0-9]+)(?![A-Za-z0-9])"
@@ -81,7 +81,7 @@ def _numbered(names: Collection[str], axes: str) -> list[list[str]]:
 
 
 def _without_counts(name: str) -> str:
-    """The name with ``epoch_3_of_10`` as ``epoch_3``: how far a run is makes no parts."""
+    """Shorten ``epoch_3_of_10`` to ``epoch_3``, as the progress of a run is not a part."""
     return re.sub(rf"(?<![A-Za-z])((?:{_COUNTED})[_-]?[0-9]+)[_-]?of[_-]?[0-9]+", r"\1", name, flags=re.IGNORECASE)
 
 
@@ -93,14 +93,14 @@ def _are_parts(group: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def _of_one_step(names: Collection[str], *, is_folder: bool = False) -> list[list[str]]:
-    """Names that say the same but for the role: ``epoch1`` and ``epoch1.optim``, ``netG_5`` and ``netD_5``."""
+    """Group names that differ only in the role: ``epoch1`` and ``epoch1.optim``, ``netG_5`` and ``netD_5``."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in names:
         if is_folder or name.lower().endswith(_SIDES):
-            groups[_said(name)[1]].append(name)
+            groups[_split(name)[1]].append(name)
     found = []
     for group in groups.values():
-        kinds = {frozenset(_said(name)[0]) for name in group}
+        kinds = {frozenset(_split(name)[0]) for name in group}
         is_file = is_folder or any(name.lower().endswith(SUFFIXES) for name in group)
         if is_file and len(kinds) > 1 and _is_sure(group):
             found.append(group)
@@ -108,8 +108,8 @@ def _of_one_step(names: Collection[str], *, is_folder: bool = False) -> list[lis
 
 
 def _is_sure(group: Collection[str]) -> bool:
-    """The letters G and D tell roles only together; JSON and the like only beside a role."""
-    if not all(_said(name)[0] - {_MAIN_ROLE} or name.lower().endswith(SUFFIXES) or "." not in name for name in group):
+    """Tell if a group is unambiguous: G and D are roles only together, and JSON belongs only beside a role."""
+    if not all(_split(name)[0] - {_MAIN_ROLE} or name.lower().endswith(SUFFIXES) or "." not in name for name in group):
         return False
     roles = _roles(group) - {_MAIN_ROLE}
     letters = {word for name in group for word in _words(name) if word in {"g", "d"}}
@@ -117,11 +117,11 @@ def _is_sure(group: Collection[str]) -> bool:
 
 
 def _roles(group: Iterable[str]) -> set[str]:
-    return {role for name in group for role in _said(name)[0]}
+    return {role for name in group for role in _split(name)[0]}
 
 
-def _said(name: str) -> tuple[set[str], tuple[str, ...]]:
-    """The roles that a name tells, and the rest of its words."""
+def _split(name: str) -> tuple[set[str], tuple[str, ...]]:
+    """Split a name into its roles and its other words."""
     words = _words(name)
     roles, rest = set(), []
     has_state = bool({"state", "states"} & set(words))
@@ -137,7 +137,7 @@ def _said(name: str) -> tuple[set[str], tuple[str, ...]]:
 
 
 def _words(name: str) -> list[str]:
-    """The words and numbers of a name without its suffix, in small letters."""
+    """Return the words and numbers of a name without its suffix, in lower case."""
     suffix = next((suffix for suffix in _SIDES if name.lower().endswith(suffix)), "")
     stem = name[: len(name) - len(suffix)] + (suffix if suffix in {".opt", ".optim"} else "")
     return [word.lower().lstrip("0") or "0" for word in _WORDS.findall(stem)]

@@ -1,7 +1,7 @@
 """Symbolic reading of a pickle: its opcodes, interpreted over plain values and placeholders.
 
-No object that a pickle names is imported, built or called. What a name stands for is given by the caller; every other
-name, and whatever would be made of it, is `OPAQUE`. Pure, and bounded: a pickle is hostile input.
+No object that a pickle names is imported, built or called. The caller gives placeholders for names; every other name,
+and any object made from it, is `OPAQUE`. Pure, and bounded: a pickle is hostile input.
 """
 
 import pickletools
@@ -12,23 +12,23 @@ from typing import Any
 from app.formats.read_budget import Budget
 
 MAX_DEPTH = 1_000_000
-"""The most values on the stack, or marks, at once."""
+"""The most values or marks on the stack."""
 MAX_INT = 2**63
-"""Beyond it, numbers are no keys: such keys could be chosen to collide."""
+"""Larger numbers are refused as keys, since an attacker can choose them to collide."""
 MAX_KEY = 1000
-"""The most bytes or letters in a key that is no text."""
+"""The most bytes or characters in a key that is not a text."""
 MAX_ARGUMENTS = 16
 MAX_NAME = 200
-"""Longer names stand for nothing that is known. What the memo recalls may be long and recalled often."""
+"""Longer names are never known. Without the bound, a long text in the memo could be looked up again and again."""
 _PROTOCOLS = range(6)
 
 
 class Unreadable(ValueError):
-    """The pickle is damaged, or does what is not interpreted."""
+    """The pickle is corrupt, or uses an opcode or operation that is not interpreted."""
 
 
 class Opaque:
-    """Stands for any object that a pickle would make."""
+    """A placeholder for any object that a pickle would build."""
 
 
 OPAQUE = Opaque()
@@ -36,7 +36,7 @@ OPAQUE = Opaque()
 
 @dataclass(frozen=True, slots=True)
 class Constructor:
-    """Stands for a function or a class of which the caller knows what it makes."""
+    """A placeholder for a function or class whose result the caller knows."""
 
     made: Callable[..., Any]
 
@@ -48,25 +48,25 @@ class Constructor:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A key of a dictionary that is no text and no number, by how it is written."""
+    """A dictionary key that is neither text nor number, by its representation."""
 
     text: str
 
 
 def read(data: bytes, names: Mapping[str, Any], persistent: Callable[[Any], Any], budget: Budget) -> Any:
-    """The value of a pickle; each opcode is a step of the budget.
+    """Interpret a pickle and return its value. Each opcode is a step of the budget.
 
     Parameters
     ----------
     names : mapping of str
         Placeholders by ``"module name"``; a `Constructor` makes a value when it is called.
     persistent : callable
-        Gives the placeholder of a persistent id.
+        Returns the placeholder of a persistent id.
 
     Raises
     ------
     Unreadable
-        The pickle is damaged, or does what is not interpreted. Other exceptions may come of the callables.
+        The pickle is corrupt or not interpreted. The callables may raise other exceptions.
     BudgetExceeded
     """
     machine = _Machine(names, persistent, budget.steps // 4)
@@ -109,7 +109,7 @@ class _Machine:
         self._marks.append(len(self.stack))
 
     def marked(self) -> list[Any]:
-        """Everything above the last mark, which goes with it."""
+        """Pop everything above the last mark, and the mark."""
         if not self._marks:
             raise Unreadable("there is no mark")
         start = self._marks.pop()
@@ -187,7 +187,7 @@ class _Machine:
         self.push(OPAQUE)
 
     def build(self, _: Any) -> None:
-        """Give an object its state; what is interpreted has none that matters."""
+        """Ignore the state of an object: no interpreted value needs one."""
         self.pop()
         if self.top() is not OPAQUE and type(self.top()) is not dict:
             raise Unreadable("a state is given to what has none")
@@ -203,7 +203,7 @@ class _Machine:
 
 
 def _key(value: Any) -> Any:
-    """A key as the dictionary here has it: none whose hash a pickle can choose; `OPAQUE` for one that has no name."""
+    """Convert a key so that a pickle cannot choose its hash; `OPAQUE` for one without a representation."""
     kind = type(value)
     if kind is str or value is None or kind is float or kind is bool:
         return value
@@ -217,7 +217,7 @@ def _key(value: Any) -> Any:
 
 
 def _is_short(values: Sequence[Any]) -> bool:
-    """Tell if the values of a key are plain ones, and soon written."""
+    """Tell if the values of a key are plain and short."""
     left = MAX_KEY
     for value in values:
         if type(value) is str or type(value) is bytes:
@@ -293,4 +293,4 @@ _STEPS: Mapping[str, _Step] = {
     "BUILD": _Machine.build,
     "BINPERSID": lambda machine, _: machine.push(machine.persistent(machine.pop())),
 }
-"""The effect of each opcode; those that torch does not write (INST, OBJ, buffers, ...) are left out."""
+"""The effect of each opcode, without those that torch never writes (INST, OBJ, buffers, ...)."""

@@ -1,4 +1,4 @@
-"""The tensors of a torch or safetensors file: hostile input, read within bounds. No object of a pickle is ever made."""
+"""The tensor index of a torch or safetensors file. Hostile input, read within bounds; no pickled object is built."""
 
 import json
 import math
@@ -12,9 +12,9 @@ from app.formats.torch_index import MAX_COUNT, MAX_NAME, MAX_RANK, MAX_TENSORS
 from app.formats.zip_directory import ReadAt
 
 SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
-"""Of the files in a folder, only those with such a name are looked into."""
+"""Suffixes of the files in a folder that are indexed."""
 _ENOUGH = (32 * 1024 * 1024, 6_000_000)
-"""The budget of a file that is taken in: a torch file of 100,000 tensors takes half of it."""
+"""The default budget: a torch file of 100,000 tensors takes half of it."""
 _BYTES_PER_STEP = 5
 _LENGTH_BYTES = 8
 _DTYPES = {
@@ -40,20 +40,20 @@ _OTHER_DTYPE = re.compile(r"[A-Za-z0-9_]{1,40}")
 
 
 def is_looked_into(path: str) -> bool:
-    """Tell if a file in a folder has a name of those that hold tensors."""
+    """Tell if a file in a folder is indexed, by its suffix."""
     stem, dot, ending = path.rpartition("/")[2].rpartition(".")
     return bool(stem) and dot + ending in SUFFIXES
 
 
 def read(read_at: ReadAt, size_bytes: int, budget: Budget | None = None) -> tuple[Tensor, ...] | None:
-    """The tensors of a file; None where it is of another format, makes no sense, or takes more than the budget.
+    """Return the tensors of a file; None if its format is unknown, it is corrupt, or it exceeds the budget.
 
     Parameters
     ----------
     read_at : callable
-        Gives so many bytes at an offset.
+        Reads a number of bytes at an offset.
     budget : Budget, optional
-        By default one that suffices for all but the strangest files.
+        By default one that suffices for ordinary files.
     """
     budget = budget or Budget(*_ENOUGH)
     try:
@@ -62,12 +62,12 @@ def read(read_at: ReadAt, size_bytes: int, budget: Budget | None = None) -> tupl
             return torch_index.read(read_at, size_bytes, budget)
         is_header = start[_LENGTH_BYTES:] == b"{"
         return _of_safetensors(read_at, start, size_bytes, budget) if is_header else None
-    except Exception:  # an index is a convenience: whatever a file is made of must not cost its checkpoint
+    except Exception:  # the index is a convenience: no content of a file may make its save fail
         return None
 
 
 def _of_safetensors(read_at: ReadAt, start: bytes, size_bytes: int, budget: Budget) -> tuple[Tensor, ...] | None:
-    """By the header: its length in eight bytes, then JSON that says where each tensor lies behind it."""
+    """Read a safetensors header: its length in 8 bytes, then JSON with the offsets of each tensor after it."""
     length = int.from_bytes(start[:_LENGTH_BYTES], "little")
     if length > size_bytes - _LENGTH_BYTES:
         return None
@@ -83,12 +83,12 @@ def _tensor(name: str, said: Any, start: int, size_bytes: int) -> Tensor:
     shape, (first, last) = said["shape"], said["data_offsets"]
     numbers = [*shape, first, last]
     if len(shape) > MAX_RANK or not all(type(number) is int and 0 <= number < MAX_COUNT for number in numbers):
-        raise ValueError("it holds a number that cannot be")
+        raise ValueError("a number is out of range")
     if not _OTHER_DTYPE.fullmatch(dtype):
-        raise ValueError("a type is no word")
-    name.encode()  # what is no Unicode cannot be stored
+        raise ValueError("a dtype is malformed")
+    name.encode()  # a lone surrogate cannot be stored
     if first > last or start + last > size_bytes:
-        raise ValueError("a tensor is not where it could be")
+        raise ValueError("a tensor reaches beyond the file")
     if item_bytes is not None and last - first != math.prod(shape) * item_bytes:
-        raise ValueError("a tensor is longer or shorter than its shape")
+        raise ValueError("the bytes of a tensor do not match its shape")
     return Tensor(name[:MAX_NAME], dtype, tuple(shape), start + first, last - first)

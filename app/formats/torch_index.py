@@ -1,6 +1,6 @@
-"""The tensors of a torch file, by its pickle, which is read symbolically: nothing in it is imported, built or called.
+"""The tensor index of a torch file, from its pickle, read symbolically: nothing is imported, built or called.
 
-Pure. Names, kinds and bounds are those of the client's own index, so that both say the same of one file.
+Pure. Names, dtypes and bounds are those of the client's index, so that both agree on a file.
 """
 
 import math
@@ -20,7 +20,7 @@ MAX_NAME = 1000
 MAX_NESTING = 100
 MAX_COUNT = 2**63
 _BYTES_PER_STEP = 1024
-"""A long text in a pickle takes little time, but some."""
+"""Long texts in a pickle take some time, too."""
 _MOST_LOOKS = 2_000_000
 _ITEM_BYTES = {
     **dict.fromkeys(("uint8", "int8", "bool"), 1),
@@ -49,14 +49,14 @@ _STORAGES = {
 
 @dataclass(frozen=True, slots=True)
 class _Dtype:
-    """Stands for a type of elements, or a class of storages of such; its name is empty where it has none."""
+    """A placeholder for a dtype or its storage class; the name is empty for an untyped storage."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """Stands for the bytes of one record."""
+    """A placeholder for the storage in one record."""
 
     key: str
     dtype: str
@@ -64,7 +64,7 @@ class _Storage:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Stands for a tensor: an element of a storage is its first one."""
+    """A placeholder for a tensor; ``first`` is the index of its first element in the storage."""
 
     storage: _Storage
     first: Any
@@ -74,17 +74,17 @@ class _Found:
 
 
 def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> tuple[Tensor, ...]:
-    """The tensors of a file, as its pickle names them one after another.
+    """Return the tensors of a file, in the order of its pickle.
 
     Parameters
     ----------
     read_at : callable
-        Gives so many bytes at an offset.
+        Reads a number of bytes at an offset.
 
     Raises
     ------
     ValueError
-        It is no torch file, or cannot be understood within the budget. Damage may raise other exceptions, too.
+        It is not a torch file, or exceeds the budget. A corrupt file may raise other exceptions, too.
     """
     records = zip_directory.read(read_at, size_bytes, budget)
     pickled = records["data.pkl"]
@@ -95,13 +95,13 @@ def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> tuple[Tensor, ...]
     root = symbolic_pickle.read(data, _NAMES, _storage, budget)
     if root is symbolic_pickle.OPAQUE:
         raise Unreadable("its state is an object")
-    places = _Places(read_at, size_bytes, records)
-    found = (places.tensor(name, tensor) for name, tensor in _tensors(root, budget))
+    locator = _Locator(read_at, size_bytes, records)
+    found = (locator.tensor(name, tensor) for name, tensor in _tensors(root, budget))
     return tuple(_bounded((tensor for tensor in found if tensor is not None), 2 * budget.max_bytes))
 
 
 def _bounded(tensors: Iterator[Tensor], left: int) -> Iterator[Tensor]:
-    """The same, as long as their names and shapes are of an ordinary length together."""
+    """Pass tensors on, until their names and shapes together exceed a bound."""
     for tensor in tensors:
         left -= len(tensor.name) + 8 * len(tensor.shape)
         if left < 0:
@@ -109,8 +109,8 @@ def _bounded(tensors: Iterator[Tensor], left: int) -> Iterator[Tensor]:
         yield tensor
 
 
-class _Places:
-    """The places of the storages of one file."""
+class _Locator:
+    """Finds the offsets of the storages of one file."""
 
     def __init__(self, read_at: ReadAt, size_bytes: int, records: Mapping[str, Record]) -> None:
         self._read_at = read_at
@@ -119,21 +119,21 @@ class _Places:
         self._offsets: dict[str, int] = {}
 
     def tensor(self, name: str, found: _Found) -> Tensor | None:
-        """A tensor of the index; None for one of an unknown type, which costs the index no other."""
+        """Return the index entry of a tensor; None for an unknown dtype, which does not spoil the others."""
         item_bytes = _ITEM_BYTES.get(found.dtype)
         key = found.storage.key
         record = self._records.get(f"data/{key}")
         if item_bytes is None or record is None or not record.is_stored:
             return None
         if type(found.first) is not int:
-            raise Unreadable("a tensor begins at no number")
+            raise Unreadable("the offset of a tensor is not a number")
         skipped = found.first * item_bytes
         if not 0 <= skipped <= record.size_bytes:
             return None
         shape = _lengths(found.shape)
         size_bytes = math.prod(shape) * item_bytes
         if size_bytes >= MAX_COUNT:
-            raise Unreadable("a tensor is larger than can be")
+            raise Unreadable("a tensor is too large")
         if key not in self._offsets:
             self._offsets[key] = zip_directory.data_offset(self._read_at, record, self._size_bytes)
         is_known = _is_one_stretch(shape, _lengths(found.strides))
@@ -141,7 +141,7 @@ class _Places:
 
 
 def _is_one_stretch(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Tell if the elements lie next to each other, each once, in whatever order."""
+    """Tell if the elements are adjacent, each once, in any order."""
     expected = 1
     if 0 in shape:
         return True
@@ -155,12 +155,12 @@ def _is_one_stretch(shape: Sequence[int], strides: Sequence[int]) -> bool:
 
 def _lengths(numbers: Sequence[Any]) -> tuple[int, ...]:
     if len(numbers) > MAX_RANK or not all(type(number) is int and 0 <= number < MAX_COUNT for number in numbers):
-        raise Unreadable("a shape is no list of lengths")
+        raise Unreadable("a shape is malformed")
     return tuple(numbers)
 
 
 def _tensors(root: Any, budget: Budget) -> Iterator[tuple[str, _Found]]:
-    """Every tensor under its name: the keys and places that lead to it."""
+    """Yield each tensor with its name: the keys and indices that lead to it."""
     todo: list[tuple[str | None, Any, int, Any]] = [(None, None, 0, root)]
     looks = found = 0
     while todo:
@@ -172,16 +172,16 @@ def _tensors(root: Any, budget: Budget) -> Iterator[tuple[str, _Found]]:
         elif type(value) in {dict, list, tuple}:
             budget.spend(len(value))
             if looks + len(todo) + len(value) > _MOST_LOOKS:
-                raise Unreadable("there is no end of it")
+                raise Unreadable("the state is too large or nested too deep")
             name = _below(above, key, depth)
             items = value.items() if type(value) is dict else enumerate(value)
             todo += [(name, key, depth + 1, item) for key, item in items][::-1]
         if looks > _MOST_LOOKS or found > MAX_TENSORS or depth > MAX_NESTING:
-            raise Unreadable("there is no end of it")
+            raise Unreadable("the state is too large or nested too deep")
 
 
 def _below(above: str | None, key: Any, depth: int) -> str | None:
-    """The name of what lies under a key; the whole state has none."""
+    """Return the name of the value under a key; the whole state has none."""
     if depth == 0:
         return None
     part = key.text if isinstance(key, Tagged) else str(key)
@@ -189,16 +189,16 @@ def _below(above: str | None, key: Any, depth: int) -> str | None:
 
 
 def _text(name: str) -> str:
-    name.encode()  # what is no Unicode cannot be stored
+    name.encode()  # a lone surrogate cannot be stored
     return name
 
 
-# Meanings of the names in a torch file
+# Placeholders for the names in a torch file
 
 
 def _storage(reference: Any) -> _Storage:
     if type(reference) is not tuple or type(reference[2]) is not str or len(reference[2]) > MAX_NAME:
-        raise Unreadable("a storage is described in another way")
+        raise Unreadable("a storage is malformed")
     kind, key = reference[1:3]
     return _Storage(key, kind.name if isinstance(kind, _Dtype) else "")
 

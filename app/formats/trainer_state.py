@@ -1,4 +1,4 @@
-"""What a ``trainer_state.json`` of Transformers tells of the checkpoint that it lies in. Hostile input; pure."""
+"""Facts about a checkpoint from the ``trainer_state.json`` of Transformers in it. Hostile input; pure."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _NO_METRICS = ("runtime", "per_second", "samples", "_time", "epoch", "step")
 
 
 def read(data: bytes) -> Told:
-    """Epoch, step and the evaluation of that very step; nothing where the file makes no sense."""
+    """Parse epoch, step and the evaluation at that step; empty if the file is malformed."""
     try:
         said = json.loads(data)
     except (ValueError, RecursionError):
@@ -42,7 +42,7 @@ def _values(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _metric(said: Mapping[str, Any], history: list[dict[str, Any]], values: Mapping[str, float]) -> str | None:
-    """The value that this run called best, where one explains that; the only one; or the loss."""
+    """Return the metric that explains the best value of the run; else the only one; else the loss."""
     best = ranking.finite(said.get("best_metric"))
     explain = {name for name in values if best is not None and any(line.get(name) == best for line in history)}
     for names in (explain, set(values), explain & {"eval_loss"}, set(values) & {"eval_loss"}):
@@ -52,7 +52,7 @@ def _metric(said: Mapping[str, Any], history: list[dict[str, Any]], values: Mapp
 
 
 def _count(value: object) -> int | None:
-    """A whole number, which Transformers writes as a float where it is an epoch."""
+    """Return a whole number; Transformers writes epochs as floats."""
     if isinstance(value, bool) or not isinstance(value, int | float) or (number := ranking.finite(value)) is None:
         return None
     return int(value) if 0 <= value <= _MOST and number == int(value) else None

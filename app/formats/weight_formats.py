@@ -1,4 +1,4 @@
-"""Formats of files of weights by their first and last bytes: what is none is not a checkpoint. Pure."""
+"""Recognition of files of weights by their first and last bytes, so that other files are not saved as such. Pure."""
 
 import codecs
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 HEAD_BYTES = 512
 _ZIP_TAIL_BYTES = 64 * 1024 + 22
-"""The part of a zip file in which its end is found, which may have a comment."""
+"""The tail of a zip file that contains its end record, with the longest comment."""
 _ZIP = b"PK\x03\x04"
 _POINTER = re.compile(rb"version https?://[^\n]*(?:git-lfs|hawser)[^\n]*\n|/annex/objects/", re.IGNORECASE)
 _PAGE = re.compile(rb"[\xef\xbb\xbf\s]*<(?:!doctype|!--|html|head|\?xml|error)", re.IGNORECASE)
@@ -14,13 +14,13 @@ _TEXT = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]*")
 _BLANK = re.compile(rb"[\s{\[<]")
 _LONGEST_WORD = 64
 _PICKLE_IN_TEXT = b"L119547037146038801333356L"
-"""The beginning of a torch file in the first protocol of pickles."""
+"""The beginning of a torch file in pickle protocol 0."""
 
 ReadAt = Callable[[int, int], bytes]
 
 
 def fault(read_at: ReadAt, size_bytes: int) -> str | None:
-    """The reason why a file is no file of weights, in words that follow its name; None if it looks like one."""
+    """Return the reason why a file is not a file of weights, to follow its name; None if it looks like one."""
     head = read_at(0, HEAD_BYTES)
     if head.startswith(_ZIP):
         start = max(0, size_bytes - _ZIP_TAIL_BYTES)
@@ -30,17 +30,17 @@ def fault(read_at: ReadAt, size_bytes: int) -> str | None:
         return None if length + 8 <= size_bytes else "it is cut short: the header of its tensors ends beyond the file"
     if not head.strip(b"\x00"):
         return "it holds nothing but zeros"
-    return fault_of_text(head)  # a format of its own may be any other bytes
+    return fault_of_text(head)  # any other bytes may be a format of their own
 
 
 def fault_of_text(head: bytes) -> str | None:
-    """The reason why the first bytes are those of a text in place of weights; None if they are no text."""
+    """Return the reason why the first bytes are text in place of weights; None if they are not text."""
     if _POINTER.match(head):
         return "it is a pointer of git-lfs or git-annex, and not the file: fetch that, with `git lfs pull`"
     if _PAGE.match(head):
         return "it is a web page, and no file of weights"
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental, as the last character may be cut
     except UnicodeDecodeError:
         return None
     is_text = _TEXT.fullmatch(head) is not None and (len(head) < _LONGEST_WORD or _BLANK.search(head) is not None)

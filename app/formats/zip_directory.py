@@ -1,4 +1,4 @@
-"""The directory of a zip file as torch writes it: stored records, 64-bit sizes where files are large. Pure."""
+"""The directory of a zip file as torch writes it: stored records, 64-bit sizes in large files. Pure."""
 
 import struct
 from collections.abc import Callable, Mapping
@@ -13,19 +13,19 @@ _LOCATOR = struct.Struct("<4s4xQ4x")
 _LOCAL = struct.Struct("<4s22xHH")
 _LARGE = 0xFFFFFFFF
 _TAIL_BYTES = 1024
-"""In so many last bytes the end of the directory is found; torch writes no comment after it."""
+"""The tail that contains the end record; torch writes no comment after it."""
 _BYTES_PER_STEP = 16
 
 ReadAt = Callable[[int, int], bytes]
 
 
 class Unreadable(ValueError):
-    """The bytes are no zip file, or one that torch would not write."""
+    """The bytes are not a zip file, or one that torch would not write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record; offset and size in bytes. Only a stored one lies in the file as it is."""
+    """One record; offset and size in bytes. Only stored records are uncompressed in the file."""
 
     header_offset: int
     size_bytes: int
@@ -33,12 +33,12 @@ class Record:
 
 
 def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> Mapping[str, Record]:
-    """The records by their names without the first folder, which torch names after the file.
+    """Return the records by name, without the first folder, which torch names after the file.
 
     Raises
     ------
     Unreadable
-        It is no directory, or two records have one name: readers differ in which of them they take.
+        The directory is malformed, or two records have one name, which readers resolve differently.
     BudgetExceeded
     """
     offset, length = _extent(read_at, size_bytes)
@@ -56,11 +56,11 @@ def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> Mapping[str, Recor
 
 
 def data_offset(read_at: ReadAt, record: Record, size_bytes: int) -> int:
-    """The place in the file where a record's data begins."""
+    """Return the offset of a record's data."""
     mark, name_bytes, extra_bytes = _LOCAL.unpack(read_at(record.header_offset, _LOCAL.size))
     offset: int = record.header_offset + _LOCAL.size + name_bytes + extra_bytes
     if mark != b"PK\x03\x04" or offset + record.size_bytes > size_bytes:
-        raise Unreadable("a record is not where the directory says")
+        raise Unreadable("the offset of a record is wrong")
     return offset
 
 
@@ -69,16 +69,16 @@ def _extent(read_at: ReadAt, size_bytes: int) -> tuple[int, int]:
     tail = read_at(start, size_bytes - start)
     place = tail.rfind(b"PK\x05\x06")
     if place < 0:
-        raise Unreadable("there is no end of a directory")
+        raise Unreadable("the end record is missing")
     _, length, offset, _ = _END.unpack_from(tail, place)
     locator = place - _LOCATOR.size
     if _LARGE in (length, offset) and locator >= 0 and tail[locator : locator + 4] == b"PK\x06\x07":
         end = _LOCATOR.unpack_from(tail, locator)[1] - start
         if end < 0 or tail[end : end + 4] != b"PK\x06\x06":
-            raise Unreadable("the 64-bit end of the directory is not where it should be")
+            raise Unreadable("the 64-bit end record is misplaced")
         _, length, offset = _END64.unpack_from(tail, end)
     if offset + length > size_bytes:
-        raise Unreadable("the directory lies beyond the file")
+        raise Unreadable("the directory reaches beyond the file")
     return offset, length
 
 
@@ -97,7 +97,7 @@ def _record(directory: bytes, place: int) -> tuple[str, Record, int]:
 
 
 def _large(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:
-    """The numbers that need 64 bits, which stand in the extra field in this order."""
+    """Read the numbers that need 64 bits, which the extra field contains in this order."""
     place = 0
     while place + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, place)

@@ -1,5 +1,5 @@
-"""The process itself: who acts, the log, thread priorities and the lag of the event loop.
+"""The process itself: the acting token, the log, thread priorities and the lag of the event loop.
 
-Decides what a log line says and how much a background thread may disturb.
+Decides what a log line contains and which threads run first.
 May import `core`.
 """

@@ -1,4 +1,4 @@
-"""Who is behind what happens at the moment: which token, from where, by which request. For audit lines and the log."""
+"""The actor of the current context: token, peer and request, for the audit and the log."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _SAFE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Somebody who does something. ``token_id`` is the server's own word where nobody asked."""
+    """The originator of an action. ``token_id`` is ``server`` for background work."""
 
     token_id: str = "server"
     peer: str = ""
@@ -23,18 +23,18 @@ _current: ContextVar[Actor] = ContextVar("actor", default=SERVER)
 
 
 def current() -> Actor:
-    """Whoever acts in this context; threads that work for a request know it, too."""
+    """Return the actor of this context, also on threads that work for a request."""
     return _current.get()
 
 
 def enter(actor: Actor) -> None:
-    """From here on, this context acts for somebody."""
+    """Set the actor of this context from here on."""
     _current.set(actor)
 
 
 @contextmanager
 def acting(actor: Actor) -> Iterator[None]:
-    """Act for somebody within a block."""
+    """Set the actor within a block."""
     token = _current.set(actor)
     try:
         yield
@@ -44,7 +44,7 @@ def acting(actor: Actor) -> Iterator[None]:
 
 @contextmanager
 def finishing_for(token_id: str) -> Iterator[None]:
-    """The server finishes what somebody began with that token, unless somebody asks for it at this moment."""
+    """Attribute background work within a block to the token that began it; a request keeps its own actor."""
     if current() != SERVER or not token_id:
         yield
         return
@@ -53,5 +53,5 @@ def finishing_for(token_id: str) -> Iterator[None]:
 
 
 def safe_request_id(text: str | None) -> str | None:
-    """A request's id as its sender gave it, where that can do no harm in a log or a header; else None."""
+    """Return a client's request id if it is harmless in a log and a header, else None."""
     return text if text is not None and _SAFE.fullmatch(text) else None

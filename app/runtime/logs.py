@@ -1,4 +1,4 @@
-"""The log: each line says when and for which request it was written, and no line holds a secret."""
+"""The log: each line has its time and request id, and no line contains a secret."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ _hidden: set[str] = set()
 
 
 class Formatter(logging.Formatter):
-    """Lines with their time and the id of the request, with secrets blotted out, and without control characters."""
+    """Formats lines with time and request id, masks secrets, and escapes characters that cannot be shown."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s: %(message)s")
@@ -32,13 +32,13 @@ class Formatter(logging.Formatter):
 
 
 def hide(secret: str | None) -> None:
-    """Blot a secret out of every line from now on."""
+    """Mask a secret in every line from now on."""
     if secret:
         _hidden.add(secret)
 
 
 def without_secrets(text: str) -> str:
-    """A text in which tokens and links are blotted out, and what was given to `hide`."""
+    """Mask tokens, links and the secrets given to `hide` in a text."""
     for secret in _hidden:
         text = text.replace(secret, "***")
     return _SECRETS.sub(lambda found: f"{found[0][:5]}***", text)

@@ -1,4 +1,4 @@
-"""How long the event loop was kept from its work: a task that asks to be woken, and looks how late it is."""
+"""Lag of the event loop, measured by a task that sleeps and compares when it wakes."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ class LoopProbe:
         self._stalls: deque[tuple[float, float]] = deque()  # (when, how long), each longer than all after it
 
     async def watch(self) -> None:
-        """Look until cancelled."""
+        """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + EVERY_S
@@ -23,7 +23,7 @@ class LoopProbe:
             self._note(loop.time() - due)
 
     def longest_s(self) -> float:
-        """The longest stall within the last minute, in seconds."""
+        """Return the longest stall within the last minute, in seconds."""
         self._forget()
         return self._stalls[0][1] if self._stalls else 0.0
 

@@ -1,4 +1,4 @@
-"""Which threads the processor serves first: the event loop before those that move bytes."""
+"""Priorities of threads: the event loop runs before those that move bytes."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ EVENT_LOOP, BULK = -10, 5
 
 
 def set_niceness(niceness: int) -> None:
-    """Set the niceness of the calling thread, and of threads that it starts; where the system refuses, nothing changes.
+    """Set the niceness of the calling thread and of threads that it starts. Best-effort: the system may refuse.
 
     Only Linux has a niceness for each thread.
     """
