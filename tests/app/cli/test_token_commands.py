@@ -277,4 +277,4 @@ def test_beyond_loopback_a_server_starts_once_there_is_a_token(tmp_path):
 
 def test_rotating_the_key_is_told(own_server):
     assert "stay valid" in run(own_server.root, "rotate-link-key").stderr
-    assert "not count" in run(own_server.root, "rotate-link-key", "--drop").stderr
+    assert "invalid now" in run(own_server.root, "rotate-link-key", "--drop").stderr
