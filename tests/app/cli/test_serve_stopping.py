@@ -55,7 +55,7 @@ def test_what_has_begun_ends_well(own_server, slow_put):
     own_server.tell_to_stop()
     assert eventually(lambda: is_told(own_server))
     ready = own_server.http.get("/health/ready")
-    assert (refusal(ready), ready.json()["detail"]) == ((503, "not_ready"), "The server is stopping.")
+    assert (refusal(ready), ready.json()["detail"]) == ((503, "not_ready"), "The server is shutting down.")
     assert own_server.http.get("/health/live").status_code == 200
     connection.sendall(bytes(1_000_000))
     assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
