@@ -1,4 +1,4 @@
-"""Whatever the API's description allows, and much that it does not, is answered as described; never with a 5xx."""
+"""Fuzzing by the API's description: every answer is one that it describes, and none is a 5xx."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from schemathesis.checks import not_a_server_error, response_schema_conformance,
 from tests.support.live import PROJECT, LiveServer
 from tests.support.tokens import bearer, mint
 
-pytestmark = pytest.mark.alone  # its tests share names, which only one process can tell apart
+pytestmark = pytest.mark.alone  # its tests share names, so they must run in one process
 
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 TIMES = 15 if os.environ.get("HOLDFAST_TORTURE") == "long" else 1
-"""In all some 3,000 requests, or 50,000."""
+"""About 3,000 requests in all, or 50,000."""
 QUIETLY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 schema = schemathesis.openapi.from_dict(json.loads((PROJECT / "openapi.json").read_text()))
 answered = schema.exclude(operation_id="stream_events")

@@ -45,7 +45,7 @@ SERVER = {
     "__main__": "cli",
     "": "",
 }
-"""What each folder of `app` may import of it; a folder that is named stands for those below it as well."""
+"""The folders of `app` that each folder may import; a named folder includes those below it."""
 
 CLIENT = {
     "errors": "",
@@ -82,11 +82,11 @@ NEVER = {
     "app.dashboard": SQL,
     "holdfast": ("app", *HTTP, *SQL),
 }
-"""What a folder, and those below it, import from nowhere: other packages, clock, chance, disk and network."""
+"""Packages that a folder, and those below it, never import: other packages, clock, randomness, disk and network."""
 
 
 def imported(module, source, *, is_package=False):
-    """Every name that a module imports, in full, wherever in it; also the constants that `import_module` is given."""
+    """Return every full name that a module imports anywhere, including constants passed to `import_module`."""
     names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -115,7 +115,7 @@ def rules_of(module):
 
 
 def folder_of(name):
-    """The longest folder of the rules that a name lies in; None if there is none."""
+    """Return the longest folder of the rules that contains a name; None if there is none."""
     side, rules = rules_of(name)
     inner = name.removeprefix(side).removeprefix(".")
     return max((folder for folder in rules if not folder or within(inner, [folder])), key=len, default=None)

@@ -1,4 +1,4 @@
-"""Mounts of tests do not outlive the next run, and never lie where pytest removes things."""
+"""Mounts of tests do not outlive the next run, and are never in folders that pytest removes."""
 
 import os
 import subprocess

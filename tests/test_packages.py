@@ -1,4 +1,4 @@
-"""Each distribution installed alone, in an environment that has nothing else."""
+"""Each distribution works when installed alone in an empty environment."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def environment(folder: Path, *requirements: str) -> Path:
 
 
 def missing(python: Path, *modules: str) -> set[str]:
-    """Those of the modules that this environment does not have."""
+    """Return the modules that are missing in this environment."""
     find = "import sys, importlib.util as u; print(*(m for m in sys.argv[1:] if u.find_spec(m) is None))"
     done = subprocess.run([python, "-P", "-c", find, *modules], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""The first command of the README, as a stranger would type it."""
+"""The first command of the README, as a new user would type it."""
 
 import os
 import re

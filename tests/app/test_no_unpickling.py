@@ -1,4 +1,4 @@
-"""The server runs nothing that a checkpoint holds: its source has no way to, and its process never does."""
+"""The server never runs code from a checkpoint: its source has no way to, and its process never does."""
 
 import ast
 import os
@@ -36,7 +36,7 @@ METHODS = {
 LISTED = {
     ("app.storage.local.linux", "ctypes"): "calls of the C library that Python has no name for: fallocate and the like",
 }
-"""What is there in spite of that, and why."""
+"""Exceptions from the rule, with the reason."""
 NEVER_LOADED = {"torch", "numpy", "cloudpickle", "dill", "joblib", "yaml", "shelve"}
 HOOK = """
 import atexit, os, signal, sys
@@ -56,7 +56,7 @@ signal.signal(signal.SIGUSR1, tell)
 
 
 def faults_of(module, source):
-    """What a module imports or calls that could run what a file holds."""
+    """List the imports and calls of a module that could run code from a file."""
     for name in imported(module, source):
         top = name.partition(".")[0]
         if within(name, MODULES + RUNNERS) and (module, top) not in LISTED:
@@ -99,7 +99,7 @@ def test_what_could_run_something_would_be_found(source):
 
 @pytest.fixture
 def audited(tmp_path, monkeypatch):
-    """An environment in which every process notes what it runs, and what it has noted."""
+    """An environment in which every process records what it runs, and a function that reads the record."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hook"))

@@ -16,7 +16,7 @@ from tests.support.tokens import bearer, mint
 
 
 def started(root, **environment):
-    """A server that ends at once, as it refuses to start."""
+    """Run a server that refuses to start; return its ended process."""
     command = [sys.executable, "-m", "app", "serve", "--port", "0", "--root", str(root)]
     variables = {**os.environ, **environment}
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)

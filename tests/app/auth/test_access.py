@@ -1,4 +1,4 @@
-"""What tokens look like, what they allow, and what a signature stands for; all without a server."""
+"""Tokens, access and signed links without a server: format, permissions, signatures."""
 
 import dataclasses
 import random
@@ -131,7 +131,7 @@ def test_a_link_of_which_one_character_is_another_is_none():
         if place == len(text) - 1 and link_format._decoded(other.rpartition(".")[2]) == link_format._decoded(
             text.rpartition(".")[2]
         ):
-            continue  # the last character carries bits that stand for nothing
+            continue  # the last character has unused bits
         with pytest.raises(LinkInvalid):
             link_format.read(other, KEYS)
 

@@ -17,7 +17,7 @@ _numbers = itertools.count()
 
 @dataclass
 class Place:
-    """A directory with things in it, made anew by an admin whenever one is named."""
+    """A directory with contents, which an admin creates again each time one is named."""
 
     server: LiveServer
     admin: dict
@@ -110,7 +110,7 @@ FOR_EVERY_PLACE = {"get_info": ("read", "/v1/info"), "get_metrics": ("read", "/m
 WITHOUT_A_TOKEN = {"live": "/health/live", "ready": "/health/ready"}
 BY_SIGNATURE = {"follow_link", "head_link"}  # see test_links.py
 NAMED_IN_BODY = {"reserve_upload", "prune"}
-"""What lacks the scope is told so before the body is looked at, wherever it leads."""
+"""Routes that name the directory in the body. Without the scope, a request is refused before its body is read."""
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def admin(guarded):
 
 @pytest.fixture(scope="module")
 def held(guarded):
-    """A token of one scope for each scope, in one prefix."""
+    """One token per scope, all with the same prefix."""
     return {scope: bearer(mint(guarded.root, scope, prefix="team/a")) for scope in SCOPES}
 
 
@@ -141,7 +141,7 @@ def outside(guarded, admin):
 
 
 def ask(operation, place, headers):
-    """The answer to a request for something that is there; and whether it changed or told anything."""
+    """The answer to a request for something that exists, and whether it changed or revealed anything."""
     _, method, address, *sent = ROUTES[operation]
     target, said = address(place), sent[0](place) if sent else {}
     place.checkpoint()  # so that there is a best and a latest
@@ -210,7 +210,7 @@ def test_what_is_out_of_reach_is_answered_as_what_does_not_exist(operation, guar
 
 
 class Nowhere(Place):
-    """A directory that does not exist, and ids that nobody has."""
+    """A directory that does not exist, and unknown ids."""
 
     def checkpoint(self, **_):
         return f"/v1/checkpoints/{next(_numbers):032x}"
@@ -224,7 +224,7 @@ class Nowhere(Place):
 
 @pytest.fixture(autouse=True)
 def _nowhere_has_no_names(monkeypatch):
-    """`named` and `tensors` make what they name, which a place that is nowhere cannot."""
+    """Replace `named` and `tensors`, which create what they name, by addresses of files that do not exist."""
     for operation, make in (("get_file", named), ("head_file", named), ("get_tensors", tensors)):
         scope, method, _ = ROUTES[operation]
         rest = "tensors" if make is tensors else "files/f.pt"
@@ -288,7 +288,7 @@ def test_where_there_is_no_route_there_is_no_answer_either(address, guarded):
     assert guarded.http.get(address).status_code == 401
 
 
-# what lists and adds up
+# lists and totals
 
 
 def test_lists_show_what_is_within_reach_only(guarded, inside, outside, held):

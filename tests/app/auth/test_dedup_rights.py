@@ -1,4 +1,4 @@
-"""What is not sent again is only what the token may read: deltas and a base tell nothing of the rest."""
+"""Deduplication uses only chunks that the token may read: deltas and a base reveal nothing of others."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def guarded(tmp_path_factory):
 
 @pytest.fixture
 def act_as(guarded):
-    """Uploads to a directory, by somebody with a token of these scopes and this prefix."""
+    """Uploads to a directory with a token of these scopes and this prefix."""
 
     def act(directory, *scopes, prefix=""):
         guarded.http.headers.update(bearer(mint(guarded.root, *scopes, prefix=prefix)))
@@ -28,7 +28,7 @@ def act_as(guarded):
 
 @pytest.fixture
 def secret(guarded, act_as, directory):
-    """A checkpoint of another team: what it consists of, and its id."""
+    """A checkpoint of another team: its state and its id."""
     state = pieces(4)
     uploader = act_as(f"other/{directory}", "admin")
     upload = uploader.begin(declared(state), name="secret.pt")

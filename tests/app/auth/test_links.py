@@ -1,4 +1,4 @@
-"""Signed links: what they give, to anyone, and what ends them."""
+"""Signed links: the file they give without a token, and the ways in which they become invalid."""
 
 from datetime import timedelta
 

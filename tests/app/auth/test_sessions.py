@@ -1,4 +1,4 @@
-"""Pages for people: signing in with a token, what a session is good for, and what ends it."""
+"""Sessions of the dashboard: signing in with a token, the access of a session, and its end."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ def test_whoever_is_not_signed_in_is_asked_to(browser, guarded):
     answer = browser.get("/")
     assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?to=/")
     assert 'type="password"' in browser.get("/sign-in").text
-    assert guarded.http.get("/").status_code == 401  # a program is told in its own words
+    assert guarded.http.get("/").status_code == 401  # a program gets JSON, not the page to sign in
 
 
 def test_signing_in_shows_what_the_token_reaches(browser, guarded):

@@ -1,4 +1,4 @@
-"""What the command line takes, what it says to people and to scripts, and how it ends."""
+"""The command line: its arguments, its output for people and for scripts, and its exit statuses."""
 
 import json
 import os

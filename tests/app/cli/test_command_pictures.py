@@ -1,4 +1,4 @@
-"""The pictures of the command line in the documents: made by running the commands before a terminal.
+"""Pictures of the command line for the documents, taken by running the commands in a terminal.
 
 They go into a folder of the test's own; into the one that ``HOLDFAST_PICTURES`` names, where it is set.
 """
@@ -21,7 +21,7 @@ COLUMNS = 108
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Where pictures go."""
+    """The folder for pictures."""
     folder = Path(os.environ.get("HOLDFAST_PICTURES") or tmp_path_factory.mktemp("pictures"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -29,7 +29,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A root with checkpoints and tokens, in the folder that commands are run in."""
+    """A root with checkpoints and tokens, in the working folder of the commands."""
     monkeypatch.chdir(tmp_path)
     open_root(Settings(root=Path("holdfast-data"))).close()
     for directory in ("digits/baseline", "digits/wide"):
@@ -42,9 +42,11 @@ def root(tmp_path, monkeypatch):
 
 
 def draw(file, *words):
-    """Run a command and keep what the terminal shows at its end; its status and that text."""
+    """Run a command and keep the final screen of its terminal; return its status and that text."""
     status, sent = seen(*words, columns=COLUMNS)
-    shown = re.sub(r"\x1b\[\?25[lh]", "", sent.replace("\r\n", "\n")).rpartition("\x1b[2K")[2]  # what a bar leaves
+    shown = re.sub(r"\x1b\[\?25[lh]", "", sent.replace("\r\n", "\n")).rpartition("\x1b[2K")[
+        2
+    ]  # the rest after a progress bar
     console = Console(record=True, file=io.StringIO(), width=COLUMNS, color_system="truecolor", force_terminal=True)
     console.print(f"[bold green]$[/] holdfast-server {' '.join(words)}", highlight=False)
     console.print(Text.from_ansi(shown))

@@ -1,4 +1,4 @@
-"""A server that is told to stop: not ready any more, nothing new, what has begun may end, up to a limit."""
+"""Graceful stop: the server is not ready, refuses new work, and lets running transfers finish within a limit."""
 
 import os
 import signal
@@ -27,13 +27,13 @@ def begin(server, sizes=(6,), **more):
 
 
 def is_told(server):
-    """Whether the server knows that it is to stop."""
+    """Tell if the server has noticed the signal."""
     return server.http.get("/health/ready").status_code == 503
 
 
 @contextmanager
 def half_sent(server, upload):
-    """A connection on which half of an upload's two million bytes have come."""
+    """A connection on which half of an upload's two million bytes have arrived."""
     file = server.root / ".holdfast" / "incoming" / upload["id"] / "files" / "folder" / "0.bin"
     with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as connection:
         head = f"PUT {upload['missing'][0]['url']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
@@ -44,7 +44,7 @@ def half_sent(server, upload):
 
 @pytest.fixture
 def slow_put(own_server):
-    """An upload, and a connection on which half of its bytes have come."""
+    """An upload, and a connection on which half of its bytes have arrived."""
     upload = begin(own_server, sizes=(2_000_000,))
     with half_sent(own_server, upload) as connection:
         yield upload, connection
@@ -119,7 +119,7 @@ def test_told_twice_it_waits_for_no_transfer(make_server, again):
 
 
 def test_a_signal_waits_for_nobody(tmp_path):
-    """It may come while the event loop's own thread holds a lock, which would then never be given back."""
+    """The signal may arrive while the event loop's thread holds a lock, which it would then never release."""
     checkpoints = open_root(Settings(root=tmp_path / "root"))
     app = FastAPI()
     app.state.checkpoints = checkpoints

@@ -1,4 +1,4 @@
-"""Tokens as an operator handles them: the command, the first start, and a server that stays closed."""
+"""Tokens for the operator: the commands, the first start, and a server that stays closed."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ class Done(NamedTuple):
 
 
 def run(root, *arguments):
-    """What a command of tokens says and ends with."""
+    """Run a command of tokens; return its output and status."""
     said, complained = io.StringIO(), io.StringIO()
     with redirect_stdout(said), redirect_stderr(complained):
         try:

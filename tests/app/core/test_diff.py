@@ -1,4 +1,4 @@
-"""What is said of the difference between two checkpoints, by their digests alone."""
+"""Differences between two checkpoints by their digests alone."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -151,7 +151,7 @@ def test_tensors_are_asked_before_files():
 
 @st.composite
 def cut(draw, data):
-    """Chunks of these bytes, cut anywhere, named by what they hold."""
+    """Chunks of these bytes, cut anywhere, with their digests."""
     places = draw(st.sets(st.integers(1, len(data) - 1), max_size=4))
     edges = [0, *sorted(places), len(data)]
     return [(end - start, data[start:end].hex()) for start, end in pairwise(edges)]

@@ -1,4 +1,4 @@
-"""How bytes are named. The literal names are a promise: what was saved must be found under the same name for ever."""
+"""Digests of content. The literal digests are a promise: saved bytes must keep the same digest for ever."""
 
 import pytest
 from blake3 import blake3

@@ -1,4 +1,4 @@
-"""What a large request costs before it is refused or taken, and how large metadata is."""
+"""The cost of large requests before they are refused or accepted, and the size of metadata."""
 
 import math
 import tracemalloc
@@ -12,7 +12,7 @@ from app.core.errors import InvalidRequest
 
 @pytest.mark.parametrize("entry", [{"length": 1}, {"length": 1, "digest": "a" * 64}], ids=["lengths", "digests"])
 def test_a_chunk_of_a_request_takes_little_memory(entry):
-    """Validating is done on the event loop, and many objects are slow to make: a model's took eight times as long."""
+    """Validation runs on the event loop, and pydantic models for each chunk took eight times as long."""
     count = 20_000
     body = {"directory": "a", "files": [{"size_bytes": count, "chunks": [dict(entry) for _ in range(count)]}]}
     tracemalloc.start()

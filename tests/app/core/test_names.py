@@ -1,4 +1,4 @@
-"""Names of directories, checkpoints, files and tags: what is taken as it is, and all that is refused."""
+"""Names of directories, checkpoints, files and tags: those accepted unchanged, and all that are refused."""
 
 import posixpath
 import unicodedata

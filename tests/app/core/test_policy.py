@@ -1,4 +1,4 @@
-"""Whose limits are in force: what a save asks for, and what an operator has ordered."""
+"""Policies: the limits that a save asks for, and those of the operator, which take precedence."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Quotas are read strictly, cover whole components, and refuse only what would add to what is too much."""
+"""Quotas are parsed strictly, cover whole components, and refuse only changes that add to an excess."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which checkpoint is best and which is latest, whatever was saved in whichever order."""
+"""The best and the latest checkpoint, independent of the order of saves."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What stays when a directory is pruned, and the reasons that are given."""
+"""Retention: the checkpoints that a prune keeps, and its reasons."""
 
 import math
 
@@ -30,7 +30,7 @@ def staying(verdicts):
 
 
 def reasons(checkpoints, policy):
-    """By sequence, the reasons in words."""
+    """Return the reasons as text, by sequence."""
     found = retention.judge(checkpoints, policy)
     return {verdict.checkpoint.sequence: [str(reason) for reason in verdict.reasons] for verdict in found}
 
@@ -125,7 +125,7 @@ def test_a_higher_limit_never_removes_more(checkpoints, policy, more):
 
 
 def better(found, other, mode):
-    """Restates the ranking for two checkpoints, both of which can be called best."""
+    """Restates the ranking for two checkpoints that can both be ranked."""
     mine, others = found.facts.metric, other.facts.metric
     place, other_place = (found.saved_after, found.sequence), (other.saved_after, other.sequence)
     if (mine is None) != (others is None):
@@ -138,7 +138,7 @@ def better(found, other, mode):
 
 
 def stays(found, checkpoints, policy):
-    """Restates the rule for one checkpoint: how many come before it, against each limit."""
+    """Restates the rule for one checkpoint: the number before it, against each limit."""
 
     def newer(other):
         return (other.saved_after, other.sequence) > (found.saved_after, found.sequence)

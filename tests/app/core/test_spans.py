@@ -1,4 +1,4 @@
-"""Which ranges of an upload are asked for: all that is missing, nothing twice, cut where chunks are."""
+"""The ranges that an upload requests: all missing bytes, none twice, aligned with chunks."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Which names are checkpoints of other tools, what they tell, and in which order they were written."""
+"""Names of checkpoints of other tools: recognition, facts in them, and their order."""
 
 import pytest
 

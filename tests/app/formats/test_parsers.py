@@ -1,4 +1,4 @@
-"""Whatever is read from others is taken in a way that goes back out unchanged, or refused as its module says."""
+"""Parsers of untrusted input: each value round-trips unchanged, or is refused with the documented error."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def written():
 
 
 def spots(value, way=()):
-    """Every place within a JSON value."""
+    """Yield every place within a JSON value."""
     yield way
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in inner:
@@ -47,7 +47,7 @@ def spots(value, way=()):
 
 
 def changed(value, way, act):
-    """The value after something was done to the container and the key at a place."""
+    """Return the value after a change to the container and key at a place."""
     value = json.loads(json.dumps(value))
     target = value
     for step in way[:-1]:
@@ -57,7 +57,7 @@ def changed(value, way, act):
 
 
 def agrees_with_itself(load, dump, data):
-    """Whether it is refused as its module says, or comes back as it was read."""
+    """Assert that a value is refused with a documented error, or comes back as it was read."""
     try:
         found = load(data)
     except manifests.Unreadable:
@@ -118,7 +118,7 @@ def test_what_is_hard_to_read_is_unreadable(data):
 
 
 def modelled(text, size_bytes):
-    """What RFC 9110 says of one range of bytes: its span, None for the whole file, False where it is refused."""
+    """Parse one range of bytes as RFC 9110 defines: its span, None for the whole file, False if it is refused."""
     unit, _, wanted = text.partition("=")
     first, dash, last = (part.strip(" \t") for part in wanted.partition("-"))
     numbers = [part for part in (first, last) if part]

@@ -1,4 +1,4 @@
-"""The tensors of a torch file without torch: as the client finds them, within bounds, and nothing of it is run."""
+"""The tensor index of a torch file without torch: equal to the client's, bounded, and without running its code."""
 
 import random
 import struct

@@ -1,4 +1,4 @@
-"""Every request has an id, every line of the log says it, and no line holds a secret or moves a cursor."""
+"""Every request has an id, every line of the log contains it, and no line contains a secret or moves a cursor."""
 
 import logging
 import re
