@@ -69,6 +69,6 @@ def _known(error: Exception) -> list[str]:
     if isinstance(error, SettingsError) and '"quotas"' in str(error):
         return ['HOLDFAST_QUOTAS: must be a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}']
     if isinstance(error, StartupError | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):
-        cause = getattr(error.__cause__, "orig", None)  # what the database said
+        cause = getattr(error.__cause__, "orig", None)  # the message of the database
         return [f"{error}" + (f" ({cause})" if cause else "")]
     return []

@@ -58,11 +58,11 @@ def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
         issuer = build_token_issuer(context)
         known = {token_id: issuer.revoke(token_id) for token_id in ids}
     if as_json:
-        said = {
+        result = {
             "revoked": [each for each in known if known[each]],
             "unknown": [each for each in known if not known[each]],
         }
-        print(json.dumps(said, indent=2))
+        print(json.dumps(result, indent=2))
     else:
         for token_id, is_known in known.items():
             if is_known:

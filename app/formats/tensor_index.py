@@ -72,15 +72,15 @@ def _of_safetensors(read_at: ReadAt, start: bytes, size_bytes: int, budget: Budg
     if length > size_bytes - _LENGTH_BYTES:
         return None
     budget.admit(length, bytes_per_step=_BYTES_PER_STEP)
-    said = json.loads(read_at(_LENGTH_BYTES, length))
+    header = json.loads(read_at(_LENGTH_BYTES, length))
     first = _LENGTH_BYTES + length
-    found = [_tensor(name, one, first, size_bytes) for name, one in said.items() if name != "__metadata__"]
+    found = [_tensor(name, one, first, size_bytes) for name, one in header.items() if name != "__metadata__"]
     return tuple(sorted(found, key=lambda tensor: tensor.offset or 0)) if len(found) <= MAX_TENSORS else None
 
 
-def _tensor(name: str, said: Any, start: int, size_bytes: int) -> Tensor:
-    dtype, item_bytes = _DTYPES.get(said["dtype"], (said["dtype"].lower(), None))
-    shape, (first, last) = said["shape"], said["data_offsets"]
+def _tensor(name: str, entry: Any, start: int, size_bytes: int) -> Tensor:
+    dtype, item_bytes = _DTYPES.get(entry["dtype"], (entry["dtype"].lower(), None))
+    shape, (first, last) = entry["shape"], entry["data_offsets"]
     numbers = [*shape, first, last]
     if len(shape) > MAX_RANK or not all(type(number) is int and 0 <= number < MAX_COUNT for number in numbers):
         raise ValueError("a number is out of range")

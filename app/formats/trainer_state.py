@@ -17,15 +17,15 @@ _NO_METRICS = ("runtime", "per_second", "samples", "_time", "epoch", "step")
 def read(data: bytes) -> Told:
     """Parse epoch, step and the evaluation at that step; empty if the file is malformed."""
     try:
-        said = json.loads(data)
+        record = json.loads(data)
     except (ValueError, RecursionError):
         return Told()
-    if not isinstance(said, dict):
+    if not isinstance(record, dict):
         return Told()
-    step = _count(said.get("global_step"))
-    history = [line for line in _list(said.get("log_history")) if isinstance(line, dict)]
+    step = _count(record.get("global_step"))
+    history = [line for line in _list(record.get("log_history")) if isinstance(line, dict)]
     values = _evaluated(history, step)
-    return Told(_count(said.get("epoch")), step, values, _metric(said, history, values))
+    return Told(_count(record.get("epoch")), step, values, _metric(record, history, values))
 
 
 def _evaluated(history: list[dict[str, Any]], step: int | None) -> Mapping[str, float]:
@@ -41,9 +41,9 @@ def _values(line: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if value is not None and not name.endswith(_NO_METRICS)}
 
 
-def _metric(said: Mapping[str, Any], history: list[dict[str, Any]], values: Mapping[str, float]) -> str | None:
+def _metric(record: Mapping[str, Any], history: list[dict[str, Any]], values: Mapping[str, float]) -> str | None:
     """Return the metric that explains the best value of the run; else the only one; else the loss."""
-    best = ranking.finite(said.get("best_metric"))
+    best = ranking.finite(record.get("best_metric"))
     explain = {name for name in values if best is not None and any(line.get(name) == best for line in history)}
     for names in (explain, set(values), explain & {"eval_loss"}, set(values) & {"eval_loss"}):
         if len(names) == 1:
