@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     )
     max_json_bytes: int = Field(32 * 1024 * 1024, gt=0, description="The largest JSON body, in bytes.")
     socket_handover: bool = Field(
-        True, description="Move large bodies on worker threads, past the event loop (formerly HOLDFAST_LEND_SOCKETS)."
+        True, description="Move large bodies on worker threads, past the event loop: less CPU time."
     )
     shutdown_timeout_s: int = Field(10, ge=1, description="How long a stopping server waits for transfers, in seconds.")
     max_header_bytes: int = Field(64 * 1024, ge=4096, description="The largest request line with headers, in bytes.")
