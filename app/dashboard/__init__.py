@@ -1,4 +1,4 @@
-"""The dashboard: pages for people, who sign in with a token and see what it reaches.
+"""The dashboard: pages for people, who sign in with a token and see the directories that it reaches.
 
 `pages` has one module for each page, `render` turns values into HTML.
 May import `http`; never touches storage or SQL.

@@ -1,5 +1,7 @@
-"""The pages, put together. They know sessions only; what one may do is asked of its token each time, see
-`app.http.authentication`."""
+"""Installation of the dashboard: adds its pages, static files and error pages to the application.
+
+A browser has a session; each request checks the current permissions of its token, see `app.http.authentication`.
+"""
 
 import os
 from pathlib import Path
@@ -22,13 +24,13 @@ from app.dashboard.pages import (
     sessions,
     storage,
 )
-from app.dashboard.render.page import FORM_BYTES, HERE, refused, wants_a_page
+from app.dashboard.render.page import FORM_BYTES, HERE, accepts_html, refusal_page
 from app.http import problems
 from app.http.root_path import route_path
 
 
 def install(app: FastAPI) -> None:
-    """Add the pages and what they are drawn with."""
+    """Add the pages, their static files and their error pages."""
     pages = APIRouter(include_in_schema=False, max_body_size=FORM_BYTES)
     for part in (
         sessions,
@@ -44,27 +46,27 @@ def install(app: FastAPI) -> None:
     ):
         pages.include_router(part.router)
     app.include_router(pages)
-    _refuse_in_pages(app)
+    _install_error_pages(app)
     app.mount("/static", _Files(directory=HERE / "static"), name="static")
 
 
-def _refuse_in_pages(app: FastAPI) -> None:
-    """What no route answers to is a page for browsers, and a problem detail for everybody else."""
+def _install_error_pages(app: FastAPI) -> None:
+    """Answer the framework's errors, such as unknown addresses, with a page for browsers and a problem otherwise."""
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
         return refusal_response(request, problems.refusal_of(request, error))
 
 
 def refusal_response(request: Request, refusal: Refusal) -> Response:
-    """The answer to a request that no route has seen: a page for a browser, unless it asked the API."""
-    if wants_a_page(request) and not route_path(request.scope).startswith("/v1/"):
-        return refused(request, refusal)
+    """Return a refusal outside of any route: a page for a browser, a problem detail for API addresses and programs."""
+    if accepts_html(request) and not route_path(request.scope).startswith("/v1/"):
+        return refusal_page(request, refusal)
     return problems.problem_response(refusal)
 
 
 class _Files(StaticFiles):
-    """What browsers keep: files of others for good, as their names tell the version; ours until they have changed."""
+    """Static files: browsers cache vendored files forever, as their names have a version, and revalidate ours."""
 
     def file_response(
         self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200

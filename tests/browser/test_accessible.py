@@ -25,8 +25,8 @@ def nothing_found(page, site, run):
 def directory(page, site, run):
     """With a preview of its policy, and removed ones."""
     page.goto(f"{site.directory('language/gpt-small/lr-3e-4')}?removed=true")
-    expect(page.locator("#course canvas")).to_be_visible()
-    page.get_by_label("Last checkpoints: how many").fill("2")
+    expect(page.locator("#history canvas")).to_be_visible()
+    page.get_by_label("Keep last: number").fill("2")
     expect(page.locator("#preview tr.going")).not_to_have_count(0)
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-LAST = "Last checkpoints: how many"
+LAST = "Keep last: number"
 
 
 def badges(page):
@@ -17,7 +17,7 @@ def test_a_policy_is_seen_before_it_counts(page, site, new_run):
     page.goto(site.directory(run.directory))
     before = site.names(run.directory), site.policy(run.directory)
     page.get_by_label(LAST).fill("2")
-    page.get_by_label("Best checkpoints: how many").fill("1")
+    page.get_by_label("Keep best: number").fill("1")
     ranked = sorted(site.checkpoints(run.directory), key=lambda each: each["metric"])
     staying = {*before[0][-2:], ranked[0]["name"]}
     expect(badges(page)).to_have_count(6 - len(staying))
@@ -36,7 +36,7 @@ def test_a_policy_is_seen_before_it_counts(page, site, new_run):
     expect(page.locator("#facts")).to_contain_text("keeps the last 2, the best 1")
     assert site.policy(run.directory)["max_checkpoints"] == 2
     assert site.names(run.directory) == before[0], "it counts from the next save on, or when somebody says so"
-    page.get_by_role("button", name="Remove it now").click()
+    page.get_by_role("button", name="Remove them now").click()
     expect(page.get_by_text(f"{6 - len(staying)} checkpoints removed.")).to_be_visible()
     assert set(site.names(run.directory)) == staying
 
@@ -82,7 +82,7 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     page.keyboard.press("Escape")
     expect(asked).to_be_hidden()
     row.get_by_role("button", name="Delete").click()
-    asked.get_by_role("button", name="Keep it").click()
+    asked.get_by_role("button", name="Cancel").click()
     expect(asked).to_be_hidden()
     assert first in site.names(run.directory)
     row.get_by_role("button", name="Delete").click()
@@ -90,11 +90,11 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     expect(page.get_by_text(f"{first} is deleted.")).to_be_visible()
     assert first not in site.names(run.directory)
     page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text(f"{first} is back")).to_be_visible()
+    expect(page.get_by_text(f"{first} is restored")).to_be_visible()
     assert first in site.names(run.directory)
     page.reload()
     expect(row).to_be_visible()
-    expect(page.get_by_text(f"{first} is back")).to_be_hidden()  # it is said once
+    expect(page.get_by_text(f"{first} is restored")).to_be_hidden()  # it is said once
 
 
 def test_a_removed_one_is_restored_from_the_list_and_from_its_own_page(page, site, new_run):
@@ -105,7 +105,7 @@ def test_a_removed_one_is_restored_from_the_list_and_from_its_own_page(page, sit
     page.goto(site.directory(run.directory))
     rows = page.locator("#checkpoints tbody tr")
     expect(rows).to_have_count(1)
-    page.get_by_label("with removed ones").check()
+    page.get_by_label("show removed").check()
     expect(rows).to_have_count(3)
     expect(page).to_have_url(re.compile("removed=true"))
     expect(page.locator("tr.removed")).to_have_count(2)

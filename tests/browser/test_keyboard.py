@@ -74,21 +74,21 @@ def test_pin_delete_and_undo(page, site, keys, new_run):
     keys.go(page.get_by_role("button", name="Undo"))
     assert name not in site.names(run.directory)
     keys.press("Enter")
-    expect(page.get_by_text(f"{name} is back")).to_be_visible()
+    expect(page.get_by_text(f"{name} is restored")).to_be_visible()
     assert name in site.names(run.directory)
 
 
 def test_a_policy_is_written_seen_and_applied_and_what_it_lets_go_removed(page, site, keys, new_run):
     run = new_run(4)
     page.goto(site.directory(run.directory))
-    keys.go(page.get_by_label("Last checkpoints: how many"))
+    keys.go(page.get_by_label("Keep last: number"))
     page.keyboard.type("1")
-    keys.go(page.get_by_label("Best checkpoints: how many"))
+    keys.go(page.get_by_label("Keep best: number"))
     page.keyboard.type("1")
     expect(page.locator("#preview tr.going")).not_to_have_count(0)
     keys.go(page.get_by_role("button", name="Apply"))
     keys.press("Enter")
-    keys.go(page.get_by_role("button", name="Remove it now"))
+    keys.go(page.get_by_role("button", name="Remove them now"))
     keys.press("Space")
     expect(page.get_by_text("removed.")).to_be_visible()
     assert 1 <= len(site.names(run.directory)) <= 2
@@ -99,8 +99,8 @@ def test_the_course_is_chosen_and_a_checkpoint_tagged(page, site, keys, run):
     keys.go(page.get_by_label("Over"))
     keys.go(page.get_by_label("accuracy"))
     keys.press("Space")
-    expect(page.locator("#course")).to_have_attribute(
-        "aria-label", f"The course of metric: {len(run.saved)}, accuracy: {len(run.saved)}"
+    expect(page.locator("#history")).to_have_attribute(
+        "aria-label", f"Chart of metric: {len(run.saved)}, accuracy: {len(run.saved)}"
     )
     page.goto(site.checkpoint(run.directory, run.saved[1]["name"]))
     keys.go(page.get_by_label("Tags"))

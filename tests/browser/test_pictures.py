@@ -18,7 +18,7 @@ def directory(page, site, run):
     page.goto(f"{site.directory(SEARCHED)}")
     page.get_by_label("Compare with").fill("language/gpt-small/lr-1e-3")
     page.get_by_label("Compare with").press("Tab")
-    expect(page.locator("#course tr.u-series")).to_have_count(3)
+    expect(page.locator("#history tr.u-series")).to_have_count(3)
 
 
 def checkpoint(page, site, run):

@@ -26,7 +26,7 @@ def test_signing_in_and_searching(open_context, site):
 
 def test_the_table_is_ordered_and_shows_removed_ones(page, site, run):
     page.goto(site.directory("language/gpt-small/lr-1e-4"))
-    page.get_by_label("with removed ones").check()
+    page.get_by_label("show removed").check()
     page.get_by_label("Order").select_option("best")
     page.get_by_role("button", name="Show").click()
     rows = page.locator("#checkpoints tbody tr")
@@ -41,17 +41,17 @@ def test_the_table_is_ordered_and_shows_removed_ones(page, site, run):
 def test_a_policy_is_seen_and_applied(page, site, new_run):
     run = new_run(4)
     page.goto(site.directory(run.directory))
-    group = page.get_by_role("group", name="Last checkpoints")
-    group.get_by_label("this many:").check()
+    group = page.get_by_role("group", name="Keep last")
+    group.get_by_label("this number:").check()
     group.get_by_role("spinbutton").fill("1")
-    page.get_by_role("group", name="Best checkpoints").get_by_label("this many:").check()
-    page.get_by_role("group", name="Best checkpoints").get_by_role("spinbutton").fill("0")
+    page.get_by_role("group", name="Keep best").get_by_label("this number:").check()
+    page.get_by_role("group", name="Keep best").get_by_role("spinbutton").fill("0")
     page.get_by_role("button", name="Preview").click()
     expect(page.locator("tr.going")).to_have_count(3)
     assert len(site.names(run.directory)) == 4
     page.go_back()
     page.get_by_role("button", name="Apply").click()
-    page.get_by_role("button", name="Remove it now").click()
+    page.get_by_role("button", name="Remove them now").click()
     expect(page.get_by_text("3 checkpoints removed.")).to_be_visible()
     assert site.names(run.directory) == [run.saved[-1]["name"]]
 
@@ -73,13 +73,13 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     assert name not in site.names(run.directory)
     page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text(f"{name} is back")).to_be_visible()
+    expect(page.get_by_text(f"{name} is restored")).to_be_visible()
     assert name in site.names(run.directory)
 
 
 def test_checkpoints_are_compared_and_space_is_told(page, site, run):
     page.goto(site.checkpoint(run.directory, run.saved[4]["name"]))
-    page.get_by_role("combobox", name="From").select_option(run.saved[0]["name"])
+    page.get_by_role("combobox", name="With").select_option(run.saved[0]["name"])
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"From {run.saved[0]['name']} to {run.saved[4]['name']}")
     page.get_by_label("Search").fill("head")

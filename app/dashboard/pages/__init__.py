@@ -1,5 +1,5 @@
 """The pages, one module for each; a page is a route that answers with HTML.
 
-Decides what a page shows and which forms it has.
+Decides the contents and forms of each page.
 May import `service`, `http`, `auth` and `dashboard.render`; never touches storage or SQL.
 """

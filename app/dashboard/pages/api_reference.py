@@ -1,4 +1,4 @@
-"""The page that describes the API, to be tried out."""
+"""The API reference: Swagger UI, served from this server without external requests."""
 
 import base64
 import re
@@ -14,11 +14,11 @@ router = APIRouter()
 
 @router.get("/docs")
 def show_documentation(request: Request) -> Response:
-    """The description of the API. Its one script is allowed by its hash."""
+    """Show the API reference. Its inline script is allowed by its hash."""
     root, files = request.scope.get("root_path", ""), "/static-offline-docs"
     page = get_swagger_ui_html(
         openapi_url=f"{root}/openapi.json",
-        title="Holdfast",
+        title="API · Holdfast",
         swagger_js_url=f"{root}{files}/swagger-ui-bundle.js",
         swagger_css_url=f"{root}{files}/swagger-ui.css",
         swagger_favicon_url=f"{root}{files}/favicon.png",

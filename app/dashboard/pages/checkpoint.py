@@ -1,4 +1,4 @@
-"""The page of a checkpoint: its facts, its files and its tensors; and what can be done with it."""
+"""The page of a checkpoint: its facts, files and tensors, and forms to pin, tag, delete and restore it."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from app.core import names
 from app.core.access import ANYONE, Access
 from app.core.errors import InvalidRequest, Refusal
 from app.dashboard.render import formatting, snippets, urls
-from app.dashboard.render.page import Form, PageRoute, moved, page, required, wants_a_page
+from app.dashboard.render.page import Form, PageRoute, accepts_html, page, redirect, required
 from app.dashboard.render.tensor_tree import shown
 from app.service import Checkpoints
 from app.service.lifecycle.edit import Change
@@ -26,23 +26,23 @@ def show(
     may: Reader,
     q: Annotated[str, Query(max_length=1000)] = "",
 ) -> Response:
-    """One checkpoint, removed or not."""
-    return _shown(request, checkpoint_id, checkpoints, may, q)
+    """Show one checkpoint, removed or not."""
+    return _checkpoint_page(request, checkpoint_id, checkpoints, may, q)
 
 
-def _shown(
+def _checkpoint_page(
     request: Request, checkpoint_id: str, checkpoints: Checkpoints, may: Access, q: str = "", **more: Any
 ) -> Response:
-    """The page of a checkpoint, with more to say where a form on it was refused."""
+    """Return the page of a checkpoint, with the error of a form on it if one was refused."""
     checkpoint = checkpoints.queries.get(checkpoint_id)
     is_live = checkpoint.removed_at is None
-    is_first_look = "holdfast-refresh" not in request.headers  # tensors do not change
+    is_refresh = "holdfast-refresh" in request.headers  # tensors never change, so refreshes leave them out
     return page(
         request,
         "checkpoint.html",
         checkpoint=checkpoint,
         reasons=checkpoints.overviews.reasons(checkpoint) if is_live else (),
-        tensors=shown(checkpoints.overviews.tensors(checkpoint_id), q) if is_first_look else None,
+        tensors=shown(checkpoints.overviews.tensors(checkpoint_id), q) if not is_refresh else None,
         q=q,
         others=checkpoints.overviews.others(checkpoint),
         snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},
@@ -53,42 +53,42 @@ def _shown(
 
 @router.post("/checkpoints/{checkpoint_id}/pin")
 def pin(request: Request, checkpoint_id: Id, edits: EditsDep, _: Writer, form: Form) -> Response:
-    """Pin a checkpoint, or let go of it."""
+    """Pin or unpin a checkpoint."""
     edits.apply(checkpoint_id, Change({"pinned": _is_true(required(form, "pinned"))}, {}))
-    return moved(request, urls.back(form, urls.checkpoint(checkpoint_id)))
+    return redirect(request, urls.back(form, urls.checkpoint(checkpoint_id)))
 
 
 @router.post("/checkpoints/{checkpoint_id}/tags")
 def tag(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, may: Writer, form: Form) -> Response:
-    """Give a checkpoint these tags instead of those that it has; where they cannot be, they stay in the form."""
+    """Replace the tags of a checkpoint. Invalid tags stay in the form, with the error."""
     typed = required(form, "tags")
     try:
         tags = tuple(map(names.tag, formatting.tags_in(typed)))
         checkpoints.edits.apply(checkpoint_id, Change({"tags": tags}, {}))
     except Refusal as refusal:
-        if refusal.status != InvalidRequest.status or not wants_a_page(request):
+        if refusal.status != InvalidRequest.status or not accepts_html(request):
             raise
-        return _shown(
+        return _checkpoint_page(
             request, checkpoint_id, checkpoints, may, status=refusal.status, fault=refusal.detail, typed=typed
         )
-    return moved(request, urls.back(form, urls.checkpoint(checkpoint_id)))
+    return redirect(request, urls.back(form, urls.checkpoint(checkpoint_id)))
 
 
 @router.post("/checkpoints/{checkpoint_id}/delete")
 def delete(request: Request, checkpoint_id: Id, removals: RemovalsDep, _: Deleter, form: Form) -> Response:
-    """Remove a checkpoint."""
+    """Delete a checkpoint."""
     gone = removals.delete(checkpoint_id)
-    return moved(request, urls.back(form, urls.directory(gone.directory), deleted=gone.id))
+    return redirect(request, urls.back(form, urls.directory(gone.directory), deleted=gone.id))
 
 
 @router.post("/checkpoints/{checkpoint_id}/restore")
 def restore(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer, form: Form) -> Response:
-    """Bring a removed checkpoint back."""
+    """Restore a removed checkpoint."""
     back = checkpoints.restorations.restore(checkpoint_id)
-    return moved(request, urls.back(form, urls.directory(back.directory), restored=back.id))
+    return redirect(request, urls.back(form, urls.directory(back.directory), restored=back.id))
 
 
 def _is_true(text: str) -> bool:
     if text not in {"true", "false"}:
-        raise InvalidRequest(f"{text!r} is neither true nor false.")
+        raise InvalidRequest(f"The value must be true or false, not {text!r}.")
     return text == "true"

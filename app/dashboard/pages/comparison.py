@@ -1,4 +1,4 @@
-"""The page that compares a checkpoint with another one: facts, files and tensors, without fetching either."""
+"""The page that compares two checkpoints: facts, files and tensors, without downloading either."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from app.dashboard.render.page import PageRoute, page
 router = APIRouter(route_class=PageRoute)
 
 MOST = 2000
-"""How many tensors a page shows at once."""
+"""The most tensors on the page."""
 
 
 @router.get("/checkpoints/{checkpoint_id}/comparison")
@@ -28,12 +28,12 @@ def show(
     q: Annotated[str, Query(max_length=1000)] = "",
     same: bool = False,
 ) -> Response:
-    """What has become different from another checkpoint to this one."""
+    """Show the differences from another checkpoint to this one."""
     if path.strip():
         may.reach(path.strip().rpartition("/")[0])
         against = checkpoints.overviews.named(path.strip()).id
     if not against:
-        raise InvalidRequest("Choose a checkpoint to compare with.")
+        raise InvalidRequest("Choose a checkpoint to compare with, or enter its path.")
     checkpoints.queries.reach(may, against)
     comparison = checkpoints.comparisons.compare(against, checkpoint_id)
     words = q.casefold().split()
@@ -59,7 +59,7 @@ def show(
 
 
 def _facts(before: Checkpoint, after: Checkpoint) -> list[tuple[str, object, object]]:
-    """The facts in which two checkpoints differ, with both values."""
+    """Return the facts in which two checkpoints differ, with both values."""
     pairs: list[tuple[str, object, object]] = [
         ("directory", before.directory, after.directory),
         ("kind", before.facts.kind, after.facts.kind),

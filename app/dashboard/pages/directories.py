@@ -1,4 +1,4 @@
-"""The first page: which directories there are, as a tree to be searched."""
+"""The first page: all directories as a searchable tree."""
 
 from typing import Annotated
 
@@ -11,14 +11,14 @@ from app.dashboard.render.page import PageRoute, page
 router = APIRouter(route_class=PageRoute)
 
 MOST = 2000
-"""How many directories a page shows at once."""
+"""The most directories on the page."""
 
 
 @router.get("/")
 def home(
     request: Request, checkpoints: CheckpointsDep, may: Reader, q: Annotated[str, Query(max_length=1000)] = ""
 ) -> Response:
-    """The directories that the token reaches."""
+    """Show the directories that the token reaches."""
     everything = checkpoints.overviews.directories(may.prefix)
     found = matching(everything, q)
     return page(

@@ -1,4 +1,4 @@
-"""The page of a directory: its course, its checkpoints and why each stays, and what the next save removes."""
+"""The page of a directory: history, checkpoints with the reasons for keeping them, policy, and the next removals."""
 
 from contextlib import suppress
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from app.core.access import ANYONE
 from app.core.errors import CheckpointNotFound
 from app.dashboard.pages.policies import fields_of
 from app.dashboard.render import snippets, urls
-from app.dashboard.render.page import Form, PageRoute, moved, page
+from app.dashboard.render.page import Form, PageRoute, page, redirect
 from app.http.page_tokens import read_token, write_token
 from app.service import Checkpoints
 
@@ -26,7 +26,7 @@ ORDERS = {
     "-size_bytes": "largest first",
     "name": "by name",
 }
-SaidId = Annotated[str | None, Query(max_length=64)]
+NoticeId = Annotated[str | None, Query(max_length=64)]
 Order = Literal["-position", "position", "best", "-epoch", "-size_bytes", "name"]
 
 
@@ -39,12 +39,12 @@ def show(
     order: Order = "-position",
     removed: bool = False,
     page_token: PageToken = None,
-    deleted: SaidId = None,
-    restored: SaidId = None,
+    deleted: NoticeId = None,
+    restored: NoticeId = None,
     applied: bool = False,
     pruned: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
-    """One directory. What a form has done just before is said at the top."""
+    """Show one directory, with a notice about the form that led here."""
     overviews = checkpoints.overviews
     listing = overviews.listing(directory, order_by=order, include_removed=removed)
     about = (directory, order, listing.mode, removed)
@@ -69,19 +69,19 @@ def show(
         going_bytes=sum(candidate.size_bytes for candidate in view.next_save.going),
         applied=applied,
         pruned=pruned,
-        **_said(checkpoints, directory, deleted=deleted, restored=restored),
+        **_notices(checkpoints, directory, deleted=deleted, restored=restored),
     )
 
 
 @router.post("/prunings/{directory:path}")
 def prune(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Deleter, form: Form) -> Response:
-    """Remove what the policy does not keep."""
+    """Remove the checkpoints that the policy does not keep."""
     gone = checkpoints.removals.prune(directory, limit=1, shown="none").tally.goes
-    return moved(request, urls.back(form, urls.directory(directory), pruned=gone))
+    return redirect(request, urls.back(form, urls.directory(directory), pruned=gone))
 
 
-def _said(checkpoints: Checkpoints, directory: str, **ids: str | None) -> dict[str, Any]:
-    """The checkpoints of this directory that a form was about."""
+def _notices(checkpoints: Checkpoints, directory: str, **ids: str | None) -> dict[str, Any]:
+    """Return the checkpoints that notices are about; None for an id outside of this directory."""
     found: dict[str, Any] = {}
     for name, checkpoint_id in ids.items():
         found[name] = None
@@ -92,6 +92,6 @@ def _said(checkpoints: Checkpoints, directory: str, **ids: str | None) -> dict[s
 
 
 def _crumbs(directory: str) -> list[tuple[str, str]]:
-    """The components above a directory, each with what to search for."""
+    """Return the components above a directory, each with its search text."""
     parts = directory.split("/")
     return [(part, "/".join(parts[: place + 1])) for place, part in enumerate(parts[:-1])]

@@ -1,4 +1,4 @@
-"""What pages that are open are told: that something has changed, or is moving, so that they look again."""
+"""Live updates: an event stream that tells open pages to refresh themselves."""
 
 import asyncio
 import time
@@ -17,22 +17,22 @@ from app.http.authentication import COOKIE
 router = APIRouter()
 
 EVENTS_AT_ONCE = 200
-LOOK_EVERY_S = 1.0
-"""How often it is looked whether bytes are on their way, which causes no notification, in seconds."""
+POLL_S = 1.0
+"""Interval at which uploads are polled for progress, in seconds. Received bytes cause no notification."""
 RECHECK_EVERY = 15
-"""After how many such looks the session is asked for again."""
+"""Number of polls after which the session is checked again."""
 
 
 @router.get("/live", response_class=EventSourceResponse)
-async def tell(
+async def stream_updates(
     request: Request, checkpoints: CheckpointsDep, may: Reader, prefix: Within
 ) -> AsyncIterator[ServerSentEvent]:
-    """`changed` where something has changed within a prefix, `moving` each second in which uploads bring bytes or end.
+    """Stream `changed` after changes within a prefix, and `moving` each second in which uploads progress or end.
 
-    It ends with the session. Whoever comes back after an interruption should look anew: nothing is made up for.
+    The stream ends with the session. It does not repeat missed events: a page must refresh after it reconnects.
     """
     queries, notifier = checkpoints.queries, checkpoints.context.notifier
-    last, looked_at = await run_in_threadpool(queries.last_event_id), time.monotonic()
+    last, polled_at = await run_in_threadpool(queries.last_event_id), time.monotonic()
     yield ServerSentEvent(event="open", data={})
     while await run_in_threadpool(_still_may, request, may):
         with notifier.waiter() as waiter:
@@ -45,20 +45,20 @@ async def tell(
                 for _ in range(RECHECK_EVERY):
                     if await _is_notified(waiter):
                         break
-                    before, looked_at = looked_at, time.monotonic()
+                    before, polled_at = polled_at, time.monotonic()
                     if checkpoints.overviews.have_uploads_changed(prefix, before):
                         yield ServerSentEvent(event="moving", data={})
 
 
 async def _is_notified(waiter: asyncio.Event) -> bool:
-    """Tell if an event comes within a moment."""
+    """Tell if a notification arrives within one poll interval."""
     with suppress(TimeoutError):
-        return await asyncio.wait_for(waiter.wait(), LOOK_EVERY_S)
+        return await asyncio.wait_for(waiter.wait(), POLL_S)
     return False
 
 
 def _still_may(request: Request, may: Access) -> bool:
-    """Whether the session counts yet, for reading."""
+    """Tell if the session is still valid and may read."""
     sessions: Sessions = request.state.sessions
     found = sessions.access(request.cookies.get(COOKIE))
     return found is not None and found.token_id == may.token_id and found.allows("read")

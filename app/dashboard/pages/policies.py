@@ -1,4 +1,4 @@
-"""The policy of a directory as a form: what it says, what it would do, and setting it."""
+"""The policy form of a directory: its fields, a preview of its effect, and applying it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from app.api.schemas.parameters import DirectoryName
 from app.core.errors import InvalidRequest
 from app.core.models import LIMITS, Policy, PolicyRequest
 from app.dashboard.render import urls
-from app.dashboard.render.page import Form, PageRoute, moved, page, required
+from app.dashboard.render.page import Form, PageRoute, page, redirect, required
 
 router = APIRouter(route_class=PageRoute)
 
 MOST_VERDICTS = 200
-"""How many verdicts of each kind a preview shows."""
+"""The most verdicts of each kind in a preview."""
 LABELS = {
-    "max_checkpoints": "Last checkpoints",
-    "max_best_checkpoints": "Best checkpoints",
-    "keep_every_epochs": "Every so many epochs",
+    "max_checkpoints": "Keep last",
+    "max_best_checkpoints": "Keep best",
+    "keep_every_epochs": "Keep every N epochs",
 }
 SAVES, NO_LIMIT, AT_MOST = "saves", "none", "number"
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A limit in the form. ``rule`` is who decides it: saves, or an operator, with a number or without limit."""
+    """A limit in the form. ``rule`` says if saves decide it, or an operator with a number or without a limit."""
 
     name: str
     label: str
@@ -36,13 +36,13 @@ class Field:
 
 
 def fields_of(policy: Policy) -> list[Field]:
-    """The form that says what a policy says."""
+    """Return the form's fields for a policy."""
     return [Field(name, LABELS[name], _rule(policy, name), getattr(policy, name)) for name in LIMITS]
 
 
 @router.get("/previews/{directory:path}")
 def preview(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Reader) -> Response:
-    """What a policy would keep and remove, if it were the directory's."""
+    """Preview the checkpoints that a policy would keep and remove."""
     try:
         ordered = asked(request.query_params)
     except InvalidRequest as refusal:
@@ -56,23 +56,23 @@ def preview(request: Request, directory: DirectoryName, checkpoints: Checkpoints
 
 @router.post("/policies/{directory:path}")
 def apply(request: Request, directory: DirectoryName, edits: EditsDep, _: Admin, form: Form) -> Response:
-    """Set a directory's policy as its operator."""
+    """Set the policy of a directory as its operator."""
     edits.set_policy(directory, asked(form))
-    return moved(request, urls.directory(directory, applied="true") + "#policy")
+    return redirect(request, urls.directory(directory, applied="true") + "#policy")
 
 
 def asked(form: Mapping[str, Any]) -> PolicyRequest:
-    """The policy that a form asks for.
+    """Return the policy in a form.
 
     Raises
     ------
     InvalidRequest
-        It cannot be understood, or does not say who decides each limit.
+        A value is invalid, or the form lacks a rule for a limit.
     """
     limits = {name: _limit(name, form) for name in LIMITS if required(form, f"{name}_rule") != SAVES}
     mode = form.get("mode") or None
     if mode not in {None, "min", "max"}:
-        raise InvalidRequest("mode: either min or max.")
+        raise InvalidRequest("mode must be min or max.")
     return PolicyRequest(mode, limits)
 
 
@@ -84,7 +84,7 @@ def _limit(name: str, form: Mapping[str, Any]) -> int | None:
         case "number" if (text := str(form.get(name, "")).strip()).isascii() and text.isdigit() and len(text) < 19:
             if int(text) >= least:
                 return int(text)
-    raise InvalidRequest(f"{LABELS[name]}: a whole number from {least}.")
+    raise InvalidRequest(f"{LABELS[name]}: enter a whole number of at least {least}.")
 
 
 def _rule(policy: Policy, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The course of values over the commits of a directory, as columns that a plot can draw."""
+"""Metric series: values over the commits of a directory, as columns for a chart."""
 
 from typing import Annotated, Any
 
@@ -15,19 +15,19 @@ router = APIRouter(route_class=PageRoute)
 MOST_NAMES = 2000
 METRIC = "metric"
 MOST_POINTS = 1500
-"""How many points of a course are drawn."""
+"""The most points of one series in a chart."""
 
 
-@router.get("/courses/{directory:path}")
-def courses(
+@router.get("/series/{directory:path}")
+def metric_series(
     directory: DirectoryName,
     checkpoints: CheckpointsDep,
     _: Reader,
     of: Annotated[list[str], Query(max_length=8)] = [METRIC],  # noqa: B006
 ) -> Response:
-    """The courses of some values: of `metric`, or of numeric values of the metadata by name.
+    """Return the series of `metric`, and of numeric metadata values by name.
 
-    Of very many checkpoints some are left out, but of no stretch the least or the greatest value.
+    Long series are thinned out, without losing the smallest and largest value of any section.
     """
     summary = checkpoints.queries.directory(directory)
     best, latest = summary.best, summary.latest
@@ -37,18 +37,18 @@ def courses(
             "mode": summary.directory.policy.ranks_by,
             "best": best.id if best else None,
             "latest": latest.id if latest else None,
-            "courses": [_course(checkpoints, directory, value) for value in dict.fromkeys(of)],
+            "series": [_series(checkpoints, directory, value) for value in dict.fromkeys(of)],
         }
     )
 
 
 @router.get("/names")
 def names(checkpoints: CheckpointsDep, may: Reader) -> Response:
-    """The names of the directories that there are to choose from."""
+    """Return the names of the directories that a user can choose from."""
     return JSONResponse(checkpoints.overviews.names(may.prefix, limit=MOST_NAMES))
 
 
-def _course(checkpoints: CheckpointsDep, directory: str, value: str) -> dict[str, Any]:
+def _series(checkpoints: CheckpointsDep, directory: str, value: str) -> dict[str, Any]:
     by = None if value == METRIC else value
     shown, count = checkpoints.overviews.metric_series(directory, by, lambda values: thinned(values, MOST_POINTS))
     return {

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from app.auth.sessions import LIFETIME, Sessions
 from app.core.errors import Unauthorized
 from app.dashboard.render import urls
-from app.dashboard.render.page import Form, PageRoute, moved, page
+from app.dashboard.render.page import Form, PageRoute, page, redirect
 from app.http.authentication import COOKIE
 
 router = APIRouter(route_class=PageRoute)
@@ -23,13 +23,13 @@ SessionsDep = Annotated[Sessions, Depends(_sessions)]
 
 
 def _cookie_path(request: Request) -> str:
-    """Where a browser sends the cookie: to this server, and to nothing else that the proxy shows at that host."""
+    """Return the path of the cookie, so that browsers send it to no other service behind the same proxy."""
     return request.scope.get("root_path", "") or "/"
 
 
 @router.get("/sign-in")
 def show_sign_in(request: Request) -> Response:
-    """Where a token is asked for."""
+    """Show the sign-in form."""
     return page(request, "sign_in.html", to=urls.own(request.query_params.get("to", "/")))
 
 
@@ -41,7 +41,7 @@ async def sign_in(request: Request, sessions: SessionsDep, form: Form) -> Respon
         secret, _ = await run_in_threadpool(sessions.begin, form.get("token", ""))
     except Unauthorized as error:
         return page(request, "sign_in.html", status=401, to=to, fault=error.detail)
-    answer = moved(request, to)
+    answer = redirect(request, to)
     answer.set_cookie(
         COOKIE,
         secret,
@@ -59,6 +59,6 @@ def sign_out(request: Request, sessions: SessionsDep) -> Response:
     """End the session."""
     if secret := request.cookies.get(COOKIE):
         sessions.end(secret)
-    answer = moved(request, "/sign-in")
+    answer = redirect(request, "/sign-in")
     answer.delete_cookie(COOKIE, path=_cookie_path(request), httponly=True, samesite="strict")
     return answer

@@ -1,4 +1,4 @@
-"""The page about space: the disk, who holds how much of it and since when, what gave it back, what is on its way."""
+"""The storage page: the disk, the size of each directory over time, quotas, removals and open uploads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ router = APIRouter(route_class=PageRoute)
 
 MOST_DIRECTORIES = 25
 MOST_UPLOADS = 100
-"""How many of each the page shows."""
+"""The most of each on the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the disk, and where its bar lies in a bar of 100."""
+    """A part of the disk, with the start and width of its bar in percent."""
 
     name: str
     words: str
@@ -31,12 +31,12 @@ class Part:
 
 @router.get("/storage")
 def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Response:
-    """The figures; the plot comes by `lines`."""
-    usage = checkpoints.usage
-    directories, held = usage.largest(may.prefix, MOST_DIRECTORIES)
-    kept = usage.trash(may.prefix)
-    arrivals, uploads = usage.uploads(may.prefix, MOST_UPLOADS)
-    disk = usage.disk(held, kept) if not may.prefix else None
+    """Show the storage page. Its chart fetches `lines`."""
+    holdings = checkpoints.holdings
+    directories, held = holdings.largest(may.prefix, MOST_DIRECTORIES)
+    kept = holdings.kept(may.prefix)
+    arrivals, uploads = holdings.arrivals(may.prefix, MOST_UPLOADS)
+    disk = holdings.disk(held, kept) if not may.prefix else None
     return page(
         request,
         "storage.html",
@@ -58,8 +58,8 @@ def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Sp
 
 @router.get("/storage/series")
 def lines(checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Mapping[str, Any]:
-    """The bytes of directories at some times, in seconds since 1970, for the plot."""
-    found = checkpoints.usage.history(may.prefix, span)
+    """Return the bytes of directories over time, in seconds since 1970, for the chart."""
+    found = checkpoints.holdings.lines(may.prefix, span)
     return {
         "span": span,
         "at": [round(at.timestamp(), 3) for at in found.at],
@@ -69,7 +69,7 @@ def lines(checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Mappi
 
 
 def parts_of(disk: Disk) -> Sequence[Part]:
-    """What the disk consists of, from its start to its end; together they are never more than it is. Pure."""
+    """Return the parts of the disk in order. They never add up to more than the disk. Pure."""
     used = max(0, disk.total_bytes - disk.free_bytes)
     held = min(disk.held_bytes, used)
     trash = min(disk.trash_bytes, used - held)
@@ -77,9 +77,9 @@ def parts_of(disk: Disk) -> Sequence[Part]:
     sizes = (
         ("held", "checkpoints", held),
         ("trash", "removed, not yet freed", trash),
-        ("other", "anything else", used - held - trash),
+        ("other", "other files", used - held - trash),
         ("free", "free for saves", disk.free_bytes - reserve),
-        ("reserve", "kept in reserve", reserve),
+        ("reserve", "reserved", reserve),
     )
     found: list[Part] = []
     start = 0.0

@@ -1,5 +1,5 @@
-"""Rendering: templates, figures, trees, drawings and addresses as text.
+"""Rendering: templates, numbers, trees, sparklines and addresses as text.
 
-Decides how values read for people.
-May import `core` and values of `service.query`; asks for nothing itself.
+Decides the wording and format of values on the pages.
+May import `core` and values of `service.query`; fetches nothing itself.
 """

@@ -1,6 +1,6 @@
 """Directories as a tree of the components of their names. Pure.
 
-A component with nothing beside it is joined with what is below: ``runs/digits/checkpoints`` alone is one row.
+A component without siblings is joined with the one below: ``runs/digits/checkpoints`` alone is one row.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from app.service.query.overview import Overview
 
 MOST_LEVELS = 32
-"""How deep the tree is at most: what a name has beyond that is one component."""
+"""The depth of the tree. The rest of a longer name is one component."""
 
 
 @dataclass(slots=True)
@@ -22,22 +22,22 @@ class Node:
 
     @property
     def count(self) -> int:
-        """How many checkpoints lie here and below."""
+        """Number of checkpoints here and below."""
         return sum(glance.totals.count for glance in self._glances())
 
     @property
     def size_bytes(self) -> int:
-        """Their bytes."""
+        """Bytes of the checkpoints here and below."""
         return sum(glance.totals.size_bytes for glance in self._glances())
 
     @property
     def directories(self) -> int:
-        """How many directories are here and below."""
+        """Number of directories here and below."""
         return sum(1 for _ in self._glances())
 
     @property
     def written(self) -> int:
-        """To how many of them somebody saves."""
+        """Number of directories here and below with an active writer."""
         return sum(glance.is_written for glance in self._glances())
 
     def _glances(self) -> Iterator[Overview]:
@@ -47,8 +47,8 @@ class Node:
             yield from node._glances()
 
 
-def tree(glances: Iterable[Overview]) -> Sequence[Node]:
-    """The top rows of the tree, by name at each level."""
+def tree(glances: Iterable[Glance]) -> Sequence[Node]:
+    """Return the top rows of the tree, sorted by name at each level."""
     top = Node("")
     for glance in sorted(glances, key=lambda glance: glance.directory.name.split("/")):
         node = top
@@ -61,8 +61,8 @@ def tree(glances: Iterable[Overview]) -> Sequence[Node]:
     return [_joined(node) for node in top.below]
 
 
-def matching(glances: Iterable[Overview], text: str) -> list[Overview]:
-    """Those whose names hold every word of a text, in any case."""
+def matching(glances: Iterable[Glance], text: str) -> list[Glance]:
+    """Return the directories whose names contain every word of a text, ignoring case."""
     words = text.casefold().split()
     return [glance for glance in glances if all(word in glance.directory.name.casefold() for word in words)]
 

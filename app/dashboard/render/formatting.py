@@ -1,4 +1,4 @@
-"""How figures, times and reasons read for people. Pure."""
+"""Formatting of numbers, times, reasons and policies for people. Pure."""
 
 import csv
 import json
@@ -12,35 +12,35 @@ from app.core.units import size
 
 _STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (86400 * 60, 86400, "d"))
 _WHY = {
-    "newest": "It is the newest.",
-    "last": "It is among the last that the policy keeps.",
-    "best": "It is among the best that the policy keeps.",
-    "every": "Its epoch is one that the policy keeps.",
-    "pinned": "Somebody pinned it.",
-    "unlimited": "The directory keeps everything.",
+    "newest": "It is the latest checkpoint.",
+    "last": "It is one of the last checkpoints that the policy keeps.",
+    "best": "It is one of the best checkpoints that the policy keeps.",
+    "every": "The policy keeps its epoch.",
+    "pinned": "It is pinned.",
+    "unlimited": "The policy keeps everything.",
 }
 _GONE = {
     "pruned": "pruned by the policy",
     "replaced": "replaced by a save of the same name",
-    "deleted": "deleted by somebody",
-    "lost": "lost: its file was gone from the disk",
+    "deleted": "deleted by a user",
+    "lost": "lost: its file was missing from the disk",
 }
 
 
 def number(value: object) -> str:
-    """A metric or another value, with up to five significant digits; whole numbers as they are."""
+    """Format a metric or another value with up to five significant digits; integers in full."""
     if value is None:
         return ""
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def count(value: int) -> str:
-    """A whole number in groups of three."""
+    """Format an integer in groups of three digits."""
     return f"{value:,}".replace(",", "\u202f")
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> str:
-    """How long ago something was: ``2 min ago``; the day where that is long ago."""
+    """Format a past time as ``2 min ago``; as a date if it is long ago."""
     if at is None:
         return ""
     passed = ((now or datetime.now(UTC)) - at).total_seconds()
@@ -53,12 +53,12 @@ def ago(at: datetime | None, now: datetime | None = None) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """A time to the second, in UTC."""
+    """Format a time to the second, in UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""
 
 
 def duration(length: timedelta) -> str:
-    """A length of time in the largest unit that says it in whole numbers: ``36 h``."""
+    """Format a duration in the largest unit that gives an integer: ``36 h``."""
     seconds = int(length.total_seconds())
     for unit_s, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit_s and seconds % unit_s == 0:
@@ -67,44 +67,44 @@ def duration(length: timedelta) -> str:
 
 
 def shape(sizes: Sequence[int]) -> str:
-    """The shape of a tensor: ``96 × 32``; of one without dimensions, ``scalar``."""
+    """Format the shape of a tensor: ``96 × 32``, or ``scalar`` without dimensions."""
     return " × ".join(map(str, sizes)) if sizes else "scalar"
 
 
 def as_json(value: object) -> str:
-    """A value of metadata as it was given; what would turn the direction of other text, or hide it, as an escape."""
+    """Format a metadata value. Invisible characters and those that change the text direction are escaped."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return escaped(text, keep="\n\t")
 
 
 def tags(found: Sequence[str]) -> str:
-    """Tags with commas between; one that has a comma or a quotation mark in it is quoted, as CSV has it (RFC 4180)."""
+    """Format tags separated by commas; a tag with a comma or quotation mark is quoted as in CSV (RFC 4180)."""
     return ", ".join('"' + tag.replace('"', '""') + '"' if set(tag) & {",", '"'} else tag for tag in found)
 
 
 def tags_in(text: str) -> Sequence[str]:
-    """The tags of such a text, each once."""
+    """Parse tags that `tags` has formatted, without duplicates."""
     rows = csv.reader(text.splitlines(), skipinitialspace=True)
     return list(dict.fromkeys(word.strip() for row in rows for word in row if word.strip()))
 
 
 def why(reason: Reason) -> str:
-    """What a reason means."""
+    """Explain the reason for keeping a checkpoint."""
     return _WHY[reason.code]
 
 
 def gone(because: RemovedBecause) -> str:
-    """Why a checkpoint was removed."""
+    """Explain the removal of a checkpoint."""
     return _GONE[because]
 
 
 def policy(found: Policy) -> str:
-    """What a directory keeps, in words."""
+    """Describe a policy."""
     if found.keeps_everything:
         kept = ["everything"]
     else:
         last, best = found.max_checkpoints, found.max_best_checkpoints
-        kept = [f"the last {last}" if last is not None else "all regular ones"]
+        kept = [f"the last {last}" if last is not None else "all regular checkpoints"]
         kept += [f"the best {best}" if best is not None else "all with a metric"]
     if found.keep_every_epochs is not None:
         kept.append(f"every {found.keep_every_epochs} epochs")
@@ -112,7 +112,7 @@ def policy(found: Policy) -> str:
 
 
 def ahead(at: datetime | None, now: datetime | None = None) -> str:
-    """How long it is until then: ``in 2 min``; the day where that is long."""
+    """Format a future time as ``in 2 min``; as a date if it is far away."""
     if at is None:
         return ""
     left = (at - (now or datetime.now(UTC))).total_seconds()
@@ -125,7 +125,7 @@ def ahead(at: datetime | None, now: datetime | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1 in hundredths; what is neither nothing nor all is never shown as such: ``< 0.1 %``."""
+    """Format a fraction as a percentage; a fraction between 0 and 1 never appears as 0 % or 100 %."""
     if 0 < share < 0.001:
         return "< 0.1 %"
     if 0.999 < share < 1:

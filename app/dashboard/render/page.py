@@ -1,4 +1,4 @@
-"""How a page is answered: its template, the policy that a browser holds it to, and refusals that people can read."""
+"""Pages as responses: templates, the content security policy, forms, redirects and error pages."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -32,8 +32,8 @@ _environment.globals["vendored"] = vendored.FILES
 _templates = Jinja2Templates(env=_environment)
 
 
-def page(request: Request, template: str, /, *, status: int = 200, **said: object) -> HTMLResponse:
-    """A page of that template, for whoever asks."""
+def page(request: Request, template: str, /, *, status: int = 200, **values: object) -> HTMLResponse:
+    """Render a template for the user of a request."""
     may: Access | None = getattr(request.state, "access", None)
     about = {
         "may": may,
@@ -41,22 +41,22 @@ def page(request: Request, template: str, /, *, status: int = 200, **said: objec
         "scopes": in_order(may.scopes) if may else [],
         "is_signed_in": may is not None and may.token_id != ANYONE,
     }
-    answer: HTMLResponse = _templates.TemplateResponse(request, template, {**about, **said}, status_code=status)
+    answer: HTMLResponse = _templates.TemplateResponse(request, template, {**about, **values}, status_code=status)
     answer.headers["Content-Security-Policy"] = POLICY
-    # With none at all, browsers say of our own forms that they come from nowhere.
+    # With `no-referrer`, browsers send `Origin: null` with our own forms.
     answer.headers["Referrer-Policy"] = "same-origin"
     return answer
 
 
-def refused(request: Request, refusal: Refusal) -> HTMLResponse:
-    """A refusal as a page."""
-    answer = page(request, "refused.html", status=refusal.status, refusal=refusal, back=_came_from(request))
+def refusal_page(request: Request, refusal: Refusal) -> HTMLResponse:
+    """Render a refusal as a page."""
+    answer = page(request, "refused.html", status=refusal.status, refusal=refusal, back=_referring_page(request))
     answer.headers.update(refusal.headers or {})
     return answer
 
 
-def _came_from(request: Request) -> str | None:
-    """The page of this server with the form or link that led here."""
+def _referring_page(request: Request) -> str | None:
+    """Return the page of this server with the form or link that led here."""
     referer = request.headers.get("referer", "")
     try:
         parts = urlsplit(referer)
@@ -66,13 +66,13 @@ def _came_from(request: Request) -> str | None:
     return referer if is_ours else None
 
 
-def moved(request: Request, address: str) -> RedirectResponse:
-    """After a form: where its outcome is seen."""
+def redirect(request: Request, address: str) -> RedirectResponse:
+    """Redirect to the page that shows the result of a form."""
     return RedirectResponse(request.scope.get("root_path", "") + address, status_code=303)
 
 
 class PageRoute(APIRoute):
-    """A route whose refusals are pages for browsers, and problem details for everybody else."""
+    """A route whose refusals are pages for browsers, and problem details for programs."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -81,15 +81,15 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except (Refusal, RequestValidationError) as error:
-                if isinstance(error, Unauthorized) or not wants_a_page(request):
+                if isinstance(error, Unauthorized) or not accepts_html(request):
                     raise
-                return refused(request, error if isinstance(error, Refusal) else _not_understood(error))
+                return refusal_page(request, error if isinstance(error, Refusal) else _invalid_address(error))
 
         return answer
 
 
 async def _form(request: Request) -> Mapping[str, str]:
-    """The fields of a form; of one that is given twice, the last."""
+    """Return the fields of a form; the last value of a repeated one."""
     body = (await request.body()).decode("utf-8", "replace")
     return {name: values[-1] for name, values in parse_qs(body, keep_blank_values=True).items()}
 
@@ -98,20 +98,26 @@ Form = Annotated[Mapping[str, str], Depends(_form)]
 
 
 def required(form: Mapping[str, str], name: str) -> str:
-    """A field that a form has to have. `InvalidRequest` where it lacks it: what is not said changes nothing."""
+    """Return a required field of a form.
+
+    Raises
+    ------
+    InvalidRequest
+        The form lacks the field. A missing field must not count as a value.
+    """
     if name not in form:
         raise InvalidRequest(f"The form lacks the field {name!r}.")
     return form[name]
 
 
-def _not_understood(error: RequestValidationError) -> InvalidRequest:
-    """What is wrong with an address."""
+def _invalid_address(error: RequestValidationError) -> InvalidRequest:
+    """Describe the errors in an address."""
     faults = (
         f"{fault['at'].rpartition('.')[2]} {fault['message']}" for fault in validation_errors.faults(error.errors())
     )
-    return InvalidRequest("This page has no such address: " + "; ".join(faults) + ".")
+    return InvalidRequest("The address is not valid: " + "; ".join(faults) + ".")
 
 
-def wants_a_page(request: Request) -> bool:
-    """Whether a browser asks, and not a program."""
+def accepts_html(request: Request) -> bool:
+    """Tell if a request comes from a browser, not from a program."""
     return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers

@@ -1,4 +1,4 @@
-"""What to type to fetch checkpoints, ready to be copied."""
+"""Snippets: code and commands that download checkpoints, ready to copy."""
 
 import shlex
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from app.core.models import Checkpoint
 from app.service.query.find import Summary
 
 MOST_FILES = 20
-"""For how many files of a checkpoint it is told."""
+"""The most files of a checkpoint in a snippet."""
 
 
 def of_directory(request: Request, summary: Summary, *, is_open: bool) -> Mapping[str, str]:
-    """How to fetch the best, or else the latest, by language; nothing where there is neither."""
+    """Return snippets that download the best checkpoint, or else the latest, by language; none if there is neither."""
     url, name = _url(request), summary.directory.name
     which = "best" if summary.best is not None else "latest"
     found = summary.best or summary.latest
@@ -33,7 +33,7 @@ def of_directory(request: Request, summary: Summary, *, is_open: bool) -> Mappin
 
 
 def of_checkpoint(request: Request, checkpoint: Checkpoint, *, is_open: bool) -> Mapping[str, str]:
-    """How to fetch one checkpoint, by language."""
+    """Return snippets that download one checkpoint, by language."""
     url, path = _url(request), f"{checkpoint.directory}/{checkpoint.name}"
     manager = f"manager = CheckpointManager({checkpoint.directory!r}, server={url!r})"
     get = "path = manager.download" if checkpoint.is_folder else "state = manager.load"
@@ -44,7 +44,7 @@ def of_checkpoint(request: Request, checkpoint: Checkpoint, *, is_open: bool) ->
         for file in checkpoint.files[:MOST_FILES]
     ]
     if len(checkpoint.files) > MOST_FILES:
-        fetch.append(f"# and so on, for {len(checkpoint.files) - MOST_FILES} more files")
+        fetch.append(f"# and {len(checkpoint.files) - MOST_FILES} more files")
     return {
         "Python": f"from holdfast import CheckpointManager\n\n{manager}\n{get}({checkpoint.name!r})",
         "Command line": f"holdfast get {shlex.quote(path)} --server {shlex.quote(url)}",

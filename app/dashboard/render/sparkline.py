@@ -1,10 +1,10 @@
-"""Small drawings as points of an SVG. Pure."""
+"""Sparklines as points of an SVG, and thinning of long series. Pure."""
 
 from collections.abc import Sequence
 
 
 def sparkline(values: Sequence[float], width: float = 96, height: float = 24, margin: float = 2) -> str:
-    """The points of a line through values at equal distances, the largest at the top; nothing for fewer than two."""
+    """Return the points of a line through equally spaced values; an empty string for fewer than two."""
     if len(values) < 2:
         return ""
     least, most = min(values), max(values)
@@ -15,7 +15,7 @@ def sparkline(values: Sequence[float], width: float = 96, height: float = 24, ma
 
 
 def thinned(values: Sequence[float], most: int) -> Sequence[int]:
-    """The places of at most so many of the values, in order: the first, the last, and the extremes of each stretch."""
+    """Return the indices of at most ``most`` values: the first, the last, and the extremes of each section."""
     if len(values) <= most:
         return range(len(values))
     stretch = -(-2 * len(values) // (most - 2))

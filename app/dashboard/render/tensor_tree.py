@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint as a tree of modules, by the components of their names. Pure."""
+"""Tensors of a checkpoint as a tree of modules, by the components of their names. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from app.core.models import Tensor
 
 MOST = 5000
-"""How many tensors a page shows at once."""
+"""The most tensors on the page."""
 MOST_LEVELS = 32
-"""How deep the tree is at most: what a name has beyond that is one component."""
+"""The depth of the tree. The rest of a longer name is one component."""
 
 
 @dataclass(slots=True)
 class Module:
-    """A component of names: the tensor that ends there if one does, and what is below."""
+    """A component of names: the tensor of exactly this name, if there is one, and the components below."""
 
     label: str
     tensor: Tensor | None = None
@@ -24,17 +24,17 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Tensors that were searched for. ``modules`` holds no more than `MOST` of them."""
+    """The result of a search. ``modules`` holds at most `MOST` tensors."""
 
     modules: Sequence[Module]
     everything: int
     found: int
     size_bytes: int
-    """Of all tensors, found or not."""
+    """Bytes of all tensors, found or not."""
 
 
 def shown(tensors: Sequence[tuple[str, Tensor]] | None, text: str) -> Shown | None:
-    """The tensors whose names hold every word of a text, in any case; None where none are known."""
+    """Search tensors whose names contain every word of a text, ignoring case; None if no tensors are known."""
     if tensors is None:
         return None
     words = text.casefold().split()
@@ -49,7 +49,7 @@ def shown(tensors: Sequence[tuple[str, Tensor]] | None, text: str) -> Shown | No
 
 
 def bytes_of(tensor: Tensor) -> int:
-    """The bytes of a tensor, as declared."""
+    """Return the declared bytes of a tensor."""
     return tensor.size_bytes or 0
 
 

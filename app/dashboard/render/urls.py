@@ -1,25 +1,25 @@
-"""Where each page is: names of directories go last in an address, quoted."""
+"""Addresses of pages. Directory names are quoted and come last in an address. Pure."""
 
 import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 SAID = ("deleted", "restored", "applied", "pruned")
-"""What a page is told of a form that led to it."""
+"""Query parameters with the result of the form that led to a page."""
 
 
 def directory(name: str, **query: object) -> str:
-    """The page of a directory."""
+    """Return the address of a directory's page."""
     return _at(f"/directories/{quote(name)}", query)
 
 
 def checkpoint(checkpoint_id: str, **query: object) -> str:
-    """The page of a checkpoint."""
+    """Return the address of a checkpoint's page."""
     return _at(f"/checkpoints/{quote(checkpoint_id)}", query)
 
 
 def back(form: Mapping[str, str], otherwise: str, **query: object) -> str:
-    """Where to go on after a form: to the page that it stands on, with something to be said there."""
+    """Return the address to redirect to after a form: the page that it is on, with the result in the query."""
     address = own(form.get("to", "")) if form.get("to") else otherwise
     path, _, before = address.partition("?")
     kept = [(name, value) for name, value in parse_qsl(before) if name not in SAID]
@@ -27,7 +27,7 @@ def back(form: Mapping[str, str], otherwise: str, **query: object) -> str:
 
 
 def own(address: str) -> str:
-    """Where to go on after signing in: a page of ours, and nothing that a browser could take for one elsewhere."""
+    """Return an address if it is a page of this server, else ``/``. Prevents open redirects after signing in."""
     path, _, query = address.partition("?")
     is_ours = re.fullmatch(r"/|/[A-Za-z0-9_.~@=+%-][A-Za-z0-9_.~@=+%/-]*", path) and re.fullmatch(r"[!-~]*", query)
     return address if is_ours and not re.search(r"[\\\x00-\x1f]|^//", unquote(path)) else "/"

@@ -1,11 +1,11 @@
-"""What others wrote and our pages are drawn with: where it lies, of which version, with which hash."""
+"""Third-party files of the pages: their location, version, licence and hash."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Vendored:
-    """A file below ``static/vendor``; browsers do not use it unless its hash is this one."""
+    """A file below ``static/vendor``. Browsers refuse it if its hash differs."""
 
     file: str
     version: str

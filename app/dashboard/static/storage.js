@@ -1,10 +1,10 @@
-// Draws the bytes of directories over time, one upon the other; hovering tells the figures, else they are the last ones.
+// Stacked chart of the bytes of directories over time. The legend shows the values under the pointer, else the latest.
 "use strict";
 
 (() => {
-  const AGAIN_MS = 5000;   // at most so often the figures are asked for
+  const AGAIN_MS = 5000;   // shortest interval between fetches
   const place = document.getElementById("storage-plot");
-  const said = document.getElementById("storage-plot-said");
+  const status = document.getElementById("storage-plot-status");
   const plots = window.holdfastPlots = window.holdfastPlots || {};
   const state = { plot: null, found: null, layers: [], due: 0, timer: null };
 
@@ -16,9 +16,9 @@
   }
 
   const round = (bytes) => size(bytes).replace(".0 ", " ");
-  const DOUBLED = Array.from({ length: 60 }, (_, i) => 2 ** i);   // between marks, so that they are whole numbers of units
+  const DOUBLED = Array.from({ length: 60 }, (_, i) => 2 ** i);   // tick distances, so that ticks are whole units
 
-  function colour(name) {   // as a canvas takes it, in the scheme of the moment
+  function colour(name) {   // the computed colour of a class, as a canvas does not know CSS variables
     const probe = document.createElement("i");
     probe.className = name;
     probe.hidden = true;
@@ -28,10 +28,10 @@
     return found;
   }
 
-  // What is drawn of each directory: its own bytes and those of all below it. The largest is at the bottom.
+  // Layers of the stack: each directory's own bytes on top of the layers below. The largest is at the bottom.
   function layers(found) {
     const all = found.directories.map(({ name, size_bytes }, i) => ({ name, own: size_bytes, colour: `series-${i + 1}` }));
-    if (found.others.some(Boolean)) all.push({ name: "all others", own: found.others, colour: "series-0" });
+    if (found.others.some(Boolean)) all.push({ name: "all other directories", own: found.others, colour: "series-0" });
     let below = found.at.map(() => 0);
     for (const layer of all) below = layer.top = layer.own.map((bytes, i) => bytes + below[i]);
     return all;
@@ -65,14 +65,14 @@
           label: layer.name, fill: colour(layer.colour), stroke: ground, width: 1, paths: stepped, points: { show: false },
           value: (_u, _top, series, i) => (i == null ? "" : size(state.layers[series - 1].own[i])),
         })),
-        { label: "together", paths: () => null, points: { show: false }, value: (_, top) => (top == null ? "" : size(top)) },
+        { label: "total", paths: () => null, points: { show: false }, value: (_, top) => (top == null ? "" : size(top)) },
       ],
       bands: stacked.slice(1).map((_, i) => ({ series: [i + 2, i + 1] })),
       hooks: { setCursor: [rest], ready: [rest] },
     };
   }
 
-  function rest(plot) {   // where nothing is pointed at, the legend tells what there is now
+  function rest(plot) {   // without a pointer, the legend shows the latest values
     if (plot.cursor.left < 0 || plot.cursor.idx == null) plot.setLegend({ idx: plot.data[0].length - 1 }, false);
   }
 
@@ -84,7 +84,7 @@
     const { found, plot, layers: before } = state, stacked = state.layers = layers(found);
     const tops = stacked.map((layer) => layer.top), data = [found.at, ...tops, tops.at(-1)];
     place.hidden = !stacked.length;
-    said.textContent = stacked.length ? "" : "Nothing was kept in this time.";
+    status.textContent = stacked.length ? "" : "There were no checkpoints in this period.";
     if (plot && !anew && names(before) === names(stacked)) {
       plot.setData(data);
       rest(plot);
@@ -100,8 +100,8 @@
       if (!answer.ok) throw new Error(answer.statusText);
       state.found = await answer.json();
       draw();
-    } catch {   // what was drawn stays; the next look may be luckier
-      said.textContent = "The course over time could not be fetched.";
+    } catch {   // the old chart stays until a later fetch succeeds
+      status.textContent = "The chart could not be loaded.";
     }
   }
 

@@ -77,7 +77,7 @@ def test_the_first_page_shows_every_directory_with_its_figures(live, admin, name
     assert ">0.25<" in page.replace("\n", "")
     assert "<polyline" in page
     assert "active" in page
-    assert "No directory has that" in admin.get("/", params={"q": "no such words"}).text
+    assert "No directory matches" in admin.get("/", params={"q": "no such words"}).text
 
 
 def test_a_directory_says_why_each_checkpoint_stays_and_what_goes_next(live, admin, name):
@@ -87,8 +87,8 @@ def test_a_directory_says_why_each_checkpoint_stays_and_what_goes_next(live, adm
     for reason in ("newest", "last 1 of 2", "last 2 of 2", "best 1 of 2", "best 2 of 2"):
         assert f">{reason}</span>" in page
     next_save = page[page.index('id="next"') : page.index('id="checkpoints"')]
-    assert "Nothing for certain" in next_save
-    assert "If it is the best so far, also" in next_save
+    assert "<p>Nothing.</p>" in next_save
+    assert "If the next save is the best so far, also" in next_save
     assert "checkpoint_epoch_0000.pt" in next_save
     assert "checkpoint_epoch_0001.pt" not in next_save
 
@@ -129,7 +129,7 @@ def test_a_checkpoint_shows_its_facts(live, admin, name):
         f"{name}/checkpoint_epoch_0007.pt",
     ):
         assert said in page
-    assert "None were declared" in page
+    assert "The tensors of this checkpoint are not known" in page
 
 
 def test_tensors_are_shown_and_searched(live, admin, name):
@@ -141,7 +141,7 @@ def test_tensors_are_shown_and_searched(live, admin, name):
     upload = live.http.post("/v1/uploads", json=body, headers=live.admin).json()
     saved = live.http.post(f"/v1/uploads/{upload['id']}/commit", headers=live.admin).json()
     page = admin.get(f"/checkpoints/{saved['id']}").text
-    assert "3 tensors, 12 B in all" in page
+    assert "3 tensors, 12 B in total" in page
     assert "<script>alert" not in page
     found = admin.get(f"/checkpoints/{saved['id']}", params={"q": "A.Weight"}).text
     assert "1 of 3 tensors" in found
@@ -192,7 +192,7 @@ def test_there_is_nothing_to_fetch_from_an_empty_directory(live, admin, name):
     live.http.put(f"/v1/directories/{name}", json={"max_checkpoints": 1}, headers=live.admin).raise_for_status()
     page = admin.get(f"/directories/{name}")
     assert page.status_code == 200
-    assert "Fetch it" not in page.text
+    assert ">Download<" not in page.text
 
 
 # the course
@@ -212,8 +212,8 @@ def test_the_course_is_what_was_saved(live, admin, name):
         )["id"]
         for epoch in range(4)
     ]
-    found = admin.get(f"/courses/{name}?of=metric&of=lr").json()
-    metric, rate = found["courses"]
+    found = admin.get(f"/series/{name}?of=metric&of=lr").json()
+    metric, rate = found["series"]
     assert (found["best"], found["latest"], found["mode"]) == (ids[3], ids[3], "min")
     assert (metric["of"], metric["id"], metric["value"]) == ("metric", ids, [1, 1 / 2, 1 / 3, 1 / 4])
     assert (rate["of"], rate["value"], rate["epoch"], rate["sequence"]) == (
@@ -224,7 +224,7 @@ def test_the_course_is_what_was_saved(live, admin, name):
     )
     assert metric["state"] == ["removed", "removed", "live", "live"]
     assert metric["time"] == sorted(metric["time"])
-    assert admin.get(f"/courses/{name}?of=unknown").json()["courses"][0]["id"] == []
+    assert admin.get(f"/series/{name}?of=unknown").json()["series"][0]["id"] == []
 
 
 def test_the_names_of_directories_can_be_chosen_from(live, admin, name):
@@ -262,7 +262,7 @@ def test_a_policy_is_applied_and_what_it_does_not_keep_is_removed_when_asked(liv
     assert (answer.status_code, answer.headers["location"]) == (303, f"/directories/{name}?applied=true#policy")
     page = admin.get(answer.headers["location"]).text
     assert "The policy is in force" in page
-    assert "goes next" in page
+    assert "removed next" in page
     found = live.http.get(f"/v1/directories/{name}", headers=live.admin).json()["policy"]
     assert (found["max_checkpoints"], found["max_best_checkpoints"], found["keep_every_epochs"]) == (1, 1, 2)
     answer = admin.send_form(f"/prunings/{name}")
@@ -286,10 +286,10 @@ def test_a_limit_can_be_left_to_saves_or_taken_away(live, admin, name):
 def test_a_number_that_is_none_is_told_and_not_applied(live, admin, name, number):
     save(live, name)
     fields = policy(max_checkpoints=number)
-    assert "Last checkpoints: a whole number from 0" in admin.get(f"/previews/{name}", params=fields).text
+    assert "Keep last: enter a whole number of at least 0" in admin.get(f"/previews/{name}", params=fields).text
     answer = admin.send_form(f"/policies/{name}", **fields)
     assert answer.status_code == 422
-    assert "a whole number from 0" in answer.text
+    assert "a whole number of at least 0" in answer.text
 
 
 # pin, tag, delete, undo
@@ -321,9 +321,9 @@ def test_pinning_tagging_deleting_and_undoing(live, admin, name):
     assert "is deleted" in said
     assert "Undo" in said
     assert facts(live, saved)["removed_because"] == "deleted"
-    assert "its bytes until" in admin.get(address).text
+    assert "can be restored until" in admin.get(address).text
     answer = admin.send_form(f"{address}/restore")
-    assert "is back" in admin.get(answer.headers["location"]).text
+    assert "is restored" in admin.get(answer.headers["location"]).text
     assert facts(live, saved)["removed_at"] is None
 
 
@@ -335,7 +335,7 @@ def test_what_a_form_does_not_say_changes_nothing(live, admin, name, body):
     for address in (f"/checkpoints/{saved['id']}/pin", f"/checkpoints/{saved['id']}/tags", f"/policies/{name}"):
         answer = admin.post(address, content=body)
         assert answer.status_code == 422, address
-        assert "That did not work" in answer.text
+        assert "The request was refused" in answer.text
     assert (facts(live, saved)["pinned"], facts(live, saved)["tags"]) == (True, ["good"])
     found = live.http.get(f"/v1/directories/{name}", headers=live.admin).json()["policy"]
     assert found["set_by_operator"] == ["max_checkpoints"]
@@ -369,7 +369,7 @@ def test_what_was_done_elsewhere_is_not_told(live, admin, name):
 
 # who may
 
-READING = ("/", "/directories/{0}", "/checkpoints/{1}", "/courses/{0}", "/names", "/previews/{0}")
+READING = ("/", "/directories/{0}", "/checkpoints/{1}", "/series/{0}", "/names", "/previews/{0}")
 CHANGING = {
     "/checkpoints/{1}/pin": "write",
     "/checkpoints/{1}/tags": "write",
@@ -517,7 +517,7 @@ def test_two_checkpoints_are_compared(live, admin, name):
     for query in ({"against": one["id"]}, *({"path": path} for path in paths)):
         page = admin.get(f"/checkpoints/{other['id']}/comparison", params=query).text
         assert "From checkpoint_epoch_0001.pt to checkpoint_epoch_0002.pt" in page
-        assert "No tensors are known" in page
+        assert "are not known" in page
         assert '<th scope="row">epoch</th><td>1</td><td>2</td>' in page
         assert '<th scope="row">metric</th>' not in page
     assert admin.get(f"/checkpoints/{other['id']}/comparison").status_code == 422

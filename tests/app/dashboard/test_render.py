@@ -145,7 +145,10 @@ def test_times(passed_s, text):
         (Policy(), "keeps everything"),
         (Policy(max_checkpoints=3, max_best_checkpoints=2), "keeps the last 3, the best 2"),
         (Policy(max_checkpoints=3), "keeps the last 3, all with a metric"),
-        (Policy(max_best_checkpoints=2, keep_every_epochs=10), "keeps all regular ones, the best 2, every 10 epochs"),
+        (
+            Policy(max_best_checkpoints=2, keep_every_epochs=10),
+            "keeps all regular checkpoints, the best 2, every 10 epochs",
+        ),
     ],
 )
 def test_policies(policy, text):

@@ -94,7 +94,7 @@ def test_directories_stand_by_what_they_hold(server, browser):
 
 def test_what_was_removed_is_told_by_why_and_for_how_long_it_can_come_back(server, browser):
     team = browser("gone")
-    assert "Nothing was removed yet." in storage(team)
+    assert "Nothing has been removed yet." in storage(team)
     for size in (100, 20, 3):
         server.save("gone/pruned", b"x" * size, max_checkpoints=1, max_best_checkpoints=0)
     for size in (7, 8):
@@ -124,7 +124,7 @@ def test_without_an_undo_window_nothing_is_said_to_come_back(make_server):
     assert "HOLDFAST_UNDO_WINDOW" in page
     assert "about to be freed" not in page
     assert "of the disk" in page
-    assert "Nothing is kept at the moment." in page
+    assert "There are no checkpoints." in page
     assert series(live.http)["directories"][0]["size_bytes"][-1] == 0
 
 
@@ -158,9 +158,9 @@ def test_a_token_of_a_prefix_sees_its_own_alone(server, browser):
     assert list(rows(page, "directory")) == ["walls/a"]
     assert [formatting.split()[0] for formatting in rows(page, "upload").values()] == ["walls/a"]
     assert trash(page) == (0, 0)
-    assert "Nothing was removed yet." in page
+    assert "Nothing has been removed yet." in page
     assert "of the disk" not in page
-    assert "in reserve" not in page
+    assert "reserved" not in page
     assert "Quotas" not in page
     for other in ("walls/ab", "wallsb", "quota/"):
         assert other not in page
@@ -183,7 +183,7 @@ def test_quotas_stand_with_their_use(server, browser):
 
 def test_uploads_are_seen_to_arrive(server, browser, directory):
     team = browser(directory)
-    assert "No bytes are on their way." in storage(team)
+    assert "There are no open uploads." in storage(team)
     upload = begin(server, directory, declared(), writer="node1:4711", name="coming.pt")
     assert re.search(r'<progress aria-label="[^"]+" max="10240" value="0">', storage(team))
     put(server, upload, (bytes(range(256)) * 40)[:4000])
@@ -191,7 +191,7 @@ def test_uploads_are_seen_to_arrive(server, browser, directory):
     assert re.search(rf'<progress aria-label="{directory}/coming.pt" max="10240" value="4000">', html.unescape(page))
     assert f'href="/directories/{directory}"' not in page, "there is none yet"
     formatting = rows(page, "upload")[upload["id"]]
-    assert "3.9 KiB of 10.0 KiB, 39.1 % moving from node1:4711 by token" in formatting
+    assert "3.9 KiB of 10.0 KiB, 39.1 % receiving from node1:4711 by token" in formatting
     assert "lease ends in 23 h" in formatting
     send(server, upload | {"missing": server.http.get(f"/v1/uploads/{upload['id']}").json()["missing"]})
     commit(server, upload)
@@ -204,7 +204,7 @@ def test_an_upload_of_unknown_size_has_no_end(server, browser, directory):
     head = [target, "Host: localhost", f"Authorization: {server.http.headers['Authorization']}"]
     with socket.create_connection((server.http.base_url.host, server.http.base_url.port)) as wire:
         wire.sendall("\r\n".join([*head, "Transfer-Encoding: chunked", "", "400", "x" * 1024, ""]).encode())
-        assert eventually(lambda: "of an unknown size" in storage(team))
+        assert eventually(lambda: "total size unknown" in storage(team))
         (bar,) = re.findall(r"<progress[^>]*>", storage(team))
         assert "max=" not in bar
         assert "value=" not in bar

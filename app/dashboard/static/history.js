@@ -1,18 +1,18 @@
-// Draws the course of values over the commits of a directory. The table below it says the same in words.
+// Chart of values over the commits of a directory. The table below lists the same checkpoints.
 "use strict";
 
 {
   const COLOURS = ["--accent", "--warn", "--good", "--bad", "--faint"];
   const WHOLE = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));   // no half epochs
-  const place = document.getElementById("course");
-  const said = document.getElementById("course-said");
-  const controls = document.getElementById("course-controls");
-  const MOST_VALUES = 8;   // that are asked for at once
+  const place = document.getElementById("history");
+  const status = document.getElementById("history-status");
+  const controls = document.getElementById("history-controls");
+  const MOST_VALUES = 8;   // in one request
   let plot = null;
-  let looks = 0;
-  let drawn = "";   // what is drawn, so that nothing is drawn twice
+  let fetches = 0;
+  let drawn = "";   // the state of the chart, so that an unchanged one is not drawn again
 
-  function colour(name) {   // as a canvas understands it, whichever scheme the page has
+  function colour(name) {   // the computed colour of a variable, as a canvas does not know CSS variables
     place.style.setProperty("outline-color", `var(${name})`);
     return getComputedStyle(place).outlineColor;
   }
@@ -24,31 +24,31 @@
 
   function addressOf(directory, of) {
     const path = directory.split("/").map(encodeURIComponent).join("/");
-    return `${place.dataset.courses}${path}?${new URLSearchParams(of.map((value) => ["of", value]))}`;
+    return `${place.dataset.series}${path}?${new URLSearchParams(of.map((value) => ["of", value]))}`;
   }
 
   async function fetched(directory, of) {
     const answer = await fetch(addressOf(directory, of));
-    if (!answer.ok) throw new Error(answer.status === 404 ? `There is no directory ${directory}.` : `Status ${answer.status}.`);
+    if (!answer.ok) throw new Error(answer.status === 404 ? `There is no directory ${directory}.` : `The server answered with status ${answer.status}.`);
     return answer.json();
   }
 
-  // One line for each value of each directory: x, y and what each point is.
+  // One line for each value of each directory, with the marks of each point.
   function linesOf(found, wanted, isOther) {
-    return found.courses.map((course) => {
+    return found.series.map((series) => {
       const points = [];
-      for (let i = 0; i < course.id.length; i++) {
-        const x = course[wanted.x][i];
-        const y = course.value[i];
+      for (let i = 0; i < series.id.length; i++) {
+        const x = series[wanted.x][i];
+        const y = series.value[i];
         if (x === null || (wanted.log && y <= 0)) continue;
-        const marks = [course.state[i]];
-        if (course.of === "metric" && course.id[i] === found.best) marks.push("best");
-        if (course.id[i] === found.latest) marks.push("latest");
-        points.push({ x, y, id: course.id[i], name: course.name[i], marks });
+        const marks = [series.state[i]];
+        if (series.of === "metric" && series.id[i] === found.best) marks.push("best");
+        if (series.id[i] === found.latest) marks.push("latest");
+        points.push({ x, y, id: series.id[i], name: series.name[i], marks });
       }
       points.sort((a, b) => a.x - b.x);
-      const label = isOther ? `${course.of} of ${found.directory}` : course.of;
-      return { of: course.of, label, isOther, points, left: course.id.length - points.length };
+      const label = isOther ? `${series.of} of ${found.directory}` : series.of;
+      return { of: series.of, label, isOther, points, left: series.id.length - points.length };
     });
   }
 
@@ -56,7 +56,7 @@
     const xs = [...new Set(lines.flatMap((line) => line.points.map((point) => point.x)))].sort((a, b) => a - b);
     const row = new Map(xs.map((x, i) => [x, i]));
     for (const line of lines) {
-      line.at = new Array(xs.length).fill(null);   // of several at one x, the last saved is drawn
+      line.at = new Array(xs.length).fill(null);   // of several points at one x, the last saved is drawn
       for (const point of line.points) line.at[row.get(point.x)] = point;
     }
     return [xs, ...lines.map((line) => line.at.map((point) => (point ? point.y : null)))];
@@ -78,7 +78,7 @@
       const line = lines[seriesIndex - 1];
       const scale = u.series[seriesIndex].scale;
       const many = line.points.length > 300;
-      u.ctx.save();   // the dashes of the line are not those of its marks
+      u.ctx.save();   // marks are not dashed, even on a dashed line
       u.ctx.setLineDash([]);
       line.at.forEach((point) => {
         if (!point) return;
@@ -89,11 +89,11 @@
         }
       });
       u.ctx.restore();
-      return false;   // instead of the points that the library would draw
+      return false;   // the library draws no points of its own
     };
   }
 
-  const scaleOf = (of) => `of ${of}`;   // the library has one that is called x
+  const scaleOf = (of) => `of ${of}`;   // avoids the library's own scale "x"
 
   function draw(lines, wanted) {
     const values = [...new Set(lines.map((line) => line.of))];
@@ -120,11 +120,11 @@
       const point = plot.cursor.idx === null ? null : lines.map((line) => line.at[plot.cursor.idx]).find(Boolean);
       if (point) location.href = place.dataset.checkpoints + point.id;
     });
-    (window.holdfastPlots ||= {}).course = plot;
+    (window.holdfastPlots ||= {}).history = plot;
     plot.holdfastLines = lines;
   }
 
-  // Whether the library can tell the values of a line apart: it multiplies their distance, and counts in decimals.
+  // True if the library can draw a line: it multiplies the spread of values, and rounds to decimals.
   function isDrawable(line) {
     const values = line.points.map((point) => point.y);
     const spread = values.reduce((most, y) => Math.max(most, y), -Infinity) - values.reduce((least, y) => Math.min(least, y), Infinity);
@@ -132,32 +132,32 @@
     return largest === 0 || (largest < 1e300 && largest > 1e-15 && Number.isFinite(spread));
   }
 
-  function tell(lines) {
+  function describe(lines) {
     const left = lines.reduce((sum, line) => sum + line.left, 0);
     const counts = lines.map((line) => `${line.label}: ${line.points.length}`).join(", ");
-    place.setAttribute("aria-label", `The course of ${counts || "nothing"}`);
-    said.textContent = lines.every((line) => !line.points.length) ? "No checkpoint has such a value." :
+    place.setAttribute("aria-label", `Chart of ${counts || "nothing"}`);
+    status.textContent = lines.every((line) => !line.points.length) ? "No checkpoint has this value." :
       !lines.every(isDrawable) ? "Some of these values are too large or too small to be drawn." :
-      left ? `${left} points have no place here.` : "";
+      left ? `${left} checkpoint${left === 1 ? " is" : "s are"} not shown, for lack of a value on this axis.` : "";
   }
 
   async function show() {
     const wanted = chosen();
-    const look = ++looks;
+    const fetchNumber = ++fetches;
     try {
-      if (wanted.of.length > MOST_VALUES) throw new Error(`No more than ${MOST_VALUES} values are drawn at once.`);
+      if (wanted.of.length > MOST_VALUES) throw new Error(`At most ${MOST_VALUES} values can be shown at once.`);
       const found = [await fetched(place.dataset.directory, wanted.of)];
       if (wanted.other) found.push(await fetched(wanted.other, wanted.of));
-      if (look !== looks) return;   // somebody wants to see something else by now
+      if (fetchNumber !== fetches) return;   // the selection has changed in the meantime
       const state = JSON.stringify([found, wanted, place.clientWidth, matchMedia("(prefers-color-scheme: dark)").matches]);
       if (state === drawn) return;
       drawn = state;
       const lines = found.flatMap((one, i) => linesOf(one, wanted, i > 0));
       draw(lines, wanted);
-      tell(lines);
+      describe(lines);
     } catch (error) {
-      said.textContent = error.message;
-      drawn = "";   // the next look says something else, even if it finds the same
+      status.textContent = error.message;
+      drawn = "";   // redraw after the next fetch, which clears this message
     }
   }
 

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.watching import comes_true
 
 _READ = """() => {
-  const plot = window.holdfastPlots.course;
+  const plot = window.holdfastPlots.history;
   const lines = plot.holdfastLines.map((line) => ({ label: line.label, points: line.points, dash: line.isOther }));
   return { data: plot.data.map((column) => [...column]), lines };
 }"""
@@ -18,7 +18,7 @@ _READ = """() => {
 def drawn(page, site, run):
     """What the plot of the run's page draws: its columns, and its lines with their points."""
     page.goto(site.directory(run.directory))
-    assert comes_true(page, "window.holdfastPlots?.course")
+    assert comes_true(page, "window.holdfastPlots?.history")
     return lambda: page.evaluate(_READ)
 
 
@@ -29,7 +29,7 @@ def marks(line, mark):
 def test_the_metric_is_drawn_as_it_was_saved_and_grows_with_a_save(page, run, drawn):
     expect(page.locator("[data-live-state]")).to_have_text("live")
     for _ in range(2):
-        assert comes_true(page, f"window.holdfastPlots.course.data[0].length === {len(run.saved)}")
+        assert comes_true(page, f"window.holdfastPlots.history.data[0].length === {len(run.saved)}")
         found = drawn()
         assert found["data"] == [[each["epoch"] for each in run.saved], [each["loss"] for each in run.saved]]
         (line,) = found["lines"]
@@ -37,14 +37,14 @@ def test_the_metric_is_drawn_as_it_was_saved_and_grows_with_a_save(page, run, dr
         assert marks(line, "latest") == [run.saved[-1]["name"]]
         assert marks(line, "best") == [min(run.saved, key=lambda each: each["loss"])["name"]]
         run.save()
-    assert page.locator("#course canvas").count() == 1
+    assert page.locator("#history canvas").count() == 1
 
 
 def test_several_values_over_sequence_and_time(page, site, run, drawn):
     page.get_by_label("accuracy").check()
-    assert comes_true(page, "window.holdfastPlots.course.data.length === 3")
-    expect(page.locator("#course")).to_have_attribute(
-        "aria-label", f"The course of metric: {len(run.saved)}, accuracy: {len(run.saved)}"
+    assert comes_true(page, "window.holdfastPlots.history.data.length === 3")
+    expect(page.locator("#history")).to_have_attribute(
+        "aria-label", f"Chart of metric: {len(run.saved)}, accuracy: {len(run.saved)}"
     )
     assert drawn()["data"][2] == [each["accuracy"] for each in run.saved]
     expected = {
@@ -53,7 +53,7 @@ def test_several_values_over_sequence_and_time(page, site, run, drawn):
     }
     for over in expected:
         page.get_by_label("Over").select_option(over)
-        assert comes_true(page, f"window.holdfastPlots.course.series[0].label === {over!r}")
+        assert comes_true(page, f"window.holdfastPlots.history.series[0].label === {over!r}")
         xs = drawn()["data"][0]
         assert xs == sorted(xs)
         if over == "sequence":
@@ -61,7 +61,7 @@ def test_several_values_over_sequence_and_time(page, site, run, drawn):
         else:
             assert 0 < xs[-1] - xs[0] < 3600  # seconds
     page.get_by_label("log scale").check()
-    assert comes_true(page, "window.holdfastPlots.course.scales['of metric'].distr === 3")
+    assert comes_true(page, "window.holdfastPlots.history.scales['of metric'].distr === 3")
     assert drawn()["data"][1] == [each["loss"] for each in run.saved]
 
 
@@ -73,16 +73,16 @@ def test_another_directory_is_drawn_beside_it(page, run, drawn, watch):
     expect(page.locator(f'#other-directories option[value="{other}"]')).to_have_count(1)
     field.fill(other)
     field.press("Tab")
-    assert comes_true(page, "window.holdfastPlots.course.data.length === 3")
+    assert comes_true(page, "window.holdfastPlots.history.data.length === 3")
     ours, theirs = drawn()["lines"]
     assert (ours["label"], theirs["label"], theirs["dash"]) == ("metric", f"metric of {other}", True)
     assert len(theirs["points"]) == 120
     field.fill("no/such/directory")
     field.press("Tab")
-    expect(page.locator("#course-said")).to_have_text("There is no directory no/such/directory.")
+    expect(page.locator("#history-status")).to_have_text("There is no directory no/such/directory.")
     field.fill(other)
     field.press("Tab")
-    expect(page.locator("#course-said")).to_have_text("")
+    expect(page.locator("#history-status")).to_have_text("")
 
 
 def test_values_are_drawn_whatever_they_are_called(page, site):
@@ -93,24 +93,24 @@ def test_values_are_drawn_whatever_they_are_called(page, site):
     for epoch in range(3):
         site.server.save(directory, epoch=epoch, metric=epoch, metadata=json.dumps(told))
     page.goto(site.directory(directory))
-    assert comes_true(page, "window.holdfastPlots?.course")
+    assert comes_true(page, "window.holdfastPlots?.history")
     assert page.locator("input[name=of][value=metric]").count() == 1
     for name in ("x", "<img src=x>"):
         page.get_by_label(name, exact=True).check()
-    assert comes_true(page, "window.holdfastPlots.course.data.length === 4")
+    assert comes_true(page, "window.holdfastPlots.history.data.length === 4")
     assert page.evaluate(_READ)["data"] == [[0, 1, 2], [0, 1, 2], [2] * 3, [100] * 3]
-    assert page.evaluate("window.holdfastPlots.course.scales.x.max") == 2
+    assert page.evaluate("window.holdfastPlots.history.scales.x.max") == 2
     for i in range(6):
         page.locator(f"input[value=v{i}]").check()
-    expect(page.locator("#course-said")).to_have_text("No more than 8 values are drawn at once.")
+    expect(page.locator("#history-status")).to_have_text("At most 8 values can be shown at once.")
     page.locator("input[value=v0]").uncheck()
-    expect(page.locator("#course-said")).to_have_text("")
+    expect(page.locator("#history-status")).to_have_text("")
 
 
 def test_the_marks_say_what_became_of_each(page, site):
     directory = "language/gpt-small/lr-1e-4"
     page.goto(site.directory(directory))
-    assert comes_true(page, "window.holdfastPlots?.course")
+    assert comes_true(page, "window.holdfastPlots?.history")
     (line,) = page.evaluate(_READ)["lines"]
     live = site.checkpoints(directory)
     pinned = [each["name"] for each in live if each["pinned"]]
@@ -123,7 +123,7 @@ def test_the_marks_say_what_became_of_each(page, site):
 
 def test_a_point_leads_to_its_checkpoint(page, site, run, drawn):
     place = page.evaluate(
-        """() => { const plot = window.holdfastPlots.course; const box = plot.over.getBoundingClientRect();
+        """() => { const plot = window.holdfastPlots.history; const box = plot.over.getBoundingClientRect();
         return [box.x + plot.valToPos(plot.data[0][2], "x"), box.y + box.height / 2]; }"""
     )
     page.mouse.move(*place)
@@ -137,4 +137,4 @@ def test_values_that_cannot_be_drawn_are_named(page, site, metrics):
     for epoch, metric in enumerate(metrics):
         site.server.save(directory, epoch=epoch, metric=metric)
     page.goto(site.directory(directory))
-    expect(page.locator("#course-said")).to_have_text("Some of these values are too large or too small to be drawn.")
+    expect(page.locator("#history-status")).to_have_text("Some of these values are too large or too small to be drawn.")
