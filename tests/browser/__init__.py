@@ -1,1 +1,1 @@
-"""The pages in a real browser, while a network is really trained."""
+"""The pages in a real browser, while a real network is trained."""

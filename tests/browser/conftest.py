@@ -1,4 +1,4 @@
-"""One browser, one server and one training for all tests of this folder that one process runs."""
+"""Fixtures: one browser, one server and one training job for all tests of this folder in one process."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ _ARGUMENTS = [
 
 @pytest.fixture(scope="package")
 def chromium():
-    """A browser. No longer than this folder needs it: while it runs, this thread can run no other event loop."""
+    """Start Chromium for this folder only: while Playwright runs, this thread can run no other event loop."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed; scripts/tools installs it")
@@ -39,7 +39,7 @@ def chromium():
 
 @pytest.fixture(scope="package")
 def site(chromium, tmp_path_factory, jobs):
-    """What is looked at; nobody stops it."""
+    """The server of the tests, which no test stops."""
     made = Site(tmp_path_factory.mktemp("site"), jobs)
     yield made
     made.close()
@@ -47,16 +47,16 @@ def site(chromium, tmp_path_factory, jobs):
 
 @pytest.fixture
 def watch(site):
-    """What the browser complains of: nothing, or the test fails."""
+    """Watch the browser; the test fails if it reports an error."""
     found = Watch(site.url)
     yield found
-    assert found.asked, "nobody looked at anything"
+    assert found.asked, "the test requested no page"
     assert found.complaints == []
 
 
 @pytest.fixture
 def open_context(chromium, site, watch):
-    """Opens windows of browsers that have signed in, unless ``cookie`` says otherwise; they close with the test."""
+    """Return a function that opens signed-in browser contexts, which are closed after the test."""
     opened = []
 
     def make(cookie=None, *, signed_in=True, **options):
@@ -76,13 +76,13 @@ def open_context(chromium, site, watch):
 
 @pytest.fixture
 def page(open_context):
-    """A window in which somebody has signed in."""
+    """A page of a signed-in browser."""
     return open_context().new_page()
 
 
 @pytest.fixture(scope="package")
 def run(site):
-    """A run of which some epochs are saved, for tests that only look or save more."""
+    """A run with some saved epochs, for tests that only read or save more."""
     made = site.training.run("digits/transformer/seed-1")
     made.save(5)
     return made
@@ -90,7 +90,7 @@ def run(site):
 
 @pytest.fixture
 def new_run(site, request):
-    """A run of this test's own, with so many epochs saved."""
+    """Return a function that makes a run for this test alone."""
 
     def make(epochs, **limits):
         made = site.training.run(f"tests/{request.node.name.replace('[', '-').replace(']', '')}", **limits)
@@ -102,6 +102,6 @@ def new_run(site, request):
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """Where pictures go: the folder that HOLDFAST_PICTURES names, else one that nobody keeps."""
+    """The folder for pictures: HOLDFAST_PICTURES, else a temporary one."""
     named = os.environ.get("HOLDFAST_PICTURES")
     return named if named else tmp_path_factory.mktemp("pictures")

@@ -1,4 +1,4 @@
-"""A server with tokens, directories that were filled in the past, and a training that goes on."""
+"""A server with tokens, directories with a history, and a running training job."""
 
 import json
 from contextlib import closing, contextmanager
@@ -16,7 +16,7 @@ _QUOTAS = {"language": {"max_bytes": "30GB"}, "vision": {"max_bytes": "25GB", "m
 
 
 class Site:
-    """What somebody looks at. ``server.http`` may do everything."""
+    """The server under test. ``server.http`` has every scope."""
 
     def __init__(self, folder, jobs):
         root = folder / "root"
@@ -32,17 +32,17 @@ class Site:
         self.cookie = self.session(self.token)
 
     def close(self):
-        """End all of it."""
+        """Stop the training job and the server."""
         self.training.close()
         self.server.__exit__(None, None, None)
 
     @property
     def url(self):
-        """Where it is."""
+        """Address of the server."""
         return self.server.url
 
     def session(self, token):
-        """The cookie of somebody who has signed in with a token."""
+        """Sign in with a token and return the session cookie."""
         answer = self.server.http.post("/sign-in", content=f"token={token}")
         assert answer.status_code == 303
         value = answer.cookies[COOKIE]
@@ -50,29 +50,29 @@ class Site:
         return {"name": COOKIE, "value": value, "url": self.url, "httpOnly": True, "sameSite": "Strict"}
 
     def directory(self, name):
-        """The address of a directory's page."""
+        """Return the address of a directory's page."""
         return f"{self.url}/directories/{quote(name)}"
 
     def checkpoint(self, directory, name):
-        """The address of a checkpoint's page."""
+        """Return the address of a checkpoint's page."""
         return f"{self.url}/checkpoints/{self.found(directory, name)['id']}"
 
     def checkpoints(self, directory, **query):
-        """The checkpoints of a directory, oldest first."""
+        """Return the checkpoints of a directory, oldest first."""
         asked = {"directory": directory, "page_size": 1000, "order_by": "position", **query}
         return self.server.http.get("/v1/checkpoints", params=asked).raise_for_status().json()["checkpoints"]
 
     def names(self, directory):
-        """Their names."""
+        """Return the names of a directory's checkpoints."""
         return [each["name"] for each in self.checkpoints(directory)]
 
     def found(self, directory, name):
-        """The live checkpoint of a name."""
+        """Return the live checkpoint of a name."""
         return next(each for each in self.checkpoints(directory) if each["name"] == name)
 
     @contextmanager
     def upload(self, directory, name, *, size_bytes, arrived_bytes):
-        """An upload that stays under way."""
+        """Keep an upload open within the block."""
         body = {"directory": directory, "name": name, "files": [{"path": name, "size_bytes": size_bytes}]}
         upload = self.server.http.post("/v1/uploads", json=body).raise_for_status().json()
         address = f"/v1/uploads/{upload['id']}"
@@ -82,5 +82,5 @@ class Site:
         self.server.http.delete(address).raise_for_status()
 
     def policy(self, directory):
-        """The policy of a directory."""
+        """Return the policy of a directory."""
         return self.server.http.get(f"/v1/directories/{directory}").raise_for_status().json()["policy"]

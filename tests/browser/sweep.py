@@ -1,4 +1,4 @@
-"""Runs that people would have on such a server: long ones, with courses as losses have them, put into the catalog."""
+"""Long runs of the past with realistic losses, written directly into the catalog."""
 
 import math
 import random
@@ -13,7 +13,7 @@ _POLICY = Policy("min", 3, 3, 25)
 
 @dataclass(frozen=True)
 class Past:
-    """A run that was: from which loss to which, how fast, how large, how long ago, and what is kept of it."""
+    """A past run: its losses, decay, checkpoint size, age and policy."""
 
     name: str
     epochs: int
@@ -38,20 +38,20 @@ PAST = [
 
 
 def fill_all(context):
-    """Put all of them into a new root."""
+    """Write all past runs into a new root."""
     for run in PAST:
         fill(context, run)
 
 
 def fill(context, run):
-    """Put one into its directory, without files: nobody reads them."""
+    """Write a past run into its directory, without files: no test reads them."""
     chance = random.Random(run.name)
     kept = [_made(run, epoch, chance) for epoch in range(run.epochs)]
     put(context, kept, run.policy)
 
 
 def put(context, checkpoints, policy):
-    """Put checkpoints into a directory of their own; after each, what its policy does not keep was removed."""
+    """Write checkpoints into a directory and apply its policy after each."""
     first, last = checkpoints[0], checkpoints[-1]
     directory = Directory(last.directory, first.created_at, last.sequence, policy, "trainer@gpu-07", last.created_at)
     with context.catalog.writing() as session:

@@ -1,4 +1,4 @@
-"""Pages keep the rules of accessibility that can be checked, light and dark, on a desk and on a phone."""
+"""Accessibility: pages pass the automatic checks, light and dark, on a desktop and on a phone."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -23,7 +23,7 @@ def nothing_found(page, site, run):
 
 
 def directory(page, site, run):
-    """With a preview of its policy, and removed ones."""
+    """Show a directory with a policy preview and removed checkpoints."""
     page.goto(f"{site.directory('language/gpt-small/lr-3e-4')}?removed=true")
     expect(page.locator("#history canvas")).to_be_visible()
     page.get_by_label("Keep last: number").fill("2")

@@ -1,4 +1,4 @@
-"""The page of a checkpoint: its tensors, searched, and what can be copied from it."""
+"""The page of a checkpoint: search among its tensors, and comparison with another one."""
 
 import torch
 from playwright.sync_api import expect
@@ -20,8 +20,8 @@ def test_its_tensors_are_those_that_were_saved(page, site, run):
     assert {shape.strip() for shape in found.locator(":scope > :nth-child(3)").all_text_contents()} == {"32"}
 
 
-def test_what_training_has_changed_is_told_tensor_by_tensor(page, site, new_run):
-    """The embedding is frozen; from the third epoch on, the head's average is kept as well."""
+def test_a_comparison_lists_the_tensors_that_training_changed(page, site, new_run):
+    """The embedding is frozen; from the third epoch on, the state also has an average of the head."""
     run = new_run(4)
     first, last = run.saved[0]["name"], run.saved[-1]["name"]
     before, after = (torch.load(site.server.root / run.directory / name)["model"] for name in (first, last))

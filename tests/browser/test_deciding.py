@@ -1,4 +1,4 @@
-"""What people decide: the policy of a directory, pins, tags, and what is removed and brought back."""
+"""Forms: policy, pins, tags, deletion and restoration."""
 
 import re
 
@@ -12,7 +12,7 @@ def badges(page):
     return page.locator("#preview tbody .badge.gone")
 
 
-def test_a_policy_is_seen_before_it_counts(page, site, new_run):
+def test_a_policy_is_previewed_before_it_applies(page, site, new_run):
     run = new_run(6)
     page.goto(site.directory(run.directory))
     before = site.names(run.directory), site.policy(run.directory)
@@ -35,7 +35,7 @@ def test_a_policy_is_seen_before_it_counts(page, site, new_run):
     expect(page.get_by_text("The policy is in force.")).to_be_visible()
     expect(page.locator("#facts")).to_contain_text("keeps the last 2, the best 1")
     assert site.policy(run.directory)["max_checkpoints"] == 2
-    assert site.names(run.directory) == before[0], "it counts from the next save on, or when somebody says so"
+    assert site.names(run.directory) == before[0], "it applies at the next save or prune"
     page.get_by_role("button", name="Remove them now").click()
     expect(page.get_by_text(f"{6 - len(staying)} checkpoints removed.")).to_be_visible()
     assert set(site.names(run.directory)) == staying
@@ -53,7 +53,7 @@ def test_what_the_next_save_removes_is_what_it_then_removes(page, site, new_run)
     expect(page.locator("#next a")).to_have_text([run.saved[-2]["name"]])
 
 
-def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
+def test_pinned_tagged_deleted_and_restored(page, site, new_run):
     run = new_run(3)
     first = run.saved[0]["name"]
     page.goto(site.directory(run.directory))
@@ -94,7 +94,7 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     assert first in site.names(run.directory)
     page.reload()
     expect(row).to_be_visible()
-    expect(page.get_by_text(f"{first} is restored")).to_be_hidden()  # it is said once
+    expect(page.get_by_text(f"{first} is restored")).to_be_hidden()  # the notice is shown once
 
 
 def test_a_removed_one_is_restored_from_the_list_and_from_its_own_page(page, site, new_run):
@@ -131,12 +131,12 @@ def test_the_order_of_the_table_is_chosen(page, site, run):
 
 
 @pytest.mark.parametrize("form", ["delete", "pin"])
-def test_what_cannot_be_done_is_told_on_a_page(page, site, new_run, watch, form):
+def test_a_refused_form_leads_to_an_error_page(page, site, new_run, watch, form):
     watch.allow("status of 4")
     run = new_run(1)
     page.goto(site.checkpoint(run.directory, run.saved[0]["name"]))
     checkpoint = site.found(run.directory, run.saved[0]["name"])
-    if form == "delete":  # somebody else pins it meanwhile, and nobody has told the page yet
+    if form == "delete":  # another user pins it, and the page does not know yet
         page.get_by_role("button", name="Delete").click()
         page.evaluate("stop()")
         site.server.http.patch(f"/v1/checkpoints/{checkpoint['id']}", json={"pinned": True}).raise_for_status()

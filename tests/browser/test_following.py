@@ -1,4 +1,4 @@
-"""Pages that are open follow what happens, without being loaded anew."""
+"""Live updates: open pages follow changes without a reload."""
 
 import pytest
 from playwright.sync_api import expect
@@ -9,7 +9,7 @@ from tests.support.live import LiveServer
 
 @pytest.fixture
 def stays(page):
-    """Marks the page that is shown; whether it is still the same."""
+    """Mark the current page; the returned function tells if it was not reloaded."""
 
     def mark():
         page.evaluate("window.isTheSame = true")
@@ -22,11 +22,11 @@ def live(page):
     expect(page.locator("[data-live-state]")).to_have_text("live")
 
 
-def test_the_first_page_is_searched_while_somebody_types(page, site, run, stays):
+def test_the_first_page_is_searched_while_typing(page, site, run, stays):
     page.goto(site.url)
     same = stays()
     shown = page.locator("#found .tree a")
-    expect(shown.filter(has_text="conformer")).to_have_count(0)  # its two runs are below it
+    expect(shown.filter(has_text="conformer")).to_have_count(0)  # a group: its two runs are below it
     everything = shown.count()
     page.get_by_label("Search").press_sequentially("gpt 3e-4", delay=20)
     expect(shown).to_have_count(2)
@@ -108,8 +108,8 @@ def test_a_save_arrives_on_the_page_of_its_directory(page, site, run, stays):
     assert same()
 
 
-def test_what_somebody_fills_in_stays_when_a_save_arrives(page, site, new_run, stays):
-    """The policy that is being written, the order that was chosen, an open question, and the focus."""
+def test_input_stays_when_a_save_arrives(page, site, new_run, stays):
+    """The policy form, the chosen order, an open dialog and the focus survive."""
     run = new_run(3)
     page.goto(site.directory(run.directory))
     live(page)
@@ -134,7 +134,7 @@ def test_what_somebody_fills_in_stays_when_a_save_arrives(page, site, new_run, s
     assert same()
 
 
-def test_the_page_of_a_checkpoint_follows_what_others_do_with_it(page, site, new_run, stays):
+def test_the_page_of_a_checkpoint_follows_changes(page, site, new_run, stays):
     run = new_run(2)
     checkpoint = site.found(run.directory, run.saved[0]["name"])
     page.goto(f"{site.url}/checkpoints/{checkpoint['id']}")
@@ -149,7 +149,7 @@ def test_the_page_of_a_checkpoint_follows_what_others_do_with_it(page, site, new
     assert same()
 
 
-def test_the_page_about_space_follows_saves_and_uploads(page, site, run, stays):
+def test_the_storage_page_follows_saves_and_uploads(page, site, run, stays):
     page.goto(f"{site.url}/storage")
     live(page)
     same = stays()
@@ -164,10 +164,10 @@ def test_the_page_about_space_follows_saves_and_uploads(page, site, run, stays):
     assert same()
 
 
-def test_a_page_says_when_the_server_is_gone_and_catches_up_when_it_is_back(open_context, tmp_path, watch):
+def test_a_page_shows_a_lost_connection_and_catches_up(open_context, tmp_path, watch):
     watch.allow(
         r"ERR_|status of 50\d|elsewhere: |htmx:error"
-    )  # the server is away, and another one than that of other tests
+    )  # the server stops, and it is not the one of the other tests
     with LiveServer(tmp_path / "root") as server:
         server.save("runs/a", name="a.pt")
         page = open_context(signed_in=False).new_page()

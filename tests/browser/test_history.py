@@ -1,4 +1,4 @@
-"""The course of values on the page of a directory: what is drawn is what was saved."""
+"""The history chart on the page of a directory: it shows the saved values."""
 
 import json
 
@@ -16,7 +16,7 @@ _READ = """() => {
 
 @pytest.fixture
 def drawn(page, site, run):
-    """What the plot of the run's page draws: its columns, and its lines with their points."""
+    """Open the run's page; the returned function reads the chart's columns, and its lines with their points."""
     page.goto(site.directory(run.directory))
     assert comes_true(page, "window.holdfastPlots?.history")
     return lambda: page.evaluate(_READ)
@@ -107,7 +107,7 @@ def test_values_are_drawn_whatever_they_are_called(page, site):
     expect(page.locator("#history-status")).to_have_text("")
 
 
-def test_the_marks_say_what_became_of_each(page, site):
+def test_the_marks_show_the_state_of_each_checkpoint(page, site):
     directory = "language/gpt-small/lr-1e-4"
     page.goto(site.directory(directory))
     assert comes_true(page, "window.holdfastPlots?.history")

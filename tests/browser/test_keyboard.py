@@ -1,15 +1,15 @@
-"""Everything can be done with a keyboard alone, and one sees where one is."""
+"""Keyboard: every action is possible without a pointer, and the focus is visible."""
 
 import pytest
 from playwright.sync_api import expect
 
 LIMIT = 120
-"""How many steps of the focus anything may be away."""
+"""The most presses of Tab to any element."""
 
 
 @pytest.fixture
 def keys(page):
-    """A keyboard: ``go(locator)`` presses Tab until the element has the focus."""
+    """A keyboard; ``go(locator)`` presses Tab until the element has the focus."""
 
     class Keys:
         def go(self, target):
@@ -78,7 +78,7 @@ def test_pin_delete_and_undo(page, site, keys, new_run):
     assert name in site.names(run.directory)
 
 
-def test_a_policy_is_written_seen_and_applied_and_what_it_lets_go_removed(page, site, keys, new_run):
+def test_a_policy_is_previewed_and_applied(page, site, keys, new_run):
     run = new_run(4)
     page.goto(site.directory(run.directory))
     keys.go(page.get_by_label("Keep last: number"))
@@ -94,7 +94,7 @@ def test_a_policy_is_written_seen_and_applied_and_what_it_lets_go_removed(page, 
     assert 1 <= len(site.names(run.directory)) <= 2
 
 
-def test_the_course_is_chosen_and_a_checkpoint_tagged(page, site, keys, run):
+def test_the_charts_values_are_chosen_and_a_checkpoint_tagged(page, site, keys, run):
     page.goto(site.directory(run.directory))
     keys.go(page.get_by_label("Over"))
     keys.go(page.get_by_label("accuracy"))

@@ -1,4 +1,4 @@
-"""Pictures of the main pages, light and dark; in the folder that HOLDFAST_PICTURES names, if it does."""
+"""Pictures of the main pages, light and dark, for the documents if HOLDFAST_PICTURES names their folder."""
 
 import os
 from pathlib import Path

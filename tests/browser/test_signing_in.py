@@ -5,8 +5,8 @@ from playwright.sync_api import expect
 from tests.support.tokens import mint, revoke
 
 
-def test_a_wrong_token_is_told_and_the_right_one_leads_to_the_page_that_was_wanted(open_context, site, run, watch):
-    watch.allow(r"status of 401")  # which the browser notes for the page itself
+def test_a_wrong_token_is_reported_and_a_right_one_leads_to_the_requested_page(open_context, site, run, watch):
+    watch.allow(r"status of 401")  # the browser logs the status of the page
     page = open_context(signed_in=False).new_page()
     wanted = site.directory(run.directory)
     page.goto(wanted)
@@ -31,7 +31,7 @@ def test_signing_out_leads_back_and_the_pages_are_closed(open_context, site):
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-def test_who_may_only_read_is_offered_nothing_else(open_context, site, run):
+def test_a_read_token_is_offered_no_changes(open_context, site, run):
     page = open_context(site.session(mint(site.server.root, "read"))).new_page()
     page.goto(site.directory(run.directory))
     expect(page.locator("tr[id^=row]").first).to_be_visible()
@@ -44,7 +44,7 @@ def test_who_may_only_read_is_offered_nothing_else(open_context, site, run):
 
 
 def test_a_page_that_is_open_when_its_token_is_revoked_asks_for_one(open_context, site, run, watch):
-    watch.allow("status of 401")  # of what the page asks for before it is left
+    watch.allow("status of 401")  # of requests before the page is left
     token = mint(site.server.root, "read")
     page = open_context(site.session(token)).new_page()
     page.goto(site.directory(run.directory))

@@ -1,4 +1,4 @@
-"""Every page is of use to a browser that runs no scripts."""
+"""Without JavaScript: every page still works."""
 
 import pytest
 from playwright.sync_api import expect
@@ -56,7 +56,7 @@ def test_a_policy_is_seen_and_applied(page, site, new_run):
     assert site.names(run.directory) == [run.saved[-1]["name"]]
 
 
-def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
+def test_pinned_tagged_deleted_and_restored(page, site, new_run):
     run = new_run(2)
     name = run.saved[0]["name"]
     page.goto(site.checkpoint(run.directory, name))
@@ -69,7 +69,7 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     page.get_by_label("Search").fill("head bias")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("#found .summary")).to_contain_text(" of ")
-    page.get_by_role("button", name="Delete").click()  # a question that browsers ask without scripts
+    page.get_by_role("button", name="Delete").click()  # popovers work without scripts
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     assert name not in site.names(run.directory)
     page.get_by_role("button", name="Undo").click()
@@ -77,7 +77,7 @@ def test_pinned_tagged_deleted_and_brought_back(page, site, new_run):
     assert name in site.names(run.directory)
 
 
-def test_checkpoints_are_compared_and_space_is_told(page, site, run):
+def test_checkpoints_are_compared_and_storage_is_shown(page, site, run):
     page.goto(site.checkpoint(run.directory, run.saved[4]["name"]))
     page.get_by_role("combobox", name="With").select_option(run.saved[0]["name"])
     page.get_by_role("button", name="Compare").click()

@@ -1,4 +1,4 @@
-"""Training that is really done, in a process of its own: an epoch whenever a test says so, saved by the real client."""
+"""A real training job in its own process: trains an epoch on demand and saves it with the real client."""
 
 import json
 import os
@@ -78,11 +78,11 @@ class Training:
     Parameters
     ----------
     jobs : Jobs
-        Where it comes from.
+        Starts the process.
     orders : Path
-        Where the pipe may lie through which it is told.
+        Path for the named pipe that carries the orders.
     url, token : str
-        Where it saves.
+        The server to save to.
     """
 
     def __init__(self, jobs, orders, *, url, token):
@@ -93,16 +93,16 @@ class Training:
         self._count = 0
 
     def close(self):
-        """Let it end."""
+        """End the process."""
         self._orders.close()
         assert self._job.wait() == 0, self._job.errors()
 
     def run(self, directory, **limits):
-        """A run that begins."""
+        """Return a new run."""
         return TrainingRun(self, directory, limits)
 
     def save(self, directory, limits):
-        """Train an epoch and save it; what was saved, once the server has it."""
+        """Train one epoch and save it; returns the saved facts once the server has them."""
         self._count += 1
         self._orders.write(json.dumps({"directory": directory, "limits": limits}) + "\n")
         self._orders.flush()
@@ -114,7 +114,7 @@ class Training:
 
 
 class TrainingRun:
-    """One network on its way, and what was saved of it."""
+    """One run: its network in training, and its saved checkpoints."""
 
     def __init__(self, training, directory, limits):
         self._training = training
@@ -123,7 +123,7 @@ class TrainingRun:
         self.saved = []
 
     def save(self, epochs=1):
-        """Train so many epochs more, each saved; the last one saved."""
+        """Train and save further epochs; returns the last saved one."""
         for _ in range(epochs):
             self.saved.append(self._training.save(self.directory, self._limits))
         return self.saved[-1]

@@ -1,10 +1,10 @@
-"""What a browser complains of, and whom it asks, while somebody looks at the pages of one server."""
+"""Watching a browser: its errors, and the requests of the pages of one server."""
 
 import re
 
 from tests.support.live import eventually
 
-_LEFT = "net::ERR_ABORTED"  # whoever goes to another page leaves some requests of this one
+_LEFT = "net::ERR_ABORTED"  # leaving a page aborts its pending requests
 
 
 class Watch:
@@ -13,7 +13,7 @@ class Watch:
     Parameters
     ----------
     origin : str
-        The only one that pages may ask.
+        The only origin that pages may request.
     """
 
     def __init__(self, origin):
@@ -21,7 +21,7 @@ class Watch:
         self._allowed = []
         self._heard = []
         self.asked = []
-        """The method and the address of each request, in order."""
+        """Method and address of each request, in order."""
 
     def follow(self, context):
         """Listen to all pages of a context."""
@@ -31,12 +31,12 @@ class Watch:
         context.on("requestfailed", self._failed)
 
     def allow(self, pattern):
-        """Let complaints that match a pattern pass: the test makes them happen."""
+        """Allow errors that match a pattern, as the test provokes them."""
         self._allowed.append(re.compile(pattern))
 
     @property
     def complaints(self):
-        """What was heard and not allowed."""
+        """Errors that are not allowed."""
         return [each for each in self._heard if not any(pattern.search(each) for pattern in self._allowed)]
 
     def _console(self, message):
@@ -54,10 +54,10 @@ class Watch:
 
 
 def comes_true(page, condition):
-    """Whether a condition comes true in a page. The browser's own waiting would need what the pages forbid: eval."""
+    """Wait until a condition is true in a page. Playwright's own waiting needs eval, which the pages forbid."""
 
     def look():
-        page.wait_for_timeout(20)  # lets the page go on, which a sleep would not
+        page.wait_for_timeout(20)  # lets the page run, which a sleep would not
         return page.evaluate(condition)
 
     return eventually(look, seconds=10)

@@ -1,4 +1,4 @@
-"""No answer is larger than a bound, however much there is to say: lists end early, the rest comes in further pages."""
+"""Bounds of responses: every list is bounded and continues on further pages."""
 
 import asyncio
 import inspect
@@ -26,7 +26,7 @@ def prune(server, **body):
 
 
 def pages(ask):
-    """Every page of an answer that goes on."""
+    """Yield every page of a response."""
     found, token = [], {}
     while True:
         found.append(ask(**token))
@@ -43,7 +43,7 @@ def listed(page):
 
 @pytest.fixture
 def three(server, directory):
-    """Three directories below one, with five checkpoints of three bytes each, of which two stay."""
+    """Three directories below one, with five checkpoints of three bytes each, of which the policy keeps two."""
     names = [f"{directory}/{letter}" for letter in "abc"]
     for name in names:
         for epoch in range(5):
@@ -127,7 +127,7 @@ def test_clearing_names_the_first_thousand(server, directory):
 
 
 def commit(server, directory, data=b"1", **upload):
-    """A checkpoint by an upload with more to it than a save in one request can say."""
+    """Save a checkpoint by an upload, with details that a save in a single request cannot carry."""
     file = {"path": "model.pt", "size_bytes": len(data), **upload.pop("file", {})}
     asked = {"directory": directory, "name": "model.pt", "files": [file], **upload}
     reserved = server.http.post("/v1/uploads", json=asked)
@@ -142,7 +142,7 @@ def commit(server, directory, data=b"1", **upload):
 
 @pytest.fixture(scope="module")
 def heavy(server):
-    """Directories of checkpoints with as much metadata as one may have."""
+    """Directories of checkpoints with the largest metadata allowed."""
     names = [f"heavy/{letter}" for letter in "abcde"]
     for name in names:
         for epoch in range(2):
@@ -168,7 +168,7 @@ def test_a_list_of_directories_ends_before_it_is_too_large(server, heavy):
 
 @pytest.fixture(scope="module")
 def cut_small(server):
-    """A checkpoint of very many chunks and tensors."""
+    """A checkpoint with very many chunks and tensors."""
     from app.core import digests
 
     data = bytes(range(250)) * (MANY_CHUNKS // 250)

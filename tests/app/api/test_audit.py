@@ -1,4 +1,4 @@
-"""Who changed what is written down with the change, and for nobody else to read."""
+"""The audit log: written together with each change, and readable by admins only."""
 
 import base64
 import json
@@ -55,7 +55,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_written_down_with_who_made_it(guarded, directory, change):
+def test_a_change_is_recorded_with_its_author(guarded, directory, change):
     checkpoint_id = save(guarded, directory, name="a.pt")
     before = lines(guarded)[0]["id"]
     act, expected = CHANGES[change]
@@ -127,7 +127,7 @@ def test_pages_and_filters(guarded, directory):
 
 
 @pytest.mark.parametrize("key", ["abc", 1e300, ""], ids=repr)
-def test_a_page_that_nobody_gave_is_refused(guarded, key):
+def test_a_forged_page_token_is_refused(guarded, key):
     page = base64.urlsafe_b64encode(json.dumps([["audit", "", None], [key]]).encode()).decode()
     answer = guarded.http.get("/v1/audit", params={"page_token": page})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
@@ -140,7 +140,7 @@ def test_making_a_token_is_written_down(guarded):
     assert line["data"] == {"id": token[5:15], "scopes": ["read"], "prefix": "team/a", "note": ""}
 
 
-def test_what_was_saved_before_a_crash_counts_for_whoever_saved_it(tmp_path):
+def test_a_save_before_a_crash_is_recorded_for_its_token(tmp_path):
     root = tmp_path / "root"
     with LiveServer(root) as live:
         token = mint(root, "admin")
@@ -159,7 +159,7 @@ def test_what_was_saved_before_a_crash_counts_for_whoever_saved_it(tmp_path):
         assert (line["token_id"], line["request_id"]) == (token[5:15], "")
 
 
-def test_what_a_later_save_finishes_counts_for_whoever_began_it(make_server):
+def test_a_commit_finished_by_a_later_save_is_recorded_for_its_own_token(make_server):
     live = make_server()
     first, second = mint(live.root, "admin"), mint(live.root, "write")
     with closing(sqlite3.connect(live.root / ".holdfast" / "catalog.db")) as database:
@@ -186,7 +186,7 @@ def test_what_a_later_save_finishes_counts_for_whoever_began_it(make_server):
         ("evil token=admin peer=127.0.0.1", ""),
     ],
 )
-def test_the_peer_is_an_address_whatever_a_proxy_was_told(behind_proxy, directory, forwarded, peer):
+def test_the_peer_is_always_an_address_or_empty(behind_proxy, directory, forwarded, peer):
     saved = behind_proxy.http.post(
         "/v1/checkpoints", params={"directory": directory}, content=b"bytes", headers={"X-Forwarded-For": forwarded}
     )
@@ -230,12 +230,12 @@ def test_an_upload_that_a_save_begins_afresh_is_written_down(guarded, directory)
     assert found == [("checkpoint.saved", None), ("upload.abandoned", upload["id"])]
 
 
-def test_only_who_runs_the_server_can_read_the_catalog(guarded):
+def test_only_the_servers_user_can_read_the_catalog(guarded):
     for path in (guarded.root / ".holdfast").glob("catalog.db*"):
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_nobody_else_can_read_a_catalog_that_an_older_server_left_when_it_crashed(tmp_path):
+def test_a_catalog_left_by_a_crashed_older_server_becomes_private(tmp_path):
     with LiveServer(tmp_path / "root") as live:
         live.save("runs/a")
         live.kill()

@@ -1,4 +1,4 @@
-"""Small files travel together: batches of an upload and of a checkpoint, each as the server names it."""
+"""Batches: small files of an upload or a checkpoint are transferred together, as the server planned."""
 
 import os
 from contextlib import closing
@@ -59,7 +59,9 @@ def test_small_files_are_sent_and_fetched_together(server, directory):
     upload = reserved(server, directory)
     (batch,) = upload["batches"]
     assert {part["file"] for part in batch["parts"]} == CONTENTS.keys() - {"empty", "large.bin"}
-    assert {wanted["file"] for wanted in upload["missing"]} == CONTENTS.keys() - {"empty"}  # for older clients
+    assert {wanted["file"] for wanted in upload["missing"]} == CONTENTS.keys() - {
+        "empty"
+    }  # for older clients, as ranges
     answer = send(server, batch)
     assert answer.json() == {"files": 302, "length": batch["length"]}
     assert send(server, batch).status_code == 200
@@ -156,7 +158,7 @@ def test_a_file_that_bears_the_name_of_its_checkpoint_is_found(server, directory
 
 @pytest.fixture
 def folders(tmp_path):
-    """A root with checkpoints of 3 and of 300 files, and their ids."""
+    """A root with checkpoints of 3 and of 300 files, and the ids."""
     with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
         ids = []
         for count in (3, 300):
@@ -171,7 +173,7 @@ def test_a_file_takes_one_question_and_no_rows_of_others_however_many_files_ther
     asked = []
     event.listen(checkpoints.context.catalog._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
     for checkpoint_id in ids:
-        checkpoints.contents.open(checkpoint_id, "001").opened.close()  # of which directory it is, is remembered
+        checkpoints.contents.open(checkpoint_id, "001").opened.close()  # the file's directory is recorded
         del asked[:]
         content = checkpoints.contents.open(checkpoint_id, "002")
         content.opened.close()
@@ -180,7 +182,7 @@ def test_a_file_takes_one_question_and_no_rows_of_others_however_many_files_ther
 
 
 def test_many_files_are_synced_together_unless_the_disk_has_lost_something(tmp_path, monkeypatch):
-    """A loss is told once, to one upload: every upload that had begun by then is synced file by file."""
+    """The kernel reports lost writes once, to one upload: all open uploads are then synced file by file."""
     told = []
 
     def sync_file_system(descriptor):
@@ -253,4 +255,4 @@ def test_only_so_many_sources_are_held_open_and_what_others_hold_is_sent_again(t
                 receiver.finish()
         opened.commits.commit(first.upload.id)
         second = opened.reservations.reserve(Save(directory="d", name="second", files=files, facts=Facts()))
-        assert [missing.path for missing in second.missing.ranges] == ["1.bin"]  # the smallest
+        assert [missing.path for missing in second.missing.ranges] == ["1.bin"]  # the smallest file

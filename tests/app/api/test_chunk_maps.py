@@ -1,4 +1,4 @@
-"""What lies where in a checkpoint: chunks by which every byte can be verified, and tensors as they were declared."""
+"""Chunk maps: the chunks that verify every byte of a checkpoint, and its declared tensors."""
 
 import os
 
@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 def begin(server, directory, contents, **more):
-    """A committed checkpoint of files, through an upload; ``more`` gives further members of each file by its path."""
+    """Commit a checkpoint through an upload; ``more`` has further members of each file by its path."""
     files = [{"path": path, "size_bytes": len(data), **more.get(path, {})} for path, data in contents.items()]
     upload = server.http.post("/v1/uploads", json={"directory": directory, "name": "x.pt", "files": files}).json()
     for wanted in upload["missing"]:
@@ -26,7 +26,7 @@ def begin(server, directory, contents, **more):
 
 
 def fetched(server, file):
-    """A file by its ranges, every chunk of it verified."""
+    """Fetch a file by its ranges and verify every chunk."""
     data = b""
     for wanted in file["ranges"]:
         answer = server.http.request(wanted["method"], wanted["url"], headers=wanted["headers"])

@@ -1,4 +1,4 @@
-"""The bytes of checkpoints: whole or in part, verified, and never a page that a browser would run."""
+"""File content: whole or in ranges, verified, and never executed by a browser."""
 
 import os
 
@@ -19,7 +19,7 @@ def fetch(server, saved, method="GET", **headers):
 
 
 def folder(server, directory, contents):
-    """A checkpoint of several files, through an upload."""
+    """Save a checkpoint of several files through an upload."""
     files = [{"path": path, "size_bytes": len(data)} for path, data in contents.items()]
     body = {"directory": directory, "name": "folder", "files": files}
     upload = server.http.post("/v1/uploads", json=body).json()
@@ -124,7 +124,7 @@ def test_conditions_are_heard(server, saved, header, value, status):
 
 
 @pytest.mark.parametrize("what", ["{id}/content", "{id}/files/{name}", "best/content", "latest/content"])
-def test_head_says_what_get_says(server, directory, saved, what):
+def test_head_matches_get(server, directory, saved, what):
     url = "/v1/checkpoints/" + what.format(**saved)
     query = {} if "{id}" in what else {"directory": directory}
     get, head = server.http.get(url, params=query), server.http.head(url, params=query)

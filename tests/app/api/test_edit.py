@@ -1,4 +1,4 @@
-"""Changing facts of a checkpoint and the policy of a directory; the files say the same at once."""
+"""Edits of facts and policies; the manifests follow at once."""
 
 import json
 
@@ -199,7 +199,7 @@ def test_a_policy_that_asks_nothing_makes_no_directory(server, directory):
     assert not (server.root / directory).exists()
 
 
-def test_an_operator_may_let_go_of_a_directory_that_nobody_saved_to(server, directory):
+def test_an_operator_may_remove_a_directory_without_saves(server, directory):
     put(server, directory, max_checkpoints=None).raise_for_status()
     answer = put(server, directory)
     assert answer.status_code == 200, answer.text

@@ -1,4 +1,4 @@
-"""Directories that hold nothing: they can be removed, and ranked the other way."""
+"""Empty directories: they can be removed, and their mode can change."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.tokens import bearer, mint
 
 @pytest.fixture
 def empty(server, directory):
-    """A directory that was saved to and emptied."""
+    """Save to a directory and empty it."""
     server.save(directory, b"1", metric=1, mode="min")
     server.save(directory, b"2", metric=2)
     assert server.http.delete(f"/v1/directories/{directory}").json()["removed_count"] == 2

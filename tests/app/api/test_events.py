@@ -1,4 +1,4 @@
-"""Events, and what the server says of itself."""
+"""The event stream, and the information about the server."""
 
 import json
 import queue
@@ -14,7 +14,7 @@ from app.settings import Settings
 
 
 def parsed(lines):
-    """The events in the lines of a stream, each when its last line has come."""
+    """Yield the events in the lines of a stream, each as soon as it is complete."""
     event = {}
     for line in lines:
         if line:
@@ -34,7 +34,7 @@ def replay(server, after=0, **query):
 
 @contextmanager
 def listening(server, **query):
-    """What a live stream brings, in a queue; None when the stream has ended."""
+    """Put the events of a live stream into a queue; None marks its end."""
     events = queue.Queue()
     client = httpx.Client(base_url=server.url, timeout=httpx.Timeout(30, read=30))
     opened = threading.Event()
@@ -60,7 +60,7 @@ def listening(server, **query):
         client.close()
 
 
-def test_everything_that_changes_is_told_in_order(server, directory):
+def test_every_change_is_an_event_in_order(server, directory):
     first = server.save(directory, epoch=1, max_checkpoints=1)
     server.http.patch(f"/v1/checkpoints/{first['id']}", json={"pinned": False}).raise_for_status()
     second = server.save(directory, epoch=2)
@@ -130,7 +130,7 @@ def test_a_stream_brings_events_while_it_is_open_and_ends_with_the_server(own_se
         assert events.get(timeout=10) is None
 
 
-def test_a_stream_that_begins_now_says_after_which_event(server, directory):
+def test_a_stream_that_begins_now_names_its_position(server, directory):
     server.save(directory, epoch=1)
     began = server.http.get("/v1/events", params={"follow": False})
     (line,) = filter(None, began.text.splitlines())
@@ -156,7 +156,7 @@ def test_an_idle_stream_does_not_keep_the_server_from_stopping(own_server):
         assert time.monotonic() - began < 5
 
 
-def test_event_ids_go_on_after_a_restart(own_server):
+def test_event_ids_continue_after_a_restart(own_server):
     own_server.save("runs/a", epoch=1)
     before = replay(own_server)
     own_server.restart()
@@ -166,7 +166,7 @@ def test_event_ids_go_on_after_a_restart(own_server):
     assert after[-1]["id"] > before[-1]["id"]
 
 
-def test_the_server_says_what_it_is(server):
+def test_the_server_describes_itself(server):
     info = server.http.get("/v1/info").json()
     assert (info["name"], info["api"], info["root"]) == ("Holdfast", "v1", str(server.root.resolve()))
     assert 0 < info["chunk_max_bytes"] <= info["range_max_bytes"]
@@ -200,7 +200,7 @@ def test_a_root_that_cannot_be_written_is_not_ready(own_server):
     assert own_server.http.get("/health/ready").status_code == 200
 
 
-def test_whoever_waits_does_not_look_through_the_events_of_others_again(tmp_path):
+def test_a_waiting_stream_does_not_scan_other_directories_events_again(tmp_path):
     with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
         with checkpoints.context.catalog.writing() as session:
             for number in range(10):
@@ -210,4 +210,4 @@ def test_whoever_waits_does_not_look_through_the_events_of_others_again(tmp_path
         assert events(0, prefix="a", limit=5)[1] == 10
         assert events(0, prefix="b", limit=5)[1] == 6, "the next page of them begins where this one ended"
         assert events(10, prefix="a", limit=5) == ([], 10)
-        assert events(99, prefix="a", limit=5) == ([], 99), "whoever knows later ones waits for those after them"
+        assert events(99, prefix="a", limit=5) == ([], 99), "a position beyond the last event stays"

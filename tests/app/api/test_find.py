@@ -1,4 +1,4 @@
-"""Lists, the best and the latest: queries over what was committed."""
+"""Queries over committed checkpoints: lists, best and latest."""
 
 import math
 
@@ -19,13 +19,13 @@ def best(server, directory, **query):
 
 
 def numbered(names):
-    """The epochs of names that were made of them."""
+    """Return the epochs in generated names."""
     return [int(name.removesuffix(".pt").rpartition("_")[2]) for name in names]
 
 
 @pytest.fixture
 def filled(server, directory):
-    """A directory of five: sizes fall, one is pruned by hand, metrics are 5, NaN, none, 1, 3."""
+    """A directory of five checkpoints: falling sizes, one deleted, metrics 5, NaN, none, 1, 3."""
     for epoch, (metric, more) in enumerate(
         [
             ({"metric": 5}, {"tags": "a", "name": "e_0.pt"}),
@@ -83,7 +83,7 @@ def test_removed_ones_are_listed_when_asked_for(server, directory):
     server.save(directory, b"2", epoch=2)
     server.http.delete(f"/v1/checkpoints/{gone['id']}").raise_for_status()
     assert numbered(server.names(directory)) == [2]
-    server.wait_until_freed()  # until then, what was removed can be restored
+    server.wait_until_freed()  # removed checkpoints can be restored until then
     found = get(server, "checkpoints", directory=directory, include_removed=True).json()["checkpoints"]
     assert [checkpoint["removed_because"] for checkpoint in found] == ["deleted", "replaced", None]
     assert found[1] == get(server, f"checkpoints/{replaced['id']}").json()

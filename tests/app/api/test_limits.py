@@ -1,4 +1,4 @@
-"""The bounds of requests: an operator may draw them closer, and what is beyond them is refused by name or clamped."""
+"""Limits of requests: operators may lower them; values above are refused by name or clamped."""
 
 import json
 
@@ -22,7 +22,7 @@ FILE = {"size_bytes": 3}
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A server whose bounds are close."""
+    """A server with low limits."""
     with LiveServer(tmp_path_factory.mktemp("limits") / "root", **SMALL) as live:
         yield live
 
@@ -88,7 +88,7 @@ def test_metadata_that_is_too_deep_is_refused(small, directory):
     assert "deeper than 3" in answer.json()["detail"]
 
 
-def test_chunks_that_are_told_at_the_commit_are_bounded(small, directory):
+def test_chunks_declared_at_the_commit_are_bounded(small, directory):
     uploader, state = Uploader(small, directory), pieces(4)
     upload = uploader.begin({"size_bytes": sum(map(len, state))})
     uploader.put(upload, b"".join(state))
@@ -100,7 +100,7 @@ def test_chunks_that_are_told_at_the_commit_are_bounded(small, directory):
 
 
 @pytest.mark.parametrize("asked", [{}, {"page_size": 3}, {"page_size": 1000}], ids=["by default", "three", "the most"])
-def test_a_page_has_no_more_entries_than_the_bound_and_goes_on(small, directory, asked):
+def test_a_page_is_bounded_and_continues(small, directory, asked):
     for epoch in range(5):
         small.save(f"{directory}/{epoch}", b"x")
         small.save(directory, b"x", epoch=epoch)
@@ -137,7 +137,7 @@ def test_a_page_has_no_more_entries_than_the_bound_and_goes_on(small, directory,
             "POST", "/v1/uploads", '{"directory": "a", "files": [{"size_bytes": 1}], "epoch": %s}', id="epoch"
         ),
         pytest.param("POST", "/v1/uploads", '{"directory": "a", "files": %s}', id="files"),
-        pytest.param("POST", "/v1/uploads", '{"unknown": %s}', id="a field that nobody knows"),
+        pytest.param("POST", "/v1/uploads", '{"unknown": %s}', id="an unknown field"),
         pytest.param("POST", "/v1/uploads/0123/commit", '{"files": %s}', id="a commit"),
         pytest.param("PATCH", "/v1/checkpoints/0123", '{"tags": %s}', id="a change"),
         pytest.param("PATCH", "/v1/checkpoints/0123", '{"metadata": {"a": %s}}', id="metadata of a change"),
@@ -177,7 +177,7 @@ def test_what_no_server_takes_is_refused_by_the_name_of_the_setting_too(server, 
     assert f"HOLDFAST_MAX_{setting}" in answer.json()["detail"]
 
 
-def test_a_refusal_says_what_else_can_be_done(small, directory):
+def test_a_refusal_names_alternatives(small, directory):
     three = small.http.post("/v1/uploads", json={"directory": directory, "name": "x", **folder(FILE, FILE, FILE)})
     assert "may be set to 10000 at most. Pack some of them into one file" in three.json()["detail"]
 

@@ -1,4 +1,4 @@
-"""Answers about an upload list no more than so many missing ranges, and count the rest."""
+"""Missing ranges: a response lists a bounded number and counts the rest."""
 
 import pytest
 
@@ -10,13 +10,13 @@ MOST = 3
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    """A server whose answers about uploads are short."""
+    """A server that lists few missing ranges."""
     with LiveServer(tmp_path_factory.mktemp("short") / "root", max_ranges=str(MOST)) as live:
         yield live
 
 
 def gaps(short, directory, count, length=PIECE_BYTES):
-    """An upload that lacks every second piece of twice so many, and its state."""
+    """Reserve an upload and send every second piece; returns its state."""
     uploader, state = Uploader(short, directory), pieces(2 * count, length)
     upload = uploader.begin(declared(state))
     for place in range(0, 2 * count, 2):
@@ -57,7 +57,7 @@ def test_a_refusal_names_a_thousand_ranges(server, directory):
 
 
 def test_a_client_that_reserves_again_after_each_refusal_ends_well(short, directory):
-    """This is what clients do that know nothing of the counts."""
+    """Clients that do not know the counts work like this."""
     uploader, state = Uploader(short, directory), pieces(8)
     files = [{**declared([piece]), "path": f"{place}.bin"} for place, piece in enumerate(state)]
     contents = {f"{place}.bin": [piece] for place, piece in enumerate(state)}

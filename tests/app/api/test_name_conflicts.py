@@ -1,4 +1,4 @@
-"""Names that are taken: by a directory, by a checkpoint, by a promise, by somebody else's file."""
+"""Name conflicts: with a directory, a checkpoint, a reservation or a foreign file."""
 
 import pytest
 
@@ -90,7 +90,7 @@ def test_two_promises_of_one_name_that_are_kept_in_their_order_replace_each_othe
         pytest.param(lambda path: path.symlink_to("nowhere"), id="a link to nothing"),
     ],
 )
-def test_somebody_elses_file_is_not_overwritten(server, directory, foreign):
+def test_a_foreign_file_is_not_overwritten(server, directory, foreign):
     server.save(directory, epoch=1)
     path = server.root / directory / "model.pt"
     foreign(path)
@@ -121,7 +121,7 @@ def test_a_file_that_appears_before_the_commit_is_not_overwritten(server, direct
         pytest.param(lambda path: path.symlink_to("/tmp"), id="a link"),
     ],
 )
-def test_a_directory_does_not_lead_through_somebody_elses_file(server, directory, in_the_way):
+def test_a_directory_does_not_lead_through_a_foreign_file(server, directory, in_the_way):
     server.save(directory, epoch=1)
     in_the_way(server.root / directory / "sub")
     for below in ("sub", "sub/deeper"):

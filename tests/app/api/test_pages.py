@@ -1,4 +1,4 @@
-"""Pages of a list, and the tokens that lead from one to the next."""
+"""Pages of a list, and page tokens."""
 
 import base64
 import json
@@ -16,13 +16,13 @@ def refusal(answer):
 
 
 def numbered(names):
-    """The epochs of names that were made of them."""
+    """Return the epochs in generated names."""
     return [int(name.removesuffix(".pt").rpartition("_")[2]) for name in names]
 
 
 @pytest.fixture(scope="module")
 def varied(server):
-    """A directory of eleven, with equal and missing values of everything."""
+    """A directory of eleven checkpoints, with equal and missing values of every kind."""
     for number in range(11):
         facts = {"epoch": number % 3} if number % 4 else {}
         facts |= {"metric": number % 2} if number % 3 else {"is_best": True}

@@ -1,4 +1,4 @@
-"""Quotas: what would exceed one is refused before its bytes are kept, whoever else saves; what is there stays."""
+"""Quotas: a save above the quota is refused before its bytes are stored, also among concurrent saves."""
 
 import itertools
 import json
@@ -27,7 +27,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory):
-    """A server with quotas that keeps removed bytes for an hour."""
+    """A server with quotas and an undo window of an hour."""
     root = tmp_path_factory.mktemp("quotas") / "root"
     with LiveServer(root, quotas=json.dumps(QUOTAS), undo_window="1h") as live:
         yield live
@@ -35,7 +35,7 @@ def limited(tmp_path_factory):
 
 @pytest.fixture
 def prefixes(request):
-    """Prefixes that no other test uses: of five checkpoints, of three, of 10 MB."""
+    """Prefixes for this test alone, with quotas of five checkpoints, of three, and of 10 MB."""
     number = next(_numbers)
     return [f"{kind}/{number}" for kind in ("five", "three", "ten")]
 
@@ -45,7 +45,7 @@ def post(server, directory, data=b"bytes", **query):
 
 
 def incoming_bytes(server):
-    """How many bytes of uploads under way lie in the root; the server may be removing some."""
+    """Return the bytes of open uploads in the root, which the server may be removing concurrently."""
     found = 0
     for folder, _, names in os.walk(server.root / ".holdfast" / "incoming"):
         for path in (Path(folder, name) for name in names if name.endswith(".pt")):
@@ -83,8 +83,8 @@ def test_of_eight_that_save_at_once_five_stay(limited, prefixes):
     assert limited.incoming() == []
 
 
-def test_of_eight_uploads_that_nobody_judged_five_are_committed(make_server):
-    """A restarted server has forgotten what it promised: the commits are judged nevertheless, one at a time."""
+def test_of_eight_unclaimed_uploads_five_are_committed(make_server):
+    """A restarted server has lost its claims: commits are still admitted one at a time."""
     live = make_server()
     uploaders = [Uploader(live, f"a/{number}") for number in range(8)]
     data = b"x" * 1000
@@ -128,7 +128,7 @@ def test_bytes_that_do_not_fit_are_not_kept(limited, prefixes, known):
     limited.save(ten, bytes(4 * MB), name="b.pt")
 
 
-def test_a_body_that_says_its_length_is_refused_before_it_comes(limited, prefixes):
+def test_a_body_of_declared_length_is_refused_before_it_arrives(limited, prefixes):
     *_, ten = prefixes
     with socket.create_connection(("127.0.0.1", httpx.URL(limited.url).port), timeout=20) as connection:
         lines = (
@@ -190,7 +190,7 @@ def test_a_repeated_save_is_answered_as_before(limited, prefixes):
     assert refusal(post(limited, three, epoch=9, save_id="save-of-9")) == (507, "quota_exceeded")
 
 
-def test_a_restoration_obeys_and_what_lies_in_the_trash_does_not_count(limited, prefixes):
+def test_a_restoration_counts_and_the_trash_does_not(limited, prefixes):
     _, three, _ = prefixes
     saved = [limited.save(three, b"x", epoch=epoch) for epoch in range(3)]
     assert limited.http.delete(f"/v1/checkpoints/{saved[0]['id']}").status_code == 200

@@ -1,4 +1,4 @@
-"""Saves of raw bytes by the manners of HTTP: digests that headers declare, preconditions, names of downloads."""
+"""Raw saves with HTTP's own means: digests in headers, preconditions, names of downloads."""
 
 import base64
 import hashlib
@@ -51,7 +51,7 @@ def test_of_a_body_with_an_untrue_digest_nothing_is_kept(server, directory, head
     begun = server.http.post("/v1/uploads", json={**upload, "files": [{"size_bytes": len(BODY)}]}).json()
     url = begun["missing"][0]["url"]
     answer = server.http.put(url, content=BODY, headers=headers)
-    if "Repr-Digest" in headers:  # of the file, of which this is a range
+    if "Repr-Digest" in headers:  # the digest of the whole file, of which this is a range
         assert answer.status_code == 200
     else:
         assert refusal(answer) == (400, "body_altered")
@@ -135,7 +135,7 @@ def test_no_route_that_changes_something_takes_a_precondition_for_none(server, d
 
 
 def test_of_saves_at_the_same_time_that_replace_nothing_one_is_made(server, directory):
-    """Judged at the commit: each has begun before any has ended."""
+    """The precondition is evaluated at the commit: every save begins before the first one ends."""
     begun, statuses = threading.Barrier(4), []
 
     def save(number):

@@ -1,4 +1,4 @@
-"""Removing checkpoints: one, a directory's, or those that its policy lets go."""
+"""Removal of checkpoints: one, all of a directory, or those that its policy does not keep."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def put(server, directory, **policy):
 
 
 def folder(server, directory):
-    """A checkpoint that is a folder with one file in a folder."""
+    """Save a checkpoint that is a folder with one file in a subfolder."""
     body = {"directory": directory, "name": "folder", "files": [{"path": "sub/a.bin", "size_bytes": 1}]}
     upload = server.http.post("/v1/uploads", json=body).json()
     server.http.put(upload["missing"][0]["url"], content=b"a").raise_for_status()
@@ -176,5 +176,5 @@ def test_a_prefix_prunes_whole_components_below_it(server, directory):
         pytest.param({"directory": "a", "dryrun": True}, (422, "invalid_request"), id="a misspelt dry_run"),
     ],
 )
-def test_what_is_to_be_pruned_is_said_in_one_way(server, body, expected):
+def test_prune_takes_a_directory_or_a_prefix(server, body, expected):
     assert refusal(server.http.post("/v1/prune", json=body)) == expected

@@ -1,4 +1,4 @@
-"""The undo window: removed checkpoints can be restored for a while, with everything that they were."""
+"""The undo window: removed checkpoints can be restored with all their facts."""
 
 import os
 import sqlite3
@@ -15,7 +15,7 @@ from tests.support.mounts import small_disk
 
 @pytest.fixture(scope="module")
 def undoing(tmp_path_factory):
-    """A server that keeps removed bytes for an hour."""
+    """A server with an undo window of an hour."""
     with LiveServer(tmp_path_factory.mktemp("undo") / "root", undo_window="1h", janitor_every_s="0.1") as live:
         yield live
 
@@ -39,7 +39,7 @@ def content(server, checkpoint):
 
 
 def put_aside(server, place, aside):
-    """Let a restoration have come no further than the row, of the one checkpoint of a server that does not run."""
+    """Restore only the row of the one checkpoint of a stopped server, as an interrupted restoration does."""
     aside.mkdir()
     place.rename(aside / place.name)
     (place.parent / ".holdfast" / f"{place.name}.json").rename(aside / "manifest.json")
@@ -131,7 +131,7 @@ def test_a_restart_empties_no_trash(undoing, directory):
     assert content(undoing, saved) == b"kept"
 
 
-def test_an_event_tells_of_it(undoing, directory):
+def test_a_restoration_is_an_event(undoing, directory):
     saved = undoing.save(directory, epoch=1)
     delete(undoing, saved)
     restore(undoing, saved)
@@ -184,8 +184,8 @@ def test_the_window_is_given_in_seconds_or_with_a_unit(monkeypatch, given, meant
 
 
 @pytest.mark.parametrize("name", ["x.pt", "folder"])
-def test_a_restoration_that_a_crash_cut_off_goes_on_once_nothing_is_in_its_way(own_server, name):
-    """The row is live already, the bytes still in the trash, and somebody put a file in their place meanwhile."""
+def test_a_restoration_cut_off_by_a_crash_continues_once_the_conflict_is_gone(own_server, name):
+    """The row is live, the bytes are still in the trash, and a foreign file has taken their place."""
     files = [{"path": name if name == "x.pt" else "inner.bin", "size_bytes": 3}]
     body = {"directory": "runs/a", "name": name, "files": files}
     upload = own_server.http.post("/v1/uploads", json=body).json()
@@ -206,7 +206,7 @@ def test_a_restoration_that_a_crash_cut_off_goes_on_once_nothing_is_in_its_way(o
 
 
 def test_what_a_sealed_commit_replaces_is_not_taken_for_a_restoration(own_server):
-    """Its bytes are aside, like those of a checkpoint to be restored; its facts had changed a moment before."""
+    """The bytes are set aside like those of a restoration, and the facts changed just before."""
 
     def files(place):
         return {path.name: path.read_bytes() for path in place.iterdir()}
@@ -229,7 +229,7 @@ def test_what_a_sealed_commit_replaces_is_not_taken_for_a_restoration(own_server
 
 
 def test_a_sealed_commit_has_its_name_before_a_restoration_asks(make_server):
-    """It failed after its seal, as a foreign file was in its way at a start; then that file went."""
+    """The commit failed after its seal because of a foreign file, which was removed later."""
     server = make_server(undo_window="1h", janitor_every_s="1000")
     old = server.save("runs/a", b"old", name="x.pt")
     delete(server, old)
@@ -249,7 +249,7 @@ def test_a_sealed_commit_has_its_name_before_a_restoration_asks(make_server):
 
 
 def test_a_restoration_that_failed_half_way_is_finished_when_it_is_repeated(make_server):
-    """The row is live already, the bytes are still in the trash, and the janitor comes much later."""
+    """The row is live, the bytes are still in the trash, and the janitor runs much later."""
     server = make_server(undo_window="1h", janitor_every_s="1000")
     saved = server.save("runs/a", b"bytes", name="x.pt")
     server.stop()

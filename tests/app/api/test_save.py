@@ -1,4 +1,4 @@
-"""Saves in one shot: the body is the file, the query says what it is."""
+"""Saves in a single request: the body is the file, the query describes it."""
 
 import json
 import re
@@ -219,7 +219,7 @@ def test_a_save_with_the_other_mode_is_refused(server, directory):
 
 
 @pytest.mark.parametrize("data", [b"others", b"bytes"], ids=["new content", "the content that it has"])
-def test_a_late_delivery_that_its_own_commit_prunes_is_told_so(server, directory, data):
+def test_a_late_delivery_pruned_by_its_own_commit_is_reported(server, directory, data):
     server.save(directory, name="late.pt")
     server.save(directory, name="new.pt")
     server.http.put(f"/v1/directories/{directory}", json={"max_checkpoints": 1}).raise_for_status()
@@ -279,7 +279,7 @@ def test_a_save_that_named_nothing_can_be_repeated_later(server, directory):
 
 
 def wait_for_another_second(since):
-    """Names by time have seconds in them: come back when that of the given time is over."""
+    """Wait until the second of the given time is over, as generated names contain the second."""
     while datetime.now(UTC).second == datetime.fromisoformat(since).second:
         time.sleep(0.01)
 
@@ -289,7 +289,7 @@ def test_a_checkpoint_of_another_writer_that_is_replaced_is_named(server, direct
     assert first["replaced"] is None
     assert server.save(directory, b"two", name="a.pt", writer="a@host")["replaced"] is None
     second = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()
-    assert server.save(directory, b"two", name="a.pt", writer="b@host")["replaced"] is None  # nothing is lost
+    assert server.save(directory, b"two", name="a.pt", writer="b@host")["replaced"] is None  # no save was lost
     third = server.save(directory, b"three", name="a.pt", writer="c@host")["replaced"]
     assert third == {key: second[key] for key in ("id", "name", "created_at")} | {"writer": "b@host", "sequence": 3}
     assert server.save(directory, b"four", name="b.pt", writer="d@host")["replaced"] is None

@@ -1,4 +1,4 @@
-"""No text, wherever it stands in a request, leads out of the root, into the server's own records, or to a mishap."""
+"""Path traversal: no text in a request reaches outside of the root or the server's records, or causes a 5xx."""
 
 import json
 from pathlib import PurePosixPath
@@ -19,7 +19,7 @@ HERE = "http://127.0.0.1/v1/"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder in which there are a root and what is not below it, with canaries in both."""
+    """A folder with a root and files outside of it, and canaries in both."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "outside").mkdir()
     (folder / "outside" / "secret").write_text(CANARY)
@@ -35,7 +35,7 @@ def server(place):
 
 
 def known_to(server):
-    """What requests name that have to name something."""
+    """The existing objects that requests name."""
     saved = server.save("runs/a", name="model.pt", epoch=1, metric=1)
     upload = server.begin("runs/a", b"x", name="model.pt").split("/")[3]
     return {
@@ -51,7 +51,7 @@ def known_to(server):
 
 
 def answered(wire, method):
-    """The next answer with its body, whichever way its length is told."""
+    """Read the next response with its body, for every form of length."""
     found = wire.head()
     if method == "HEAD" or found.status in {204, 304}:
         return found
@@ -65,14 +65,14 @@ def answered(wire, method):
 
 
 class Asking:
-    """Asks one thing after the other, over one connection as long as the server keeps it."""
+    """Sends requests one after another, over one connection while the server keeps it open."""
 
     def __init__(self, server: WiredServer) -> None:
         self._server = server
         self._wire = None
 
     def leave(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._wire is not None:
             self._wire.leave()
             self._wire = None
@@ -94,10 +94,10 @@ def documented(path, method):
 
 
 def faults_of(request, answer):
-    """What is wrong with an answer."""
+    """Describe the fault of a response, if it has one."""
     expected = documented(request.path, request.method) | ({307, 404, 405} if request.in_path else set())
     if answer.headers.get("content-type", "").startswith("text/plain"):
-        expected |= {400}  # it was no HTTP, so that nobody was asked
+        expected |= {400}  # it was not HTTP, so no route was reached
     if answer.status not in expected:
         yield f"is answered with {answer.status}: {answer.body[:200]!r}"
     if CANARY.encode() in answer.body or CANARY in str(answer.headers):
@@ -111,7 +111,7 @@ def faults_of(request, answer):
 
 
 def strays(root):
-    """The files below a root that lie where no name leads."""
+    """Return the files below a root that no valid name leads to."""
     for path in below(root):
         *folders, last = PurePosixPath(path).parts
         if folders[:1] == [".holdfast"] or last == ".holdfast" or (root / path).is_dir():

@@ -1,4 +1,4 @@
-"""What others put into a root in place of our files, such as links and pipes, is never followed nor waited for."""
+"""Links and pipes in place of the server's files are never followed and never block."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ LIMIT_S = 30
 
 @pytest.fixture
 def outside(tmp_path):
-    """A folder beside the root, with what a link could lead to."""
+    """A folder outside of the root, with the targets of links."""
     folder = tmp_path / "outside"
     (folder / "inner" / ".holdfast").mkdir(parents=True)
     for path in ("secret", "inner/part.bin", "inner/a.pt", "inner/.holdfast/a.pt.json", "model.pt"):
@@ -28,14 +28,14 @@ def outside(tmp_path):
 
 @pytest.fixture
 def live(tmp_path):
-    """A server that gives up nothing for lost while we wait."""
+    """A server that does not mark checkpoints as lost during the test."""
     with LiveServer(tmp_path / "root", undo_window="0") as server:
         server.http.timeout = LIMIT_S
         yield server
 
 
 class Victim:
-    """A directory with a checkpoint of one file, one of several, and an upload that is under way."""
+    """A directory with a checkpoint of one file, one of several, and an open upload."""
 
     def __init__(self, server, directory):
         self.server, self.directory = server, directory
@@ -56,7 +56,7 @@ class Victim:
         return self.server.root / where.format(directory=self.directory, begun=self.begun)
 
     def plant(self, where, make, outside):
-        """Put something in the place of what is there."""
+        """Replace a file or folder by something else."""
         place = self.place(where)
         if place.is_dir():
             shutil.rmtree(place)
@@ -64,7 +64,7 @@ class Victim:
         make(place, outside)
 
     def asked(self):
-        """What is answered to everything that touches files, whatever it is."""
+        """Send all requests that touch files; returns the responses."""
         http, directory = self.server.http, self.directory
         for checkpoint in (self.one, self.several):
             for what in ("content", "chunks", "files/a.pt", "files/part.bin", "files/sub/part.bin"):
@@ -96,7 +96,7 @@ PLACES = {
     "an upload": ".holdfast/incoming/{begun}",
     "the files of an upload": ".holdfast/incoming/{begun}/files",
     "what is published of an upload": ".holdfast/incoming/{begun}/files/begun",
-    "a stranger in an upload": ".holdfast/incoming/{begun}/files/begun/stranger",
+    "a foreign file in an upload": ".holdfast/incoming/{begun}/files/begun/foreign",
     "a file of an upload": ".holdfast/incoming/{begun}/files/begun/part.bin",
     "a half-written seal": ".holdfast/incoming/{begun}/.manifest.json.new",
 }
@@ -114,7 +114,7 @@ PLANTS = {
     "a pipe": lambda place, outside: os.mkfifo(place),
 }
 IS_REACHED = {("a second name of a file", "a file of an upload")}
-"""A file that somebody gives a second name among those of an upload is one of these."""
+"""A hard link to a foreign file within an upload counts as a file of the upload."""
 
 
 RUN = """
@@ -129,7 +129,7 @@ except Exception:
 
 
 def command(server, *words):
-    """Run a command on the root; what it says. It must end."""
+    """Run a command on the root and return its output; it must end."""
     ended = subprocess.run(
         [sys.executable, "-c", RUN, words[0], "--root", str(server.root), *words[1:]],
         capture_output=True,
@@ -181,14 +181,14 @@ def test_what_stands_for_our_own_folders_is_not_followed(live, outside, where):
     assert below(outside) == before
 
 
-def test_a_link_that_comes_and_goes_while_requests_go_on_is_never_followed(live, outside):
+def test_a_link_that_appears_during_requests_is_never_followed(live, outside):
     before, found, ended = below(outside), [], threading.Event()
     victim = Victim(live, "runs/a")
     folder, aside = live.root / "runs" / "a", live.root / "aside"
 
     def swap():
         while not ended.is_set():
-            with suppress(OSError):  # the server may have made the folder anew
+            with suppress(OSError):  # the server may have created the folder again
                 folder.rename(aside)
                 folder.symlink_to(outside / "inner")
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Uploads: reserve a place, send ranges at offsets, commit; and what becomes of what is left half done."""
+"""Uploads: reserve, send ranges, commit; and incomplete uploads."""
 
 import socket
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""How uploads end: committed once, abandoned, expired; or resumed after the server was killed."""
+"""Ends of uploads: committed once, aborted, expired; or resumed after the server was killed."""
 
 import random
 import time
@@ -106,7 +106,7 @@ def test_other_content_under_the_save_id_is_refused(server, directory, committed
         ),
     ],
 )
-def test_what_stands_against_a_save_is_said_before_any_byte(server, directory, before, save, code):
+def test_a_save_is_refused_before_any_bytes(server, directory, before, save, code):
     server.save(directory, **before)
     held = server.incoming()
     assert refusal(reserve(server, directory, **save)) == (409, code)
@@ -145,7 +145,7 @@ def test_an_abandoned_upload_leaves_nothing(own_server):
         assert refusal(answer) == (404, "upload_not_found")
 
 
-def test_after_a_crash_only_what_really_lies_there_counts(own_server):
+def test_after_a_crash_only_bytes_on_disk_count(own_server):
     upload = begin(own_server, "runs/a", epoch=1)
     put(own_server, upload, 0, 5120)
     own_server.restart()
@@ -187,5 +187,5 @@ def test_an_upload_with_news_does_not_expire(make_server):
     live = make_server(upload_lease_s="1.5", janitor_every_s="0.1")
     upload = begin(live, "runs/a")
     for _ in range(8):
-        time.sleep(0.4)  # time has to pass: twice the lease in all
+        time.sleep(0.4)  # twice the lease has to pass in total
         assert put(live, upload, 0, 5120).status_code == 200

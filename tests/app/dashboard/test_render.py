@@ -1,4 +1,4 @@
-"""How figures read, how names become trees, and which points of a long course are drawn."""
+"""Rendering: formats, trees of names, and thinning of long series."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -77,7 +77,7 @@ def test_the_greatest_is_at_the_top():
 
 
 @given(st.lists(st.floats(allow_nan=False), max_size=400), st.integers(10, 50))
-def test_a_long_course_keeps_its_ends_and_its_extremes(values, most):
+def test_a_long_series_keeps_its_ends_and_its_extremes(values, most):
     places = list(thinned(values, most))
     assert places == sorted(set(places))
     assert len(places) <= most
@@ -192,7 +192,7 @@ def test_tensors_are_searched_and_shares_stay_those_of_the_whole():
     assert tensor_tree.shown(None, "") is None
 
 
-def test_tensors_of_several_files_are_told_apart():
+def test_tensors_of_several_files_are_distinguished():
     shown = tensor_tree.shown([("one.pt", tensor("w")[1]), ("two.pt", tensor("w")[1])], "")
     assert [one.label for one in shown.modules] == ["one.pt.w", "two.pt.w"]
 

@@ -1,4 +1,4 @@
-"""Large roots are shown soon: the page of a directory costs what it shows, and not what there is."""
+"""Speed on large roots: the time of a directory's page depends on its rows, not on the size of the directory."""
 
 import statistics
 import time
@@ -18,13 +18,13 @@ HTML = {"Accept": "text/html"}
 MANY, FEW = 5_000, 50
 KINDS = ("everything", "policy", "removed")
 TIMES_FEW = 4
-"""How many times as long a page of many may take as one of few."""
+"""Allowed ratio of the times for a large and a small directory."""
 ROUNDS = 7
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """Directories of each kind with many checkpoints and with few, and a thousand more."""
+    """A server with a large and a small directory of each kind, and a thousand more directories."""
     root = tmp_path_factory.mktemp("large") / "root"
     with closing(open_root(Settings(root=root))) as checkpoints, checkpoints.context.catalog.writing() as session:
         for kind in KINDS:
@@ -37,7 +37,7 @@ def large(tmp_path_factory):
 
 
 def fill(session, name, kind, count):
-    """Rows alone: nobody reads the files."""
+    """Write rows only: no test reads the files."""
     policy = Policy("min", 20, 20, 500) if kind == "policy" else Policy()
     made = [
         checkpoint(each + 1, directory=name, epoch=each, metric=1 / (1 + each), metadata={"accuracy": 0.5})

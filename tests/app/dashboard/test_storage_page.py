@@ -1,4 +1,4 @@
-"""The page about space: every figure against what was saved and removed, for whoever may see it."""
+"""The storage page: every number matches the saves and removals that the token may see."""
 
 import html
 import json
@@ -26,7 +26,7 @@ QUOTAS = {"": {"max_bytes": "1GB"}, "quota/a": {"max_bytes": 4000, "max_checkpoi
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A server with tokens, quotas and a trash; its own client may do everything."""
+    """A server with tokens, quotas and an undo window; its own client has every scope."""
     root = tmp_path_factory.mktemp("storage") / "root"
     with LiveServer(root, quotas=json.dumps(QUOTAS), undo_window="1h") as live:
         live.http.headers.update(bearer(mint(root, "admin")))
@@ -35,7 +35,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def browser(server):
-    """Makes browsers that are signed in with a token to read below a prefix."""
+    """Make browsers that are signed in with a read token for a prefix."""
     made = []
 
     def sign_in(prefix=""):
@@ -55,13 +55,13 @@ def storage(browser):
 
 
 def rows(page, attribute):
-    """What rows say, by an attribute that they carry, as words."""
+    """Return the text of rows by the value of an attribute."""
     found = re.findall(rf'<(tr|li)[^>]* data-{attribute}="([^"]*)"[^>]*>(.*?)</\1>', page, re.DOTALL)
     return {key: " ".join(html.unescape(re.sub(r"<[^>]+>", " ", inner)).split()) for _, key, inner in found}
 
 
 def removed(page, because):
-    """The bytes and the count of what was removed for that reason: in the last day, week and month, and in all."""
+    """Return bytes and count of removals for a reason: in the last day, week and month, and in total."""
     (row,) = re.findall(rf'<tr data-because="{because}">(.*?)</tr>', page, re.DOTALL)
     return [(int(size), int(count)) for size, count in re.findall(r'data-bytes="(\d+)" data-count="(\d+)"', row)]
 
@@ -77,7 +77,7 @@ def series(browser, **query):
     return answer.json()
 
 
-def test_directories_stand_by_what_they_hold(server, browser):
+def test_directories_are_sorted_by_size(server, browser):
     for name, sizes in (("held/small", [20]), ("held/large", [1500, 1500]), ("held/middle", [980])):
         for size in sizes:
             server.save(name, b"x" * size)
@@ -92,7 +92,7 @@ def test_directories_stand_by_what_they_hold(server, browser):
     assert "<b>3.9 KiB</b> in 4 checkpoints in <code>held</code>" in page
 
 
-def test_what_was_removed_is_told_by_why_and_for_how_long_it_can_come_back(server, browser):
+def test_removals_are_shown_by_reason_and_with_the_end_of_their_undo_window(server, browser):
     team = browser("gone")
     assert "Nothing has been removed yet." in storage(team)
     for size in (100, 20, 3):
@@ -115,7 +115,7 @@ def test_what_was_removed_is_told_by_why_and_for_how_long_it_can_come_back(serve
     assert series(team)["directories"][0] | {"size_bytes": []} == {"name": "gone/deleted", "size_bytes": []}
 
 
-def test_without_an_undo_window_nothing_is_said_to_come_back(make_server):
+def test_without_an_undo_window_no_restoration_is_offered(make_server):
     live = make_server()
     live.http.delete(f"/v1/checkpoints/{live.save('a', b'bytes')['id']}").raise_for_status()
     live.wait_until_freed()
@@ -128,7 +128,7 @@ def test_without_an_undo_window_nothing_is_said_to_come_back(make_server):
     assert series(live.http)["directories"][0]["size_bytes"][-1] == 0
 
 
-def test_the_course_adds_up_to_what_is_there(server, browser):
+def test_the_series_add_up_to_the_current_sizes(server, browser):
     for number in range(11):
         server.save(f"course/{number:02}", b"x" * (100 + number))
     first = server.save("course/10", b"x" * 9)
@@ -146,7 +146,7 @@ def test_the_course_adds_up_to_what_is_there(server, browser):
         assert len(found["at"]) <= 500
         assert found["directories"][0]["size_bytes"][0] == 0
     server.save("course/02", b"x" * 1000)
-    assert series(team)["directories"][0]["name"] == "course/02"  # what was found before is not told again
+    assert series(team)["directories"][0]["name"] == "course/02"  # the earlier response is not cached
 
 
 def test_a_token_of_a_prefix_sees_its_own_alone(server, browser):
@@ -181,7 +181,7 @@ def test_quotas_stand_with_their_use(server, browser):
     assert re.search(r'<meter aria-label="bytes of quota/a" [^>]*max="4000" [^>]*value="3000">', page)
 
 
-def test_uploads_are_seen_to_arrive(server, browser, directory):
+def test_the_progress_of_uploads_is_shown(server, browser, directory):
     team = browser(directory)
     assert "There are no open uploads." in storage(team)
     upload = begin(server, directory, declared(), writer="node1:4711", name="coming.pt")
@@ -210,7 +210,7 @@ def test_an_upload_of_unknown_size_has_no_end(server, browser, directory):
         assert "value=" not in bar
 
 
-def test_of_what_nobody_has_looked_at_nothing_is_claimed(tmp_path):
+def test_the_progress_of_an_unchecked_upload_is_unknown(tmp_path):
     settings = Settings(root=tmp_path / "root")
     with closing(open_root(settings)) as checkpoints:
         checkpoints.reservations.reserve(Save(directory="a", files=(UploadFile("x.pt", 10),), name="x.pt"))
@@ -224,11 +224,11 @@ def test_of_what_nobody_has_looked_at_nothing_is_claimed(tmp_path):
         assert checkpoints.usage.uploads("b", 5) == ([], 0)
 
 
-def test_whoever_is_not_signed_in_sees_nothing(server):
-    with httpx.Client(base_url=server.url) as stranger:
-        assert stranger.get("/storage", headers=HTML).headers["location"] == "/sign-in?to=/storage"
-        assert stranger.get("/storage/series").status_code == 401
-        assert stranger.get("/storage/series", headers=bearer(mint(server.root, "read"))).status_code == 401
+def test_without_a_session_nothing_is_shown(server):
+    with httpx.Client(base_url=server.url) as visitor:
+        assert visitor.get("/storage", headers=HTML).headers["location"] == "/sign-in?to=/storage"
+        assert visitor.get("/storage/series").status_code == 401
+        assert visitor.get("/storage/series", headers=bearer(mint(server.root, "read"))).status_code == 401
 
 
 def test_the_page_obeys_its_own_policy(browser):

@@ -1,4 +1,4 @@
-"""JSON that is not what its digest says is refused before anything is done, and every JSON answer has a digest."""
+"""Content digests: JSON that does not match its digest is refused without effect; every JSON response has one."""
 
 import base64
 import hashlib
@@ -133,23 +133,23 @@ def test_a_body_beyond_the_limit_is_too_large_with_a_digest_as_without(make_serv
         pytest.param("POST", "/v1/prune", 422, id="no body"),
     ],
 )
-def test_every_json_answer_has_its_digest(server, directory, method, path, status):
+def test_every_json_response_has_a_digest(server, directory, method, path, status):
     server.save(directory, epoch=1)
     answer = server.http.request(method, path.format(directory))
     assert answer.status_code == status
     assert answer.headers["content-digest"] == sha256(answer.content)
 
 
-def test_what_is_refused_before_any_route_has_its_digest(server, make_server):
+def test_a_refusal_before_any_route_has_a_digest(server, make_server):
     foreign = server.http.get("/v1/info", headers={"Origin": "http://elsewhere.example"})
     assert refusal(foreign) == (403, "cross_site")
-    nobody = make_server(admin_token="secret-0123456789").http.get("/v1/info")
-    assert refusal(nobody) == (401, "unauthorized")
-    for answer in (foreign, nobody):
+    anonymous = make_server(admin_token="secret-0123456789").http.get("/v1/info")
+    assert refusal(anonymous) == (401, "unauthorized")
+    for answer in (foreign, anonymous):
         assert answer.headers["content-digest"] == sha256(answer.content)
 
 
-def test_a_mishap_has_its_digest(own_server):
+def test_an_internal_error_has_a_digest(own_server):
     with closing(sqlite3.connect(own_server.root / ".holdfast" / "catalog.db")) as catalog:
         catalog.execute("ALTER TABLE checkpoints RENAME TO gone")
     answer = own_server.http.get("/v1/checkpoints/some")

@@ -1,4 +1,4 @@
-"""What two parsers could read differently is refused, and nothing that comes behind it is done."""
+"""Framing: requests that two parsers could read differently are refused, and so is everything behind them."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def quiet(server):
 
 
 class Canary:
-    """A checkpoint, and the request that would remove it."""
+    """Return a checkpoint, and the request that would remove it."""
 
     def __init__(self, server, directory):
         self._server, self._id = server, server.save(directory)["id"]
@@ -41,7 +41,7 @@ def canary(server, directory):
 
 
 def refused(wire, code="invalid_http", status=400):
-    """A refusal as every other, and then the connection ends."""
+    """Expect an ordinary refusal, and then the end of the connection."""
     answer = wire.answer()
     assert (answer.status, answer.code) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -191,7 +191,7 @@ def test_nothing_is_done_behind_the_last_request(server, canary, directory, size
 
 
 @pytest.mark.parametrize("size", [10, 100 * KIB, MIB])
-def test_a_body_that_is_longer_than_it_says_ends_the_connection(server, canary, directory, size):
+def test_a_body_longer_than_declared_ends_the_connection(server, canary, directory, size):
     place = server.begin(directory, DATA[:size], cut=None)
     with server.wire() as wire:
         wire.send(server.ask("PUT", place, DATA[:size]), DATA[:size], b"{}", canary.removal)
@@ -201,7 +201,7 @@ def test_a_body_that_is_longer_than_it_says_ends_the_connection(server, canary, 
 
 
 @pytest.mark.parametrize("size", [1000, 100 * KIB, MIB])
-def test_a_body_that_is_shorter_than_it_says_takes_what_follows_as_its_own(server, canary, directory, size):
+def test_a_body_shorter_than_declared_includes_the_bytes_that_follow(server, canary, directory, size):
     place = server.begin(directory, DATA[:size], cut=None)
     with server.wire() as wire:
         wire.send(server.ask("PUT", place, DATA[:size]), DATA[: size - 900], canary.removal)

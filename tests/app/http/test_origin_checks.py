@@ -1,4 +1,4 @@
-"""Who may: other web sites may not, other machines need a token, and no request may be endless."""
+"""Origin checks: other web sites are refused, other machines need a token, and requests are bounded."""
 
 import os
 import socket
@@ -43,7 +43,7 @@ def test_another_web_site_may_not_speak_for_a_user(server, directory, method, or
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_a_browser_that_says_it_comes_from_elsewhere_is_refused(server, site):
+def test_a_request_from_another_origin_is_refused(server, site):
     headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
     assert refusal(server.http.get("/v1/info", headers=headers)) == (403, "cross_site")
     navigating = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -219,7 +219,7 @@ def test_one_token_may_not_have_too_many_uploads_under_way(make_server):
     assert refusal(answer) == (429, "too_many_uploads")
     assert int(answer.headers["retry-after"]) > 0
     assert refusal(live.http.post("/v1/checkpoints?directory=runs/b", content=b"x")) == (429, "too_many_uploads")
-    assert live.http.post("/v1/uploads", json=upload(1)).status_code == 200  # the same one once more
+    assert live.http.post("/v1/uploads", json=upload(1)).status_code == 200  # the same token again
     live.http.delete(f"/v1/uploads/{begun[0].json()['id']}").raise_for_status()
     assert live.http.post("/v1/uploads", json=upload(2)).status_code == 201
 

@@ -1,4 +1,4 @@
-"""Page tokens come back as they went out, or are refused."""
+"""Page tokens: a token is read back unchanged or refused."""
 
 import base64
 import json

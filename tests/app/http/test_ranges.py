@@ -1,4 +1,4 @@
-"""Which bytes a request is answered with, and when it is answered with none."""
+"""Ranges and preconditions: the bytes in a response, and responses without any."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -67,7 +67,7 @@ def test_without_a_range_the_whole_file_is_sent():
         pytest.param("bytes=0-", 0, id="of an empty file"),
     ],
 )
-def test_a_range_beyond_the_file_is_refused_and_the_size_told(text, size_bytes):
+def test_a_range_beyond_the_file_is_refused_with_the_size(text, size_bytes):
     with pytest.raises(RangeNotSatisfiable) as refused:
         ranges.requested_range({"range": text}, ETAG, size_bytes)
     assert refused.value.headers == {"Content-Range": f"bytes */{size_bytes}"}
@@ -126,6 +126,6 @@ def test_a_condition_can_end_a_request_early(headers, status):
     assert ranges.precondition(headers, ETAG) == status
 
 
-def test_times_are_said_in_gmt():
+def test_times_are_in_gmt():
     at = datetime(2026, 11, 23, 16, 5, 1, 999_999, timezone(timedelta(hours=2)))
     assert ranges.http_date(at) == ranges.http_date(at.astimezone(UTC)) == "Mon, 23 Nov 2026 14:05:01 GMT"

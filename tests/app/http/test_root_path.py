@@ -1,4 +1,4 @@
-"""A server below a path of a host, behind a proxy that strips that path, or one that does not."""
+"""Root path: a server behind a proxy that strips its path, and behind one that does not."""
 
 import re
 
@@ -12,7 +12,7 @@ AT = "/holdfast"
 
 
 def strip(is_request, piece):
-    """The beginning of a request without the path, as a proxy sends it on."""
+    """Return the beginning of a request without the root path, as such a proxy forwards it."""
     return re.sub(rb"^([A-Z]+ )/holdfast(?=/| )/?", rb"\1/", piece) if is_request else piece
 
 
@@ -26,7 +26,7 @@ def below(tmp_path_factory):
 
 @pytest.fixture(params=["stripped", "passed on"])
 def host(below, request):
-    """Where the proxy is; the client of the test speaks to it."""
+    """Address of the proxy; the client of the test connects to it."""
     with Forwarder(below.url, change=strip if request.param == "stripped" else lambda up, piece: piece) as proxy:
         before, below.http.base_url = below.http.base_url, proxy.url
         yield proxy.url
@@ -60,7 +60,7 @@ def test_every_address_on_every_page_works(below, host, directory):
         assert address.startswith(f"{AT}/"), address
         if "/live" not in address and not address.endswith("checkpoints/"):
             answer = http.get(address.replace("&amp;", "&"), headers={"Accept": "text/html"})
-            assert answer.status_code in {200, 303, 405, 422}, address  # some are forms
+            assert answer.status_code in {200, 303, 405, 422}, address  # some addresses are those of forms
     with http.stream("GET", f"{AT}/live") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
     pinned = http.post(f"{AT}/checkpoints/{saved['id']}/pin", content="pinned=true")

@@ -1,4 +1,4 @@
-"""Who dawdles is left after a while; who is only slow, or waits for the server, is not."""
+"""Slow clients: one that stalls is disconnected; one that is merely slow, or waits for the server, is not."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from tests.support.raw_sockets import KIB, MIB, NOISE, WiredServer, query
 
 DATA = NOISE[: 8 * MIB]
 OFTEN_S, LONGER_S = 0.05, 1.2
-"""How soon a drop comes after the one before; longer than a patient server is patient."""
+"""Interval between drops, in seconds; longer than the idle timeout of the patient server."""
 DROPS = [b"x" * 100] * 200
-"""Too slow on the whole, although each comes soon after the one before."""
+"""Too slow in total, although each drop comes soon after the previous one."""
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
@@ -24,7 +24,7 @@ def has_handover(request):
 
 @pytest.fixture(scope="module")
 def server(has_handover, tmp_path_factory):
-    """A server without any patience."""
+    """A server with very short timeouts."""
     short = dict.fromkeys(("head_timeout_s", "idle_timeout_s", "body_grace_s"), "0.4")
     with WiredServer(
         tmp_path_factory.mktemp("wired") / "root", socket_handover=has_handover, **short, min_bytes_per_s="20000"
@@ -34,7 +34,7 @@ def server(has_handover, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def patient(has_handover, tmp_path_factory):
-    """A server with as much patience as a busy machine needs."""
+    """A server with timeouts long enough for a busy machine."""
     short = {"head_timeout_s": "0.8", "idle_timeout_s": "0.8", "body_grace_s": "0.3", "min_bytes_per_s": "20000"}
     with WiredServer(tmp_path_factory.mktemp("patient") / "root", socket_handover=has_handover, **short) as live:
         yield live
@@ -48,7 +48,7 @@ def quiet(request):
 
 
 def is_left(wire):
-    """Whether the server says that it gives up, and ends the connection."""
+    """Tell if the server sends a timeout and closes the connection."""
     answer = wire.answer()
     assert (answer.status, answer.code) == (408, "request_timeout")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -56,7 +56,7 @@ def is_left(wire):
 
 
 def dawdle(wire, *drops):
-    """Say drop after drop, or nothing, until the server has had enough."""
+    """Send drop after drop, or nothing, until the server closes the connection."""
     assert wire.drip(*(drops or [b""]), every_s=OFTEN_S if drops else 10)
 
 
@@ -130,7 +130,7 @@ def test_json_that_is_too_slow_is_refused(server):
         assert is_left(wire)
 
 
-def test_who_asks_first_and_then_sends_nothing_is_left(server, directory):
+def test_a_client_that_expects_100_and_then_stalls_is_disconnected(server, directory):
     place = server.begin(directory, DATA)
     with server.wire() as wire:
         wire.send(server.ask("PUT", place, DATA, Expect="100-continue"))
@@ -157,7 +157,7 @@ def test_the_rest_of_a_body_that_was_refused_is_not_waited_for_either(server, di
 LARGE = "/v1/checkpoints/latest/content" + query(directory="runs/large")
 
 
-def test_who_takes_nothing_of_a_file_is_left(server):
+def test_a_client_that_reads_nothing_of_a_file_is_disconnected(server):
     server.save("runs/large", NOISE)
     with server.wire(receive_buffer=16 * KIB) as wire:
         wire.send(server.ask("GET", LARGE))
@@ -168,7 +168,7 @@ def test_who_takes_nothing_of_a_file_is_left(server):
             assert len(wire.read(len(NOISE))) < len(NOISE)
 
 
-def test_who_takes_no_answers_is_left(server):
+def test_a_client_that_reads_no_responses_is_disconnected(server):
     sockets = len(server.opened("socket:"))
     with server.wire(receive_buffer=4 * KIB) as wire:
         wire.send(server.ask("GET", "/openapi.json") * 200)
@@ -214,7 +214,7 @@ def test_events_may_be_rare(patient, directory):
         assert b"checkpoint.saved" in wire.read(200)
 
 
-def test_who_takes_a_file_slowly_gets_it_and_what_it_has_begun_to_ask_behind_it(patient):
+def test_a_slow_reader_gets_the_file_and_the_pipelined_response(patient):
     patient.save("runs/large", NOISE)
     with patient.wire(receive_buffer=256 * KIB) as wire:
         wire.send(patient.ask("GET", LARGE), patient.live[:-2])

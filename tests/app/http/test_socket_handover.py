@@ -21,7 +21,7 @@ def quiet(server):
         yield
 
 
-def test_a_socket_is_lent_for_a_large_body_alone(server, directory):
+def test_a_socket_is_handed_over_for_large_bodies_only(server, directory):
     place = server.begin(directory, DATA, cut=None)
     with server.wire() as small, server.wire() as large, server.wire() as chunked:
         small.send(server.ask("PUT", place, DATA[: 256 * KIB - 1]), b"x")
@@ -109,7 +109,7 @@ def test_a_request_that_is_the_last_one_is_answered_and_the_connection_ended(ser
     assert server.commit(place) == DATA
 
 
-def test_a_client_that_asks_first_is_told_to_go_on(server, directory):
+def test_a_client_that_expects_100_gets_it(server, directory):
     place = server.begin(directory, DATA)
     with server.wire() as wire:
         for _ in range(2):
@@ -183,7 +183,7 @@ def test_a_body_that_drips_in_arrives_as_it_was_sent(server, directory):
         wire.send(server.ask("PUT", place, data))
         for start in range(0, len(data), 3001):
             wire.send(data[start : start + 3001])
-            server.http.get("/health/live").raise_for_status()  # as long as the server needs to see the drop
+            server.http.get("/health/live").raise_for_status()  # the time that the server needs to see the drop
         assert wire.answer().status == 200
         wire.send(server.live)
         assert wire.answer().status == 200

@@ -33,7 +33,7 @@ def quiet(request):
 
 
 def refused(server, wire, answer, expected, place=None, data=DATA):
-    """The answer is that refusal, and afterwards the connection is as good as new, or was said to be closed."""
+    """Expect a refusal, and then a usable connection or one that was announced to close."""
     assert (answer.status, answer.code) == expected
     if answer.headers.get("connection") == "close":
         assert wire.is_ended()
@@ -117,7 +117,7 @@ def test_a_body_that_is_refused_half_read_leaves_its_connection_usable(server, d
             assert wire.head().status == 100
             wire.send(spoilt)
         elif how == "waiting for the refusal" and wrong < 11:
-            sent = (wrong + 5) * MIB  # the server looks at some chunks together
+            sent = (wrong + 5) * MIB  # the server verifies some chunks together
             wire.send(server.ask("PUT", place, DATA), spoilt[:sent])
             assert eventually(lambda: not server.received_files(place))
             wire.send(spoilt[sent:])
@@ -196,12 +196,12 @@ def test_a_hundred_bodies_that_break_off_leave_nothing_behind(server, directory)
                 wire.leave(reset=bool(number % 2))
         server.http.put(place, content=SMALL).raise_for_status()
         assert eventually(lambda: not server.received_files(place) and server.handed_over() == 0)
-        opened = [link for link in server.opened() if "/catalog.db" not in link]  # the catalog keeps a few by itself
+        opened = [link for link in server.opened() if "/catalog.db" not in link]  # the catalog holds a few open
         return server.threads(), len(opened)
 
     threads, descriptors = ten()
     for _ in range(10):
         now = ten()
-    assert now[0] <= threads + 12  # as many as may be at work at once
+    assert now[0] <= threads + 12  # the size of the thread pool
     assert now[1] <= descriptors + 3
     assert server.commit(place) == SMALL

@@ -6,7 +6,7 @@ from tests.support.live import eventually
 from tests.support.raw_sockets import KIB, MIB, NOISE, WiredServer
 
 DATA = NOISE[: 5 * MIB]
-LARGE = NOISE * 2  # more than fits into the buffers of a connection
+LARGE = NOISE * 2  # more than the buffers of a connection hold
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["handover", "plain"])
@@ -158,7 +158,7 @@ def test_a_hundred_readers_that_leave_leave_nothing_behind(server, large):
     threads, descriptors = ten()
     for _ in range(10):
         now = ten()
-    assert now[0] <= threads + 12  # as many as may be at work at once
+    assert now[0] <= threads + 12  # the size of the thread pool
     assert now[1] <= descriptors + 3
 
 

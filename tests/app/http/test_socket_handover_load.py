@@ -11,7 +11,7 @@ from tests.support.live import eventually
 from tests.support.raw_sockets import KIB, MIB, NOISE, WiredServer, query
 
 DATA = NOISE[: 12 * MIB]
-LARGE = NOISE * 2  # more than fits into the buffers of a connection
+LARGE = NOISE * 2  # more than the buffers of a connection hold
 SLICE = 300 * KIB
 
 both_ways = pytest.mark.parametrize("has_handover", [True, False], ids=["handover", "plain"])
@@ -27,7 +27,7 @@ def make_wired(tmp_path):
 
 
 def stalled_upload(server, place, number):
-    """An upload of one slice that stops after its first byte; a call sends the rest."""
+    """Begin an upload that stops after its first byte; a call of the result sends the rest."""
     wire = server.wire()
     part = NOISE[number * SLICE : (number + 1) * SLICE]
     wire.send(server.ask("PUT", place + query(offset=number * SLICE), part), part[:1])
@@ -40,14 +40,14 @@ def stalled_upload(server, place, number):
 
 
 def stalled_download(server, saved):
-    """A download whose client does not read; a call reads everything."""
+    """Begin a download whose client does not read; a call of the result reads everything."""
     wire = server.wire(receive_buffer=16 * KIB)
     wire.send(server.ask("GET", f"/v1/checkpoints/{saved['id']}/content"))
     return wire, lambda: wire.answer().body == LARGE
 
 
 @both_ways
-def test_slow_clients_without_number_keep_nobody_waiting(make_wired, has_handover):
+def test_many_slow_clients_do_not_delay_other_clients(make_wired, has_handover):
     server = make_wired(socket_handover=has_handover)
     uploads, downloads = 50, 30
     assert uploads < MAX_HANDED_OVER < uploads + downloads
@@ -112,11 +112,11 @@ def test_others_are_answered_while_many_upload(make_wired, has_handover):
     assert all(server.commit(place) == data for place in places)
 
 
-# stopping
+# the server is shutting down
 
 
 @both_ways
-def test_a_body_that_goes_on_is_taken_before_the_server_stops(make_wired, has_handover):
+def test_a_body_in_progress_is_received_before_the_server_stops(make_wired, has_handover):
     server = make_wired(socket_handover=has_handover)
     place = server.begin("runs/a", DATA)
     with server.wire() as wire:
@@ -133,7 +133,7 @@ def test_a_body_that_goes_on_is_taken_before_the_server_stops(make_wired, has_ha
 
 
 @both_ways
-def test_a_download_that_goes_on_is_finished_before_the_server_stops(make_wired, has_handover):
+def test_a_download_in_progress_is_finished_before_the_server_stops(make_wired, has_handover):
     server = make_wired(socket_handover=has_handover)
     saved = server.save("runs/a", LARGE)
     with server.wire(receive_buffer=16 * KIB) as wire:

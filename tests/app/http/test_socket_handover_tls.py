@@ -1,4 +1,4 @@
-"""TLS ends in front of the server: what it sees are bodies in pieces of whatever size, from one neighbour."""
+"""TLS termination in front of the server: bodies arrive in pieces of any size, from a single peer."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ DATA = NOISE[: 9 * MIB]
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for loopback that signs itself, and its key."""
+    """Return a self-signed certificate for loopback, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     made = folder / "certificate.pem", folder / "key.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=loopback"
@@ -31,7 +31,7 @@ def certificate(tmp_path_factory):
 
 @contextlib.contextmanager
 def in_front_of(server, certificate):
-    """End TLS in front of a server, as nginx would; the address to use instead."""
+    """Terminate TLS in front of a server, as nginx would; yields the address to use."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate)
     where, loop, ready, ending = urlsplit(server.url), asyncio.new_event_loop(), threading.Event(), asyncio.Event()

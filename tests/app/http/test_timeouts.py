@@ -1,4 +1,4 @@
-"""How slow a client may be, without a clock."""
+"""Timeouts and minimum rates, without a clock."""
 
 import pytest
 

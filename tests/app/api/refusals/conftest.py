@@ -1,4 +1,4 @@
-"""A server for the tests of refusals, which nothing may change."""
+"""A server for the tests of refusals, whose state must never change."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.support.live import LiveServer
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A server with one checkpoint, so that it is soon seen that nothing changes."""
+    """A server with a single checkpoint, so that comparing its state is fast."""
     with LiveServer(tmp_path_factory.mktemp("refusing") / "root") as live:
         live.save("runs/a", epoch=1)
         yield live
@@ -15,7 +15,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def nothing_changes(server):
-    """What is known and what lies on the disk are the same before and after."""
+    """Verify that the catalog and the files are the same before and after the block."""
 
     def state():
         files = sorted(str(path) for path in server.root.rglob("*") if "catalog.db" not in path.name)

@@ -1,4 +1,4 @@
-"""Ways to ask for what must be refused."""
+"""Requests that must be refused."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ def refusal(answer):
 
 
 def raw(server, method, target, body=b"", **headers):
-    """A request whose target is sent as it is."""
+    """Send a request whose target is not normalised."""
     where = urlsplit(server.url)
     connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
     try:

@@ -1,4 +1,4 @@
-"""Names outside the grammar are refused wherever they come in, never normalised, and nothing has changed."""
+"""Names outside the grammar: refused in every position, never normalised, without effect."""
 
 from urllib.parse import quote
 
@@ -49,7 +49,7 @@ def test_a_directory_outside_the_grammar_is_refused_everywhere(server, name):
         assert refusal(server.http.get("/v1/directories", params={"prefix": name})) == NAME
         assert refusal(server.http.get("/v1/events", params={"prefix": name, "follow": False})) == NAME
     target = "/v1/directories/" + quote(name)
-    expected = (404, "not_found") if "\n" in name else NAME  # no address has a line feed in it
+    expected = (404, "not_found") if "\n" in name else NAME  # an address cannot contain a line feed
     for method, body in (("GET", b""), ("DELETE", b""), ("PUT", b'{"mode": "min"}')):
         assert raw(server, method, target, body, **{"Content-Type": "application/json"}) == expected
 

@@ -1,4 +1,4 @@
-"""Input that cannot be meant: refused with a status and a code, and nothing has changed."""
+"""Invalid input: refused with a status and a code, without effect."""
 
 import json
 

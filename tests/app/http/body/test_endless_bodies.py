@@ -1,4 +1,4 @@
-"""What never ends is refused when it has become too large, wherever in a request it stands."""
+"""Endless requests: every part of a request that never ends is refused once it is too large."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_what_never_ends_is_refused(server, beginning, piece):
     with server.wire() as wire:
         wire.drip(beginning, *[piece] * 1000)
         answer = wire.answer()
-        garbage = beginning == b"G"  # nothing can come of it, so that its size does not matter
+        garbage = beginning == b"G"  # the request is invalid in any case, so its size does not matter
         assert (answer.status, answer.code) == ((400, "invalid_http") if garbage else (431, "headers_too_large"))
         assert wire.is_ended()
 

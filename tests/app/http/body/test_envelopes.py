@@ -1,4 +1,4 @@
-"""A raw body is the file and nothing around it: forms, chunks and encodings are refused, and nothing is kept."""
+"""Envelopes: a raw body must be the file alone; forms, chunks and encodings are refused, and nothing is saved."""
 
 import base64
 import gzip
@@ -163,7 +163,7 @@ def test_the_name_of_a_file_or_what_was_cut_is_refused_with_the_type_of_a_form(h
 
 
 def test_a_range_of_a_text_file_is_taken_with_any_type(server, directory):
-    """Its length was declared before, so the name of a file in its place is never a checkpoint."""
+    """The length was declared earlier, so a file name sent instead of the file never becomes a checkpoint."""
     asked = {
         "directory": directory,
         "name": "f",

@@ -1,4 +1,4 @@
-"""JSON that is parsed in pieces: the values and the errors of `json.loads`, whatever lies on the edge of a piece."""
+"""JSON parsed in pieces: values and errors equal those of `json.loads`, even at the edges of pieces."""
 
 import json
 import math
@@ -18,7 +18,7 @@ SPACES = st.sampled_from([None, 1, 3])
 
 
 def outcome(parse, data):
-    """The value, or the error with its place, as the API tells it."""
+    """Return the value, or the error with its position, as the API reports it."""
     try:
         return "value", parse(data)
     except json.JSONDecodeError as error:
@@ -28,7 +28,7 @@ def outcome(parse, data):
 
 
 def same(ours, theirs):
-    """Equality in which NaN equals itself, and 1, 1.0 and True differ."""
+    """Compare values such that NaN equals itself, and 1, 1.0 and True differ."""
     if type(ours) is not type(theirs):
         return False
     if isinstance(ours, dict):

@@ -1,4 +1,4 @@
-"""Large JSON bodies: answered as small ones are, while the event loop goes on."""
+"""Large JSON bodies: answered like small ones, without blocking the event loop."""
 
 import gc
 import http.client
@@ -24,7 +24,7 @@ def upload(directory, count, **more):
 
 
 def many(count, **faults):
-    """A list of chunks, some of them otherwise."""
+    """Return a list of chunks, with some of them replaced."""
     chunks = [CHUNK] * count
     for place, fault in faults.items():
         chunks[int(place[1:])] = fault
@@ -65,7 +65,7 @@ def test_a_large_body_is_refused_in_the_words_for_a_small_one(server, body):
 
 def refused(server, body, *, large):
     data = (body if isinstance(body, str) else json.dumps(body)).encode("utf-8", "surrogatepass")
-    data += b" " * LARGE_BYTES if large else b""  # white space changes nothing but the size
+    data += b" " * LARGE_BYTES if large else b""  # whitespace makes the body large without changing its value
     answer = server.http.post("/v1/uploads", content=data, headers={"Content-Type": "application/json"})
     assert answer.status_code >= 400, answer.text
     return answer.json()
@@ -78,7 +78,7 @@ def test_more_chunks_than_any_server_takes_name_the_setting(server, directory):
     assert "HOLDFAST_MAX_CHUNKS" in answer.json()["detail"]
 
 
-def test_faults_of_parameters_are_told_with_those_of_a_large_body(server):
+def test_errors_of_parameters_are_reported_with_those_of_a_large_body(server):
     body = json.dumps({"pinned": 5}) + " " * LARGE_BYTES
     headers = {"Content-Type": "application/json"}
     answer = server.http.patch("/v1/checkpoints/" + "x" * 65, content=body, headers=headers)
@@ -104,7 +104,7 @@ def test_large_bodies_save_and_commit(server, directory):
 def test_garbage_is_collected_again_once_no_body_is_parsed():
     pauses = GarbageCollection()
     with pytest.raises(ZeroDivisionError), pauses.paused(), pauses.paused():
-        _ = 1 / gc.isenabled()  # it is not
+        _ = 1 / gc.isenabled()  # the digest is wrong
     assert gc.isenabled()
     with pauses.paused():
         with pauses.paused():
@@ -114,10 +114,10 @@ def test_garbage_is_collected_again_once_no_body_is_parsed():
 
 
 @pytest.mark.alone
-def test_the_event_loop_goes_on_while_large_bodies_come(server, directory):
-    """A probe waits less than a fraction of what one body takes in one go, measured at the same time."""
+def test_the_event_loop_is_not_blocked_by_large_bodies(server, directory):
+    """A probe waits for only a fraction of the time that parsing one body at once takes, measured concurrently."""
     count = 600_000
-    body = json.dumps(upload(directory, count, size_bytes=count + 1)).encode()  # refused once all of it is validated
+    body = json.dumps(upload(directory, count, size_bytes=count + 1)).encode()  # refused only in the end
     model_body = json.loads(body)
     model_body["files"][0]["size_bytes"] = count
     started = time.perf_counter()

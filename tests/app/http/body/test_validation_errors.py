@@ -1,4 +1,4 @@
-"""What is not valid is said in words, and without names from inside the program."""
+"""Validation errors: clear messages without internal names."""
 
 import re
 
@@ -66,14 +66,14 @@ INSIDE = re.compile(
         ("POST", "/v1/prune", {}, "body"),
     ],
 )
-def test_what_is_not_valid_is_said_in_words(server, method, path, body, said):
+def test_validation_errors_are_clear(server, method, path, body, said):
     answer = server.http.request(method, path, json=body)
     assert refusal(answer) == (422, "invalid_request")
     assert said in answer.json()["detail"]
     assert not INSIDE.search(answer.text), answer.text
 
 
-def test_json_that_is_none_is_said_in_words(server):
+def test_invalid_json_is_a_clear_error(server):
     headers = {"Content-Type": "application/json"}
     answer = server.http.post("/v1/uploads", content=b'{"directory": ', headers=headers)
     assert "is not JSON" in answer.json()["detail"]
