@@ -1,7 +1,7 @@
 """The OpenAPI description: summaries, refusals and the token, added to the description that FastAPI derives."""
 
 import json
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -36,7 +36,7 @@ def install(app: FastAPI) -> None:
     app.openapi = described  # type: ignore[method-assign]
 
 
-@cache
+@lru_cache(maxsize=4)  # one application per process, except in tests
 def query_names(app: FastAPI) -> dict[str, dict[str, bool]]:
     """Return the query parameters of each operation by its id, each with True if it may be repeated."""
     return {
