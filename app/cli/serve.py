@@ -24,7 +24,7 @@ from app.cli import banner, terminal
 from app.core.errors import AddressUnavailable, RootMissing
 from app.http.protocol import BoundedProtocol
 from app.http.socket_handover import SocketHandoverProtocol
-from app.http.timeouts import Bounds
+from app.http.timeouts import ConnectionLimits
 from app.main import create_app
 from app.runtime import logs
 from app.runtime.thread_priority import EVENT_LOOP, set_niceness
@@ -119,14 +119,14 @@ def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[
 
 def _protocol(settings: Settings) -> Any:
     """Return the factory of each connection's protocol."""
-    bounds = Bounds(
+    limits = ConnectionLimits(
         header_bytes=settings.max_header_bytes,
         head_timeout_s=settings.head_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
         body_grace_s=settings.body_grace_s,
         min_bytes_per_s=settings.min_bytes_per_s,
     )
-    return partial(SocketHandoverProtocol if settings.socket_handover else BoundedProtocol, bounds=bounds)
+    return partial(SocketHandoverProtocol if settings.socket_handover else BoundedProtocol, limits=limits)
 
 
 class _Server(uvicorn.Server):

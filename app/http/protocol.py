@@ -14,7 +14,7 @@ from app.core.errors import HeadersTooLarge, InvalidHttp, Refusal, RequestTimeou
 from app.http.content_digest import ContentDigests
 from app.http.framing import body_bytes, fault_of
 from app.http.problems import problem_response
-from app.http.timeouts import Bounds, Pace
+from app.http.timeouts import ConnectionLimits, Pace
 
 PIECE_BYTES = 4096
 """The amount parsed at a time outside of bodies, and so the precision of the limit on header bytes."""
@@ -23,13 +23,13 @@ CHUNK_LINE_BYTES = 32
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol within `Bounds`. The server calls `check_timeouts` periodically."""
+    """uvicorn's HTTP protocol within `ConnectionLimits`. The server calls `check_timeouts` periodically."""
 
-    def __init__(self, *args: Any, bounds: Bounds, **options: Any) -> None:
+    def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.bounds = bounds
-        self.pace: Pace | None = bounds.of_head()  # of the head or body that the client sends
-        self._response_pace = bounds.of_answer()
+        self.limits = limits
+        self.pace: Pace | None = limits.of_head()  # of the head or body that the client sends
+        self._response_pace = limits.of_answer()
         self._unsent_bytes = 0
         self._answering: RequestResponseCycle | None = None
         self._receiving: RequestResponseCycle | None = None  # its head is complete, its body is not
@@ -43,7 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         offset = 0
         while offset < len(data) and not self._ignores_input:
-            self.pace = self.pace or self.bounds.of_head()
+            self.pace = self.pace or self.limits.of_head()
             stop = offset + max(PIECE_BYTES, self._receiving_bytes)
             self._parse(data[offset:stop])
             offset = stop
@@ -57,14 +57,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(
                 cause if isinstance(cause, Refusal) else InvalidHttp(f"The request is not valid HTTP/1.1: {error}")
             )
-        if self._framing_bytes > self.bounds.header_bytes:
-            limit = self.bounds.header_bytes
+        if self._framing_bytes > self.limits.header_bytes:
+            limit = self.limits.header_bytes
             self.refuse(HeadersTooLarge(f"The headers exceed {limit} bytes (HOLDFAST_MAX_HEADER_BYTES)."))
 
     def on_message_begin(self) -> None:
         if self._ignores_input:
             raise InvalidHttp("An earlier request closed this connection; no further request is accepted.")
-        self.pace = self.pace or self.bounds.of_head()
+        self.pace = self.pace or self.limits.of_head()
         self._framing_bytes = 0
         super().on_message_begin()
 
@@ -80,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise InvalidHttp(fault)
         super().on_headers_complete()
         self._receiving, self._receiving_bytes = self.cycle, body_bytes(self.headers)
-        self.pace = self.bounds.of_body()
+        self.pace = self.limits.of_body()
 
     def on_chunk_header(self) -> None:
         self._framing_bytes = max(0, self._framing_bytes - CHUNK_LINE_BYTES)
@@ -116,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         unsent, before = self.transport.get_write_buffer_size(), self._unsent_bytes
         self._unsent_bytes = unsent
         if unsent == 0 or unsent < before:
-            self._response_pace = self.bounds.of_answer()
+            self._response_pace = self.limits.of_answer()
         else:
             self._response_pace.waited(seconds)
             if not self._response_pace.left_s:

@@ -178,8 +178,8 @@ class _SocketTransfer:
     def __init__(self, protocol: SocketHandoverProtocol, left: int) -> None:
         self.left = left
         self._socket = socket.socket(fileno=os.dup(protocol.transport.get_extra_info("socket").fileno()))
-        self._pace = protocol.pace or protocol.bounds.of_body()
-        self._idle_timeout_s = protocol.bounds.idle_timeout_s
+        self._pace = protocol.pace or protocol.limits.of_body()
+        self._idle_timeout_s = protocol.limits.idle_timeout_s
         self._is_cancelled = False
         SocketHandoverProtocol.handed_over += 1
 

@@ -8,7 +8,7 @@ from math import inf
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ConnectionLimits:
     """Limits of a connection: the size and time of a request head, and the pace of bodies and responses."""
 
     header_bytes: int = 64 * 1024

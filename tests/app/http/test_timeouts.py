@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.http.timeouts import Bounds
+from app.http.timeouts import ConnectionLimits
 
-BOUNDS = Bounds(head_timeout_s=30, idle_timeout_s=60, body_grace_s=100, min_bytes_per_s=10)
+LIMITS = ConnectionLimits(head_timeout_s=30, idle_timeout_s=60, body_grace_s=100, min_bytes_per_s=10)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ BOUNDS = Bounds(head_timeout_s=30, idle_timeout_s=60, body_grace_s=100, min_byte
     ],
 )
 def test_a_client_has_time_for_what_it_does(kind, steps, left_s):
-    pace = getattr(BOUNDS, f"of_{kind}")()
+    pace = getattr(LIMITS, f"of_{kind}")()
     for step in steps:
         (pace.came if isinstance(step, int) else pace.waited)(step)
     assert pace.left_s == pytest.approx(left_s)
