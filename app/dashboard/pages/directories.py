@@ -29,7 +29,7 @@ def home(
         everything=len(everything),
         found=len(found),
         most=MOST,
-        count=sum(glance.totals.count for glance in found),
-        size_bytes=sum(glance.totals.size_bytes for glance in found),
-        written=sum(glance.is_written for glance in found),
+        count=sum(overview.totals.count for overview in found),
+        size_bytes=sum(overview.totals.size_bytes for overview in found),
+        written=sum(overview.is_written for overview in found),
     )

@@ -32,11 +32,11 @@ class Part:
 @router.get("/storage")
 def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Response:
     """Show the storage page. Its chart fetches `lines`."""
-    holdings = checkpoints.holdings
-    directories, held = holdings.largest(may.prefix, MOST_DIRECTORIES)
-    kept = holdings.kept(may.prefix)
-    arrivals, uploads = holdings.arrivals(may.prefix, MOST_UPLOADS)
-    disk = holdings.disk(held, kept) if not may.prefix else None
+    usage = checkpoints.usage
+    directories, held = usage.largest(may.prefix, MOST_DIRECTORIES)
+    kept = usage.trash(may.prefix)
+    arrivals, uploads = usage.uploads(may.prefix, MOST_UPLOADS)
+    disk = usage.disk(held, kept) if not may.prefix else None
     return page(
         request,
         "storage.html",
@@ -59,7 +59,7 @@ def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Sp
 @router.get("/storage/series")
 def lines(checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Mapping[str, Any]:
     """Return the bytes of directories over time, in seconds since 1970, for the chart."""
-    found = checkpoints.holdings.lines(may.prefix, span)
+    found = checkpoints.usage.history(may.prefix, span)
     return {
         "span": span,
         "at": [round(at.timestamp(), 3) for at in found.at],

@@ -17,59 +17,59 @@ class Node:
     """A row of the tree: some components of a name, the directory that ends there if one does, and what is below."""
 
     label: str
-    glance: Overview | None = None
+    overview: Overview | None = None
     below: list["Node"] = field(default_factory=list)
 
     @property
     def count(self) -> int:
         """Number of checkpoints here and below."""
-        return sum(glance.totals.count for glance in self._glances())
+        return sum(overview.totals.count for overview in self._overviews())
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the checkpoints here and below."""
-        return sum(glance.totals.size_bytes for glance in self._glances())
+        return sum(overview.totals.size_bytes for overview in self._overviews())
 
     @property
     def directories(self) -> int:
         """Number of directories here and below."""
-        return sum(1 for _ in self._glances())
+        return sum(1 for _ in self._overviews())
 
     @property
     def written(self) -> int:
         """Number of directories here and below with an active writer."""
-        return sum(glance.is_written for glance in self._glances())
+        return sum(overview.is_written for overview in self._overviews())
 
-    def _glances(self) -> Iterator[Overview]:
-        if self.glance is not None:
-            yield self.glance
+    def _overviews(self) -> Iterator[Overview]:
+        if self.overview is not None:
+            yield self.overview
         for node in self.below:
-            yield from node._glances()
+            yield from node._overviews()
 
 
-def tree(glances: Iterable[Glance]) -> Sequence[Node]:
+def tree(overviews: Iterable[Overview]) -> Sequence[Node]:
     """Return the top rows of the tree, sorted by name at each level."""
     top = Node("")
-    for glance in sorted(glances, key=lambda glance: glance.directory.name.split("/")):
+    for overview in sorted(overviews, key=lambda overview: overview.directory.name.split("/")):
         node = top
-        for component in glance.directory.name.split("/", MOST_LEVELS):
+        for component in overview.directory.name.split("/", MOST_LEVELS):
             last = node.below[-1] if node.below else None
             if last is None or last.label != component:
                 node.below.append(last := Node(component))
             node = last
-        node.glance = glance
+        node.overview = overview
     return [_joined(node) for node in top.below]
 
 
-def matching(glances: Iterable[Glance], text: str) -> list[Glance]:
+def matching(overviews: Iterable[Overview], text: str) -> list[Overview]:
     """Return the directories whose names contain every word of a text, ignoring case."""
     words = text.casefold().split()
-    return [glance for glance in glances if all(word in glance.directory.name.casefold() for word in words)]
+    return [overview for overview in overviews if all(word in overview.directory.name.casefold() for word in words)]
 
 
 def _joined(node: Node) -> Node:
-    while node.glance is None and len(node.below) == 1:
+    while node.overview is None and len(node.below) == 1:
         only = node.below[0]
-        node = Node(f"{node.label}/{only.label}", only.glance, only.below)
+        node = Node(f"{node.label}/{only.label}", only.overview, only.below)
     node.below = [_joined(child) for child in node.below]
     return node
