@@ -16,7 +16,7 @@ from app.service.query.overview import Overview
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def glance(name, count=1):
+def overview(name, count=1):
     return Overview(Directory(name, NOW), Totals(count, 10 * count), None, (), 0, is_written=name.endswith("busy"))
 
 
@@ -35,11 +35,11 @@ def labels(nodes):
     ],
 )
 def test_names_become_a_tree(names, rows):
-    assert labels(tree(map(glance, names))) == rows
+    assert labels(tree(map(overview, names))) == rows
 
 
 def test_a_row_sums_up_what_is_below():
-    (top,) = tree([glance("r", 2), glance("r/a", 3), glance("r/b/busy", 5)])
+    (top,) = tree([overview("r", 2), overview("r/a", 3), overview("r/b/busy", 5)])
     assert (top.count, top.size_bytes, top.directories, top.written) == (10, 100, 3, 1)
 
 
@@ -49,7 +49,7 @@ def depth(rows):
 
 def test_no_name_is_so_deep_that_its_tree_cannot_be_drawn():
     components = ["a"] * 500
-    rows = tree(glance("/".join(components[:length])) for length in range(1, 500))
+    rows = tree(overview("/".join(components[:length])) for length in range(1, 500))
     found = tensor_tree.shown([tensor(".".join(components[:length])) for length in range(1, 500)], "")
     assert depth(rows) <= MOST_LEVELS + 1
     assert depth(found.modules) <= tensor_tree.MOST_LEVELS + 1
@@ -58,9 +58,9 @@ def test_no_name_is_so_deep_that_its_tree_cannot_be_drawn():
 
 def test_every_word_is_searched_for():
     names = ["runs/ResNet/lr1", "runs/vit/lr1", "old/resnet"]
-    found = matching(map(glance, names), "runs resnet")
+    found = matching(map(overview, names), "runs resnet")
     assert [one.directory.name for one in found] == ["runs/ResNet/lr1"]
-    assert len(matching(map(glance, names), " ")) == 3
+    assert len(matching(map(overview, names), " ")) == 3
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=60))
