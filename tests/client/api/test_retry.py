@@ -32,7 +32,7 @@ def refusal(status, code=None, retry_after_s=None):
         pytest.param(refusal(500, "internal"), True, id="500"),
         pytest.param(refusal(503, "not_ready", 5), True, id="503 with a code"),
         pytest.param(refusal(502), True, id="502 of a proxy"),
-        pytest.param(refusal(404), True, id="404 of a proxy that finds nobody behind it"),
+        pytest.param(refusal(404), True, id="404 of a proxy without a server behind it"),
         pytest.param(refusal(429, "too_many"), True, id="429"),
         pytest.param(refusal(408), True, id="408"),
         pytest.param(refusal(408, "request_timeout"), True, id="408 with a code"),
@@ -125,7 +125,7 @@ def test_a_server_that_wants_more_time_than_there_is_is_not_waited_for():
     assert (count, seconds < 2) == (0, True)
 
 
-def test_whoever_is_told_to_stop_waits_no_longer():
+def test_a_stopped_patience_waits_no_longer():
     stopping = threading.Event()
     patience = Patience(60.0, stopping)
     threading.Timer(0.2, stopping.set).start()
@@ -134,7 +134,7 @@ def test_whoever_is_told_to_stop_waits_no_longer():
     assert tries(patience)[0] == 0
 
 
-def test_an_outage_is_known_to_all_who_ask_the_server_until_it_answers():
+def test_an_outage_is_shared_by_all_clients_of_a_server_until_it_answers():
     outage = Outage.of("http://one")
     outage.begin(ServerUnreachable("gone"))
     assert Outage.of("http://one").is_on

@@ -135,7 +135,7 @@ def test_what_is_no_path_is_a_type_error(given):
         CheckpointManager(given)
 
 
-def test_a_prefix_is_told_by_its_variable(monkeypatch):
+def test_a_prefix_comes_from_its_variable(monkeypatch):
     assert [prefix_of(each) for each in ("/team/x/\n", None, " ")] == ["team/x", "", ""]
     monkeypatch.setenv("HOLDFAST_PREFIX", "s3://bucket")
     with pytest.raises(InvalidRequest, match="cannot be a HOLDFAST_PREFIX: it is a URL"):

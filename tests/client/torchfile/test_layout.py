@@ -180,7 +180,7 @@ def test_chunks_make_up_the_file_and_none_is_too_long(make):
 
 
 @every_state
-def test_chunks_are_the_same_whether_or_not_somebody_read_some_before(make):
+def test_chunks_do_not_depend_on_earlier_reads(make):
     state = make()
     layout = layout_of(state)
     for place in random.Random(3).sample(range(len(layout.extents)), len(layout.extents) // 2):

@@ -138,7 +138,7 @@ def test_thresholds_are_as_before_after_an_interruption(error):
     assert gc.get_threshold() == before
 
 
-def test_thresholds_that_other_code_sets_meanwhile_stay():
+def test_thresholds_that_other_code_sets_during_a_save_stay():
     before = gc.get_threshold()
     try:
         gc_pause.deferred(lambda: gc.set_threshold(500, 5, 5))
@@ -163,7 +163,7 @@ def test_two_threads_leave_the_thresholds_as_they_were():
     assert gc.get_threshold() == before
 
 
-def test_a_child_that_is_forked_meanwhile_has_the_thresholds_of_before():
+def test_a_child_that_is_forked_during_a_save_has_the_former_thresholds():
     before, exits = gc.get_threshold(), []
 
     def fork():

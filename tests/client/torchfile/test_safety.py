@@ -141,7 +141,7 @@ def test_what_the_user_is_asked_for_fails_as_it_fails(manager):
         manager.load(path, map_location=map_location)
 
 
-def test_what_is_compressed_as_nobodys_bomb_is_loaded(server, manager):
+def test_a_compressed_checkpoint_that_is_no_bomb_is_loaded(server, manager):
     """A checkpoint that was compressed to save space."""
     small = exploits.archive(exploits.tensor(), method=8)
     large = exploits.archive(exploits.tensor(count=1 << 20, size=(1 << 20,)), data=bytes(4 * MIB), method=8)

@@ -39,8 +39,8 @@ def move(shown, total=2 * LONG_BYTES):
         pytest.param("1", None, ON, id="the environment wants it"),
         pytest.param("0", None, OFF, id="the environment does not"),
         pytest.param("off", None, OFF, id="nor in words"),
-        pytest.param("0", True, ON, id="whoever asks is stronger"),
-        pytest.param("1", False, OFF, id="and whoever asks for silence"),
+        pytest.param("0", True, ON, id="the argument overrides it"),
+        pytest.param("1", False, OFF, id="the argument silences it"),
     ],
 )
 def test_who_says_whether_there_is_a_bar(monkeypatch, capsys, setting, asked, shown):
@@ -66,7 +66,7 @@ def test_short_transfers_show_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_that_nobody_asked_for_waits_a_moment(monkeypatch, capsys):
+def test_an_automatic_bar_appears_after_a_delay(monkeypatch, capsys):
     monkeypatch.setenv("HOLDFAST_PROGRESS", "1")
     monkeypatch.setattr(progress, "_DELAY_S", 1000)
     move(None)
@@ -155,7 +155,7 @@ def test_where_one_could_not_be_shown_others_can(monkeypatch, capsys, lines):
     other = threading.Thread(target=move, args=[True], daemon=True)
     other.start()
     other.join(20)
-    assert not other.is_alive(), "it waits for a lock that nobody gives back"
+    assert not other.is_alive(), "it waits for a lock that is never released"
     assert "100%" in capsys.readouterr().err
 
 
@@ -176,7 +176,7 @@ def test_saves_and_loads_show_their_bytes(server, directory, capsys):
     assert "B/s" in loaded
 
 
-def test_saves_and_loads_are_silent_where_nobody_looks(server, directory, capsys, monkeypatch):
+def test_saves_and_loads_are_silent_without_a_terminal(server, directory, capsys, monkeypatch):
     monkeypatch.delenv("HOLDFAST_PROGRESS", raising=False)
     manager = CheckpointManager(directory, server=server.url)
     manager.load(manager.save({"a": torch.randn(9 * MIB)}, epoch=1))

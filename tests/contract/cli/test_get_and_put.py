@@ -115,10 +115,10 @@ def test_who_may_only_write_can_put(holdfast, guarded, directory, tmp_path, monk
     put = ("put", tmp_path / "a.bin", directory, "--server", guarded.url)
     done = holdfast(*put)
     assert (done.status, done.said, done.complaints) == (0, f"{directory}/a.bin\n", "")
-    told = holdfast(*put, "--json").json
+    document = holdfast(*put, "--json").json
     reader = {"Authorization": f"Bearer {mint(guarded.root, 'read')}"}
-    url = f"/v1/checkpoints/{told['checkpoint']['id']}"
-    assert told["checkpoint"] == guarded.http.get(url, headers=reader).json()
+    url = f"/v1/checkpoints/{document['checkpoint']['id']}"
+    assert document["checkpoint"] == guarded.http.get(url, headers=reader).json()
 
 
 def put_bytes(holdfast, file, data, directory, *more):

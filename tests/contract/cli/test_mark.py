@@ -35,7 +35,7 @@ def test_nothing_is_changed_where_one_is_not_found(holdfast, paths, directory):
     assert holdfast("unpin", paths[0]).rows == [[paths[0], "no marks"]]
 
 
-def test_nobody_is_there_to_be_asked(holdfast, paths, directory):
+def test_a_removal_without_a_terminal_needs_yes(holdfast, paths, directory):
     for arguments in (["rm", paths[0]], ["rm", "--all", directory]):
         done = holdfast(*arguments)
         assert (done.status, "confirm with --yes" in done.complaints) == (Status.MISUSE, True)
@@ -94,7 +94,7 @@ def test_pruning(holdfast, paths, server, directory):
         (paths[0], "goes", "-"),
     ]
     assert len(server.names(directory)) == 3
-    assert holdfast("prune", directory).status == Status.MISUSE, "nobody can be asked"
+    assert holdfast("prune", directory).status == Status.MISUSE, "there is no terminal to confirm on"
     document = holdfast("prune", "--prefix", directory, "--yes", "--json").json
     assert (document["dry_run"], document["freed_bytes"]) == (False, 10)
     assert server.names(directory) == ["checkpoint_epoch_0002.pt"]
@@ -143,7 +143,7 @@ def test_only_a_yes_is_one(monkeypatch, capsys, answer, wanted):
     assert capsys.readouterr().err == "Remove it? [y/N] "
 
 
-def test_a_directory_is_told_from_a_checkpoint_that_is_to_be_removed(holdfast, server, directory):
+def test_removing_a_directory_needs_all(holdfast, server, directory):
     server.save(directory, epoch=1)
     done = holdfast("rm", "--yes", directory)
     assert (done.status, "is a directory: use --all to remove all its checkpoints" in done.complaints) == (2, True)

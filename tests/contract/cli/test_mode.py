@@ -53,7 +53,7 @@ def before_each_change(server, directory, bodies):
     return Forwarder(server.url, watch=overtake)
 
 
-def test_a_change_leaves_what_another_operator_changes_meanwhile(manager, server, directory):
+def test_a_change_keeps_concurrent_changes_of_another_operator(manager, server, directory):
     others = [{"max_checkpoints": 7, "keep_every_epochs": 5}, {"max_best_checkpoints": 9}]
     with before_each_change(server, directory, [*others]) as way:
         done = CheckpointManager(directory, server=way.url).set_mode("max")

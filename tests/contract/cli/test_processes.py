@@ -115,7 +115,7 @@ def test_long_transfers_have_a_bar_on_a_terminal_and_raw_bytes_are_not_shown_the
     assert "redirect standard output to a file" in terminal.shown
 
 
-def test_whoever_stops_reading_is_no_error(server, directory):
+def test_a_closed_pipe_is_no_error(server, directory):
     server.save(directory, os.urandom(9 * MIB), name="large.bin")
     for epoch in range(3):
         server.save(directory, epoch=epoch)

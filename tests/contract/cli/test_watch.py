@@ -71,7 +71,7 @@ def test_it_ends_in_time(holdfast, directory):
     assert (done.status, done.raw, done.complaints) == (Status.NO, b"", "")
 
 
-def test_no_event_is_lost_or_told_twice_where_the_connection_breaks(holdfast, directory, server):
+def test_no_event_is_lost_or_repeated_when_the_connection_breaks(holdfast, directory, server):
     for epoch in range(3):
         server.save(directory, epoch=epoch)
     seen = []

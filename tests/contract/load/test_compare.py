@@ -60,7 +60,7 @@ def two(server, manager, directory):
     return ids(server, directory)
 
 
-def test_every_tensor_is_told_for_certain(server, two):
+def test_every_tensor_is_compared_with_certainty(server, two):
     found = comparison(server, *two)
     assert {tensor["name"]: tensor["change"] for tensor in found["tensors"]} == {
         "model.a.weight": "changed",
@@ -189,7 +189,7 @@ def test_many_files_are_read_with_few_open_at_once(server, directory):
     assert {file["change"] for file in answer["files"]} == {"changed"}
 
 
-def test_a_dry_run_waits_for_nobody_who_writes(server, directory):
+def test_a_dry_run_does_not_wait_for_writers(server, directory):
     for epoch in range(3):
         server.save(directory, epoch=epoch)
     other = sqlite3.connect(server.root / ".holdfast" / "catalog.db", isolation_level=None)

@@ -139,7 +139,7 @@ def test_a_small_file_is_opened_once_for_a_put(holdfast, directory, folder, monk
     assert {opened[str(path)] for path in folder.rglob("*.bin") if path.stat().st_size == 64} == {1}
 
 
-def test_a_manifest_that_a_folder_replaces_is_told_by_another_process_that_wrote_it(holdfast, own_server, folder):
+def test_a_manifest_that_another_process_replaced_is_noticed_by_the_next_save(holdfast, own_server, folder):
     """The server caches which checkpoint a name has, and reads it again if its manifest is another file."""
     assert holdfast("put", folder, "runs", "--server", own_server.url).status == 0
     place = own_server.root / "runs" / ".holdfast" / "made.json"

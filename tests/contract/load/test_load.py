@@ -140,7 +140,7 @@ def test_a_byte_that_flipped_unnoticed_is_noticed_by_the_client(make_manager, se
         manager.load(path)
 
 
-def test_a_colleague_who_only_looks_changes_nothing(make_manager, server, directory):
+def test_a_reader_changes_nothing(make_manager, server, directory):
     writer = make_manager(5, 5, "max")
     for epoch in range(8):
         writer.save({"n": epoch}, epoch=epoch, metric=epoch / 10)

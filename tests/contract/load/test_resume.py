@@ -204,7 +204,7 @@ def test_what_waits_for_a_directory_that_is_empty_yet_is_found(own_server, make)
 @pytest.mark.parametrize(
     ("others", "found"),
     [
-        pytest.param((), 2, id="nobody saved since"),
+        pytest.param((), 2, id="no save since"),
         pytest.param((3,), 2, id="another knew as much as its writer did"),
         pytest.param((3, 4), 4, id="another knew more"),
     ],
@@ -301,7 +301,7 @@ def loading_with(manager, todo):
     return loading
 
 
-def test_what_was_delivered_meanwhile_is_found_on_the_server_and_not_an_older_one_here(own_server, make):
+def test_a_save_delivered_during_the_resume_is_found_on_the_server(own_server, make):
     manager = make(mode="max")
     manager.save({"n": 1}, epoch=1, metric=1.0)
     refused = make(mode="min")
@@ -321,7 +321,7 @@ def test_what_was_delivered_meanwhile_is_found_on_the_server_and_not_an_older_on
         assert Resuming(loading_with(manager, deliver)).state() == {"n": 3}
 
 
-def test_what_was_refused_meanwhile_is_found_where_it_was_put(own_server, make):
+def test_a_save_refused_during_the_resume_is_found_where_it_was_parked(own_server, make):
     make(mode="max").save({"n": 1}, epoch=1, metric=1.0)
     manager = make(mode="min")
     spooled(own_server, manager, 2)
@@ -413,9 +413,9 @@ def test_without_the_server_a_cache_that_is_damaged_is_passed_over(own_server, m
     flip(path)
     with pytest.warns(HoldfastWarning) as caught:
         assert make(cache_dir=tmp_path / "cache").resume()["n"] == 2
-    told = [str(one.message) for one in caught]
-    assert any("cannot be used from the cache" in text for text in told)
-    assert any("_0002.pt is taken from" in text for text in told)
+    messages = [str(one.message) for one in caught]
+    assert any("cannot be used from the cache" in text for text in messages)
+    assert any("_0002.pt is taken from" in text for text in messages)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"loaded": 3}', '{"loaded": {"sequence": 1}}', '{"sequence": "x"}'])
@@ -498,7 +498,7 @@ def test_saves_in_the_background_of_this_very_manager_are_waited_for(own_server,
         assert manager.pending == []
 
 
-def test_a_refused_save_in_the_background_does_not_hinder_resuming_and_is_told_afterwards(make):
+def test_a_refused_save_in_the_background_does_not_hinder_resuming_and_is_reported_afterwards(make):
     make(mode="max").save({"n": 1}, epoch=1, metric=1.0)
     manager = make(mode="min", background=True)
     manager.save({"n": 2}, epoch=2, metric=1.0)

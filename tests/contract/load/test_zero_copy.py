@@ -41,7 +41,7 @@ def test_every_state_comes_back_as_it_was_and_torch_alone_loads_it_too(manager, 
 
 
 @pytest.mark.parametrize("make", TRUSTED_STATES)
-def test_whoever_trusts_a_checkpoint_gets_all_of_it(manager, make):
+def test_a_trusted_checkpoint_is_loaded_completely(manager, make):
     state = make()
     path = manager.save(state, epoch=1)
     with pytest.raises(UnsafeCheckpoint):
@@ -266,7 +266,7 @@ def loads(impostor, tmp_path):
     ]
 
 
-def test_an_impostor_who_tells_the_truth_is_believed(impostor, tmp_path):
+def test_an_impostor_with_the_right_bytes_is_accepted(impostor, tmp_path):
     whole, part, cached = loads(impostor, tmp_path)
     assert_same(whole(), STATE)
     assert_same(part(), {"a": STATE["a"], "b": STATE["b"]})

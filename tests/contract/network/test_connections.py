@@ -190,7 +190,7 @@ def test_a_certificate_that_the_environment_trusts_is_good_for_ranges_too(
     assert_same(torch.load(server.root / path), STATE)
 
 
-def test_a_certificate_that_nobody_trusts_is_an_unreachable_server(directory, encrypted):
+def test_an_untrusted_certificate_is_an_unreachable_server(directory, encrypted):
     with pytest.raises(ServerUnreachable, match=r"(?i)certificate"):
         save_and_load(encrypted.url, directory, **AT_ONCE)
     wanted = Range("a.pt", "GET", f"{encrypted.url}/bytes", {}, 0, 5)
@@ -247,7 +247,7 @@ def silent():
         pytest.param(lambda manager: manager.checkpoints, id="list"),
     ],
 )
-def test_whoever_never_answers_is_unreachable_when_the_time_is_over(silent, ask):
+def test_a_silent_server_is_unreachable_after_the_timeout(silent, ask):
     started = time.monotonic()
     with pytest.raises(ServerUnreachable):
         ask(CheckpointManager("runs/a", server=silent, timeout_s=0.5, **AT_ONCE))
@@ -262,7 +262,7 @@ def test_a_range_that_never_comes_is_unreachable_when_the_time_is_over(silent):
     assert 0.5 <= time.monotonic() - started < 5
 
 
-def test_a_range_that_nobody_takes_is_unreachable_when_the_time_is_over(silent):
+def test_a_range_that_the_server_does_not_read_is_unreachable_after_the_timeout(silent):
     """More bytes than the kernels in between buffer."""
     server, data = Server(silent, timeout_s=0.5), memoryview(bytes(MIB))
     started = time.monotonic()
@@ -327,7 +327,7 @@ def move(server, method, url):
 
 @pytest.mark.parametrize("through", ["directly", "through a proxy"])
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_a_token_is_told_to_its_own_server_only(make_recorder, proxy, monkeypatch, method, through):
+def test_a_token_is_sent_to_its_own_server_only(make_recorder, proxy, monkeypatch, method, through):
     ours, other = make_recorder(), make_recorder()
     if through == "through a proxy":
         monkeypatch.setenv("http_proxy", proxy.url)
@@ -343,7 +343,7 @@ def test_a_token_is_told_to_its_own_server_only(make_recorder, proxy, monkeypatc
         assert data == (b"bytes" if method == "PUT" else b"")
 
 
-def test_a_token_is_not_told_to_a_host_whose_name_begins_like_its_own(make_recorder):
+def test_a_token_is_not_sent_to_a_host_whose_name_begins_like_its_own(make_recorder):
     other = make_recorder()
     port = urlsplit(other.url).port
     server = Server("http://127.0.0.1", token="secret")
@@ -367,7 +367,7 @@ def test_a_token_gets_bytes_from_a_server_that_wants_one(make_server, directory)
         pytest.param(409, {"code": "altered"}, IntegrityError, id="altered"),
         pytest.param(507, {"code": "no_space"}, OutOfSpace, id="a full disk"),
         pytest.param(500, {"code": "internal"}, ServerFailed, id="a failure"),
-        pytest.param(404, {}, ServerFailed, id="somebody else"),
+        pytest.param(404, {}, ServerFailed, id="another service"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
@@ -392,7 +392,7 @@ def test_connections_are_kept_and_used_again(server, directory):
         assert forwarder.connections <= 1 + parallel.CONNECTIONS
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(own_server):
+def test_an_idle_connection_that_the_server_closed_is_no_failure(own_server):
     manager = CheckpointManager("runs/a", server=own_server.url)
     for epoch in range(3):
         path = manager.save({"a": torch.full((70_000,), float(epoch))}, epoch=epoch)
@@ -470,7 +470,7 @@ def test_a_forked_process_has_connections_of_its_own(server, directory):
     assert set(server.names(directory)) == names
 
 
-def test_a_manager_that_nobody_has_any_more_closes_its_connections(server, directory):
+def test_a_garbage_collected_manager_closes_its_connections(server, directory):
     manager = CheckpointManager(directory, server=server.url)
     manager.load(manager.save(STATE, epoch=1))
     gone = weakref.ref(manager._remote.server)

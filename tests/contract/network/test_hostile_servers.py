@@ -75,7 +75,7 @@ def test_what_is_no_holdfast_server_is_an_error_and_not_an_empty_directory(answe
 
 
 @pytest.mark.parametrize("answer", STRANGE, ids=str)
-def test_whoever_answers_in_the_place_of_a_server_is_an_outage_for_a_save(answering, answer):
+def test_another_service_in_place_of_the_server_is_an_outage_for_a_save(answering, answer):
     manager = CheckpointManager("runs/a", server=answering({}, default=answer), patience_s=0.1)
     with pytest.warns(HoldfastWarning, match="no answer of a Holdfast server|not a Holdfast server"):
         path = manager.save({"epoch": 1}, epoch=1)
