@@ -93,8 +93,8 @@ class Commits:
     def check_conditions(self, upload: Upload, conditions: Conditions) -> None:
         """Check the conditions of a later commit, so that a client sends no bytes in vain."""
         with self._context.catalog.reading() as session:
-            standing = session.checkpoints.named(upload.directory, upload.name)
-        conditions.check(upload, standing)
+            current = session.checkpoints.named(upload.directory, upload.name)
+        conditions.check(upload, current)
 
     def repeat(self, directory: str, save_id: str, digest: str) -> Committed:
         """Give the result of a save that was committed before.
@@ -148,18 +148,18 @@ class Commits:
             self._purge.schedule(removed)
             with self._context.catalog.reading() as session:
                 if session.uploads.get(upload.id) is None:
-                    raise UploadNotFound(f"Upload {upload.id!r} was aborted meanwhile.")
+                    raise UploadNotFound(f"Upload {upload.id!r} was aborted concurrently.")
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
                 conditions.check(upload, session.checkpoints.named(upload.directory, upload.name))
-                standing = admit_save(session, self._context.storage, directory, upload, digest)
-            if standing is not None and standing.digest == digest and self._is_intact(standing):
-                committed = self._publisher.change_facts(upload, directory, standing)
+                current = admit_save(session, self._context.storage, directory, upload, digest)
+            if current is not None and current.digest == digest and self._is_intact(current):
+                committed = self._publisher.change_facts(upload, directory, current)
                 self._pending_commits.discard_remains(upload.id)
                 return committed
             if finalized is None:
                 return None
-            return self._seal_and_publish(upload, finalized, directory, standing)
+            return self._seal_and_publish(upload, finalized, directory, current)
 
     def _finalize(self, upload: Upload, progress: UploadProgress, declared: Declared) -> Finalized:
         try:
@@ -180,7 +180,7 @@ class Commits:
         return True
 
     def _seal_and_publish(
-        self, upload: Upload, finalized: Finalized, directory: Directory, standing: Checkpoint | None
+        self, upload: Upload, finalized: Finalized, directory: Directory, current: Checkpoint | None
     ) -> Committed:
         sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
         checkpoint = Checkpoint(
@@ -190,20 +190,20 @@ class Commits:
             save_id=upload.save_id,
             sequence=sequence,
             saved_after=ranking.saved_after(upload.saved_after, sequence),
-            facts=same_content_facts(standing, upload, finalized.digest),
+            facts=same_content_facts(current, upload, finalized.digest),
             files=finalized.files,
             digest=finalized.digest,
             created_at=self._context.clock(),
             folders=upload.folders,
         )
-        replaces = standing.id if standing is not None else None
+        replaces = current.id if current is not None else None
         manifest = Manifest(checkpoint, finalized.maps, replaces, upload.policy, upload.writer)
         self._quota_claims.seal(directory, manifest)
         self._pending_commits.seal(upload.id, manifest)
         try:
             committed = self._pending_commits.publish(upload.id, manifest)
         except ForeignFile:
-            if standing is None:  # nothing was moved yet, and the client learns that nothing was saved
+            if current is None:  # nothing was moved yet, and the client learns that nothing was saved
                 self._pending_commits.unseal(upload.id)
             raise
         self._pending_commits.discard_remains(upload.id)

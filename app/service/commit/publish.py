@@ -43,18 +43,18 @@ class Publisher:
         other_writer = self._other_writer(directory, manifest.writer)
         return Committed(committed, after.policy, removed, other_writer, replaced=overwritten)
 
-    def change_facts(self, upload: Upload, directory: Directory, standing: Checkpoint) -> Committed:
+    def change_facts(self, upload: Upload, directory: Directory, current: Checkpoint) -> Committed:
         """Record a save of the same content under the same name: no bytes move, but it gets a new position."""
         sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
-        facts = same_content_facts(standing, upload, standing.digest)
+        facts = same_content_facts(current, upload, current.digest)
         checkpoint = replace(
-            standing,
+            current,
             save_id=upload.save_id,
             sequence=sequence,
             saved_after=ranking.saved_after(upload.saved_after, sequence),
             facts=facts,
-            files=_with_attributes(standing, upload),
-            folders=upload.folders or standing.folders,
+            files=_with_attributes(current, upload),
+            folders=upload.folders or current.folders,
         )
         manifest = Manifest(checkpoint, {}, None, upload.policy, upload.writer)
         with self._context.catalog.reading() as session:
@@ -133,21 +133,21 @@ def _as_recorded(checkpoint: Checkpoint, removed: Sequence[Checkpoint]) -> Check
     return next((gone for gone in removed if gone.id == checkpoint.id), checkpoint)
 
 
-def same_content_facts(standing: Checkpoint | None, upload: Upload, digest: str) -> Facts:
+def same_content_facts(current: Checkpoint | None, upload: Upload, digest: str) -> Facts:
     """Give the facts of a save; if its content is unchanged, it keeps its pin and tags."""
-    if standing is None or standing.digest != digest:
+    if current is None or current.digest != digest:
         return upload.facts
     return replace(
         upload.facts,
-        pinned=standing.facts.pinned or upload.facts.pinned,
-        tags=tuple(dict.fromkeys([*standing.facts.tags, *upload.facts.tags])),
+        pinned=current.facts.pinned or upload.facts.pinned,
+        tags=tuple(dict.fromkeys([*current.facts.tags, *upload.facts.tags])),
     )
 
 
-def _with_attributes(standing: Checkpoint, upload: Upload) -> tuple[File, ...]:
+def _with_attributes(current: Checkpoint, upload: Upload) -> tuple[File, ...]:
     """Give the files of a checkpoint with the modes and times that a save of the same content declares."""
     new = {file.path: file for file in upload.files if file.modified_ns is not None or file.mode is not None}
     return tuple(
         replace(file, mode=new[file.path].mode, modified_ns=new[file.path].modified_ns) if file.path in new else file
-        for file in standing.files
+        for file in current.files
     )

@@ -31,7 +31,7 @@ class Resume(NamedTuple):
 
     @property
     def position(self) -> tuple[int, int] | None:
-        """The position in the directory after which to go on; None if the directory is done."""
+        """The position in the directory after which to continue; None if the directory is done."""
         return (self.saved_after, self.sequence) if self.sequence >= 0 else None
 
 

@@ -66,8 +66,8 @@ class Restorations:
         place = f"{removed.directory}/{removed.name}"
         if removed.freed or self._purge.is_purging(removed.id) or not self._context.storage.is_in_trash(removed):
             raise CheckpointRemoved(f"{place} was {removed.removed_because}, and its bytes have been purged.")
-        if (standing := session.checkpoints.named(removed.directory, removed.name)) is not None:
-            raise NameTaken(f"Another checkpoint is called {place} by now.", checkpoint_id=standing.id)
+        if (current := session.checkpoints.named(removed.directory, removed.name)) is not None:
+            raise NameTaken(f"Another checkpoint is called {place} by now.", checkpoint_id=current.id)
         if session.directories.anything_below(place):
             raise NameTaken(f"A directory is called {place} by now.")
         if conflict := self._context.storage.obstacle(removed.directory, removed.name, None):

@@ -42,7 +42,7 @@ class Tally:
 class Judgement:
     """A page of verdicts on one directory, newest first.
 
-    ``tally`` counts the whole directory where the page begins with its newest checkpoint, and is empty on later pages,
+    ``tally`` counts the whole directory if the page begins with its newest checkpoint, and is empty on later pages,
     so that sums over pages are right. ``following`` is the position after which the next page begins.
     """
 
@@ -76,7 +76,7 @@ def judge(
 
 
 def going(session: Session, directory: Directory) -> list[str]:
-    """The ids of the checkpoints that do not stay."""
+    """List the ids of the checkpoints that do not stay."""
     with closing(reasoned(session, directory)) as found:
         return [live.id for live, reasons in found if not reasons]
 
@@ -84,9 +84,9 @@ def going(session: Session, directory: Directory) -> list[str]:
 def reasoned(
     session: Session, directory: Directory, after: Position | None = None
 ) -> Generator[tuple[Live, tuple[Reason, ...]], None, None]:
-    """Each live checkpoint, newest first, with the reasons why it stays; `Reason.rank` of the best ones may be wrong.
+    """Iterate over live checkpoints, newest first, with the reasons why they stay.
 
-    Only that there is such a reason is certain: numbering all would take memory in proportion to the directory.
+    The rank in a reason `best` may be wrong: to rank all of them would take memory in proportion to the directory.
     """
     policy, connection = directory.policy, session.connection
     is_limited = policy.max_best_checkpoints is not None

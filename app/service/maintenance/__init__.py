@@ -1,5 +1,5 @@
 """Maintenance: fsck, reindex, scrub, adopt, recovery and the periodic tasks.
 
-Decides what is repaired, in the background or by command.
+Decides which damage is repaired, in the background or by command.
 May import all of `service`; never HTTP, never a path on the disk.
 """

@@ -64,7 +64,7 @@ def _target(context: Context, visited: Visited, name: str | None) -> str:
     """Give the present or the future name of the folder below the root."""
     if visited.within is not None:
         if name is not None:
-            raise CannotAdopt(f"{visited.address} lies in the root already: it is taken in where it is, without --as.")
+            raise CannotAdopt(f"{visited.address} is in the root already: it is adopted in place, without --as.")
         if ".holdfast" in visited.within.split("/"):
             raise CannotAdopt(f"{visited.address} belongs to the server's own records.")
         return visited.within
@@ -122,8 +122,8 @@ class _Adoption:
             before = session.directories.get(directory) or Directory(directory, self._context.clock())
             conflict = _conflict(session, before)
             for external in seen.checkpoints:
-                standing = session.checkpoints.named(directory, external.name)
-                if standing is not None and is_same(standing, external):
+                current = session.checkpoints.named(directory, external.name)
+                if current is not None and is_same(current, external):
                     known += 1
                 elif why := conflict or self._in_the_way(session, directory, external):
                     skipped.append(Skipped(self._shown(path, external), why, True))
@@ -145,7 +145,7 @@ class _Adoption:
         if session.checkpoints.named(directory, external.name) is not None:
             return f"another checkpoint is called {directory}/{external.name} already"
         if session.checkpoints.to_withdraw(directory, external.name):
-            return "a checkpoint of this name was removed, and its bytes are still being freed"
+            return "a checkpoint of this name was removed, and its bytes are still being purged"
         if session.directories.anything_below(f"{directory}/{external.name}"):
             return f"{directory}/{external.name} is a directory of checkpoints already"
         try:
@@ -166,7 +166,7 @@ class _Adoption:
 def _misnamed(directory: str) -> str | None:
     """Give the reason why a folder cannot be a directory; such a name is not looked up in the catalog."""
     if not directory:
-        return "what lies in the root itself has no directory; move it into a folder"
+        return "a checkpoint in the root itself has no directory; move it into a folder"
     try:
         naming.directory_name(directory)
     except Refusal as refusal:

@@ -156,7 +156,7 @@ def _leave_other(seen: Scan, visited: Visited, where: str, name: str, together: 
     if len(together) > 1 and name in together:
         why = companion_files.told(companion_files.beside(name, [], together))
     elif name.lower().endswith(companion_files.OTHER_FORMATS):
-        why = "it may be weights, in a format that is only taken in as part of a folder"
+        why = "it may be weights, in a format that is only adopted as part of a folder"
     else:
         seen.others += 1
         return

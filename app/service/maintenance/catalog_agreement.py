@@ -51,7 +51,7 @@ def root_id(context: Context) -> str | None:
 
 
 def sign(context: Context) -> None:
-    """Mark root and catalog as a pair from this opening on; the catalog first, as it accepts both marks meanwhile."""
+    """Mark root and catalog as a pair from this opening on; the catalog first, as it accepts both marks until then."""
     here = context.storage.mark()
     opened = Mark(root_id(context) or token_hex(16), token_hex(16))
     context.catalog.put_mark(opened, here)

@@ -146,7 +146,7 @@ class Fsck:
         try:
             return faults_of(self._context.storage, checkpoint, file, file_map, self._evidence.pace)
         except FileNotFoundError:
-            return "it is gone since a moment ago"
+            return "it was deleted during the check"
 
     def _check_unreadable(self, found: Findings, where: str, checkpoint_id: str, directory: str, name: str) -> None:
         """Report a row that cannot be read; its manifest may correct it."""
@@ -164,7 +164,7 @@ class Fsck:
         """Check the manifest of a checkpoint, and give it if it is trustworthy."""
         rewrite = partial(self._repairs.rewrite, row.checkpoint.id) if row.is_consistent else None
         if rewrite and not row.is_searched:
-            text = "what the catalog searches and adds up is not what its row says"
+            text = "the search columns do not agree with the row"
             found.of_row(row, "row", where, text, partial(self._repairs.rebuild_search, row.checkpoint.id))
         if where not in found.disk:
             found.lost_records[row.checkpoint.id] = row

@@ -35,7 +35,7 @@ class Matcher:
         self._match_records(found, extra)
         self._report_losses(found, gone)
         for path, entry in sorted(extra.items()):
-            text = "this server did not write it, or does not know it any more"
+            text = "this server did not write it, or has forgotten it"
             found.add("extra", path, text, about=str(entry).encode(), is_passing=self._context.storage.is_record(path))
 
     def _match_whole(self, found: Findings, path: str, manifest: Manifest) -> None:
@@ -46,7 +46,7 @@ class Matcher:
         with self._context.catalog.reading() as session:
             row = session.checkpoints.get(checkpoint.id)
         if row is None:
-            text = "it lies there whole, but the catalog has no row of it"
+            text = "it is complete on the disk, but the catalog has no row of it"
             add("unknown", where, text, partial(self._repairs.add_checkpoint, manifest))
         elif row.removed_because == "lost":
             add("unknown", where, "it was lost, and is there again", partial(self._repairs.add_checkpoint, manifest))
@@ -135,7 +135,7 @@ class Matcher:
                 found.of_row(row, "row", place, "the catalog's row contradicts itself, and there is no manifest")
         for checkpoint_id, places in gone.items():
             for path, place in places.items():
-                text = "it is not there, and nothing else on the disk is it"
+                text = "it is missing, and no other file on the disk has its bytes"
                 found.of_row(about[checkpoint_id], "missing", place, text)
                 found.damage[checkpoint_id][1][path] = f"{place} is missing"
 
@@ -145,7 +145,7 @@ class Matcher:
         text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
         own = self._context.storage.place_of_directory(checkpoint.directory).rpartition("/")[0]
         if self._context.storage.is_in_trash(checkpoint):
-            return f"{text}: they lie in the trash, and a server that starts brings them back", None
+            return f"{text}: they are in the trash, and the next start of the server brings them back", None
         if own not in found.disk:
             return f"{text}, nor is anything that the server wrote for this directory: is its disk mounted?", None
         return text, partial(self._repairs.mark_lost, checkpoint.id)

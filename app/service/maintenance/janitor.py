@@ -46,7 +46,7 @@ def recover(
         if not context.storage.is_sealed(upload_id):
             _attempt(f"discard upload {upload_id}", partial(context.storage.discard, upload_id))
     for checkpoint_id in trash - kept:
-        _attempt(f"free {checkpoint_id}", partial(context.storage.free, checkpoint_id))
+        _attempt(f"purge {checkpoint_id}", partial(context.storage.free, checkpoint_id))
     return rebuilt
 
 
@@ -102,7 +102,7 @@ class Janitor:
             try:
                 tidy(self._checkpoints)
             except Exception:
-                logger.exception("the janitor tries again in %s s", self._every_s)
+                logger.exception("the janitor retries in %s s", self._every_s)
             context = self._checkpoints.context
             if every := self._checkpoints.rules.copy_catalog_every:
                 _attempt("copy the catalog", partial(context.catalog.copy, every=every, now=context.clock()))

@@ -75,7 +75,9 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
         left, odd = restore(session, directories, [*manifests.values(), *removed])
         session.checkpoints.put_verified(verified)
     faults += _lost(lost, manifests, unreadable)
-    odd += [f"{_path(manifests[found])}: it was removed once, and somebody has put it back" for found in sorted(back)]
+    odd += [
+        f"{_path(manifests[found])}: it was removed before, and the operator has put it back" for found in sorted(back)
+    ]
     return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd], len(removed))
 
 
@@ -128,7 +130,7 @@ def restore(
     live = []
     for manifest in sorted(manifests, key=_age):
         if manifest.checkpoint.id in removed:
-            faults.append(f"{_path(manifest)}: it was removed and its bytes are still being freed")
+            faults.append(f"{_path(manifest)}: it was removed and its bytes are still being purged")
         else:
             live.append(manifest)
     renumbered = _renumber(directories, live, set(removed.values()), remarks)

@@ -62,7 +62,7 @@ class Scrubber:
             except Stopped:
                 return
             except Exception:
-                logger.exception("the scrub goes on in %s s", IDLE_S)
+                logger.exception("the scrubber continues in %s s", IDLE_S)
                 found = None
             if found is None:
                 self._stop.wait(IDLE_S)

@@ -1,4 +1,4 @@
-"""Comparisons of two checkpoints by their digests; bytes are read only where digests do not decide, up to a bound."""
+"""Comparisons of two checkpoints by their digests; bytes are read only if digests do not decide, up to a bound."""
 
 from app.catalog import Session
 from app.core import diff

@@ -73,7 +73,7 @@ class Queries:
     # checkpoints
 
     def reach(self, access: Access, checkpoint_id: str) -> None:
-        """Check that a checkpoint, live or removed, lies in a directory within reach.
+        """Check that a checkpoint, live or removed, is in a directory within reach.
 
         Raises
         ------

@@ -158,7 +158,7 @@ class UsageReports:
         return UsageHistory(times.at, [(name, of[name]) for name in names], of[history.OTHERS])
 
     def _cached(self, key: tuple[str, ...], compute: Callable[[Session], T]) -> T:
-        """Reuse a report for a short time, as long as no event says that it may have changed."""
+        """Reuse a report for a short time, unless an event shows that it may have changed."""
         with self._context.catalog.reading() as session:
             event_id = session.events.last_id()
             known = self._caches.reports.get(key)

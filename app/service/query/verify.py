@@ -34,7 +34,7 @@ class Pace:
         self.bytes_read = 0
 
     def took(self, count: int) -> None:
-        """Count bytes that were read, and wait as long as they came faster than the rate.
+        """Count bytes that were read, and wait if they came faster than the rate.
 
         Raises
         ------

@@ -70,7 +70,7 @@ class OpenUploads:
         return progress
 
     def resume(self, upload: Upload, *, is_new: bool = False) -> None:
-        """Track a new upload, or continue one, whose digests the client may have declared meanwhile."""
+        """Track a new upload, or continue one, whose digests the client may have declared since."""
         progress = self.of(upload, is_new=is_new)
         with progress.changing:
             if progress.upload.files != upload.files:

@@ -91,7 +91,7 @@ class PendingCommits:
             raise
 
     def unseal(self, upload_id: str) -> None:
-        """Make a sealed upload an open one again, as long as nothing of it was published."""
+        """Make a sealed upload an open one again. Only before any of its files is published."""
         self._context.storage.unseal(upload_id)
         self._forget_seal(upload_id)
 

@@ -151,7 +151,7 @@ def _refusal(found: Excess) -> QuotaExceeded:
     where = f"{found.prefix!r}" if found.prefix else "the whole server"
     return QuotaExceeded(
         f"{found.wanted} more {found.unit} do not fit: of the {found.limit} {found.unit} that {where} may hold, "
-        f"{found.used} are used or promised to uploads under way (HOLDFAST_QUOTAS).",
+        f"{found.used} are used or claimed by open uploads (HOLDFAST_QUOTAS).",
         prefix=found.prefix,
         unit=found.unit,
         limit=found.limit,
@@ -179,10 +179,10 @@ def _expected(directory: Directory, upload: Upload) -> Checkpoint:
 
 def _change(session: Session, directory: Directory, checkpoint: Checkpoint, asked: PolicyRequest) -> Usage:
     """Compute the usage that a commit adds to its directory, less the checkpoints that it replaces or prunes."""
-    standing = session.checkpoints.named(checkpoint.directory, checkpoint.name)
+    current = session.checkpoints.named(checkpoint.directory, checkpoint.name)
     policy = policy_after(session, directory, checkpoint, asked)
     if policy.keeps_everything:
-        return Usage.of([checkpoint]) - Usage.of([standing] if standing is not None else [])
+        return Usage.of([checkpoint]) - Usage.of([current] if current is not None else [])
     before = session.checkpoints.live(checkpoint.directory)
     after = [live for live in before if live.name != checkpoint.name]
     verdicts = retention.judge([*after, checkpoint], policy)

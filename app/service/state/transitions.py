@@ -1,4 +1,4 @@
-"""State transitions of a checkpoint that several use cases record: the row, the event and the policy that follow."""
+"""State transitions of checkpoints that several use cases record: the row, the event and the directory's policy."""
 
 import logging
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ logger = logging.getLogger("holdfast")
 def mark_removed(
     session: Session, checkpoints: Iterable[Checkpoint], because: RemovedBecause, at: datetime
 ) -> list[Checkpoint]:
-    """Mark checkpoints as removed and say so in events, within the caller's transaction."""
+    """Mark checkpoints as removed and record the events, within the caller's transaction."""
     marked = []
     for checkpoint in checkpoints:
         marked.append(session.checkpoints.mark_removed(checkpoint, because, at))
@@ -32,7 +32,7 @@ def mark_removed(
 
 
 def note_restored(session: Session, restored: Checkpoint, at: datetime) -> None:
-    """Say in an event that a removed checkpoint is live again, within the caller's transaction."""
+    """Record the event that a removed checkpoint is live again, within the caller's transaction."""
     session.events.add(
         "checkpoint.restored",
         at=at,
@@ -44,7 +44,7 @@ def note_restored(session: Session, restored: Checkpoint, at: datetime) -> None:
 
 
 def note_verified(context: Context, checkpoint: Checkpoint | Named, damage: str | None) -> None:
-    """Record what reading a checkpoint back has shown, unless it was removed meanwhile; an event tells what is new."""
+    """Record the result of reading a checkpoint back, with an event if it is new; not if the checkpoint was removed."""
     with context.catalog.lock(checkpoint.directory), context.catalog.writing() as session:
         if not session.checkpoints.mark_verified(checkpoint.id, context.clock(), damage):
             return
@@ -62,7 +62,7 @@ def note_verified(context: Context, checkpoint: Checkpoint | Named, damage: str 
 
 
 def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at: datetime) -> None:
-    """Record which save became a checkpoint, and tell of it, within the caller's transaction."""
+    """Record the save that became a checkpoint, and its event, within the caller's transaction."""
     saved = Saved(upload_id, checkpoint.id, checkpoint.digest)
     session.uploads.add_save(checkpoint.directory, checkpoint.save_id, saved)
     session.events.add(
@@ -76,7 +76,7 @@ def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at:
 
 
 def policy_after(session: Session, directory: Directory, checkpoint: Checkpoint, asked: PolicyRequest) -> Policy:
-    """The policy after a commit. What is delivered late does not undo the limits of newer saves."""
+    """Give the policy after a commit. A late delivery does not undo the limits of newer saves."""
     latest = session.checkpoints.latest(directory.name)
     is_late = latest is not None and checkpoint.saved_after < latest.saved_after
     is_first = latest is None and directory.sequence > 0
@@ -84,5 +84,5 @@ def policy_after(session: Session, directory: Directory, checkpoint: Checkpoint,
 
 
 def lost_directory(checkpoint: Checkpoint) -> Directory:
-    """The directory of a checkpoint that the catalog has lost."""
+    """Make the directory of a checkpoint whose row the catalog has lost."""
     return Directory(checkpoint.directory, checkpoint.created_at)

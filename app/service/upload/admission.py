@@ -25,7 +25,7 @@ class Conditions:
     only_if_absent: bool = False
     still_may: Callable[[], None] = lambda: None
 
-    def check(self, save: Save, standing: Checkpoint | None) -> None:
+    def check(self, save: Save, current: Checkpoint | None) -> None:
         """Check the conditions against the live checkpoint of that name, if any.
 
         Raises
@@ -33,10 +33,10 @@ class Conditions:
         PreconditionFailed, Unauthorized, Forbidden
         """
         self.still_may()
-        if self.only_if_absent and standing is not None:
+        if self.only_if_absent and current is not None:
             raise PreconditionFailed(
                 f"{save.directory}/{save.name} exists, and `If-None-Match: *` asks for a new one.",
-                checkpoint_id=standing.id,
+                checkpoint_id=current.id,
             )
 
 
@@ -57,26 +57,26 @@ def admit_save(
     ------
     Pinned, Superseded, ModeConflict, NameTaken, ForeignFile, NotImproved
     """
-    standing = session.checkpoints.named(save.directory, save.name)
-    if standing is not None and standing.facts.pinned and digest is not None and digest != standing.digest:
+    current = session.checkpoints.named(save.directory, save.name)
+    if current is not None and current.facts.pinned and digest is not None and digest != current.digest:
         raise Pinned(
-            f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=standing.id
+            f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=current.id
         )
-    if standing is not None and save.saved_after is not None and save.saved_after < standing.saved_after:
+    if current is not None and save.saved_after is not None and save.saved_after < current.saved_after:
         raise Superseded(
             f"{save.directory}/{save.name} was saved again since this save was made, and is not replaced by it.",
-            checkpoint_id=standing.id,
+            checkpoint_id=current.id,
         )
     if not may_change_mode(session, directory):
         _refuse_mode(directory, save)
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
     being_freed = session.checkpoints.to_withdraw(save.directory, save.name)
-    if not being_freed and (conflict := storage.obstacle(save.directory, save.name, standing)):
+    if not being_freed and (conflict := storage.obstacle(save.directory, save.name, current)):
         raise ForeignFile(f"{conflict} exists and was not written by this server; it is not overwritten.")
     if save.only_if_improved:
         _refuse_unimproved(session, directory, save)
-    return standing
+    return current
 
 
 def may_change_mode(session: Session, directory: Directory) -> bool:

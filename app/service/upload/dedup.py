@@ -93,8 +93,8 @@ class Deduplication:
         if not upload.may_borrow or not any(file.is_hashed for file in upload.files):
             return
         with self._context.catalog.reading() as session:
-            standing = session.checkpoints.named(upload.directory, upload.name)
-        if standing is not None and standing.digest == digests.of_save(upload):
+            current = session.checkpoints.named(upload.directory, upload.name)
+        if current is not None and current.digest == digests.of_save(upload):
             progress.deferred = True
             progress.planned = {file.path: (Span(0, file.size_bytes or 0),) for file in upload.files}
         else:

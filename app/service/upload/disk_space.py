@@ -90,7 +90,7 @@ class DiskSpace:
     def _no_space(self, wanted_bytes: int, free: int, promised_bytes: int) -> NoSpace:
         return NoSpace(
             f"{wanted_bytes} bytes do not fit: {free} are free on the server's disk, of which {promised_bytes} are for "
-            f"other uploads under way and {self._rules.reserve_bytes} are kept in reserve (HOLDFAST_RESERVE_BYTES).",
+            f"other open uploads and {self._rules.reserve_bytes} are kept in reserve (HOLDFAST_RESERVE_BYTES).",
             wanted_bytes=wanted_bytes,
             free_bytes=free,
             promised_bytes=promised_bytes,

@@ -10,7 +10,7 @@ import pytest
 from app.bootstrap import open_root
 from app.core.errors import RangesMissing
 from app.settings import Settings
-from tests.app.service import test_dedup as borrowing
+from tests.app.service.upload import test_dedup as dedup
 from tests.data.delta_states import Uploader, asked, declared, pieces
 from tests.support.live import LiveServer, eventually
 from tests.support.mounts import mount_point
@@ -152,14 +152,14 @@ def test_after_a_kill_what_was_shared_is_not_asked_for(uploader):
 def test_bytes_that_arrived_stay_when_the_source_turns_out_wrong(xfs, tmp_path, sent):
     state = pieces(4)
     with closing(open_root(Settings(root=xfs / tmp_path.name, reserve_bytes=0))) as server:
-        borrowing.save(server, state, "1.pt")
-        with borrowing.nothing_copied(server):
-            reservation = borrowing.reserve(server, state, "2.pt")
+        dedup.save(server, state, "1.pt")
+        with dedup.nothing_copied(server):
+            reservation = dedup.reserve(server, state, "2.pt")
             for place in sent:
-                borrowing.put(server, reservation.upload, state[place], place * len(state[place]))
-            borrowing.overwrite(server, "1.pt", bytes(4096), 2 * len(state[2]))
+                dedup.put(server, reservation.upload, state[place], place * len(state[place]))
+            dedup.overwrite(server, "1.pt", bytes(4096), 2 * len(state[2]))
         try:
-            borrowing.published(server, reservation, state)
+            dedup.published(server, reservation, state)
         except RangesMissing:
-            borrowing.send(server, server.uploads.get(reservation.upload.id), state)
-            borrowing.published(server, reservation, state)
+            dedup.send(server, server.uploads.get(reservation.upload.id), state)
+            dedup.published(server, reservation, state)

@@ -1,4 +1,4 @@
-"""What other tools wrote is taken in as it is: nothing of it changes, everything works with it, nothing removes it."""
+"""Adoption leaves the files of other tools unchanged; the checkpoints work like any other, and nothing removes them."""
 
 import errno
 import itertools
@@ -23,26 +23,26 @@ from tests.data.samples import below
 from tests.support.live import PROJECT, LiveServer, eventually
 
 W = b"\x80\x02"
-"""The first bytes of a pickle, so that what follows passes for weights."""
+"""The first bytes of a pickle, so that the file passes for weights."""
 TIME_NS = 1_700_000_000_123_456_789
 
 
 @pytest.fixture
 def serving(root):
-    """A server of the root, as a context."""
-    return lambda: LiveServer(root, scrub_bytes_per_s="0")  # which changes what checkpoints say
+    """Make a server of the root, as a context manager."""
+    return lambda: LiveServer(root, scrub_bytes_per_s="0")  # the scrubber would change the answers
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A root that a server has used before."""
+    """Make a root that a server has used before."""
     open_root(Settings(root=tmp_path / "root")).close()
     return tmp_path / "root"
 
 
 @pytest.fixture
 def adopt(root, capsys):
-    """Run the command; its status, what it said, and what it said was left alone."""
+    """Run the command; give its status, its output, and the lines on skipped paths."""
 
     def run(*arguments):
         capsys.readouterr()
@@ -54,7 +54,7 @@ def adopt(root, capsys):
 
 
 def put(place: Path, files):
-    """Files by their paths, a second apart in the order given."""
+    """Write files by their paths, a second apart in the order given."""
     for number, (path, data) in enumerate(files.items()):
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         (place / path).write_bytes(data)
@@ -62,7 +62,7 @@ def put(place: Path, files):
 
 
 def state(place: Path):
-    """Every file and folder below, with its bytes and its time of last change."""
+    """Read every file and folder below, with its bytes and its modification time."""
     times = {path.relative_to(place).as_posix(): path.lstat().st_mtime_ns for path in place.rglob("*")}
     return {path: (data, times[path]) for path, data in below(place).items()}
 
@@ -335,7 +335,7 @@ def test_a_folder_that_is_written_to_meanwhile_is_left_for_later(root, adopt):
 
 @pytest.fixture
 def while_copying(monkeypatch):
-    """Let something happen once half of a file was copied, the first time that one is."""
+    """Run an action once half of the first copied file is there."""
 
     def arrange(happens):
         copy, happened = os.copy_file_range, []
@@ -348,13 +348,13 @@ def while_copying(monkeypatch):
             return copied
 
         monkeypatch.setattr(os, "copy_file_range", copying)
-        monkeypatch.setattr(linux, "share", lambda *_: False)  # it would be copied in one moment
+        monkeypatch.setattr(linux, "share", lambda *_: False)  # shared blocks would be copied in one moment
 
     return arrange
 
 
 def rewrite(path, data):
-    """Put other bytes where a file has had some, as those do who do not want that to be seen."""
+    """Overwrite bytes of a file, and restore its modification time."""
     before = path.stat()
     with path.open("r+b") as file:
         file.write(data)
@@ -406,10 +406,10 @@ def test_the_files_of_a_folder_are_copied_at_one_moment_or_not_at_all(root, adop
     ],
 )
 def test_a_copy_is_not_put_in_its_place_before_it_was_checked(root, adopt, tmp_path, while_copying, late, then):
-    """Or it would be in its own way ever after."""
+    """Otherwise it would be a foreign file in its own place for ever."""
     source = tmp_path / "elsewhere"
     put(source, {"a.pt": W + b"a" * 1000, "b.pt": W + b"b", "checkpoint-1/model.bin": W + b"b"})
-    while_copying(lambda: then(source / late))  # it was looked at already, and its turn has not come
+    while_copying(lambda: then(source / late))  # after the scan and before the copy of this file
     status, said, left = adopt(source, "--as", "runs")
     assert (status, len(left)) == (3, 1)
     assert "was changed while it was read" in left[0]
@@ -432,7 +432,7 @@ def test_a_name_whose_copy_was_refused_stays_free(root, adopt, tmp_path, serving
 
 
 class FailingSync:
-    """An fsync of which one fails, once, and after it all that succeed are noted, with the time of the last change."""
+    """An fsync that fails once, and then records the successful calls with the modification times."""
 
     def __init__(self, number: int) -> None:
         self._left, self._sync = number, os.fsync
@@ -443,14 +443,14 @@ class FailingSync:
     def __call__(self, descriptor: int) -> None:
         self._left -= 1
         if self._left == 0:
-            self.failed, self.held = os.fstat(descriptor), os.dup(descriptor)  # or its number might be given again
-            time.sleep(0.02)  # so that what is changed from now on has another time
+            self.failed, self.held = os.fstat(descriptor), os.dup(descriptor)  # or its number might be reused
+            time.sleep(0.02)  # so that a later change has another time
             raise OSError(errno.EIO, "it cannot be made durable")
         self._sync(descriptor)
         self.later.append(os.fstat(descriptor))
 
     def believed(self, root: Path) -> bool:
-        """Whether that for which it failed is there, and was taken for durable without having been changed first."""
+        """Tell if the file whose sync failed is there, and was synced again without having been rewritten."""
         failed = self.failed
         there = [path for path in root.rglob("*") if failed is not None and os.path.samestat(path.lstat(), failed)]
         synced = [one.st_ctime_ns for one in self.later if failed is not None and os.path.samestat(one, failed)]
@@ -529,7 +529,7 @@ def test_what_lies_in_the_root_itself_has_no_directory(root, adopt):
     put(root, {"a.pt": W + b"a", "runs/b.pt": W + b"b"})
     status, said, left = adopt(root)
     assert (status, len(left)) == (3, 1)
-    assert "a.pt: what lies in the root itself has no directory" in left[0]
+    assert "a.pt: a checkpoint in the root itself has no directory" in left[0]
     assert said[0].startswith("runs: 1 checkpoint taken in")
 
 

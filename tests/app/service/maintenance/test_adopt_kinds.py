@@ -1,4 +1,4 @@
-"""What other tools write: taken in whole or left alone and named; with its metric, epoch, step and tensors."""
+"""Adoption of the formats of other tools: whole or not at all; with metric, epoch, step and tensors."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""What belongs together by its names is never torn apart, and what is no file of weights is not taken in for one."""
+"""Adoption never splits files that belong together by their names, and adopts no other file as weights."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def adopt(root, tmp_path, capsys):
-    """Adopt files that lie elsewhere, at once; the status and what was said."""
+    """Adopt files from outside the root; give the status and the output."""
 
     def run(files):
         for path, data in files.items():

@@ -1,4 +1,4 @@
-"""Roots that are not what they were: records lost, catalogs older or of another root, folders that are no roots."""
+"""Agreement of catalog and root: lost records, stale catalogs or those of another root, folders that are no roots."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ def saved_by(server, directory, numbers):
 
 
 def order(server, directory):
-    """Epochs and positions, newest first, and which are latest and best."""
+    """Read epochs and positions, newest first, and the latest and the best."""
     asked = {"directory": directory}
     rows = server.http.get("/v1/checkpoints", params=asked).json()["checkpoints"]
     first = [server.http.get(f"/v1/checkpoints/{which}", params=asked).json()["epoch"] for which in ("latest", "best")]
@@ -50,14 +50,14 @@ def order(server, directory):
 
 
 def put_back(root, old):
-    """An earlier catalog in the place of the one there."""
+    """Put an earlier catalog in the place of the present one."""
     for path in own(root).glob("catalog.db*"):
         path.unlink()
     shutil.copy(old, own(root) / "catalog.db")
 
 
 def copied(root, place):
-    """The catalog as a backup takes it from a server at work."""
+    """Copy the catalog as a backup of a running server does."""
     with closing(sqlite3.connect(own(root) / "catalog.db")) as sql:
         sql.execute("VACUUM INTO ?", [str(place)])
     return place

@@ -1,4 +1,4 @@
-"""What goes wrong around the server: odd roots, interrupted rebuilds, refusals in the middle. Nothing is stuck."""
+"""Odd roots, interrupted rebuilds and refusals in the middle of a save: the server always recovers."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def test_a_root_without_its_catalog_is_rebuilt_until_it_is_whole(own_server):
     own_server.save("runs/a", b"mine", name="mine.pt")
     own_server.stop()
     lose_catalog(own_server.root)
-    # What an interrupted rebuild leaves: the tables, and nothing in them.
+    # An interrupted rebuild leaves empty tables.
     Catalog(f"sqlite:///{own_server.root / '.holdfast' / 'catalog.db'}").close()
     own_server.start()
     assert own_server.names("runs/a") == ["mine.pt"]

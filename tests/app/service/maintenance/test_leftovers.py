@@ -1,4 +1,4 @@
-"""Leftovers that cannot be removed: they keep nobody from starting, and go once they can."""
+"""Orphans that cannot be deleted do not prevent a start, and are deleted once that is possible."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="holding on to a file 
 
 @contextmanager
 def stuck(path):
-    """Let a file or a folder be one that cannot be removed, whoever tries."""
+    """Make a file or a folder undeletable, even for the superuser."""
     assert path.exists(), f"{path} is not there to be held"
     held = subprocess.run(["mount", "--bind", path, path], capture_output=True, text=True)
     if held.returncode != 0:
@@ -25,7 +25,7 @@ def stuck(path):
 
 
 def stray(place):
-    """Something that nobody knows of, in one of the server's own folders."""
+    """Make an orphan in one of the server's own folders."""
     file = place / "files" / "x.pt"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"bytes")

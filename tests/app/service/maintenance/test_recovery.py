@@ -12,7 +12,7 @@ from tests.support.live import PROJECT
 
 
 def answers(server, **query):
-    """All that a server says of its directories and their checkpoints."""
+    """Read all that a server answers about its directories and their checkpoints."""
     found = {}
     for directory in server.http.get("/v1/directories").json()["directories"]:
         found[f"of {directory['directory']}"] = directory
@@ -24,7 +24,7 @@ def answers(server, **query):
 
 
 def contents(server):
-    """The bytes of every live checkpoint."""
+    """Read the bytes of every live checkpoint."""
     found = {}
     for directory in server.http.get("/v1/directories").json()["directories"]:
         page = server.http.get("/v1/checkpoints", params={"directory": directory["directory"]}).json()
@@ -48,7 +48,7 @@ def run(*arguments):
 
 @pytest.fixture
 def lived_in(own_server):
-    """A server with policies, pins, tags, a folder, late deliveries, and things that were removed and replaced."""
+    """A server with policies, pins, tags, a folder, late deliveries, and removed and replaced checkpoints."""
     for epoch in range(6):
         metric = [3, 1, "NaN", 2, 5, 4][epoch]
         own_server.save("runs/a", b"a%d" % epoch, epoch=epoch, metric=metric, max_checkpoints=3, mode="max")

@@ -1,4 +1,4 @@
-"""Every point at which a commit, a removal or a change can be cut off: the next start brings it to its one end."""
+"""Interruptions of a commit, a removal or a change at every point: the next start finishes it."""
 
 import json
 import time
@@ -21,7 +21,7 @@ DIRECTORY, NAME = "runs/a", "x.pt"
 
 @pytest.fixture
 def start(tmp_path):
-    """Opens the root anew, as the next start would; also after the catalog was lost."""
+    """Opens the root again, as the next start does; also after the loss of the catalog."""
     opened = []
 
     def again(*, catalog="kept"):
@@ -46,7 +46,7 @@ def save(server, data=b"bytes", name=NAME, **facts):
 
 
 def ready(server, data=b"new bytes", replaces=None):
-    """An upload that has arrived in full, and the manifest that its commit would seal."""
+    """Make an upload that has arrived in full, and the manifest that its commit would seal."""
     wanted = Save(directory=DIRECTORY, name=NAME, save_id="save-new", files=(UploadFile("", len(data)),))
     upload = server.reservations.reserve(wanted).upload
     with server.uploads.receive(upload.id, NAME, Span(0, len(data))) as receiver:
@@ -88,7 +88,7 @@ STEPS = ("sealed", "old file aside", "old manifest aside", "new file linked", "n
 
 
 def cut_off(server, step, upload_id, manifest, old):
-    """Do a commit up to a step, and no further."""
+    """Run a commit up to a step, and no further."""
     storage, at = server.context.storage, places(server, upload_id, old)
     storage.seal(upload_id, manifest)
     reached = STEPS.index(step)
@@ -106,7 +106,7 @@ def cut_off(server, step, upload_id, manifest, old):
 
 
 def nothing_left(root, *, seconds=10):
-    """Whether nothing is left of uploads and removals, at the latest after a while: freeing is in the background."""
+    """Wait until nothing is left of uploads and removals: the purge runs in the background."""
     end = time.monotonic() + seconds
     while any(path for kind in ("incoming", "trash") for path in (root / ".holdfast" / kind).glob("*")):
         if time.monotonic() > end:
@@ -211,7 +211,7 @@ def fields_of(checkpoint):
     return {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
 
 
-def test_what_nobody_knows_of_is_cleared_from_our_own_folders(start, tmp_path):
+def test_orphans_are_deleted_from_the_servers_own_folders(start, tmp_path):
     start()
     for kind in ("incoming", "trash"):
         stray = tmp_path / "root" / ".holdfast" / kind / "stray"
@@ -241,7 +241,7 @@ def test_a_foreign_file_in_the_place_of_a_sealed_commit_is_not_touched(start, tm
 
 
 def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_it_replaces(tmp_path):
-    """It replaces a folder whose manifest is to be written anew, and fails half-way after the janitor's first look."""
+    """The commit replaces a folder with a stale manifest, and fails half-way after the janitor has read the rows."""
     meanwhile = []
 
     def clock():

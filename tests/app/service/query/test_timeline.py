@@ -1,4 +1,4 @@
-"""Bytes over time: which times are told apart, and what there was at each of them, against a plain count."""
+"""Timelines: the steps of each span, and the bytes at each step compared with a plain count."""
 
 import random
 from contextlib import closing
@@ -34,7 +34,7 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, 891011, UTC)
         pytest.param("all", None, 1, id="nothing"),
     ],
 )
-def test_a_span_is_told_in_few_equal_steps_that_end_now(span, ago, step_s):
+def test_a_span_has_few_equal_steps_that_end_now(span, ago, step_s):
     steps = timeline.steps(span, None if ago is None else NOW - ago, NOW)
     assert steps.step_s == step_s
     assert len(steps.at) == steps.count <= timeline.MOST_STEPS + 2
@@ -47,7 +47,7 @@ def test_a_span_is_told_in_few_equal_steps_that_end_now(span, ago, step_s):
     assert to_text(steps.start).startswith(cut + history._REST[steps.characters :])  # cut off, it is the same time
 
 
-def test_the_last_value_has_everything_in_it():
+def test_the_last_value_includes_every_change():
     steps = timeline.steps("day", None, NOW)
     late = NOW + timedelta(days=300)
     values = timeline.line(steps, 7, [(steps.start, 10), (steps.at[1], -4), (late, 100)])
@@ -65,7 +65,7 @@ def row(number, directory, created_at, removed_at):
 
 
 def some_rows(chance):
-    """Checkpoints of twelve directories within two months; some went again, one before it came, one is to come."""
+    """Make checkpoints of twelve directories within two months; some removed, one saved in the future."""
     for number in range(1, 400):
         created_at = NOW - timedelta(days=60) * chance.random()
         removed_at = created_at + timedelta(days=20) * chance.random() ** 4 if chance.random() < 0.7 else None
@@ -85,7 +85,7 @@ def held_at(rows, at):
 
 
 @pytest.mark.parametrize("span", list(timeline.LENGTHS))
-def test_lines_say_what_each_directory_held(tmp_path, span):
+def test_lines_show_the_bytes_of_each_directory(tmp_path, span):
     rows = list(some_rows(random.Random(3)))
     with closing(open_root(Settings(root=tmp_path / "root"), clock=lambda: NOW)) as checkpoints:
         with checkpoints.context.catalog.writing() as session:

@@ -1,4 +1,4 @@
-"""What happens between the promise to copy and the commit: the sources change, and nothing wrong is published."""
+"""Deduplication while sources change between the planned copies and the commit: nothing wrong is published."""
 
 import os
 import threading
@@ -24,7 +24,7 @@ DIRECTORY = "runs/a"
 
 @pytest.fixture
 def start(tmp_path):
-    """Opens the root anew, as the next start would."""
+    """Opens the root again, as the next start does."""
     opened = []
 
     def again(**settings):
@@ -45,7 +45,7 @@ def server(start):
 
 @contextmanager
 def nothing_copied(server):
-    """Within the block, the threads that copy are busy."""
+    """Keep the copying threads busy within the block."""
     go_on = threading.Event()
     busy = [server._copies._workers.submit(go_on.wait) for _ in range(THREADS)]
     try:
@@ -84,14 +84,14 @@ def read(server, name):
 
 
 def published(server, reservation, state):
-    """Commit; the checkpoint must be this state."""
+    """Commit, and check that the checkpoint is this state."""
     checkpoint = server.commits.commit(reservation.upload.id).checkpoint
     assert read(server, checkpoint.name) == b"".join(state)
     return checkpoint
 
 
 def refused(server, reservation):
-    """The ranges that a commit misses."""
+    """Give the ranges that a refused commit misses."""
     with pytest.raises(RangesMissing) as caught:
         server.commits.commit(reservation.upload.id)
     return [(wanted["offset"], wanted["length"]) for wanted in caught.value.extra["missing"]]
@@ -115,7 +115,7 @@ def prune(server, checkpoint):
     save(server, pieces(1), "newer.pt", policy=PolicyRequest(limits={"max_checkpoints": 1}))
 
 
-# the source goes away
+# sources that are removed
 
 
 @pytest.mark.parametrize("gone", [delete, prune])
@@ -130,7 +130,7 @@ def test_a_source_is_held_open_until_it_has_been_copied(server, tmp_path, gone):
     published(server, reservation, state)
 
 
-def test_sources_are_let_go_when_nothing_is_to_be_copied_any_more(server):
+def test_sources_are_closed_once_nothing_is_left_to_copy(server):
     state = pieces(3)
     save(server, state[:2], "1.pt")
     save(server, state[2:], "2.pt")
@@ -142,7 +142,7 @@ def test_sources_are_let_go_when_nothing_is_to_be_copied_any_more(server):
     assert eventually(lambda: descriptors() == before)
 
 
-def test_sources_are_let_go_when_the_upload_is_given_up(server):
+def test_sources_are_closed_when_the_upload_is_aborted(server):
     state = pieces(3)
     save(server, state, "1.pt")
     before = descriptors()
@@ -151,11 +151,11 @@ def test_sources_are_let_go_when_the_upload_is_given_up(server):
         assert eventually(lambda: descriptors() == before)
 
 
-# the source changes
+# sources that change
 
 
 @pytest.mark.parametrize("secretly", [False, True], ids=["openly", "in secret"])
-def test_bytes_that_changed_after_the_promise_are_missing(server, secretly):
+def test_bytes_that_changed_after_the_copy_was_planned_are_missing(server, secretly):
     state, changed = pieces(3), pieces(1)[0]
     save(server, state, "1.pt")
     with nothing_copied(server):
@@ -189,7 +189,7 @@ def test_a_source_that_became_shorter_is_missing(server, tmp_path):
     published(server, reservation, state)
 
 
-# bytes that come meanwhile
+# bytes that arrive during the copying
 
 
 def test_bytes_sent_before_they_are_copied_stay_when_the_source_turns_out_wrong(server):
@@ -205,7 +205,7 @@ def test_bytes_sent_before_they_are_copied_stay_when_the_source_turns_out_wrong(
     published(server, reservation, state)
 
 
-def test_a_commit_waits_for_copies_and_takes_what_was_sent_meanwhile(server):
+def test_a_commit_waits_for_copies_and_takes_bytes_that_were_sent_concurrently(server):
     held = pieces(4)
     save(server, held, "1.pt")
     state = [*held, *pieces(1)]
@@ -219,7 +219,7 @@ def test_a_commit_waits_for_copies_and_takes_what_was_sent_meanwhile(server):
         assert commit.result(timeout=20).size_bytes == 5 * PIECE_BYTES
 
 
-def test_bytes_on_their_way_when_digests_are_told_count_only_if_they_have_them(server):
+def test_bytes_in_flight_when_digests_are_declared_count_only_if_they_match(server):
     state, sent = pieces(3), pieces(1)[0]
     reservation = reserve(server, state, hashed=False, save_id="save-0001")
     upload = reservation.upload
@@ -241,7 +241,7 @@ def test_bytes_on_their_way_when_digests_are_told_count_only_if_they_have_them(s
 
 
 def test_the_last_of_two_writers_without_digests_is_what_is_committed(server):
-    """Also where the bytes lay there before: what is noted is what is on the disk."""
+    """Even if the bytes were on the disk before: the record is what is on the disk."""
     one, other = pieces(1), pieces(1)
     reservation = reserve(server, one, hashed=False)
     for piece in (one[0], other[0], one[0], other[0]):
@@ -252,7 +252,7 @@ def test_the_last_of_two_writers_without_digests_is_what_is_committed(server):
     assert read(server, "x.pt") == other[0]
 
 
-def test_bytes_of_one_place_are_written_by_one_at_a_time():
+def test_one_range_is_written_by_one_thread_at_a_time():
     progress = UploadProgress(upload({"a": b"", "b": b""}))
     entered = []
 
@@ -270,7 +270,7 @@ def test_bytes_of_one_place_are_written_by_one_at_a_time():
     assert entered[-1] == ("a", Span(9, 20))
 
 
-def test_closing_waits_for_those_who_write_and_refuses_those_who_wait_to():
+def test_closing_waits_for_writers_and_refuses_waiting_ones():
     progress = UploadProgress(upload({"a": b""}))
     with ThreadPoolExecutor(2) as threads:
         with progress.writing("a", Span(0, 10)):
@@ -286,7 +286,7 @@ def test_closing_waits_for_those_who_write_and_refuses_those_who_wait_to():
         pass
 
 
-def test_telling_the_digests_and_renewing_the_lease_at_once_loses_neither(start):
+def test_declaring_digests_and_renewing_the_lease_concurrently_loses_neither(start):
     server = start(upload_lease_s=0.2)
     for number in range(20):
         state = pieces(3)
@@ -302,24 +302,24 @@ def test_telling_the_digests_and_renewing_the_lease_at_once_loses_neither(start)
         published(server, reservation, state)
 
 
-# giving up and stopping
+# aborting and stopping
 
 
-def test_an_upload_can_be_abandoned_while_the_copies_of_others_take_long(server):
+def test_an_upload_can_be_aborted_during_long_copies_of_other_uploads(server):
     state = pieces(3)
     save(server, state, "1.pt")
     with nothing_copied(server):
         reservation = reserve(server, state, "2.pt")
-        abandoning = threading.Thread(target=server.aborts.abort, args=[reservation.upload.id])
-        abandoning.start()
-        abandoning.join(timeout=10)
-        assert not abandoning.is_alive()
+        aborting = threading.Thread(target=server.aborts.abort, args=[reservation.upload.id])
+        aborting.start()
+        aborting.join(timeout=10)
+        assert not aborting.is_alive()
         with pytest.raises(UploadNotFound):
             server.uploads.get(reservation.upload.id)
     assert server.context.storage.uploads() == set()
 
 
-def test_an_upload_can_be_abandoned_at_any_moment_of_its_copying(server):
+def test_an_upload_can_be_aborted_at_any_moment_of_its_copying(server):
     state = pieces(200)
     save(server, state, "1.pt")
     shuffled = state[::-1]
@@ -339,7 +339,7 @@ def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
     assert server.context.storage.uploads() == set()
 
 
-def test_a_save_begun_afresh_drops_what_is_being_copied(server):
+def test_a_save_begun_afresh_drops_running_copies(server):
     state = pieces(3)
     save(server, state, "1.pt")
     with nothing_copied(server):
@@ -363,7 +363,7 @@ def test_stopping_does_not_wait_for_all_copies_and_the_next_start_makes_them(sta
     published(server, reservation, shuffled)
 
 
-def test_copies_that_were_not_begun_before_a_stop_are_made_after_it(start, tmp_path):
+def test_copies_that_did_not_start_before_a_stop_are_made_after_it(start, tmp_path):
     server = start()
     state = pieces(3)
     save(server, state, "1.pt")
@@ -383,7 +383,7 @@ def test_copies_that_were_not_begun_before_a_stop_are_made_after_it(start, tmp_p
 # the same content under the same name
 
 
-def test_content_that_is_promised_because_it_stands_does_not_replace_what_was_saved_since(server):
+def test_deferred_copies_of_live_content_do_not_replace_a_later_save(server):
     state, other = pieces(3), pieces(1)
     save(server, state, "elsewhere.pt")
     save(server, state)
@@ -394,7 +394,7 @@ def test_content_that_is_promised_because_it_stands_does_not_replace_what_was_sa
     assert read(server, "x.pt") == b"".join(other)
 
 
-def test_content_that_came_to_stand_meanwhile_is_not_published_again(server):
+def test_content_that_became_live_concurrently_is_not_published_again(server):
     state = pieces(3)
     reservation = reserve(server, state, facts=Facts(epoch=9))
     send(server, reservation, state)
@@ -404,7 +404,7 @@ def test_content_that_came_to_stand_meanwhile_is_not_published_again(server):
     assert server.queries.latest(DIRECTORY).id == first.id
 
 
-def test_two_commits_at_once_of_content_that_is_gone_make_one_checkpoint(server):
+def test_two_concurrent_commits_of_removed_content_make_one_checkpoint(server):
     state = pieces(50)
     save(server, state, "elsewhere.pt")
     for _ in range(5):
@@ -419,7 +419,7 @@ def test_two_commits_at_once_of_content_that_is_gone_make_one_checkpoint(server)
         assert read(server, "x.pt") == b"".join(state)
 
 
-def test_what_was_copied_is_what_the_manifest_says(server):
+def test_copied_bytes_are_those_of_the_manifest(server):
     state = pieces(4)
     save(server, state, "1.pt")
     checkpoint = published(server, reserve(server, state[::-1], "2.pt"), state[::-1])

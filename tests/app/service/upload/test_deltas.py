@@ -1,4 +1,4 @@
-"""Saves of which the server holds a part: it asks only for the rest, and what it publishes is what was declared."""
+"""Deduplicated saves: the server requests only chunks that it lacks, and publishes exactly the declared content."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ def uploader(server, directory):
 
 @pytest.fixture
 def own(own_server):
-    """An uploader to a server that may be killed."""
+    """Make an uploader to a server that the test may kill."""
     return Uploader(own_server, "runs/a")
 
 
@@ -27,15 +27,15 @@ def inode(path):
 
 
 def replaced(state, places):
-    """The state with fresh pieces at some places."""
+    """Make a state with fresh pieces at some places."""
     fresh = iter(pieces(len(places)))
     return [next(fresh) if place in places else piece for place, piece in enumerate(state)]
 
 
-# what is asked for
+# requested ranges
 
 
-def test_a_save_that_is_mostly_unchanged_asks_for_the_changed_ranges_only(uploader):
+def test_a_mostly_unchanged_save_requests_only_the_changed_ranges(uploader):
     first = pieces(20)
     uploader.save(first, "1.pt")
     second = replaced(first, [3, 12])
@@ -66,7 +66,7 @@ SHORT, LONG = pieces(1, 100) + pieces(1, 10_000)
         pytest.param([[]], [A], [(0, PIECE_BYTES)], id="an empty one held"),
     ],
 )
-def test_chunks_are_found_wherever_they_lie(uploader, held, state, missing):
+def test_chunks_are_found_at_any_offset(uploader, held, state, missing):
     for number, other in enumerate(held):
         uploader.save(other, f"{number}.pt")
     upload = uploader.begin(declared(state), name="new.pt")
@@ -92,7 +92,7 @@ def test_chunks_are_shared_between_the_files_of_a_folder(uploader):
         assert (uploader.path("2") / path).read_bytes() == b"".join(state)
 
 
-def test_the_same_bytes_cut_elsewhere_are_asked_for(uploader):
+def test_the_same_bytes_in_other_chunks_are_requested(uploader):
     state = pieces(2)
     uploader.save(state)
     whole = b"".join(state)
@@ -100,7 +100,7 @@ def test_the_same_bytes_cut_elsewhere_are_asked_for(uploader):
     assert asked(upload) == [("2.pt", 0, 2 * PIECE_BYTES)]
 
 
-def test_a_checkpoint_saved_without_chunks_is_taken_from_as_it_was_cut(uploader):
+def test_a_checkpoint_saved_without_chunks_is_a_source_in_the_servers_chunks(uploader):
     state = [os.urandom(300_000)]
     uploader.server.save(uploader.directory, state[0], name="1.pt")
     upload = uploader.begin(declared(state), name="2.pt")
@@ -108,7 +108,7 @@ def test_a_checkpoint_saved_without_chunks_is_taken_from_as_it_was_cut(uploader)
     uploader.committed(upload, state)
 
 
-def test_only_the_newest_32_checkpoints_are_taken_from(uploader):
+def test_only_the_newest_32_checkpoints_are_sources(uploader):
     first, second = pieces(1), pieces(1)
     uploader.save(first, "old.pt", epoch=0)
     uploader.save(second, "older than 31 others.pt", epoch=1)
@@ -163,7 +163,7 @@ GONE = [remove, alter, take_away]
 
 
 @pytest.mark.parametrize("gone", GONE)
-def test_when_the_same_content_does_not_stand_at_commit_it_is_asked_for(uploader, gone):
+def test_if_the_same_content_is_not_live_at_commit_it_is_requested(uploader, gone):
     state = pieces(5)
     uploader.save(state)
     upload = uploader.begin(declared(state))
@@ -179,7 +179,7 @@ def test_when_the_same_content_does_not_stand_at_commit_it_is_asked_for(uploader
 
 
 @pytest.mark.parametrize("gone", GONE)
-def test_when_the_same_content_does_not_stand_at_commit_it_is_copied_from_elsewhere(uploader, gone):
+def test_if_the_same_content_is_not_live_at_commit_it_is_copied_from_elsewhere(uploader, gone):
     state = pieces(5)
     uploader.save(state, "elsewhere.pt")
     uploader.save(state)
@@ -188,7 +188,7 @@ def test_when_the_same_content_does_not_stand_at_commit_it_is_copied_from_elsewh
     uploader.committed(upload, state)
 
 
-def test_what_is_asked_for_after_all_may_be_sent_before(uploader):
+def test_deferred_ranges_may_be_sent_before_they_are_requested(uploader):
     state = pieces(3)
     uploader.save(state)
     upload = uploader.begin(declared(state))
@@ -215,7 +215,7 @@ def test_a_commit_that_declares_other_digests_than_the_same_content_is_refused(u
 # sources
 
 
-def test_a_source_that_was_altered_in_place_is_not_taken_from(uploader):
+def test_a_source_that_was_altered_in_place_is_not_used(uploader):
     state, changed = pieces(3), pieces(1)
     uploader.save(state, "1.pt")
     with uploader.path("1.pt").open("r+b") as file:
@@ -227,7 +227,7 @@ def test_a_source_that_was_altered_in_place_is_not_taken_from(uploader):
     uploader.committed(upload, state)
 
 
-def test_bytes_that_were_altered_in_secret_are_asked_for(uploader):
+def test_bytes_that_were_altered_under_the_same_time_are_requested(uploader):
     state, changed = pieces(3), pieces(1)
     uploader.save(state, "1.pt")
     before = uploader.path("1.pt").stat()
@@ -243,7 +243,7 @@ def test_bytes_that_were_altered_in_secret_are_asked_for(uploader):
     uploader.committed(upload, state)
 
 
-def test_one_altered_file_of_a_folder_does_not_keep_the_others_from_being_taken(uploader):
+def test_one_altered_file_of_a_folder_does_not_exclude_the_others(uploader):
     files = {path: pieces(2) for path in ("a", "b", "c")}
     upload = uploader.begin(*(declared(state, path=path) for path, state in files.items()), name="1")
     uploader.send(upload, **files)
@@ -258,7 +258,7 @@ def test_one_altered_file_of_a_folder_does_not_keep_the_others_from_being_taken(
         assert (uploader.path("2") / path).read_bytes() == b"".join(state)
 
 
-def test_a_source_that_is_touched_but_the_same_is_taken_from(uploader):
+def test_a_source_that_is_touched_but_the_same_is_used(uploader):
     state = pieces(2)
     uploader.save(state, "1.pt")
     os.utime(uploader.path("1.pt"))
@@ -270,7 +270,7 @@ def test_a_source_that_is_touched_but_the_same_is_taken_from(uploader):
 # the base
 
 
-def test_a_base_of_another_directory_is_taken_from(server, directory, uploader):
+def test_a_base_of_another_directory_is_used(server, directory, uploader):
     state = pieces(4)
     base = Uploader(server, f"{directory}/other").save(state)
     new = replaced(state, [2])
@@ -282,7 +282,7 @@ def test_a_base_of_another_directory_is_taken_from(server, directory, uploader):
 
 
 @pytest.mark.parametrize("base", ["unknown", "removed", "an upload", "held anyway"])
-def test_a_base_that_holds_nothing_more_does_no_harm(uploader, base):
+def test_a_base_without_bytes_does_no_harm(uploader, base):
     state = pieces(2)
     other = uploader.save(pieces(1), "other.pt")
     if base == "removed":
@@ -300,7 +300,7 @@ def test_a_base_that_is_no_id_is_refused(uploader, base):
     assert refusal(uploader.reserve(declared(pieces(1)), base=base)) == (422, "invalid_request")
 
 
-# chunks whose digests come later
+# digests that are declared late
 
 
 def test_digests_may_come_with_the_commit(uploader):
@@ -346,7 +346,7 @@ def test_a_range_that_is_sent_again_with_other_bytes_is_what_came_last(uploader)
     assert uploader.path("x.pt").read_bytes() == b"".join(state)
 
 
-def test_digests_that_are_told_later_leave_out_what_has_arrived(uploader):
+def test_digests_declared_later_exclude_bytes_that_have_arrived(uploader):
     state = pieces(4)
     upload = uploader.begin(declared(state, hashed=False), save_id=SAVE_ID)
     uploader.put(upload, state[1], PIECE_BYTES).raise_for_status()
@@ -359,7 +359,7 @@ def test_digests_that_are_told_later_leave_out_what_has_arrived(uploader):
     uploader.committed(upload, state)
 
 
-def test_digests_that_are_told_later_ask_again_for_what_is_not_theirs(uploader):
+def test_digests_declared_later_request_bytes_that_do_not_match(uploader):
     sent = pieces(4)
     state = replaced(sent, [2])
     upload = uploader.begin(declared(sent, hashed=False), save_id=SAVE_ID)
@@ -371,7 +371,7 @@ def test_digests_that_are_told_later_ask_again_for_what_is_not_theirs(uploader):
     uploader.committed(upload, state)
 
 
-def test_digests_that_are_told_later_leave_out_what_is_held(uploader):
+def test_digests_declared_later_exclude_bytes_that_the_server_holds(uploader):
     held = pieces(3)
     uploader.save(held, "1.pt")
     state = [*held, *pieces(1)]
@@ -383,7 +383,7 @@ def test_digests_that_are_told_later_leave_out_what_is_held(uploader):
     uploader.committed(upload, state)
 
 
-def test_digests_once_told_need_not_be_told_again(uploader):
+def test_digests_once_declared_need_not_be_declared_again(uploader):
     state = pieces(2)
     upload = uploader.begin(declared(state), save_id=SAVE_ID)
     again = uploader.reserve(declared(state, hashed=False), save_id=SAVE_ID)
@@ -401,15 +401,15 @@ def test_digests_once_told_need_not_be_told_again(uploader):
         pytest.param(declared([A, B]), declared([A, C]), id="other digests"),
     ],
 )
-def test_a_save_that_says_something_else_is_another_save(uploader, first, again):
+def test_a_save_that_declares_other_content_is_another_save(uploader, first, again):
     uploader.begin(first, save_id=SAVE_ID)
     assert refusal(uploader.reserve(again, save_id=SAVE_ID)) == (422, "save_id_reused")
 
 
-# bytes that come although they need not
+# bytes that arrive although they are not needed
 
 
-def test_a_range_that_is_promised_may_be_sent(uploader):
+def test_a_range_that_is_planned_to_be_copied_may_be_sent(uploader):
     held = pieces(5)
     uploader.save(held, "1.pt")
     state = [*held, *pieces(1)]
@@ -457,7 +457,7 @@ def test_of_two_writers_without_digests_the_commit_knows_which_one_won(uploader)
 # a server that is killed
 
 
-def test_after_a_kill_only_what_was_not_verified_is_asked_for(own):
+def test_after_a_kill_only_unverified_ranges_are_requested(own):
     state = pieces(6)
     upload = own.begin(declared(state))
     for place in (1, 4):
@@ -473,7 +473,7 @@ def test_after_a_kill_only_what_was_not_verified_is_asked_for(own):
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["at once", "after somebody looked"])
-def test_after_a_kill_digests_tell_what_of_an_upload_without_them_has_arrived(own, looked):
+def test_after_a_kill_late_digests_show_which_bytes_have_arrived(own, looked):
     state = pieces(4)
     upload = own.begin(declared(state, hashed=False), save_id=SAVE_ID)
     own.put(upload, b"".join(state[:3])).raise_for_status()
@@ -486,7 +486,7 @@ def test_after_a_kill_digests_tell_what_of_an_upload_without_them_has_arrived(ow
     own.committed(upload, state)
 
 
-def test_after_a_kill_bytes_on_the_disk_are_not_believed(own):
+def test_after_a_kill_bytes_on_the_disk_are_not_trusted(own):
     state, garbage = pieces(4), pieces(1)[0]
     upload = own.begin(declared(state))
     for place in (0, 2):
@@ -502,7 +502,7 @@ def test_after_a_kill_bytes_on_the_disk_are_not_believed(own):
     own.committed(upload, state)
 
 
-def test_after_a_kill_copies_are_made_or_asked_for(own):
+def test_after_a_kill_copies_are_made_or_requested(own):
     held = pieces(16, 1_000_000)
     own.save(held, "1.pt")
     state = [*held, *pieces(1)]
@@ -514,7 +514,7 @@ def test_after_a_kill_copies_are_made_or_asked_for(own):
     own.committed(upload, state)
 
 
-def test_after_a_kill_what_was_to_be_copied_from_what_is_gone_is_asked_for(own):
+def test_after_a_kill_copies_whose_source_is_gone_are_requested(own):
     held = pieces(3)
     own.save(held)
     upload = own.begin(declared(held))
@@ -527,10 +527,10 @@ def test_after_a_kill_what_was_to_be_copied_from_what_is_gone_is_asked_for(own):
     own.committed(upload, held)
 
 
-# giving up
+# aborting
 
 
-def test_an_upload_that_is_being_copied_may_be_abandoned(uploader):
+def test_an_upload_that_is_being_copied_may_be_aborted(uploader):
     held = pieces(8, 4_000_000)
     uploader.save(held, "1.pt")
     upload = uploader.begin(declared(held), name="2.pt")
@@ -540,7 +540,7 @@ def test_an_upload_that_is_being_copied_may_be_abandoned(uploader):
     uploader.save(held, "2.pt")
 
 
-def test_an_upload_that_expires_leaves_nothing_of_what_was_copied(make_server):
+def test_an_upload_that_expires_leaves_no_copied_bytes(make_server):
     server = make_server(upload_lease_s="0.5", janitor_every_s="0.1")
     uploader = Uploader(server, "runs/a")
     held = pieces(3)
@@ -552,7 +552,7 @@ def test_an_upload_that_expires_leaves_nothing_of_what_was_copied(make_server):
     assert server.names("runs/a") == ["1.pt"]
 
 
-def test_two_uploads_may_take_from_the_same_source_at_once(uploader):
+def test_two_uploads_may_use_the_same_source_concurrently(uploader):
     held = pieces(6, 1_000_000)
     uploader.save(held, "source.pt")
     states = {f"{number}.pt": [*held[number:], *pieces(1)] for number in range(4)}

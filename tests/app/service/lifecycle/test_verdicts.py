@@ -1,4 +1,4 @@
-"""Verdicts a page at a time are those of the pure judge, and their tallies count the whole directory."""
+"""Verdicts in pages equal those of the pure judge, and their tallies count the whole directory."""
 
 import math
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_all_pages_together_are_the_judges_verdicts(catalog, history, policy, li
 
 
 @given(history=histories(max_size=14), policy=POLICIES)
-def test_what_goes_is_what_the_judge_lets_go(catalog, history, policy):
+def test_the_removed_checkpoints_are_those_that_the_judge_lets_go(catalog, history, policy):
     directory = Directory(new_directory(), AT, policy=policy)
     expected = retention.judge(keep(catalog, history, directory.name), policy)
     with catalog.reading() as session:
@@ -61,7 +61,7 @@ def test_what_goes_is_what_the_judge_lets_go(catalog, history, policy):
 
 
 def same(verdict):
-    """A verdict in a form that is equal to itself also where its metric is NaN."""
+    """Make a verdict comparable, even if its metric is NaN."""
     facts = verdict.checkpoint.facts
     metric = "NaN" if facts.metric is not None and math.isnan(facts.metric) else facts.metric
     return replace(verdict, checkpoint=replace(verdict.checkpoint, facts=replace(facts, metric=metric)))
