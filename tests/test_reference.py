@@ -131,10 +131,21 @@ def test_every_route_is_documented():
             assert re.search(rf"{method.upper()}\b.*{re.escape(path)}", documented), f"{method} {path}"
 
 
+def test_every_query_parameter_and_every_member_of_an_answer_is_documented():
+    description = json.loads((PROJECT / "openapi.json").read_text())
+    operations = [operation for found in description["paths"].values() for operation in found.values()]
+    parameters = [found for operation in operations for found in operation.get("parameters", ())]
+    named = {found["name"] for found in parameters if found["in"] == "query"}
+    named |= {name for found in description["components"]["schemas"].values() for name in found.get("properties", ())}
+    documented = text("api.md") + text("errors.md") + (PROJECT / "docs" / "explanation" / "security.md").read_text()
+    assert [name for name in sorted(named) if not re.search(rf"\b{name}\b", documented)] == []
+
+
 def test_every_event_and_every_metric_is_documented():
     sources = "".join(path.read_text() for path in (PROJECT / "app").rglob("*.py"))
     metrics = set(re.findall(r'"(holdfast_[a-z_]+)"', sources))
-    assert len(event_names()) >= 4
+    assert {"checkpoint.saved", "checkpoint.damaged", "checkpoint.intact"} <= set(event_names())
+    assert len(event_names()) >= 7
     assert len(metrics) >= 6
     for name in event_names():
         assert f"`{name}`" in text("events.md"), name

@@ -60,7 +60,18 @@ def _row(parameter: Any, skipped: set[str]) -> tuple[str, str] | None:
     if not options:
         return code(_metavar(parameter)), sentence(from_rst(parameter.help or ""))
     takes = "" if parameter.is_flag else f" {_metavar(parameter)}"
-    return ", ".join(code(f"{option}{takes}") for option in options), sentence(from_rst(parameter.help or ""))
+    return ", ".join(code(f"{option}{takes}") for option in options), _described(parameter)
+
+
+def _described(parameter: Any) -> str:
+    """Return the help of an option, with its default and whether it can be repeated, unless the help says so."""
+    text = sentence(from_rst(parameter.help or ""))
+    default = parameter.default
+    if parameter.multiple and "repeated" not in text:
+        text += " Can be repeated."
+    if isinstance(default, str | int | float) and default not in ("", False) and "efault" not in text:
+        text += f" Default: {code(str(default).removesuffix('.0'))}."
+    return text
 
 
 def _options(parameter: Any) -> list[str]:

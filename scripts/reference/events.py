@@ -1,6 +1,7 @@
 """The table of events: their names from the code that records them, the rest written in the page."""
 
-import re
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.reference.markdown import code, kept
@@ -19,5 +20,15 @@ def table(standing: str) -> str:
 
 def names() -> list[str]:
     """Return the names of the events that the server records."""
-    sources = "".join(path.read_text() for path in sorted(_APP.rglob("*.py")))
-    return sorted(set(re.findall(r'events\.add\(\s*"([a-z_.]+)"', sources)))
+    return sorted({name for path in _APP.rglob("*.py") for name in _recorded(ast.parse(path.read_text()))})
+
+
+def _recorded(tree: ast.AST) -> Iterator[str]:
+    """Yield the texts in the first argument of each ``….events.add(…)``; a conditional expression has two."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and call.args and ast.unparse(call.func).endswith("events.add"):
+            yield from (
+                found.value
+                for found in ast.walk(call.args[0])
+                if isinstance(found, ast.Constant) and isinstance(found.value, str)
+            )

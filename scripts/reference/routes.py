@@ -16,6 +16,9 @@ from app.settings import Settings
 from scripts.reference.markdown import code, sentence
 from scripts.reference.markdown import table as a_table
 
+_FEW = 5
+"""More query parameters than these have a table of their own in the page."""
+
 Operation = tuple[str, str, dict[str, Any]]
 """Method, path, and what the description says of it."""
 
@@ -42,7 +45,9 @@ def _table(tag: str, _: str) -> str:
 
 
 def _summary(operation: dict[str, Any]) -> str:
-    return sentence(operation.get("description", "").split("\n\n")[0])
+    names = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
+    query = f" Query: {', '.join(code(name) for name in names)}." if 0 < len(names) <= _FEW else ""
+    return sentence(operation.get("description", "").split("\n\n")[0]) + query
 
 
 @cache
