@@ -67,8 +67,8 @@ def _described(parameter: Any) -> str:
     """Return the help of an option, with its default and whether it can be repeated, unless the help says so."""
     text = sentence(from_rst(parameter.help or ""))
     default = parameter.default
-    if parameter.multiple and "repeated" not in text:
-        text += " Can be repeated."
+    if parameter.multiple and "epeat" not in text:
+        text += " Repeatable."
     if isinstance(default, str | int | float) and default not in ("", False) and "efault" not in text:
         text += f" Default: {code(str(default).removesuffix('.0'))}."
     return text
