@@ -1,6 +1,8 @@
 """The system calls of each operation at which it can be interrupted, as recorded from a server that was left alone."""
 
+import fcntl
 import os
+import pickle
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -45,9 +47,25 @@ def prepared(server: LiveServer, operation: Operation) -> str:
     return operation.prepare(server)
 
 
+shared: Path | None = None
+"""The folder in which the workers of a test run share what they have recorded."""
+
+
 @cache
 def record(operation: Operation) -> Record:
-    """Let a server do it undisturbed."""
+    """Return the calls of an undisturbed server; one worker of a run records them for all."""
+    if shared is None:
+        return _recorded(operation)
+    kept = shared / f"{operation.name}.record"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(_recorded(operation)))
+        found: Record = pickle.loads(kept.read_bytes())
+    return found
+
+
+def _recorded(operation: Operation) -> Record:
     with TemporaryDirectory() as folder, operation.server(Path(folder) / "root") as server:
         ready = prepared(server, operation)
         before = state(server) if not isinstance(operation, Starting) else {}
