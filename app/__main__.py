@@ -8,9 +8,9 @@ from app.cli.exits import status_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status. Errors are said in one line on standard error.
+    """Run a command and return its exit status. Errors are one line on standard error.
 
-    Characters that a terminal or pipe cannot show are written as ``\\xe9``, and stop no command.
+    Characters that a terminal or pipe cannot encode are written as ``\\xe9``, so that no command fails on them.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):  # a stream of another kind, or closed
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from app.cli.commands import read  # here, so that an interruption while it is imported is quiet, too
+    from app.cli.commands import read  # imported here, so that an interruption of the import is handled as well
 
     return read(words)()
 

@@ -32,7 +32,7 @@ class PlainServer:
         self.received = []
         """All bytes of each connection."""
         self.endings = []
-        """How the connections ended: "fin" or "reset"."""
+        """The ends of connections: "fin" or "reset"."""
         plain = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -97,7 +97,7 @@ def connected(proxy, timeout_s=2.0):
 
 
 def exchange(proxy, count=SHORT, body=BODY, timeout_s=2.0):
-    """What comes for a request on a connection of its own."""
+    """Return the answer to a request on a connection of its own."""
     with connected(proxy, timeout_s) as connection:
         connection.request("PUT", f"/{count}", body)
         with closing(connection.getresponse()) as answer:
@@ -120,7 +120,7 @@ def read_all(connection):
 
 
 def taken(action):
-    """How long something takes, in seconds."""
+    """Measure the duration of a call, in seconds."""
     began = time.monotonic()
     action()
     return time.monotonic() - began
@@ -155,7 +155,7 @@ def test_every_kind_strikes_now_and_then_and_leaves_the_others_alone(through, ki
 
 
 def attempt(proxy, count=SHORT, body=BODY, timeout_s=0.5):
-    """What comes, whatever it is."""
+    """Return the answer, or the error in place of it."""
     try:
         return exchange(proxy, count, body, timeout_s)
     except ConnectionRefusedError:
