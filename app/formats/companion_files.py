@@ -77,7 +77,7 @@ def beside(name: str, names: Collection[str], together: Collection[str]) -> list
     return sorted((found | set(together)) - {name})
 
 
-def told(companions: Collection[str]) -> str:
+def reason(companions: Collection[str]) -> str:
     """Return the reason to leave a file with companions alone."""
     return (
         f"it belongs with {_listed(companions)}: such files are taken in together, as a folder: "
@@ -85,7 +85,7 @@ def told(companions: Collection[str]) -> str:
     )
 
 
-def told_of_group(companions: Collection[str]) -> str:
+def reason_for_group(companions: Collection[str]) -> str:
     """Return the reason to leave a file or folder alone that belongs to others by its name only."""
     return (
         f"it belongs with {_listed(companions)}, by its name: put them together into a folder with the name of a "

@@ -50,7 +50,7 @@ class ExternalCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ExternalFacts:
     """Facts about an external checkpoint, from its name or from a record of its tool.
 
     ``values`` are measurements by name; ``metric`` names the one that ranks the checkpoint, if that is unambiguous.
@@ -69,10 +69,10 @@ def looks_like_checkpoint(name: str, *, is_folder: bool) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def told(name: str, *, is_folder: bool) -> Told:
+def facts_in_name(name: str, *, is_folder: bool) -> ExternalFacts:
     """Parse epoch, step and values in a name. Ambiguous numbers are ignored, never guessed."""
     if is_folder and (found := _STEP_OF_FOLDER.fullmatch(name)):
-        return Told(step=int(found[1]))
+        return ExternalFacts(step=int(found[1]))
     stem = _without_suffix(name)
     values = _values(stem)
     ranked = [key for key in values if direction(key) is not None]
@@ -80,7 +80,7 @@ def told(name: str, *, is_folder: bool) -> Told:
     epoch, step = _only(_EPOCH.findall(stem)), _only(_STEP.findall(stem))
     if epoch is None and step is None and (found := _IGNITE.fullmatch(stem)):
         step = int(found[1] or found[2])
-    return Told(epoch, step, values, metric)
+    return ExternalFacts(epoch, step, values, metric)
 
 
 def direction(name: str) -> Mode | None:
@@ -91,14 +91,14 @@ def direction(name: str) -> Mode | None:
 
 
 def in_order(
-    externals: Iterable[ExternalCheckpoint], said: Mapping[str, Told] | None = None
+    externals: Iterable[ExternalCheckpoint], said: Mapping[str, ExternalFacts] | None = None
 ) -> list[ExternalCheckpoint]:
     """Sort oldest first: by step if all have one, else by epoch if all have one, else by time and name.
 
     ``said`` is the facts of each by name; by default those in the name.
     """
     found = list(externals)
-    known = said if said is not None else {s.name: told(s.name, is_folder=s.is_folder) for s in found}
+    known = said if said is not None else {s.name: facts_in_name(s.name, is_folder=s.is_folder) for s in found}
     for fact in ("step", "epoch"):
         numbers = {s.name: getattr(known[s.name], fact) for s in found}
         if None not in numbers.values():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.core import ranking
-from app.formats.foreign_names import Told
+from app.formats.foreign_names import ExternalFacts
 
 NAME = "trainer_state.json"
 MAX_BYTES = 16 * 1024 * 1024
@@ -14,18 +14,18 @@ _MOST_VALUES = 100
 _NO_METRICS = ("runtime", "per_second", "samples", "_time", "epoch", "step")
 
 
-def read(data: bytes) -> Told:
+def read(data: bytes) -> ExternalFacts:
     """Parse epoch, step and the evaluation at that step; empty if the file is malformed."""
     try:
         record = json.loads(data)
     except (ValueError, RecursionError):
-        return Told()
+        return ExternalFacts()
     if not isinstance(record, dict):
-        return Told()
+        return ExternalFacts()
     step = _count(record.get("global_step"))
     history = [line for line in _list(record.get("log_history")) if isinstance(line, dict)]
     values = _evaluated(history, step)
-    return Told(_count(record.get("epoch")), step, values, _metric(record, history, values))
+    return ExternalFacts(_count(record.get("epoch")), step, values, _metric(record, history, values))
 
 
 def _evaluated(history: list[dict[str, Any]], step: int | None) -> Mapping[str, float]:

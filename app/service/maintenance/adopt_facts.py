@@ -7,14 +7,14 @@ from app.catalog import Catalog
 from app.core.errors import Refusal
 from app.core.models import Directory, Facts, Mode
 from app.formats import trainer_state
-from app.formats.foreign_names import ExternalCheckpoint, Told, direction, told
+from app.formats.foreign_names import ExternalCheckpoint, ExternalFacts, direction, facts_in_name
 from app.service.maintenance.adopt_scan import joined
 from app.storage.port import Visited
 
 
-def record_of(visited: Visited, path: str, external: ExternalCheckpoint) -> Told:
+def record_of(visited: Visited, path: str, external: ExternalCheckpoint) -> ExternalFacts:
     """Read the facts that the name of a checkpoint and the record of its tool state."""
-    named = told(external.name, is_folder=external.is_folder)
+    named = facts_in_name(external.name, is_folder=external.is_folder)
     sizes = {file: size_bytes for file, size_bytes, _ in external.files}
     if not external.is_folder or not 0 < sizes.get(trainer_state.NAME, 0) <= trainer_state.MAX_BYTES:
         return named
@@ -25,10 +25,10 @@ def record_of(visited: Visited, path: str, external: ExternalCheckpoint) -> Told
         return named
     step = named.step if named.step is not None else said.step
     epoch = named.epoch if named.epoch is not None else said.epoch
-    return Told(epoch, step, {**named.values, **said.values}, said.metric or named.metric)
+    return ExternalFacts(epoch, step, {**named.values, **said.values}, said.metric or named.metric)
 
 
-def metric_of(catalog: Catalog, directory: Directory, said: Iterable[Told]) -> tuple[str | None, Mode | None]:
+def metric_of(catalog: Catalog, directory: Directory, said: Iterable[ExternalFacts]) -> tuple[str | None, Mode | None]:
     """Choose the metric of all adopted checkpoints, and its mode; None unless all of them agree on it."""
     names = {one.metric for one in said if one.metric is not None}
     metric = names.pop() if len(names) == 1 else None
@@ -42,7 +42,7 @@ def metric_of(catalog: Catalog, directory: Directory, said: Iterable[Told]) -> t
     return metric, mode
 
 
-def facts(said: Told, metric: str | None) -> Facts:
+def facts(said: ExternalFacts, metric: str | None) -> Facts:
     """Make the facts of a checkpoint, given the metric on which all agree."""
     step = {} if said.step is None else {"step": said.step}
     value = said.values.get(metric) if metric is not None and said.metric == metric else None

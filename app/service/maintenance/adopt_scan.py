@@ -8,7 +8,7 @@ from app.core import names as naming
 from app.core.errors import ForeignFile, Refusal
 from app.core.names import escaped
 from app.formats import companion_files, name_groups, weight_formats
-from app.formats.foreign_names import SUFFIXES, ExternalCheckpoint, looks_like_checkpoint, told
+from app.formats.foreign_names import SUFFIXES, ExternalCheckpoint, facts_in_name, looks_like_checkpoint
 from app.storage.port import Entry, Visited
 
 OWN = ".holdfast"
@@ -63,7 +63,7 @@ def scan(visited: Visited, path: str, known: Collection[str]) -> Scan:
             elif is_checkpoint:
                 _refuse_part(around.beside(entry.name))
                 if entry.name in around.of_files:
-                    raise NotAdoptable(companion_files.told_of_group(around.of_files[entry.name]))
+                    raise NotAdoptable(companion_files.reason_for_group(around.of_files[entry.name]))
                 _refuse_other_content(visited, where, entry)
                 seen.checkpoints.append(ExternalCheckpoint(entry.name, False, tuple(_files(visited, path, entry))))
             elif entry.name in together or entry.name.lower().endswith(companion_files.OTHER_FORMATS):
@@ -118,8 +118,8 @@ class _Around:
     def why_a_part(self, name: str) -> str | None:
         """Give the reason why a folder that is not named as a checkpoint is a part of one; None if it is none."""
         if name in self.together or self.whole:
-            return companion_files.told(sorted({*self.together, *self.whole} - {name}))
-        return companion_files.told_of_group(self.of_folders[name]) if name in self.of_folders else None
+            return companion_files.reason(sorted({*self.together, *self.whole} - {name}))
+        return companion_files.reason_for_group(self.of_folders[name]) if name in self.of_folders else None
 
 
 def _take_folder(seen: Scan, visited: Visited, path: str, entry: Entry, is_checkpoint: bool) -> None:
@@ -154,7 +154,7 @@ def _refuse_text(visited: Visited, where: str, file: str) -> None:
 def _leave_other(seen: Scan, visited: Visited, where: str, name: str, together: Collection[str]) -> None:
     """Skip a loose part of a checkpoint, or weights in a format that is not adopted."""
     if len(together) > 1 and name in together:
-        why = companion_files.told(companion_files.beside(name, [], together))
+        why = companion_files.reason(companion_files.beside(name, [], together))
     elif name.lower().endswith(companion_files.OTHER_FORMATS):
         why = "it may be weights, in a format that is only adopted as part of a folder"
     else:
@@ -165,7 +165,7 @@ def _leave_other(seen: Scan, visited: Visited, where: str, name: str, together: 
 
 def _refuse_part(together: Collection[str]) -> None:
     if together:
-        raise NotAdoptable(companion_files.told(together))
+        raise NotAdoptable(companion_files.reason(together))
 
 
 def _is_whole(visited: Visited, where: str) -> bool:
@@ -192,7 +192,7 @@ def _holds_several(visited: Visited, where: str) -> bool:
     files = [
         e.name for e in visited.entries(where) if e.what == "file" and looks_like_checkpoint(e.name, is_folder=False)
     ]
-    found = {(said.epoch, said.step) for said in (told(name, is_folder=False) for name in files)}
+    found = {(said.epoch, said.step) for said in (facts_in_name(name, is_folder=False) for name in files)}
     return len(found - {(None, None)}) > 1
 
 

@@ -2,7 +2,14 @@
 
 import pytest
 
-from app.formats.foreign_names import ExternalCheckpoint, Told, direction, in_order, looks_like_checkpoint, told
+from app.formats.foreign_names import (
+    ExternalCheckpoint,
+    ExternalFacts,
+    direction,
+    facts_in_name,
+    in_order,
+    looks_like_checkpoint,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +47,7 @@ from app.formats.foreign_names import ExternalCheckpoint, Told, direction, in_or
     ],
 )
 def test_epoch_and_step_are_read_from_names_that_say_them_plainly(name, epoch, step):
-    said = told(name, is_folder=False)
+    said = facts_in_name(name, is_folder=False)
     assert (said.epoch, said.step) == (epoch, step)
 
 
@@ -50,7 +57,7 @@ def test_epoch_and_step_are_read_from_names_that_say_them_plainly(name, epoch, s
 )
 def test_folders_tell_their_step(name, step):
     assert looks_like_checkpoint(name, is_folder=True)
-    assert told(name, is_folder=True) == Told(None, step)
+    assert facts_in_name(name, is_folder=True) == ExternalFacts(None, step)
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.safetensors", "A.PT", "a.b.pt", "a.pth.tar"])
@@ -113,7 +120,7 @@ def test_folders_are_ordered_by_their_steps():
     ],
 )
 def test_what_was_measured_is_read_from_names_too(name, epoch, step, values, metric):
-    assert told(name, is_folder=False) == Told(epoch, step, values, metric)
+    assert facts_in_name(name, is_folder=False) == ExternalFacts(epoch, step, values, metric)
 
 
 @pytest.mark.parametrize(

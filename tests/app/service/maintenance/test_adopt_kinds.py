@@ -8,7 +8,7 @@ import pytest
 from app.__main__ import main
 from app.bootstrap import open_root
 from app.formats import tensor_index, trainer_state
-from app.formats.foreign_names import Told
+from app.formats.foreign_names import ExternalFacts
 from app.settings import Settings
 from tests.data import exploits
 from tests.support.live import LiveServer
@@ -168,18 +168,18 @@ def test_a_directory_that_ranks_otherwise_takes_no_metric(root, tmp_path, capsys
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", Told()),
-        ("[1]", Told()),
-        ("[" * 100_000, Told()),
-        ('{"epoch": 1' + "0" * 5000 + "}", Told()),
-        ('{"epoch": NaN, "global_step": -1, "log_history": {"step": 1}}', Told()),
-        ('{"epoch": 0.5, "global_step": true, "log_history": [1, null]}', Told()),
-        ('{"epoch": 2.0, "global_step": 4, "log_history": [{"step": 4, "eval_loss": Infinity}]}', Told(2, 4)),
-        ('{"global_step": 4, "log_history": [{"step": 3, "eval_loss": 1}]}', Told(None, 4)),
+        ("", ExternalFacts()),
+        ("[1]", ExternalFacts()),
+        ("[" * 100_000, ExternalFacts()),
+        ('{"epoch": 1' + "0" * 5000 + "}", ExternalFacts()),
+        ('{"epoch": NaN, "global_step": -1, "log_history": {"step": 1}}', ExternalFacts()),
+        ('{"epoch": 0.5, "global_step": true, "log_history": [1, null]}', ExternalFacts()),
+        ('{"epoch": 2.0, "global_step": 4, "log_history": [{"step": 4, "eval_loss": Infinity}]}', ExternalFacts(2, 4)),
+        ('{"global_step": 4, "log_history": [{"step": 3, "eval_loss": 1}]}', ExternalFacts(None, 4)),
         (
             '{"global_step": 4, "best_metric": 9, "log_history": [{"step": 2, "eval_f1": 9}, '
             '{"step": 4, "eval_f1": 8, "eval_loss": 1, "eval_runtime": 9, "loss": 9}]}',
-            Told(None, 4, {"eval_f1": 8.0, "eval_loss": 1.0}, "eval_f1"),
+            ExternalFacts(None, 4, {"eval_f1": 8.0, "eval_loss": 1.0}, "eval_f1"),
         ),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
