@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from holdfast._api import identity
 from holdfast._api.retry import Outage
-from holdfast._save import shutdown
+from holdfast._save import drain
 from holdfast._spool.courier import Courier
 from tests.support.jobs import Jobs
 from tests.support.live import LiveServer
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 @pytest.fixture(autouse=True)
 def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A spool of the test's own, for this process and those that it starts; nothing has gone wrong yet."""
-    shutdown._state.told_at = None
+    drain._state.requested_at = None
     Outage._known.clear()
     Courier._all.clear()
     identity.forget()

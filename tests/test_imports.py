@@ -64,7 +64,7 @@ CLIENT = {
     "cleanup": "errors _arguments _api _spool _save",
     "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume",
     "cli": "*",
-    "": "errors manager cleanup _save.shutdown",
+    "": "errors manager cleanup _save.graceful",
 }
 """The same for `holdfast`."""
 

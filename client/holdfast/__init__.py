@@ -10,7 +10,7 @@ PosixPath('runs/experiment/checkpoints/checkpoint_epoch_0001.pt')
 Importing this package imports neither torch nor any web framework; torch comes with the first save or load.
 """
 
-from ._save.shutdown import GracefulStop
+from ._save.graceful import GracefulStop
 from .cleanup import save_checkpoint_with_cleanup
 from .errors import (
     CheckpointExists,

@@ -1,4 +1,4 @@
-"""Load a checkpoint's state: what is found, again where it goes meanwhile, and the newest that is intact."""
+"""Loading of states: finds a checkpoint again if it is pruned meanwhile, and falls back to the newest intact one."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from typing import Any
 
 from ._api.directory import RemoteDirectory
 from ._api.wire import Checkpoint
-from ._spool.item import Kept
-from ._spool.queue import Item, Queue, note_of
+from ._spool.item import SpooledFile
+from ._spool.notes import note_of
+from ._spool.queue import Item, Queue
 from ._torchfile.reader import restore
 from ._torchfile.reader.arena import Arena
 from ._transfer import download
@@ -17,8 +18,8 @@ from .errors import CheckpointNotFound, HoldfastError, IntegrityError, warn
 
 
 @dataclass(frozen=True)
-class Loading:
-    """How somebody wants states: the parameters of `CheckpointManager.load`."""
+class Loader:
+    """Loads states of one directory, with the parameters of one call of `CheckpointManager.load`."""
 
     remote: RemoteDirectory
     cache: Cache | None
@@ -27,10 +28,10 @@ class Loading:
     weights_only: bool = True
     only: Collection[Any] | None = None
     queue: Queue | None = None
-    """Where it is kept what is known of the directory."""
+    """The queue of the directory, which records what this machine knows of it."""
 
     def found(self, find: Callable[[], Checkpoint | None], *, is_latest: bool = False) -> Any:
-        """The state of what is found; where that is pruned between the finding and the loading, it is found again."""
+        """Load what ``find`` returns; call it again if that is pruned before it is loaded."""
         while (checkpoint := find()) is not None:
             try:
                 return self._state(checkpoint, is_latest=is_latest)
@@ -40,9 +41,12 @@ class Loading:
         return None
 
     def latest(self, kind: str | None = None) -> Any:
-        """The state of the newest checkpoint, of one kind or of all.
+        """Load the newest checkpoint, of one kind or of all; if it is corrupt, the newest intact one.
 
-        Where its bytes are not what was saved, the state of the newest intact one.
+        Raises
+        ------
+        IntegrityError
+            No checkpoint of the kind is intact.
         """
         try:
             return self.found(lambda: self.remote.latest(kind), is_latest=True)
@@ -68,35 +72,41 @@ class Loading:
         raise because
 
     def _newest_first(self, because: IntegrityError, kind: str | None) -> Iterator[Checkpoint]:
-        """The checkpoints of the directory; ``because`` is raised where the server does not tell them, either."""
+        """List the checkpoints of the directory; ``because`` is raised if the server does not list them, either."""
         chosen = {"kind": kind} if kind is not None else {}
         try:
             yield from self.remote.checkpoints(order_by="-position", **chosen)
         except HoldfastError as error:
             raise because from error
 
-    def kept(self, item: Item) -> Any:
-        """The state of a checkpoint that waits in a spool."""
-        with Kept(item.folder, item.facts()) as file:
+    def spooled(self, item: Item) -> Any:
+        """Load a checkpoint that waits in a spool."""
+        with SpooledFile(item.folder, item.facts()) as file:
             arena = Arena(file.size_bytes)
 
             def fetch(spans: list[tuple[int, int]]) -> None:
                 for start, stop in spans:
                     file.copy_into(arena.view, start, stop)
 
-            return restore.load_state(arena, fetch, only=self.only, **self._how)
+            return restore.load_state(arena, fetch, only=self.only, **self._options)
 
     def cached(self, file_digest: str) -> Any:
-        """The state of a file that was loaded before, without a server. `IntegrityError` where it is not all there."""
+        """Load a file from the cache, without a server.
+
+        Raises
+        ------
+        IntegrityError
+            The cache does not hold all of the file.
+        """
         file = self.cache.file(file_digest) if self.cache is not None else None
         if file is None:
             raise IntegrityError(f"the file {file_digest} is not in the cache")
-        return download.file_state(self.remote.server, file, cache=self.cache, **self._how)
+        return download.file_state(self.remote.server, file, cache=self.cache, **self._options)
 
     def _state(self, checkpoint: Checkpoint, *, is_latest: bool) -> Any:
         file = file_of(self.remote.server, checkpoint)
         state = download.file_state(
-            self.remote.server, file, only=self.only, cache=self.cache, progress=self.progress, **self._how
+            self.remote.server, file, only=self.only, cache=self.cache, progress=self.progress, **self._options
         )
         if self.queue is not None and checkpoint.directory == self.remote.name:
             is_to_note = self.cache is not None and self.only is None and (is_latest or self._is_newer(checkpoint))
@@ -111,9 +121,9 @@ class Loading:
         return state
 
     def noted(self, kind: str) -> dict[str, Any] | None:
-        """What is in the cache of all of its kind that was the newest when it was loaded, or came nearest to that."""
-        recalled = self.queue.recalled() if self.queue is not None and self.cache is not None else {}
-        noted = recalled.get(note_of(kind))
+        """Return the note of the newest checkpoint of a kind that is in the cache, or None."""
+        notes = self.queue.notes() if self.queue is not None and self.cache is not None else {}
+        noted = notes.get(note_of(kind))
         if not isinstance(noted, dict) or not isinstance(noted.get("sequence"), int):
             return None
         found = {"saved_after": noted["sequence"] - 1, **noted}
@@ -121,12 +131,12 @@ class Loading:
         return found if all(isinstance(found.get(key), kind) for key, kind in kinds.items()) else None
 
     def _is_newer(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint is newer than what is noted of those in the cache."""
+        """Tell if a checkpoint is newer than the one in the cache that is noted."""
         noted = self.noted(checkpoint.kind)
         if noted is None or self.cache is None or self.cache.file(noted["file_digest"]) is None:
             return True
         return (checkpoint.saved_after, checkpoint.sequence) >= (noted["saved_after"], noted["sequence"])
 
     @property
-    def _how(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         return {"map_location": self.map_location, "weights_only": self.weights_only}

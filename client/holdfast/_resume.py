@@ -1,4 +1,4 @@
-"""Where a job goes on: the newest usable state, whether the server has it or this machine."""
+"""Resuming: finds the newest usable state, on the server, in the spool or in the cache."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from ._api.retry import is_transient
 from ._api.wire import Checkpoint
-from ._load import Loading
+from ._load import Loader
 from ._runtime.interruption import reraise
 from ._spool import siblings
 from ._spool.queue import Item, Queue
@@ -16,46 +16,46 @@ KINDS = ("regular", "best")
 
 
 class _Gone(Exception):
-    """Something that was to be read is not there any more."""
+    """A checkpoint has left the spool before it was read."""
 
 
-class Resuming:
-    """Looks for the newest state of a directory.
+class Resumer:
+    """Finds the newest state of a directory.
 
-    Regular checkpoints come first, wherever they are, as those of `save_best_if_improved` may be parts of a state. What
-    waits in the spool was saved after all that its writer knew of. So it is newer than the server's latest unless that
-    one was saved by a writer that knew more.
+    Regular checkpoints come first, in any place, as those of `save_best_if_improved` may be parts of a state. What
+    waits in the spool was saved after all that its writer knew of. So it is newer than the server's latest, unless a
+    writer that knew more saved that one.
 
     Parameters
     ----------
-    loading : Loading
-        How states are wanted.
+    loader : Loader
+        Loads the states.
     """
 
-    def __init__(self, loading: Loading) -> None:
-        self._loading = loading
-        self._queues = [loading.queue] if loading.queue is not None else []
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._queues = [loader.queue] if loader.queue is not None else []
         self._missing: set[Path] = set()
         self._passed_over: set[Path] = set()
 
     def state(self) -> Any:
-        """The newest usable state, or None where there is none.
+        """Load the newest usable state, or return None if there is none.
 
         Raises
         ------
         HoldfastError
-            There may be one on the server, which cannot be had, and none is on this machine.
+            The server may hold one, but it cannot be loaded, and none is on this machine.
         """
-        if self._loading.queue is not None:
-            self._see_others(self._loading.queue)
+        if self._loader.queue is not None:
+            self._include_others(self._loader.queue)
         while True:
             with suppress(_Gone):
                 return self._newest()
 
-    def _see_others(self, own: Queue) -> None:
-        """Take in what waits under other URLs of the same server; warn of what may be of the same server."""
+    def _include_others(self, own: Queue) -> None:
+        """Include what waits under other URLs of the same server; warn of what may be of the same server."""
         others = siblings.others(own)
-        siblings.meet(self._loading.remote.server, others)
+        siblings.identify(self._loader.remote.server, others)
         for queue in others:
             is_same = siblings.is_same(own, queue, is_only_read=True)
             if is_same:
@@ -67,7 +67,7 @@ class Resuming:
                 )
 
     def _newest(self) -> Any:
-        """The newest regular state; only where there is none, that of the newest best one, which may be a part."""
+        """Load the newest regular state; only if there is none, that of the newest best one, which may be a part."""
         failure: HoldfastError | None = None
         for kind in KINDS:
             found, because = self._of_kind(kind, failure)
@@ -81,31 +81,31 @@ class Resuming:
         return None
 
     def _of_kind(self, kind: str, before: HoldfastError | None) -> tuple[tuple[Any] | None, HoldfastError | None]:
-        """The newest usable state of a kind, or why there may be one that cannot be had.
+        """Load the newest usable state of a kind, or return the reason for which one may exist and cannot be loaded.
 
         Parameters
         ----------
         before : HoldfastError or None
-            Why one of another kind cannot be had. A server that was away then is not asked again.
+            The reason for another kind. A server that was unreachable then is not asked again.
         """
         failure = before if before is not None and is_transient(before) else None
         latest: Checkpoint | None = None
         if failure is None:
             try:
-                latest = self._loading.remote.latest(kind)
+                latest = self._loader.remote.latest(kind)
             except HoldfastError as error:
                 if not is_transient(error):
                     raise
                 failure = error
-        loaded = self._loading.noted(kind) if failure is not None else None
+        loaded = self._loader.noted(kind) if failure is not None else None
         after = latest.saved_after if latest is not None else loaded["saved_after"] if loaded is not None else None
         newer, older = self._waiting(kind, after)
         for item in newer:
-            if (found := self._kept(item)) is not None:
+            if (found := self._spooled(item)) is not None:
                 return found, before
         if failure is None:
             try:
-                state = self._loading.latest(kind) if latest is not None else None
+                state = self._loader.latest(kind) if latest is not None else None
                 return (state,) if state is not None else None, before
             except HoldfastError as error:
                 if not (is_transient(error) or isinstance(error, IntegrityError)):
@@ -114,7 +114,13 @@ class Resuming:
         return self._on_this_machine(older, loaded, failure), failure
 
     def _waiting(self, kind: str, after: int | None) -> tuple[list[Item], list[Item]]:
-        """What waits or is parked, the newest first: what is newer than what was saved after that, and the rest."""
+        """List what waits or is parked, newest first: what is newer than ``after``, and the rest.
+
+        Parameters
+        ----------
+        after : int or None
+            The sequence that the server's latest checkpoint was saved after; None if that is not known.
+        """
         newer: list[Item] = []
         older: list[Item] = []
         parked = {item for queue in self._queues for item in queue.parked()}
@@ -132,16 +138,16 @@ class Resuming:
             (newer if is_newer else older).append(item)
         return newer, older
 
-    def _kept(self, item: Item) -> tuple[Any] | None:
+    def _spooled(self, item: Item) -> tuple[Any] | None:
         try:
-            return (self._loading.kept(item),)
+            return (self._loader.spooled(item),)
         except OSError as error:
             reraise(error)
             self._pass_over(item, error)
             return None
 
     def _pass_over(self, item: Item, error: Exception) -> None:
-        """Leave out what cannot be read; what has gone meanwhile was delivered or put aside: look again."""
+        """Leave out what cannot be read. What has left the spool meanwhile has all looked up again."""
         if isinstance(error, FileNotFoundError) and item.folder not in self._missing:
             self._missing.add(item.folder)
             raise _Gone
@@ -152,17 +158,17 @@ class Resuming:
     def _on_this_machine(
         self, older: list[Item], loaded: dict[str, Any] | None, failure: HoldfastError
     ) -> tuple[Any] | None:
-        """What there is without the server: what was loaded last, or else what waits and is older than that."""
+        """Load without the server: what was loaded last, or else what waits and is older than that."""
         if loaded is not None:
             try:
-                state = self._loading.cached(loaded["file_digest"])
+                state = self._loader.cached(loaded["file_digest"])
             except IntegrityError as error:
                 warn(f"{loaded['name']} cannot be used from the cache: {error}")
             else:
                 warn(f"{failure}. {loaded['name']} is taken from the cache; the server may hold newer ones.")
                 return (state,)
         for item in older:
-            if (found := self._kept(item)) is not None:
+            if (found := self._spooled(item)) is not None:
                 warn(f"{failure}. {item.name} is taken from {item.folder}; the server may hold newer ones.")
                 return found
         return None

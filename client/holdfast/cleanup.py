@@ -8,13 +8,13 @@ from ._api.server import Server
 from ._arguments import checks
 from ._arguments.name_grammar import check_checkpoint
 from ._arguments.name_mapping import configured_prefix, directory_name
-from ._save.job import Saving
+from ._save.drain import DRAIN_S
 from ._save.saver import Saver
-from ._save.shutdown import DRAIN_S
+from ._save.target import SaveTarget
 from ._spool.spool import Spool, default_folder
-from .errors import Told
+from .errors import WarnOnce
 
-_told = Told()
+_warn_once = WarnOnce()
 
 
 def save_checkpoint_with_cleanup(
@@ -71,7 +71,7 @@ def save_checkpoint_with_cleanup(
     max_to_keep = checks.limit("max_to_keep", max_to_keep, least=0)
     rank = checks.limit("rank", rank, least=0)
     remote = RemoteDirectory(Server(server, token, token_file=token_file), directory)
-    saving = Saving(remote.server, directory, Spool(default_folder()), None, DRAIN_S)
-    saver = Saver(remote, saving, background=False, max_pending=1, rank=rank, find_base=None, told=_told)
+    target = SaveTarget(remote.server, directory, Spool(default_folder()), None, DRAIN_S)
+    saver = Saver(remote, target, background=False, max_pending=1, rank=rank, find_base=None, warn_once=_warn_once)
     saver.save_as(filename, state, {"kind": "regular"}, {"max_checkpoints": max_to_keep})
     return checkpoint_dir / filename

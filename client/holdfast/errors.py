@@ -1,29 +1,28 @@
-"""What can go wrong, as Python's own families of errors plus a stable ``code``.
+"""Errors and warnings of the client: each belongs to one of Python's own families, and has a stable ``code``.
 
 ::
 
     HoldfastError
-    ├── CheckpointNotFound   (FileNotFoundError)  no such directory, checkpoint or file; or it was removed
+    ├── CheckpointNotFound   (FileNotFoundError)  no such directory, checkpoint or file, or it was removed
     ├── CheckpointExists     (FileExistsError)    pinned, newer, or the name is taken by something else
     ├── InvalidRequest       (ValueError)         a name, a value or a combination that the server refuses
     ├── ModeConflict         (ValueError)         the directory ranks in the other mode
     ├── NotImproved          (ValueError)         the metric is not better than the directory's best
-    ├── NotAllowed           (PermissionError)    no token, a wrong one, or not there
+    ├── NotAllowed           (PermissionError)    no token, a wrong one, or one without the right
     ├── OutOfSpace           (OSError)            the server's disk is full, or a quota
-    ├── ServerUnreachable    (ConnectionError)    no answer, or a message was altered on its way
-    ├── ServerFailed         (RuntimeError)       an answer that should not be
-    ├── IntegrityError       (OSError)            bytes that are not those that were saved
-    ├── UnsafeCheckpoint     (UnpicklingError)    it holds more than weights, which ``load`` does not allow by itself
-    ├── UnreadableCheckpoint (RuntimeError)       torch cannot load it, here or at all
-    └── MissingPackage       (ModuleNotFoundError) a package that this call needs is not installed
+    ├── ServerUnreachable    (ConnectionError)    no answer, or a message was altered in transit
+    ├── ServerFailed         (RuntimeError)       an unexpected answer
+    ├── IntegrityError       (OSError)            the bytes are not those that were saved
+    ├── UnsafeCheckpoint     (UnpicklingError)    objects beyond weights, which ``load`` refuses by default
+    ├── UnreadableCheckpoint (RuntimeError)       torch cannot load it, on this machine or at all
+    └── MissingPackage       (ModuleNotFoundError) a package that the call needs is not installed
 
-    HoldfastWarning          (UserWarning)        something to look at; nothing was lost
+    HoldfastWarning          (UserWarning)        something to check; nothing was lost
 """
 
 import sys
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -34,13 +33,13 @@ class HoldfastError(Exception):
     Attributes
     ----------
     code : str
-        What went wrong, as a word that stays the same; the server's own where it refused.
+        A stable word for what went wrong; the server's own code if the server refused.
     problem : mapping
-        All that the server said (RFC 9457); empty where it said nothing.
+        The server's problem document (RFC 9457); empty if there is none.
     status : int or None
-        The HTTP status of the answer; None where there was none.
+        The HTTP status of the answer; None if there was no answer.
     retry_after_s : float or None
-        In how many seconds the server asks to be tried again, if it said so.
+        The time, in seconds, after which the server asks for a retry; None if it names none.
     """
 
     code = "error"
@@ -84,7 +83,7 @@ class NotImproved(HoldfastError, ValueError):
 
 
 class NotAllowed(HoldfastError, PermissionError):
-    """The server does not let this client do that."""
+    """The server does not allow this client to do that."""
 
     code = "unauthorized"
 
@@ -96,19 +95,19 @@ class OutOfSpace(HoldfastError, OSError):
 
 
 class ServerUnreachable(HoldfastError, ConnectionError):
-    """The server did not answer, or the connection broke or altered what was said."""
+    """The server did not answer, or the connection broke or altered a message."""
 
     code = "unreachable"
 
 
 class ServerFailed(HoldfastError, RuntimeError):
-    """The server gave an answer that it should not give."""
+    """The server gave an unexpected answer."""
 
     code = "internal"
 
 
 class IntegrityError(HoldfastError, OSError):
-    """The bytes that came are not the bytes that were saved; they were not used."""
+    """The received bytes are not the bytes that were saved; they were not used."""
 
     code = "altered"
 
@@ -120,7 +119,7 @@ class UnsafeCheckpoint(HoldfastError, UnpicklingError):
 
 
 class UnreadableCheckpoint(HoldfastError, RuntimeError):
-    """Torch cannot load the checkpoint: it is no state, or not for this machine."""
+    """Torch cannot load the checkpoint: it is not a state, or not one for this machine."""
 
     code = "unreadable"
 
@@ -138,7 +137,7 @@ class MissingPackage(HoldfastError, ModuleNotFoundError):
 
 
 class HoldfastWarning(UserWarning):
-    """Something that the user should look at; nothing was lost."""
+    """Something that the user should check; nothing was lost."""
 
 
 _BY_CODE: dict[str, type[HoldfastError]] = {
@@ -171,10 +170,15 @@ _BY_STATUS: dict[int, type[HoldfastError]] = {
 def from_problem(
     status: int, problem: Mapping[str, Any], retry_after_s: float | None = None, *, said: str = ""
 ) -> HoldfastError:
-    """The error for a refusal; an unknown code is judged by its status.
+    """Make the error for a refusal; the status decides if the code is unknown.
 
-    An answer without a code is not a Holdfast server's: above all its 404 must not pass for "no checkpoint yet", and
-    its 401 is no refusal of a token. ``said`` is what it says.
+    An answer without a code is not a Holdfast server's. Its 404 must not be taken for "no checkpoint yet", nor its 401
+    for the refusal of a token.
+
+    Parameters
+    ----------
+    said : str
+        The text of such an answer.
     """
     error = _from_problem(status, problem, said)
     error.status, error.retry_after_s = status, retry_after_s
@@ -183,43 +187,50 @@ def from_problem(
 
 def _from_problem(status: int, problem: Mapping[str, Any], said: str) -> HoldfastError:
     if "code" not in problem:
-        message = said or f"the answer with status {status} is not a Holdfast server's, but of something before it"
+        message = (
+            said
+            or f"the answer with status {status} comes from something in front of the Holdfast server, or in its place"
+        )
         return ServerFailed(message, code=f"http_{status}", problem=problem)
     code = str(problem["code"])
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, ServerFailed)
     message = str(problem.get("detail") or f"the server answered with status {status}")
-    if "token_prefix" in problem:  # out of reach must not pass for "no checkpoint yet"
+    if "token_prefix" in problem:  # out of reach must not be taken for "no checkpoint yet"
         kind, message = NotAllowed, _out_of_reach(problem)
     if code == "not_found":  # of a route, not of a checkpoint
-        message = f"{message}. The server has nothing at this path: see whether HOLDFAST_URL or server= is right"
+        message = f"{message}. The server has nothing at this path: check HOLDFAST_URL or server="
     return kind(f"{message} [{code}]", code=code, problem=problem)
 
 
 def _out_of_reach(problem: Mapping[str, Any]) -> str:
     prefix, directory = problem["token_prefix"], problem.get("directory", "")
     return (
-        f"this token reaches {prefix!r} and what is below it, and {directory!r} is not there. Name a directory below "
+        f"this token reaches {prefix!r} and everything below it, and {directory!r} is outside. Name a directory below "
         f"{prefix!r}, or set HOLDFAST_PREFIX to {prefix!r}, which is then put before every name."
     )
 
 
 def warn(message: str) -> None:
-    """Give a `HoldfastWarning` at the line outside this package that led here."""
-    here = Path(__file__).parent
+    """Give a `HoldfastWarning` at the line outside this package that led to the call."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and here in Path(frame.f_code.co_filename).parents:
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, HoldfastWarning, stacklevel=level)
 
 
-class Told:
-    """What somebody was warned of, so that it is not said again."""
+def _is_ours(module: str) -> bool:
+    """Tell by its name if a module is of this package: a user's file may be in the same folder."""
+    package = __name__.rpartition(".")[0]
+    return module == package or module.startswith(f"{package}.")
+
+
+class WarnOnce:
+    """Gives each `HoldfastWarning` once: called with a message, it warns unless it was called with that before."""
 
     def __init__(self) -> None:
         self._messages: set[str] = set()
 
-    def once(self, message: str) -> None:
-        """Warn, unless that was said before."""
+    def __call__(self, message: str) -> None:
         if message not in self._messages:
             self._messages.add(message)
             warn(message)

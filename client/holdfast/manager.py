@@ -18,17 +18,17 @@ from ._arguments.keyword_warnings import KeywordWarnings
 from ._arguments.name_grammar import check_checkpoint
 from ._arguments.name_mapping import configured_prefix, directory_name, locate, safe_components
 from ._arguments.state_keys import requested_keys
-from ._load import Loading
-from ._resume import Resuming
+from ._load import Loader
+from ._resume import Resumer
 from ._save.background import in_full
-from ._save.job import Saving
+from ._save.drain import DRAIN_S
 from ._save.saver import Saver
-from ._save.shutdown import DRAIN_S
+from ._save.target import SaveTarget
 from ._spool import spool as _spool
 from ._transfer.cache import Cache
 from ._transfer.destination import NoReader, local, names_folder
 from ._transfer.download_folder import into_files
-from .errors import NotImproved, Told, warn
+from .errors import NotImproved, WarnOnce, warn
 
 Mode = Literal["min", "max"]
 
@@ -178,8 +178,10 @@ class CheckpointManager:
         patience_s = checks.seconds("patience_s", patience_s)
         where = Server(server, token, timeout_s, patience_s, token_file=token_file)
         self._remote = RemoteDirectory(where, directory)
-        self._told = Told()
-        self._keyword_warnings = KeywordWarnings(self.monitor, is_default=isinstance(monitor, _Unset), told=self._told)
+        self._warn_once = WarnOnce()
+        self._keyword_warnings = KeywordWarnings(
+            self.monitor, is_default=isinstance(monitor, _Unset), warn_once=self._warn_once
+        )
         place = (
             local("spool_dir", checks.folder("spool_dir", spool_dir))
             if spool_dir is not None
@@ -189,7 +191,7 @@ class CheckpointManager:
         spool = _spool.Spool(place, spool_max_bytes, checks.share("spool_max_share", spool_max_share))
         self._saver = Saver(
             self._remote,
-            Saving(
+            SaveTarget(
                 self._remote.server,
                 directory,
                 spool if on_unreachable == "spool" else None,
@@ -200,7 +202,7 @@ class CheckpointManager:
             max_pending=checks.count("max_pending", max_pending, least=1),
             rank=checks.limit("rank", rank, least=0),
             find_base=None if base is None else lambda: self._find(base, patience_s=0.0).id,
-            told=self._told,
+            warn_once=self._warn_once,
         )
         self._progress = progress
         cache_max_bytes = checks.count("cache_max_bytes", cache_max_bytes, least=0)
@@ -454,16 +456,16 @@ class CheckpointManager:
         >>> manager.load(path) == manager.load("checkpoint_epoch_0007.pt") == {"step": 7}
         True
         """
-        loading = self._loading(map_location, weights_only, only)
+        loader = self._loader(map_location, weights_only, only)
         given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
         place = locate(given, self.checkpoint_dir, self._prefix)
-        while (waiting := self._saver.saving.waiting(*place)) is not None:
+        while (waiting := self._saver.target.waiting(*place)) is not None:
             try:
-                return loading.kept(waiting)
+                return loader.spooled(waiting)
             except FileNotFoundError:
                 if waiting.folder.exists():  # else it was delivered meanwhile
                     raise
-        return loading.found(lambda: self._find(checkpoint_path))
+        return loader.found(lambda: self._find(checkpoint_path))
 
     def load_best(
         self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
@@ -472,7 +474,7 @@ class CheckpointManager:
 
         The directory's own mode decides; where this manager's differs, it warns. For the other parameters see `load`.
         """
-        return self._loading(map_location, weights_only, only).found(self._best_checkpoint)
+        return self._loader(map_location, weights_only, only).found(self._best_checkpoint)
 
     def load_latest(
         self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
@@ -489,7 +491,7 @@ class CheckpointManager:
         IntegrityError
             No checkpoint of the directory is intact.
         """
-        return self._loading(map_location, weights_only, only).latest()
+        return self._loader(map_location, weights_only, only).latest()
 
     def resume(self, *, map_location: Any = None, weights_only: bool = True) -> Any:
         """Load the newest usable state, wherever it is: on the server, in the spool, or in the cache.
@@ -522,7 +524,7 @@ class CheckpointManager:
         {'step': 1}
         """
         self._saver.background.wait()
-        return Resuming(self._loading(map_location, weights_only, None)).state()
+        return Resumer(self._loader(map_location, weights_only, None)).state()
 
     def download(self, checkpoint_path: str | PurePath, to: str | Path = ".") -> Path:
         """Put a checkpoint's file, or its folder of files, on this machine, verified.
@@ -609,7 +611,7 @@ class CheckpointManager:
         """
         if not self._saver.is_ours("remove"):
             return
-        self._saver.give_up()
+        self._saver.discard_waiting()
         pinned = self._remote.clear(include_pinned=include_pinned)
         if pinned:
             warn(f"pinned checkpoints stay in {self._remote.name!r}: {', '.join(pinned)}")
@@ -664,7 +666,7 @@ class CheckpointManager:
     def _best(self) -> Best | None:
         best = self._remote.best(self.mode)
         if best is not None and best.mode != self.mode:
-            self._told.once(
+            self._warn_once(
                 f"{self._remote.name!r} ranks by mode={best.mode!r}; this manager's mode={self.mode!r} is not used"
             )
         return best
@@ -674,11 +676,11 @@ class CheckpointManager:
         directory, name = locate(given, self.checkpoint_dir, self._prefix)
         return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
 
-    def _loading(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> Loading:
+    def _loader(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> Loader:
         keys = requested_keys(only)
-        self._saver.saving.begin()
-        queue = self._saver.saving.queue
-        return Loading(self._remote, self._cache, self._progress, map_location, weights_only, keys, queue)
+        self._saver.target.begin()
+        queue = self._saver.target.queue
+        return Loader(self._remote, self._cache, self._progress, map_location, weights_only, keys, queue)
 
     def _best_checkpoint(self) -> Checkpoint | None:
         best = self._best()

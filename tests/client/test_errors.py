@@ -1,12 +1,17 @@
 """Refusals as errors of Python's own families, each with the server's code."""
 
 import inspect
+import sys
+from pathlib import Path
 from pickle import UnpicklingError
 
 import pytest
 
 import app.core.errors
-from holdfast import errors
+import holdfast
+from holdfast import CheckpointManager, errors
+
+PACKAGE = Path(holdfast.__file__).parent
 
 FAMILIES = {
     errors.CheckpointNotFound: FileNotFoundError,
@@ -73,7 +78,51 @@ def test_an_answer_that_is_no_problem_detail_is_the_servers_failure():
     assert error.code == "http_502"
 
 
-def test_a_warning_points_at_the_line_outside_the_package():
+def giving(module, path):
+    """A function of a module that warns."""
+    names = {"__name__": module, "warn": errors.warn}
+    exec(compile("def give():\n    warn('look here')", path, "exec"), names)
+    return names["give"]
+
+
+FOLDERS = sorted(path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_a_warning_of_any_folder_points_at_the_line_outside_the_package(folder):
+    give = giving(".".join(["holdfast", *folder.parts, "module"]), str(PACKAGE / folder / "module.py"))
+    line = sys._getframe().f_lineno + 2
     with pytest.warns(errors.HoldfastWarning) as caught:
-        errors.warn("look here")
-    assert caught[0].filename == __file__
+        give()
+    assert (caught[0].filename, caught[0].lineno) == (__file__, line)
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [
+        pytest.param("__main__", PACKAGE / "train.py", id="a script in the folder of the package"),
+        pytest.param("runs.train", PACKAGE / "runs" / "train.py", id="a package below it"),
+        pytest.param("holdfast_runs.train", PACKAGE.parent / "holdfast_runs" / "train.py", id="one beside it"),
+    ],
+)
+def test_a_warning_points_at_a_users_file_also_in_the_folder_of_the_package(module, path):
+    with pytest.warns(errors.HoldfastWarning) as caught:
+        giving(module, str(path))()
+    assert (caught[0].filename, caught[0].lineno) == (str(path), 2)
+
+
+def test_warnings_of_a_save_point_at_its_line():
+    manager = CheckpointManager("runs/a", rank=1)
+    line = sys._getframe().f_lineno + 2
+    with pytest.warns(errors.HoldfastWarning) as caught:
+        manager.save({}, epoch=1, metrc=0.5)
+    assert ["rank 1 does not save" in str(each.message) for each in caught] == [False, True]
+    assert {(each.filename, each.lineno) for each in caught} == {(__file__, line)}
+
+
+def test_each_message_is_given_once():
+    warn_once = errors.WarnOnce()
+    with pytest.warns(errors.HoldfastWarning) as caught:
+        [warn_once(message) for message in ("one", "two", "one")]
+    assert [str(each.message) for each in caught] == ["one", "two"]
+    assert {each.filename for each in caught} == {__file__}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ..errors import Told
+from ..errors import WarnOnce
 
 _CUTOFF = 0.8
 _ALIASES = {"pin": "pinned", "filename": "name", "file_name": "name"}
@@ -40,14 +40,14 @@ class KeywordWarnings:
         The metadata value that stands in for a metric.
     is_default : bool
         True if the manager chose it, not the user.
-    told : Told
-        What was said before.
+    warn_once : WarnOnce
+        Gives the warnings.
     """
 
-    def __init__(self, monitor: str | None, *, is_default: bool, told: Told) -> None:
+    def __init__(self, monitor: str | None, *, is_default: bool, warn_once: WarnOnce) -> None:
         self._monitor = monitor
         self._is_default = is_default
-        self._told = told
+        self._warn_once = warn_once
         self._is_monitor_told = False
         self._seen: set[str] = set()
         self._epochs: dict[str, Any] = {}
@@ -68,18 +68,18 @@ class KeywordWarnings:
                 continue
             self._seen.add(key)
             if fact := _meant(key, value, missing):
-                self._told.once(f"{key}= is only stored as metadata; did you mean {fact}=?")
+                self._warn_once(f"{key}= is only stored as metadata; did you mean {fact}=?")
             elif key in _OTHERS and isinstance(value, _OTHERS[key][0]):
-                self._told.once(f"{key}= is only stored as metadata: {_OTHERS[key][1]}")
+                self._warn_once(f"{key}= is only stored as metadata: {_OTHERS[key][1]}")
             elif key in _OF_MANAGERS and _OF_MANAGERS[key](value):
-                self._told.once(f"{key}= is only stored as metadata: it is a parameter of CheckpointManager")
+                self._warn_once(f"{key}= is only stored as metadata: it is a parameter of CheckpointManager")
         self._look_at_name(facts.get("name"), facts.get("epoch"))
 
     def _look_at_name(self, name: str | None, epoch: Any) -> None:
         """Warn if a name looks like metadata, as it has no suffix, and makes each save replace the last."""
         if name is not None and "." not in name:
             if self._epochs.get(name, epoch) != epoch:
-                self._told.once(
+                self._warn_once(
                     f"name={name!r} is the checkpoint's name: this save replaces that of epoch {self._epochs[name]}. "
                     "Without name=, each epoch has a checkpoint of its own."
                 )
@@ -106,7 +106,7 @@ class KeywordWarnings:
         self._is_monitor_told = True
         what = "is not a number among the values" if monitor in metadata else "is not among the values"
         hint = f"; did you mean monitor={near[0]!r}?" if near else ""
-        self._told.once(f"monitor={monitor!r} {what} of this save, so it is not ranked{hint}")
+        self._warn_once(f"monitor={monitor!r} {what} of this save, so it is not ranked{hint}")
 
 
 def _meant(key: str, value: Any, missing: list[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Work on a thread of its own, in order, with few pieces of it at a time and no error lost."""
+"""A background thread for saves: works in order, on few of them at a time, and loses no error."""
 
 import logging
 import threading
@@ -15,12 +15,12 @@ _unreported: ProcessLocal[dict[int, BaseException]] = ProcessLocal(dict)
 
 
 class Background:
-    """Does what it is given, one after the other.
+    """A queue of work and the thread that does it. Thread-safe.
 
     Parameters
     ----------
     limit : int
-        How many pieces of work may wait or be under way; who comes with one more waits.
+        The number of pieces of work that may wait or be under way; a caller with one more is blocked.
     """
 
     def __init__(self, limit: int) -> None:
@@ -37,17 +37,17 @@ class Background:
 
     @property
     def pending(self) -> list[str]:
-        """What waits or is under way, by name."""
+        """The names of what waits or is under way."""
         self._own()
         return [what for what, *_ in list(self._todo)]
 
     @contextmanager
     def room(self) -> Iterator[None]:
-        """Wait until there may be one more; until this ends, the place is kept for this thread."""
+        """Block until one more piece of work is allowed, and reserve its place for this thread until the block ends."""
         self._own()
         me = threading.get_ident()
         with self._changed:
-            self._claims.discard(me)  # of a call that was interrupted
+            self._claims.discard(me)  # left by a call that was interrupted
             while len(self._todo) + len(self._claims) >= self._limit:
                 self._see_to_thread()
                 self._changed.wait()
@@ -60,7 +60,17 @@ class Background:
                 self._changed.notify_all()
 
     def do(self, what: str, work: Callable[[], object], job: object = None) -> None:
-        """Have something done, for a job that `holds` then knows."""
+        """Queue a piece of work.
+
+        Parameters
+        ----------
+        what : str
+            Its name, for people.
+        work : callable
+            Called on the thread.
+        job : object
+            The job that it is done for; see `holds`.
+        """
         self._own()
         self._todo.append((what, work, job))
         self._see_to_thread()
@@ -72,7 +82,7 @@ class Background:
         return any(held is job for *_, held in list(self._todo))
 
     def _see_to_thread(self) -> None:
-        """Start a thread where something waits and none is at work; the call before may have been interrupted."""
+        """Start a thread if something waits and none is at work, as the previous call may have been interrupted."""
         with self._changed:
             if not self._todo or self._at_work.locked():
                 return
@@ -82,12 +92,12 @@ class Background:
             self._run()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until all is done; whether it is.
+        """Block until all is done; False if it is not done in time.
 
         Parameters
         ----------
         timeout_s : float, optional
-            How many seconds to wait at most.
+            The longest time to wait, in seconds.
         """
         self._own()
         end = None if timeout_s is None else time.monotonic() + timeout_s
@@ -101,7 +111,7 @@ class Background:
         return True
 
     def raise_error(self) -> None:
-        """Raise the first error that nobody has been told of."""
+        """Raise the first error that no caller has been given yet."""
         self._own()
         with self._changed:
             error = self._errors.popleft() if self._errors else None
@@ -110,7 +120,7 @@ class Background:
             raise error
 
     def raise_errors(self) -> None:
-        """Raise the first error that nobody has been told of, with notes that tell of all others."""
+        """Raise the first error that no caller has been given yet, with notes about all others."""
         self._own()
         with self._changed:
             errors = list(self._errors)
@@ -119,11 +129,11 @@ class Background:
             _reported(error)
         if errors:
             for other in errors[1:]:
-                errors[0].add_note(f"Nor was this one saved. {in_full(other)}")
+                errors[0].add_note(f"This one was not saved, either. {in_full(other)}")
             raise errors[0]
 
     def _own(self) -> None:
-        """In a forked child, what is under way is the parent's."""
+        """Leave to the parent, in a forked child, what is under way there."""
         if not self._owner.is_this_process:
             self._begin()
 
@@ -144,8 +154,8 @@ class Background:
                 _unreported.get()[id(error)] = error
                 with self._changed:
                     self._errors.append(error)
-            # What it held is freed before any waiting thread may end the process: a destructor of torch on this thread
-            # would meet an interpreter that is being finalized, and abort the process.
+            # Its objects are freed before a waiting thread can end the process: a destructor of torch on this thread
+            # would run while the interpreter is finalized, and abort the process.
             work = _nothing
             with self._changed:
                 self._todo[0] = (what, _nothing, None)
@@ -155,16 +165,16 @@ class Background:
 
 
 def _nothing() -> None:
-    """In place of work that is done."""
+    """Stand in for work that is done."""
 
 
 def in_full(error: BaseException) -> str:
-    """What an error says, and its notes."""
+    """Return the message of an error, with its type and its notes."""
     return " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
 
 
-def name_errors() -> None:
-    """The process ends: say what nobody has been told of."""
+def log_errors() -> None:
+    """Log, at the end of the process, the errors that no caller has been given."""
     for error in list(_unreported.get().values()):
         _reported(error)
         log.error("a checkpoint was not saved. %s", in_full(error))

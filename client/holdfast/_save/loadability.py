@@ -1,4 +1,4 @@
-"""Loadability of what is saved: a warning at the save of what the default load will refuse."""
+"""Loadability of what is saved: finds, at the save, what loading will refuse or leave out."""
 
 import io
 import re
@@ -8,45 +8,57 @@ from pickle import UnpicklingError
 from typing import Any, Protocol
 
 from .._runtime.interruption import reraise
-from ..errors import warn
 
 _GLOBAL = re.compile(rb"c([A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n)([qr]?)")
-"""The opcode by which a pickle names a class or a function, and the one by which the pickler remembers it."""
+"""The opcode by which a pickle names a class or a function, and the one by which the pickler memoizes it."""
 _READS = 100_000
-"""How far the pickle is read opcode by opcode where a name was found, as that may be a part of a text."""
+"""The number of opcodes that are read if a name was found, as the name may be a part of a text."""
 _SHOWN = 5
 
-_told: set[str] = set()
+_searched: set[str] = set()
+"""The directories for which refused names were reported."""
 
 
 class _Layout(Protocol):
+    @property
+    def warnings(self) -> Iterable[str]: ...
     def head(self) -> Iterable[bytes]: ...
 
 
-def tell(directory: str, layout: _Layout) -> None:
-    """Warn, once for a directory, where the default load refuses a state that was saved there.
+def warnings_of(directory: str, layout: _Layout) -> list[str]:
+    """Return what the user should know before a state is loaded that was saved to a directory.
 
-    A save is not failed or slowed by that: one search through the pickle finds what it names.
+    Names that the default load refuses are reported once for a directory. It fails no save, and takes little time: one
+    search through the pickle finds what it names.
     """
-    if directory in _told:
-        return
-    try:
-        names = refused(b"".join(layout.head()))
-    except Exception as error:  # it is a courtesy, which stands on what torch keeps to itself
-        reraise(error)
-        return
-    if names:
-        _told.add(directory)
+    found = list(layout.warnings)
+    if directory not in _searched and (names := _refused_in(layout)):
+        _searched.add(directory)
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        warn(
+        found.append(
             f"what was saved to {directory!r} holds {shown}, which load() refuses by default, as loading such objects "
             "can run code. Where it is to be loaded, allow them with torch.serialization.add_safe_globals([...]), or "
             "give weights_only=False; or save tensors and plain values in their place."
         )
+    return found
+
+
+def _refused_in(layout: _Layout) -> list[str]:
+    try:
+        return refused(b"".join(layout.head()))
+    except Exception as error:  # best-effort: it relies on private parts of torch
+        reraise(error)
+        return []
 
 
 def refused(head: bytes) -> list[str]:
-    """The names in a torch file's beginning, up to its first storage, that torch's ``weights_only`` does not allow."""
+    """Return the names that torch's ``weights_only`` does not allow, of the pickle in a torch file.
+
+    Parameters
+    ----------
+    head : bytes
+        The beginning of the file, up to its first storage.
+    """
     from torch import _weights_only_unpickler as unpickler
 
     found: dict[str, bool] = {}
@@ -68,11 +80,11 @@ def refused(head: bytes) -> list[str]:
 
 
 class _Enough(Exception):
-    """The pickle has too many opcodes to look at each."""
+    """Too many opcodes to read each of them."""
 
 
 class _Pickle(io.BytesIO):
-    """A pickle that is not read for long."""
+    """A pickle of which a limited number of opcodes is read."""
 
     left = _READS
 
@@ -84,7 +96,7 @@ class _Pickle(io.BytesIO):
 
 
 def _is_known(name: str) -> bool:
-    """Whether a module of this process has something of that name."""
+    """Tell if a module of this process has something of that name."""
     module, _, rest = name.rpartition(".")
     while module and module not in sys.modules:
         module, _, more = module.rpartition(".")

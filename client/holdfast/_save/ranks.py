@@ -1,4 +1,4 @@
-"""Which process of a distributed job saves, and what the others answer."""
+"""Ranks: decides if this process of a distributed job saves, and what a rank answers that does not."""
 
 import os
 import sys
@@ -8,9 +8,9 @@ from .._api.directory import Best
 
 
 def rank_of_process(given: int | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """The rank of this process: what was given, else what torch.distributed says, else ``RANK``, else 0.
+    """Return the rank of this process: the given one, else that of torch.distributed, else ``RANK``, else 0.
 
-    ``RANK`` counts only beside a ``WORLD_SIZE`` above 1, as torchrun sets both. Nothing is imported for it.
+    ``RANK`` counts only beside a ``WORLD_SIZE`` above 1, as torchrun sets both. It imports nothing.
     """
     if given is not None:
         return given
@@ -21,26 +21,26 @@ def rank_of_process(given: int | None = None, environment: Mapping[str, str] = o
     return int(rank) if rank.isdecimal() and size.isdecimal() and int(size) > 1 else 0
 
 
-class Followed:
-    """What another process makes of a save, as far as one can tell without talking to it.
+class Follower:
+    """A guess at what rank 0 makes of a save, from what the server holds, without communication between ranks.
 
-    Ranks that do not save are asked by the same training loop whether the state was the best so far. They guess it from
-    what the server holds, whether or not the save of rank 0 has arrived there.
+    The same training loop asks every rank if the state was the best so far. The save of rank 0 may have arrived at the
+    server by then, or not.
     """
 
     def __init__(self) -> None:
         self._seen = ""
 
     def improves(self, metric: float, best: Best | None, name: str | None) -> bool:
-        """Whether a metric is better than the best, or that best is the very save that is asked about.
+        """Tell if a metric is better than the best, or if that best is the save in question.
 
         Parameters
         ----------
         metric : float
         best : Best or None
-            What the server holds now.
+            The best checkpoint that the server holds now.
         name : str or None
-            The name of the save that is asked about, if an epoch gives it one.
+            The name of the save in question, if an epoch gives it one.
         """
         if best is None or best.checkpoint.metric is None:
             return True

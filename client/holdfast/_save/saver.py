@@ -1,4 +1,4 @@
-"""How a manager saves: whether this process does, from the state itself or a snapshot of it, and what is told then."""
+"""The saves of one manager: decides if this process saves, from the state or a snapshot of it, and what it warns of."""
 
 import logging
 import secrets
@@ -10,7 +10,7 @@ from typing import Any
 from .._api.directory import Best, RemoteDirectory
 from .._arguments.name_mapping import checkpoint_name
 from .._runtime.interruption import reraise
-from .._torchfile.writer.layout import Copies, Layout, layout_of
+from .._torchfile.writer.layout import Layout, layout_of
 from ..errors import (
     CheckpointExists,
     CheckpointNotFound,
@@ -18,14 +18,15 @@ from ..errors import (
     HoldfastWarning,
     NotAllowed,
     NotImproved,
-    Told,
+    WarnOnce,
     warn,
 )
-from . import loadability, shutdown
+from . import drain, loadability
 from .background import Background
-from .job import Job, Saving
-from .ranks import Followed, rank_of_process
+from .job import Job
+from .ranks import Follower, rank_of_process
 from .snapshot import Staging
+from .target import SaveTarget
 
 log = logging.getLogger("holdfast")
 
@@ -36,49 +37,49 @@ class Saver:
     Parameters
     ----------
     remote : RemoteDirectory
-        Where to.
-    saving : Saving
-        How one save becomes durable.
+        The directory.
+    target : SaveTarget
+        The destination that makes one save durable.
     background : bool
         Whether saves return as soon as they have a snapshot.
     max_pending : int
-        How many snapshots there may be.
+        The number of snapshots that may exist at a time.
     rank : int or None
-        The rank of this process, where it was given.
+        The rank of this process, if it was given.
     find_base : callable or None
-        Gives the id of the checkpoint whose bytes need not be sent again.
-    told : Told
-        What was said before.
+        Returns the id of the checkpoint whose bytes need not be sent again.
+    warn_once : WarnOnce
+        Gives the warnings.
     """
 
     def __init__(
         self,
         remote: RemoteDirectory,
-        saving: Saving,
+        target: SaveTarget,
         *,
         background: bool,
         max_pending: int,
         rank: int | None,
         find_base: Callable[[], str] | None,
-        told: Told,
+        warn_once: WarnOnce,
     ) -> None:
-        self.saving = saving
+        self.target = target
         self.background = Background(max_pending)
         self._remote = remote
         self._is_in_background = background
         self._rank = rank
         self._find_base = find_base
         self._base_id: str | None = None
-        self._told = told
+        self._warn_once = warn_once
         self._staging = Staging()
-        self._followed = Followed()
-        self._has_followed = False
-        self._is_spool_seen = False
+        self._follower = Follower()
+        self._has_asked_best = False
+        self._is_spool_checked = False
 
     def save(
         self, state: Any, stem: str, facts: Mapping[str, Any], policy: Mapping[str, Any], *, wait: bool | None
     ) -> str:
-        """Save a state, or let rank 0 do it; the checkpoint's name."""
+        """Save a state, or leave it to rank 0; returns the checkpoint's name."""
         self.background.raise_error()
         save_id = secrets.token_hex(16)
         name = facts.get("name") or checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
@@ -95,117 +96,114 @@ class Saver:
         save_id: str | None = None,
         wait: bool | None = None,
     ) -> None:
-        """Save a state under a name, or let rank 0 do it. Every public way to save a state comes through here."""
+        """Save a state under a name, or leave it to rank 0. Every public way to save a state leads here."""
         if not self.is_ours("save"):
             return
-        self.saving.begin()
-        self._see_to_spool()
+        self.target.begin()
+        self._check_spool()
         save = {**facts, "directory": self._remote.name, "name": name, "policy": policy}
         save["save_id"] = save_id or secrets.token_hex(16)
-        if self._find_base is not None and not self.saving.must_wait():
+        if self._find_base is not None and not self.target.must_spool():
             save["base"] = self._base(self._find_base)
         if self._waits(wait):
             self.background.wait()
-            layout = self._laid_out(state)
-            self._run(Job(self.saving, save, layout))
-            loadability.tell(self._remote.name, layout)
+            layout = layout_of(state)
+            self._run(Job(self.target, save, layout))
+            self._warn_of_loading(layout)
             return
         with self.background.room(), ExitStack() as failing:
             snapshot = self._staging.snapshot()
             failing.callback(snapshot.close)
-            layout = self._laid_out(state, snapshot.copied)
-            job = Job(self.saving, save, layout, snapshot.close, waits=self.background.holds)
+            layout = layout_of(state, snapshot.copied)
+            job = Job(self.target, save, layout, snapshot.close, waits=self.background.holds)
             failing.pop_all()
             self.background.do(name, lambda: self._run_later(job), job)
             job.begin()
-            if shutdown.is_requested() and not job.wait(shutdown.GRACE_S):  # the process may end at any moment
-                job.rescue()
-        loadability.tell(self._remote.name, layout)
+            if drain.is_requested() and not job.wait(drain.GRACE_S):  # the process may end at any moment
+                job.spill_to_spool()
+        self._warn_of_loading(layout)
 
     def may_improve(
         self, metric: float, epoch: int | None, mode: str, *, name: str | None = None, wait: bool | None
     ) -> bool:
-        """Whether to save, or on another rank, whether rank 0 will have saved.
+        """Tell if a metric is worth a save; on another rank, if rank 0 saves it.
 
-        Where that is decided later or elsewhere, it is a guess from what the server holds now.
+        If that is decided later, or on another rank, it is a guess from what the server holds now.
         """
         is_ours = self.is_ours("save")
         if is_ours and self._waits(wait):
             return True
         if is_ours:
-            best = None if self.saving.must_wait() else self._guess_best(mode, 0.0)
+            best = None if self.target.must_spool() else self._guess_best(mode, 0.0)
         else:
             best = self._guess_best(mode, self._remote.server.patience_s)
         if name is None and epoch is not None:
             name = checkpoint_name("best", epoch, datetime.now(UTC), "")
-        return self._followed.improves(metric, best, "" if is_ours else name)
+        return self._follower.improves(metric, best, "" if is_ours else name)
 
     def pending(self) -> list[str]:
-        """The names of what is not on the server yet."""
-        waiting = [name for queue in self.saving.queues for name in queue.names()]
+        """Return the names of the checkpoints that are not on the server yet."""
+        waiting = [name for queue in self.target.queues for name in queue.names()]
         return list(dict.fromkeys([*waiting, *self.background.pending]))
 
     def close(self, timeout_s: float | None) -> None:
-        """Wait for what is under way, deliver what can be delivered, and raise what nobody was told of."""
-        self.saving.finish(self.background, timeout_s)
+        """Wait for what is under way, deliver what can be delivered, and raise errors that no caller has been given."""
+        self.target.finish(self.background, timeout_s)
         self.background.raise_errors()
 
-    def give_up(self) -> None:
-        """Let what is under way end, and forget what waits."""
+    def discard_waiting(self) -> None:
+        """Wait for what is under way, and discard what waits."""
         self.background.wait()
-        self.saving.give_up()
+        self.target.discard_waiting()
 
-    def _laid_out(self, state: Any, copied: Copies | None = None) -> Layout:
-        """The state's file; a warning where loading it will not give all of the state."""
-        layout = layout_of(state, copied)
-        for doubt in layout.warnings:
-            self._told.once(doubt)
-        return layout
+    def _warn_of_loading(self, layout: Layout) -> None:
+        for message in loadability.warnings_of(self._remote.name, layout):
+            self._warn_once(message)
 
     def _waits(self, wait: bool | None) -> bool:
         return not self._is_in_background if wait is None else wait
 
     def is_ours(self, deed: str) -> bool:
-        """Whether this process is the one of its job that saves and removes; it warns once where it is not.
+        """Tell if this process is the one of its job that saves and removes; warn once if it is not.
 
         Parameters
         ----------
         deed : str
-            What is to be done, as a verb.
+            The deed, as a verb, for the warning.
         """
         rank = rank_of_process(self._rank)
         if rank:
-            self._told.once(
-                f"rank {rank} does not {deed}; rank 0 of the job does. Where every rank is to {deed}, in a directory "
+            self._warn_once(
+                f"rank {rank} does not {deed}; rank 0 of the job does. If every rank is to {deed}, in a directory "
                 "of its own, give rank=0 to each."
             )
         return not rank
 
-    def _see_to_spool(self) -> None:
-        """Say beforehand, not in the middle of an outage, that nothing can be kept on this machine."""
-        queue = self.saving.queue
-        if queue is not None and not self._is_spool_seen:
-            self._is_spool_seen = True
+    def _check_spool(self) -> None:
+        """Warn beforehand, not in the middle of an outage, that the spool cannot be written."""
+        queue = self.target.queue
+        if queue is not None and not self._is_spool_checked:
+            self._is_spool_checked = True
             try:
                 queue.prepare()
             except OSError as error:
                 reraise(error)
-                self._told.once(
+                self._warn_once(
                     f"checkpoints cannot be kept in {queue.spool.folder} should the server be away: {error}. Set "
                     "HOLDFAST_SPOOL to a folder that can be written."
                 )
 
     def _guess_best(self, mode: str, patience_s: float) -> Best | None:
-        """What the server holds as the best, or None where that cannot be known soon."""
+        """Return the best checkpoint that the server holds, or None if that cannot be known soon."""
         outage = self._remote.server.outage
         if not outage.allows_attempt:
             return None
         try:
             best = self._remote.within(patience_s).best(mode)
-            self._has_followed = True
+            self._has_asked_best = True
         except HoldfastError as error:
-            lets_go_on = self._has_followed and isinstance(error, NotAllowed)
-            if not (lets_go_on or self.saving.goes_on(error)):
+            may_continue = self._has_asked_best and isinstance(error, NotAllowed)
+            if not (may_continue or self.target.may_spool(error)):
                 raise
             if patience_s:
                 outage.begin(error)
@@ -214,20 +212,20 @@ class Saver:
         return best
 
     def _base(self, find: Callable[[], str]) -> str | None:
-        """The id of the base, asked for once. Without it, a save costs more and is a save all the same."""
+        """Return the id of the base, asked for once. Without it, a save sends more, and succeeds all the same."""
         if self._base_id is None:
             try:
                 self._base_id = find()
             except CheckpointNotFound as error:
                 self._base_id = ""
-                self._told.once(f"{error}, to serve as base; everything is sent")
+                self._warn_once(f"{error}, to serve as base; everything is sent")
             except HoldfastError as error:
-                if not self.saving.goes_on(error):
+                if not self.target.may_spool(error):
                     raise
         return self._base_id or None
 
     def _run(self, job: Job) -> None:
-        """Let a save happen, and tell the user what is to be said beyond "saved"."""
+        """Run a save, and warn the user of what is worth knowing about its outcome."""
         try:
             committed = job.run()
         except CheckpointExists as error:
@@ -236,28 +234,28 @@ class Saver:
             warn(f"{job.what} is not kept: another process began a later save of that name and has ended it")
             return
         if committed is None:
-            self.saving.tell_of_outage(job.because)
-            self.saving.deliver_before_the_end()
+            self.target.warn_of_outage(job.because)
+            self.target.deliver_before_the_end()
             return
         if committed.removed_at is not None and not committed.repeated:
             warn(f"{job.what} is not kept: later saves of other processes ended before it, and the limits keep those")
         other, where = committed.other_writer, self._remote.name
         if other is not None:
-            self._told.once(
+            self._warn_once(
                 f"another process ({other}) saved to {where!r} a moment ago. If that is another job, give each its "
                 "own checkpoint_dir, or set HOLDFAST_PREFIX; if it is this job before a restart, all is well."
             )
         if committed.loss is not None:
-            self._told.once(f"{committed.loss}. If it was this job before a restart, all is well.")
+            self._warn_once(f"{committed.loss}. If it was this job before a restart, all is well.")
         in_force = {name: committed.policy[name] for name in committed.policy["set_by_operator"]}
         stronger = [f"{name}={value}" for name, value in in_force.items() if value != job.policy.get(name)]
         if stronger:
-            self._told.once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
+            self._warn_once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
 
     def _run_later(self, job: Job) -> None:
         try:
             self._run(job)
         except NotImproved:
             pass
-        except HoldfastWarning as warning:  # made an error by whoever wants that; the save is none
+        except HoldfastWarning as warning:  # made an error by the user; the save itself did not fail
             log.warning("%s", warning)

@@ -1,171 +1,105 @@
-"""What happens when the process is told to end, or ends: what is under way is brought to safety, and the rest is named.
+"""The end of the process, by a signal or by itself: saves under way are made durable first.
 
-A handler of SIGTERM is put before the one that is there; it never waits. A thread of its own does the work, so that
-no lock which the interrupted code holds can stand in the way, and then lets the former handler have its say. While the
-main thread is within a call to C, Python calls no handler; the thread is started all the same, by `_wakeup`.
+A handler of SIGTERM is put before the one that is there; it never waits. A thread of its own does the work, so that a
+lock held by the interrupted code cannot block it, and then the former handler runs. While the main thread is within a
+call to C, Python calls no handler; `signal_thread` starts the work all the same.
 """
 
 import atexit
-import logging
 import multiprocessing
 import multiprocessing.util
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from types import FrameType, TracebackType
-from typing import Any, Protocol, Self
+from types import FrameType
+from typing import Any, Protocol
 
 from .._runtime import signal_thread
 from .._runtime.process import after_fork_in_child
-from .._spool.courier import Courier
-from .._spool.queue import Queue, discard_interrupted
-from . import background
-
-DRAIN_S = 20.0
-"""How long, in seconds, the end of a process may be put off."""
-GRACE_S = 2.0
-"""How long, in seconds, after SIGTERM, what is under way has to arrive before it is also written to the spool."""
-
-log = logging.getLogger("holdfast")
+from . import drain
 
 
-class Job(Protocol):
-    """A save that is under way."""
+class Graceful(Protocol):
+    """A training loop that ends by itself once a signal has come."""
 
     @property
-    def what(self) -> str:
-        """Its name, for people."""
+    def signals(self) -> tuple[signal.Signals, ...]:
+        """The signals that ask for the end."""
 
-    def wait(self, timeout_s: float) -> bool:
-        """Whether it is durable within that time, or has failed and said so."""
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Handle one of them."""
 
-    def hurry(self) -> None:
-        """Try nothing again that fails from here on."""
-
-    def is_alive(self) -> bool:
-        """Tell if it is still to be saved, and was not interrupted."""
-
-    def rescue(self) -> bool:
-        """Write it to the spool, if it has not ended; whether it is durable somewhere now, or gone."""
+    def leave(self) -> None:
+        """Put the former handlers back."""
 
 
 class _State:
-    """What this process knows of its own end."""
+    """The handlers that are in place, and the drains that were begun."""
 
     def __init__(self, former: Any = None) -> None:
-        self.told_at: float | None = None
-        """When, of `time.monotonic`, the process was told to end. Signal handlers may take no lock, so not an Event."""
-        self.jobs: list[Job] = []
-        self.graceful: list[GracefulStop] = []
-        self.drain_s = DRAIN_S
+        self.graceful: list[Graceful] = []
         self.former = former
-        """The handler of SIGTERM that ours was put before; None where ours was not."""
+        """The handler of SIGTERM that ours was put before; None if ours was not."""
         self.begun: dict[int | None, object] = {}
-        """A token for each drain that was begun, by the signal that is to come then."""
-        self.named: set[tuple[Queue, int]] = set()
+        """A token for each drain that was begun, by the signal that is sent after it."""
         self.has_saved = False
         self.is_watching = False
         self.due: int | None = None
-        """The signal that is to come once all is brought to safety, where no thread could be had to send it."""
+        """The signal to send at the end of the process, if no thread could be started to send it earlier."""
         self.is_over = False
-        """Whether nothing is left to be done, so that a signal may have its effect."""
+        """Whether nothing is left to be made durable, so that a signal may have its effect."""
 
 
 _state = _State()
 
 
-def is_requested() -> bool:
-    """Whether the process was told to end."""
-    return _state.told_at is not None
+@after_fork_in_child
+def _forget() -> None:
+    """Leave to the parent its drains and its graceful loops."""
+    global _state
+    parents, _state = _state, _State(_state.former)
+    for stop in reversed(parents.graceful):
+        stop.leave()
 
 
-def began(job: Job, drain_s: float) -> None:
-    """A save is under way, until `ended` is told of it."""
-    _state.drain_s = max(drain_s, _state.drain_s) if _state.has_saved else drain_s
-    _forget_interrupted()
-    if job not in _state.jobs:
-        _state.jobs.append(job)
+def watch_over(job: drain.Job, drain_s: float) -> None:
+    """Note that a save is under way, until `drain.remove`; from here on it is made durable if the process ends.
+
+    Parameters
+    ----------
+    drain_s : float
+        The time, in seconds, by which this save may delay the end of the process.
+    """
+    drain.add(job, drain_s)
     if not _state.has_saved:
         _state.has_saved = True
         if multiprocessing.parent_process() is not None:  # children of multiprocessing end without atexit
             multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
     _watch()
-    if is_requested():
-        job.hurry()
+    if drain.is_requested():
+        job.stop_retrying()
 
 
-def ended(job: Job) -> None:
-    """A save has ended."""
-    with suppress(ValueError):  # in a forked child it was the parent's
-        _state.jobs.remove(job)
+def enter(stop: Graceful) -> None:
+    """Note a loop that ends by itself: its signals do not end the process."""
+    _state.graceful.append(stop)
 
 
-def _forget_interrupted() -> None:
-    for job in list(_state.jobs):
-        if not job.is_alive():
-            ended(job)
-
-
-def drain(limit_s: float) -> None:
-    """Bring to safety what is under way in this process, deliver what can be delivered, and name the rest.
-
-    What is under way has the whole time to arrive, or `GRACE_S` once the process was told to end, before it is written
-    to the spool.
-
-    Parameters
-    ----------
-    limit_s : float
-        How many seconds it may take; what is written to the spool at their end comes on top.
-    """
-    end = time.monotonic() + limit_s
-    lost = _rescue(end)
-    couriers = Courier.all()
-    for courier in couriers:
-        courier.finish(end)
-    for job in lost:
-        if not job.wait(max(0.0, end - time.monotonic())):
-            log.error("%s was not saved: the process ends before it has arrived", job.what)
-    discard_interrupted()
-    background.name_errors()
-    name_what_waits(queue for courier in couriers for queue in courier.waiting())
-
-
-def _rescue(end: float) -> list[Job]:
-    """Write to the spool what does not arrive in time; what could not be written."""
-    _forget_interrupted()
-    return [job for job in list(_state.jobs) if not _is_safe(job, end) and not job.rescue()]
-
-
-def _is_safe(job: Job, end: float) -> bool:
-    """Wait for a save, as long as that may take."""
-    while not job.wait(0.02):
-        if not job.is_alive():
-            return True
-        if _state.told_at is not None:
-            end = min(end, _state.told_at + GRACE_S)
-            return job.wait(max(0.0, end - time.monotonic()))
-        if time.monotonic() >= end:
-            return False
-    return True
-
-
-def name_what_waits(queues: Iterable[Queue]) -> None:
-    """Say, once, what has not reached its server yet, and where it lies."""
-    for queue in queues:
-        count = len(queue.items())
-        if count and (queue, count) not in _state.named:
-            _state.named.add((queue, count))
-            what = f"{count} checkpoint{'s' * (count != 1)} of {queue.directory!r} wait{'s' * (count == 1)}"
-            where = f"in {queue.folder} for {queue.server}"
-            log.warning("%s %s: the next job that uses it delivers them, or 'holdfast sync'", what, where)
+def leave(stop: Graceful) -> None:
+    """Note that such a loop has ended."""
+    with suppress(ValueError):  # a forked child has left it already
+        _state.graceful.remove(stop)
+    stop.leave()
+    if _state.has_saved:
+        _watch()
 
 
 def _watch() -> None:
-    """Put our handler before the one of SIGTERM; only the main thread can, and only where Python knows that one."""
+    """Put our handler before the one of SIGTERM; only the main thread can, and only if Python knows that one."""
     if threading.current_thread() is threading.main_thread():
         _put_handler()
         if _state.is_watching or _state.graceful:
@@ -192,65 +126,69 @@ def _is_graceful(number: int) -> bool:
 def _plan(number: int) -> Callable[[], object] | None:
     """The work that can be done about a signal before its handler is called; the handler does the rest."""
     state, handler = _state, signal.getsignal(number)
-    if any(handler == stop._on_signal for stop in state.graceful):
-        return _heard
+    if any(handler == stop.on_signal for stop in state.graceful):
+        return start_draining
     if handler is not _on_signal or state.is_over or not state.is_watching:
         return None
-    return _heard if callable(state.former) or _is_graceful(number) else partial(_end, number)
+    return start_draining if callable(state.former) or _is_graceful(number) else partial(_end, number)
 
 
 def _end(number: int) -> None:
-    """End the process by a signal, though the main thread may not come to its handler."""
-    _heard(then=number if signal_thread.restore_default(number) else None)
+    """End the process by a signal, even if the main thread does not come to its handler."""
+    start_draining(then=number if signal_thread.restore_default(number) else None)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     signal_thread.called(number)
     state = _state
     if state.is_over or not state.is_watching:
-        _let_it_come(number, frame)
+        _call_former(number, frame)
     elif callable(state.former):
-        _heard()
+        start_draining()
         state.former(number, frame)
     elif _is_graceful(number):
-        _heard()
+        start_draining()
     else:
-        signal.signal(number, state.former)  # the next one ends the process at once, whatever this thread is at then
-        _heard(then=number)
+        signal.signal(number, state.former)  # the next one ends the process at once, whatever this thread is doing
+        start_draining(then=number)
 
 
-def _heard(then: int | None = None) -> None:
-    """The process was told to end: bring to safety what is under way, and let a signal come then, if one is given.
+def start_draining(then: int | None = None) -> None:
+    """Make durable what is under way, on a thread, as the process was asked to end. Idempotent.
 
-    A handler and the thread of `_wakeup` may call it at the same time: one of them does it.
+    A handler and `signal_thread` may call it at the same time: one of them starts the thread.
+
+    Parameters
+    ----------
+    then : int, optional
+        The signal that ends the process afterwards.
     """
     state, ticket = _state, object()
     if state.begun.setdefault(then, ticket) is not ticket or (then is None and len(state.begun) > 1):
         return
-    state.told_at = state.told_at or time.monotonic()
+    drain.request()
     try:
-        threading.Thread(target=_bring_to_safety, args=(then,), name="holdfast-drain", daemon=True).start()
-    except RuntimeError:  # the interpreter is ending, and brings it to safety anyway
+        threading.Thread(target=_run, args=(then,), name="holdfast-drain", daemon=True).start()
+    except RuntimeError:  # the interpreter is ending, and `_at_exit` does it
         state.due = then
 
 
-def _bring_to_safety(then: int | None) -> None:
+def _run(then: int | None) -> None:
     state = _state
     try:
-        for job in list(state.jobs):
-            job.hurry()
-        if then is None:  # the program goes on for a while, and its end drains the rest
-            _rescue(time.monotonic() + state.drain_s)
+        drain.stop_retrying()
+        if then is None:  # the program continues for a while, and `_at_exit` drains the rest
+            drain.spill(time.monotonic() + drain.limit_s())
         else:
-            drain(state.drain_s)
+            drain.drain(drain.limit_s())
     finally:
         if then is not None:
             state.is_over = True
             os.kill(os.getpid(), then)
 
 
-def _let_it_come(number: int, frame: FrameType | None) -> None:
-    """What would have happened without us."""
+def _call_former(number: int, frame: FrameType | None) -> None:
+    """Do what the signal would have done without our handler."""
     former = _state.former
     if callable(former):
         former(number, frame)
@@ -262,89 +200,13 @@ def _let_it_come(number: int, frame: FrameType | None) -> None:
 def _at_exit() -> None:
     if not _state.is_over:
         try:
-            drain(_state.drain_s)
-        except KeyboardInterrupt:  # somebody is tired of waiting, and wants to lose nothing all the same
-            drain(0.0)
+            drain.drain(drain.limit_s())
+        except KeyboardInterrupt:  # the user will not wait any longer, and still wants to lose nothing
+            drain.drain(0.0)
         _state.is_over = True
         signal_thread.disarm()
         if _state.due is not None:
             os.kill(os.getpid(), _state.due)
 
 
-@after_fork_in_child
-def _forget() -> None:
-    """In a forked child: what was under way is the parent's, and so are the loops that end gracefully."""
-    global _state
-    parents, _state = _state, _State(_state.former)
-    for stop in reversed(parents.graceful):
-        stop.leave()
-
-
 atexit.register(_at_exit)
-
-
-class GracefulStop:
-    """Tells a training loop that it should save once more and end, as ``with GracefulStop() as stop:``.
-
-    While it is entered, the signals do not end the process; ``stop.requested`` becomes true instead. Handlers that
-    were there before are called as well, where they are functions. In a forked child, such as a worker of a data
-    loader, it is left: there the signals have the effect that they had before.
-
-    Parameters
-    ----------
-    signals : iterable of signal.Signals
-        Which signals ask for the end. SLURM sends others than SIGTERM with ``--signal``.
-
-    Examples
-    --------
-    >>> import os, signal
-    >>> with GracefulStop() as stop:
-    ...     for step in range(1000):
-    ...         if stop.requested:
-    ...             break
-    ...         if step == 3:
-    ...             os.kill(os.getpid(), signal.SIGTERM)
-    >>> step, stop.signal.name
-    (4, 'SIGTERM')
-    """
-
-    def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGTERM,)) -> None:
-        self.signals = tuple(signals)
-        self.signal: signal.Signals | None = None
-        """The signal that came first, or None."""
-        self._former: dict[int, Any] = {}
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self.signal is not None
-
-    def __enter__(self) -> Self:
-        for number in self.signals:
-            self._former[number] = signal.signal(number, self._on_signal)
-        _state.graceful.append(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(ValueError):  # in a forked child it was left already
-            _state.graceful.remove(self)
-        self.leave()
-        if _state.has_saved:
-            _watch()
-
-    def leave(self) -> None:
-        """Put the former handlers back, where no others have been put in the meantime."""
-        for number, former in self._former.items():
-            if signal.getsignal(number) == self._on_signal:
-                signal.signal(number, signal.SIG_DFL if former is None else former)
-        self._former = {}
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        signal_thread.called(number)
-        self.signal = self.signal or signal.Signals(number)
-        _heard()
-        former = self._former.get(number)
-        if callable(former) and former is not signal.default_int_handler:
-            former(number, frame)

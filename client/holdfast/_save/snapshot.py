@@ -1,4 +1,4 @@
-"""Copies of a state's storages in memory that is used again, so that a snapshot costs no new pages."""
+"""Snapshots of a state's storages, in memory that is reused, so that a snapshot costs no new pages."""
 
 import ctypes
 import mmap
@@ -13,10 +13,10 @@ _ALIGNMENT = 64
 
 
 class Buffer:
-    """Memory of this machine; pinned, so that CUDA devices can copy into it at full speed, or from the system.
+    """Memory of this machine: pinned, for CUDA devices to copy into at full speed, or an anonymous mapping.
 
-    The latter is not made by torch: its default device, and modes such as FakeTensorMode, must not change what it is.
-    It is private, so that a forked child never writes into a snapshot of its parent.
+    The mapping is not made by torch, whose default device and modes, such as FakeTensorMode, would change it. It is
+    private: a forked child never writes into a snapshot of its parent.
     """
 
     def __init__(self, size_bytes: int, *, pinned: bool) -> None:
@@ -40,7 +40,7 @@ class Buffer:
 
 
 class Staging:
-    """Memory for snapshots. What is given back is used for the next one that fits."""
+    """A pool of memory for snapshots. Memory that is given back serves the next snapshot that fits. Thread-safe."""
 
     def __init__(self) -> None:
         self._begin()
@@ -51,11 +51,11 @@ class Staging:
         self._free: list[Buffer] = []
 
     def snapshot(self) -> "Snapshot":
-        """A snapshot that holds nothing yet."""
+        """Make a snapshot, still empty."""
         return Snapshot(self)
 
     def take(self, size_bytes: int, *, pinned: bool) -> Buffer:
-        """Memory of at least so many bytes; what was too small for it is let go."""
+        """Return memory of at least this size, in bytes; free memory that is too small is released."""
         if not self._owner.is_this_process:  # its lock may be held by a thread that is not here
             self._begin()
         with self._guard:
@@ -68,20 +68,20 @@ class Staging:
         return Buffer(size_bytes, pinned=pinned)
 
     def give_back(self, buffer: Buffer) -> None:
-        """Nobody reads this memory any more."""
+        """Return memory to the pool."""
         with self._guard:
             self._free.append(buffer)
 
 
 class Snapshot:
-    """The bytes of storages as they were at one moment. Close it when nobody reads them any more."""
+    """The bytes of storages at one moment. Close it when they are no longer read."""
 
     def __init__(self, staging: Staging) -> None:
         self._staging = staging
         self._buffer: Buffer | None = None
 
     def copied(self, storages: list[Storage]) -> list[Storage]:
-        """Copies of storages; when this returns, the originals may change."""
+        """Copy storages; when this returns, the originals may change."""
         starts, size_bytes = [], 0
         for storage in storages:
             starts.append(size_bytes)
@@ -98,7 +98,7 @@ class Snapshot:
         return [_Copy(buffer, start, each.size_bytes) for start, each in zip(starts, storages, strict=True)]
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Return the memory to the pool."""
         if self._buffer is not None:
             self._staging.give_back(self._buffer)
             self._buffer = None
@@ -110,7 +110,7 @@ class _Copy(Storage):
     __slots__ = ("_address", "_buffer")
 
     def __init__(self, buffer: Buffer, start: int, size_bytes: int) -> None:
-        self._buffer = buffer  # as long as it is read, its memory stays
+        self._buffer = buffer  # keeps the memory alive while it is read
         self._address = buffer.address + start
         self._staged = False
         self.size_bytes = size_bytes

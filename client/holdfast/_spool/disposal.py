@@ -1,7 +1,7 @@
-"""Disposal of queue folders in which nothing lies any more.
+"""Disposal of empty queue folders.
 
-A save that another process begins meanwhile is safe: a folder goes as a whole, under the lock that a save needs to get
-its place, and a save that finds its folder gone begins anew.
+A save that another process starts meanwhile is safe: a folder is removed as a whole, under the lock that a save needs
+for its number, and a save that finds its folder removed starts again.
 """
 
 import fcntl
@@ -17,13 +17,13 @@ from .locks import lockable
 from .queue import Queue
 
 KNOWN_S = 30 * 86400.0
-"""The time, in seconds, for which it is kept what is known of a directory, counted from when that was learnt."""
+"""The time, in seconds, after which the notes on a directory are stale."""
 _LEFT_OVER_S = 86400.0
 _OWN = {"queue.json", "order", "lock"}
 
 
 def tidy(queues: list[Queue], spool: Path) -> None:
-    """Remove the folders of queues in which nothing of worth lies, and what was left of an earlier removal."""
+    """Remove the folders of queues that hold nothing of value, and remains of an earlier removal."""
     for queue in queues:
         remove(queue)
     for left_over in spool.glob(f"{HALF_DONE}*"):
@@ -33,31 +33,31 @@ def tidy(queues: list[Queue], spool: Path) -> None:
 
 
 def remove(queue: Queue) -> bool:
-    """Remove the folder of a queue if nothing of worth lies in it; whether it did."""
+    """Remove the folder of a queue if it holds nothing of value; False if it stays."""
     with suppress(OSError):
-        if not _is_of_worth(queue.folder):
-            with queue.claimed() as mine:
-                return mine and _remove(queue.folder)
+        if not _has_value(queue.folder):
+            with queue.claimed() as is_claimed:
+                return is_claimed and _remove(queue.folder)
     return False
 
 
 def _remove(folder: Path) -> bool:
     with lockable(folder / "order") as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_of_worth(folder):
+        if _has_value(folder):
             return False
         gone = folder.rename(folder.with_name(f"{HALF_DONE}{secrets.token_hex(8)}"))
     shutil.rmtree(gone, ignore_errors=True)
     return True
 
 
-def _is_of_worth(folder: Path) -> bool:
-    """Tell if a folder holds a checkpoint, or what a job that goes on has to know of its directory."""
+def _has_value(folder: Path) -> bool:
+    """Tell if a folder holds a checkpoint, or notes that a resumed job needs."""
     with os.scandir(folder) as entries:
-        return any(_is_entry_of_worth(entry) for entry in entries)
+        return any(_is_entry_of_value(entry) for entry in entries)
 
 
-def _is_entry_of_worth(entry: "os.DirEntry[str]") -> bool:
+def _is_entry_of_value(entry: "os.DirEntry[str]") -> bool:
     if entry.name == "parked":
         return any(Path(entry.path).iterdir())
     if entry.name == "known.json":

@@ -1,6 +1,6 @@
-"""One checkpoint that waits in a spool: a folder with a torch file and what is to be said of it.
+"""Spooled checkpoints on disk: a folder with a torch file and the facts of its save.
 
-It is written like the server writes: every byte durable under a temporary name first, then the name, then the folder
+It is written as the server writes: every byte is durable under a temporary name first, then the name, then the folder
 that holds the name. What is read back is verified, and never unpickled here.
 """
 
@@ -23,14 +23,14 @@ from ..errors import IntegrityError
 
 FILE, FACTS = "state.pt", "item.json"
 HALF_DONE = ".new-"
-"""How the names of folders begin that are not there yet, or no more."""
+"""The beginning of the names of folders that are not complete yet, or are being removed."""
 VERSION = 1
 UNREADABLE = "unreadable"
-"""The code of an error of this machine's disk, which says nothing of what lies there."""
+"""The code of an error of this machine's disk, which does not mean that the checkpoint is corrupt."""
 
 
 class Readable(Protocol):
-    """What can be kept: a file in chunks."""
+    """A file in chunks that can be spooled."""
 
     size_bytes: int
     tensors: list[dict[str, Any]] | None
@@ -43,12 +43,12 @@ class Readable(Protocol):
 
 
 def write(folder: Path, save: Mapping[str, Any], source: Readable, about: Mapping[str, Any]) -> None:
-    """Make a folder that holds a checkpoint, all of it durable but for the folder's own name.
+    """Write a folder that holds a checkpoint, all of it durable except the folder's own name.
 
     Raises
     ------
     OSError
-        It cannot be written. What was written of it is gone.
+        It cannot be written; nothing of it is left.
     """
     folder.mkdir(mode=0o700)
     try:
@@ -67,7 +67,7 @@ def write(folder: Path, save: Mapping[str, Any], source: Readable, about: Mappin
                 partial(os.fsync, descriptor),
                 partial(write_json, folder / FACTS, facts | {"check": _check(facts)}),
             ]
-            in_parallel(jobs, lambda job: job())  # the disk is waited for once
+            in_parallel(jobs, lambda job: job())  # both wait for the disk at the same time
         finally:
             os.close(descriptor)
         sync(folder)
@@ -77,7 +77,7 @@ def write(folder: Path, save: Mapping[str, Any], source: Readable, about: Mappin
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, durable but for its name."""
+    """Write a JSON file, durable except its name."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as sink:
         json.dump(value, sink)
         sink.flush()
@@ -94,14 +94,14 @@ def sync(folder: Path) -> None:
 
 
 def discard(folder: Path) -> bool:
-    """Remove a folder of this kind; whether it is gone from where it lay.
+    """Remove a folder of this kind; False if it is still at its place.
 
-    It goes as a whole, so that one of which something is missing was damaged, not discarded. Whoever reads its file
-    goes on reading.
+    It is renamed first: a folder of which a part is missing is corrupt, then, not discarded. A reader that has its file
+    open can continue to read.
     """
     gone = folder
     if not folder.name.startswith(HALF_DONE):
-        with suppress(OSError):  # then piece by piece
+        with suppress(OSError):  # it is removed file by file, then
             gone = folder.rename(folder.with_name(f"{HALF_DONE}{secrets.token_hex(4)}-{folder.name}"))
     shutil.rmtree(gone, ignore_errors=True)
     return not folder.exists()
@@ -120,14 +120,14 @@ def _write_chunks(descriptor: int, source: Readable) -> None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What is said of a checkpoint in a folder.
+    """Read the facts of the checkpoint in a folder.
 
     Raises
     ------
     IntegrityError
-        It is not what was written, or a later version wrote it.
+        They are not what was written, or another version wrote them.
     FileNotFoundError
-        It has gone.
+        It is no longer there.
     """
     try:
         facts = json.loads((folder / FACTS).read_bytes())
@@ -140,22 +140,22 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-class Kept:
-    """The file of a checkpoint that waits, to be sent or loaded. Close it in the end.
+class SpooledFile:
+    """The open file of a spooled checkpoint, to be sent or loaded. Close it in the end.
 
     Parameters
     ----------
     folder : Path
-        Where it lies.
+        The folder of the checkpoint.
     facts : mapping
-        What `read_facts` gave.
+        The result of `read_facts`.
 
     Raises
     ------
     IntegrityError
-        The file is not as long as it was.
+        The file has another length than it was written with.
     FileNotFoundError
-        It has gone.
+        It is no longer there.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -170,21 +170,21 @@ class Kept:
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         if os.fstat(self._descriptor).st_size != self.size_bytes or not self.size_bytes:
             self.close()
-            raise IntegrityError(f"{self._path} is not as long as it was")
+            raise IntegrityError(f"{self._path} has another length than it was written with")
         self._own = threading.local()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
-    def __enter__(self) -> "Kept":
+    def __enter__(self) -> "SpooledFile":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def read(self, place: int) -> tuple[memoryview, str]:
-        """The bytes of a chunk, and the BLAKE3 that they should have."""
+        """Read a chunk; returns its bytes and the BLAKE3 digest that they should have."""
         chunk = self._chunks[place]
         buffer = getattr(self._own, "buffer", None)
         if buffer is None or len(buffer) < chunk.length:
@@ -194,23 +194,30 @@ class Kept:
         return view, chunk.digest
 
     def chunks(self) -> tuple[Chunk, ...]:
-        """Every chunk with the digest that it should have."""
+        """Return every chunk with the digest that it should have."""
         return tuple(self._chunks)
 
     def reading_order(self) -> list[int]:
-        """All chunks."""
+        """Return the places of all chunks, in the order of the file."""
         return list(range(len(self._chunks)))
 
     def sample(self, count: int) -> set[str]:
-        """The digests of a few chunks."""
+        """Return the digests of a few chunks."""
         return {chunk.digest for chunk in self._chunks[:: max(1, len(self._chunks) // count)][:count]}
 
     def has_changed(self) -> bool:
-        """Whether the file is another than it was when it was written."""
+        """Tell if the file differs from what was written."""
         return any(digests.of_chunk(self.read(place)[0]) != chunk.digest for place, chunk in enumerate(self._chunks))
 
     def copy_into(self, view: Callable[[int, int], memoryview], start: int, stop: int) -> None:
-        """Copy the chunks that hold these bytes to where ``view(offset, length)`` says, verified.
+        """Copy the chunks that hold a range of bytes, verified.
+
+        Parameters
+        ----------
+        view : callable
+            Returns the memory for a chunk, from its offset and its length in bytes.
+        start, stop : int
+            The range, in bytes.
 
         Raises
         ------
@@ -228,11 +235,11 @@ class Kept:
         while view:
             try:
                 count = os.preadv(self._descriptor, [view], offset)
-            except OSError as error:  # not to be taken for one of the network
+            except OSError as error:  # not to be mistaken for one of the network
                 reraise(error)
                 raise IntegrityError(f"{self._path} cannot be read: {error}", code=UNREADABLE) from error
             if not count:
-                raise IntegrityError(f"{self._path} is not as long as it was")
+                raise IntegrityError(f"{self._path} has another length than it was written with")
             view, offset = view[count:], offset + count
 
 

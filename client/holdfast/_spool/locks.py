@@ -1,4 +1,4 @@
-"""Locks between processes, which end with whoever has them and are not kept by children forked meanwhile."""
+"""Locks between processes: released when their holder ends, and not inherited by its forked children."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ _descriptors: set[int] = set()
 
 @contextmanager
 def lockable(path: Path) -> Iterator[int]:
-    """A descriptor to lock. The lock ends with it, and is not kept by a child that was forked in the meantime."""
+    """Open a file to be locked. Its lock ends with the block, and a child that is forked meanwhile does not hold it."""
     owner = Owner()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     _descriptors.add(descriptor)
@@ -33,8 +33,8 @@ def _leave_locks_to_parent() -> None:
     _descriptors.clear()
 
 
-def is_locked(descriptor: int) -> bool:
-    """Whether a lock could be had."""
+def try_lock(descriptor: int) -> bool:
+    """Take the lock; False if another holder has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

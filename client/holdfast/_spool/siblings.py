@@ -1,7 +1,7 @@
-"""Queues of one directory under other URLs, and whether the same server is behind them.
+"""Siblings: queues of one directory under several URLs of the same server.
 
-They are of the same server if both servers have given the same id. Two servers are never taken for one: while an id is
-not known, the queue is left alone.
+Queues are siblings if their servers have given the same id. Two servers are never taken for one: while an id is not
+known, the queue is left alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,15 +15,15 @@ from .queue import Item, Queue
 
 
 def others(queue: Queue) -> list[Queue]:
-    """The queues for the same directory under other URLs in which something waits or is parked."""
+    """Return the queues for the same directory under other URLs in which something waits or is parked."""
     return [other for other in queue.spool.of_directory(queue.directory) if other.server != queue.server]
 
 
-def meet(server: Server, queues: Iterable[Queue]) -> None:
-    """Find out of queues under other URLs who their servers are. Never raises.
+def identify(server: Server, queues: Iterable[Queue]) -> None:
+    """Ask the servers of queues under other URLs for their ids. Never raises.
 
     Each server is asked once, and again if it did not answer; after an outage, before anything is delivered. No token
-    goes to another URL: a server gives its id with a refusal, too.
+    is sent to another URL: a server gives its id with a refusal, too.
     """
     was_away, asked = server.outage.is_on, set[str]()
     for queue in queues:
@@ -33,13 +33,13 @@ def meet(server: Server, queues: Iterable[Queue]) -> None:
             if was_away and not asked and not server.answers():
                 return
             asked.add(queue.server)
-            with suppress(Exception):  # it is no URL of a server any more
+            with suppress(Exception):  # the URL is no longer that of a server
                 server.elsewhere(queue.server).identify(again=was_away)
         queue.record_server_id()
 
 
-def introduce(queues: Iterable[Queue]) -> None:
-    """Ask who their servers are where several queues are for one directory and that is not known. Never raises."""
+def identify_all(queues: Iterable[Queue]) -> None:
+    """Ask the servers for their ids if several queues are for one directory and an id is not known. Never raises."""
     of_directory: dict[str, list[Queue]] = {}
     for queue in queues:
         of_directory.setdefault(queue.directory, []).append(queue)
@@ -51,10 +51,13 @@ def introduce(queues: Iterable[Queue]) -> None:
 
 
 def is_same(queue: Queue, other: Queue, *, is_only_read: bool = False) -> bool | None:
-    """Tell if another queue is of the same server; None where one has not given its id.
+    """Tell if another queue is of the same server; None if one has not given its id.
 
-    Only to read what waits, the id that the server gave to an earlier process is enough: its URL may lead to another by
-    now.
+    Parameters
+    ----------
+    is_only_read : bool
+        Whether the other queue is only read. Then the id that the server gave to an earlier process is enough, although
+        its URL may lead to another server by now.
     """
     ours, theirs = identity.of(queue.server), other.server_id
     if ours is None and is_only_read:
@@ -63,7 +66,7 @@ def is_same(queue: Queue, other: Queue, *, is_only_read: bool = False) -> bool |
 
 
 def groups(queues: Iterable[Queue], *, one_server: bool = False) -> list[list[Queue]]:
-    """Queues by directory and server, or by directory where one server is to have them all."""
+    """Group queues by directory and server, or by directory alone if one server receives them all."""
     found: dict[tuple[str, str], list[Queue]] = {}
     for queue in queues:
         server = "" if one_server else queue.server_id or queue.server
@@ -72,20 +75,20 @@ def groups(queues: Iterable[Queue], *, one_server: bool = False) -> list[list[Qu
 
 
 def turns(find: Callable[[], Iterable[Queue]]) -> Iterator[tuple[Queue, list[Item]]]:
-    """The queue whose turn it is to be delivered, and those of its items that are older than all in the others.
+    """Yield the queue that is next to be delivered, and those of its items that are older than all in the others.
 
-    What waits for one directory in several queues so arrives in the order of saving, even if several threads and
-    processes deliver: each of them stops at the first item if another one has claimed its queue.
+    So what waits for one directory in several queues arrives in the order of saving, even if several threads and
+    processes deliver: each of them stops at the first item whose queue another one has claimed.
 
     Parameters
     ----------
     find : callable
-        Gives the queues for one directory of one server, among which there may be new ones each time.
+        Returns the queues for one directory of one server, which may have new ones each time.
     """
     while True:
         seen = {queue: queue.items() for queue in find()}
-        # Looked at a second time: what was saved before an item that was seen, into a queue that was read before, is
-        # seen now.
+        # Listed a second time: this shows what was saved before an item of the first list, into a queue that had been
+        # read by then.
         heads = [(saved_at(item), queue) for queue in find() for item in queue.items()[:1]]
         if not heads:
             return
@@ -99,19 +102,19 @@ def turns(find: Callable[[], Iterable[Queue]]) -> Iterator[tuple[Queue, list[Ite
 
 
 def _saved_until(time: str, items: list[Item]) -> list[Item]:
-    """The first ones, up to the first that was saved after a time."""
+    """Return the items before the first that was saved after a time."""
     return [*takewhile(lambda item: saved_at(item) <= time, items)]
 
 
 def saved_at(item: Item) -> str:
-    """The time at which a checkpoint was saved, in a form that sorts; nothing where that cannot be read."""
+    """Return the time at which a checkpoint was saved, in a form that sorts; empty if it cannot be read."""
     with suppress(HoldfastError, OSError, KeyError):
         return str(item.facts()["saved_at"])
     return ""
 
 
 def newest_first(queues: Iterable[Queue], *, parked: bool = True) -> Iterator[Item]:
-    """The items that wait or are parked in queues, newest first; each queue keeps its order, whatever clocks say."""
+    """Yield the items that wait or are parked, newest first; each queue keeps its order, also if clocks disagree."""
     left = [sorted([*queue.items(), *(queue.parked() if parked else [])]) for queue in queues]
     if len(left) == 1:
         yield from reversed(left[0])

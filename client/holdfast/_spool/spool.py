@@ -1,6 +1,5 @@
-"""Where checkpoints wait for a server that is away: one queue for each of its directories, all within bounds."""
+"""The spool: a folder of queues, one for each directory of a server, within a limit of space."""
 
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from blake3 import blake3
 from .._api import identity
 from .._runtime.interruption import suppress
 from ..errors import HoldfastError, OutOfSpace
+from . import description
 from . import item as _items
 from .queue import Item, Queue
 
@@ -26,12 +26,12 @@ log = logging.getLogger("holdfast")
 
 
 def default_folder() -> Path:
-    """``HOLDFAST_SPOOL``, else a folder below ``XDG_STATE_HOME``, which outlives the process."""
+    """Return ``HOLDFAST_SPOOL``, by default a folder below ``XDG_STATE_HOME``, which outlives the process."""
     if given := os.environ.get("HOLDFAST_SPOOL"):
         return Path(given).expanduser()
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError:  # nobody knows whose home it is; a folder that cannot be made says so when it is needed
+    except RuntimeError:  # there is no home folder; that this path cannot be made is reported when it is needed
         state = Path(os.devnull)
     return state / "holdfast" / "spool"
 
@@ -42,11 +42,11 @@ class Spool:
     Parameters
     ----------
     folder : Path
-        Where it is; made when something is put there.
+        Its path; made when something is put there.
     max_bytes : int
-        How many bytes may wait, in all queues.
+        The number of bytes that may wait, in all queues.
     max_share : float
-        How much of its disk may be taken by what waits, from 0 to 1.
+        The share of its disk that may wait, from 0 to 1.
     """
 
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES, max_share: float = MAX_SHARE) -> None:
@@ -56,14 +56,14 @@ class Spool:
         self._used_bytes, self._surveyed_at = 0, -_SURVEY_S
 
     def queue(self, server: str, directory: str) -> Queue:
-        """The queue of a server's directory, whether anything waits there or not."""
+        """Return the queue of a server's directory, which may be empty."""
         digest = blake3(f"{server}\0{directory}".encode()).hexdigest()[:12]
         return Queue(self, self.folder / f"{_slug(directory)}-{digest}", server, directory)
 
     def queues(self, server: str | None = None, directory: str | None = None) -> list[Queue]:
-        """The queues in which something waits or is parked: of all servers, or of one by its URL; of one directory.
+        """Return the queues in which something waits or is parked: of all servers, or of one; of one directory.
 
-        Those are of that server, too, which name it by other URLs, as far as it has given its id to this process.
+        Queues under other URLs are of that server, too, once it has given its id to this process.
         """
         server_id = identity.of(server) if server is not None else None
         found = [
@@ -74,14 +74,14 @@ class Spool:
         return [queue for queue in found if queue.has_items() or queue.parked()]
 
     def of_directory(self, directory: str) -> list[Queue]:
-        """The queues for a directory of any server in which something waits or is parked."""
+        """Return the queues for a directory, of any server, in which something waits or is parked."""
         return self.queues(directory=directory)
 
     def _every_queue_of(self, directory: str) -> list[Queue]:
         return [queue for queue in self.every_queue(f"{_slug(directory)}-*") if queue.directory == directory]
 
     def every_queue(self, folders: str = "[!.]*") -> list[Queue]:
-        """All queues in folders of such names, also those in which nothing waits."""
+        """Return all queues in folders that match a pattern, also empty ones."""
         found = []
         with suppress(OSError):
             for folder in sorted(self.folder.glob(folders)):
@@ -90,12 +90,12 @@ class Spool:
         return found
 
     def make_room(self, size_bytes: int, queue: Queue) -> None:
-        """See to it that so many bytes may be put into a queue, by dropping the oldest that nobody will miss most.
+        """Make room for so many bytes in a queue, by dropping the oldest checkpoints that are needed least.
 
         Raises
         ------
         OutOfSpace
-            There is no room, and nothing that may go.
+            There is no room, and nothing that may be dropped.
         """
         over = self._excess(size_bytes)
         if over > 0:
@@ -104,12 +104,12 @@ class Spool:
         if over > 0:
             raise OutOfSpace(
                 f"{size_bytes:,} bytes do not fit into {self.folder}, which may take {self._limit():,} bytes and holds "
-                f"{self._used_bytes:,}, none of which may go"
+                f"{self._used_bytes:,}, none of which may be dropped"
             )
         self._used_bytes += size_bytes
 
     def drop(self, size_bytes: int, queue: Queue) -> bool:
-        """Drop the oldest that nobody will miss most, for what is put into a queue; False where it is too little."""
+        """Drop the oldest checkpoints that are needed least, for a new one of a queue; False if they are too small."""
         droppable = [item for each in self.queues() for item in _droppable(each, each == queue)]
         if sum(item.size_bytes for item in droppable) < size_bytes:
             return False
@@ -125,7 +125,7 @@ class Spool:
         return True
 
     def _excess(self, size_bytes: int) -> int:
-        """By how many bytes too much so many more would be."""
+        """Return the bytes that are missing for a checkpoint of so many bytes; at most 0 if it fits."""
         free = shutil.disk_usage(self.folder).free
         if time.monotonic() - self._surveyed_at > _SURVEY_S or self._used_bytes + size_bytes > self._limit():
             waiting = [item.size_bytes for queue in self.queues() for item in [*queue.items(), *queue.parked()]]
@@ -138,40 +138,38 @@ class Spool:
         return min(self.max_bytes, int(self.max_share * shutil.disk_usage(self.folder).total))
 
 
-_unknown: set[Path] = set()
-"""Folders of which it was said that they cannot be used."""
+_unusable: set[Path] = set()
+"""The folders that a line in the log has called unusable."""
 
 
 def _described(folder: Path) -> tuple[str, str] | None:
-    """The server and the directory of a queue: as ``queue.json`` has them, else as what waits there has them."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        about = json.loads((folder / "queue.json").read_text())
-        if isinstance(about["server"], str) and isinstance(about["directory"], str):
-            return about["server"], about["directory"]
+    """Return the server and the directory of a queue, from ``queue.json``, else from the facts of what waits there."""
+    if (described := description.read(folder)) is not None:
+        return described
     items = [each.parent for pattern in ("*", "parked/*") for each in folder.glob(f"{pattern}/{_items.FACTS}")]
     items = [each for each in items if not each.name.startswith(_items.HALF_DONE)]
     for item in items:
         with suppress(HoldfastError, OSError, KeyError, TypeError):
             facts = _items.read_facts(item)
             return str(facts["server"]), str(facts["save"]["directory"])
-    if items and folder not in _unknown:
-        _unknown.add(folder)
-        log.warning("%s cannot be used: neither queue.json nor what waits there says for which server it is", folder)
+    if items and folder not in _unusable:
+        _unusable.add(folder)
+        log.warning("%s cannot be used: neither queue.json nor what waits there names its server", folder)
     return None
 
 
 def _slug(directory: str) -> str:
-    """The beginning of the names of the folders of a directory's queues."""
+    """Return the beginning of the names of folders for a directory's queues."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", directory).strip(".")[-60:]
 
 
 def _droppable(queue: Queue, has_newer: bool) -> list[Item]:
-    """What may go when space is short: neither the newest, nor flagged, pinned, or among the best.
+    """Return what may be dropped if space is short: neither the newest, nor flagged, pinned, or among the best.
 
     Parameters
     ----------
     has_newer : bool
-        Whether one that is newer than all of them is about to be put.
+        Whether a newer one is about to be put.
     """
     waiting = queue.items() if has_newer else queue.items()[:-1]
     saves = {}
@@ -189,7 +187,7 @@ def _droppable(queue: Queue, has_newer: bool) -> list[Item]:
 
 
 def _within(folder: Path) -> list[Path]:
-    """List what lies in a folder; nothing if it is none, or another process has just removed it."""
+    """List the paths in a folder; nothing if it is none, or another process has just removed it."""
     with suppress(OSError):
         return list(folder.iterdir())
     return []
@@ -208,7 +206,7 @@ def _age(item: Item) -> float:
 
 
 def _ranked_by(save: Mapping[str, Any]) -> float | None:
-    """By what a save is ranked, smaller first; None where it is not."""
+    """Return the value that ranks a save, smaller first; None if it is not ranked."""
     metric = save.get("metric")
     if not isinstance(metric, int | float):
         return None

@@ -7,7 +7,7 @@ import pytest
 
 from holdfast._api.directory import Best
 from holdfast._api.wire import Checkpoint
-from holdfast._save.ranks import Followed, rank_of_process
+from holdfast._save.ranks import Follower, rank_of_process
 
 NAME = "best_epoch_0007.pt"
 
@@ -54,11 +54,11 @@ def best(metric, mode="min", name="checkpoint_epoch_0001.pt", id="1"):
     ],
 )
 def test_whether_rank_0_saves_is_guessed_from_what_the_server_holds(metric, held, improves):
-    assert Followed().improves(metric, held, NAME) is improves
+    assert Follower().improves(metric, held, NAME) is improves
 
 
 def test_without_a_name_a_best_with_this_metric_counts_the_first_time_it_is_seen():
-    followed, held = Followed(), best(0.5)
-    assert followed.improves(0.5, held, None)
-    assert not followed.improves(0.5, held, None)
-    assert followed.improves(0.5, held._replace(checkpoint=replace(held.checkpoint, id="2")), None)
+    follower, held = Follower(), best(0.5)
+    assert follower.improves(0.5, held, None)
+    assert not follower.improves(0.5, held, None)
+    assert follower.improves(0.5, held._replace(checkpoint=replace(held.checkpoint, id="2")), None)

@@ -264,14 +264,14 @@ INHERITED = """
 import os, sys
 from pathlib import Path
 from holdfast._api.server import Server
-from holdfast._save.job import Saving
+from holdfast._save.target import SaveTarget
 from holdfast._spool.spool import Spool
-saving = Saving(Server("http://server"), "runs/a", Spool(Path(sys.argv[1])), None, 1.0)
-courier = saving._courier
+target = SaveTarget(Server("http://server"), "runs/a", Spool(Path(sys.argv[1])), None, 1.0)
+courier = target.courier
 child = os.fork()
 if child == 0:
-    os._exit(saving._courier is courier or saving._courier is not saving._courier)
-assert saving._courier is courier
+    os._exit(target.courier is courier or target.courier is not target.courier)
+assert target.courier is courier
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -344,7 +344,7 @@ def test_where_nothing_may_go_nothing_is_put(folder, caplog, saves):
     queue = Spool(folder, max_bytes=2 * SIZE).queue(SERVER, "runs/a")
     filled(queue, *(save_of(epoch, **save) for epoch, save in enumerate(saves)))
     before = sorted(folder.rglob("*"))
-    with pytest.raises(OutOfSpace, match="none of which may go"):
+    with pytest.raises(OutOfSpace, match="none of which may be dropped"):
         queue.put(save_of(9), file_of())
     assert sorted(folder.rglob("*")) == before
     assert caplog.records == []
@@ -619,7 +619,7 @@ def test_what_is_refused_is_parked_with_the_reason_and_may_wait_again_where_it_s
     assert json.loads((place / "refusal.json").read_text())["code"] == "pinned"
     assert queue.refusal(parked) == "it is pinned"
     (place / "refusal.json").write_text("{")
-    assert queue.refusal(parked) == "nobody knows why"
+    assert queue.refusal(parked) == "for a reason that is not known"
     queue.unpark()
     assert queue.items() == [first, second]
     assert sorted(path.name for path in first.folder.iterdir()) == ["item.json", "state.pt"]

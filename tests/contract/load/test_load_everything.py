@@ -54,7 +54,7 @@ def test_by_every_way_a_state_is_what_torch_makes_of_its_file(server, directory,
     away = CheckpointManager(f"{directory}/away", server=f"http://127.0.0.1:{free_port}", patience_s=0.1)
     with pytest.warns(HoldfastWarning, match="are kept in"):
         waiting = away.save(state, epoch=1)
-    (spooled,) = away._saver.saving.queue.spool.folder.glob("*/*/state.pt")
+    (spooled,) = away._saver.target.queue.spool.folder.glob("*/*/state.pt")
     loads = {
         "load": lambda **how: manager.load(path, **how),
         "load_best": lambda **how: manager.load_best(**how),

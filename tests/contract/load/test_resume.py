@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager, HoldfastWarning, IntegrityError, NotAllowed, ServerUnreachable
-from holdfast._load import Loading
-from holdfast._resume import Resuming
+from holdfast._load import Loader
+from holdfast._resume import Resumer
 from tests.support.forwarder import Forwarder
 from tests.support.live import eventually
 
@@ -39,7 +39,7 @@ def spooled(server, manager, *epochs, **more):
         warnings.simplefilter("ignore", HoldfastWarning)
         for epoch in epochs:
             manager.save({"n": epoch, **more}, epoch=epoch)
-    return manager._saver.saving.queue.items()
+    return manager._saver.target.queue.items()
 
 
 def on_another_machine(server):
@@ -50,7 +50,7 @@ def on_another_machine(server):
 @contextmanager
 def server_again(server, manager):
     """The server is up, but another process holds the queue for a while."""
-    with manager._saver.saving.queue.claimed(wait_s=20) as mine:
+    with manager._saver.target.queue.claimed(wait_s=20) as mine:
         assert mine
         server.start()
         yield
@@ -234,7 +234,7 @@ def test_what_the_server_refused_is_found_too_if_it_is_the_newest(own_server, ma
     other = make(mode="min")
     spooled(own_server, other, 2)
     own_server.start()
-    assert eventually(lambda: other._saver.saving.queue.parked())
+    assert eventually(lambda: other._saver.target.queue.parked())
     assert silently(make()) == {"n": 2}
 
 
@@ -286,19 +286,19 @@ def test_every_byte_of_what_is_said_of_an_item_counts(own_server, make):
     assert silently(make()) == {"n": 3}
 
 
-class Meanwhile(Loading):
+class Meanwhile(Loader):
     """An event between the look into the spool and the read of an item."""
 
-    def kept(self, item):
+    def spooled(self, item):
         if todo := self.__dict__.pop("todo", None):
             todo()
-        return super().kept(item)
+        return super().spooled(item)
 
 
-def loading_with(manager, todo):
-    loading = Meanwhile(manager._remote, None, False, queue=manager._saver.saving.queue)
-    loading.__dict__["todo"] = todo
-    return loading
+def loader_with(manager, todo):
+    loader = Meanwhile(manager._remote, None, False, queue=manager._saver.target.queue)
+    loader.__dict__["todo"] = todo
+    return loader
 
 
 def test_a_save_delivered_during_the_resume_is_found_on_the_server(own_server, make):
@@ -307,9 +307,9 @@ def test_a_save_delivered_during_the_resume_is_found_on_the_server(own_server, m
     refused = make(mode="min")
     spooled(own_server, refused, 2)
     own_server.start()
-    assert eventually(lambda: refused._saver.saving.queue.parked())
+    assert eventually(lambda: refused._saver.target.queue.parked())
     spooled(own_server, manager, 3)
-    claim = manager._saver.saving.queue.claimed(wait_s=20)
+    claim = manager._saver.target.queue.claimed(wait_s=20)
     assert claim.__enter__()
     own_server.start()
 
@@ -318,23 +318,23 @@ def test_a_save_delivered_during_the_resume_is_found_on_the_server(own_server, m
         assert eventually(lambda: not manager.pending)
 
     with warnings.catch_warnings(action="error"):
-        assert Resuming(loading_with(manager, deliver)).state() == {"n": 3}
+        assert Resumer(loader_with(manager, deliver)).state() == {"n": 3}
 
 
 def test_a_save_refused_during_the_resume_is_found_where_it_was_parked(own_server, make):
     make(mode="max").save({"n": 1}, epoch=1, metric=1.0)
     manager = make(mode="min")
     spooled(own_server, manager, 2)
-    claim = manager._saver.saving.queue.claimed(wait_s=20)
+    claim = manager._saver.target.queue.claimed(wait_s=20)
     assert claim.__enter__()
     own_server.start()
 
     def deliver():
         claim.__exit__(None, None, None)
-        assert eventually(lambda: manager._saver.saving.queue.parked())
+        assert eventually(lambda: manager._saver.target.queue.parked())
 
     with warnings.catch_warnings(action="error"):
-        assert Resuming(loading_with(manager, deliver)).state() == {"n": 2}
+        assert Resumer(loader_with(manager, deliver)).state() == {"n": 2}
 
 
 # without the server
@@ -423,7 +423,7 @@ def test_notes_that_are_damaged_are_as_good_as_none(own_server, make, tmp_path, 
     manager = make(cache_dir=tmp_path / "cache")
     manager.save({"n": 1}, epoch=1)
     manager.resume()
-    notes = manager._saver.saving.queue.folder / "known.json"
+    notes = manager._saver.target.queue.folder / "known.json"
     assert json.loads(notes.read_text())["loaded"]["name"] == "checkpoint_epoch_0001.pt"
     notes.write_text(content)
     own_server.kill()

@@ -195,7 +195,7 @@ def test_a_checkpoint_that_always_makes_the_server_fail_is_put_aside_and_the_oth
         assert server.names(directory) == ["checkpoint_epoch_0002.pt"]
         assert "checkpoint_epoch_0001.pt" in caplog.text
         assert manager.resume() == {"n": 2}
-        (parked,) = manager._saver.saving.queue.parked()
+        (parked,) = manager._saver.target.queue.parked()
         assert parked.facts()["save"]["epoch"] == 1
 
 

@@ -416,7 +416,7 @@ def test_a_state_that_cannot_be_serialised_raises_at_once_and_costs_nothing(dire
         with pytest.raises((AttributeError, TypeError), match=r"pickle|lambda"):
             manager.save({"w": torch.ones(MIB), "f": lambda: None, "lock": threading.Lock()}, epoch=2)
     assert manager.pending == []
-    assert manager._saver.saving.jobs == []
+    assert manager._saver.target.jobs == []
     manager.save({"w": torch.zeros(MIB)}, epoch=3)
     assert manager.wait(30)
     assert manager._saver._staging._free == [buffer]

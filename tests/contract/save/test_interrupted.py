@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager
+from holdfast._save import drain
 from holdfast._save import job as _saving
-from holdfast._save import shutdown
 
 AT = ["Job.begin", "Job.run", "Job._put", "Job._reserved"]
 
@@ -47,15 +47,15 @@ def test_an_interrupted_save_is_saved_as_it_was_or_gone(server, directory, backg
         weights.fill_(number)
         was_interrupted = interrupted_at(number, partial(manager.save, {"w": weights}, epoch=number))
         weights.fill_(-1.0)  # training goes on in place
-        assert [job for job in shutdown._state.jobs if job.is_alive() and not background] == []
+        assert [job for job in drain._state.jobs if job.is_alive() and not background] == []
         if not was_interrupted:
             break
     assert was_interrupted is False, "every line was interrupted"
     manager.save({"w": torch.full((10,), 1000.0)}, epoch=1000)
     with warnings.catch_warnings(action="error"):
         manager.close()
-    shutdown.drain(0.0)
-    assert shutdown._state.jobs == []
+    drain.drain(0.0)
+    assert drain._state.jobs == []
     assert manager.resume()["w"][0] == 1000
     for checkpoint in manager.checkpoints:
         assert manager.load(checkpoint["path"])["w"][0] == checkpoint["epoch"]

@@ -126,7 +126,7 @@ def test_an_overtaken_save_keeps_its_place_in_the_spool(own_server, directory, s
         first = CheckpointManager(directory, server=forwarder.url, patience_s=0.0, drain_s=0.0)
         with pytest.warns(HoldfastWarning, match="checkpoints are kept"):
             first.save({"epoch": 5, "w": torch.zeros(1000)}, epoch=5)
-        (item,) = first._saver.saving.queue.items()
+        (item,) = first._saver.target.queue.items()
         assert item.facts()["save"]["saved_after"] == 1
         own_server.start()
     assert CheckpointManager(directory, server=own_server.url).load_latest() == {"epoch": 7}

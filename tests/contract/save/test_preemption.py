@@ -234,7 +234,7 @@ def test_looking_whether_a_save_is_under_way_never_stops_the_process(jobs, make_
 
         kept = manager(background=True, drain_s=0)
         kept.save({"number": 1}, epoch=1)
-        (save,) = kept._saver.saving.jobs
+        (save,) = kept._saver.target.jobs
         while save._runner is None:
             time.sleep(0.01)
         threading.Thread(target=churn, daemon=True).start()
@@ -931,7 +931,7 @@ def test_one_that_cannot_be_written_does_not_hinder_the_others(jobs, make_place,
             kept.save(state(epoch), epoch=epoch)
         while not os.path.exists({str(place.spool / "heard")!r}):
             time.sleep(0.01)
-        kept._saver.saving.jobs[0]._layout.read = fail
+        kept._saver.target.jobs[0]._layout.read = fail
         both = [kept]
         {end.replace(chr(10), chr(10) + 8 * " ")}
         """,

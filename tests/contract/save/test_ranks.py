@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from holdfast import CheckpointManager, HoldfastWarning, cleanup, save_checkpoint_with_cleanup
-from holdfast.errors import Told
+from holdfast.errors import WarnOnce
 from tests.support.live import eventually
 
 DISTRIBUTED = """
@@ -121,7 +121,7 @@ def test_a_process_that_torchrun_started_does_not_save_and_says_so_once(server, 
 @pytest.mark.usefixtures("as_rank_1")
 @pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
 def test_the_function_saves_on_rank_0_only(server, directory, monkeypatch, spool, free_port, away):
-    monkeypatch.setattr(cleanup, "_told", Told())
+    monkeypatch.setattr(cleanup, "_warn_once", WarnOnce())
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     url = f"http://127.0.0.1:{free_port}" if away else server.url

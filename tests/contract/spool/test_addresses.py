@@ -222,7 +222,7 @@ def test_two_servers_are_never_mixed(own_server, make_server, spool):
     assert silently(manager.resume) is None
     manager.save({"n": 1}, epoch=1)
     manager.close()
-    assert manager._saver.saving._courier._idle.wait(20)
+    assert manager._saver.target.courier._idle.wait(20)
     assert (delivered(own_server), delivered(other)) == ([name(1)], [])
     assert [queue.server for queue in Spool(spool).queues()] == [other.url]
 

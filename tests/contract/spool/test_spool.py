@@ -30,7 +30,7 @@ from holdfast import (
 )
 from holdfast._api import retry
 from holdfast._api.retry import Outage
-from holdfast._load import Loading
+from holdfast._load import Loader
 from holdfast._spool.spool import Spool
 from holdfast._torchfile.writer.layout import layout_of
 from holdfast.cli import formatting
@@ -124,6 +124,59 @@ def test_what_the_client_itself_fails_at_is_kept_and_delivered(server, directory
     assert delivered(server, directory) == [name(1)]
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_what_the_client_fails_at_before_it_sends_is_kept_and_delivered(server, directory, background, monkeypatch):
+    list_folder, failures = Path.glob, ["a fault of the client"]
+
+    def broken(*arguments, **options):
+        if failures:
+            raise AttributeError(failures.pop())
+        return list_folder(*arguments, **options)
+
+    manager = manager_of(server, directory, background=background)
+    manager.save({"epoch": 1}, epoch=1)
+    assert manager.wait(30)
+    with monkeypatch.context() as broken_client, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        broken_client.setattr(Path, "glob", broken)
+        manager.save({"epoch": 2}, epoch=2)
+        assert manager.wait(30)
+    assert ["AttributeError: a fault of the client" in str(each.message) for each in warned] == [True]
+    manager.close()
+    assert delivered(server, directory) == [name(1), name(2)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="waiting"),
+        pytest.param({"background": True}, id="in the background"),
+        pytest.param({"base": name(1)}, id="with a base"),
+    ],
+)
+def test_a_save_lists_the_spool_once(server, directory, spool, options, monkeypatch):
+    """It may lie on a slow disk, and hold the queues of many runs."""
+    manager_of(server, directory).save({"epoch": 1}, epoch=1, metric=0.5)
+    list_folder, listed = Path.glob, []
+
+    def counted(folder, pattern, **more):
+        listed.extend([pattern] if folder == spool else [])
+        return list_folder(folder, pattern, **more)
+
+    with manager_of(server, directory, **options) as manager:
+        manager.save({"epoch": 2}, epoch=2)
+        assert manager.wait(30)
+        with monkeypatch.context() as counting:
+            counting.setattr(Path, "glob", counted)
+            manager.save({"epoch": 3}, epoch=3)
+            assert manager.wait(30)
+            assert len(listed) == 1
+            assert manager.save_best_if_improved({"epoch": 4}, 0.1, 4)
+            assert manager.wait(30)
+            assert len(listed) == 2
+    assert delivered(server, directory) == [name(1), name(2), name(3), "best_epoch_0004.pt"]
+
+
 def test_what_the_client_itself_fails_at_is_an_error_where_nothing_is_kept(server, directory, monkeypatch):
     def broken(*_, **__):
         raise AttributeError("a fault of the client")
@@ -185,14 +238,14 @@ def test_a_save_is_kept_named_and_loaded_from_here_with_one_warning(own_server, 
 
 
 def test_what_is_delivered_while_it_is_being_loaded_is_loaded_from_the_server(server, directory, put, monkeypatch):
-    def kept(loading, item):
+    def spooled(loader, item):
         assert sync()[0] == 0
-        return real(loading, item)
+        return real(loader, item)
 
-    real = Loading.kept
-    monkeypatch.setattr(Loading, "kept", kept)
+    real = Loader.spooled
+    monkeypatch.setattr(Loader, "spooled", spooled)
     manager = manager_of(server, directory)
-    manager._saver.saving.begin()
+    manager._saver.target.begin()
     put(1)
     assert manager.load(name(1)) == {"epoch": 1}
 
@@ -844,7 +897,7 @@ def test_a_disk_that_cannot_be_read_is_no_outage_and_no_damage(server, directory
         patched.setattr(os, "preadv", fail)
         manager.save({"epoch": 2}, epoch=2)
         assert eventually(lambda: "Input/output error" in caplog.text)
-        assert not manager._saver.saving.server.outage.is_on
+        assert not manager._saver.target.server.outage.is_on
         assert len(manager.pending) == 2
     assert eventually(lambda: not manager.pending)
     assert delivered(server, directory) == [name(1), name(2)]

@@ -10,7 +10,7 @@ from typing import Any
 from ..._api.server import Server
 from ..._connection.base_url import base_url_of
 from ..._spool import disposal, siblings
-from ..._spool.courier import Outcome, deliver
+from ..._spool.delivery import Outcome, deliver
 from ..._spool.queue import Item, Queue
 from ..._spool.spool import Spool, default_folder
 from .. import formatting
@@ -45,7 +45,7 @@ def sync_all(
         _print(is_verbose, f"nothing waits in {found.folder}")
         return Status.DONE
     if not only_list and server is None:
-        siblings.introduce(queues)
+        siblings.identify_all(queues)
     for group in siblings.groups(queues, one_server=server is not None):
         for queue in group:
             if retry_refused and not only_list:
@@ -57,7 +57,7 @@ def sync_all(
                 _server(server, queue, token, token_file),
                 patience_s=patience_s,
                 progress=None,
-                told=lambda _, what: _print(is_verbose, f"  {what}"),
+                report=lambda _, what: _print(is_verbose, f"  {what}"),
                 items=items,
             )
             _explain(queue, outcome)

@@ -1,0 +1,156 @@
+"""Delivery of a queue to its server: in order, each checkpoint exactly once; what the server refuses is parked."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .._api.retry import Patience, is_refused_for_now, is_transient
+from .._api.server import Server
+from .._api.wire import Committed
+from .._transfer import upload
+from ..errors import HoldfastError, IntegrityError
+from . import item as _items
+from .queue import Item, Queue
+
+log = logging.getLogger("holdfast")
+
+_UNWANTED = {
+    "not_improved": "its metric is not better than that of the best",
+    "superseded": "another save of that name is newer",
+}
+"""The codes by which the server refuses a save that is no longer of use; this is no failure."""
+
+
+@dataclass
+class Outcome:
+    """The result of an attempt to deliver a queue.
+
+    Attributes
+    ----------
+    delivered : int
+        The number of checkpoints that the server has now, or did not want because they were no improvement.
+    parked : list of (Item, Exception)
+        The checkpoints that it refused.
+    error : HoldfastError or None
+        The failure for which the rest still waits.
+    is_claimed_by_other : bool
+        Whether the rest waits because another process delivers it.
+    """
+
+    delivered: int = 0
+    parked: list[tuple[Item, Exception]] = field(default_factory=list)
+    error: HoldfastError | None = None
+    is_claimed_by_other: bool = False
+
+    @property
+    def is_progress(self) -> bool:
+        """Whether something has left the queue, and no failure holds up what follows."""
+        return bool(self.delivered or self.parked) and self.error is None
+
+
+def deliver(
+    queue: Queue,
+    server: Server,
+    *,
+    patience_s: float = 0.0,
+    progress: bool | None = False,
+    report: Callable[[Item, str], object] = lambda item, what: None,
+    stopping: threading.Event | None = None,
+    gives_up: Callable[[Item, HoldfastError], bool] = lambda item, error: False,
+    items: Sequence[Item] | None = None,
+) -> Outcome:
+    """Send what waits in a queue, the oldest first, until it is empty or a failure ends the attempt.
+
+    What the server refuses is parked, and the next one follows. A failure ends the attempt if it is transient, or about
+    this client's rights or the server's space.
+
+    Parameters
+    ----------
+    patience_s : float
+        The time, in seconds, for which one checkpoint is retried while the server is unreachable.
+    report : callable
+        Called with each checkpoint that has left the queue, and what became of it.
+    stopping : threading.Event, optional
+        Once it is set, no failure is retried.
+    gives_up : callable
+        Decides of a transient failure if the checkpoint is parked all the same.
+    items : sequence of Item, optional
+        The only ones to send; see `siblings.turns`.
+    """
+    outcome = Outcome()
+    with queue.claimed() as is_claimed:
+        outcome.is_claimed_by_other = not is_claimed
+        while is_claimed and outcome.error is None and (batch := queue.items() if items is None else items):
+            for item in batch:
+                attempt = _Attempt(queue, item, server, Patience(patience_s, stopping), progress, report)
+                try:
+                    attempt.run(outcome, gives_up)
+                except OSError as failure:
+                    what = f"{item.folder} cannot be read or moved: {failure}"
+                    outcome.error = IntegrityError(what, code=_items.UNREADABLE)
+                if outcome.error is not None:
+                    break
+            if items is not None:
+                break
+    return outcome
+
+
+@dataclass
+class _Attempt:
+    """An attempt to deliver one checkpoint."""
+
+    queue: Queue
+    item: Item
+    server: Server
+    patience: Patience
+    progress: bool | None
+    report: Callable[[Item, str], object]
+
+    def run(self, outcome: Outcome, gives_up: Callable[[Item, HoldfastError], bool]) -> None:
+        """Deliver the checkpoint, or park it, or note the failure for which it still waits."""
+        try:
+            self._deliver()
+            outcome.delivered += 1
+        except HoldfastError as error:
+            waits = is_transient(error) or is_refused_for_now(error) or error.code == _items.UNREADABLE
+            if waits and not gives_up(self.item, error):
+                outcome.error = error
+            else:
+                self._park(error, outcome)
+        except FileNotFoundError as error:
+            if self.item.folder.exists():  # otherwise it was dropped, or discarded
+                self._park(error, outcome)
+        except (ValueError, TypeError) as error:  # it can never be sent
+            self._park(error, outcome)
+
+    def _deliver(self) -> None:
+        save, file = self.queue.open(self.item)
+        with file:
+            try:
+                committed = upload.send(self.server, save, file, patience=self.patience, progress=self.progress)
+            except IntegrityError as error:
+                if error.code == _items.UNREADABLE:
+                    raise
+                raise IntegrityError(f"the file was changed while it waited: {error}", code=error.code) from error
+            except HoldfastError as error:
+                if error.code not in _UNWANTED:
+                    raise
+                self.report(self.item, f"{save['directory']}/{save['name']} is not kept: {_UNWANTED[error.code]}")
+            else:
+                self.queue.learn(committed.checkpoint.sequence)
+                self.report(self.item, _described(committed))
+        self.server.outage.end()
+        if not _items.discard(self.item.folder):
+            raise PermissionError("it has arrived, and would be sent again and again")
+
+    def _park(self, error: Exception, outcome: Outcome) -> None:
+        place = self.queue.park(self.item, error)
+        outcome.parked.append((self.item, error))
+        name, directory = self.item.name or "a checkpoint", self.queue.directory
+        log.warning("%s of %r cannot be delivered, and is in %s now: %s", name, directory, place, error)
+
+
+def _described(committed: Committed) -> str:
+    name = f"{committed.checkpoint.directory}/{committed.checkpoint.name}"
+    return f"{name} is delivered" + (", and not kept: newer ones are there" if committed.removed_at else "")
