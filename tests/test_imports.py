@@ -61,8 +61,9 @@ CLIENT = {
     "_save": "errors _runtime _arguments _api _torchfile.writer _transfer _spool",
     "_load": "errors _api _torchfile.reader _transfer _spool",
     "_resume": "errors _runtime _api _spool _load",
+    "_options": "_arguments _transfer _spool",
     "cleanup": "errors _arguments _api _spool _save",
-    "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume",
+    "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume _options",
     "cli": "*",
     "": "errors manager cleanup _save.graceful",
 }

@@ -33,13 +33,13 @@ def save_checkpoint_with_cleanup(
     Parameters
     ----------
     state : dict
-        Whatever ``torch.save`` takes.
+        Any object that ``torch.save`` takes.
     checkpoint_dir : str or Path
         As for `CheckpointManager`.
     filename : str or Path
-        The checkpoint's name; one of the same name is replaced, the new one being durable before the old one goes.
+        The checkpoint's name. One of the same name is replaced; the new one is durable before the old one is removed.
     max_to_keep : int or None
-        How many of the newest regular checkpoints stay; None keeps all. The directory's other limits are left alone.
+        The number of newest regular checkpoints to keep; None keeps all. The directory's other limits stay.
     server, token, token_file : str, optional
         As for `CheckpointManager`.
     rank : int, optional
@@ -53,7 +53,7 @@ def save_checkpoint_with_cleanup(
     Raises
     ------
     ValueError
-        ``checkpoint_dir``, ``filename`` or ``max_to_keep`` makes no sense.
+        ``checkpoint_dir``, ``filename`` or ``max_to_keep`` is invalid.
     HoldfastError
         As `CheckpointManager.save`.
 

@@ -1,12 +1,11 @@
-"""CheckpointManager: the interface of local checkpoint managers, with the checkpoints on a Holdfast server."""
+"""CheckpointManager: the interface of a local checkpoint manager, with the checkpoints on a Holdfast server."""
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 from ._api.directory import Best, RemoteDirectory
 from ._api.mode import change_mode
@@ -15,93 +14,83 @@ from ._api.server import TIMEOUT_S, Server
 from ._api.wire import Checkpoint
 from ._arguments import checks, values
 from ._arguments.keyword_warnings import KeywordWarnings
-from ._arguments.name_grammar import check_checkpoint
 from ._arguments.name_mapping import configured_prefix, directory_name, locate, safe_components
 from ._arguments.state_keys import requested_keys
 from ._load import Loader
+from ._options import UNSET, Mode, Unset, cache_of, checked_mode, monitored_value, spool_of
 from ._resume import Resumer
 from ._save.background import in_full
 from ._save.drain import DRAIN_S
+from ._save.facts import facts_of
 from ._save.saver import Saver
 from ._save.target import SaveTarget
-from ._spool import spool as _spool
-from ._transfer.cache import Cache
+from ._spool.spool import MAX_BYTES, MAX_SHARE
 from ._transfer.destination import NoReader, local, names_folder
 from ._transfer.download_folder import into_files
 from .errors import NotImproved, WarnOnce, warn
 
-Mode = Literal["min", "max"]
-
-
-class _Unset:
-    def __repr__(self) -> str:
-        return "'loss' where mode='min', else None"
-
-
-_UNSET: Final = _Unset()
-
 
 class CheckpointManager:
-    """Saves checkpoints to a server, which keeps the last and the best ones, and loads them from any machine.
+    """Saves checkpoints to a server, which keeps the last and the best ones, and loads them on any machine.
 
     Constructing a manager sends nothing and changes nothing on the server. Its limits travel with each `save`.
 
     Parameters
     ----------
     checkpoint_dir : str or Path
-        What the job calls its directory. On the server it has the same name without its anchor, behind
-        ``HOLDFAST_PREFIX`` where that is set: ``/scratch/me/run`` becomes ``scratch/me/run``.
+        The job's name of its directory. On the server it has the same name without its anchor, preceded by
+        ``HOLDFAST_PREFIX`` if that is set: ``/scratch/me/run`` becomes ``scratch/me/run``.
     max_checkpoints : int or None
-        How many of the newest regular checkpoints stay; None keeps all. The newest always stays.
+        The number of newest regular checkpoints to keep; None keeps all. The newest is always kept.
     max_best_checkpoints : int or None
-        How many of the best checkpoints stay, of all kinds; None keeps all that can be ranked.
+        The number of best checkpoints to keep, of all kinds; None keeps all that can be ranked.
     mode : {'min', 'max'}
         Whether a smaller or a larger metric is better.
     server : str, optional
         The server's URL. Default: ``HOLDFAST_URL``, else ``http://127.0.0.1:8420``.
     token : str, optional
-        The server's token. Default: what ``token_file`` holds, else ``HOLDFAST_TOKEN``, else what the file
-        ``HOLDFAST_TOKEN_FILE`` holds.
+        The server's token. Default: the content of ``token_file``, else ``HOLDFAST_TOKEN``, else the content of the
+        file ``HOLDFAST_TOKEN_FILE``.
     token_file : str or Path, optional
         A file that holds the token, such as a mounted secret. It is read again when it changes, so that a token may
-        end while the job runs.
+        expire while the job runs.
     monitor : str or None, optional
-        The metadata value that stands in for ``metric`` where a save gives none and is not flagged ``is_best``.
-        Default: ``"loss"`` where ``mode="min"``, nothing where ``mode="max"``.
+        The metadata value that stands in for ``metric`` if a save gives none and is not flagged ``is_best``.
+        Default: ``"loss"`` if ``mode="min"``, nothing if ``mode="max"``.
     keep_every_epochs : int, optional
-        Regular checkpoints of every so many epochs stay, too.
+        The interval, in epochs, at which regular checkpoints are kept, too.
     timeout_s : float
-        How long, in seconds, the server may be silent before a request counts as failed.
+        The time, in seconds, that the server may be silent before a request counts as failed.
     patience_s : float
-        How long, in seconds, a save tries to reach a server that is away before it goes to the spool. Who wants to read
-        tries three times as long.
+        The time, in seconds, that a save retries an unreachable server before it goes to the spool. Loading retries
+        three times as long.
     on_unreachable : {'spool', 'raise'}
-        What a save does then: keep the checkpoint on this machine until it can be delivered, or raise.
+        What a save does then: keep the checkpoint on this machine until it can be delivered, or raise an error.
     spool_dir : str or Path, optional
-        Where checkpoints are kept while the server is away. Default: ``HOLDFAST_SPOOL``, else
+        The folder that keeps checkpoints while the server is unreachable. Default: ``HOLDFAST_SPOOL``, else
         ``~/.local/state/holdfast/spool``.
     spool_max_bytes : int
-        How much may wait there.
+        The number of bytes that may wait there.
     spool_max_share : float
-        How much of its disk may be taken by what waits, from 0 to 1.
+        The share of its disk that may wait, from 0 to 1.
     background : bool
         Whether `save` returns as soon as it has a snapshot of the state.
     max_pending : int
-        How many snapshots there may be at a time; one more save waits.
+        The number of snapshots at a time; one more save is blocked.
     rank : int, optional
-        The rank of this process in its job; only rank 0 saves. Default: what ``torch.distributed`` or ``RANK`` says.
+        The rank of this process in its job; only rank 0 saves. Default: from ``torch.distributed`` or ``RANK``.
     drain_s : float
-        How long, in seconds, the end of the process may be put off for saves that are under way.
+        The time, in seconds, by which saves under way may delay the end of the process.
     base : str or Path, optional
-        A checkpoint, by a path as `load` takes it, whose bytes a save need not send again: the pretrained model of a
-        fine-tuning, say. What this directory's own checkpoints hold is never sent again.
+        A checkpoint whose bytes a save need not send again, by a path as `load` takes it: the pretrained model of a
+        fine-tuning, for example. The bytes of this directory's own checkpoints are never sent again.
     progress : bool, optional
         Whether long transfers show a bar. Default: ``HOLDFAST_PROGRESS`` (``1`` or ``0``), else on a terminal only.
     cache_dir : str or Path, optional
-        A folder where loaded checkpoints are kept, so that loading them again costs no transfer, and loading one that
-        is much like them a small one. Default: ``HOLDFAST_CACHE``, else none.
+        A folder that keeps loaded checkpoints, so that loading them again needs no transfer, and loading a similar one
+        a small transfer. Default: ``HOLDFAST_CACHE``, else none.
     cache_max_bytes : int
-        How much may lie there; the least recently used goes first.
+        The number of bytes that the cache may hold; the least recently used are evicted.
 
     Attributes
     ----------
@@ -112,11 +101,11 @@ class CheckpointManager:
     Raises
     ------
     ValueError
-        An argument makes no sense: ``mode`` is neither ``"min"`` nor ``"max"``, a limit is negative,
-        ``checkpoint_dir`` names no directory, or a setting cannot work: the URL, the token or its file, the prefix, a
-        proxy or certificates that are needed (`InvalidRequest`, ``invalid_setting``).
+        An argument is invalid: ``mode`` is neither ``"min"`` nor ``"max"``, a limit is negative, ``checkpoint_dir``
+        names no directory, or a setting cannot work: the URL, the token or its file, the prefix, a proxy or
+        certificates that are needed (`InvalidRequest`, ``invalid_setting``).
     TypeError
-        An argument is of another kind than it should be.
+        An argument has the wrong type.
 
     Examples
     --------
@@ -141,14 +130,14 @@ class CheckpointManager:
         server: str | None = None,
         token: str | None = None,
         token_file: str | Path | None = None,
-        monitor: str | _Unset | None = _UNSET,
+        monitor: str | Unset | None = UNSET,
         keep_every_epochs: int | None = None,
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
         on_unreachable: Literal["spool", "raise"] = "spool",
         spool_dir: str | Path | None = None,
-        spool_max_bytes: int = _spool.MAX_BYTES,
-        spool_max_share: float = _spool.MAX_SHARE,
+        spool_max_bytes: int = MAX_BYTES,
+        spool_max_share: float = MAX_SHARE,
         background: bool = False,
         max_pending: int = 2,
         rank: int | None = None,
@@ -158,18 +147,14 @@ class CheckpointManager:
         cache_dir: str | Path | None = None,
         cache_max_bytes: int = 20 * 2**30,
     ) -> None:
-        if not isinstance(mode, str) or mode not in ("min", "max"):
-            raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        self.mode: Mode = checked_mode(mode)
         if on_unreachable not in ("spool", "raise"):
             raise ValueError(f"on_unreachable must be 'spool' or 'raise', not {on_unreachable!r}")
         self.checkpoint_dir = Path(checks.path("checkpoint_dir", checkpoint_dir))
         self.max_checkpoints = checks.limit("max_checkpoints", max_checkpoints, least=0)
         self.max_best_checkpoints = checks.limit("max_best_checkpoints", max_best_checkpoints, least=0)
-        self.mode: Mode = mode
         self.keep_every_epochs = checks.limit("keep_every_epochs", keep_every_epochs, least=1)
-        self.monitor = (
-            ("loss" if mode == "min" else None) if isinstance(monitor, _Unset) else checks.text("monitor", monitor)
-        )
+        self.monitor = monitored_value(monitor, mode)
         self._prefix = configured_prefix()
         directory = directory_name(self.checkpoint_dir, self._prefix)
         if base is not None:
@@ -180,15 +165,9 @@ class CheckpointManager:
         self._remote = RemoteDirectory(where, directory)
         self._warn_once = WarnOnce()
         self._keyword_warnings = KeywordWarnings(
-            self.monitor, is_default=isinstance(monitor, _Unset), warn_once=self._warn_once
+            self.monitor, is_default=isinstance(monitor, Unset), warn_once=self._warn_once
         )
-        place = (
-            local("spool_dir", checks.folder("spool_dir", spool_dir))
-            if spool_dir is not None
-            else _spool.default_folder()
-        )
-        spool_max_bytes = checks.count("spool_max_bytes", spool_max_bytes, least=0)
-        spool = _spool.Spool(place, spool_max_bytes, checks.share("spool_max_share", spool_max_share))
+        spool = spool_of(spool_dir, spool_max_bytes, spool_max_share)
         self._saver = Saver(
             self._remote,
             SaveTarget(
@@ -205,9 +184,7 @@ class CheckpointManager:
             warn_once=self._warn_once,
         )
         self._progress = progress
-        cache_max_bytes = checks.count("cache_max_bytes", cache_max_bytes, least=0)
-        folder = cache_dir or os.environ.get("HOLDFAST_CACHE")
-        self._cache = Cache(local("cache_dir", checks.folder("cache_dir", folder)), cache_max_bytes) if folder else None
+        self._cache = cache_of(cache_dir, cache_max_bytes)
 
     # saving
 
@@ -224,38 +201,38 @@ class CheckpointManager:
         wait: bool | None = None,
         **metadata: Any,
     ) -> Path:
-        """Save a state; when this returns, it is durable on the server, and older ones have been let go.
+        """Save a state; when this returns, it is durable on the server, and the server has pruned older ones.
 
-        While the server is away, it is durable in the spool instead, with a warning, and is delivered later. In the
-        background, it is neither yet: `wait` says when it is.
+        While the server is unreachable, it is durable in the spool instead, with a warning, and is delivered later. A
+        background save is neither yet: `wait` blocks until it is.
 
         Parameters
         ----------
         state : dict
-            Whatever ``torch.save`` takes; usually a dict of ``state_dict()`` results. It is stored as it is.
+            Any object that ``torch.save`` takes, usually a dict of ``state_dict()`` results. It is stored unchanged.
         epoch : int, optional
-            Names the checkpoint ``checkpoint_epoch_0100.pt``. Without it, the UTC time does. Saving an epoch again
+            Names the checkpoint ``checkpoint_epoch_0100.pt``. Without it, the UTC time names it. Saving an epoch again
             replaces its checkpoint.
         metric : float, optional
-            What ranks it. NaN and the infinities are stored but never best. Default: see ``monitor``.
+            The value that ranks it. NaN and the infinities are stored but never best. Default: see ``monitor``.
         is_best : bool
             Flags a checkpoint without a metric as one of the best.
         tags : list of str, optional
-            Its tags; one text is one tag.
+            Its tags; a single string is one tag.
         pinned : bool
-            Whether it stays whatever the limits say, until it is unpinned.
+            Whether it is kept regardless of the limits, until it is unpinned.
         name : str, optional
-            What to call it instead of by its epoch. A checkpoint of that name is replaced.
+            Its name, in place of one from the epoch. A checkpoint of that name is replaced.
         wait : bool, optional
-            Whether to return only when it is durable. Default: not where the manager saves in the background.
+            Whether to return only when it is durable. Default: not if the manager saves in the background.
         **metadata
-            Further JSON values; tensors and NumPy values of one element become numbers. What looks like a misspelt
-            parameter of this method is kept, with a warning.
+            Further JSON values; tensors and NumPy values of one element become numbers. A keyword that looks like a
+            misspelt parameter of this method is kept, with a warning.
 
         Returns
         -------
         Path
-            ``checkpoint_dir / name``. The file lies on the server; `download` puts a copy on this machine.
+            ``checkpoint_dir / name``. The file is on the server; `download` puts a copy on this machine.
 
         Raises
         ------
@@ -264,13 +241,13 @@ class CheckpointManager:
         ModeConflict
             The directory ranks in the other mode.
         CheckpointExists
-            A pinned checkpoint has that name, or something else has.
+            A pinned checkpoint has that name, or something else on the server has it.
         ServerUnreachable
-            The server did not answer, and the manager was told to raise.
+            The server did not answer, and ``on_unreachable`` is ``"raise"``.
         OutOfSpace
             The server did not answer, and the spool cannot take it, either.
         HoldfastError
-            Also for an earlier save in the background: its error is raised by the next save, or by `wait`.
+            Also for an earlier background save: the next save, or `wait`, raises its error.
 
         Examples
         --------
@@ -285,7 +262,7 @@ class CheckpointManager:
         if is_monitored:
             metric_value = values.monitored(self.monitor, metadata)
         about: dict[str, Any] = {"is_best": is_flagged, "tags": tags, "pinned": pinned, "name": name}
-        facts = _facts("regular", epoch, metric_value, metadata, **about)
+        facts = facts_of("regular", epoch, metric_value, metadata, **about)
         self._keyword_warnings.check_keywords({"epoch": epoch, "metric": metric, **about, "wait": wait}, metadata)
         if is_monitored:
             self._keyword_warnings.check_monitor(facts["metadata"])
@@ -305,15 +282,15 @@ class CheckpointManager:
     ) -> Path | None:
         """Save a state only if its metric is strictly better than the best that the server holds.
 
-        The server decides, before any byte is sent and again at commit. While it is away, the state goes to the spool,
-        the path is returned, and the server decides at delivery.
+        The server decides, before any bytes are sent and again at commit. While it is unreachable, the state goes to
+        the spool, the path is returned, and the server decides at delivery.
 
         Parameters
         ----------
         state : dict
-            Whatever ``torch.save`` takes.
+            Any object that ``torch.save`` takes.
         metric : float
-            What is compared. NaN or an infinity is never better: None, with a warning.
+            The value to compare. NaN or an infinity is never better: nothing is saved, with a warning.
         epoch : int, optional
             Names the checkpoint ``best_epoch_0100.pt``.
         tags, pinned, name, wait, **metadata
@@ -322,7 +299,7 @@ class CheckpointManager:
         Returns
         -------
         Path or None
-            The checkpoint's path, or None where nothing was saved.
+            The checkpoint's path, or None if nothing was saved.
 
         Examples
         --------
@@ -336,7 +313,7 @@ class CheckpointManager:
         if value is None:
             raise TypeError("save_best_if_improved needs a metric")
         about: dict[str, Any] = {"tags": tags, "pinned": pinned, "name": name}
-        facts = _facts("best", epoch, value, metadata, **about)
+        facts = facts_of("best", epoch, value, metadata, **about)
         self._keyword_warnings.check_keywords({"epoch": epoch, **about, "wait": wait}, metadata)
         if not math.isfinite(value):
             warn(f"a metric of {value} is never the best: nothing was saved")
@@ -349,22 +326,22 @@ class CheckpointManager:
             return None
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until all saves in the background are durable, on the server or in the spool.
+        """Block until all background saves are durable, on the server or in the spool.
 
         Parameters
         ----------
         timeout_s : float, optional
-            How many seconds to wait at most.
+            The longest time to wait, in seconds.
 
         Returns
         -------
         bool
-            Whether they are.
+            False if they are not durable in time.
 
         Raises
         ------
         HoldfastError
-            One of them was refused, or could be kept nowhere.
+            One of them was refused, or could not be made durable.
 
         Examples
         --------
@@ -379,16 +356,16 @@ class CheckpointManager:
 
     @property
     def pending(self) -> list[Path]:
-        """The checkpoints that are not on the server yet: in the background, or in the spool."""
+        """The paths of checkpoints that are not on the server yet: in the background, or in the spool."""
         return [self.checkpoint_dir / name for name in self._saver.pending()]
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Wait for saves in the background, deliver what can be delivered, and name what still waits.
+        """Wait for background saves, deliver what can be delivered, and log what still waits.
 
         Parameters
         ----------
         timeout_s : float, optional
-            How many seconds it may take. Default: ``drain_s``.
+            The time, in seconds, that this may take. Default: ``drain_s``.
         """
         self._saver.close(checks.timeout("timeout_s", timeout_s))
 
@@ -420,13 +397,13 @@ class CheckpointManager:
         Parameters
         ----------
         checkpoint_path : str or Path
-            A bare name lies in this manager's directory; a path in the directory that it names.
+            A bare name is looked up in this manager's directory; a path, in the directory that it names.
         map_location
             As for ``torch.load``.
         weights_only : bool
-            As for ``torch.load``. Turning it off lets the checkpoint run code: only for files that you trust.
+            As for ``torch.load``. False lets the checkpoint run code: only for files that you trust.
         only : iterable, optional
-            The keys of the state to load, such as ``("model",)``: only their tensors are fetched, and the result has
+            The keys of the state to load, such as ``("model",)``. Only their tensors are fetched, and the result holds
             only them.
 
         Returns
@@ -439,7 +416,7 @@ class CheckpointManager:
         CheckpointNotFound
             There is no such checkpoint (a ``FileNotFoundError``).
         UnsafeCheckpoint
-            It holds more than weights and plain values; the message says how to proceed.
+            It holds more than weights and plain values; the message explains how to proceed.
         UnreadableCheckpoint
             Torch cannot load it.
         MissingPackage
@@ -447,7 +424,7 @@ class CheckpointManager:
         IntegrityError
             The bytes are not those that were saved.
         KeyError
-            The state has not all the keys of ``only``.
+            The state lacks a key of ``only``.
 
         Examples
         --------
@@ -463,28 +440,27 @@ class CheckpointManager:
             try:
                 return loader.spooled(waiting)
             except FileNotFoundError:
-                if waiting.folder.exists():  # else it was delivered meanwhile
+                if waiting.folder.exists():  # otherwise it was delivered meanwhile
                     raise
         return loader.found(lambda: self._find(checkpoint_path))
 
     def load_best(
         self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
     ) -> Any:
-        """Load the best checkpoint of the directory, or None where none can be called best.
+        """Load the best checkpoint of the directory, or return None if none is ranked or flagged as best.
 
-        The directory's own mode decides; where this manager's differs, it warns. For the other parameters see `load`.
+        The directory's own mode decides; it warns if this manager's differs. For the other parameters see `load`.
         """
         return self._loader(map_location, weights_only, only).found(self._best_checkpoint)
 
     def load_latest(
         self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
     ) -> Any:
-        """Load the newest checkpoint of the directory, of either kind, or None where it holds none.
+        """Load the newest checkpoint of the directory, of either kind, or return None if it holds none.
 
         For the parameters see `load`.
 
-        Where the bytes of the newest are not those that were saved, the newest one that is intact is loaded instead,
-        with a warning that names both.
+        If the newest one is corrupt, the newest intact one is loaded instead, with a warning that names both.
 
         Raises
         ------
@@ -494,11 +470,10 @@ class CheckpointManager:
         return self._loader(map_location, weights_only, only).latest()
 
     def resume(self, *, map_location: Any = None, weights_only: bool = True) -> Any:
-        """Load the newest usable state, wherever it is: on the server, in the spool, or in the cache.
+        """Load the newest usable state from the server, the spool or the cache.
 
-        It works while the server is away. What is found is verified; what is damaged is passed over, with a warning.
-        A checkpoint of `save_best_if_improved`, which may hold no more than the model, is given only where no regular
-        one can be had.
+        It works while the server is unreachable. Every state is verified; a corrupt one is skipped, with a warning. A
+        checkpoint of `save_best_if_improved`, which may hold only the model, is loaded only if no regular one can be.
 
         Parameters
         ----------
@@ -508,12 +483,12 @@ class CheckpointManager:
         Returns
         -------
         dict or None
-            The state, or None where there is none.
+            The state, or None if there is none.
 
         Raises
         ------
         ServerUnreachable
-            The server is away, and nothing usable is on this machine.
+            The server is unreachable, and nothing usable is on this machine.
 
         Examples
         --------
@@ -534,19 +509,19 @@ class CheckpointManager:
         checkpoint_path : str or Path
             As for `load`.
         to : str or Path
-            Where to put it; an existing folder receives it under its own name, and so does a new one for a path
-            that ends with a slash, if the checkpoint is a file. A plain file is replaced; a pipe or a
-            device is written into, and a pipe without a reader receives nothing, with a warning.
+            The target. An existing folder receives the checkpoint under its own name, and so does a new folder, for a
+            path that ends with a slash, if the checkpoint is a file. A plain file is replaced. A pipe or a device is
+            written into; a pipe without a reader receives nothing, with a warning.
 
         Returns
         -------
         Path
-            Where it lies.
+            The path of the file or folder.
 
         Raises
         ------
         InvalidRequest
-            A link, a socket or something else that is no plain file stands there; it stays as it is.
+            The target is a link, a socket or something else that is no plain file; it is left unchanged.
         """
         target = local("to", to)
         checkpoint = self._find(checkpoint_path)
@@ -565,7 +540,7 @@ class CheckpointManager:
             warn(str(error))
         return target
 
-    # looking
+    # listing
 
     @property
     def checkpoints(self) -> list[dict[str, Any]]:
@@ -583,7 +558,7 @@ class CheckpointManager:
         return [checkpoint.as_dict(self.checkpoint_dir) for checkpoint in ranked]
 
     def get_best_metric(self) -> float | None:
-        """The metric of the best checkpoint; None where there is none, or where it is only flagged.
+        """Return the metric of the best checkpoint; None if there is none, or if it is only flagged.
 
         Examples
         --------
@@ -600,28 +575,28 @@ class CheckpointManager:
     # removing
 
     def cleanup_all(self, *, include_pinned: bool = False) -> None:
-        """Remove all checkpoints that the directory holds at this moment, also those that wait; later saves stand.
+        """Remove all checkpoints that the directory holds at this moment, and those that wait; later saves are kept.
 
-        Of a distributed job, only rank 0 does.
+        In a distributed job, only rank 0 does so.
 
         Parameters
         ----------
         include_pinned : bool
-            Also remove pinned ones, which otherwise stay and are named in a warning.
+            Whether to remove pinned ones as well, which are otherwise kept and named in a warning.
         """
         if not self._saver.is_ours("remove"):
             return
         self._saver.discard_waiting()
         pinned = self._remote.clear(include_pinned=include_pinned)
         if pinned:
-            warn(f"pinned checkpoints stay in {self._remote.name!r}: {', '.join(pinned)}")
+            warn(f"pinned checkpoints are kept in {self._remote.name!r}: {', '.join(pinned)}")
 
     # ranking
 
     def set_mode(self, mode: Mode, *, dry_run: bool = False) -> dict[str, Any]:
-        """Rank the directory by another mode from now on, or only say what that would change. All limits stay.
+        """Rank the directory by another mode from now on, or only report what that would change. The limits stay.
 
-        That needs a token with the scope ``admin``; a dry run, one with ``delete``. Of a distributed job, only rank 0
+        This needs a token with the scope ``admin``; a dry run, one with ``delete``. In a distributed job, only rank 0
         changes anything.
 
         Parameters
@@ -629,7 +604,7 @@ class CheckpointManager:
         mode : {'min', 'max'}
             Whether a smaller or a larger metric is better.
         dry_run : bool
-            Whether to change nothing.
+            Whether to only report, and change nothing.
 
         Returns
         -------
@@ -643,15 +618,14 @@ class CheckpointManager:
         NotAllowed
             The token lacks that scope.
         """
-        if not isinstance(mode, str) or mode not in ("min", "max"):
-            raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        mode = checked_mode(mode)
         is_trial = checks.switch("dry_run", dry_run)
         done = change_mode(self._remote, mode, dry_run=is_trial or not self._saver.is_ours("rank"))
         if not is_trial:
             self.mode = mode
         return done
 
-    # below
+    # helpers
 
     def _save(self, state: Any, stem: str, facts: Mapping[str, Any], wait: bool | None) -> Path:
         wait = checks.choice("wait", wait)
@@ -685,28 +659,3 @@ class CheckpointManager:
     def _best_checkpoint(self) -> Checkpoint | None:
         best = self._best()
         return best.checkpoint if best is not None else None
-
-
-def _facts(
-    kind: str,
-    epoch: Any,
-    metric: float | None,
-    metadata: Mapping[str, Any],
-    *,
-    is_best: bool = False,
-    tags: str | Iterable[str] | None = None,
-    pinned: bool = False,
-    name: str | None = None,
-) -> dict[str, Any]:
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a text, not {name!r}")
-    return {
-        "kind": kind,
-        "epoch": values.epoch(epoch),
-        "metric": values.number_to_wire(metric),
-        "is_best": is_best,
-        "pinned": values.flag("pinned", pinned),
-        "tags": values.tags(tags),
-        "metadata": values.metadata(metadata),
-        **({"name": check_checkpoint(name)} if name is not None else {}),
-    }

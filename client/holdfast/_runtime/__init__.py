@@ -1,5 +1,5 @@
 """The training process: signals, forks, threads, frames, optional packages, redaction.
 
-Decides how the client behaves within a process that is not its own.
+Decides how the client behaves within a training process.
 May import `errors` only.
 """

@@ -1,4 +1,4 @@
-"""Permissions and times of files and folders: read where they are put, given where they are fetched."""
+"""Permissions and times of files and folders: read when they are uploaded, applied when they are downloaded."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """What a file or a folder was like where it was saved from, as far as that was said."""
+    """The permissions and the time of last change of a file or a folder, as far as they are known."""
 
     mode: int | None = None
     mtime_ns: int | None = None
@@ -21,7 +21,7 @@ class Likeness:
 
     @classmethod
     def of(cls, found: os.stat_result) -> Self:
-        """Of what is on this machine: its permissions, and its time of last change where that can be told."""
+        """Return those of a file on this machine; a time before 1970 counts as unknown."""
         return cls(found.st_mode & 0o777, found.st_mtime_ns if found.st_mtime_ns >= 0 else None)
 
     def as_json(self) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class Likeness:
         return {name: value for name, value in said.items() if value is not None}
 
     def give(self, path: Path) -> None:
-        """Let a file or a folder be like this, within what this process lets others do."""
+        """Apply them to a file or a folder, within the umask of this process."""
         if self.mode is not None:
             path.chmod(self.mode & 0o777 & ~umask() | 0o400)
         if self.mtime_ns is not None:
@@ -37,7 +37,7 @@ class Likeness:
 
 
 def umask() -> int:
-    """The permissions that this process keeps from what it makes."""
+    """Return the umask of this process."""
     try:
         said = re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:

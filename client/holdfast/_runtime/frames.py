@@ -1,7 +1,7 @@
-"""State of a call, by its frame: still under way, or not.
+"""The state of a call, by its frame: being executed, or not.
 
 An exception of a signal handler, as Ctrl-C raises it, may come between any two instructions, also in a ``finally``.
-What a call has recorded of itself may be stale then; whether its frame is executed never is.
+The state that a call has recorded may be stale then; that of its frame never is.
 """
 
 from types import FrameType
@@ -10,12 +10,13 @@ from types import FrameType
 def is_executing(frame: FrameType) -> bool:
     """Tell if a frame is on the stack of a thread.
 
-    `sys._current_frames` would tell, too. But it takes a lock of the interpreter, and in some versions of CPython
-    (gh-106883; seen with 3.11.7) a garbage collection may begin within it, which lets other threads go on: one that
-    begins or ends then waits for that lock, and holds the one that the first waits for. Here no lock is taken.
+    `sys._current_frames` would do, too. But it takes a lock of the interpreter, and in some versions of CPython
+    (gh-106883; seen with 3.11.7) a garbage collection may start within it, which lets other threads run. One that
+    starts or ends then waits for that lock, and holds the lock that the first waits for: a deadlock. This function
+    takes no lock.
     """
     try:
-        frame.clear()  # refused while it is executed; afterwards its variables are of no use to anyone
+        frame.clear()  # refused while it is executed; afterwards its variables are not needed
     except RuntimeError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""Full garbage collections, put off for a moment: they look at every object, again and again while many are made."""
+"""Deferral of full garbage collections, which visit every object again and again while many are made."""
 
 import gc
 import threading
@@ -13,14 +13,14 @@ _NEVER = 1_000_003
 """A threshold that is not reached, and that no other code sets."""
 _guard = threading.Lock()
 _before: tuple[int, int, int] | None = None
-"""The thresholds that are to come back."""
+"""The thresholds to restore."""
 
 
 def deferred(work: Callable[[], T]) -> T:
-    """Do some work, without full collections meanwhile. Young objects are collected as ever.
+    """Do some work without full collections; young objects are collected as usual.
 
-    The thresholds are as before afterwards, also after Ctrl-C, but for what other threads have set meanwhile. Where
-    another thread is doing the same, this one just works. `gc.disable` is left alone, as other threads may use it.
+    Afterwards the thresholds are restored, also after Ctrl-C, unless another thread has set them meanwhile. If another
+    thread defers collections already, the work is just done. `gc.disable` is not used, as other threads may use it.
     """
     if not _guard.acquire(blocking=False):
         return work()
@@ -41,7 +41,7 @@ def deferred(work: Callable[[], T]) -> T:
 
 @after_fork_in_child
 def _resume() -> None:
-    """In a forked child: the thread that put collections off is the parent's."""
+    """Restore the thresholds in a forked child: the thread that would do so is the parent's."""
     global _guard
     _guard = threading.Lock()
     if _before is not None and gc.get_threshold()[2] == _NEVER:

@@ -1,8 +1,8 @@
-"""Exceptions that handlers of signals raise, as an alarm does: they come out as themselves, wherever they hit.
+"""Exceptions of signal handlers, such as an alarm's: the client never swallows or converts them.
 
 A handler runs between any two instructions of the main thread. So its exception may come out of any call, or be the
-reason for the error that a library makes of it. It is known by the handler in its traceback. One that a caller is
-handling already, in an ``except`` block of its own, is the context of errors as well, but does not count.
+cause of an error that a library raises in its place. It is recognised by the handler in its traceback. An exception
+that a caller handles already, in an ``except`` block of its own, is the context of errors as well, but does not count.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from types import CodeType, TracebackType
 
 
 def reraise(error: BaseException) -> None:
-    """Raise the exception of a handler, if an error is one or was made of one."""
+    """Raise the exception of a handler, if an error is one or was caused by one."""
     if (found := _found(error)) is not None:
         if found is error:
             raise error
@@ -23,12 +23,12 @@ def reraise(error: BaseException) -> None:
 
 
 def is_one(error: BaseException) -> bool:
-    """Tell if an error is the exception of a handler, or was made of one."""
+    """Tell if an error is the exception of a handler, or was caused by one."""
     return _found(error) is not None
 
 
 class suppress(contextlib.suppress):
-    """`contextlib.suppress`, which lets the exceptions of handlers out."""
+    """`contextlib.suppress` that does not suppress the exceptions of handlers."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -53,7 +53,7 @@ def _found(error: BaseException) -> BaseException | None:
 
 
 def _handlers() -> Iterator[CodeType]:
-    """The code of every handler that is in place."""
+    """Yield the code of every handler that is installed."""
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
         while isinstance(handler, partial):

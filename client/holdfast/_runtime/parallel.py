@@ -1,4 +1,4 @@
-"""Jobs on several threads."""
+"""Parallel jobs on a few threads."""
 
 import threading
 from collections import deque
@@ -10,13 +10,13 @@ from ..errors import ServerUnreachable
 T = TypeVar("T")
 
 CONNECTIONS = 2
-"""How many ranges are under way at a time; more are no faster on one machine."""
+"""The number of ranges that are transferred at a time; more are no faster on one machine."""
 
 
 def in_parallel(jobs: Iterable[T], work: Callable[[T], object], *, threads: int = CONNECTIONS) -> None:
-    """Do all jobs on a few threads. After the first failure no further job is begun, and it is raised.
+    """Do all jobs on a few threads. After the first failure no further job is started, and the failure is raised.
 
-    Where the others fail by then, too, a failure that is not about the connection is raised before one that is.
+    If several jobs fail by then, a failure that is not about the connection has precedence.
     """
     todo = deque(jobs)
     failures: list[BaseException] = []
@@ -43,7 +43,7 @@ def in_parallel(jobs: Iterable[T], work: Callable[[T], object], *, threads: int 
         for thread in started:
             if thread.ident is not None:
                 thread.join()
-    except BaseException as error:  # Ctrl-C: the threads end with what they are at
+    except BaseException as error:  # Ctrl-C: each thread ends with its current job
         failures.append(error)
         raise
     if failures:
@@ -51,7 +51,7 @@ def in_parallel(jobs: Iterable[T], work: Callable[[T], object], *, threads: int 
 
 
 def _started(thread: threading.Thread) -> bool:
-    """Start a thread; False where the interpreter is ending, which starts no more."""
+    """Start a thread; False if the interpreter is ending, which starts no more."""
     try:
         thread.start()
     except RuntimeError:

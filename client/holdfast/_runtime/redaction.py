@@ -21,7 +21,7 @@ _OPAQUE = re.compile(r"(?=[^/\s]*[0-9])(?=[^/\s]*[A-Za-z])[0-9A-Za-z+/_.=~-]{20,
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """Text without these secrets, and without anything that looks like a login, a credential or a signed query."""
+    """Remove these secrets from a text, and all that looks like a login, a credential or a signed query."""
     for secret in sorted({each for each in secrets if len(each) >= _SHORTEST}, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _LOGIN.sub("", text)
@@ -32,7 +32,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def shown_url(url: str) -> str:
-    """A URL as it may be shown and stored: without login, query and fragment, also where it is malformed."""
+    """Return a URL that may be shown and stored: without login, query and fragment, also if it is malformed."""
     scheme, separator, rest = url.strip().rpartition("://") if url.count("://") == 1 else ("", "", url.strip())
     rest = rest.rpartition("@")[2].partition("?")[0].partition("#")[0]
     return f"{scheme}{separator}{rest}"
@@ -52,7 +52,7 @@ def looks_secret(given: str) -> bool:
 
 
 def redact_chain(error: BaseException, secrets: Iterable[str]) -> None:
-    """Redact an exception and all that led to it, in place: a traceback prints every one of them."""
+    """Redact an exception, its causes and contexts, in place: a traceback prints every one of them."""
     known = list(secrets)
     for each in _chain(error):
         if any(isinstance(argument, str | bytes) for argument in each.args):

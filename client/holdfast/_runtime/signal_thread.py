@@ -1,8 +1,8 @@
-"""A thread that learns of signals at once, also while the main thread is within a call to C.
+"""A thread that acts on signals at once, also while the main thread is within a call to C.
 
-Python calls a handler only between two instructions of the main thread. Its handler in C comes at once, and writes the
+Python calls a handler only between two instructions of the main thread. Its handler in C runs at once, and writes the
 signal's number to the descriptor that `signal.set_wakeup_fd` names. A process has one such descriptor: if other code
-has set it, it stays, and nothing happens here.
+has set it, it is left alone, and this module does nothing.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ Plan = Callable[[int], Callable[[], object] | None]
 class _Line:
     """A pair of sockets: Python's handler in C writes to one end, and a thread reads the other.
 
-    The kernel names the sender of each byte. So a signal of a forked process, which shares the sockets until it closes
+    The kernel names the sender of each byte. So a signal of a forked child, which shares the sockets until it closes
     them, is not mistaken for one of this process.
     """
 
@@ -36,10 +36,10 @@ class _Line:
         self.reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.writer.setblocking(False)
         self.foreign: int | None = None
-        """The descriptor of other code that was found in the place of ours."""
+        """The descriptor of other code that was found in place of ours."""
 
     def receive(self) -> int | None:
-        """Wait for a signal; its number, `_OF_OTHERS` if it is another process's, None at the end."""
+        """Block until a signal; returns its number, `_OF_OTHERS` if it is another process's, None at the end."""
         try:
             data, ancillary, *_ = self.reader.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
         except OSError:
@@ -64,13 +64,13 @@ _calls: dict[int, object] = {}
 
 
 def arm(plan: Plan) -> None:
-    """Have signals acted upon at once by a thread. Only the main thread can; idempotent, best-effort.
+    """Start the thread. Only the main thread can; idempotent, best-effort.
 
     Parameters
     ----------
     plan : callable
-        Gets a signal's number, on the thread, and returns what to do before the handler in Python is called, or None.
-        That is done only if the handler has not been called meanwhile.
+        Called on the thread with a signal's number. Returns the function to call before the handler in Python, or None.
+        It is called only if the handler has not been called meanwhile.
     """
     global _line, _thread, _is_left_to_others
     if _is_left_to_others or not hasattr(socket, "SO_PASSCRED"):
@@ -91,13 +91,13 @@ def arm(plan: Plan) -> None:
 
 
 def _take(line: _Line) -> bool:
-    """Make the line the one of this process, unless other code has set another; whether it is."""
+    """Make the line the one of this process; False if other code has set another."""
     before = signal.set_wakeup_fd(line.writer.fileno(), warn_on_full_buffer=False)
     if before in (-1, line.writer.fileno()):
         return True
     try:
         signal.set_wakeup_fd(before)
-    except (OSError, ValueError):  # it was closed meanwhile
+    except (OSError, ValueError):  # other code has closed it meanwhile
         return True
     line.foreign = before
     return False
@@ -127,7 +127,7 @@ def _listen(line: _Line, plan: Plan) -> None:
 
 
 def restore_default(number: int) -> bool:
-    """Let a signal end the process from here on, as `signal.signal` does on the main thread; whether it does."""
+    """Let a signal end the process from here on, as `signal.signal` does on the main thread; False if that fails."""
     try:
         restore = _SET_HANDLER(("PyOS_setsig", ctypes.pythonapi))
     except AttributeError:  # another Python than CPython
@@ -137,18 +137,18 @@ def restore_default(number: int) -> bool:
 
 
 def disarm() -> None:
-    """Give the descriptor back, and end the thread. Only the main thread can."""
+    """Release the descriptor, and end the thread. Only the main thread can."""
     global _line
     with _guard:
         line, _line = _line, None
         if line is not None:
-            _withdraw(line)
+            _release(line)
             line.writer.close()
     if line is not None and _thread is not None:
         _thread.join(_JOIN_S)
 
 
-def _withdraw(line: _Line) -> None:
+def _release(line: _Line) -> None:
     if _is_left_to_others:
         return
     before = signal.set_wakeup_fd(-1)
@@ -159,10 +159,10 @@ def _withdraw(line: _Line) -> None:
 
 @after_fork_in_child
 def _leave() -> None:
-    """In a forked child: the sockets and the thread are the parent's."""
+    """Close the sockets in a forked child: they and the thread are the parent's."""
     global _guard, _line, _thread
     _guard = threading.RLock()
     line, _line, _thread = _line, None, None
     if line is not None:
-        _withdraw(line)
+        _release(line)
         line.close()

@@ -1,0 +1,43 @@
+"""Facts of a save: the arguments of one call as they are sent to the server."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .._arguments import values
+from .._arguments.name_grammar import check_checkpoint
+
+
+def facts_of(
+    kind: str,
+    epoch: Any,
+    metric: float | None,
+    metadata: Mapping[str, Any],
+    *,
+    is_best: bool = False,
+    tags: str | Iterable[str] | None = None,
+    pinned: bool = False,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Check the arguments of a save, and return them as JSON.
+
+    Parameters
+    ----------
+    kind : {'regular', 'best'}
+
+    Raises
+    ------
+    TypeError, ValueError
+        One of them cannot be stored.
+    """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a text, not {name!r}")
+    return {
+        "kind": kind,
+        "epoch": values.epoch(epoch),
+        "metric": values.number_to_wire(metric),
+        "is_best": is_best,
+        "pinned": values.flag("pinned", pinned),
+        "tags": values.tags(tags),
+        "metadata": values.metadata(metadata),
+        **({"name": check_checkpoint(name)} if name is not None else {}),
+    }
