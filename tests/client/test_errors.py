@@ -1,4 +1,4 @@
-"""Refusals as errors of Python's own families, each with the server's code."""
+"""Errors and warnings: refusals become errors of Python's own families, and warnings name the user's line."""
 
 import inspect
 import sys
@@ -79,7 +79,7 @@ def test_an_answer_that_is_no_problem_detail_is_the_servers_failure():
 
 
 def giving(module, path):
-    """A function of a module that warns."""
+    """Make a function of a module that warns."""
     names = {"__name__": module, "warn": errors.warn}
     exec(compile("def give():\n    warn('look here')", path, "exec"), names)
     return names["give"]

@@ -18,7 +18,7 @@ def test_importing_the_client_imports_neither_torch_nor_a_web_framework():
 
 @pytest.mark.parametrize("package", ["holdfast", "app"])
 def test_a_folder_of_that_name_does_not_hide_a_package(tmp_path, package):
-    """As beside a clone, whose folder is called ``holdfast``."""
+    """This happens beside a clone, whose folder is called ``holdfast``."""
     (tmp_path / package / "client").mkdir(parents=True)
     check = f"import {package}; print({package}.__file__)"
     command = [sys.executable, "-c", check]
@@ -36,7 +36,7 @@ def test_constructing_a_manager_opens_no_connection(tmp_path):
 
 
 def test_saves_in_the_background_import_nothing_more(server, directory):
-    """A job that forks meanwhile would leave its child with half a module, or with a lock of OpenSSL."""
+    """A job that forks meanwhile would leave its child with half a module, or a locked lock of OpenSSL."""
     check = """
 import sys, torch
 from holdfast import CheckpointManager

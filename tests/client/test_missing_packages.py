@@ -1,4 +1,4 @@
-"""Where a package is not installed, it is said which one, and how to get it; nothing is sent or lost."""
+"""Missing packages: the error names the package and the command to install it; nothing is sent or lost."""
 
 import shlex
 import subprocess
@@ -90,7 +90,7 @@ def test_a_package_that_a_checkpoint_names_is_named():
 
 @pytest.mark.parametrize("is_imported", [False, True])
 def test_torchao_is_to_be_imported_first(monkeypatch, is_imported):
-    """It allows its tensors by itself then."""
+    """torchao allows its tensors when it is imported."""
     monkeypatch.delitem(sys.modules, "torchao", raising=False)
     if is_imported:
         monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))

@@ -1,4 +1,4 @@
-"""Many clients at once: nothing is lost, nothing half there, nobody is told something wrong."""
+"""Concurrent clients: nothing is lost or incomplete, and every answer is right."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +11,7 @@ SAVES = 30
 
 @pytest.mark.filterwarnings("ignore::holdfast.HoldfastWarning")
 def test_readers_never_see_a_replacement_in_the_making(server, directory):
-    """Writers keep replacing the same names while readers load what is latest and best."""
+    """Writers replace the same names while readers load the latest and the best."""
     CheckpointManager(directory, server=server.url).save({"writer": -1, "n": -1}, epoch=0, metric=1.0)
 
     def write(writer):

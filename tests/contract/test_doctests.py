@@ -43,7 +43,7 @@ def test_the_examples_of_a_page_do_what_they_say(page, own_server: LiveServer, m
     examples = doctest.DocTestParser().get_doctest(examples_of(page), {}, page.name, page.name, 0)
     examples.globs = vars(guide)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", holdfast.HoldfastWarning)  # that a server is away, where the page says so
+        warnings.simplefilter("ignore", holdfast.HoldfastWarning)  # the outage that the page describes
         results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, clear_globs=False)
     assert results.failed == 0
 

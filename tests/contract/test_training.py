@@ -1,4 +1,4 @@
-"""A real training run over HTTP: exactly what should stay stays, whatever happens to the server in between."""
+"""A real training run over HTTP: exactly the right checkpoints are kept, despite failures of the server."""
 
 import json
 import random
@@ -13,7 +13,7 @@ EPOCHS = 12
 
 
 def answers(server, directory):
-    """Everything that a user can ask about a directory."""
+    """Ask everything that a user can ask about a directory."""
     return {
         "list": server.names(directory),
         "ranked": server.names(directory, order_by="best"),
@@ -41,7 +41,7 @@ def train(manager, losses, after_each=lambda epoch: None):
 
 
 def expected(losses, last=2, best=2):
-    """The union, restated: the last ones and the best ones so far, after each save."""
+    """Restate the policy: after each save, the last ones and the best ones so far."""
     kept = []
     for epoch in range(len(losses)):
         kept.append(epoch)

@@ -1,4 +1,4 @@
-"""Jobs on several threads."""
+"""Parallel jobs on a few threads."""
 
 import signal
 import threading
@@ -60,7 +60,7 @@ def test_a_failure_that_no_waiting_mends_is_raised_before_a_broken_connection(fi
 
 @pytest.fixture
 def interruptible():
-    """SIGINT interrupts, also where the tests run in the background of a shell that has it ignored."""
+    """Restore SIGINT, which a shell ignores for tests that run in its background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

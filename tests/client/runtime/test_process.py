@@ -1,4 +1,4 @@
-"""State of one process: what a forked child has of its parent's, and what it begins anew."""
+"""State of one process: a forked child keeps the memory of its parent, but owns none of its objects."""
 
 import os
 import subprocess
@@ -82,5 +82,5 @@ def test_a_callback_is_called_in_every_child_and_stays_a_function():
 
 
 def test_no_other_module_registers_for_forks():
-    """All of it goes through one module, in which a reader finds what a fork means."""
+    """All modules use the one that explains forks."""
     assert [path.name for path in CLIENT.rglob("*.py") if "register_at_fork" in path.read_text()] == ["process.py"]

@@ -1,4 +1,4 @@
-"""Work in the background: in order, little of it at a time, and no error lost."""
+"""Background work: in order, a limited number at a time, and no error is lost."""
 
 import multiprocessing
 import subprocess
@@ -14,7 +14,7 @@ from tests.support.live import eventually
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What work waits for; open in the end, so that no thread is left behind."""
+    """A gate that work waits for. It is open in the end, so that no thread is left behind."""
     event = threading.Event()
     yield event
     event.set()
@@ -174,7 +174,7 @@ def test_a_forked_child_waits_for_nothing_of_its_parents(gate):
     assert background.pending == ["a"]
 
 
-def test_the_end_of_the_process_names_errors_that_nobody_was_told_of():
+def test_the_end_of_the_process_logs_errors_that_no_caller_was_given():
     told = """
 import holdfast, logging
 from holdfast._save.background import Background

@@ -1,4 +1,4 @@
-"""Whether the default load will refuse a state is said at its save: for those, once, and for no others."""
+"""Loadability: a save warns, once, of a state that the default load refuses, and of no other."""
 
 import io
 import time
@@ -54,7 +54,7 @@ def test_a_class_in_a_large_state_is_found():
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_the_user_is_told_once_for_a_directory(server, directory, background):
+def test_the_user_is_warned_once_for_a_directory(server, directory, background):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for epoch in range(3):

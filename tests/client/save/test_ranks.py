@@ -1,4 +1,4 @@
-"""Which process of a job saves, and what the others make of its saves."""
+"""Ranks of a job: one process saves, and the others guess the results of its saves."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ def test_the_rank_is_what_was_given_or_what_the_environment_says(given, environm
 
 
 def best(metric, mode="min", name="checkpoint_epoch_0001.pt", id="1"):
-    """What the server holds."""
+    """Make the best checkpoint that the server holds."""
     created_at = datetime(2026, 1, 1, tzinfo=UTC)
     checkpoint = Checkpoint(id, "a", name, "best", 1, 1, metric, False, False, (), {}, 1, "", created_at)
     return Best(checkpoint, mode)

@@ -1,4 +1,4 @@
-"""Saves and loads under whatever a job may have set in torch: each is as it would be without."""
+"""Saves and loads under modes and defaults that a job may set in torch: the results are the same as without."""
 
 import contextlib
 import signal
@@ -124,7 +124,7 @@ def test_a_freed_tensor_is_named(server, directory):
 def test_a_freed_nested_tensor_is_named(server, directory):
     manager = CheckpointManager(directory, server=server.url)
     whole = torch.nested.nested_tensor([torch.ones(2), torch.ones(0), torch.ones(3)])
-    manager.save({"empty": torch.nested.nested_tensor([])}, epoch=0)  # as torch does, which cannot load it
+    manager.save({"empty": torch.nested.nested_tensor([])}, epoch=0)  # torch saves this, and cannot load it, either
     manager.save({"w": whole}, epoch=1)
     assert_same(list(manager.load_latest()["w"].unbind()), list(whole.unbind()))
     for see in (lambda nested: nested, torch.Tensor.detach):

@@ -1,4 +1,4 @@
-"""Snapshots of states: what comes after them never reaches the file, and they cost no new memory."""
+"""Snapshots of states: later changes never reach the file, and a snapshot costs no new memory."""
 
 import gc
 import os
@@ -24,17 +24,17 @@ pytestmark = [
 
 
 def file_of(layout) -> bytes:
-    """The file of a layout."""
+    """Assemble the file of a layout."""
     return b"".join(bytes(layout.read(place)[0]) for place in range(len(layout.spans)))
 
 
 def storages(state: Any) -> list[torch.UntypedStorage]:
-    """The storages of a state, each once."""
+    """Collect the storages of a state, each once."""
     return list({tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in strided(state)}.values())
 
 
 def overwrite(state: Any) -> None:
-    """Turn every bit of every storage and array, without a new place in memory."""
+    """Invert every bit of every storage and array, in place."""
     for storage in storages(state):
         if storage.nbytes():
             torch.empty(0, dtype=torch.uint8).set_(storage).bitwise_not_()
@@ -44,14 +44,14 @@ def overwrite(state: Any) -> None:
 
 
 def resize(state: Any) -> None:
-    """Take the memory away from every storage."""
+    """Free the memory of every storage."""
     overwrite(state)
     for storage in storages(state):
         storage.resize_(0)
 
 
 def delete(state: Any) -> None:
-    """Let go of all that a state holds."""
+    """Drop all references that a state holds."""
     overwrite(state)
     if isinstance(state, dict | list):
         state.clear()
@@ -59,7 +59,7 @@ def delete(state: Any) -> None:
 
 
 def grow(state: Any) -> None:
-    """Change the Python objects, however deep they lie."""
+    """Change the Python objects, at any depth."""
     if isinstance(state, dict):
         for value in list(state.values()):
             grow(value)
@@ -84,7 +84,7 @@ def test_what_becomes_of_a_state_after_its_snapshot_does_not_reach_the_file(make
 
 
 def test_changing_a_state_without_a_snapshot_does_reach_the_file():
-    """The tests above can fail."""
+    """This proves that the tests above can fail."""
     state = {"w": torch.ones(100_000)}
     wanted = file_of(layout_of(state))
     layout = layout_of(state)
@@ -101,7 +101,7 @@ def test_a_snapshot_says_the_same_of_tensors_and_chunks_as_the_state(make):
 
 
 def snapshot_at(staging: Staging, state: Any) -> tuple[int, Any]:
-    """Where the memory of a snapshot begins, and the snapshot."""
+    """Take a snapshot; returns the address of its memory, and the snapshot."""
     snapshot = staging.snapshot()
     layout_of(state, snapshot.copied)
     return snapshot._buffer.address, snapshot

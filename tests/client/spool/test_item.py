@@ -1,4 +1,4 @@
-"""A checkpoint that waits in a spool: what it consists of, and that damage is noticed whatever it is."""
+"""Spooled checkpoints on disk: their content, and that corruption of any kind is noticed."""
 
 import errno
 import json
@@ -20,14 +20,14 @@ DATA = bytes(range(256)) * 60
 
 @pytest.fixture
 def folder(tmp_path):
-    """A checkpoint as it waits."""
+    """A spooled checkpoint."""
     found = tmp_path / "item"
     item.write(found, save_of(7), Pieces(DATA), {"server": "http://somewhere"})
     return found
 
 
 def read_back(folder):
-    """Everything of it, verified."""
+    """Read all of it, verified."""
     with item.SpooledFile(folder, item.read_facts(folder)) as file:
         content = bytearray(file.size_bytes)
         file.copy_into(lambda offset, length: memoryview(content)[offset : offset + length], 0, file.size_bytes)
@@ -42,7 +42,7 @@ def flip(path, place):
 
 
 def rewrite(folder, **changes):
-    """Change what is said of it as whoever wrote it would have."""
+    """Change its facts, and their check with them."""
     facts = json.loads((folder / item.FACTS).read_text())
     facts = {name: value for name, value in {**facts, **changes}.items() if name != "check"}
     check = digests.of_chunk(json.dumps(facts, sort_keys=True).encode())

@@ -1,4 +1,4 @@
-"""The spool: in order, whoever puts something there; within bounds; durable when it says so."""
+"""The spool: in order for any number of writers, within its limits, and durable when a put returns."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ def names(queue):
 
 
 def python(code, *arguments, **options):
-    """A process that runs this."""
+    """Start a process that runs a script."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], cwd=PROJECT, stdout=subprocess.PIPE, text=True, **options
     )
@@ -115,7 +115,7 @@ def test_it_is_durable_before_it_has_its_name_and_the_name_before_the_answer(fol
     subprocess.run([*strace, sys.executable, "-c", PUT, folder], cwd=PROJECT, check=True)
     seen = [happened for line in log.read_text().splitlines() if (happened := _call(line, folder)) is not None]
     calls = [call for call in dict.fromkeys(seen) if not call.endswith("/order")]
-    bytes_and_facts = calls.index("pwrite64 spool/QUEUE/.new/state.pt") + 1  # which are waited for together
+    bytes_and_facts = calls.index("pwrite64 spool/QUEUE/.new/state.pt") + 1  # both wait for the disk at the same time
     calls[bytes_and_facts : bytes_and_facts + 2] = sorted(calls[bytes_and_facts : bytes_and_facts + 2], reverse=True)
     assert calls == [
         "mkdir spool",
@@ -137,7 +137,7 @@ def test_it_is_durable_before_it_has_its_name_and_the_name_before_the_answer(fol
 
 
 def _call(line, folder):
-    """What a line of strace says, with the paths from the spool's parent on and without what differs each time."""
+    """Normalise a line of strace: paths relative to the spool's parent, without what differs each time."""
     found = re.match(r"\d+ +(mkdir|fsync|pwrite64|rename(?:at2?)?)\((.*)", line)
     if found is None:
         return None
@@ -451,7 +451,7 @@ def test_nothing_is_left_of_what_could_not_be_given_a_number(queue):
 
 
 class Filling(Pieces):
-    """Bytes beside which somebody else fills the disk: so many pages are left for them, less one."""
+    """A put while another process fills the disk: it leaves as many pages as are needed, less one."""
 
     def __init__(self, other, size, pages_less):
         super().__init__(os.urandom(size))
@@ -463,7 +463,7 @@ class Filling(Pieces):
         return super().reading_order()
 
 
-# what is half done, foreign or damaged
+# incomplete, foreign or corrupt files
 
 HANGING = """
 import sys, time
@@ -535,7 +535,7 @@ def test_one_that_cannot_be_read_is_neither_named_nor_dropped(folder):
     assert names(queue) == [None, "checkpoint_epoch_0003.pt"]
 
 
-# what is known
+# notes on the directory
 
 
 def known(queue):

@@ -1,4 +1,4 @@
-"""Who saves: one name for a process, whichever of its threads asks first."""
+"""The name of a writer: one for a process, also if several threads ask for it at once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from holdfast._transfer import upload
 
 
 def test_threads_that_save_at_once_save_under_one_name():
-    """Otherwise a process is warned of another one that is itself."""
+    """Otherwise the server warns a process of another writer, which is the process itself."""
     threads = 8
     together = threading.Barrier(threads)
 

@@ -1,4 +1,4 @@
-"""Alarms of users amid saves and loads: they come out as they are, whatever a library makes of them."""
+"""Alarms of users amid saves and loads: their exceptions come out unchanged, even if a library converts them."""
 
 import contextlib
 import signal

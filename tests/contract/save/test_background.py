@@ -1,4 +1,4 @@
-"""Saves in the background: what arrives, in which order, how much waits, and who is told what went wrong."""
+"""Background saves: their bytes, their order, their number, and the errors that callers are given."""
 
 import ctypes
 import logging
@@ -30,7 +30,7 @@ pytestmark = quiet_states
 
 
 class Gate:
-    """Holds what clients send, while it is shut."""
+    """A gate that holds back what clients send while it is shut."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
@@ -53,7 +53,7 @@ class Gate:
 
 @pytest.fixture
 def gate(server: LiveServer) -> Iterator[Gate]:
-    """The way to the server of `held_manager`."""
+    """The route to the server of `held_manager`."""
     gate = Gate()
     with Forwarder(server.url, watch=gate.watch) as forwarder:
         gate.url = forwarder.url
@@ -86,7 +86,7 @@ def epochs(manager) -> list[int]:
 
 
 def wreck(state) -> None:
-    """Overwrite, shrink and let go of all that a state holds."""
+    """Overwrite, shrink and drop all that a state holds."""
     for storage in {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in strided(state)}.values():
         if storage.nbytes():
             torch.empty(0, dtype=torch.uint8).set_(storage).bitwise_not_()
@@ -170,7 +170,7 @@ def test_a_save_in_the_foreground_comes_after_those_in_the_background(server, di
     assert server.names(directory, order_by="position") == [f"checkpoint_epoch_000{n}.pt" for n in (1, 2)]
 
 
-# how much waits
+# the number of saves that wait
 
 
 def test_one_save_more_than_may_be_pending_waits_until_one_has_ended(server, directory, gate, held_manager):
@@ -243,7 +243,7 @@ def test_memory_does_not_grow_over_many_saves(directory, server):
     assert len(manager._saver._staging._free) <= 2
 
 
-# what goes wrong
+# failures
 
 
 def test_a_refusal_is_raised_by_wait_once_and_names_the_checkpoint(server, directory, make_manager):
@@ -333,7 +333,7 @@ def test_the_end_of_a_block_does_not_hide_the_blocks_own_exception(make_manager,
 
 
 def test_an_error_of_another_kind_does_not_hide_the_blocks_own_exception_either(make_manager, tmp_path):
-    """Such as one that a defect of ours raises."""
+    """A defect of the client raises such an error."""
 
     def block():
         with make_manager(background=True) as manager:
@@ -480,7 +480,7 @@ def test_a_guess_does_not_wait_for_a_server_that_is_away(own_server):
     assert manager.load_best() == {"n": 1}
 
 
-# how long a save takes
+# the time that a save takes
 
 
 @pytest.mark.alone

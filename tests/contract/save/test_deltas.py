@@ -1,4 +1,4 @@
-"""What a save need not send: whatever the server has already, in this directory or in a base."""
+"""Deltas: a save does not send what the server has already, in this directory or in a base."""
 
 import json
 import re
@@ -20,20 +20,20 @@ ONE_PART = MIB + 256 * 1024
 
 @pytest.fixture
 def sent():
-    """What clients have sent, in pieces."""
+    """The pieces that clients have sent."""
     return []
 
 
 @pytest.fixture
 def forwarder(server, sent):
-    """The way to the server, counted and looked at."""
+    """The route to the server, on which bytes are counted and recorded."""
     with Forwarder(server.url, watch=lambda up, piece: up and sent.append(piece)) as found:
         yield found
 
 
 @pytest.fixture
 def make_manager(forwarder, directory):
-    """Makes managers whose bytes are counted; they keep everything unless told otherwise."""
+    """Makes managers whose bytes are counted; they keep everything by default."""
 
     def make(where=directory, **options):
         return CheckpointManager(where, None, None, server=forwarder.url, **options)
@@ -42,33 +42,33 @@ def make_manager(forwarder, directory):
 
 
 def make_state(seed=0):
-    """A state of so many parts, of a MiB each, and some small ones."""
+    """Make a state of so many parts of 1 MiB each, and some small ones."""
     numbers = torch.Generator().manual_seed(seed)
     parts = {f"part {n}": torch.randn(MIB // 4, generator=numbers) for n in range(PARTS)}
     return {"model": parts, "norm": {f"{n}": torch.randn(64, generator=numbers) for n in range(20)}, "epoch": seed}
 
 
 def cost(forwarder, save):
-    """How many bytes a save sends."""
+    """Save, and return the number of bytes that were sent."""
     forwarder.reset()
     save()
     return forwarder.up_bytes
 
 
 def file_of(state):
-    """The bytes that a state's file must have."""
+    """Return the bytes that a state's file must have."""
     layout = layout_of(state)
     return b"".join(bytes(layout.read(place)[0]) for place in range(len(layout.extents)))
 
 
 def assert_stored(server, path, state):
-    """That the server has this state and no other."""
+    """Assert that the server has this state and no other."""
     assert (server.root / path).read_bytes() == file_of(state)
     assert_same(torch.load(server.root / path), state)
 
 
 def were_hashed_first(sent):
-    """For each reservation, whether it said what the chunks are."""
+    """Tell for each reservation if it declared digests of its chunks."""
     requests = b"".join(sent)
     chunks = re.findall(rb'POST /v1/uploads HTTP/1\.1\r\n.*?"chunks":(\[.*?\])', requests, re.DOTALL)
     return [all(chunk.get("digest") for chunk in json.loads(found)) for found in chunks]
@@ -209,7 +209,7 @@ def test_a_base_that_never_was_costs_a_warning_and_all_of_the_bytes(forwarder, m
     manager = make_manager(base=f"{directory}/pretrained/missing.pt")
     with pytest.warns(HoldfastWarning, match="missing.pt"):
         assert cost(forwarder, lambda: manager.save(make_state(), epoch=1)) > PARTS * MIB
-    manager.save(make_state(), epoch=2)  # and is told once
+    manager.save(make_state(), epoch=2)  # and is warned of once
 
 
 def test_what_was_replaced_or_pruned_is_no_longer_relied_on(server, forwarder, directory):

@@ -1,4 +1,4 @@
-"""Saves that Ctrl-C interrupts, at each line of what a save does: saved as they were, or gone."""
+"""Saves that Ctrl-C interrupts, at each line of the code of a save: saved unchanged, or not at all."""
 
 import sys
 import warnings
@@ -15,7 +15,7 @@ AT = ["Job.begin", "Job.run", "Job._put", "Job._reserved"]
 
 
 def interrupted_at(number, save):
-    """Whether a save was interrupted, at the line of this number of those of a job."""
+    """Interrupt a save at a line, by its number among those of a job; False if it has fewer lines."""
     left = [number]
 
     def at_line(frame, event, arg):
@@ -46,7 +46,7 @@ def test_an_interrupted_save_is_saved_as_it_was_or_gone(server, directory, backg
     for number in range(1, 100):
         weights.fill_(number)
         was_interrupted = interrupted_at(number, partial(manager.save, {"w": weights}, epoch=number))
-        weights.fill_(-1.0)  # training goes on in place
+        weights.fill_(-1.0)  # training continues in place
         assert [job for job in drain._state.jobs if job.is_alive() and not background] == []
         if not was_interrupted:
             break

@@ -1,4 +1,4 @@
-"""Keywords of a save: facts are facts, what looks misspelt is kept with a warning, and all else is metadata."""
+"""Keywords of a save: parameters, metadata, and misspelt parameters, which are kept with a warning."""
 
 import warnings
 

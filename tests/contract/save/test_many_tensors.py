@@ -1,4 +1,4 @@
-"""States of many small tensors: a save costs about what torch's own does."""
+"""States of many small tensors: a save takes about as long as torch's own."""
 
 import os
 import time
@@ -17,7 +17,7 @@ def seconds(work):
 
 @pytest.mark.alone
 def test_a_save_of_many_small_tensors_takes_about_as_long_as_torchs_own(server, directory, tmp_path):
-    """The reach is 1.5 times as long; the bound leaves room for what else the machine does."""
+    """The aim is 1.5 times as long; the bound leaves room for other load on the machine."""
     state = {f"layer.{number}": torch.randn(64) for number in range(30_000)}
     manager = CheckpointManager(directory, server=server.url)
 

@@ -1,4 +1,4 @@
-"""The order of saves: a save keeps the place that it had when it began, however late it ends."""
+"""The order of saves: a save keeps the place that it had when it began, even if it ends much later."""
 
 import warnings
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.live import eventually
 
 @pytest.fixture(autouse=True)
 def _quiet():
-    """Two writers are what is tested here."""
+    """Silence the warning of another writer, as these tests have two."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "another process")
         yield
@@ -22,7 +22,7 @@ def _quiet():
 
 @pytest.fixture
 def overtaken(server, directory):
-    """Runs a save of epoch 5, and amid its bytes whatever others do; the manager that saved."""
+    """Runs a save of epoch 5, and amid its bytes the actions of other writers; returns the manager that saved."""
 
     def run(meanwhile, *, cut=False, state=None, **options):
         left = [meanwhile]
@@ -57,7 +57,7 @@ def test_a_save_that_others_overtake_is_not_the_latest(server, directory, overta
 
 
 def test_a_save_that_others_overtake_takes_no_newer_ones_place(server, directory, overtaken):
-    """The limits count by position, so the overtaken one goes, and the writer is warned."""
+    """The limits count by position, so the overtaken one is pruned, and the writer is warned."""
     with pytest.warns(HoldfastWarning, match="is not kept: later saves of other processes"):
         overtaken(lambda: saves(server, directory, [6, 7, 8], max_checkpoints=2, max_best_checkpoints=0))
     assert server.names(directory) == ["checkpoint_epoch_0007.pt", "checkpoint_epoch_0008.pt"]
@@ -71,7 +71,7 @@ def test_a_save_that_others_overtake_replaces_no_newer_checkpoint_of_its_name(se
 
 @pytest.mark.parametrize("order", ["abc", "cba", "bca", "cab"])
 def test_saves_stand_in_the_order_in_which_they_began(server, directory, order):
-    """Whatever the order of their ends; in that of their beginnings, no number is left out."""
+    """The order of their ends does not matter, and the numbers have no gap."""
     uploads = {}
     for name in "abc":
         body = {"directory": directory, "name": name, "files": [{"size_bytes": 5}]}
@@ -96,7 +96,7 @@ def test_an_abandoned_upload_costs_at_most_one_number(server, directory):
 
 
 def test_an_upload_that_was_given_up_meanwhile_keeps_its_place(server, directory, overtaken):
-    """As where the lease ends while the job is suspended."""
+    """This happens if the lease expires while the job is suspended."""
 
     def meanwhile():
         saves(server, directory, [6, 7])
@@ -109,7 +109,7 @@ def test_an_upload_that_was_given_up_meanwhile_keeps_its_place(server, directory
 
 
 def test_an_overtaken_save_keeps_its_place_in_the_spool(own_server, directory, spool):
-    """Also where another job of this machine has told the spool how far the directory has come."""
+    """This also holds if another job of this machine has noted a later sequence in the spool."""
     own_server.save(directory, epoch=4)
 
     def watch(up, piece):

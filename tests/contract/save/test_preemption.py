@@ -1,4 +1,4 @@
-"""What becomes of saves when the process is told to end, or ends: they are durable, or named."""
+"""Saves at the end of a process, by a signal or by itself: they are durable, or named in the log."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def print(*words):  # at once, and each line whole, also where parent and child 
 
 
 class Place:
-    """A server as a job may find it, and what waits for it."""
+    """A server in a state in which a job may find it, and the checkpoints that wait for it."""
 
     def __init__(self, kind: str, url: str, server: LiveServer, directory: str, spool: Path) -> None:
         self.kind, self.url, self.server, self.directory, self.spool = kind, url, server, directory, spool
@@ -65,12 +65,12 @@ class Place:
         self.listener: socket.socket | None = None
 
     def start(self, jobs: Jobs, script: str) -> Job:
-        """A job that saves there."""
+        """Start a job that saves there."""
         return jobs.start(PRELUDE + textwrap.dedent(script), HOLDFAST_URL=self.url, DIRECTORY=self.directory)
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Where a silent server has heard a request, which it leaves without an answer until this ends."""
+        """Enter once a silent server has received a request, which it does not answer until this ends."""
         assert self.listener is not None
         self.listener.settimeout(60)
         with self.listener.accept()[0] as connection:
@@ -79,13 +79,13 @@ class Place:
             yield
 
     def on_server(self) -> list[int]:
-        """The epochs that the server has, in order."""
+        """Return the epochs that the server has, in order."""
         if self.server.http.get(f"/v1/directories/{self.directory}").status_code == 404:
             return []
         return [_epoch(name) for name in self.server.names(self.directory, order_by="position")]
 
     def in_spool(self) -> list[int]:
-        """The epochs that wait, in order, each of them whole."""
+        """Return the epochs that wait, in order, each of them intact."""
         found = []
         for queue in Spool(self.spool).queues():
             for item in queue.items():
@@ -96,7 +96,7 @@ class Place:
         return found
 
     def durable(self) -> set[int]:
-        """The epochs that are somewhere."""
+        """Return the epochs that are on the server or in the spool."""
         return {*self.on_server(), *self.in_spool()}
 
 
@@ -126,7 +126,7 @@ def make_place(server: LiveServer, directory: str, spool: Path, free_port: int) 
 
 
 def _held(place: Place) -> Callable[[bool, bytes], object]:
-    """Passes a megabyte, and everything once it may."""
+    """Pass a megabyte, and everything once that is allowed."""
     passed = 0
 
     def watch(up: bool, piece: bytes) -> None:
@@ -149,13 +149,13 @@ def place(request: pytest.FixtureRequest, make_place: Callable[[str], Place]) ->
 
 
 def wait_for_start(place: Place, job: Job) -> None:
-    """Until a save is under way."""
+    """Wait until a save is under way."""
     job.wait_for("saving")
     if place.kind == "falling silent":
         assert place.is_reached.wait(20)
 
 
-# told to end, and nobody else listens
+# a signal, and no other handler
 
 
 def test_sigterm_brings_background_saves_to_safety_and_ends_the_process(jobs, place):
@@ -220,7 +220,7 @@ def test_sigterm_amid_a_save_brings_it_to_safety_and_ends_the_process(jobs, plac
 
 
 def test_looking_whether_a_save_is_under_way_never_stops_the_process(jobs, make_place):
-    """Neither may a collection of garbage that comes amid it, while threads begin and end."""
+    """A garbage collection that comes amid it may not, either, while threads start and end."""
     job = make_place("silent").start(
         jobs,
         """
@@ -310,7 +310,7 @@ def test_the_process_ends_also_where_its_main_thread_comes_to_be_stuck_outside_o
     assert place.in_spool() == [1]
 
 
-# told to end while the main thread is outside of Python, so that no handler is called
+# a signal while the main thread is within a call to C, so that no handler is called
 
 
 def test_the_process_ends_also_where_its_main_thread_is_outside_of_python(jobs, place):
@@ -461,7 +461,7 @@ def test_a_signal_of_a_child_that_shares_the_descriptor_is_not_the_parents(jobs,
     assert job.value("seen") == "True"
 
 
-# told to end, and the user listens
+# a signal, and a handler of the user
 
 
 @pytest.mark.parametrize("installed", ["before", "after"])
@@ -601,7 +601,7 @@ print("signal", stop.signal.name)
 
 
 def graceful(**options: object) -> str:
-    """A loop that saves once more when it is told to end."""
+    """Make the script of a loop that saves once more when a signal asks it to end."""
     usual = {"timeout_s": 60, "background": False, "saves_before": False, "inner": "GracefulStop()"}
     return GRACEFUL.format(**{**usual, "signals": "[signal.SIGTERM, signal.SIGUSR1]", **options})
 
@@ -724,7 +724,7 @@ def test_former_handlers_are_back_after_the_loop(jobs, make_place):
     assert job.wait() == 0, job.errors()
 
 
-# how long that takes
+# the time that it takes
 
 
 @pytest.mark.alone
@@ -756,7 +756,7 @@ def test_a_large_last_save_is_durable_in_time(jobs, make_place, kind, tmp_path):
 
 
 def written_in(path: Path, size_bytes: int) -> float:
-    """How many seconds the disk takes for a file."""
+    """Measure the time, in seconds, that the disk takes for a file."""
     piece = os.urandom(2**24)
     began = time.monotonic()
     with path.open("wb") as file:
@@ -808,7 +808,7 @@ for epoch in (1, 2):
     kept.save(state(epoch), epoch=epoch)
 """
     environment = {**os.environ, "HOLDFAST_URL": place.url, "DIRECTORY": place.directory}
-    prelude = "import holdfast\n" + PRELUDE  # what others register for the end is then done after what we did
+    prelude = "import holdfast\n" + PRELUDE  # callbacks that other code registers at exit are then called after ours
     done = subprocess.run([sys.executable, "-c", prelude + script], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert place.on_server() == [0, 1, 2]
@@ -1022,7 +1022,7 @@ def child_ends():
 
 
 def family(method: str, script: str) -> str:
-    """A script of a parent, to be run where nobody imports it."""
+    """Make the script of a parent, in a form that its children need not import."""
     lines = "\n".join(f"    {line}" for line in script.strip("\n").split("\n"))
     helpers = "\n".join(line.removeprefix("        ") for line in CHILDREN[method].split("\n"))
     return f"METHOD = {method!r}\n{helpers}\n{FAMILY}\nif __name__ == '__main__':\n{lines}\n"

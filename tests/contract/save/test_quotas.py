@@ -1,4 +1,4 @@
-"""A save over a quota is kept on this machine and delivered when there is room, or raised where nobody keeps it."""
+"""Quotas: a save over one is spooled and delivered when there is room, or raises an error if there is no spool."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support.live import eventually
 
 @pytest.fixture
 def full(make_server):
-    """A server that may hold one checkpoint, and holds it."""
+    """A server whose quota allows one checkpoint, which it holds."""
     live = make_server(quotas='{"runs": {"max_checkpoints": 1}}')
     live.save("runs/other", b"x", name="x.pt")
     return live

@@ -1,4 +1,4 @@
-"""Jobs of several processes: one saves, the others answer alike, and nobody waits for anybody."""
+"""Jobs of several processes: one saves, the others give the same answers, and none waits for another."""
 
 import json
 import os
@@ -52,7 +52,7 @@ distributed.destroy_process_group()
 
 
 def run_ranks(script, size, port, *arguments):
-    """What each process of a job reports, by rank."""
+    """Run a job, and return the report of each process, by rank."""
     environment = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -136,7 +136,7 @@ def test_the_function_saves_on_rank_0_only(server, directory, monkeypatch, spool
 
 
 def test_only_rank_0_removes_everything(make_manager):
-    """The others come later, when rank 0 may have saved again."""
+    """The other ranks call it later, when rank 0 may have saved again."""
     manager = make_manager()
     manager.save({}, epoch=1)
     with pytest.warns(HoldfastWarning, match="rank 1 does not remove"):
@@ -177,7 +177,7 @@ def test_a_best_that_is_no_number_is_nothing_on_all_ranks(make_manager, metric):
 
 
 def test_a_rank_that_does_not_save_raises_for_what_could_not_be_saved(make_manager):
-    """So that all ranks end together where one ends."""
+    """This is needed for all ranks to end together."""
     manager = make_manager(rank=1)
     with pytest.raises(TypeError):
         manager.save({}, epoch=1, note=object())
@@ -206,7 +206,7 @@ def test_while_the_server_is_away_every_rank_answers_with_the_path_and_waits_for
 
 
 def test_an_answer_that_is_none_of_the_servers_costs_no_rank_its_life(free_port):
-    """A proxy that says 502 while the server starts again."""
+    """A proxy that answers 502 while the server restarts."""
 
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self):

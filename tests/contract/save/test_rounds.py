@@ -1,4 +1,4 @@
-"""An upload that lacks more ranges than the server lists at once is sent in rounds, and ends whole or with an error."""
+"""Uploads that lack more ranges than the server lists at once: sent in rounds, until complete or an error."""
 
 import json
 import os
@@ -17,12 +17,12 @@ from holdfast.errors import HoldfastError
 from tests.support.live import LiveServer
 
 MOST, FILES = 2, 2 * (MOST_REFUSED_COMMITS + 3)
-"""More files than would be sent if the client reserved anew after each refusal of its commit."""
+"""More files than a client would send that reserved again after each refusal of its commit."""
 
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    """A server whose answers about uploads are short."""
+    """A server that lists few ranges in an answer."""
     with LiveServer(tmp_path_factory.mktemp("short") / "root", max_ranges=str(MOST)) as live:
         yield live
 
@@ -45,7 +45,7 @@ def test_a_folder_of_more_files_than_are_listed_arrives_whole(
 
 @contextmanager
 def answering(upload):
-    """A server that gives one answer about uploads, takes every byte, and refuses every commit; and its requests."""
+    """Serve one answer about uploads, accept every byte, and refuse every commit; yields the URL and the requests."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):

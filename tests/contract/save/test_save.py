@@ -1,4 +1,4 @@
-"""Saving through the manager: names, facts, what is refused, what is warned of."""
+"""Saving through the manager: names, facts, refusals and warnings."""
 
 import math
 import warnings
@@ -20,7 +20,7 @@ from tests.data.states import assert_same
 
 
 def stored(server, directory, name):
-    """The file as it lies on the server's disk, loaded by torch alone."""
+    """Load the file on the server's disk by torch alone."""
     return torch.load(server.root / directory / name, weights_only=True)
 
 
@@ -157,7 +157,7 @@ def test_another_process_in_the_same_directory_is_warned_of(server, directory, m
     manager = make_manager()
     with pytest.warns(HoldfastWarning, match="elsewhere:1:abc"):
         manager.save({}, epoch=1)
-    manager.save({}, epoch=2)  # warnings are errors here: it is said once
+    manager.save({}, epoch=2)  # warnings are errors here: it is given once
 
 
 def test_two_managers_of_one_process_are_one_writer(make_manager):

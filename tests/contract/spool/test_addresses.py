@@ -1,4 +1,4 @@
-"""One server under several URLs: what waits under one of them is resumed from, and delivered, under another."""
+"""One server under several URLs: checkpoints that wait for one URL are resumed and delivered by another."""
 
 import json
 import subprocess
@@ -21,12 +21,12 @@ DIRECTORY = "runs/a"
 
 
 def elsewhere(server):
-    """The same server by another name of this machine."""
+    """Return the URL of the same server by another name of this machine."""
     return server.url.replace("127.0.0.1", "localhost")
 
 
 def new_process():
-    """Forget what a process knows, as the next one does not know it."""
+    """Forget what a process knows, as if the next one had started."""
     identity.forget()
     Outage._known.clear()
     Courier._all.clear()
@@ -51,7 +51,7 @@ def name(epoch):
 
 
 def delivered(server):
-    """The names of what the server has, in the order of its commits."""
+    """Return the names of all checkpoints of the server, in the order of its commits."""
     query = {"directory": DIRECTORY, "include_removed": True, "page_size": 1000}
     found = server.http.get("/v1/checkpoints", params=query).json().get("checkpoints", [])
     return [each["name"] for each in sorted(found, key=lambda each: each["sequence"])]

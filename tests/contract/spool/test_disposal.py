@@ -1,4 +1,4 @@
-"""Folders of queues go once nothing of worth lies in them, and never under a save of another process."""
+"""Folders of queues are removed once they hold nothing of value, and never during a save of another process."""
 
 import os
 import threading
@@ -31,7 +31,7 @@ def make_old(path):
 
 @pytest.fixture
 def queue(spool):
-    """A queue in which a checkpoint waited that has been delivered."""
+    """A queue whose only checkpoint has been delivered."""
     found = Spool(spool).queue(URL, "runs/a")
     put(spool, 1)
     found.clear()
@@ -78,7 +78,7 @@ def test_what_was_left_of_a_removal_goes_after_a_day(spool):
 
 
 def test_no_save_is_lost_while_the_folder_is_removed_again_and_again(spool):
-    """One thread puts, another tidies; a process of its own would meet the same locks."""
+    """One thread puts, another tidies; a separate process would meet the same locks."""
     ended = threading.Event()
     removals = []
 

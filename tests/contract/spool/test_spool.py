@@ -1,4 +1,4 @@
-"""Checkpoints that wait on this machine while the server is away, and how they reach it: in order, each once."""
+"""Checkpoints that wait on this machine while the server is unreachable: delivered in order, each once."""
 
 import errno
 import json
@@ -47,13 +47,13 @@ HOLDFAST = [sys.executable, "-m", "holdfast.cli"]
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    """Nobody waits long between the attempts of a test."""
+    """Shorten the back-off between attempts."""
     monkeypatch.setattr(retry, "LONGEST_WAIT_S", 0.2)
 
 
 @pytest.fixture
 def put(spool, server, directory):
-    """Puts states where they wait for a server, as a process does that has ended since."""
+    """Puts states into the spool, as a process that has ended since."""
 
     def put(epoch, state=None, where=directory, url=server.url, **more):
         state = {"epoch": epoch} if state is None else state
@@ -68,7 +68,7 @@ def manager_of(server, directory, **options):
 
 
 def sync(*options):
-    """Run the command; its status, what it says, and what it complains about."""
+    """Run the command; returns its status, its output and its complaints."""
     done = subprocess.run([*HOLDFAST, "sync", *options], cwd=PROJECT, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
@@ -78,7 +78,7 @@ def name(epoch):
 
 
 def delivered(server, directory):
-    """The names of all that the server ever committed, in that order; each save counts once."""
+    """Return the names of all that the server ever committed, in that order; each save counts once."""
     query = {"directory": directory, "include_removed": True, "page_size": 1000}
     found = server.http.get("/v1/checkpoints", params=query).json().get("checkpoints", [])
     sequences = [checkpoint["sequence"] for checkpoint in found]
@@ -92,7 +92,7 @@ def is_delivered(spool):
 
 @contextmanager
 def held(spool, server, directory):
-    """Nobody delivers meanwhile."""
+    """Hold the claim to deliver a queue, so that no courier does."""
     queue = Spool(spool).queue(server.url, directory)
     queue.prepare()
     with queue.claimed() as mine:
@@ -155,7 +155,7 @@ def test_what_the_client_fails_at_before_it_sends_is_kept_and_delivered(server, 
     ],
 )
 def test_a_save_lists_the_spool_once(server, directory, spool, options, monkeypatch):
-    """It may lie on a slow disk, and hold the queues of many runs."""
+    """The spool may be on a slow disk, and hold the queues of many runs."""
     manager_of(server, directory).save({"epoch": 1}, epoch=1, metric=0.5)
     list_folder, listed = Path.glob, []
 
@@ -228,7 +228,7 @@ def test_a_save_is_kept_named_and_loaded_from_here_with_one_warning(own_server, 
     with pytest.warns(HoldfastWarning, match=AWAY) as warned:
         path = manager.save(state, epoch=1)
     assert [str(spool) in str(warning.message) for warning in warned] == [True]
-    other = manager.save({"epoch": 2}, epoch=2)  # warnings are errors here: it is said once
+    other = manager.save({"epoch": 2}, epoch=2)  # warnings are errors here: it is given once
     assert (path, other) == (Path(directory) / name(1), Path(directory) / name(2))
     assert manager.pending == [path, other]
     assert_same(manager.load(path), state)
@@ -267,7 +267,7 @@ def test_an_outage_that_a_delivery_noticed_is_told_of_by_the_next_save(own_serve
     own_server.kill()
     manager = manager_of(own_server, directory)
     with held(Spool(put(2, url=own_server.url).folder.parent.parent).folder, own_server, directory):
-        manager.save({}, epoch=3)  # it waits behind the others, and nobody has noticed yet
+        manager.save({}, epoch=3)  # it waits behind the others, and no process has noticed yet
     assert eventually(lambda: Outage.of(own_server.url).is_on)
     with pytest.warns(HoldfastWarning, match=AWAY):
         manager.save({}, epoch=4)
@@ -324,7 +324,7 @@ def test_what_nothing_else_keeps_is_tried_however_long_the_server_has_been_away(
 
 
 def test_the_chance_of_the_job_is_its_own(own_server, directory):
-    """Whatever is tried again, and by which thread: a seeded training run stays as it was."""
+    """Retries, on any thread, leave a seeded training run unchanged."""
     before = random.getstate(), torch.get_rng_state()
     manager = manager_of(own_server, directory, patience_s=0.3, background=True)
     own_server.kill()
@@ -381,7 +381,7 @@ def test_a_proxy_without_a_server_is_a_server_that_is_away(server, directory, sp
 
 
 class _broken(Forwarder):
-    """A proxy that gives one answer to all that is asked, as long as it is broken."""
+    """A proxy that gives one answer to all requests while it is broken."""
 
     def __init__(self, server, answer, code=None):
         super().__init__(server.url, watch=self._count, change=self._spoil)
@@ -399,7 +399,7 @@ class _broken(Forwarder):
         return piece if up or not self.is_broken else self._answer
 
 
-# who delivers
+# the process that delivers
 
 
 def test_the_process_that_saved_delivers_in_order_and_later_saves_queue_behind(own_server, directory, spool):
@@ -517,7 +517,7 @@ def test_who_finds_another_process_at_it_says_so(server, directory, put, spool):
 
 
 class _deaf(Forwarder):
-    """Passes commits on, and cuts all connections in place of their first answer."""
+    """Pass commits on, and cut all connections in place of their first answer."""
 
     def __init__(self, url):
         super().__init__(url, watch=self._look)
@@ -645,7 +645,7 @@ def test_a_save_that_began_directly_and_was_delivered_from_here_comes_late_too(o
 
 
 class _broken_off(Forwarder):
-    """Cuts all connections when the first bytes of a range pass."""
+    """Cut all connections when the first bytes of a range pass."""
 
     def __init__(self, url):
         super().__init__(url, watch=lambda up, piece: up and piece.startswith(b"PUT ") and not self.cuts)
@@ -667,7 +667,7 @@ def test_what_a_process_has_delivered_it_knows_of_at_its_next_save(own_server, d
     assert manager.load_latest() == {"n": 5}
 
 
-# what stands against it
+# failures that hold up a delivery
 
 
 def pin(server, directory, which):
@@ -742,7 +742,7 @@ def test_what_is_about_us_is_said_once_and_delivered_when_it_is_put_right(server
         manager = manager_of(proxy, directory)
         manager.save({"epoch": 3}, epoch=3)
         assert eventually(lambda: proxy.reservations > 8)
-        said = [record.getMessage() for record in caplog.records]  # what earlier tests left may be heard of, too
+        said = [record.getMessage() for record in caplog.records]  # also about queues of earlier tests
         (one,) = [each for each in said if directory in each]
         assert f"checkpoints of '{directory}' wait in" in one
         assert len(manager.pending) == 3
@@ -821,7 +821,7 @@ def test_an_upload_that_the_server_lost_is_no_refusal(server, directory, put, sp
 
 
 def test_a_server_that_loses_every_upload_does_not_hold_up_the_job(server, directory):
-    """As with a balancer before servers that know nothing of each other."""
+    """This happens with a load balancer before servers that share no state."""
 
     def lose(up, piece):
         if up and b"/commit HTTP/" in piece:
@@ -841,7 +841,7 @@ def test_a_server_that_loses_every_upload_does_not_hold_up_the_job(server, direc
     assert delivered(server, directory) == [name(1)]
 
 
-# what is damaged
+# corrupt files
 
 
 def flip(path, place):
