@@ -145,9 +145,9 @@ class _Attempt:
             raise PermissionError("it has arrived, and would be sent again and again")
 
     def _park(self, error: Exception, outcome: Outcome) -> None:
+        name, directory = self.item.name or "a checkpoint", self.queue.directory
         place = self.queue.park(self.item, error)
         outcome.parked.append((self.item, error))
-        name, directory = self.item.name or "a checkpoint", self.queue.directory
         log.warning("%s of %r cannot be delivered, and is in %s now: %s", name, directory, place, error)
 
 
