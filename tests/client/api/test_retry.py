@@ -75,7 +75,7 @@ def test_every_refusal_of_the_server_about_its_own_state_passes():
 
 def test_waits_are_full_jitter_between_their_bounds(monkeypatch):
     asked = []
-    monkeypatch.setattr(retry._chance, "uniform", lambda low, high: asked.append((low, high)) or high)
+    monkeypatch.setattr(retry._random, "uniform", lambda low, high: asked.append((low, high)) or high)
     waits = Backoff()
     assert [waits.next_s() for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert {low for low, _ in asked} == {0}
@@ -145,7 +145,7 @@ def test_an_outage_is_shared_by_all_clients_of_a_server_until_it_answers():
 
 def test_during_an_outage_few_are_worth_a_try(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(retry._chance, "uniform", lambda low, high: high)
+    monkeypatch.setattr(retry._random, "uniform", lambda low, high: high)
     monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
     outage = Outage()
     assert outage.allows_attempt

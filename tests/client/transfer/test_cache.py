@@ -193,7 +193,7 @@ def test_a_load_that_fails_leaves_nothing_in_the_cache(make_manager, server, fol
     times = (server.root / path).stat()
     flip(server.root / path)
     os.utime(server.root / path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(OSError, match="not those saved"):
+    with pytest.raises(OSError, match="not those that were saved"):
         manager.load(path)
     assert kept(folder) == []
 

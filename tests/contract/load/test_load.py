@@ -136,7 +136,7 @@ def test_a_byte_that_flipped_unnoticed_is_noticed_by_the_client(make_manager, se
         opened.seek(1500)
         opened.write(b"\xff")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(IntegrityError, match="not those saved"):
+    with pytest.raises(IntegrityError, match="not those that were saved"):
         manager.load(path)
 
 

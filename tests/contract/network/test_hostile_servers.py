@@ -68,16 +68,14 @@ def answering():
 @pytest.mark.parametrize("answer", STRANGE, ids=str)
 def test_what_is_no_holdfast_server_is_an_error_and_not_an_empty_directory(answering, ask, answer):
     manager = CheckpointManager("runs/a", server=answering({}, default=answer), patience_s=0)
-    with pytest.raises(
-        ServerFailed, match=r"no answer of a Holdfast server|not a Holdfast server|a list .* that is none"
-    ):
+    with pytest.raises(ServerFailed, match=r"does not come from a Holdfast server|not a Holdfast server|sent no list"):
         ask(manager)
 
 
 @pytest.mark.parametrize("answer", STRANGE, ids=str)
 def test_another_service_in_place_of_the_server_is_an_outage_for_a_save(answering, answer):
     manager = CheckpointManager("runs/a", server=answering({}, default=answer), patience_s=0.1)
-    with pytest.warns(HoldfastWarning, match="no answer of a Holdfast server|not a Holdfast server"):
+    with pytest.warns(HoldfastWarning, match="does not come from a Holdfast server|not a Holdfast server"):
         path = manager.save({"epoch": 1}, epoch=1)
     assert manager.pending == [path]
     assert manager.resume() == {"epoch": 1}

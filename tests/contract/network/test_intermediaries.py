@@ -164,7 +164,7 @@ def test_bytes_that_something_swallows_are_an_outage(server, directory, body):
 
     with standing(Front(server.url, swallow)) as front:
         manager = CheckpointManager(directory, server=front.url, patience_s=0)
-        with pytest.warns(HoldfastWarning, match="sent ranges do not arrive, though the answers say so"):
+        with pytest.warns(HoldfastWarning, match="sent ranges do not arrive, though the responses say so"):
             manager.save(STATE, epoch=1)
         assert len(manager.pending) == 1
         front.answer = lambda *_: None
