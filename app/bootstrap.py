@@ -19,7 +19,9 @@ from app.service.maintenance import janitor
 from app.service.maintenance.catalog_agreement import sign, why_anew
 from app.service.maintenance.reindex import Rebuilt, rebuild
 from app.settings import Settings
+from app.storage.local.root import is_root
 from app.storage.local.store import LocalStorage
+from app.storage.ports import Storage
 
 logger = logging.getLogger("holdfast")
 
@@ -50,17 +52,17 @@ def build_authenticator(settings: Settings, checkpoints: Checkpoints) -> Authent
     logs.hide(configured)
     if configured is not None or issuer.all():
         try:
-            context.storage.protect()  # so that the root stays closed if the setting or the catalog is lost
+            context.storage.marks.protect()  # so that the root stays closed if the setting or the catalog is lost
         except OSError as error:  # a full disk is no reason not to start
             logger.warning("only its settings keep this server closed, as the root cannot record that: %s", error)
     return Authenticator(
-        context.catalog, clock=context.clock, configured=configured, protected=context.storage.is_protected
+        context.catalog, clock=context.clock, configured=configured, protected=context.storage.marks.is_protected
     )
 
 
 def build_token_issuer(context: Context) -> TokenIssuer:
     """Build the issuer of a root's tokens."""
-    return TokenIssuer(context.catalog, context.storage, clock=context.clock)
+    return TokenIssuer(context.catalog, context.storage.marks, clock=context.clock)
 
 
 def command_line_actor() -> Actor:
@@ -87,7 +89,7 @@ def inspect_root(settings: Settings) -> Context:
 
 def require_root(settings: Settings) -> None:
     """Raise `RootMissing` if there is no root."""
-    if not (settings.root / ".holdfast" / "format.json").is_file():  # the server restores a lost one
+    if not is_root(settings.root):  # the server restores a lost one
         raise RootMissing(f"There is no root at {settings.root}.")
 
 
@@ -151,6 +153,23 @@ def _open(
     must_exist: bool = False,
 ) -> tuple[Checkpoints, Rebuilt | None]:
     storage = LocalStorage(settings.root, version=__version__, must_exist=must_exist)
+    return open_storage(settings, storage, clock, read, closely=closely)
+
+
+def open_storage(
+    settings: Settings,
+    storage: Storage,
+    clock: Callable[[], datetime] = utc_now,
+    read: Callable[[int], object] = lambda _: None,
+    *,
+    closely: bool = True,
+) -> tuple[Checkpoints, Rebuilt | None]:
+    """Bring an open storage and its catalog to order, as `open_root` does for a local root. Closes it on failure.
+
+    Raises
+    ------
+    StartupError
+    """
     try:
         catalog = Catalog(settings.catalog_url)
     except BaseException:
@@ -170,7 +189,7 @@ def _open(
         )
         rebuilt = rebuilt and replace(rebuilt, why=why or "")
         catalog.mark_complete()
-        storage.upgrade()
+        storage.marks.upgrade()
         _sign(context)
     except BaseException:
         checkpoints.close()

@@ -107,8 +107,9 @@ async def _running(app: FastAPI, settings: Settings, opened: Checkpoints | None)
     probe = LoopProbe()
     watching = asyncio.create_task(probe.watch())
     try:
+        volume = checkpoints.context.storage.volume
         process = metrics.ProcessFigures(
-            probe.longest_s, lambda: scrub.bytes_read, checkpoints.context.storage.free_bytes
+            probe.longest_s, lambda: scrub.bytes_read, volume.free_bytes if volume is not None else None
         )
         authenticator = build_authenticator(settings, checkpoints)
         catalog, clock = checkpoints.context.catalog, checkpoints.context.clock

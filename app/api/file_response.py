@@ -81,11 +81,11 @@ class _FileResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            handover = socket_handover_of(scope)
+            handover, descriptor = socket_handover_of(scope), self._content.descriptor
             if scope["method"] == "HEAD":
                 pass
-            elif handover is not None and handover.can_send_file(self._stop - self._start):
-                await handover.send_file(self._content.opened.descriptor, self._start, self._stop)
+            elif handover is not None and descriptor is not None and handover.can_send_file(self._stop - self._start):
+                await handover.send_file(descriptor, self._start, self._stop)
             else:
                 await self._stream(receive, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -10,6 +10,8 @@ from blake3 import blake3
 Mode = Literal["min", "max"]
 Kind = Literal["regular", "best"]
 RemovedBecause = Literal["pruned", "replaced", "deleted", "lost"]
+Version = str
+"""An opaque name of the state of a stored file: it changes with the bytes. Only the store that gave it compares it."""
 
 LIMITS = ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs")
 
@@ -127,11 +129,20 @@ class File:
     path: str
     size_bytes: int
     digest: str
-    mtime_ns: int
+    version: Version
     mode: int | None = None
     """Its permissions on the machine that saved it, if declared."""
     modified_ns: int | None = None
-    """When it was last changed there, in ns since the epoch; ``mtime_ns`` is about the server's own file."""
+    """When it was last changed there, in ns since the epoch; ``version`` is about the server's own file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeUrl:
+    """A URL at which the client sends or fetches a range of a file, past the server; it may expire."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Checkpoints:
         self.contents = Contents(context, self.queries, caches)
         self._copies = RunningCopies()
         dedup = Deduplication(context, self.queries, self.contents, caches, self._copies)
-        open_uploads = OpenUploads(context.storage, dedup.plan)
+        open_uploads = OpenUploads(context.storage.content, dedup.plan)
         self.purge = Purge(context, rules, ActivePurges())
         self.quota_claims = QuotaClaims(context, rules)
         publisher = Publisher(context, rules)

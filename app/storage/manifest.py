@@ -1,6 +1,6 @@
-"""The manifest: all that is known of one checkpoint, as JSON beside its files. Pure: bytes in, words out.
+"""The manifest: everything known of one checkpoint, as JSON beside its files. Pure: bytes in, values out.
 
-A manifest read from disk is input like any other: it is checked in full before anything is believed.
+A manifest that was read from a store is untrusted input: it is validated in full before anything in it is used.
 """
 
 import json
@@ -22,23 +22,23 @@ INDENTED_BYTES = 256 * 1024
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_NOT_TOLD = {"removed_at", "removed_because", "trashed", "freed", "verified_at", "damage"}
+_OMITTED = {"removed_at", "removed_because", "trashed", "freed", "verified_at", "damage"}
 _MANIFEST = TypeAdapter(Manifest)
 _DIRECTORY = TypeAdapter(Directory)
 _KEYS = {"format", *(field.name for kind in (Manifest, Directory) for field in fields(kind))}
 
 
 class Unreadable(ValueError):
-    """The bytes are not what this server writes; the message says why."""
+    """The bytes are no record that this server writes; the message says why."""
 
 
 def dump(manifest: Manifest) -> bytes:
-    """The manifest as bytes that `load` gives back unchanged."""
-    return _dump(_MANIFEST.dump_json(manifest, exclude={"checkpoint": _NOT_TOLD}))
+    """Return the manifest as bytes, from which `load` makes an equal one."""
+    return _dump(_MANIFEST.dump_json(manifest, exclude={"checkpoint": _OMITTED}))
 
 
 def load(data: bytes) -> Manifest:
-    """The manifest in these bytes.
+    """Return the manifest in these bytes.
 
     Raises
     ------
@@ -47,8 +47,8 @@ def load(data: bytes) -> Manifest:
     """
     manifest: Manifest = _load(_MANIFEST, data)
     checkpoint = manifest.checkpoint
-    if any(getattr(checkpoint, name) for name in _NOT_TOLD):
-        raise Unreadable("it speaks of what only the catalog knows")
+    if any(getattr(checkpoint, name) for name in _OMITTED):
+        raise Unreadable("it holds facts that only the catalog has")
     for name in (checkpoint.id, checkpoint.save_id, *([manifest.replaces] if manifest.replaces is not None else [])):
         if not _ID.fullmatch(name):
             raise Unreadable(f"{name!r} is no id")
@@ -73,31 +73,31 @@ def load(data: bytes) -> Manifest:
 
 
 def dump_directory(directory: Directory) -> bytes:
-    """What ``directory.json`` says: the policy and the commit counter."""
+    """Return the content of ``directory.json``: the policy and the commit counter."""
     return _dump(_DIRECTORY.dump_json(directory))
 
 
 def load_directory(data: bytes) -> Directory:
-    """The directory in these bytes; `Unreadable` where there is none."""
+    """Return the directory in these bytes; `Unreadable` if they hold none."""
     directory: Directory = _load(_DIRECTORY, data)
     if not 0 <= directory.sequence < 2**63:
-        raise Unreadable("it holds a counter that cannot be")
+        raise Unreadable("it holds an impossible counter")
     _refuse_limits({name: getattr(directory.policy, name) for name in LIMITS})
     _refuse_times(directory.created_at, directory.last_write_at)
     return directory
 
 
 def is_as_written(data: bytes) -> bool:
-    """Whether the check in these bytes, or the absence of one, speaks against nothing: else something has changed them.
+    """Return whether the check in these bytes is right, or rightly absent; otherwise they were changed.
 
-    Version 0.1.0 wrote no check, and whoever changes a record by hand takes it out.
+    Version 0.1.0 wrote no check, and an operator who edits a record by hand removes it.
     """
     try:
         value = json.loads(data)
         if not isinstance(value, dict):
             return False
         if "check" not in value:
-            return value.keys() <= _KEYS  # what was its check once has another name where that was changed
+            return value.keys() <= _KEYS  # a renamed check is a key that no record has
         return bool(value.pop("check") == _check(value))
     except (ValueError, RecursionError):
         return False
@@ -105,20 +105,22 @@ def is_as_written(data: bytes) -> bool:
 
 def _dump(value: bytes) -> bytes:
     body = {"format": FORMAT, **json.loads(value)}
+    if "checkpoint" in body:
+        body["checkpoint"]["files"] = [_with_time(file) for file in body["checkpoint"]["files"]]
     text = _canonical(body)
     check = digests.of_chunk(text.encode())
-    if len(value) >= INDENTED_BYTES:  # the check goes first into what was checked: to write it again takes long
+    if len(value) >= INDENTED_BYTES:  # the check is put before the checked text: a second dump takes long
         return f'{{"check":"{check}",{text[1:]}'.encode()
     return json.dumps({**body, "check": check}, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _check(body: Mapping[str, Any]) -> str:
-    """BLAKE3 of a record without its check, as JSON with sorted keys and no spaces."""
+    """Return the BLAKE3 of a record without its check, as canonical JSON."""
     return digests.of_chunk(_canonical(body).encode(errors="surrogatepass"))
 
 
 def _canonical(body: Mapping[str, Any]) -> str:
-    """JSON with sorted keys and no spaces."""
+    """Return canonical JSON: sorted keys and no spaces."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -130,10 +132,33 @@ def _load(adapter: TypeAdapter[Any], data: bytes) -> Any:
         value.pop("check", None)
         if (found := value.pop("format", None)) != FORMAT:
             raise Unreadable(f"format {found!r} is not {FORMAT}")
+        if adapter is _MANIFEST:
+            _without_times(value)
         return adapter.validate_python(value)
     except (ValueError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise Unreadable(f"not readable: {reason}") from error
+
+
+def _with_time(file: dict[str, Any]) -> dict[str, Any]:
+    """Write a numeric version, as that of the local store, as the number that format 1 calls ``mtime_ns``."""
+    version = file["version"]
+    time_ns = int(version) if len(version) <= 19 and version.isdecimal() else -1
+    if not (0 <= time_ns < 2**63 and str(time_ns) == version):
+        return file
+    return {"mtime_ns" if key == "version" else key: time_ns if key == "version" else file[key] for key in file}
+
+
+def _without_times(manifest: Any) -> None:
+    """Read ``mtime_ns`` as a version; a value of another shape is left to the validation."""
+    checkpoint = manifest.get("checkpoint")
+    files = checkpoint.get("files") if isinstance(checkpoint, dict) else None
+    for file in files if isinstance(files, list) else ():
+        time_ns = file.get("mtime_ns") if isinstance(file, dict) else None
+        if type(time_ns) is int:
+            if not 0 <= time_ns < 2**63:
+                raise Unreadable("it holds an impossible number")
+            file["version"] = str(file.pop("mtime_ns"))
 
 
 def _refuse_constant(name: str) -> None:
@@ -144,38 +169,38 @@ def _refuse_limits(limits: Mapping[str, int | None]) -> None:
     for name, value in limits.items():
         least = 1 if name == "keep_every_epochs" else 0
         if name not in LIMITS or (value is not None and not least <= value < 2**63):
-            raise Unreadable(f"it holds a limit that cannot be: {name}")
+            raise Unreadable(f"it holds an impossible limit: {name}")
 
 
 def _refuse_numbers(manifest: Manifest) -> None:
-    """Numbers that cannot be: negative ones, and those that SQL cannot hold."""
+    """Refuse impossible numbers: negative ones, and those that SQL cannot hold."""
     checkpoint = manifest.checkpoint
     numbers = [checkpoint.sequence, checkpoint.saved_after, checkpoint.facts.epoch or 0]
     told = [(each.mode, each.modified_ns) for each in checkpoint.files]
     told += [(each.mode, each.modified_ns) for each in checkpoint.folders]
     numbers += [modified_ns or 0 for _, modified_ns in told]
     if not all(0 <= (mode or 0) <= 0o777 for mode, _ in told):
-        raise Unreadable("it holds permissions that cannot be")
-    numbers += [number for file in checkpoint.files for number in (file.size_bytes, file.mtime_ns)]
+        raise Unreadable("it holds impossible permissions")
+    numbers += [file.size_bytes for file in checkpoint.files]
     if not all(0 <= number < 2**63 for number in numbers):
-        raise Unreadable("it holds a number that cannot be")
+        raise Unreadable("it holds an impossible number")
     for chunk in (chunk for found in manifest.maps.values() for chunk in found.chunks):
         if not 0 < chunk.length <= CHUNK_MAX_BYTES or not _DIGEST.fullmatch(chunk.digest):
-            raise Unreadable("it holds a chunk whose length or digest cannot be")
+            raise Unreadable("it holds a chunk of an impossible length or digest")
 
 
 def _refuse_times(*times: datetime | None) -> None:
-    """Times that are none in UTC, as the last hours of the year 9999 may be."""
+    """Refuse times that do not exist in UTC, such as some in the last hours of the year 9999."""
     for at in times:
         try:
             if at is not None:
                 at.astimezone(UTC)
         except (OverflowError, ValueError) as error:
-            raise Unreadable("it holds a time that cannot be") from error
+            raise Unreadable("it holds an impossible time") from error
 
 
 def _agree(checkpoint: Checkpoint, maps: Any) -> None:
-    """The digests, sizes and paths of a manifest must follow from its own chunk lists."""
+    """Refuse a manifest whose digests, sizes and paths do not follow from its own chunk lists."""
     paths = [file.path for file in checkpoint.files]
     if not paths or len(set(paths)) < len(paths) or set(paths) != set(maps):
         raise Unreadable("its files and its chunk lists are not of the same paths")

@@ -34,7 +34,10 @@ METHODS = {
     *(f"{kind}{ending}" for kind in ("exec", "spawn") for ending in ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")),
 }
 LISTED = {
-    ("app.storage.local.linux", "ctypes"): "calls of the C library that Python has no name for: fallocate and the like",
+    (
+        "app.storage.local.disk.linux",
+        "ctypes",
+    ): "calls of the C library that Python has no name for: fallocate and the like",
 }
 """Exceptions from the rule, with the reason."""
 NEVER_LOADED = {"torch", "numpy", "cloudpickle", "dill", "joblib", "yaml", "shelve"}

@@ -89,7 +89,7 @@ def _made(run, epoch, chance):
         sequence=epoch + 1,
         saved_after=epoch,
         facts=facts,
-        files=(File(name, int(run.size_mb * 1e6), f"{chance.getrandbits(256):064x}", 0),),
+        files=(File(name, int(run.size_mb * 1e6), f"{chance.getrandbits(256):064x}", "0"),),
         digest=f"{chance.getrandbits(256):064x}",
         created_at=at,
     )

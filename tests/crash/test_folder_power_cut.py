@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.core import digests
-from app.storage.local.durability import MANY
+from app.storage.local.disk.durability import MANY
 from tests.crash.harness.disk import Disk, hindrance
 from tests.crash.harness.rounds import rounds
 from tests.support.live import LiveServer

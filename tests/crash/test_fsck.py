@@ -104,9 +104,9 @@ def picture(root):
                 told = manifests.dump(Manifest(row, session.checkpoints.maps(row.id)))
                 contents = []
                 for file in row.files:
-                    with closing(storage.open(row, file)) as opened:
+                    with closing(storage.content.open(row, file)) as opened:
                         contents.append(opened.read(0, opened.size_bytes))
-                said = manifests.load((root / storage.place_of_manifest(row.directory, row.name)).read_bytes())
+                said = manifests.load((root / storage.records.manifest_key(row.directory, row.name)).read_bytes())
                 assert json.loads(manifests.dump(Manifest(said.checkpoint, said.maps))) == json.loads(told)
                 seen[row.id] = (directory.name, row.name, told, contents, session.checkpoints.is_searched_as(row))
     return seen

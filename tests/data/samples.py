@@ -41,7 +41,7 @@ def checkpoint(sequence=1, *, saved_after=None, directory="runs/a", facts=None, 
         sequence=sequence,
         saved_after=sequence - 1 if saved_after is None else saved_after,
         facts=facts or Facts(**changed),
-        files=(File(name, size_bytes, "0" * 64, 0),),
+        files=(File(name, size_bytes, "0" * 64, "0"),),
         digest="0" * 64,
         created_at=at,
     )
@@ -78,11 +78,11 @@ def upload(files, *, name="model.pt", directory="runs/a", upload_id="upload1"):
     )
 
 
-def manifest(upload, files, *, sequence=1, times=None, replaces=None, facts=None):
+def manifest(upload, files, *, sequence=1, versions=None, replaces=None, facts=None):
     """The manifest of an upload of these files, each of one chunk."""
     maps = {path: FileMap((Chunk(len(data), digests.of_chunk(data)),) if data else ()) for path, data in files.items()}
     found = tuple(
-        File(path, len(files[path]), digests.of_file(maps[path].chunks), (times or {}).get(path, 0))
+        File(path, len(files[path]), digests.of_file(maps[path].chunks), (versions or {}).get(path, "0"))
         for path in sorted(files)
     )
     made = Checkpoint(
@@ -103,20 +103,20 @@ def manifest(upload, files, *, sequence=1, times=None, replaces=None, facts=None
 def sealed(storage, files, *, sequence=1, replaces=None, **place):
     """Bring an upload of these files up to its commit point; its manifest."""
     promised = upload(files, **place)
-    storage.begin(promised)
+    storage.content.begin(promised)
     for path, data in files.items():
-        with storage.partial(promised, path) as partial:
+        with storage.content.partial(promised, path) as partial:
             partial.write(0, data)
-    made = manifest(promised, files, sequence=sequence, times=storage.settle(promised), replaces=replaces)
-    storage.seal(promised.id, made)
+    made = manifest(promised, files, sequence=sequence, versions=storage.content.finalize(promised), replaces=replaces)
+    storage.content.seal(promised.id, made)
     return made
 
 
 def published(storage, files, **place):
     """Bring an upload of these files all the way; the checkpoint."""
     made = sealed(storage, files, **place)
-    storage.publish(made.checkpoint.id, made)
-    storage.discard(made.checkpoint.id)
+    storage.content.publish(made.checkpoint.id, made)
+    storage.content.discard(made.checkpoint.id)
     return made.checkpoint
 
 

@@ -166,14 +166,14 @@ def _sync_no_files() -> None:
 
 def _sync_no_file_system() -> None:
     """Let the sync of a whole file system do nothing."""
-    from app.storage.local import linux
+    from app.storage.local.disk import linux
 
     linux.sync_file_system = lambda _: None
 
 
 def _begin_with_nothing() -> None:
     """Let the kernel keep bytes in memory until they are synced, as a slow disk would have it."""
-    from app.storage.local import linux
+    from app.storage.local.disk import linux
 
     linux.start_writeback = lambda *_: None
 

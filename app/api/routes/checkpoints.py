@@ -175,7 +175,8 @@ def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_t
     A page has up to 50,000 chunks.
     """
     checkpoint, maps = checkpoints.queries.maps(checkpoint_id)
-    return ChunksOut.of(checkpoint, maps, checkpoints.context.storage.range_max_bytes, page_token)
+    content = checkpoints.context.storage.content
+    return ChunksOut.of(checkpoint, maps, content.range_max_bytes, content.download_url, page_token)
 
 
 @router.get("/{checkpoint_id}/tensors", responses=refuses(*ID_REFUSALS, NoTensorIndex, Altered))

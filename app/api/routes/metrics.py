@@ -25,7 +25,8 @@ class ProcessFigures:
 
     longest_stall_s: Callable[[], float]
     scrubbed_bytes: Callable[[], int]
-    free_bytes: Callable[[], int]
+    free_bytes: Callable[[], int] | None
+    """None if the store has no disk."""
 
 
 Quotas = Callable[[str], Iterable[tuple[Quota, Usage]]]
@@ -54,7 +55,8 @@ class _HoldfastCollector(Collector):
         yield from _of_quotas(self._quotas(self._prefix))
 
     def _of_process(self) -> Iterator[Metric]:
-        yield _gauge("holdfast_free_bytes", "Free space on the disk of the root.", self._process.free_bytes())
+        if self._process.free_bytes is not None:
+            yield _gauge("holdfast_free_bytes", "Free space on the disk of the root.", self._process.free_bytes())
         yield _gauge(
             "holdfast_event_loop_stall_seconds",
             "Longest time that the event loop was blocked within the last minute.",

@@ -28,7 +28,7 @@ def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> Info
         root=request.app.state.root if not may.prefix else None,
         docs=f"{request.scope.get('root_path', '')}/docs",
         chunk_max_bytes=CHUNK_MAX_BYTES,
-        range_max_bytes=checkpoints.context.storage.range_max_bytes,
+        range_max_bytes=checkpoints.context.storage.content.range_max_bytes,
         token=TokenOut.of(may),
     )
 
@@ -46,7 +46,7 @@ def ready(checkpoints: CheckpointsDep) -> HealthOut:
         raise NotReady("The server is shutting down.")
     if not checkpoints.context.catalog.usable():
         raise NotReady("The catalog does not answer.")
-    if not checkpoints.context.storage.writable():
+    if not checkpoints.context.storage.content.is_writable():
         raise NotReady("The root is not writable.")
     return HealthOut(status="ready")
 

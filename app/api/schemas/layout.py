@@ -1,17 +1,19 @@
 """Responses about the layout of a checkpoint's files: chunks, ranges to fetch, folders and tensors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from pydantic import BaseModel, Field
 
 from app.api.schemas.answers import FileOut
-from app.api.schemas.transfers import BatchOut, RangeOut, batches_of
+from app.api.schemas.transfers import BatchOut, RangeOut, batches_of, range_of
 from app.core import spans
-from app.core.models import Checkpoint, File, FileMap, Tensor
+from app.core.models import Checkpoint, File, FileMap, RangeUrl, Tensor
 from app.core.spans import Span
 from app.http.page_tokens import read_number, windows, write_token
 
+UrlOf = Callable[[Checkpoint, File, Span], RangeUrl | None]
+"""The URL that the store gives for a range; None if the client fetches the range from the server."""
 MOST_CHUNKS, MOST_TENSORS = 50_000, 20_000
 """The most chunks or tensors, plus files, on a page."""
 
@@ -33,7 +35,9 @@ class FileChunksOut(FileOut):
     mtime_ns: int | None = Field(description="Modification time at the source, in ns since 1970.")
 
     @classmethod
-    def of_map(cls, checkpoint: Checkpoint, file: File, found: FileMap, range_max_bytes: int, part: slice) -> Self:
+    def of_map(
+        cls, checkpoint: Checkpoint, file: File, found: FileMap, range_max_bytes: int, url_of: UrlOf, part: slice
+    ) -> Self:
         base = FileOut.of(checkpoint, file)
         edges = spans.chunk_edges(found.chunks)
         begin, end = edges[part.start], edges[part.stop]
@@ -44,7 +48,9 @@ class FileChunksOut(FileOut):
                 ChunkOut(offset=offset, length=chunk.length, digest=chunk.digest)
                 for offset, chunk in zip(edges[part], found.chunks[part], strict=False)
             ],
-            ranges=[_get(base, file, span) for span in wanted if begin <= span.start < end],
+            ranges=[
+                _get(base, file, span, url_of(checkpoint, file, span)) for span in wanted if begin <= span.start < end
+            ],
             mode=file.mode,
             mtime_ns=file.modified_ns,
         )
@@ -70,7 +76,12 @@ class ChunksOut(BaseModel):
 
     @classmethod
     def of(
-        cls, checkpoint: Checkpoint, maps: dict[str, FileMap], range_max_bytes: int, page_token: str | None = None
+        cls,
+        checkpoint: Checkpoint,
+        maps: dict[str, FileMap],
+        range_max_bytes: int,
+        url_of: UrlOf,
+        page_token: str | None = None,
     ) -> Self:
         counts = [len(maps[file.path].chunks) for file in checkpoint.files]
         start, token = _page(counts, MOST_CHUNKS, page_token, "chunks", checkpoint.id)
@@ -79,7 +90,8 @@ class ChunksOut(BaseModel):
             id=checkpoint.id,
             digest=checkpoint.digest,
             files=[
-                FileChunksOut.of_map(checkpoint, file, maps[file.path], range_max_bytes, part) for file, part in shown
+                FileChunksOut.of_map(checkpoint, file, maps[file.path], range_max_bytes, url_of, part)
+                for file, part in shown
             ],
             next_page_token=token,
             folders=[
@@ -160,13 +172,6 @@ def _first_shown(checkpoint: Checkpoint, shown: Iterable[tuple[int, int, int]]) 
     return [(place, files[place].path, files[place].size_bytes) for place, first, _ in shown if first == 0]
 
 
-def _get(base: FileOut, file: File, span: Span) -> RangeOut:
-    return RangeOut(
-        file=file.path,
-        method="GET",
-        url=base.url,
-        headers={"Range": f"bytes={span.start}-{span.stop - 1}", "If-Match": f'"{file.digest}"'},
-        offset=span.start,
-        length=span.stop - span.start,
-        expires_at=None,
-    )
+def _get(base: FileOut, file: File, span: Span, of_store: RangeUrl | None) -> RangeOut:
+    headers = {"Range": f"bytes={span.start}-{span.stop - 1}", "If-Match": f'"{file.digest}"'}
+    return range_of("GET", file.path, span, of_store or RangeUrl(base.url, headers))

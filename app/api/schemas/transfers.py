@@ -6,6 +6,8 @@ from datetime import datetime
 from pydantic import BaseModel
 
 from app.core import batches
+from app.core.models import RangeUrl
+from app.core.spans import Span
 
 
 class RangeOut(BaseModel):
@@ -57,3 +59,16 @@ def batches_of(
             )
         )
     return found
+
+
+def range_of(method: str, path: str, span: Span, at: RangeUrl) -> RangeOut:
+    """Describe the request for a range at a URL, of this server or of its store."""
+    return RangeOut(
+        file=path,
+        method=method,
+        url=at.url,
+        headers=dict(at.headers),
+        offset=span.start,
+        length=span.stop - span.start,
+        expires_at=at.expires_at,
+    )

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 
 from app.api.schemas.answers import CheckpointOut
-from app.api.schemas.transfers import BatchOut, RangeOut, batches_of
-from app.core.models import Upload
+from app.api.schemas.transfers import BatchOut, RangeOut, batches_of, range_of
+from app.core.models import RangeUrl, Upload
 from app.core.spans import Span
 from app.service.upload.uploads import Missing, Reservation
 
@@ -83,7 +83,7 @@ class BatchReceivedOut(BaseModel):
 
 def _whole_files(upload: Upload, missing: Iterable[Missing]) -> list[tuple[int, str, int]]:
     """Return the files of which nothing has arrived and which fit into one range."""
-    whole = {path for path, span in missing if span.start == 0}
+    whole = {path for path, span, _ in missing if span.start == 0}
     return [
         (place, file.path, file.size_bytes)
         for place, file in enumerate(upload.files)
@@ -91,14 +91,7 @@ def _whole_files(upload: Upload, missing: Iterable[Missing]) -> list[tuple[int, 
     ]
 
 
-def _put(upload_id: str, expires_at: datetime, path: str, span: Span) -> RangeOut:
-    length = span.stop - span.start
-    return RangeOut(
-        file=path,
-        method="PUT",
-        url=f"/v1/uploads/{upload_id}/files/{quote(path)}?offset={span.start}&length={length}",
-        headers={},
-        offset=span.start,
-        length=length,
-        expires_at=expires_at,
-    )
+def _put(upload_id: str, expires_at: datetime, path: str, span: Span, of_store: RangeUrl | None) -> RangeOut:
+    query = f"offset={span.start}&length={span.stop - span.start}"
+    of_server = RangeUrl(f"/v1/uploads/{upload_id}/files/{quote(path)}?{query}", expires_at=expires_at)
+    return range_of("PUT", path, span, of_store or of_server)

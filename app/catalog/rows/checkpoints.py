@@ -33,7 +33,7 @@ from app.core.models import Checkpoint, File, FileMap, Manifest, Mode, RemovedBe
 
 _table = schema.checkpoints
 _files = schema.files
-_FILE = (_files.c.path, _files.c.size_bytes, _files.c.digest, _files.c.mtime_ns, _files.c.mode, _files.c.modified_ns)
+_FILE = (_files.c.path, _files.c.size_bytes, _files.c.digest, _files.c.version, _files.c.mode, _files.c.modified_ns)
 """The columns of a `File`, in its order."""
 NEW_FOR = timedelta(minutes=10)
 DAMAGED_EVERY = timedelta(hours=1)

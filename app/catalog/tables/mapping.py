@@ -42,7 +42,7 @@ def file_rows(manifest: Manifest) -> Iterable[Mapping[str, Any]]:
             "path": file.path,
             "size_bytes": file.size_bytes,
             "digest": file.digest,
-            "mtime_ns": file.mtime_ns,
+            "version": file.version,
             "mode": file.mode,
             "modified_ns": file.modified_ns,
             "map": _MAP.dump_json(manifest.maps[file.path]).decode(),
@@ -120,8 +120,9 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
 def _refuse_nonsense(row: Any, facts: Facts, files: Iterable[File]) -> None:
     """`ValueError` where a column holds what no checkpoint has: SQLite takes any value in any column."""
     numbers = [row["sequence"], row["saved_after"], facts.epoch or 0]
-    numbers += [number for file in files for number in (file.size_bytes, file.mtime_ns)]
-    texts = [row["name"], row["save_id"], row["digest"], *facts.tags, *(file.digest for file in files)]
+    numbers += [file.size_bytes for file in files]
+    texts = [row["name"], row["save_id"], row["digest"], *facts.tags]
+    texts += [text for file in files for text in (file.digest, file.version)]
     is_sound = (
         facts.kind in _KINDS
         and isinstance(facts.metadata, dict)

@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ColumnElement
 
+from app.catalog.tables.file_version import FileVersion
+
 metadata = MetaData()
 
 UNFREED: ColumnElement[bool] = literal_column("NOT freed")
@@ -93,7 +95,7 @@ files = Table(
     Column("path", String, primary_key=True),
     Column("size_bytes", Integer, nullable=False),
     Column("digest", String, nullable=False),
-    Column("mtime_ns", Integer, nullable=False),
+    Column("mtime_ns", FileVersion, key="version", nullable=False),
     Column("map", Text, nullable=False),
     Column("mode", Integer),
     Column("modified_ns", Integer),

@@ -20,7 +20,7 @@ from app.service.state.upload_progress import UploadProgress
 from app.service.upload.admission import UNCONDITIONAL, Conditions, admit_save
 from app.service.upload.dedup import Deduplication
 from app.service.upload.uploads import Uploads
-from app.storage.port import NotDurable
+from app.storage.ports import NotDurable
 
 Declared = Mapping[str, Sequence[Chunk]]
 
@@ -152,7 +152,7 @@ class Commits:
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
                 conditions.check(upload, session.checkpoints.named(upload.directory, upload.name))
-                current = admit_save(session, self._context.storage, directory, upload, digest)
+                current = admit_save(session, self._context.storage.content, directory, upload, digest)
             if current is not None and current.digest == digest and self._is_intact(current):
                 committed = self._publisher.change_facts(upload, directory, current)
                 self._pending_commits.discard_remains(upload.id)
@@ -164,7 +164,7 @@ class Commits:
     def _finalize(self, upload: Upload, progress: UploadProgress, declared: Declared) -> Finalized:
         try:
             missing = self._uploads.missing(upload)
-            return finalize(self._context.storage, progress, declared, missing, self._rules.limits.tensors)
+            return finalize(self._context.storage.content, progress, declared, missing, self._rules.limits.tensors)
         except NotDurable:
             self._open_uploads.invalidate(progress)
             raise
@@ -172,8 +172,8 @@ class Commits:
     def _is_intact(self, checkpoint: Checkpoint) -> bool:
         try:
             for file in checkpoint.files:
-                with closing(self._context.storage.open(checkpoint, file)) as opened:
-                    if (opened.size_bytes, opened.mtime_ns) != (file.size_bytes, file.mtime_ns):
+                with closing(self._context.storage.content.open(checkpoint, file)) as opened:
+                    if not opened.is_version_of(file):
                         return False
         except (OSError, ForeignFile):
             return False

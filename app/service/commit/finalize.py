@@ -11,7 +11,7 @@ from app.formats import tensor_index
 from app.formats.read_budget import Budget
 from app.service.state.upload_progress import UploadProgress
 from app.service.upload.uploads import Shortfall
-from app.storage.port import Opened, Partial, Storage
+from app.storage.ports import ContentStore, Opened, Partial
 
 RANGES_NAMED = 1000
 """The number of ranges that a refusal lists at most."""
@@ -31,7 +31,7 @@ class Finalized:
 
 
 def finalize(
-    storage: Storage,
+    content: ContentStore,
     progress: UploadProgress,
     declared: Mapping[str, Sequence[Chunk]],
     missing: Shortfall,
@@ -61,17 +61,17 @@ def finalize(
     for file in upload.files:
         chunks = _hashed_on_arrival(progress, file, declared.get(file.path))
         if chunks is None:
-            with storage.partial(upload, file.path) as partial:
+            with content.partial(upload, file.path) as partial:
                 chunks = _chunks(progress, partial, file, declared.get(file.path))
         maps[file.path] = FileMap(chunks, file.tensors)
-    maps |= _with_tensors(storage, upload, maps, most_tensors)
-    times = storage.settle(upload)
+    maps |= _with_tensors(content, upload, maps, most_tensors)
+    versions = content.finalize(upload)
     files = tuple(
         File(
             file.path,
             sum(chunk.length for chunk in maps[file.path].chunks),
             digests.of_file(maps[file.path].chunks),
-            times[file.path],
+            versions[file.path],
             file.mode,
             file.modified_ns,
         )
@@ -81,7 +81,7 @@ def finalize(
 
 
 def _with_tensors(
-    storage: Storage, upload: Upload, maps: Mapping[str, FileMap], most_tensors: int
+    content: ContentStore, upload: Upload, maps: Mapping[str, FileMap], most_tensors: int
 ) -> Mapping[str, FileMap]:
     """Give maps with the tensors that the server finds itself, within a budget that costs the save next to nothing."""
     left = most_tensors - sum(len(found.tensors or ()) for found in maps.values())
@@ -91,7 +91,7 @@ def _with_tensors(
     result = {}
     for path in unknown[:INDEXED_FILES]:
         tensors = None
-        with suppress(OSError), storage.partial(upload, path) as partial:  # a save does not fail for want of an index
+        with suppress(OSError), content.partial(upload, path) as partial:  # a save does not fail for want of an index
             tensors = tensor_index.read(partial.read, partial.size_bytes(), budget)
         if tensors is not None and len(tensors) <= left:
             left -= len(tensors)
@@ -132,7 +132,7 @@ def _ranges_missing(upload: Upload, missing: Shortfall) -> RangesMissing:
         f"{missing.count} range(s) of upload {upload.id} have not arrived.",
         missing=[
             {"file": path, "offset": span.start, "length": span.stop - span.start}
-            for path, span in missing.ranges[:RANGES_NAMED]
+            for path, span, _ in missing.ranges[:RANGES_NAMED]
         ],
         missing_count=missing.count,
         missing_bytes=missing.size_bytes,

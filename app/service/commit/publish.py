@@ -22,7 +22,7 @@ class Publisher:
 
     def publish(self, upload_id: str, manifest: Manifest) -> Committed:
         """Move a sealed checkpoint into its directory, and record it. Idempotent."""
-        self._context.storage.publish(upload_id, manifest)
+        self._context.storage.content.publish(upload_id, manifest)
         checkpoint = manifest.checkpoint
         with self._context.catalog.reading() as session:
             directory = session.directories.get(checkpoint.directory) or lost_directory(checkpoint)

@@ -104,7 +104,7 @@ class Edits:
                     raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
                 before = known or Directory(name, created_at=now, sequence=session.checkpoints.last_sequence(name))
                 after = replace(before, policy=before.policy.set_by_operator(wanted))
-                self._context.storage.make_directory(after)
+                self._context.storage.records.make_directory(after)
                 session.directories.put(after)
                 session.directories.mark_dirty(name, True)
                 policy = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}

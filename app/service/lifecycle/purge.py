@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from app.core.models import Checkpoint
 from app.service.state.active_purges import ActivePurges
 from app.service.state.context import Context, Rules
+from app.storage.ports import Volume
 
 logger = logging.getLogger("holdfast")
 
@@ -46,8 +47,10 @@ class Purge:
             if now is None or now.removed_at is None or now.trashed:
                 return
             if directory is not None and checkpoint.sequence == directory.sequence:
-                storage.write_directory(directory)  # or a rebuilt catalog would assign this number a second time
-            storage.withdraw(now, note=bool(self._rules.undo_window))
+                storage.records.write_directory(
+                    directory
+                )  # or a rebuilt catalog would assign this number a second time
+            storage.content.move_to_trash(now, note=bool(self._rules.undo_window))
             with catalog.writing() as session:
                 session.checkpoints.mark_trashed(checkpoint.id)
 
@@ -61,14 +64,14 @@ class Purge:
         for checkpoint in due:
             self._attempt_purge(checkpoint)
 
-    def make_room(self, wanted_bytes: int) -> None:
+    def make_room(self, volume: Volume, wanted_bytes: int) -> None:
         """Purge the trash, oldest first, until so many bytes are free; nothing if all of it would not suffice."""
         with self._context.catalog.reading() as session:
             trash = session.checkpoints.in_trash()
-        if self._context.storage.free_bytes() + sum(checkpoint.size_bytes for checkpoint in trash) < wanted_bytes:
+        if volume.free_bytes() + sum(checkpoint.size_bytes for checkpoint in trash) < wanted_bytes:
             return
         for checkpoint in trash:
-            if self._context.storage.free_bytes() >= wanted_bytes:
+            if volume.free_bytes() >= wanted_bytes:
                 return
             self._attempt_purge(checkpoint)
 
@@ -91,7 +94,7 @@ class Purge:
         if not self._begin(checkpoint):
             return
         try:
-            self._context.storage.free(checkpoint.id)
+            self._context.storage.content.purge(checkpoint.id)
             with self._context.catalog.writing() as session:
                 session.checkpoints.mark_freed(checkpoint.id)
         finally:

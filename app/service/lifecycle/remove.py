@@ -109,7 +109,7 @@ class Removals:
                 return False
             session.directories.remove(name)
             session.audit.add("directory.removed", at=self._context.clock(), directory=name)
-        self._context.storage.forget_directory(name)
+        self._context.storage.records.forget_directory(name)
         return True
 
     def prune(
@@ -164,7 +164,8 @@ class Removals:
     @contextmanager
     def _marking(self) -> Iterator[Session]:
         """Begin a writing transaction; on a full disk, give up the reserve file for it."""
-        if self._context.storage.drop_ballast():
+        volume = self._context.storage.volume
+        if volume is not None and volume.drop_reserve_file():
             logger.warning("the disk is full: the reserve file is deleted to make room for removals")
         with self._context.catalog.writing() as session:
             yield session

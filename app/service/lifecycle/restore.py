@@ -64,13 +64,17 @@ class Restorations:
 
     def _admit(self, session: Session, removed: Checkpoint) -> None:
         place = f"{removed.directory}/{removed.name}"
-        if removed.freed or self._purge.is_purging(removed.id) or not self._context.storage.is_in_trash(removed):
+        if (
+            removed.freed
+            or self._purge.is_purging(removed.id)
+            or not self._context.storage.content.is_in_trash(removed)
+        ):
             raise CheckpointRemoved(f"{place} was {removed.removed_because}, and its bytes have been purged.")
         if (current := session.checkpoints.named(removed.directory, removed.name)) is not None:
             raise NameTaken(f"Another checkpoint is called {place} by now.", checkpoint_id=current.id)
         if session.directories.anything_below(place):
             raise NameTaken(f"A directory is called {place} by now.")
-        if conflict := self._context.storage.obstacle(removed.directory, removed.name, None):
+        if conflict := self._context.storage.content.conflict(removed.directory, removed.name, None):
             raise ForeignFile(f"{conflict} exists and was not written by this server; it is not overwritten.")
         self._quota_claims.admit_restoration(session, removed)
 
@@ -97,11 +101,11 @@ def finish_restoration(context: Context, checkpoint: Checkpoint) -> None:
             is_behind = session.checkpoints.is_dirty(checkpoint.id)
         if now is None or now.removed_at is not None or not is_behind:
             return
-        if all(manifest.replaces != now.id for _, manifest in context.storage.sealed()):
+        if all(manifest.replaces != now.id for _, manifest in context.storage.content.sealed()):
             _put_back(context, Manifest(now, maps))
 
 
 def _put_back(context: Context, manifest: Manifest) -> None:
     """Move the bytes of a live checkpoint out of the trash, and write its manifest. Idempotent."""
-    context.storage.restore(manifest.checkpoint)
+    context.storage.content.restore(manifest.checkpoint)
     rewrite_manifest(context, manifest)

@@ -13,7 +13,7 @@ from app.service.maintenance import adopt_facts
 from app.service.maintenance.adopt_scan import Scan, Skipped, external_at, joined, scan, shown
 from app.service.maintenance.adopt_write import KEPT_LIMITS, OTHER_CONTENT, AdoptionWriter, is_same
 from app.service.state.context import Context
-from app.storage.port import Visited
+from app.storage.ports import Adoption, Visited
 
 
 class CannotAdopt(Exception):
@@ -52,23 +52,26 @@ def adopt(
     CannotAdopt
         The folder cannot be read, holds the root or belongs to its records, or the name does not fit.
     """
+    adoption = context.storage.adoption
+    if adoption is None:
+        raise CannotAdopt("this storage cannot adopt files: it has no access to files of other tools")
     try:
-        visited = context.storage.adoption.visit(folder)
+        visited = adoption.visit(folder)
     except OSError as error:
         raise CannotAdopt(f"{folder} cannot be read: {error}") from error
     with closing(visited):
-        yield from _Adoption(context, visited, _target(context, visited, name), dry_run, read).below("")
+        yield from _Adoption(context, adoption, visited, _target(adoption, visited, name), dry_run, read).below("")
 
 
-def _target(context: Context, visited: Visited, name: str | None) -> str:
+def _target(adoption: Adoption, visited: Visited, name: str | None) -> str:
     """Give the present or the future name of the folder below the root."""
     if visited.within is not None:
         if name is not None:
             raise CannotAdopt(f"{visited.address} is in the root already: it is adopted in place, without --as.")
-        if ".holdfast" in visited.within.split("/"):
+        if naming.RESERVED in visited.within.split("/"):
             raise CannotAdopt(f"{visited.address} belongs to the server's own records.")
         return visited.within
-    if f"{context.storage.adoption.home().address}/".startswith(f"{visited.address.rstrip('/')}/"):
+    if f"{adoption.home().address}/".startswith(f"{visited.address.rstrip('/')}/"):
         raise CannotAdopt(f"{visited.address} holds the server's root: name a folder that does not.")
     try:
         return naming.directory_name(visited.address.lstrip("/") if name is None else name)
@@ -80,15 +83,21 @@ class _Adoption:
     """One run."""
 
     def __init__(
-        self, context: Context, visited: Visited, target: str, dry_run: bool, read: Callable[[int], object]
+        self,
+        context: Context,
+        adoption: Adoption,
+        visited: Visited,
+        target: str,
+        dry_run: bool,
+        read: Callable[[int], object],
     ) -> None:
         self._context = context
         self._visited = visited
         self._target = target
         self._dry_run = dry_run
-        self._writer = AdoptionWriter(context, visited, read)
-        self._adoption = context.storage.adoption
-        self._home = self._adoption.home()
+        self._writer = AdoptionWriter(context, adoption, visited, read)
+        self._adoption = adoption
+        self._home = adoption.home()
 
     def below(self, path: str) -> Iterator[Adopted | Skipped]:
         """Adopt the checkpoints of one folder, then those below it."""
@@ -123,7 +132,7 @@ class _Adoption:
             conflict = _conflict(session, before)
             for external in seen.checkpoints:
                 current = session.checkpoints.named(directory, external.name)
-                if current is not None and is_same(current, external):
+                if current is not None and is_same(current, external, self._adoption):
                     known += 1
                 elif why := conflict or self._in_the_way(session, directory, external):
                     skipped.append(Skipped(self._shown(path, external), why, True))

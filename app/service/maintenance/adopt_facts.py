@@ -9,7 +9,7 @@ from app.core.models import Directory, Facts, Mode
 from app.formats import trainer_state
 from app.formats.foreign_names import ExternalCheckpoint, ExternalFacts, direction, facts_in_name
 from app.service.maintenance.adopt_scan import joined
-from app.storage.port import Visited
+from app.storage.ports import Visited
 
 
 def record_of(visited: Visited, path: str, external: ExternalCheckpoint) -> ExternalFacts:

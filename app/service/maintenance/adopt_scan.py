@@ -9,9 +9,7 @@ from app.core.errors import ForeignFile, Refusal
 from app.core.names import escaped
 from app.formats import companion_files, name_groups, weight_formats
 from app.formats.foreign_names import SUFFIXES, ExternalCheckpoint, facts_in_name, looks_like_checkpoint
-from app.storage.port import Entry, Visited
-
-OWN = ".holdfast"
+from app.storage.ports import Entry, Visited
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def scan(visited: Visited, path: str, known: Collection[str]) -> Scan:
             seen.known += 1
             continue
         where = joined(path, entry.name)
-        if entry.name == OWN:
+        if entry.name == naming.RESERVED:
             if visited.within is None:
                 seen.skipped.append(Skipped(shown(visited, where), "it is the record of another Holdfast", False))
             continue

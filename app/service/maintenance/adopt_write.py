@@ -15,7 +15,7 @@ from app.service.commit.finalize import cut, hashed
 from app.service.maintenance.adopt_scan import NotAdoptable, Skipped, external_at, joined, shown
 from app.service.state.context import Context
 from app.service.state.transitions import record_save
-from app.storage.port import CHANGED, Visited
+from app.storage.ports import CHANGED, Adoption, Visited
 
 OTHER_CONTENT = "{} exists and is something else; nothing is overwritten"
 KEPT_LIMITS = ("max_checkpoints", "max_best_checkpoints")
@@ -24,12 +24,12 @@ KEPT_LIMITS = ("max_checkpoints", "max_best_checkpoints")
 class AdoptionWriter:
     """Writes the checkpoints of one directory."""
 
-    def __init__(self, context: Context, visited: Visited, read: Callable[[int], object]) -> None:
+    def __init__(self, context: Context, adoption: Adoption, visited: Visited, read: Callable[[int], object]) -> None:
         self._context = context
         self._visited = visited
         self._read = read
-        self._adoption = context.storage.adoption
-        self._home = self._adoption.home()
+        self._adoption = adoption
+        self._home = adoption.home()
 
     def write(
         self,
@@ -47,8 +47,8 @@ class AdoptionWriter:
             try:
                 manifest = self._manifest(before, path, external, after.sequence + 1, facts[external.name])
                 if not taken:  # before any manifest: should a crash come now, a reindex must not find other limits
-                    self._context.storage.make_directory(after)
-                    self._context.storage.write_directory(after)
+                    self._context.storage.records.make_directory(after)
+                    self._context.storage.records.write_directory(after)
                 self._adoption.settle(manifest, copied=self._visited.within is None)
             except (OSError, Refusal) as error:
                 skipped.append(Skipped(shown(self._visited, joined(path, external.name)), str(error), True))
@@ -70,7 +70,7 @@ class AdoptionWriter:
         begun = self._adoption.standing(directory.name, external.name)
         maps = copied or self._maps_begun(begun, external) or self._maps(external, place)
         files = tuple(
-            File(file, size_bytes, digests.of_file(maps[file].chunks), mtime_ns)
+            File(file, size_bytes, digests.of_file(maps[file].chunks), self._adoption.version(mtime_ns))
             for file, size_bytes, mtime_ns in sorted(external.files)
         )
         checkpoint = Checkpoint(
@@ -115,7 +115,7 @@ class AdoptionWriter:
 
     def _maps_begun(self, begun: Manifest | None, external: ExternalCheckpoint) -> dict[str, FileMap] | None:
         """Give the maps that an interrupted run has written, unless the files have changed since."""
-        return dict(begun.maps) if begun is not None and is_same(begun.checkpoint, external) else None
+        return dict(begun.maps) if begun is not None and is_same(begun.checkpoint, external, self._adoption) else None
 
     def _maps(self, external: ExternalCheckpoint, place: str) -> dict[str, FileMap]:
         return {
@@ -132,7 +132,8 @@ class AdoptionWriter:
         with closing(self._adoption.open(path)) as opened:
             chunks = hashed(opened, cut(size_bytes))
             tensors = tensor_index.read(opened.read, size_bytes) if is_indexed else None
-            if (opened.size_bytes, opened.mtime_ns) != (size_bytes, mtime_ns) or not opened.is_as_opened():
+            seen = (size_bytes, self._adoption.version(mtime_ns))
+            if (opened.size_bytes, opened.version) != seen or not opened.is_as_opened():
                 raise NotAdoptable(CHANGED.format(path))
             return FileMap(chunks, tensors)
 
@@ -155,7 +156,8 @@ def _time(mtime_ns: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=mtime_ns // 1000)
 
 
-def is_same(checkpoint: Checkpoint, external: ExternalCheckpoint) -> bool:
+def is_same(checkpoint: Checkpoint, external: ExternalCheckpoint, adoption: Adoption) -> bool:
     """Tell if a checkpoint has exactly the files that were scanned."""
-    files = tuple((file.path, file.size_bytes, file.mtime_ns) for file in checkpoint.files)
-    return files == tuple(sorted(external.files)) and checkpoint.is_folder == external.is_folder
+    files = tuple((file.path, file.size_bytes, file.version) for file in checkpoint.files)
+    seen = tuple((path, size, adoption.version(mtime_ns)) for path, size, mtime_ns in sorted(external.files))
+    return files == seen and checkpoint.is_folder == external.is_folder

@@ -11,7 +11,7 @@ from app.catalog.rows.directories import Written
 from app.core.errors import CatalogUnusable
 from app.core.models import ADOPTED, Mark
 from app.service.state.context import Context
-from app.storage.port import Records
+from app.storage.ports import RecordTimes
 
 READ_OF_EACH = 3
 """The number of manifests unknown to the catalog that are read in one directory, newest first."""
@@ -34,8 +34,8 @@ def why_anew(context: Context, place: str, *, closely: bool = True) -> str | Non
     """
     catalog, storage = context.catalog, context.storage
     if catalog.is_new:
-        return None if storage.is_new else "the catalog was lost"
-    known, here = catalog.marks(), storage.mark()
+        return None if storage.marks.is_new else "the catalog was lost"
+    known, here = catalog.marks(), storage.marks.last_opening()
     if here is not None and known and here.root not in {mark.root for mark in known}:
         raise CatalogUnusable(f"{catalog.place} is the catalog of another root than {place}. {_remedy(context, place)}")
     if here is not None and known and here not in known:
@@ -45,17 +45,17 @@ def why_anew(context: Context, place: str, *, closely: bool = True) -> str | Non
 
 def root_id(context: Context) -> str | None:
     """Give the id of the root, which no opening or reindex changes; None for a root that was never marked."""
-    here = context.storage.mark()
+    here = context.storage.marks.last_opening()
     known = context.catalog.marks()
     return here.root if here is not None else known[0].root if known else None
 
 
 def sign(context: Context) -> None:
     """Mark root and catalog as a pair from this opening on; the catalog first, as it accepts both marks until then."""
-    here = context.storage.mark()
+    here = context.storage.marks.last_opening()
     opened = Mark(root_id(context) or token_hex(16), token_hex(16))
     context.catalog.put_mark(opened, here)
-    context.storage.put_mark(opened)
+    context.storage.marks.note_opening(opened)
 
 
 class _Comparison:
@@ -64,13 +64,13 @@ class _Comparison:
     def __init__(self, context: Context, place: str) -> None:
         self._context = context
         self._place = place
-        self._sealed = {manifest.checkpoint.id for _, manifest in context.storage.sealed()}
+        self._sealed = {manifest.checkpoint.id for _, manifest in context.storage.content.sealed()}
 
     def why(self) -> str | None:
         found_any = shared_any = False
         with self._context.catalog.reading() as session:
             live, written = session.checkpoints.live_places(), session.directories.written()
-            for found in self._context.storage.records(session.checkpoints.folder_places()):
+            for found in self._context.storage.records.times(session.checkpoints.folder_places()):
                 names = live.get(found.directory, set())
                 found_any = found_any or bool(found.manifests)
                 shared_any = shared_any or not names.isdisjoint(found.manifests)
@@ -82,7 +82,7 @@ class _Comparison:
         return None
 
     def _refuse_if_nothing_is_shared(self, live: Mapping[str, set[str]], why: str) -> str:
-        for found in self._context.storage.records(frozenset()):
+        for found in self._context.storage.records.times(frozenset()):
             if not live.get(found.directory, set()).isdisjoint(found.manifests):
                 return why
         raise CatalogUnusable(self._nothing_shared())
@@ -93,11 +93,13 @@ class _Comparison:
             f"mounted, and is it the root of this catalog? If so: {_remedy(self._context, self._place)}"
         )
 
-    def _proof(self, session: Session, found: Records, names: set[str], written: Mapping[str, Written]) -> str | None:
+    def _proof(
+        self, session: Session, found: RecordTimes, names: set[str], written: Mapping[str, Written]
+    ) -> str | None:
         """Find proof that the catalog has missed a change of a directory, which a reindex would find."""
         row = written.get(found.directory)
         since_ns = row.last_write_ns if row is not None else -1
-        if found.record_mtime_ns is not None and found.record_mtime_ns > since_ns:
+        if found.record_ns is not None and found.record_ns > since_ns:
             counter = self._counter(found.directory)
             if counter is not None and counter > (row.sequence if row is not None else 0):
                 return f"the record of {found.directory} says more than the catalog"
@@ -112,11 +114,11 @@ class _Comparison:
         return None
 
     def _counter(self, directory: str) -> int | None:
-        found = self._context.storage.found(directory, None)
-        return None if found.directory is None or found.doubt else found.directory.sequence
+        found = self._context.storage.records.read(directory, None)
+        return None if found.directory is None or found.warning else found.directory.sequence
 
     def _is_missed(self, session: Session, directory: str, name: str) -> bool:
-        manifest = self._context.storage.found(directory, name).manifest
+        manifest = self._context.storage.records.read(directory, name).manifest
         if manifest is None or manifest.checkpoint.id in self._sealed:
             return False
         if manifest.checkpoint.save_id.startswith(ADOPTED):

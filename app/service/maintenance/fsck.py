@@ -81,30 +81,30 @@ class Fsck:
         """List the files on the disk. An unreadable folder is a fault, whose contents count as unknown."""
         found = Findings({})
         found.expected |= self._known
-        for item in self._context.storage.everything():
+        for item in self._context.storage.records.inventory():
             if item.hidden is None:
-                found.disk[item.path] = item
+                found.disk[item.key] = item
             else:
-                found.hidden[item.path] = item.hidden
-                found.add("unreadable", item.path or "the root", item.hidden)
+                found.hidden[item.key] = item.hidden
+                found.add("unreadable", item.key or "the root", item.hidden)
         return found
 
     def _expect_work_in_progress(self, found: Findings) -> None:
         """Expect files being published or removed. Read after the disk and before the rows, so that none is missed."""
         storage = self._context.storage
-        sealed = [manifest.checkpoint for _, manifest in storage.sealed()]
+        sealed = [manifest.checkpoint for _, manifest in storage.content.sealed()]
         with self._context.catalog.reading() as session:
             going = session.checkpoints.to_withdraw()
         for checkpoint in (*sealed, *going):
             found.expected |= self._evidence.places(checkpoint)
         for checkpoint in sealed:
-            found.expected.add(storage.place_of_directory(checkpoint.directory))
-            found.sealed.add(storage.place_of_manifest(checkpoint.directory, checkpoint.name))
+            found.expected.add(storage.records.directory_key(checkpoint.directory))
+            found.sealed.add(storage.records.manifest_key(checkpoint.directory, checkpoint.name))
 
     # what the catalog knows
 
     def _check(self, found: Findings, directory: str, checkpoint_id: str, name: str) -> None:
-        where = self._context.storage.place_of_manifest(directory, name)
+        where = self._context.storage.records.manifest_key(directory, name)
         found.expected.add(where)
         try:
             row = self._evidence.row(checkpoint_id)
@@ -132,7 +132,7 @@ class Fsck:
     def _check_files(self, found: Findings, row: Row, checkpoint: Checkpoint, maps: Maps) -> None:
         damage: dict[str, str] = {}
         for file in checkpoint.files:
-            place, file_map = checkpoint.stored_at(file), maps.get(file.path)
+            place, file_map = self._context.storage.records.content_key(checkpoint, file), maps.get(file.path)
             if file_map is None:
                 continue  # the row contradicts itself, which is reported elsewhere
             if place not in found.disk:
@@ -144,7 +144,7 @@ class Fsck:
 
     def _altered(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
         try:
-            return faults_of(self._context.storage, checkpoint, file, file_map, self._evidence.pace)
+            return faults_of(self._context.storage.content, checkpoint, file, file_map, self._evidence.pace)
         except FileNotFoundError:
             return "it was deleted during the check"
 
@@ -170,7 +170,7 @@ class Fsck:
             found.lost_records[row.checkpoint.id] = row
             return None
         try:
-            data = self._context.storage.record(where)
+            data = self._context.storage.records.read_record(where)
             manifest = manifests.load(data)
             if not manifests.is_as_written(data):
                 raise manifests.Unreadable("something has changed it since it was written")
@@ -191,14 +191,14 @@ class Fsck:
         if row.is_dirty:
             found.of_row(row, "record", where, "it is behind the catalog", rewrite)
         elif not self._evidence.is_at_its_place(where, manifest) and self._evidence.is_known(manifest):
-            other = self._context.storage.place_of_manifest(manifest.checkpoint.directory, manifest.checkpoint.name)
+            other = self._context.storage.records.manifest_key(manifest.checkpoint.directory, manifest.checkpoint.name)
             found.of_row(row, "record", where, f"it is what belongs to {other}", rewrite)
         else:
             found.of_row(row, "disagrees", where, "it and the catalog say different things")
 
     def _check_directory(self, found: Findings, name: str, *, is_there: bool) -> None:
         """Check a directory's row and record. The record is only rewritten if the directory seems to be there."""
-        where = self._context.storage.place_of_directory(name)
+        where = self._context.storage.records.directory_key(name)
         found.expected.add(where)
         with self._context.catalog.reading() as session:
             directory, largest = session.directories.readable(name), session.checkpoints.largest_sequence(name)
@@ -215,7 +215,7 @@ class Fsck:
             found.add("record", where, "it is missing", rewrite if is_there else None, directory=name)
             return
         try:
-            data = self._context.storage.record(where)
+            data = self._context.storage.records.read_record(where)
             recorded = manifests.load_directory(data)
             if not manifests.is_as_written(data):
                 raise manifests.Unreadable("something has changed it since it was written")

@@ -11,7 +11,7 @@ from app.service.maintenance.fsck_repair import Fault
 from app.service.query.verify import Pace, first_fault
 from app.service.state.context import Context
 from app.storage import manifest as manifests
-from app.storage.port import Item
+from app.storage.ports import Item
 
 Maps = Mapping[str, FileMap]
 
@@ -97,16 +97,20 @@ class Evidence:
 
     def places(self, checkpoint: Checkpoint) -> set[str]:
         """Give the paths of the manifest and the files of a checkpoint."""
-        record = self._context.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
-        return {record, *(checkpoint.stored_at(file) for file in checkpoint.files)}
+        records = self._context.storage.records
+        record = records.manifest_key(checkpoint.directory, checkpoint.name)
+        return {record, *(records.content_key(checkpoint, file) for file in checkpoint.files)}
 
     def is_at_its_place(self, path: str, manifest: Manifest) -> bool:
         """Tell if a path is that of the manifest's own checkpoint."""
-        return self._context.storage.place_of_manifest(manifest.checkpoint.directory, manifest.checkpoint.name) == path
+        return (
+            self._context.storage.records.manifest_key(manifest.checkpoint.directory, manifest.checkpoint.name) == path
+        )
 
     def is_whole(self, extra: dict[str, Item], path: str, manifest: Manifest) -> bool:
         """Tell if an unexpected manifest describes a checkpoint whose files are all there and intact."""
-        places = {manifest.checkpoint.stored_at(file): file for file in manifest.checkpoint.files}
+        records, checkpoint = self._context.storage.records, manifest.checkpoint
+        places = {records.content_key(checkpoint, file): file for file in checkpoint.files}
         if not self.is_at_its_place(path, manifest) or not places.keys() <= extra.keys():
             return False
         return all(self.consists_of(place, manifest.maps[file.path]) for place, file in places.items())
@@ -126,7 +130,7 @@ class Evidence:
     def manifest_at(self, path: str) -> Manifest | None:
         """Read the manifest at a path; None unless it is exactly as it was written."""
         try:
-            data = self._context.storage.record(path)
+            data = self._context.storage.records.read_record(path)
             return manifests.load(data) if manifests.is_as_written(data) else None
         except (manifests.Unreadable, Refusal, OSError):
             return None
@@ -134,16 +138,16 @@ class Evidence:
     def directory_at(self, path: str) -> str | None:
         """Read the name from a directory's record; None unless it is as it was written, and in its place."""
         try:
-            data = self._context.storage.record(path)
+            data = self._context.storage.records.read_record(path)
             name = manifests.load_directory(data).name if manifests.is_as_written(data) else ""
         except (manifests.Unreadable, Refusal, OSError):
             return None
-        return name if self._context.storage.place_of_directory(name) == path else None
+        return name if self._context.storage.records.directory_key(name) == path else None
 
     def consists_of(self, path: str, file_map: FileMap) -> bool:
         """Tell if a file consists of exactly these chunks."""
         try:
-            with closing(self._context.storage.adoption.open(path)) as opened:
+            with closing(self._context.storage.records.open_item(path)) as opened:
                 whole = sum(chunk.length for chunk in file_map.chunks) == opened.size_bytes
                 return whole and first_fault(opened, file_map.chunks, self.pace) is None
         except (OSError, Refusal):

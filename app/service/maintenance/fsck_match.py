@@ -9,7 +9,7 @@ from app.service.maintenance.fsck_evidence import Evidence, Findings, Row, canon
 from app.service.maintenance.fsck_repair import Repairs
 from app.service.state.context import Context
 from app.storage import manifest as manifests
-from app.storage.port import Item
+from app.storage.ports import Item
 
 
 class Matcher:
@@ -25,7 +25,7 @@ class Matcher:
         extra = {
             path: entry for path, entry in found.disk.items() if path not in found.expected and not entry.is_folder
         }
-        for path in sorted(path for path in extra if self._context.storage.is_record(path)):
+        for path in sorted(path for path in extra if self._context.storage.records.is_record(path)):
             manifest = self._evidence.manifest_at(path)
             if manifest is not None and self._evidence.is_whole(extra, path, manifest):
                 self._match_whole(found, path, manifest)
@@ -36,7 +36,9 @@ class Matcher:
         self._report_losses(found, gone)
         for path, entry in sorted(extra.items()):
             text = "this server did not write it, or has forgotten it"
-            found.add("extra", path, text, about=str(entry).encode(), is_passing=self._context.storage.is_record(path))
+            found.add(
+                "extra", path, text, about=str(entry).encode(), is_passing=self._context.storage.records.is_record(path)
+            )
 
     def _match_whole(self, found: Findings, path: str, manifest: Manifest) -> None:
         """Report a checkpoint that is on the disk, whole and with its manifest, but not in the catalog there."""
@@ -70,7 +72,7 @@ class Matcher:
         for row, file, file_map in sorted(
             found.missing, key=lambda missing: missing[0].checkpoint.id in found.lost_records
         ):
-            place = row.checkpoint.stored_at(file)
+            place = self._context.storage.records.content_key(row.checkpoint, file)
             alike = (
                 path
                 for path in by_size[file.size_bytes]
@@ -81,26 +83,30 @@ class Matcher:
                 continue
             del extra[now]
             found.of_row(
-                row, "renamed", place, f"it is called {now} now", partial(self._context.storage.put_back, now, place)
+                row,
+                "renamed",
+                place,
+                f"it is called {now} now",
+                partial(self._context.storage.records.put_back, now, place),
             )
         return gone
 
     def _match_records(self, found: Findings, extra: dict[str, Item]) -> None:
         """Match unexpected manifests and directory records: renamed ones, unknown directories, leftovers of a crash."""
         storage = self._context.storage
-        for path in sorted(path for path in extra if storage.is_record(path)):
+        for path in sorted(path for path in extra if storage.records.is_record(path)):
             about, manifest = str(extra[path]).encode(), self._evidence.manifest_at(path)
             row = found.lost_records.get(manifest.checkpoint.id) if manifest is not None else None
-            if storage.is_temporary(path) and extra[path].is_plain:
+            if storage.records.is_temporary(path) and extra[path].is_plain:
                 text = "a crash left it"
-                found.add("leftover", path, text, partial(storage.drop, path), about=about, is_passing=True)
+                found.add("leftover", path, text, partial(storage.records.drop, path), about=about, is_passing=True)
             elif (
                 manifest is not None
                 and row is not None
                 and canonical(manifest.checkpoint, manifest.maps) == row.canonical
             ):
-                place = storage.place_of_manifest(row.checkpoint.directory, row.checkpoint.name)
-                repair = partial(storage.put_back, path, place)
+                place = storage.records.manifest_key(row.checkpoint.directory, row.checkpoint.name)
+                repair = partial(storage.records.put_back, path, place)
                 found.of_row(row, "renamed", place, f"it is called {path} now", repair)
                 del found.lost_records[row.checkpoint.id]
             elif (name := self._evidence.directory_at(path)) is not None:
@@ -122,7 +128,7 @@ class Matcher:
         about = {row.checkpoint.id: row for row, _, _ in found.missing}
         for checkpoint_id, row in found.lost_records.items():
             checkpoint = row.checkpoint
-            place = self._context.storage.place_of_manifest(checkpoint.directory, checkpoint.name)
+            place = self._context.storage.records.manifest_key(checkpoint.directory, checkpoint.name)
             if len(gone[checkpoint_id]) == len(checkpoint.files):
                 found.of_row(
                     row, "stale", f"{checkpoint.directory}/{checkpoint.name}", *self._describe_stale(found, row)
@@ -143,8 +149,8 @@ class Matcher:
         """Describe a stale row; with a repair if the checkpoint is certainly lost."""
         checkpoint = row.checkpoint
         text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
-        own = self._context.storage.place_of_directory(checkpoint.directory).rpartition("/")[0]
-        if self._context.storage.is_in_trash(checkpoint):
+        own = self._context.storage.records.directory_key(checkpoint.directory).rpartition("/")[0]
+        if self._context.storage.content.is_in_trash(checkpoint):
             return f"{text}: they are in the trash, and the next start of the server brings them back", None
         if own not in found.disk:
             return f"{text}, nor is anything that the server wrote for this directory: is its disk mounted?", None

@@ -55,7 +55,7 @@ class Repairs:
         with self._context.catalog.reading() as session:
             row, maps = session.checkpoints.get(checkpoint_id), session.checkpoints.maps(checkpoint_id)
         if row is not None and row.removed_at is None:
-            self._context.storage.rewrite(Manifest(row, maps))
+            self._context.storage.records.write_manifest(Manifest(row, maps))
             with self._context.catalog.writing() as session:
                 session.checkpoints.mark_clean(checkpoint_id)
 
@@ -64,8 +64,8 @@ class Repairs:
         with self._context.catalog.reading() as session:
             directory = session.directories.get(name)
         if directory is not None:
-            self._context.storage.make_directory(directory)
-            self._context.storage.write_directory(directory)
+            self._context.storage.records.make_directory(directory)
+            self._context.storage.records.write_directory(directory)
 
     def correct_row(self, manifest: Manifest) -> None:
         """Correct a row from its manifest."""
@@ -120,7 +120,7 @@ class Repairs:
     def _recorded(self, name: str) -> Directory | None:
         """Read a directory's record; None unless it is as it was written."""
         try:
-            data = self._context.storage.record(self._context.storage.place_of_directory(name))
+            data = self._context.storage.records.read_record(self._context.storage.records.directory_key(name))
             return manifests.load_directory(data) if manifests.is_as_written(data) else None
         except (manifests.Unreadable, Refusal, OSError):
             return None

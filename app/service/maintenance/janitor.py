@@ -31,7 +31,7 @@ def recover(
     tidy(checkpoints)
     if rebuild_catalog and rebuilt is None:
         rebuilt = rebuild(context, read=read)
-    sealed = context.storage.sealed()
+    sealed = context.storage.content.sealed()
     for upload_id, manifest in sealed:
         try:
             checkpoints.pending_commits.roll_forward(upload_id, manifest)
@@ -40,13 +40,13 @@ def recover(
     if rebuilt is not None:
         checkpoints.purge.run()  # some checkpoints that only the trash knew may be due
     with context.catalog.reading() as session:
-        trash = context.storage.trash()  # one snapshot: removals that a commit above has begun continue concurrently
+        trash = context.storage.content.trash()  # one snapshot: removals that a commit above began go on
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
-    for upload_id in context.storage.uploads() - known:
-        if not context.storage.is_sealed(upload_id):
-            _attempt(f"discard upload {upload_id}", partial(context.storage.discard, upload_id))
+    for upload_id in context.storage.content.uploads() - known:
+        if not context.storage.content.is_sealed(upload_id):
+            _attempt(f"discard upload {upload_id}", partial(context.storage.content.discard, upload_id))
     for checkpoint_id in trash - kept:
-        _attempt(f"purge {checkpoint_id}", partial(context.storage.free, checkpoint_id))
+        _attempt(f"purge {checkpoint_id}", partial(context.storage.content.purge, checkpoint_id))
     return rebuilt
 
 
@@ -68,8 +68,9 @@ def tidy(checkpoints: Checkpoints) -> None:
             partial(finish_restoration, context, checkpoint),
         )
     _attempt("abort expired uploads", checkpoints.aborts.expire)
-    context.storage.sweep()
-    _attempt("set space aside", context.storage.keep_ballast)
+    context.storage.content.sweep()
+    if context.storage.volume is not None:
+        _attempt("keep the reserve file", context.storage.volume.keep_reserve_file)
 
 
 def _attempt(what: str, act: Callable[[], object]) -> None:

@@ -8,7 +8,7 @@ from app.catalog import Session
 from app.catalog.rows.uploads import Saved
 from app.core.models import Checkpoint, Directory, Manifest
 from app.service.state.context import Context
-from app.storage.port import Found, Withdrawn
+from app.storage.ports import Found, Trashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,20 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
     unreadable: set[str] = set()
     directories: dict[str, Directory] = {}
     manifests: dict[str, Manifest] = {}
-    for found in context.storage.survey():
+    for found in context.storage.records.survey():
         if fault := found.fault or _doubled(found, manifests):
-            faults.append(f"{found.where}: {fault}")
-            unreadable.add(found.where)
+            faults.append(f"{found.key}: {fault}")
+            unreadable.add(found.key)
             continue
-        if found.doubt:
-            remarks.append(f"{found.where}: {found.doubt}")
+        if found.warning:
+            remarks.append(f"{found.key}: {found.warning}")
         if found.directory is not None:
-            name = found.where.rpartition("/.holdfast/")[0]
-            directories[name] = replace(found.directory, name=name)
+            directories[found.directory.name] = found.directory
         elif found.manifest is not None:
             manifests[found.manifest.checkpoint.id] = found.manifest
             read(len(manifests))
-    removed = [
-        _as_removed(found) for found in context.storage.withdrawn() if found.manifest.checkpoint.id not in manifests
-    ]
+    trashed = context.storage.content.trashed()
+    removed = [_as_removed(found) for found in trashed if found.manifest.checkpoint.id not in manifests]
     for manifest in (*manifests.values(), *removed):
         _count(directories, manifest)
     with context.catalog.writing() as session:
@@ -68,13 +66,13 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
         session.checkpoints.forget_live()
         if is_behind:
             session.checkpoints.forget_removed(manifests)
-            session.uploads.forget_but(context.storage.uploads() - manifests.keys())
+            session.uploads.forget_but(context.storage.content.uploads() - manifests.keys())
         back = session.checkpoints.forget_freed(manifests)
         known = session.checkpoints.numbers()
         removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]
         left, odd = restore(session, directories, [*manifests.values(), *removed])
         session.checkpoints.put_verified(verified)
-    faults += _lost(lost, manifests, unreadable)
+    faults += _lost(context, lost, manifests, unreadable)
     odd += [
         f"{_path(manifests[found])}: it was removed before, and the operator has put it back" for found in sorted(back)
     ]
@@ -82,17 +80,20 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
 
 
 def _lost(
-    live: Mapping[str, tuple[str, str]], manifests: Mapping[str, Manifest], reported: Container[str]
+    context: Context,
+    live: Mapping[str, tuple[str, str]],
+    manifests: Mapping[str, Manifest],
+    reported: Container[str],
 ) -> list[str]:
     """List checkpoints that the catalog had and no manifest describes, except those with a reported manifest."""
     return [
         f"{directory}/{name}: the catalog had it, and there is no manifest of it; it is not in the catalog any more"
         for found, (directory, name) in sorted(live.items(), key=lambda each: each[1])
-        if found not in manifests and f"{directory}/.holdfast/{name}.json" not in reported
+        if found not in manifests and context.storage.records.manifest_key(directory, name) not in reported
     ]
 
 
-def _as_removed(found: Withdrawn) -> Manifest:
+def _as_removed(found: Trashed) -> Manifest:
     checkpoint = replace(
         found.manifest.checkpoint, removed_at=found.removed_at, removed_because=found.because, trashed=True
     )

@@ -86,6 +86,6 @@ class Scrubber:
 
     def _fault(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
         try:
-            return faults_of(self._context.storage, checkpoint, file, file_map, self._pace)
+            return faults_of(self._context.storage.content, checkpoint, file, file_map, self._pace)
         except FileNotFoundError:
             return f"{checkpoint.stored_at(file)} is missing"

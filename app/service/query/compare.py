@@ -7,7 +7,7 @@ from app.core.errors import Refusal
 from app.service.query.content import Contents
 from app.service.state.context import Context
 from app.service.state.lookup import known_checkpoint, readable_maps
-from app.storage.port import Opened
+from app.storage.ports import Opened
 
 READ_MAX_BYTES = 64 * 1024 * 1024
 """The number of bytes of either checkpoint that are read at most."""

@@ -14,7 +14,7 @@ from app.service.state.caches import Caches, FileState
 from app.service.state.context import Context
 from app.service.state.lookup import known_checkpoint, live_checkpoint, no_checkpoint, readable_maps, refuse_removed
 from app.service.state.transitions import note_verified
-from app.storage.port import Opened
+from app.storage.ports import Opened, descriptor_of
 
 logger = logging.getLogger("holdfast")
 
@@ -29,6 +29,11 @@ class Content:
     checkpoint: Checkpoint
     file: File
     opened: Opened
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of the open file; None if its bytes have to be read."""
+        return descriptor_of(self.opened)
 
 
 class Contents:
@@ -91,7 +96,7 @@ class Contents:
             files = {file.path: file for file in checkpoint.files}
             for path in paths:
                 with suppress(OSError, ForeignFile):
-                    opened = self._context.storage.open(checkpoint, files[path])
+                    opened = self._context.storage.content.open(checkpoint, files[path])
                     found.append(Content(checkpoint, files[path], opened))
         return [content for content in found if self._is_intact(content)]
 
@@ -156,7 +161,7 @@ class Contents:
 
     def _open(self, checkpoint: Checkpoint, file: File) -> Opened:
         try:
-            return self._context.storage.open(checkpoint, file)
+            return self._context.storage.content.open(checkpoint, file)
         except (FileNotFoundError, ForeignFile) as error:
             where, is_missing = checkpoint.stored_at(file), isinstance(error, FileNotFoundError)
             self._note(checkpoint, f"{where} is missing" if is_missing else f"{where} cannot be opened: {error}")
@@ -173,9 +178,9 @@ class Contents:
 
     def _verify(self, checkpoint: Checkpoint, file: File, opened: Opened) -> None:
         """Read and hash a file that was touched or found damaged; once for each state that it is found in."""
-        state = FileState(opened.size_bytes, opened.mtime_ns, checkpoint.damage)
-        if state == (file.size_bytes, file.mtime_ns, None):
+        if checkpoint.damage is None and opened.is_version_of(file):
             return
+        state = FileState(opened.size_bytes, opened.version, checkpoint.damage)
         key = (checkpoint.id, file.path)
         if self._caches.verified.get(key) == state:
             return

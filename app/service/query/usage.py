@@ -118,11 +118,13 @@ class UsageReports:
         first, last = found.first_removed_at, found.last_removed_at
         return Trash(found.kept, first and first + window, last and last + window, window, found.going)
 
-    def disk(self, held: Totals, trash: Trash) -> Disk:
-        """Describe the disk of the root; only for a token that reaches all of it."""
-        storage, trash_bytes = self._context.storage, trash.totals.size_bytes + trash.going.size_bytes
+    def disk(self, held: Totals, trash: Trash) -> Disk | None:
+        """Describe the disk of the root, if it has one; only for a token that reaches all of it."""
+        volume, trash_bytes = self._context.storage.volume, trash.totals.size_bytes + trash.going.size_bytes
+        if volume is None:
+            return None
         return Disk(
-            storage.capacity_bytes(), storage.free_bytes(), self._rules.reserve_bytes, held.size_bytes, trash_bytes
+            volume.capacity_bytes(), volume.free_bytes(), self._rules.reserve_bytes, held.size_bytes, trash_bytes
         )
 
     def uploads(self, prefix: str, limit: int) -> tuple[list[UploadStatus], int]:

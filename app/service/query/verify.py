@@ -7,7 +7,7 @@ from contextlib import closing
 from app.core import digests
 from app.core.errors import ForeignFile
 from app.core.models import Checkpoint, Chunk, File, FileMap
-from app.storage.port import Opened, Storage
+from app.storage.ports import ContentStore, Opened
 
 Pause = Callable[[float], object]
 
@@ -50,7 +50,7 @@ class Pace:
             raise Stopped
 
 
-def faults_of(storage: Storage, checkpoint: Checkpoint, file: File, file_map: FileMap, pace: Pace) -> str | None:
+def faults_of(content: ContentStore, checkpoint: Checkpoint, file: File, file_map: FileMap, pace: Pace) -> str | None:
     """Describe the damage of one file, in words, as it is on the disk; None if it is intact.
 
     Raises
@@ -60,7 +60,7 @@ def faults_of(storage: Storage, checkpoint: Checkpoint, file: File, file_map: Fi
     """
     where = checkpoint.stored_at(file)
     try:
-        opened = storage.open(checkpoint, file)
+        opened = content.open(checkpoint, file)
     except FileNotFoundError:
         raise
     except (OSError, ForeignFile) as error:
@@ -92,11 +92,11 @@ def first_fault(
     offset = 0
     for chunk in chunks:
         if fresh:
-            opened.forget(offset, chunk.length)
+            opened.evict(offset, chunk.length)
         if digests.of_chunk(opened.read(offset, chunk.length)) != chunk.digest:
             return offset
         if fresh:
-            opened.forget(offset, chunk.length)
+            opened.evict(offset, chunk.length)
         if pace is not None:
             pace.took(chunk.length)
         offset += chunk.length

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from app.core.models import Chunk
+from app.core.models import Chunk, Version
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -55,7 +55,7 @@ class FileState(NamedTuple):
     """The attributes of a stored file at the moment when its bytes were verified."""
 
     size_bytes: int
-    mtime_ns: int
+    version: Version
     damage: str | None
 
 

@@ -8,7 +8,7 @@ from app.catalog import Catalog
 from app.core.limits import MOST, Limits
 from app.core.quotas import Quota
 from app.service.state.notifier import Notifier
-from app.storage.port import Storage
+from app.storage.ports import Storage
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from app.core.models import Upload, UploadFile
 from app.core.names import is_within
 from app.core.spans import Span, joined
 from app.service.state.upload_progress import UploadProgress
-from app.storage.port import Storage
+from app.storage.ports import ContentStore
 
 MOST_ENDED = 100
 """The number of ended uploads that are remembered for clients that follow changes."""
@@ -28,8 +28,8 @@ class OpenUploads:
         Plans the copies of an upload whose digests are known.
     """
 
-    def __init__(self, storage: Storage, plan_copies: Callable[[UploadProgress], None]) -> None:
-        self._storage = storage
+    def __init__(self, content: ContentStore, plan_copies: Callable[[UploadProgress], None]) -> None:
+        self._content = content
         self._plan_copies = plan_copies
         self._guard = threading.Lock()
         self._open: dict[str, UploadProgress] = {}
@@ -144,7 +144,7 @@ class OpenUploads:
     def _recompute_file(self, progress: UploadProgress, file: UploadFile) -> None:
         with (
             suppress(FileNotFoundError),  # nothing of it has arrived
-            self._storage.partial(progress.upload, file.path, create=False) as partial,
+            self._content.partial(progress.upload, file.path, create=False) as partial,
         ):
             written = joined(partial.written())
             for offset, chunk in spans.placed(file.chunks or ()):

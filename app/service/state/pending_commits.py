@@ -85,14 +85,14 @@ class PendingCommits:
         """Seal an upload, under its directory's lock. If that fails, it stays an open upload."""
         self._manifests[upload_id] = manifest
         try:
-            self._context.storage.seal(upload_id, manifest)
+            self._context.storage.content.seal(upload_id, manifest)
         except OSError:
             self.unseal(upload_id)
             raise
 
     def unseal(self, upload_id: str) -> None:
         """Make a sealed upload an open one again. Only before any of its files is published."""
-        self._context.storage.unseal(upload_id)
+        self._context.storage.content.unseal(upload_id)
         self._forget_seal(upload_id)
 
     def publish(self, upload_id: str, manifest: Manifest) -> Committed:
@@ -155,7 +155,7 @@ class PendingCommits:
     def discard_remains(self, upload_id: str) -> None:
         """Delete the files of a committed upload. Best-effort: the next start tries again."""
         try:
-            self._context.storage.discard(upload_id)
+            self._context.storage.content.discard(upload_id)
         except OSError:
             logger.exception("the remains of upload %s are left to the next start", upload_id)
 
@@ -165,7 +165,7 @@ class PendingCommits:
                 return  # another thread has finished it or unsealed it
             with self._context.catalog.reading() as session:
                 done = session.checkpoints.get(manifest.checkpoint.id) is not None
-            if not done and not self._context.storage.is_sealed(upload_id):
+            if not done and not self._context.storage.content.is_sealed(upload_id):
                 self._reopen(upload_id)
                 return
             try:

@@ -171,7 +171,7 @@ def _expected(directory: Directory, upload: Upload) -> Checkpoint:
         sequence=sequence,
         saved_after=ranking.saved_after(upload.saved_after, sequence),
         facts=upload.facts,
-        files=tuple(File(file.path, file.size_bytes or 0, "", 0) for file in upload.files),
+        files=tuple(File(file.path, file.size_bytes or 0, "", "") for file in upload.files),
         digest="",
         created_at=upload.created_at,
     )

@@ -12,7 +12,7 @@ logger = logging.getLogger("holdfast")
 def rewrite_manifest(context: Context, manifest: Manifest) -> None:
     """Write a manifest with facts that the catalog already holds. On failure it stays stale until the janitor runs."""
     try:
-        context.storage.rewrite(manifest)
+        context.storage.records.write_manifest(manifest)
         with context.catalog.writing() as session:
             session.checkpoints.mark_clean(manifest.checkpoint.id)
     except (OSError, Refusal):
@@ -27,8 +27,8 @@ def rewrite_directory(context: Context, name: str) -> None:
         if directory is None:
             return
         try:
-            context.storage.make_directory(directory)
-            context.storage.write_directory(directory)
+            context.storage.records.make_directory(directory)
+            context.storage.records.write_directory(directory)
             with context.catalog.writing() as session:
                 session.directories.mark_dirty(name, False)
         except (OSError, Refusal):

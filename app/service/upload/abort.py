@@ -37,7 +37,7 @@ class Aborts:
             try:
                 self._remove(upload)
             except NoSpace:  # too little space even to record the abort, so delete the bytes first
-                self._context.storage.discard(upload_id)
+                self._context.storage.content.discard(upload_id)
                 self._remove(upload)
         self.discard(upload)
 
@@ -60,7 +60,7 @@ class Aborts:
         """Delete the files of an upload that could not be recorded. Best-effort."""
         self._quota_claims.release(upload.id)
         with suppress(OSError):
-            self._context.storage.discard(upload.id)
+            self._context.storage.content.discard(upload.id)
 
     def remove(self, session: Session, upload: Upload) -> None:
         """Remove the row of an upload within the caller's transaction.
@@ -70,7 +70,7 @@ class Aborts:
         UploadBusy
             It is sealed, and so a checkpoint already.
         """
-        if self._context.storage.is_sealed(upload.id):
+        if self._context.storage.content.is_sealed(upload.id):
             raise UploadBusy(f"Upload {upload.id} is being committed.")
         session.uploads.remove(upload.id)
         session.audit.add("upload.abandoned", at=self._context.clock(), directory=upload.directory, id=upload.id)
@@ -79,13 +79,13 @@ class Aborts:
         """Delete the bytes of an upload, and its directory if nothing else ever used it."""
         self._open_uploads.forget(upload.id)
         self._quota_claims.release(upload.id)
-        self._context.storage.discard(upload.id)
+        self._context.storage.content.discard(upload.id)
         with self._context.catalog.writing() as session:
             directory = session.directories.get(upload.directory)
             unused = directory is not None and directory == Directory(directory.name, directory.created_at)
             if unused and session.uploads.count(upload.directory) == 0:
                 session.directories.remove(upload.directory)
-                self._context.storage.drop_directory(upload.directory)
+                self._context.storage.records.drop_directory(upload.directory)
 
     def _remove(self, upload: Upload) -> None:
         with self._context.catalog.writing() as session:

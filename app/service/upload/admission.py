@@ -7,7 +7,7 @@ from app.catalog import Session
 from app.core import ranking
 from app.core.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned, PreconditionFailed, Superseded
 from app.core.models import Checkpoint, Directory, Save
-from app.storage.port import Storage
+from app.storage.ports import ContentStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ UNCONDITIONAL = Conditions()
 
 
 def admit_save(
-    session: Session, storage: Storage, directory: Directory, save: Save, digest: str | None
+    session: Session, content: ContentStore, directory: Directory, save: Save, digest: str | None
 ) -> Checkpoint | None:
     """Admit a save, and give the live checkpoint that has its name already, if any.
 
@@ -72,7 +72,7 @@ def admit_save(
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
     being_freed = session.checkpoints.to_withdraw(save.directory, save.name)
-    if not being_freed and (conflict := storage.obstacle(save.directory, save.name, current)):
+    if not being_freed and (conflict := content.conflict(save.directory, save.name, current)):
         raise ForeignFile(f"{conflict} exists and was not written by this server; it is not overwritten.")
     if save.only_if_improved:
         _refuse_unimproved(session, directory, save)

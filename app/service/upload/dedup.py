@@ -16,7 +16,7 @@ from app.service.state.caches import Caches
 from app.service.state.context import Context
 from app.service.state.running_copies import CopyPlan, RunningCopies
 from app.service.state.upload_progress import UploadProgress
-from app.storage.port import Partial
+from app.storage.ports import Partial
 
 SOURCES = 32
 """The number of checkpoints of a directory that are searched, newest first."""
@@ -153,7 +153,7 @@ class Deduplication:
 
     def _copy(self, copy: _Copy) -> None:
         progress, content, path, run = copy
-        with self._context.storage.partial(progress.upload, path) as partial:
+        with self._context.storage.content.partial(progress.upload, path) as partial:
             if self._share(partial, copy):
                 return
             with progress.writing(path, run.span):

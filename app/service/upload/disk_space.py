@@ -8,6 +8,7 @@ from app.core.models import Save, Upload
 from app.service.lifecycle.purge import Purge
 from app.service.state.context import Context, Rules
 from app.service.state.open_uploads import OpenUploads
+from app.storage.ports import Volume
 
 _LOOKS = 100
 
@@ -32,11 +33,11 @@ class DiskSpace:
         NoSpace
             They do not fit above the reserve.
         """
-        self._admit(lambda: wanted_bytes, upload_id)
+        self._admit(lambda _: wanted_bytes, upload_id)
 
     def admit_rest(self, upload: Upload, sent_bytes: int) -> None:
         """Admit, as `admit` does, all that an upload lacks: bytes that the client sends or that the server copies."""
-        self._admit(lambda: self._rest_bytes(upload, sent_bytes), upload.id)
+        self._admit(lambda volume: self._rest_bytes(volume, upload, sent_bytes), upload.id)
 
     def refuse_oversized(self, save: Save) -> None:
         """Refuse a save of which the client has to send more bytes than the disk holds, before anything is created.
@@ -47,33 +48,25 @@ class DiskSpace:
         ------
         NoSpace
         """
+        volume = self._context.storage.volume
         sent = sum(file.size_bytes or 0 for file in save.files if not file.is_hashed)
-        if sent > self._context.storage.capacity_bytes():
-            raise self._no_space(sent, self._context.storage.free_bytes(), self._open_uploads.expected_bytes())
+        if volume is not None and sent > volume.capacity_bytes():
+            raise self._no_space(sent, volume.free_bytes(), self._open_uploads.expected_bytes())
 
-    def _admit(self, wanted: Callable[[], int], upload_id: str) -> None:
+    def _admit(self, wanted: Callable[[Volume], int], upload_id: str) -> None:
+        volume = self._context.storage.volume
+        if volume is None:  # an object store never fills up; it refuses what its own quota does not allow
+            return
         beside = self._open_uploads.expected_bytes(excluding=upload_id) + self._rules.reserve_bytes
-        wanted_bytes, free = self._compared(wanted)
+        wanted_bytes, free = _compared(volume, wanted)
         if free < wanted_bytes + beside:
-            self._purge.make_room(wanted_bytes + beside)
-            wanted_bytes, free = self._compared(wanted)
+            self._purge.make_room(volume, wanted_bytes + beside)
+            wanted_bytes, free = _compared(volume, wanted)
         if free < wanted_bytes + beside:
             raise self._no_space(wanted_bytes, free, beside - self._rules.reserve_bytes)
 
-    def _compared(self, wanted: Callable[[], int]) -> tuple[int, int]:
-        """Read the wanted and the free bytes at one moment, so that bytes being copied count exactly once.
-
-        If copying never pauses, the free bytes are read last, which errs on the side of refusing.
-        """
-        for _ in range(_LOOKS):
-            wanted_bytes = wanted()
-            free = self._context.storage.free_bytes()
-            if wanted() == wanted_bytes:
-                break
-        return wanted_bytes, free
-
-    def _rest_bytes(self, upload: Upload, sent_bytes: int) -> int:
-        to_copy = 0 if self._context.storage.shares_blocks else self._open_uploads.of(upload).planned_bytes
+    def _rest_bytes(self, volume: Volume, upload: Upload, sent_bytes: int) -> int:
+        to_copy = 0 if volume.shares_blocks else self._open_uploads.of(upload).planned_bytes
         if not to_copy:
             return sent_bytes
         lacking = 0
@@ -81,7 +74,7 @@ class DiskSpace:
             allocated = 0
             with (
                 suppress(FileNotFoundError),  # nothing of it has arrived
-                self._context.storage.partial(upload, file.path, create=False) as found,
+                self._context.storage.content.partial(upload, file.path, create=False) as found,
             ):
                 allocated = found.allocated_bytes()
             lacking += max(0, (file.size_bytes or 0) - allocated)
@@ -96,3 +89,16 @@ class DiskSpace:
             promised_bytes=promised_bytes,
             reserve_bytes=self._rules.reserve_bytes,
         )
+
+
+def _compared(volume: Volume, wanted: Callable[[Volume], int]) -> tuple[int, int]:
+    """Read the wanted and the free bytes at one moment, so that bytes being copied count exactly once.
+
+    If copying never pauses, the free bytes are read last, which errs on the side of refusing.
+    """
+    for _ in range(_LOOKS):
+        wanted_bytes = wanted(volume)
+        free = volume.free_bytes()
+        if wanted(volume) == wanted_bytes:
+            break
+    return wanted_bytes, free

@@ -8,7 +8,7 @@ from app.core.errors import DigestMismatch, UploadBusy, WrongLength
 from app.core.models import CHUNK_MAX_BYTES, Chunk
 from app.core.spans import Span
 from app.service.state.upload_progress import UploadProgress
-from app.storage.port import Partial
+from app.storage.ports import Partial
 
 BATCH_BYTES = 4 * 1024 * 1024
 """The number of bytes that are buffered before they are hashed and written; a longer chunk is buffered whole."""

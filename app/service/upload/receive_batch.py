@@ -7,7 +7,7 @@ from app.core.errors import DigestMismatch, UploadBusy, WrongLength
 from app.core.models import Chunk, UploadFile
 from app.core.spans import Span
 from app.service.state.upload_progress import UploadProgress
-from app.storage.port import Storage
+from app.storage.ports import ContentStore
 
 
 class BatchReceiver:
@@ -26,12 +26,14 @@ class BatchReceiver:
         The sizes of the files do not add up to it.
     """
 
-    def __init__(self, progress: UploadProgress, storage: Storage, files: Sequence[UploadFile], length: int) -> None:
+    def __init__(
+        self, progress: UploadProgress, content: ContentStore, files: Sequence[UploadFile], length: int
+    ) -> None:
         wanted = sum(file.size_bytes or 0 for file in files)
         if wanted != length:
             raise WrongLength(f"The files have {wanted} bytes in all; {length} are coming.")
         self._progress = progress
-        self._storage = storage
+        self._content = content
         self._files = files
         self._buffer = memoryview(bytearray(length))
         self._filled = 0
@@ -84,7 +86,7 @@ class BatchReceiver:
                         f"The digests of {path!r} were declared meanwhile, and these bytes do not have them."
                     )
             new = {path: data for path, (data, chunks) in sound.items() if not progress.holds(path, 0, chunks)}
-            self._storage.write_files(progress.upload, new)
+            self._content.write_files(progress.upload, new)
             for path in new:
                 progress.record(path, 0, sound[path][1])
 

@@ -136,7 +136,7 @@ class Reservations:
         known = session.directories.get(upload.directory)
         assert known is not None, "an upload's directory is made with it"
         self._quota_claims.claim(session, known, upload)
-        self._context.storage.begin(upload)
+        self._context.storage.content.begin(upload)
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
         if (files, save.folders) != (upload.files, upload.folders):
             upload = replace(upload, files=files, folders=save.folders, **_common_rights(upload, save))
@@ -151,7 +151,7 @@ class Reservations:
         directory = known or Directory(save.directory, created_at=now, sequence=counted)
         if known is None and (taken := session.directories.taken_by_checkpoint(save.directory)):
             raise NameTaken(f"{save.directory!r} cannot be a directory: {taken!r} is a checkpoint.")
-        admit_save(session, self._context.storage, directory, save, digests.of_save(save))
+        admit_save(session, self._context.storage.content, directory, save, digests.of_save(save))
         self._disk_space.refuse_oversized(save)
         values = {field.name: getattr(save, field.name) for field in fields(save)}
         values["saved_after"] = self._position(session, directory, save) if saved_after is None else saved_after
@@ -159,9 +159,9 @@ class Reservations:
         self._quota_claims.claim(session, directory, upload)
         undo.push(lambda kind, *_: self._aborts.undo(upload) if kind else None)
         if known is None:
-            self._context.storage.make_directory(directory)
+            self._context.storage.records.make_directory(directory)
             session.directories.put(directory)
-        self._context.storage.begin(upload)
+        self._context.storage.content.begin(upload)
         session.uploads.add(upload)
         return upload
 

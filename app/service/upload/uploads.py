@@ -9,7 +9,7 @@ from typing import NamedTuple
 from app.core import batches, spans
 from app.core.access import Access
 from app.core.errors import FileNotInCheckpoint, RangeMisaligned, WrongLength
-from app.core.models import Checkpoint, Chunk, Upload, UploadFile
+from app.core.models import Checkpoint, Chunk, RangeUrl, Upload, UploadFile
 from app.core.spans import Span
 from app.service.state.context import Context, Rules
 from app.service.state.lookup import known_checkpoint, known_upload, no_upload
@@ -31,6 +31,8 @@ class Missing(NamedTuple):
 
     path: str
     span: Span
+    url: RangeUrl | None = None
+    """The URL that the store gives for it; None if the client sends it to the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,14 @@ class Uploads:
     def missing(self, upload: Upload) -> Shortfall:
         """Find the ranges of an upload that have not arrived; the list is bounded, the totals are not."""
         progress = self._open_uploads.of(upload)
-        limit = self._context.storage.range_max_bytes
+        content = self._context.storage.content
+        limit = content.range_max_bytes
         listed: list[Missing] = []
         count = size_bytes = 0
         for file in upload.files:
             found = progress.missing(file, limit)
-            listed += [Missing(file.path, span) for span in found[: self._rules.limits.ranges - len(listed)]]
+            shown = found[: self._rules.limits.ranges - len(listed)]
+            listed += [Missing(file.path, span, content.upload_url(upload, file.path, span)) for span in shown]
             count += len(found)
             size_bytes += spans.total(found)
         return Shortfall(listed, count, size_bytes)
@@ -148,7 +152,7 @@ class Uploads:
         with ExitStack() as stack:
             try:
                 with progress.writing(path, _NO_BYTES):  # not while it is published, as this may create the file
-                    partial = stack.enter_context(self._context.storage.partial(progress.upload, file.path))
+                    partial = stack.enter_context(self._context.storage.content.partial(progress.upload, file.path))
             except FileNotFoundError as error:
                 raise no_upload(upload_id) from error
             if file.size_bytes is not None:
@@ -179,7 +183,7 @@ class Uploads:
             raise FileNotInCheckpoint(f"The upload has {len(files)} files, and so none at {places[-1]}.")
         wanted = [files[place] for place in places]
         batches.refuse_large([file.size_bytes or 0 for file in wanted])
-        receiver = BatchReceiver(progress, self._context.storage, wanted, length)
+        receiver = BatchReceiver(progress, self._context.storage.content, wanted, length)
         self._keep_alive(progress)
         self._disk_space.admit(length, upload_id=upload_id)
         try:

@@ -1,4 +1,4 @@
-"""How folders that other tools wrote into are looked at, and how what lies in them is copied and given a manifest."""
+"""Adoption of checkpoints that other tools wrote on this machine: list their folders, copy files, write manifests."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,17 +8,17 @@ from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from typing import Literal
 
 from app.core.errors import ForeignFile
-from app.core.models import Manifest
+from app.core.models import Manifest, Version
 from app.core.spans import Span
 from app.storage import manifest as manifests
-from app.storage.local import layout, linux
-from app.storage.local.files import LocalOpened
-from app.storage.local.tree import Parts, Tree
-from app.storage.port import CHANGED, Entry, Opened, Visited
+from app.storage.local import layout
+from app.storage.local.disk import linux
+from app.storage.local.disk.descriptors import Parts
+from app.storage.local.disk.files import LocalOpened
+from app.storage.local.disk.tree import Tree
+from app.storage.ports import CHANGED, Entry, Opened, Visited
 
 COPIED_AT_ONCE = 64 * 1024 * 1024
-
-
 _KINDS: Mapping[int, Literal["file", "folder", "link", "other"]] = {
     S_IFREG: "file",
     S_IFDIR: "folder",
@@ -57,7 +57,7 @@ class LocalVisited:
 
 
 class LocalAdoption:
-    """The adoption port below a local root; see the port for what each method promises."""
+    """The adoption port below a local root; see the port for the promise of each method."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -74,21 +74,24 @@ class LocalAdoption:
     def home(self) -> Visited:
         return LocalVisited(self._tree, self._tree.root, owns_tree=False)
 
+    def version(self, mtime_ns: int) -> Version:
+        return str(mtime_ns)
+
     @contextmanager
     def copying(self, visited: Visited, path: str) -> Iterator[str]:
-        assert isinstance(visited, LocalVisited), "what is visited came from here"
+        assert isinstance(visited, LocalVisited), "a folder of another store"
         source = _parts(path)
         copy = layout.of_copy(source[-1])
         self._tree.remove(copy[:-1])
         try:
             inner = visited.tree.files(source) if visited.tree.is_folder(source) else [()]
             found = {file: self._copy(visited.tree, (*source, *file), (*copy, *file)) for file in inner}
-            for file, before in found.items():  # once all are read: they belong together
+            for file, before in found.items():  # after the last copy: the files belong together
                 _refuse_changed((*source, *file), before, visited.tree.stat((*source, *file)))
             self._tree.sync(copy[:-1])
             yield "/".join(copy)
         finally:
-            with suppress(OSError):  # the next one removes it first
+            with suppress(OSError):  # the next copy removes it first
                 self._tree.remove(copy[:-1])
 
     def put(self, copy: str, target: str) -> None:
@@ -123,7 +126,7 @@ class LocalAdoption:
             for path in files:
                 self._sync_file(path)
         folders = {path[:length] for path in files for length in range(len(path))}
-        for folder in folders - self._synced:  # others may have made them a moment before the visit
+        for folder in folders - self._synced:  # another tool may have made them just before the visit
             self._tree.sync_names(folder, anew=copied)
         self._synced |= folders
         self._tree.write(layout.of_manifest(checkpoint.directory, checkpoint.name), manifests.dump(manifest))
@@ -136,7 +139,7 @@ class LocalAdoption:
             os.close(descriptor)
 
     def _copy(self, tree: Tree, source: Parts, target: Parts) -> os.stat_result:
-        """A file with its times, its blocks shared where the file system can; what the file was, then and before."""
+        """Copy a file with its times, sharing blocks if possible; return the status of the source."""
         with self._tree.folder(target[:-1], create=True, durable=False):
             pass
         reading = tree.open(source, os.O_RDONLY)
@@ -165,16 +168,16 @@ def _fill(source: int, target: int, size_bytes: int) -> None:
     while offset < size_bytes:
         count = min(COPIED_AT_ONCE, size_bytes - offset)
         copied = 0
-        with suppress(OSError):  # not between all file systems
+        with suppress(OSError):  # not all file systems copy between each other
             copied = os.copy_file_range(source, target, count, offset, offset)
         copied = copied or os.pwrite(target, os.pread(source, min(count, 1 << 20), offset), offset)
         if not copied:
-            return  # it was cut short meanwhile, which shows when it is compared
+            return  # the source was truncated meanwhile, which the comparison finds
         offset += copied
 
 
 def _refuse_changed(path: Parts, before: os.stat_result, now: os.stat_result | None) -> None:
-    """Whoever writes bytes may set the time of last change back, but not that of the last change of the inode."""
+    """Refuse a changed file: a tool can set its modification time back, but not the change time of its inode."""
     if now is None or _identity(now) != _identity(before):
         raise ForeignFile(CHANGED.format("/".join(path)))
 

@@ -1,18 +1,23 @@
-"""Where each thing lies below the root. Pure: names only."""
+"""The place of each thing below the root. Pure: names only."""
 
+from app.core import names
 from app.core.models import Checkpoint, Upload
-from app.storage.local.tree import Parts
+from app.storage.local.disk.descriptors import Parts
 
-OWN = ".holdfast"
+OWN = names.RESERVED
 INCOMING: Parts = (OWN, "incoming")
 TRASH: Parts = (OWN, "trash")
 ABOUT: Parts = (OWN, "about.txt")
-BALLAST: Parts = (OWN, "ballast")
+RESERVE_FILE: Parts = (OWN, "ballast")
 PROTECTED: Parts = (OWN, "protected")
 REVOKED: Parts = (OWN, "revoked")
 FORMAT: Parts = (OWN, "format.json")
 OPENED: Parts = (OWN, "opened")
+LOCK: Parts = (OWN, "lock")
+PROBE: Parts = (OWN, "probe")
+PROBES: tuple[Parts, Parts] = ((OWN, "probe-1"), (OWN, "probe-2"))
 OF_ROOTS_ALONE = {"catalog.db", *(kept[-1] for kept in (INCOMING, TRASH, PROTECTED, REVOKED, OPENED))}
+"""Names that only the root itself has in its own folder."""
 DEPTH_OF_FILES = len(INCOMING) + 2
 """The number of folders on the way to an upload's files, which are made when it begins."""
 SEAL = "manifest.json"
@@ -20,41 +25,41 @@ REMOVED = "removed.json"
 
 
 def parts(path: str) -> Parts:
-    """The components of a name with slashes."""
+    """Split a name at its slashes."""
     return tuple(path.split("/"))
 
 
 def of_copy(name: str) -> Parts:
-    """What is copied from elsewhere, before it is whole."""
+    """Return the place of a copy from outside the root until it is whole."""
     return (*INCOMING, "copying", name)
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> Parts:
-    """The file of a checkpoint, or its folder of files."""
+    """Return the place of a checkpoint: a file, or a folder of files."""
     return (*parts(checkpoint.directory), checkpoint.name)
 
 
 def of_manifest(directory: str, name: str) -> Parts:
-    """The manifest of whatever has this name."""
+    """Return the place of the manifest of a name."""
     return (*parts(directory), OWN, f"{name}.json")
 
 
 def of_directory(directory: str) -> Parts:
-    """A directory's own record."""
+    """Return the place of a directory's own record."""
     return (*parts(directory), OWN, "directory.json")
 
 
 def of_upload(upload: Upload, path: str) -> Parts:
-    """A file of an upload, as it will lie when it is published."""
+    """Return the place of a file of an upload, laid out as in the published checkpoint."""
     inner = parts(path) if upload.is_folder else ()
     return (*INCOMING, upload.id, "files", upload.name, *inner)
 
 
 def of_files(upload_id: str) -> Parts:
-    """The folder of an upload's files."""
+    """Return the folder of an upload's files."""
     return (*INCOMING, upload_id, "files")
 
 
 def of_seal(upload_id: str) -> Parts:
-    """The seal of an upload."""
+    """Return the place of the seal of an upload."""
     return (*INCOMING, upload_id, SEAL)

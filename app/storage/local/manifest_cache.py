@@ -1,4 +1,4 @@
-"""Manifests that are remembered, as each may be of thousands of files: bytes until they have their place, and ids."""
+"""A cache of manifests, as each may describe thousands of files: bytes from seal to place, and ids afterwards."""
 
 import os
 import threading
@@ -6,16 +6,16 @@ from collections import OrderedDict
 
 from app.core.models import Manifest
 from app.storage import manifest as manifests
-from app.storage.local.tree import Parts
+from app.storage.local.disk.descriptors import Parts
 
 MOST_STANDING = 1000
-"""The most standing manifests that are remembered."""
+"""The number of manifests in place whose ids are kept."""
 
 Stamp = tuple[int, int, int, int, int]
 
 
-class Written:
-    """Manifests as bytes, and ids of standing ones. May be used by several threads."""
+class ManifestCache:
+    """The bytes of the last manifest, and the ids of those in place. Thread-safe."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -23,7 +23,7 @@ class Written:
         self._standing: OrderedDict[Parts, tuple[Stamp, str]] = OrderedDict()
 
     def dumped(self, manifest: Manifest) -> bytes:
-        """The bytes of a manifest; those of the last one are remembered, as a seal becomes a manifest."""
+        """Return the bytes of a manifest; those of the last one are kept, as a seal becomes a manifest."""
         last = self._last
         if last is not None and last[0] is manifest:
             return last[1]
@@ -32,13 +32,13 @@ class Written:
         return data
 
     def forget(self, manifest: Manifest) -> None:
-        """A manifest has its place: its bytes are not asked for again."""
+        """Drop the bytes of a manifest that is in its place."""
         last = self._last
         if last is not None and last[0] is manifest:
             self._last = None
 
     def stands(self, place: Parts, found: os.stat_result, checkpoint_id: str) -> None:
-        """The manifest at a place, which was found like this, is that of a checkpoint."""
+        """Remember the checkpoint whose manifest is at a place, for as long as the file has this status."""
         with self._guard:
             self._standing[place] = (_stamp(found), checkpoint_id)
             self._standing.move_to_end(place)
@@ -46,7 +46,7 @@ class Written:
                 self._standing.popitem(last=False)
 
     def standing(self, place: Parts, found: os.stat_result) -> str | None:
-        """The id in the manifest at a place that is found like this; None where that is not known."""
+        """Return the id in the manifest at a place whose file has this status; None if unknown."""
         with self._guard:
             known = self._standing.get(place)
         return known[1] if known is not None and known[0] == _stamp(found) else None

@@ -1,8 +1,9 @@
-"""What the files below a root say, as far as it can be believed."""
+"""A survey of the records below a root, each read and checked, and an inventory of everything that lies there."""
 
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from stat import S_ISDIR, S_ISREG
 
 from app.core import names as naming
@@ -10,14 +11,16 @@ from app.core.errors import Refusal
 from app.core.models import Manifest
 from app.storage import manifest as manifests
 from app.storage.local import layout
-from app.storage.local.tree import Parts, Tree
-from app.storage.port import Found, Item
+from app.storage.local.disk.descriptors import Parts
+from app.storage.local.disk.files import version
+from app.storage.local.disk.tree import Tree
+from app.storage.ports import Found, Item
 
 MANIFEST_MAX_BYTES = 256 * 1024 * 1024
 
 
 def survey(tree: Tree) -> Iterator[Found]:
-    """Every directory record and every manifest below the root; what cannot be believed, as a fault in words."""
+    """Yield every directory record and every manifest below the root; a damaged one as a fault in words."""
     for parts in _directories(tree, ()):
         if isinstance(parts, Found):
             yield parts
@@ -34,7 +37,7 @@ def survey(tree: Tree) -> Iterator[Found]:
 
 
 def found_at(tree: Tree, directory: str, name: str) -> Found:
-    """What a survey finds of one record of a directory, by its name without the suffix."""
+    """Read one record of a directory as a survey does, by its name without the suffix."""
     try:
         naming.directory_name(directory)
     except Refusal as refusal:
@@ -63,18 +66,20 @@ def _found(tree: Tree, parts: Parts, name: str) -> Found:
             if os.fstat(file.fileno()).st_size > MANIFEST_MAX_BYTES:
                 return Found(where, fault="it is too large to be a manifest")
             data = file.read()
-        doubt = None if manifests.is_as_written(data) else "something has changed it since it was written"
+        warning = None if manifests.is_as_written(data) else "something has changed it since it was written"
         if path == layout.of_directory("/".join(parts)):
-            return Found(where, directory=manifests.load_directory(data), doubt=doubt)
+            return Found(
+                where, directory=replace(manifests.load_directory(data), name="/".join(parts)), warning=warning
+            )
         manifest = manifests.load(data)
     except (manifests.Unreadable, Refusal, OSError) as error:
         return Found(where, fault=str(error))
     fault = _contradiction(tree, path, manifest)
-    return Found(where, fault=fault) if fault else Found(where, manifest=manifest, doubt=doubt)
+    return Found(where, fault=fault) if fault else Found(where, manifest=manifest, warning=warning)
 
 
 def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
-    """How a manifest disagrees with where it lies, or with the files that it speaks of."""
+    """Return the contradiction between a manifest and its place or its files, in words; None if there is none."""
     checkpoint = manifest.checkpoint
     if path != layout.of_manifest(checkpoint.directory, checkpoint.name):
         return f"it speaks of {checkpoint.directory}/{checkpoint.name}"
@@ -89,10 +94,10 @@ def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
     return None
 
 
-def everything(tree: Tree) -> Iterator[Item]:
-    """All that lies below the root but for the server's own records, links not followed.
+def inventory(tree: Tree) -> Iterator[Item]:
+    """Yield everything below the root, without the root's own folder and without following links.
 
-    A folder that cannot be looked into comes a second time, with the reason.
+    A folder that cannot be listed comes a second time, with the reason.
     """
     return _below(tree, ())
 
@@ -100,15 +105,15 @@ def everything(tree: Tree) -> Iterator[Item]:
 def _below(tree: Tree, parts: Parts) -> Iterator[Item]:
     try:
         items = _items(tree, parts)
-    except FileNotFoundError:  # a server at work moves things
+    except FileNotFoundError:  # a running server moves files
         return
     except (OSError, Refusal) as error:
-        yield Item("/".join(parts), is_folder=True, size_bytes=0, mtime_ns=0, is_plain=False, hidden=str(error))
+        yield Item("/".join(parts), is_folder=True, size_bytes=0, version="", is_plain=False, hidden=str(error))
         return
     yield from items
     for item in items:
         if item.is_folder:
-            yield from _below(tree, layout.parts(item.path))
+            yield from _below(tree, layout.parts(item.key))
 
 
 def _items(tree: Tree, parts: Parts) -> list[Item]:
@@ -123,4 +128,4 @@ def _items(tree: Tree, parts: Parts) -> list[Item]:
 
 def _item(path: str, found: os.stat_result) -> Item:
     mode = found.st_mode
-    return Item(path, S_ISDIR(mode), found.st_size, found.st_mtime_ns, S_ISREG(mode))
+    return Item(path, S_ISDIR(mode), found.st_size, version(found), S_ISREG(mode))

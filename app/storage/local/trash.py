@@ -1,4 +1,4 @@
-"""What the trash says of itself: which removed checkpoints lie in it, for a catalog that does not know them."""
+"""Records of the trash: the removed checkpoints in it, and the time and reason of each, for a catalog without them."""
 
 import json
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from app.core.errors import ForeignFile
 from app.core.models import Checkpoint, RemovedBecause
 from app.storage import manifest as manifests
 from app.storage.local import layout
-from app.storage.local.tree import Tree
-from app.storage.port import Withdrawn
+from app.storage.local.disk.tree import Tree
+from app.storage.ports import Trashed
 
 _NOTE_MAX_BYTES = 4096
 
 
 def note(tree: Tree, checkpoint: Checkpoint) -> None:
-    """Write down beside the bytes of a removed checkpoint when and why it was removed."""
+    """Write the time and reason of a removal beside the bytes of the checkpoint."""
     if checkpoint.removed_at is not None:
         said = {"removed_at": checkpoint.removed_at.isoformat(), "removed_because": checkpoint.removed_because}
         tree.write((*layout.TRASH, checkpoint.id, layout.REMOVED), json.dumps(said).encode())
 
 
-def withdrawn(tree: Tree) -> Iterator[Withdrawn]:
-    """Every removed checkpoint whose manifest lies in the trash and can be believed."""
+def trashed(tree: Tree) -> Iterator[Trashed]:
+    """Yield every removed checkpoint in the trash that has a readable manifest."""
     for checkpoint_id in tree.names(layout.TRASH):
         path = (*layout.TRASH, checkpoint_id, layout.SEAL)
         try:
@@ -34,11 +34,11 @@ def withdrawn(tree: Tree) -> Iterator[Withdrawn]:
         except (manifests.Unreadable, ForeignFile, OSError):
             continue
         if manifest.checkpoint.id == checkpoint_id:
-            yield Withdrawn(manifest, *_when_and_why(tree, checkpoint_id))
+            yield Trashed(manifest, *_when_and_why(tree, checkpoint_id))
 
 
 def _when_and_why(tree: Tree, checkpoint_id: str) -> tuple[datetime, RemovedBecause]:
-    """What was written down; of what a save replaced, which has no note, the time at which it moved to the trash."""
+    """Return the note; for a replaced checkpoint, which has none, the time at which it moved to the trash."""
     aside = (*layout.TRASH, checkpoint_id)
     with suppress(OSError, ForeignFile, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         found = tree.stat((*aside, layout.REMOVED))

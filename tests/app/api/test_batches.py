@@ -13,7 +13,7 @@ from app.core.models import Chunk, Facts, Save, UploadFile
 from app.core.spans import Span
 from app.service.upload import dedup
 from app.settings import Settings
-from app.storage.local import durability, linux
+from app.storage.local.disk import durability, linux
 from tests.data.samples import feed
 
 CONTENTS = {f"part-{number:03d}.bin": os.urandom(1 + number % 90) for number in range(300)}

@@ -221,7 +221,7 @@ def test_what_a_sealed_commit_replaces_is_not_taken_for_a_restoration(own_server
     connection.close()
     with closing(LocalStorage(own_server.root, version="1")) as storage:
         made = sealed(storage, {"new.bin": b"new"}, name="folder", upload_id="newer", sequence=2, replaces=old["id"])
-        storage.publish("newer", made)
+        storage.content.publish("newer", made)
     own_server.start()
     assert files(own_server.root / "runs" / "a" / "folder") == {"new.bin": b"new"}
     assert own_server.http.get("/v1/checkpoints/newer/files/new.bin").content == b"new"

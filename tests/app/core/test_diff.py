@@ -27,7 +27,7 @@ def side(files, sequence=1):
     }
     sizes = {path: sum(chunk.length for chunk in found.chunks) for path, found in maps.items()}
     digests = {path: str(found.chunks) for path, found in maps.items()}
-    found = replace(checkpoint(sequence), files=tuple(File(path, sizes[path], digests[path], 0) for path in maps))
+    found = replace(checkpoint(sequence), files=tuple(File(path, sizes[path], digests[path], "0") for path in maps))
     return Side(found, maps)
 
 

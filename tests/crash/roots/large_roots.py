@@ -27,8 +27,8 @@ def fill(checkpoints: Checkpoints, name: str, count: int, seed: int) -> list[Che
     policy = POLICIES[seed % len(POLICIES)]
     directory = Directory(name, AT, 1, policy, "writer@host", AT)
     storage = checkpoints.context.storage
-    storage.make_directory(directory)
-    storage.write_directory(directory)  # with the counter of its first commit: the manifests tell the rest
+    storage.records.make_directory(directory)
+    storage.records.write_directory(directory)  # with the counter of its first commit: the manifests tell the rest
     place = storage.tree.root / name  # type: ignore[attr-defined]
     made = [_put(place, name, sequence, chance) for sequence in range(1, count + 1)]
     with checkpoints.context.catalog.writing() as session:
@@ -46,7 +46,8 @@ def _put(place: Path, directory: str, sequence: int, chance: random.Random) -> M
         file.write_bytes(data)
     maps = {path: FileMap(_chunks(data)) for path, data in contents.items()}
     files = tuple(
-        File(path, len(contents[path]), digests.of_file(maps[path].chunks), AT.microsecond) for path in sorted(maps)
+        File(path, len(contents[path]), digests.of_file(maps[path].chunks), str(AT.microsecond))
+        for path in sorted(maps)
     )
     late = chance.randrange(sequence) if sequence % 7 == 0 else None
     made = Checkpoint(

@@ -18,7 +18,7 @@ from app.__main__ import main
 from app.bootstrap import open_root
 from app.core.units import size
 from app.settings import Settings
-from app.storage.local import linux
+from app.storage.local.disk import linux
 from tests.data.samples import below
 from tests.support.live import PROJECT, LiveServer, eventually
 

@@ -12,9 +12,9 @@ import pytest
 from app.bootstrap import inspect_root, open_root, reindex_root
 from app.core.errors import CatalogUnusable, RootMissing, RootUnusable
 from app.settings import Settings
-from app.storage.local import linux
+from app.storage.local.disk import linux
+from app.storage.local.disk.tree import Tree
 from app.storage.local.store import LocalStorage
-from app.storage.local.tree import Tree
 from tests.data.samples import below
 
 LOSSES = {

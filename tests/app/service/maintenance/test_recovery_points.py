@@ -53,8 +53,8 @@ def ready(server, data=b"new bytes", replaces=None):
         feed(receiver, data)
         receiver.finish()
     chunk = Chunk(len(data), digests.of_chunk(data))
-    mtime_ns = server.context.storage.settle(upload)[NAME]
-    file = File(NAME, len(data), digests.of_file([chunk]), mtime_ns)
+    version = server.context.storage.content.finalize(upload)[NAME]
+    file = File(NAME, len(data), digests.of_file([chunk]), version)
     with server.context.catalog.reading() as session:
         sequence = session.directories.get(DIRECTORY).sequence + 1
     checkpoint = Checkpoint(
@@ -90,7 +90,7 @@ STEPS = ("sealed", "old file aside", "old manifest aside", "new file linked", "n
 def cut_off(server, step, upload_id, manifest, old):
     """Run a commit up to a step, and no further."""
     storage, at = server.context.storage, places(server, upload_id, old)
-    storage.seal(upload_id, manifest)
+    storage.content.seal(upload_id, manifest)
     reached = STEPS.index(step)
     if old is not None and reached >= 1:
         at["aside"].parent.mkdir(parents=True)
@@ -102,7 +102,7 @@ def cut_off(server, step, upload_id, manifest, old):
     if reached >= 4:
         at["new"].unlink()
     if reached >= 5:
-        storage.publish(upload_id, manifest)
+        storage.content.publish(upload_id, manifest)
 
 
 def nothing_left(root, *, seconds=10):
@@ -226,7 +226,7 @@ def test_a_foreign_file_in_the_place_of_a_sealed_commit_is_not_touched(start, tm
     server = start()
     save(server, name="other.pt")
     upload_id, manifest = ready(server)
-    server.context.storage.seal(upload_id, manifest)
+    server.context.storage.content.seal(upload_id, manifest)
     foreign = tmp_path / "root" / DIRECTORY / NAME
     foreign.write_text("mine")
     server = start(catalog=catalog)
@@ -269,7 +269,7 @@ def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_
             made.append(
                 sealed(storage, {"new.bin": b"new"}, name="folder", upload_id="newer", sequence=2, replaces=old.id)
             )
-            storage.publish("newer", made[0])
+            storage.content.publish("newer", made[0])
 
         meanwhile.append(fail_half_way)
         tidy(server)

@@ -316,7 +316,7 @@ def test_an_upload_can_be_aborted_during_long_copies_of_other_uploads(server):
         assert not aborting.is_alive()
         with pytest.raises(UploadNotFound):
             server.uploads.get(reservation.upload.id)
-    assert server.context.storage.uploads() == set()
+    assert server.context.storage.content.uploads() == set()
 
 
 def test_an_upload_can_be_aborted_at_any_moment_of_its_copying(server):
@@ -326,7 +326,7 @@ def test_an_upload_can_be_aborted_at_any_moment_of_its_copying(server):
     for number in range(20):
         reservation = reserve(server, shuffled, f"copy-{number}.pt")
         server.aborts.abort(reservation.upload.id)
-        assert server.context.storage.uploads() == set()
+        assert server.context.storage.content.uploads() == set()
 
 
 def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
@@ -335,8 +335,8 @@ def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
     save(server, state, "1.pt")
     with nothing_copied(server):
         reserve(server, state, "2.pt")
-        assert eventually(lambda: server.aborts.expire() or not server.context.storage.uploads())
-    assert server.context.storage.uploads() == set()
+        assert eventually(lambda: server.aborts.expire() or not server.context.storage.content.uploads())
+    assert server.context.storage.content.uploads() == set()
 
 
 def test_a_save_begun_afresh_drops_running_copies(server):

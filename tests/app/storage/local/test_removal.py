@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from app.storage import manifest as manifests
+from app.storage.local.disk.tree import Tree
 from app.storage.local.store import LocalStorage
-from app.storage.local.tree import Tree
 from tests.data.samples import below, changes, files_in, published, sealed
 
 OLD, NEW = {"model": b"old"}, {"model": b"newer"}
@@ -60,15 +60,13 @@ def storage(tmp_path):
 
 def interrupted(storage, count, act):
     """Do it with power for so many changes; whether that was enough."""
-    whole, storage.tree = storage.tree, CutTree(storage.tree.root)
-    storage.tree.left = count
+    storage.tree.__class__, storage.tree.left = CutTree, count
     try:
         act()
     except PowerCut:
         return False
     finally:
-        storage.tree.close()
-        storage.tree = whole
+        storage.tree.__class__ = Tree
     return True
 
 
@@ -113,7 +111,7 @@ def replacing(old, new):
     ],
 )
 def test_publishing_can_be_repeated_after_any_interruption(tmp_path, old, new, shown):
-    found = list(outcomes(tmp_path, replacing(old, new), lambda storage, made: storage.publish("new", made)))
+    found = list(outcomes(tmp_path, replacing(old, new), lambda storage, made: storage.content.publish("new", made)))
     assert len(found) >= (5 if old else 3)  # or the power was never cut in between
     assert all(outcome == found[-1] for outcome in found)
     assert files_in(found[-1], "runs/a") == shown
@@ -146,7 +144,7 @@ def withdrawing(files, *theirs):
 )
 def test_withdrawing_can_be_repeated_after_any_interruption(tmp_path, files, theirs):
     prepare = withdrawing(files, *theirs)
-    found = list(outcomes(tmp_path, prepare, lambda storage, made: storage.withdraw(made)))
+    found = list(outcomes(tmp_path, prepare, lambda storage, made: storage.content.move_to_trash(made)))
     assert len(found) >= (len(files) + 2 if theirs else 3)
     for outcome in found:
         assert files_in(outcome, "runs/a") == {f"model/{path}": b"theirs" for path in theirs}
@@ -159,18 +157,18 @@ def test_withdrawing_can_be_repeated_after_any_interruption(tmp_path, files, the
 
 def test_withdrawing_goes_on_where_others_have_taken_their_files_away_meanwhile(storage):
     made = withdrawing(OLD_SEVERAL, "log")(storage)
-    assert not interrupted(storage, 2, lambda: storage.withdraw(made))
+    assert not interrupted(storage, 2, lambda: storage.content.move_to_trash(made))
     (storage.tree.root / "runs/a/model/log").unlink()
-    storage.withdraw(made)
+    storage.content.move_to_trash(made)
     assert "runs/a/model" not in below(storage.tree.root)
 
 
 @pytest.mark.parametrize("files", [OLD, OLD_SEVERAL], ids=["a file", "a folder"])
 def test_removing_for_good_can_be_repeated_after_any_interruption(tmp_path, files):
     def act(storage, made):
-        storage.withdraw(made)
-        storage.free(made.id)
-        assert storage.trash() == set()
+        storage.content.move_to_trash(made)
+        storage.content.purge(made.id)
+        assert storage.content.trash() == set()
 
     for outcome in outcomes(tmp_path, withdrawing(files), act):
         assert files_in(outcome, "runs") == files_in(outcome, ".holdfast/trash") == {}
@@ -181,7 +179,7 @@ def test_publishing_finishes_a_move_that_was_interrupted_within(storage):
     place = storage.tree.root / "runs/a/model"
     place.parent.mkdir(parents=True)
     place.hardlink_to(storage.tree.root / ".holdfast/incoming/upload1/files/model")
-    storage.publish("upload1", made)
+    storage.content.publish("upload1", made)
     assert place.read_bytes() == b"old"
     assert place.stat().st_nlink == 1
 
@@ -191,27 +189,27 @@ def test_nothing_is_published_whose_bytes_are_gone(storage, files):
     made = sealed(storage, files, name="model")
     storage.tree.remove((".holdfast", "incoming", "upload1", "files"))
     with pytest.raises(FileNotFoundError):
-        storage.publish("upload1", made)
+        storage.content.publish("upload1", made)
     assert not storage.tree.is_folder(("runs",))
 
 
 def test_what_is_freed_is_no_longer_a_removal_to_finish_from_the_first_moment(storage):
     made = published(storage, OLD_SEVERAL, name="model")
-    storage.withdraw(made)
-    assert changes(storage.free, made.id)[:2] == ["unlink", "fsync"]
+    storage.content.move_to_trash(made)
+    assert changes(storage.content.purge, made.id)[:2] == ["unlink", "fsync"]
 
 
 def test_the_trash_names_what_was_withdrawn_and_not_freed(storage):
     made = published(storage, OLD, name="model")
-    assert storage.trash() == set()
-    storage.withdraw(made)
-    assert storage.trash() == {made.id}
+    assert storage.content.trash() == set()
+    storage.content.move_to_trash(made)
+    assert storage.content.trash() == {made.id}
 
 
 @pytest.mark.parametrize("files", [OLD, OLD_SEVERAL], ids=["a file", "a folder"])
 def test_a_reader_keeps_what_it_has_open(storage, files):
     made = published(storage, files, name="model")
-    with closing(storage.open(made, made.files[0])) as found:
-        storage.withdraw(made)
-        storage.free(made.id)
+    with closing(storage.content.open(made, made.files[0])) as found:
+        storage.content.move_to_trash(made)
+        storage.content.purge(made.id)
         assert found.read(0, 99) == b"old"

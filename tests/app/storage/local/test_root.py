@@ -25,7 +25,7 @@ def test_one_process_owns_a_root(tmp_path):
     with opened(tmp_path), pytest.raises(RootLocked, match=f"process id {os.getpid()}"):
         LocalStorage(tmp_path, version="1")
     with opened(tmp_path) as again:
-        assert again.writable()
+        assert again.content.is_writable()
 
 
 def test_nobody_else_can_take_its_lock(tmp_path):
@@ -39,7 +39,7 @@ def test_nobody_else_can_take_its_lock(tmp_path):
 def test_a_root_is_new_once(tmp_path):
     for new in (True, False):
         with opened(tmp_path) as storage:
-            assert storage.is_new is new
+            assert storage.marks.is_new is new
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_root_of_the_layout_before_is_upgraded_when_all_is_well(tmp_path):
     record.write_text('{"format": 1, "written_by": "0.1.0"}')
     with opened(tmp_path) as storage:
         assert json.loads(record.read_text())["format"] == 1
-        assert not storage.is_new
-        storage.upgrade()
+        assert not storage.marks.is_new
+        storage.marks.upgrade()
     assert json.loads(record.read_text())["format"] == 2
 
 
@@ -84,7 +84,7 @@ def test_a_root_that_was_refused_is_let_go(tmp_path):
         LocalStorage(tmp_path, version="1")
     record.write_text(good)
     with opened(tmp_path) as storage:
-        assert not storage.is_new
+        assert not storage.marks.is_new
 
 
 def test_those_who_ask_at_once_whether_it_is_writable_share_one_try(tmp_path):
@@ -97,7 +97,7 @@ def test_those_who_ask_at_once_whether_it_is_writable_share_one_try(tmp_path):
 
     sys.addaudithook(watch)
     with opened(tmp_path) as storage, ThreadPoolExecutor(40) as threads:
-        answers = [threads.submit(storage.writable) for _ in range(200)]
+        answers = [threads.submit(storage.content.is_writable) for _ in range(200)]
         assert all(answer.result() for answer in answers)
     assert 1 <= len(tries) <= 20
 
@@ -105,10 +105,10 @@ def test_those_who_ask_at_once_whether_it_is_writable_share_one_try(tmp_path):
 def test_a_root_that_cannot_be_written_is_not_writable(tmp_path):
     with opened(tmp_path / "root") as storage:
         before = below(tmp_path)
-        assert storage.writable()
+        assert storage.content.is_writable()
         assert below(tmp_path) == before
         shutil.rmtree(storage.tree.root)
-        assert not storage.writable()
+        assert not storage.content.is_writable()
 
 
 def test_a_file_is_no_root(tmp_path):
@@ -130,12 +130,12 @@ def test_no_descriptor_is_left_open(tmp_path):
     before = descriptors()
     with opened(tmp_path) as storage:
         made = published(storage, ONE)
-        storage.open(made, made.files[0]).close()
+        storage.content.open(made, made.files[0]).close()
         with pytest.raises(RootLocked):
             LocalStorage(tmp_path, version="1")
-        assert list(storage.survey())
-        storage.withdraw(made)
-        storage.free(made.id)
+        assert list(storage.records.survey())
+        storage.content.move_to_trash(made)
+        storage.content.purge(made.id)
     (tmp_path / ".holdfast" / "format.json").write_text("{}")
     with pytest.raises(RootUnusable):
         LocalStorage(tmp_path, version="1")

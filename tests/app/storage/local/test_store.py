@@ -36,15 +36,15 @@ def place_of(storage, name, directory="runs/a"):
 @pytest.mark.parametrize(("name", "files"), KINDS)
 def test_a_published_checkpoint_is_plain_files_and_a_manifest(storage, name, files):
     made = sealed(storage, files, name=name)
-    storage.publish("upload1", made)
-    storage.discard("upload1")
+    storage.content.publish("upload1", made)
+    storage.content.discard("upload1")
     for file in made.checkpoint.files:
         place = storage.tree.root / made.checkpoint.stored_at(file)
-        assert (place.read_bytes(), place.stat().st_mtime_ns) == (files[file.path], file.mtime_ns)
+        assert (place.read_bytes(), str(place.stat().st_mtime_ns)) == (files[file.path], file.version)
         assert place.stat().st_nlink == 1
     assert place_of(storage, name).is_dir() == (files is not ONE)
     assert manifests.load(place_of(storage, f".holdfast/{name}.json").read_bytes()) == made
-    assert storage.uploads() == storage.trash() == set()
+    assert storage.content.uploads() == storage.content.trash() == set()
 
 
 OCCUPY = [
@@ -66,14 +66,14 @@ def test_what_is_not_ours_is_never_overwritten(storage, tmp_path, name, files, o
     place_of(storage, "").mkdir(parents=True)
     occupy(place_of(storage, name), tmp_path / "outside")
     before = below(tmp_path)
-    assert storage.obstacle("runs/a", name, None) == f"runs/a/{name}"
+    assert storage.content.conflict("runs/a", name, None) == f"runs/a/{name}"
     with pytest.raises(ForeignFile):
-        storage.publish("upload1", made)
+        storage.content.publish("upload1", made)
     assert below(tmp_path) == before
     place_of(storage, name).rename(tmp_path / "moved-away")
-    assert storage.obstacle("runs/a", name, None) is None
-    storage.publish("upload1", made)
-    with closing(storage.open(made.checkpoint, made.checkpoint.files[0])) as found:
+    assert storage.content.conflict("runs/a", name, None) is None
+    storage.content.publish("upload1", made)
+    with closing(storage.content.open(made.checkpoint, made.checkpoint.files[0])) as found:
         assert found.read(0, 9) == b"weights"
 
 
@@ -82,7 +82,7 @@ def test_nothing_is_published_through_a_link(storage, tmp_path):
     (storage.tree.root / "runs").symlink_to(tmp_path / "outside")
     made = sealed(storage, ONE)
     with pytest.raises(ForeignFile):
-        storage.publish("upload1", made)
+        storage.content.publish("upload1", made)
     assert below(tmp_path / "outside") == {}
 
 
@@ -102,14 +102,14 @@ def test_nothing_is_published_through_a_link(storage, tmp_path):
 def test_a_folder_that_is_to_be_replaced_is_in_the_way_where_others_added_to_it(storage, change, obstacle):
     old = published(storage, SEVERAL, name="checkpoint-500")
     change(place_of(storage, "checkpoint-500"))
-    assert storage.obstacle("runs/a", "checkpoint-500", old) == obstacle
+    assert storage.content.conflict("runs/a", "checkpoint-500", old) == obstacle
 
 
 def test_a_folder_in_place_of_the_file_that_is_to_be_replaced_is_in_the_way(storage):
     old = published(storage, ONE)
     place_of(storage, "model.pt").unlink()
     place_of(storage, "model.pt").mkdir()
-    assert storage.obstacle("runs/a", "model.pt", old) == "runs/a/model.pt"
+    assert storage.content.conflict("runs/a", "model.pt", old) == "runs/a/model.pt"
 
 
 @pytest.mark.parametrize(
@@ -118,33 +118,34 @@ def test_a_folder_in_place_of_the_file_that_is_to_be_replaced_is_in_the_way(stor
         pytest.param(lambda storage, record: record.write_text("{"), id="damaged"),
         pytest.param(lambda storage, record: record.unlink(), id="gone"),
         pytest.param(
-            lambda storage, record: storage.rewrite(sealed(storage, ONE, upload_id="other")), id="of another checkpoint"
+            lambda storage, record: storage.records.write_manifest(sealed(storage, ONE, upload_id="other")),
+            id="of another checkpoint",
         ),
     ],
 )
 def test_a_file_is_ours_only_while_its_manifest_says_so(storage, change):
     old = published(storage, ONE)
     change(storage, place_of(storage, ".holdfast/model.pt.json"))
-    assert storage.obstacle("runs/a", "model.pt", old) == "runs/a/model.pt"
+    assert storage.content.conflict("runs/a", "model.pt", old) == "runs/a/model.pt"
 
 
 def test_a_manifest_can_be_put_anew(storage):
     made = sealed(storage, ONE)
-    storage.publish("upload1", made)
+    storage.content.publish("upload1", made)
     changed = Manifest(replace(made.checkpoint, facts=Facts(pinned=True)), made.maps)
-    storage.rewrite(changed)
+    storage.records.write_manifest(changed)
     assert manifests.load(place_of(storage, ".holdfast/model.pt.json").read_bytes()) == changed
 
 
 def test_a_file_is_read_at_any_offset_and_only_if_it_is_a_plain_file(storage, tmp_path):
     made = published(storage, ONE)
-    with closing(storage.open(made, made.files[0])) as found:
-        assert (found.size_bytes, found.mtime_ns) == (7, made.files[0].mtime_ns)
+    with closing(storage.content.open(made, made.files[0])) as found:
+        assert (found.size_bytes, found.version) == (7, made.files[0].version)
         assert (found.read(0, 3), found.read(3, 99), found.read(7, 1)) == (b"wei", b"ghts", b"")
     place = place_of(storage, "model.pt")
     place.rename(tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError):
-        storage.open(made, made.files[0])
+        storage.content.open(made, made.files[0])
     place.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ForeignFile):
-        storage.open(made, made.files[0])
+        storage.content.open(made, made.files[0])

@@ -26,18 +26,18 @@ def storage(tmp_path):
 @pytest.fixture
 def kept(storage):
     """A checkpoint that was published, in a directory with a policy."""
-    storage.make_directory(RUNS_A)
-    storage.write_directory(RUNS_A)
+    storage.records.make_directory(RUNS_A)
+    storage.records.write_directory(RUNS_A)
     return published(storage, FILES, name="model")
 
 
 def test_a_survey_finds_every_directory_and_manifest(storage, kept):
     inner = replace(RUNS_A, name="runs/a/deeper")
-    storage.write_directory(inner)
+    storage.records.write_directory(inner)
     made = sealed(storage, {"x.pt": b"x"}, directory="runs/a/deeper", name="x.pt", upload_id="other")
-    storage.publish("other", made)
+    storage.content.publish("other", made)
     (storage.tree.root / "theirs").mkdir()
-    found = {one.where: one.directory or one.manifest for one in storage.survey()}
+    found = {one.key: one.directory or one.manifest for one in storage.records.survey()}
     assert list(found) == [
         "runs/a/.holdfast/directory.json",
         "runs/a/.holdfast/model.json",
@@ -89,7 +89,7 @@ def make_huge(record):
 def test_a_survey_reports_what_cannot_be_believed_and_goes_on(storage, kept, damage, fault):
     other = published(storage, {"z.pt": b"z"}, name="z.pt", upload_id="other")
     damage(storage.tree.root / "runs/a/model", storage.tree.root / "runs/a/.holdfast/model.json")
-    found = {one.where: one for one in storage.survey()}
+    found = {one.key: one for one in storage.records.survey()}
     faulty = found["runs/a/.holdfast/model.json"]
     assert fault in faulty.fault
     assert faulty.manifest is None
@@ -106,7 +106,7 @@ def test_a_manifest_that_lies_elsewhere_is_not_believed(storage, kept, copy):
     else:
         shutil.copyfile(root / "runs/a/.holdfast/model.json", root / "runs/a/.holdfast/model2.json")
         where = "runs/a/.holdfast/model2.json"
-    found = {one.where: one for one in storage.survey()}
+    found = {one.key: one for one in storage.records.survey()}
     assert found[where].fault == "it speaks of runs/a/model"
     assert found["runs/a/.holdfast/model.json"].manifest.checkpoint == kept
 
@@ -114,8 +114,8 @@ def test_a_manifest_that_lies_elsewhere_is_not_believed(storage, kept, copy):
 @pytest.mark.parametrize("name", ["bad;name", ".hidden", os.fsdecode(b"\xff")], ids=ascii)
 def test_a_directory_outside_the_grammar_is_a_fault_however_it_came_there(storage, kept, name):
     shutil.copytree(storage.tree.root / "runs/a", storage.tree.root / name)
-    faults = [one for one in storage.survey() if one.fault]
-    assert [one.where for one in faults] == [name]
+    faults = [one for one in storage.records.survey() if one.fault]
+    assert [one.key for one in faults] == [name]
     assert "directory name" in faults[0].fault
 
 
@@ -124,24 +124,27 @@ def test_a_survey_does_not_leave_the_root_nor_read_what_was_half_written(storage
     (storage.tree.root / "link").symlink_to(tmp_path / "outside")
     (storage.tree.root / "runs/a/.holdfast/.model.json.new").write_bytes(b"{")
     (storage.tree.root / "runs/a/.holdfast/notes.txt").write_bytes(b"")
-    assert [one.where for one in storage.survey()] == ["runs/a/.holdfast/directory.json", "runs/a/.holdfast/model.json"]
+    assert [one.key for one in storage.records.survey()] == [
+        "runs/a/.holdfast/directory.json",
+        "runs/a/.holdfast/model.json",
+    ]
 
 
 def test_a_directory_is_made_and_dropped_again(storage):
     before = below(storage.tree.root)
-    storage.make_directory(RUNS_A)
-    storage.make_directory(RUNS_A)
+    storage.records.make_directory(RUNS_A)
+    storage.records.make_directory(RUNS_A)
     assert (storage.tree.root / "runs/a/.holdfast").is_dir()
-    storage.drop_directory("runs/a")
-    storage.drop_directory("runs/a")
+    storage.records.drop_directory("runs/a")
+    storage.records.drop_directory("runs/a")
     assert below(storage.tree.root) == before
 
 
 @pytest.mark.parametrize("place", ["runs/a/theirs", "runs/theirs", "runs/a/.holdfast/directory.json"])
 def test_dropping_a_directory_leaves_what_came_to_lie_there(storage, place):
-    storage.make_directory(RUNS_A)
+    storage.records.make_directory(RUNS_A)
     (storage.tree.root / place).write_bytes(b"theirs")
-    storage.drop_directory("runs/a")
+    storage.records.drop_directory("runs/a")
     assert (storage.tree.root / place).read_bytes() == b"theirs"
 
 
@@ -153,5 +156,5 @@ def test_a_directory_cannot_be_made_where_something_else_is(storage, tmp_path, p
     taken.symlink_to(tmp_path) if link else taken.write_bytes(b"theirs")
     before = below(tmp_path)
     with pytest.raises(NameTaken):
-        storage.make_directory(RUNS_A)
+        storage.records.make_directory(RUNS_A)
     assert below(tmp_path) == before

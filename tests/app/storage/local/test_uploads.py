@@ -20,69 +20,69 @@ def storage(tmp_path):
 
 def test_an_upload_begins_without_files_and_keeps_what_it_has_when_begun_again(storage):
     promised = upload(SEVERAL, name="checkpoint-500")
-    storage.begin(promised)
+    storage.content.begin(promised)
     assert storage.tree.names((".holdfast", "incoming", "upload1", "files")) == []
     for path in SEVERAL:
-        with pytest.raises(FileNotFoundError), storage.partial(promised, path, create=False):
+        with pytest.raises(FileNotFoundError), storage.content.partial(promised, path, create=False):
             pass
-        with storage.partial(promised, path) as partial:
+        with storage.content.partial(promised, path) as partial:
             assert partial.size_bytes() == 0
-    with storage.partial(promised, "shard/0") as partial:
+    with storage.content.partial(promised, "shard/0") as partial:
         partial.write(2, b"cd")
         partial.write(0, memoryview(b"ab"))
-    storage.begin(promised)
-    with storage.partial(promised, "shard/0") as partial:
+    storage.content.begin(promised)
+    with storage.content.partial(promised, "shard/0") as partial:
         assert (partial.size_bytes(), partial.read(0, 9), partial.read(1, 2)) == (4, b"abcd", b"bc")
-    assert storage.uploads() == {"upload1"}
+    assert storage.content.uploads() == {"upload1"}
 
 
 def test_the_bytes_of_an_upload_that_is_gone_are_not_found(storage):
     promised = upload(ONE)
-    storage.begin(promised)
-    storage.discard(promised.id)
-    storage.discard(promised.id)
-    assert storage.uploads() == set()
-    with pytest.raises(FileNotFoundError), storage.partial(promised, "model.pt"):
+    storage.content.begin(promised)
+    storage.content.discard(promised.id)
+    storage.content.discard(promised.id)
+    assert storage.content.uploads() == set()
+    with pytest.raises(FileNotFoundError), storage.content.partial(promised, "model.pt"):
         pass
     with pytest.raises(FileNotFoundError):
-        storage.write_files(promised, {"model.pt": b"late"})
+        storage.content.write_files(promised, {"model.pt": b"late"})
     with pytest.raises(FileNotFoundError):
-        storage.settle(promised)
-    assert storage.uploads() == set()
+        storage.content.finalize(promised)
+    assert storage.content.uploads() == set()
 
 
 def test_settling_tells_when_each_file_was_last_changed(storage):
     promised = upload(SEVERAL, name="checkpoint-500")
-    storage.begin(promised)
+    storage.content.begin(promised)
     files = storage.tree.root / ".holdfast" / "incoming" / "upload1" / "files" / "checkpoint-500"
-    storage.write_files(promised, {path: data for path, data in SEVERAL.items() if data})
-    storage.settle(promised)
+    storage.content.write_files(promised, {path: data for path, data in SEVERAL.items() if data})
+    storage.content.finalize(promised)
     for number, path in enumerate(SEVERAL):
         os.utime(files / path, ns=(number, 10**18 + number))
-    assert storage.settle(promised) == {path: 10**18 + number for number, path in enumerate(SEVERAL)}
+    assert storage.content.finalize(promised) == {path: str(10**18 + number) for number, path in enumerate(SEVERAL)}
     (files / "model.bin").unlink()
     with pytest.raises(FileNotFoundError):
-        storage.settle(promised)
+        storage.content.finalize(promised)
 
 
 def test_bytes_are_durable_once_settled_and_the_way_to_the_seal_once_sealed(storage):
     made = sealed(storage, SEVERAL, name="checkpoint-500")
     files_and_folders = 3 + 3  # files/, its checkpoint-500/, that one's shard/
-    steps = changes(storage.settle, upload(SEVERAL, name="checkpoint-500"))
+    steps = changes(storage.content.finalize, upload(SEVERAL, name="checkpoint-500"))
     assert [step for step in steps if step != "mkdir"] == ["fsync"] * files_and_folders
-    steps = [step for step in changes(storage.seal, "upload1", made) if step != "mkdir"]
+    steps = [step for step in changes(storage.content.seal, "upload1", made) if step != "mkdir"]
     assert steps == ["fsync", "flush", "fsync", "rename", "fsync"]
 
 
 def test_a_seal_can_be_taken_back(storage):
     made = sealed(storage, ONE)
-    assert storage.is_sealed("upload1")
-    assert storage.sealed() == [("upload1", made)]
-    storage.unseal("upload1")
-    storage.unseal("upload1")
-    assert not storage.is_sealed("upload1")
-    assert storage.sealed() == []
-    assert storage.uploads() == {"upload1"}
+    assert storage.content.is_sealed("upload1")
+    assert storage.content.sealed() == [("upload1", made)]
+    storage.content.unseal("upload1")
+    storage.content.unseal("upload1")
+    assert not storage.content.is_sealed("upload1")
+    assert storage.content.sealed() == []
+    assert storage.content.uploads() == {"upload1"}
 
 
 def test_sealed_uploads_come_in_the_order_of_their_commits_and_a_damaged_seal_is_left_alone(storage, caplog):
@@ -90,6 +90,6 @@ def test_sealed_uploads_come_in_the_order_of_their_commits_and_a_damaged_seal_is
         sealed(storage, ONE, upload_id=upload_id, sequence=sequence)
     seal = storage.tree.root / ".holdfast" / "incoming" / "d" / "manifest.json"
     seal.write_bytes(b"{")
-    assert [upload_id for upload_id, _ in storage.sealed()] == ["c", "a", "b"]
+    assert [upload_id for upload_id, _ in storage.content.sealed()] == ["c", "a", "b"]
     assert "the seal of upload d is left alone" in caplog.text
     assert seal.read_bytes() == b"{"

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from app.core.errors import ForeignFile
-from app.storage.local.tree import Tree
+from app.storage.local.disk.tree import Tree
 from tests.data.samples import changes, descriptors
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from app.core.errors import ForeignFile, UnsafePath
-from app.storage.local.tree import Tree
+from app.storage.local.disk.tree import Tree
 from tests.data.samples import below
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from app.core.errors import ForeignFile
-from app.storage.local.tree import Tree
+from app.storage.local.disk.tree import Tree
 from tests.data.samples import below
 
 

@@ -1,4 +1,4 @@
-"""Files below one root, reached without following a link, changed so that the change survives a power cut."""
+"""A tree of files below one root: reached without following links, changed so that changes survive a power cut."""
 
 import errno
 import os
@@ -7,25 +7,23 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_ISDIR
 
-from app.core.errors import ForeignFile, UnsafePath
-from app.storage.local import linux
-from app.storage.port import Buffer, NotDurable
-
-Parts = tuple[str, ...]
+from app.core.errors import ForeignFile
+from app.storage.local.disk import descriptors, linux
+from app.storage.local.disk.descriptors import Parts
+from app.storage.ports import Buffer
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PASSING = ".doubtful"
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
-"""What file systems say that give a file one name only, as exFAT and some of FUSE; or to this file no more."""
+"""Errors of file systems that give a file one name only, as exFAT and some of FUSE, or this file no further one."""
 
 
 class Tree:
-    """A folder and what is below it; paths are tuples of names, every one opened relative to its parent."""
+    """A folder with everything below it; paths are tuples of names, and each name is opened relative to its parent."""
 
     def __init__(self, root: Path) -> None:
-        _make(root)
+        descriptors.make_root(root)
         self.root = root.resolve()
         self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._doubtful: set[Parts] = set()
@@ -35,29 +33,29 @@ class Tree:
         os.close(self._descriptor)
 
     def make_up(self) -> None:
-        """Make durable the names in folders for which that has failed before.
+        """Sync the names in every folder for which that has failed before.
 
-        Whoever is about to build on earlier changes calls this first: a step that failed at its last moment looks as if
-        it had happened when it is repeated. Each such folder is changed first, or there would be nothing left to write.
+        Callers that build on earlier changes call this first: when a step is repeated that failed at its last moment,
+        it looks as if it had succeeded. Each such folder is changed first, as otherwise the sync has nothing to write.
         """
-        with self._making_up:  # also for those who find nothing doubtful: somebody may be about to make it up
+        with self._making_up:  # also if the set looks empty: another thread may have just popped a folder
             while self._doubtful:
                 path = self._doubtful.pop()
                 try:
                     with self.folder(path) as folder:
-                        _change(folder)
+                        descriptors.change(folder)
                         os.fsync(folder)
                 except (FileNotFoundError, ForeignFile):
-                    continue  # it is gone, and its names with it
+                    continue  # the folder is gone, and its names with it
                 except OSError:
                     self._doubtful.add(path)
                     raise
 
     @contextmanager
     def folder(self, path: Parts, *, create: bool = False, durable: bool = True, below: int = 0) -> Iterator[int]:
-        """A descriptor of a folder below the root; with ``create``, missing folders are made, durably unless told not.
+        """Open a folder below the root; with ``create``, missing folders are made, durably unless stated otherwise.
 
-        Every other method comes through here. The first ``below`` folders on the way are not made.
+        Every other method comes through here. The first ``below`` folders on the way are never made.
 
         Raises
         ------
@@ -69,7 +67,7 @@ class Tree:
         current = os.dup(self._descriptor)
         try:
             for place, name in enumerate(path):
-                _refuse_way_out(name)
+                descriptors.refuse_way_out(name)
                 if create and place >= below:
                     with suppress(FileExistsError):
                         os.mkdir(name, dir_fd=current)
@@ -83,12 +81,12 @@ class Tree:
             os.close(current)
 
     def open(self, path: Parts, flags: int) -> int:
-        """A descriptor of a regular file; whoever asked closes it."""
+        """Open a regular file; the caller closes the descriptor."""
         with self._parent(path) as parent:
-            return _open(path, flags, parent)
+            return descriptors.open_file(path, flags, parent)
 
     def stat(self, path: Parts) -> os.stat_result | None:
-        """What lies at a path, links not followed; None for nothing."""
+        """Return the status of a path, links not followed; None if nothing is there."""
         try:
             with self._parent(path) as parent:
                 return os.stat(path[-1], dir_fd=parent, follow_symlinks=False)
@@ -96,32 +94,32 @@ class Tree:
             return None
 
     def stats(self, path: Parts, names: Iterable[str]) -> dict[str, os.stat_result]:
-        """What lies in a folder under some names, links not followed. `FileNotFoundError` where one has nothing."""
+        """Return the status of names in a folder, links not followed. `FileNotFoundError` if one is missing."""
         with self.folder(path) as folder:
             return {name: os.stat(name, dir_fd=folder, follow_symlinks=False) for name in names}
 
     def open_or_make(self, path: Parts, flags: int, *, below: int) -> int:
-        """As `open`; a missing file and folders beyond the first ``below`` are made, not durably."""
+        """Open a file as `open` does; create a missing one, and folders beyond the first ``below``, not durably."""
         with self.folder(path[:-1], create=True, durable=False, below=below) as parent:
-            _refuse_way_out(path[-1])
-            return _open(path, flags | os.O_CREAT, parent)
+            descriptors.refuse_way_out(path[-1])
+            return descriptors.open_file(path, flags | os.O_CREAT, parent)
 
     def make_files(self, path: Parts, names: Iterable[str], *, below: int) -> None:
-        """Make files in a folder, empty where they are new; nothing of it durably. For ``below``, see `folder`."""
+        """Create the missing ones of some files in a folder, empty and not durably. For ``below``, see `folder`."""
         with self.folder(path, create=True, durable=False, below=below) as folder:
             for name in names:
-                _refuse_way_out(name)
-                os.close(_open((*path, name), os.O_WRONLY | os.O_CREAT, folder))
+                descriptors.refuse_way_out(name)
+                os.close(descriptors.open_file((*path, name), os.O_WRONLY | os.O_CREAT, folder))
 
     def fill_files(self, path: Parts, contents: Mapping[str, Buffer], *, below: int) -> None:
-        """Put the bytes of files in a folder; files and folders are made where they are missing, not durably.
+        """Write whole files into a folder; missing files and folders are created, not durably.
 
         For ``below``, see `folder`.
         """
         with self.folder(path, create=True, durable=False, below=below) as folder:
             for name, data in contents.items():
-                _refuse_way_out(name)
-                file = _open((*path, name), os.O_WRONLY | os.O_CREAT, folder)
+                descriptors.refuse_way_out(name)
+                file = descriptors.open_file((*path, name), os.O_WRONLY | os.O_CREAT, folder)
                 try:
                     offset = 0
                     while offset < len(data):
@@ -131,15 +129,15 @@ class Tree:
 
     @property
     def tells_of_lost_writes(self) -> bool:
-        """Whether `sync_file_system` says when something could not be written."""
+        """Return whether `sync_file_system` reports bytes that could not be written."""
         return linux.tells_of_lost_writes(self._descriptor)
 
     def sync_file_system(self) -> None:
-        """Make all that was written to this file system durable. `OSError` once for whatever of it failed meanwhile."""
+        """Make everything written to this file system durable. `OSError` once for each loss since the last call."""
         linux.sync_file_system(self._descriptor)
 
     def names(self, path: Parts) -> list[str]:
-        """The sorted names in a folder; none where the folder is missing."""
+        """Return the sorted names in a folder; none if the folder is missing."""
         try:
             with self.folder(path) as folder:
                 return sorted(os.listdir(folder))
@@ -147,7 +145,7 @@ class Tree:
             return []
 
     def folders(self, path: Parts) -> list[str]:
-        """The sorted names of the folders in a folder, links not followed; none where the folder is missing."""
+        """Return the sorted names of the folders in a folder, links not followed; none if the folder is missing."""
         try:
             with self.folder(path) as folder, os.scandir(folder) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -155,16 +153,16 @@ class Tree:
             return []
 
     def read(self, path: Parts) -> bytes:
-        """All bytes of a small file."""
+        """Read a small file."""
         with os.fdopen(self.open(path, os.O_RDONLY), "rb") as file:
             return file.read()
 
     def write(self, path: Parts, data: bytes) -> None:
-        """Put a small file: the old one or the new one is there at any moment, the new one for good on return."""
+        """Replace a small file atomically and durably."""
         temporary = f".{path[-1]}.new"
         with self._parent(path, create=True) as parent:
             try:
-                with os.fdopen(_new(temporary, parent), "wb") as file:
+                with os.fdopen(descriptors.new_file(temporary, parent), "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -176,7 +174,7 @@ class Tree:
             self._sync_names(path[:-1], parent)
 
     def move(self, source: Parts, target: Parts) -> None:
-        """Rename a file or a folder, durably; the target's folder is made where it is missing."""
+        """Rename a file or a folder, durably; the target's folder is made if it is missing."""
         with self._parent(source) as old, self._parent(target, create=True) as new:
             os.rename(source[-1], target[-1], src_dir_fd=old, dst_dir_fd=new)
             try:
@@ -185,7 +183,7 @@ class Tree:
                 self._sync_names(source[:-1], old)
 
     def move_file_to_free_name(self, source: Parts, target: Parts) -> None:
-        """Rename a file where the target's name is free, the new name durably.
+        """Rename a file if the target's name is free; the new name is durable on return.
 
         Raises
         ------
@@ -207,21 +205,21 @@ class Tree:
                 self._sync_names(target[:-1], new)
                 return
             self._sync_names(target[:-1], new)
-            os.unlink(source[-1], dir_fd=old)  # should this be lost, the file has two names, which repeating mends
+            os.unlink(source[-1], dir_fd=old)  # if this is lost, the file has two names, which a retry repairs
 
     def unlink(self, path: Parts) -> None:
-        """Remove a file, durably; nothing to do where it is missing."""
+        """Remove a file, durably; does nothing if it is missing."""
         with suppress(FileNotFoundError), self._parent(path) as parent:
             os.unlink(path[-1], dir_fd=parent)
             self._sync_names(path[:-1], parent)
 
     def remove(self, path: Parts) -> None:
-        """Remove a folder and all that is below it, not durably; nothing to do where it is missing."""
+        """Remove a folder and everything below it, not durably; does nothing if it is missing."""
         with suppress(FileNotFoundError), self._parent(path) as parent:
             shutil.rmtree(path[-1], dir_fd=parent)
 
     def remove_empty(self, path: Parts) -> None:
-        """Remove a folder and those below it, as far as nothing is in them."""
+        """Remove a folder and those below it, as far as they are empty."""
         with suppress(FileNotFoundError), self._parent(path) as parent:
             for _, folders, _, descriptor in os.fwalk(path[-1], topdown=False, dir_fd=parent):
                 for name in folders:
@@ -231,12 +229,12 @@ class Tree:
                 os.rmdir(path[-1], dir_fd=parent)
 
     def files(self, path: Parts) -> list[Parts]:
-        """All that is below a folder and is no folder, as paths relative to it."""
+        """Return everything below a folder that is no folder, as paths relative to it."""
         with self.folder(path) as folder:
             found = []
             for where, folders, names, descriptor in os.fwalk(".", onerror=_fail, dir_fd=folder):
                 parts = tuple(part for part in where.split("/") if part != ".")
-                links = [name for name in folders if _is_link(name, descriptor)]
+                links = [name for name in folders if descriptors.is_link(name, descriptor)]
                 found += [(*parts, name) for name in (*names, *links)]
             return found
 
@@ -246,45 +244,46 @@ class Tree:
         Raises
         ------
         NotDurable
-            That failed, and cannot be made up: the bytes may be lost although they can be read.
+            The disk failed, and a retry proves nothing: the bytes may be lost although they can be read.
         ForeignFile
             Something in it is neither a file nor a folder.
         """
         with self.folder(path) as folder:
             for where, _, names, descriptor in os.fwalk(".", topdown=False, onerror=_fail, dir_fd=folder):
                 for name in names:
-                    file = _open((*path, *where.split("/")[1:], name), os.O_RDONLY, descriptor)
+                    file = descriptors.open_file((*path, *where.split("/")[1:], name), os.O_RDONLY, descriptor)
                     try:
-                        _sync(file)
+                        descriptors.sync(file)
                     finally:
                         os.close(file)
-                _sync(descriptor)
+                descriptors.sync(descriptor)
 
     def sync_names(self, path: Parts, *, anew: bool = False) -> None:
-        """Make the names in a folder durable, not what they name; ``anew`` also where another process failed to.
+        """Make the names in a folder durable, not the files; with ``anew``, also if another process failed to.
 
-        The folder is changed for that, or there would be nothing left to write.
+        For that the folder is changed first, as otherwise the sync has nothing to write.
         """
         with self.folder(path) as folder:
             if anew:
-                _change(folder)
+                descriptors.change(folder)
             self._sync_names(path, folder)
 
     def is_folder(self, path: Parts) -> bool:
+        """Return whether a folder lies at a path, links not followed."""
         found = self.stat(path)
         return found is not None and S_ISDIR(found.st_mode)
 
     def _sync_names(self, path: Parts, folder: int) -> None:
         try:
-            _sync(folder)
+            descriptors.sync(folder)
         except OSError:
             self._doubtful.add(path)
             raise
 
     @contextmanager
     def _parent(self, path: Parts, *, create: bool = False) -> Iterator[int]:
-        """A descriptor of the folder that holds what lies at a path."""
-        _refuse_way_out(path[-1])
+        """Open the folder that a path ends in."""
+        descriptors.refuse_way_out(path[-1])
         with self.folder(path[:-1], create=create) as parent:
             yield parent
 
@@ -297,66 +296,6 @@ class Tree:
             raise
 
 
-def _make(folder: Path) -> None:
-    """Make a folder and those above it, where they are missing, durably."""
-    if folder.is_dir():
-        return
-    _make(folder.parent)
-    folder.mkdir(exist_ok=True)
-    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
-
-
-def _open(path: Parts, flags: int, parent: int) -> int:
-    """A descriptor of the regular file that a path ends at. Nothing else is opened for good, nor waited for."""
-    try:
-        descriptor = os.open(path[-1], flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666, dir_fd=parent)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-            raise ForeignFile(f"{'/'.join(path)} is not a plain file.") from error
-        raise
-    if not S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ForeignFile(f"{'/'.join(path)} is not a plain file.")
-    return descriptor
-
-
-def _new(name: str, parent: int) -> int:
-    """A descriptor of a new file, in the place of what a crash left, or of a pipe or a second name of another file."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(name, flags, 0o666, dir_fd=parent)
-    except FileExistsError:
-        os.unlink(name, dir_fd=parent)
-        return os.open(name, flags, 0o666, dir_fd=parent)
-
-
-def _refuse_way_out(name: str) -> None:
-    if name in {"", ".", ".."} or "/" in name or "\0" in name:
-        raise UnsafePath(f"{name!r} is no name of a file.")
-
-
-def _sync(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise NotDurable(error.errno, error.strerror) from error
-
-
-def _change(folder: int) -> None:
-    """Give a folder something to be made durable."""
-    with suppress(FileExistsError):
-        os.mkdir(_PASSING, dir_fd=folder)
-    os.rmdir(_PASSING, dir_fd=folder)
-
-
 def _fail(error: OSError) -> None:
-    """What cannot be looked into must not pass for empty."""
+    """Raise it: `os.fwalk` would pass a folder that cannot be listed off as an empty one."""
     raise error
-
-
-def _is_link(name: str, parent: int) -> bool:
-    return S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)

@@ -1,4 +1,4 @@
-"""What Linux can do with files beyond Python's ``os``. Where the system cannot, nothing is done and nothing is lost."""
+"""System calls of Linux beyond Python's ``os``. A kernel or file system without one is no error: nothing happens."""
 
 import ctypes
 import errno
@@ -22,12 +22,12 @@ _OFFSET = ctypes.c_int64
 
 
 def allocate(descriptor: int, span: Span) -> None:
-    """Take disk space for a part of a file, so that it lies together and running out of space shows at once.
+    """Allocate disk space for a span of a file, so that it is contiguous and a full disk shows at once.
 
     Raises
     ------
     OSError
-        There is no space.
+        The disk is full.
     """
     if span.start == span.stop or not hasattr(_libc, "fallocate"):
         return
@@ -37,12 +37,12 @@ def allocate(descriptor: int, span: Span) -> None:
 
 
 def start_writeback(descriptor: int, span: Span) -> None:
-    """Let the disk begin to write a part of a file. Promises nothing, and takes no earlier error from a later fsync.
+    """Start writing a span of a file to the disk. Best-effort; consumes no error that a later fsync has to report.
 
     Raises
     ------
     OSError
-        The disk refused at once. Not every file system tells a later fsync of that, so these bytes did not arrive.
+        The disk refused at once. Not every file system reports that to a later fsync, so these bytes count as lost.
     """
     if not hasattr(_libc, "sync_file_range"):
         return
@@ -53,14 +53,14 @@ def start_writeback(descriptor: int, span: Span) -> None:
 
 
 def rename_to_free_name(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
-    """Rename a file where the target's name is free, in one step.
+    """Rename a file if the target's name is free, atomically.
 
     Raises
     ------
     FileExistsError
         Something has the name.
     OSError
-        The file system cannot do this, among other reasons.
+        Among other reasons, the file system cannot do this.
     """
     if not hasattr(_libc, "renameat2"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -70,7 +70,7 @@ def rename_to_free_name(source: str, target: str, *, src_dir_fd: int, dst_dir_fd
 
 
 def share(source: int, start: int, target: int, span: Span) -> bool:
-    """Let a part of a file consist of the blocks of another; False where the file system does not share blocks."""
+    """Let a span of a file share the blocks of another; False if the file system cannot."""
     request = struct.pack("qQQQ", source, start, span.stop - span.start, span.start)
     try:
         fcntl.ioctl(target, _FICLONERANGE, request)
@@ -82,13 +82,13 @@ def share(source: int, start: int, target: int, span: Span) -> bool:
 
 
 def written(descriptor: int) -> Iterator[Span]:
-    """The parts of a file in which bytes lie; what was only allocated is left out where the file system knows."""
+    """Yield the spans of a file that hold bytes, without merely allocated ones if the file system tells them apart."""
     end, offset = os.fstat(descriptor).st_size, 0
     while offset < end:
         try:
             start = os.lseek(descriptor, offset, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole to the end
+            if error.errno == errno.ENXIO:  # a hole up to the end
                 return
             raise
         offset = os.lseek(descriptor, start, os.SEEK_HOLE)
@@ -96,12 +96,12 @@ def written(descriptor: int) -> Iterator[Span]:
 
 
 def sync_file_system(descriptor: int) -> None:
-    """Make all that was written to the file system of an open file durable.
+    """Make everything written to the file system of an open file durable.
 
     Raises
     ------
     OSError
-        Something of it could not be written since this descriptor was opened, or since this was last said to it.
+        Some of it could not be written since this descriptor was opened, or since the last report to it.
     """
     if _libc.syncfs(descriptor):
         code = ctypes.get_errno()
@@ -109,10 +109,10 @@ def sync_file_system(descriptor: int) -> None:
 
 
 def tells_of_lost_writes(descriptor: int) -> bool:
-    """Whether `sync_file_system` says so where bytes were lost: on Linux since 5.8, and on some file systems only."""
+    """Return whether `sync_file_system` reports lost bytes: Linux does since 5.8, on some file systems."""
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
     known = version is not None and (int(version[1]), int(version[2])) >= (5, 8)
     if not known or not (hasattr(_libc, "syncfs") and hasattr(_libc, "fstatfs")):
         return False
-    about = (ctypes.c_long * 64)()  # of which the type of the file system comes first
+    about = (ctypes.c_long * 64)()  # a `struct statfs`; its first member is the type of the file system
     return not _libc.fstatfs(descriptor, about) and about[0] in _TELLING

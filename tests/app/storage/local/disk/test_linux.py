@@ -6,7 +6,7 @@ import os
 import pytest
 
 from app.core.spans import Span, covers, joined, meet
-from app.storage.local import linux
+from app.storage.local.disk import linux
 from tests.support.mounts import small_disk
 
 BLOCK = 4096
