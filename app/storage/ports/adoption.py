@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from app.core.models import Manifest, Version
 from app.storage.ports.files import Opened
 
-CHANGED = "{} was changed while it was read; let whatever writes it finish, then adopt again"
+CHANGED = "{} was changed while it was read; let its writer finish, then adopt again"
 """The message about a foreign file that changes while it is adopted."""
 
 

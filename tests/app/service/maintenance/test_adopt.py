@@ -377,7 +377,7 @@ def test_a_copy_of_what_was_changed_meanwhile_is_not_taken_in(root, adopt, tmp_p
     while_copying(lambda: change(source / "a.pt"))
     status, said, left = adopt(source, "--as", "runs")
     assert (status, len(left)) == (3, 1)
-    assert "a.pt was changed while it was read; let whoever writes it finish, then adopt again" in left[0]
+    assert "a.pt was changed while it was read; let its writer finish, then adopt again" in left[0]
     assert said[0].startswith("runs: 1 checkpoint taken in")
     assert not (root / "runs/a.pt").exists()
     assert adopt(source, "--as", "runs")[0] == 0
