@@ -41,7 +41,7 @@ SERVER = {
     "dashboard.pages": "core auth http service api.dependencies api.schemas.parameters dashboard.render",
     "dashboard": "core http dashboard.pages dashboard.render",
     "settings": "core auth.token_format",
-    "bootstrap": "core runtime auth catalog service storage.local settings __version__",
+    "bootstrap": "core runtime auth catalog service storage.ports storage.local settings __version__",
     "main": "*",
     "cli": "*",
     "__main__": "cli",
