@@ -10,8 +10,9 @@ from app import __version__
 from app.auth.authenticator import Authenticator
 from app.auth.exposure import refuse_weak
 from app.auth.token_issuer import TokenIssuer
-from app.catalog import Catalog
+from app.catalog import Catalog, default_url
 from app.core.errors import Refusal, RootMissing, UnusableToken
+from app.core.names import RESERVED
 from app.runtime import logs
 from app.runtime.actor import Actor
 from app.service import Checkpoints, Context, Rules
@@ -81,7 +82,7 @@ def inspect_root(settings: Settings) -> Context:
     require_root(settings)
     storage = LocalStorage(settings.root, version=__version__, only_look=True)
     try:
-        return Context(Catalog(settings.catalog_url, as_it_is=True), storage, utc_now)
+        return Context(_catalog(settings, read_only=True), storage, utc_now)
     except BaseException:
         storage.close()
         raise
@@ -171,7 +172,7 @@ def open_storage(
     StartupError
     """
     try:
-        catalog = Catalog(settings.catalog_url)
+        catalog = _catalog(settings)
     except BaseException:
         storage.close()
         raise
@@ -181,7 +182,7 @@ def open_storage(
         why = why_anew(context, str(settings.root.resolve()), closely=closely)
         if why is not None:
             logger.warning("the catalog is rebuilt from the files: %s", why)
-            if kept := catalog.keep_copy(clock()):
+            if kept := catalog.keep_backup(clock()):
                 logger.warning("%s is a copy of the old one, with its tokens and its audit log", kept)
         is_lost = catalog.is_new
         rebuilt = janitor.recover(
@@ -208,6 +209,11 @@ def _rules(settings: Settings) -> Rules:
         quotas=settings.quotas,
         limits=settings.limits,
     )
+
+
+def _catalog(settings: Settings, *, read_only: bool = False) -> Catalog:
+    """Open the catalog of a root: the database that is configured, or one beside the root's own records."""
+    return Catalog(settings.database_url or default_url(settings.root.resolve() / RESERVED), read_only=read_only)
 
 
 def _sign(context: Context) -> None:

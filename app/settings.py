@@ -24,7 +24,6 @@ from pydantic_settings import (
 from app.auth.token_format import PREFIX
 from app.core import units
 from app.core.limits import MOST, Limits
-from app.core.names import RESERVED
 from app.core.quotas import Quota, read
 
 OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
@@ -227,11 +226,6 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         """The limits of requests."""
         return Limits(**{field.name: getattr(self, f"max_{field.name}") for field in fields(Limits)})
-
-    @property
-    def catalog_url(self) -> str:
-        """The URL of the catalog: as set, or an SQLite file in the root."""
-        return self.database_url or f"sqlite:///{self.root.resolve() / RESERVED / 'catalog.db'}"
 
     @property
     def admin_token_text(self) -> str | None:

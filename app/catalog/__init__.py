@@ -1,14 +1,15 @@
-"""The catalog: everything that is known, in SQL. `Catalog` opens the database and begins transactions.
+"""The catalog: all records of the server, in SQL. `Catalog` opens the database and begins transactions.
 
-Decides what is committed and in which order; `tables`, `rows`, `reports` and `migrations` are below.
-May import `core` and `runtime`; never sees where bytes lie.
+Decides what is committed and in which order; `tables`, `rows`, `reports` and `migrations` are below, and all that
+only one database has in its `Dialect` (`sqlite`).
+May import `core` and `runtime`; never sees the files of checkpoints.
 """
 
-from app.catalog.catalog import Catalog, Session
+from app.catalog.catalog import Catalog, Session, default_url
 from app.catalog.rows.audit import AuditLine
-from app.catalog.rows.checkpoints import Named
+from app.catalog.rows.checkpoint_queries import Named
 from app.catalog.rows.tokens import LinkKey
-from app.catalog.tables.filters import Page, Query
+from app.catalog.tables.filters import ListFilter, Page
 from app.catalog.tables.order import Order
 
-__all__ = ["AuditLine", "Catalog", "LinkKey", "Named", "Order", "Page", "Query", "Session"]
+__all__ = ["AuditLine", "Catalog", "LinkKey", "ListFilter", "Named", "Order", "Page", "Session", "default_url"]

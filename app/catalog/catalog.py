@@ -1,39 +1,31 @@
 """The catalog: one engine, short transactions, a lock per directory."""
 
-import logging
-import os
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from app.catalog import backup
+from app.catalog import sqlite
+from app.catalog.dialect import Dialect
+from app.catalog.locks import NamedLocks
 from app.catalog.migrations.run import migrate
 from app.catalog.reports.statistics import Statistics, statistics
-from app.catalog.rows import openings
+from app.catalog.rows import root_marks
 from app.catalog.rows.audit import AuditRows
 from app.catalog.rows.checkpoints import CheckpointRows
 from app.catalog.rows.directories import DirectoryRows
 from app.catalog.rows.events import EventRows
 from app.catalog.rows.tokens import TokenRows
 from app.catalog.rows.uploads import UploadRows
-from app.core.errors import CatalogUnusable, DiskFailed, NoSpace, Overloaded, Refusal
+from app.core.errors import CatalogUnusable, Refusal
 from app.core.models import Mark
 
-logger = logging.getLogger("holdfast")
-
-# Bytes that cannot be read are called malformed, too.
-_DISK_FAILED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT}
-_WRITES = "writes"
-_COMPLETE = 1
+_DIALECTS: Mapping[str, Callable[[URL], Dialect]] = {"sqlite": sqlite.Sqlite}
 
 
 @dataclass
@@ -71,43 +63,33 @@ class Session:
 
 
 class Catalog:
-    """What is known of directories, checkpoints and uploads. Decides order; can be rebuilt from the files.
+    """Directories, checkpoints, uploads, tokens, events and the audit, in a database.
+
+    The files of a root can rebuild its checkpoints and directories; the rest is nowhere else.
 
     Parameters
     ----------
-    url : str
+    url : str or URL
         A SQLAlchemy URL of an SQLite database.
-    as_it_is : bool
-        It is neither made nor brought up to date: for those who only look.
+    read_only : bool
+        Neither create nor migrate the database, as a caller needs that changes nothing.
 
     Raises
     ------
     CatalogUnusable
-        The URL is of another database or cannot be read, or a newer version of the server has used it. Or an older
-        one, or nobody, where it is to be taken as it is.
+        The URL is not valid or names another kind of database; the database cannot be opened; or a newer version of
+        the server has used it. With ``read_only``, also if it is missing or of an older version.
     """
 
-    def __init__(self, url: str, *, as_it_is: bool = False) -> None:
+    def __init__(self, url: str | URL, *, read_only: bool = False) -> None:
         try:
-            backend = make_url(url).get_backend_name()
-            if backend != "sqlite":
-                raise CatalogUnusable(f"The catalog is kept in SQLite; {backend!r} databases are not supported yet.")
-            self._engine = _engine(url)
+            self._dialect = _dialect_of(url)
+            self._engine = self._dialect.engine()
         except ArgumentError as error:
             raise CatalogUnusable(f"The database URL cannot be read: {error}") from error
-        if not as_it_is:
-            _keep_private(make_url(url).database)
-        self._locks: dict[str, threading.RLock] = {}
-        self._locks_guard = threading.Lock()
+        self._locks = NamedLocks()
         try:
-            if as_it_is and not Path(make_url(url).database or "").is_file():
-                raise CatalogUnusable(f"There is no catalog at {self._engine.url!r}.")
-            with self.reading() if as_it_is else self.writing() as session:
-                migrate(session.connection, only_look=as_it_is)
-                if not as_it_is:
-                    openings.make(session.connection)
-            with self.reading() as session:
-                self.is_new = session.connection.execute(text("PRAGMA user_version")).scalar() != _COMPLETE
+            self._open(read_only=read_only)
         except (SQLAlchemyError, Refusal) as error:
             self._engine.dispose()
             raise CatalogUnusable(
@@ -117,21 +99,32 @@ class Catalog:
             self._engine.dispose()
             raise
 
+    def _open(self, *, read_only: bool) -> None:
+        if not read_only:
+            self._dialect.make()
+        elif not self._dialect.exists():
+            raise CatalogUnusable(f"There is no catalog at {self._engine.url!r}.")
+        with self.reading() if read_only else self.writing() as session:
+            migrate(session.connection, read_only=read_only)
+        with self.reading() as session:
+            self.is_new = not self._dialect.is_complete(session.connection)
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A consistent view; nothing can be changed in it by others, and nothing should be by us.
+        """Open a transaction that sees one snapshot. The caller changes nothing in it.
 
         Raises
         ------
         NoSpace, DiskFailed, Overloaded
-            Even to read takes a disk that works.
+            The disk fails or is full, which also a read may meet.
         """
-        with _refusing(), self._engine.connect() as connection:
+        options = self._dialect.options(writes=False)
+        with self._translated(), self._engine.connect().execution_options(**options) as connection:
             yield Session(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that excludes all other writers from its first moment. An exception undoes all of it.
+        """Open a transaction that excludes all other writers from its beginning. An exception rolls it back.
 
         Raises
         ------
@@ -140,77 +133,77 @@ class Catalog:
         DiskFailed, Overloaded
             The disk fails, or too many files are open.
         """
+        options = self._dialect.options(writes=True)
         with (
-            _refusing(),
-            self._engine.connect().execution_options(**{_WRITES: True}) as connection,
+            self._translated(),
+            self._engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
             yield Session(connection)
 
-    @contextmanager
-    def lock(self, directory: str) -> Iterator[None]:
-        """Exclude everybody else who would commit to, or remove from, this directory."""
-        with self._locks_guard:
-            lock = self._locks.setdefault(directory, threading.RLock())
-        with lock:
-            yield
+    def lock(self, directory: str) -> AbstractContextManager[None]:
+        """Exclude the other threads that would commit to this directory, or remove from it. Re-entrant."""
+        return self._locks.hold(directory)
 
-    def copy(self, *, every: timedelta, now: datetime) -> bool:
-        """Put a durable copy beside the database, unless there is one younger than that; whether it did.
+    def back_up(self, *, every: timedelta, now: datetime) -> bool:
+        """Write a durable copy of the database, unless there is one younger than ``every``; tell if it did.
 
         Raises
         ------
-        OSError, sqlite3.Error
-            It could not; the copy before stays.
+        OSError
+            No copy could be written; the previous one stays.
         """
-        return backup.copy(self._database, every=every, now=now)
+        return self._dialect.back_up(every=every, now=now)
 
-    def keep_copy(self, now: datetime) -> Path | None:
-        """Where the copy of a database that was lost is kept from now on; None where there is none."""
-        return backup.keep(self._database, now=now)
+    def keep_backup(self, now: datetime) -> str | None:
+        """Protect the copy of a database that was lost from later copies; return its new location, if there is one."""
+        return self._dialect.keep_backup(now)
 
     def marks(self) -> list[Mark]:
-        """The marks of the last openings of the root that this is the catalog of; none where it was never opened so."""
+        """Return the marks of the last two openings of this catalog's root; none if it was never opened."""
         with self.reading() as session:
-            return openings.marks(session.connection)
+            return root_marks.marks(session.connection)
 
     def put_mark(self, mark: Mark, before: Mark | None) -> None:
-        """Keep the mark of this opening, and the one that the root bears until it bears this one."""
+        """Keep the mark of this opening, and the one that the root carries until it carries the new one."""
         with self.writing() as session:
-            openings.put(session.connection, mark, before)
+            root_marks.put(session.connection, mark, before)
 
     def holds_anything(self) -> bool:
-        """Whether it knows a live checkpoint."""
+        """Tell if there is a live checkpoint."""
         with self.reading() as session:
             return session.checkpoints.any_live()
 
     @property
-    def place(self) -> Path:
-        """Where the database lies."""
-        return self._database.resolve()
+    def location(self) -> str:
+        """Where the database is, for the operator."""
+        return self._dialect.location
 
-    @property
-    def _database(self) -> Path:
-        return Path(self._engine.url.database or "")
+    def is_inside(self, folder: Path) -> bool:
+        """Tell if the database lies in this folder."""
+        return self._dialect.is_inside(folder)
+
+    def how_to_replace(self, root: Path) -> str:
+        """Return advice to the operator: how to give a root a catalog of its own."""
+        return self._dialect.how_to_replace(root)
 
     def mark_complete(self) -> None:
-        """It holds all that the files say: from now on `is_new` is false when it is opened."""
+        """Record that the catalog holds everything that the files say, so that `is_new` is false at the next start."""
         if not self.is_new:
             return  # nothing to write, for which a full disk may have no room
         with self.writing() as session:
-            session.connection.execute(text(f"PRAGMA user_version = {_COMPLETE}"))
+            self._dialect.mark_complete(session.connection)
 
     def faults(self) -> list[str]:
-        """What the database finds wrong with itself."""
+        """Check the database's own structures and return the faults in words."""
         try:
             with self.reading() as session:
-                said = session.connection.execute(text("PRAGMA integrity_check")).scalars().all()
+                return self._dialect.faults(session.connection)
         except SQLAlchemyError as error:
             return [f"it cannot be checked: {error}"]
-        return [line for line in said if line != "ok"]
 
     def usable(self) -> bool:
-        """Whether the database answers."""
+        """Tell if the database answers."""
         try:
             with self.reading() as session:
                 return session.connection.execute(text("SELECT 1")).scalar() == 1
@@ -220,60 +213,24 @@ class Catalog:
     def close(self) -> None:
         self._engine.dispose()
 
-
-def _keep_private(database: str | None) -> None:
-    """Nobody else may read the keys and what is kept of tokens.
-
-    SQLite gives the files beside the database its mode when it makes them; after a crash they are there already.
-    """
-    if not database or database == ":memory:":
-        return
-    with suppress(OSError):  # that it cannot be used is found out, and said, in a moment
-        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        for file in (Path(database), Path(f"{database}-wal"), Path(f"{database}-shm")):
-            if file.exists() and file.stat().st_mode & 0o077:
-                file.chmod(0o600)
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if (refusal := self._dialect.refusal(error)) is not None:
+                raise refusal from error
+            raise
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Say in our own words what the disk does to SQLite."""
-    try:
-        yield
-    except DBAPIError as error:
-        match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
-            case sqlite3.SQLITE_FULL:
-                raise NoSpace("There is no space left on the server's disk.") from error
-            case sqlite3.SQLITE_CANTOPEN if not _can_open():
-                raise Overloaded("The server has too many files open; try again in a moment.") from error
-            case code if code in _DISK_FAILED:
-                logger.error("the disk fails under the catalog: %s", error.orig)
-                raise DiskFailed("The server's disk fails under the catalog.") from error
-        raise
+def default_url(folder: Path) -> URL:
+    """Return the URL of the catalog that a root keeps in a folder of its own, unless another one is configured."""
+    return sqlite.url_of(folder / "catalog.db")
 
 
-def _can_open() -> bool:
-    """Whether a file could be opened; SQLite does not tell why it could not."""
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
-
-
-def _engine(url: str) -> Engine:
-    # Errors do not say the values: keys of links and hashes of tokens would be in the log.
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, hide_parameters=True)
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where `begin` below says so, not where the driver thinks
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+def _dialect_of(url: str | URL) -> Dialect:
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend not in _DIALECTS:
+        raise CatalogUnusable(f"The catalog is kept in SQLite; {backend!r} databases are not supported yet.")
+    return _DIALECTS[backend](parsed)

@@ -18,9 +18,8 @@ import httpx
 import pytest
 
 from app.__main__ import main
-from app.catalog import Catalog
+from app.catalog import Catalog, default_url
 from app.core.models import Manifest
-from app.settings import Settings
 from app.storage import manifest as manifests
 from app.storage.local.store import LocalStorage
 from tests.crash.harness.rounds import rounds
@@ -91,9 +90,8 @@ def original(tmp_path_factory):
 def picture(root):
     """Return all that a client can learn of a root: policies, best, latest, every live checkpoint with its bytes."""
     seen = {}
-    settings = Settings(root=root)
     with (
-        closing(Catalog(settings.catalog_url, as_it_is=True)) as catalog,
+        closing(Catalog(default_url(root.resolve() / ".holdfast"), read_only=True)) as catalog,
         closing(LocalStorage(root, version="", only_look=True)) as storage,
         catalog.reading() as session,
     ):

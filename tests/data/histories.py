@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import replace
 
-from app.catalog import Query
+from app.catalog import ListFilter
 from app.core.models import Chunk, FileMap, Manifest
 from tests.data.samples import checkpoint
 
@@ -40,4 +40,4 @@ def pages(catalog, query, size):
 
 def listed(catalog, directory, **asked):
     """The sequences of a listing, in its order."""
-    return list(itertools.chain(*pages(catalog, Query(directory, **asked), 1000)))
+    return list(itertools.chain(*pages(catalog, ListFilter(directory, **asked), 1000)))

@@ -9,8 +9,7 @@ from pydantic import BeforeValidator, Field
 from app.api.schemas.parameters import CheckpointName, DirectoryName, Tag
 from app.api.schemas.requests import FactsIn, PolicyIn, RequestBody
 from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
-from app.catalog import Order
-from app.catalog import Query as Listing
+from app.catalog import ListFilter, Order
 from app.core.access import Access
 from app.core.limits import MOST
 from app.core.models import Kind, Mode, Save, UploadFile
@@ -73,6 +72,6 @@ class ListQuery(RequestBody):
     page_size: int = Field(100, ge=1, le=MOST.page_size)
     page_token: Annotated[str, Field(max_length=4096)] | None = None
 
-    def listing(self, own_mode: Mode) -> Listing:
+    def listing(self, own_mode: Mode) -> ListFilter:
         given = self.model_dump(exclude={"page_size", "page_token", "mode"})
-        return Listing(**given, mode=self.mode or own_mode)
+        return ListFilter(**given, mode=self.mode or own_mode)

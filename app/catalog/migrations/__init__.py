@@ -1,5 +1,6 @@
-"""Migrations: a step in `versions` for each change of the tables.
+"""Migrations: one step in `versions` for each change of the tables.
 
-Decides how a catalog of an earlier version becomes one of this version, in one transaction.
+Decides how a catalog of an earlier version becomes one of this version, in one transaction. Only SQLite has catalogs
+of earlier versions: another database begins with the tables of `schema`, at the latest step.
 May import `core` and the tables; a step never imports what a later version may change.
 """

@@ -1,4 +1,4 @@
-"""Alembic runs this for each command; the connection is the caller's, and so is the transaction."""
+"""The environment that Alembic runs for each command, in the connection and the transaction of the caller."""
 
 from alembic import context
 

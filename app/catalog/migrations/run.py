@@ -1,4 +1,4 @@
-"""Bring the tables of a catalog to what this version expects, in the caller's transaction: all steps or none."""
+"""Migration of a catalog to the tables of this version, in the transaction of the caller: all steps or none."""
 
 import logging
 from pathlib import Path
@@ -13,24 +13,24 @@ from app.core.errors import CatalogUnusable
 
 logger = logging.getLogger("holdfast")
 
-_FIRST = "0001"  # what version 0.1.0 made without saying so
+_FIRST = "0001"  # the tables of version 0.1.0, which recorded no revision
 _SCRIPTS = Path(__file__).parent
 
 
-def migrate(connection: Connection, *, only_look: bool = False) -> None:
-    """Carry out the steps that this catalog lacks; an empty one gets all of them.
+def migrate(connection: Connection, *, read_only: bool = False) -> None:
+    """Run the steps that this catalog lacks; an empty one gets all of them.
 
     Raises
     ------
     CatalogUnusable
-        A newer version of the server has changed the tables; or steps are lacking, and nothing is to be changed.
+        A newer version of the server has migrated the tables; or steps are missing, and the catalog is read-only.
     """
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
     scripts = ScriptDirectory.from_config(config)
     found = MigrationContext.configure(connection).get_current_revision()
-    if only_look and found != scripts.get_current_head():
+    if read_only and found != scripts.get_current_head():
         raise CatalogUnusable("Another version of Holdfast has used this catalog; start the server once.")
     if found is None and inspect(connection).has_table("checkpoints"):
         command.stamp(config, _FIRST)
@@ -43,5 +43,5 @@ def migrate(connection: Connection, *, only_look: bool = False) -> None:
             f"those up to {scripts.get_current_head()}). Install that version again."
         )
     if found is not None:
-        logger.info("the catalog's tables are brought from step %s to %s", found, scripts.get_current_head())
+        logger.info("migrating the catalog from step %s to %s", found, scripts.get_current_head())
     command.upgrade(config, "head")

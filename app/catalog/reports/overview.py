@@ -1,4 +1,4 @@
-"""Many directories at a glance: a few questions for all of them together, however many there are."""
+"""Overviews of many directories: a constant number of queries for any number of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from app.catalog.rows.directories import Totals, within
 from app.catalog.tables import schema
+from app.catalog.tables.portable import total
 from app.core.models import Mode
 
 _table = schema.checkpoints
@@ -15,24 +16,24 @@ _directories = schema.directories
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a directory holds, and the extremes of its metric."""
+    """The totals of a directory, and the extremes of its metric."""
 
     totals: Totals
     least_metric: float | None
     greatest_metric: float | None
 
     def best_metric(self, mode: Mode) -> float | None:
-        """The best metric by a mode."""
+        """Return the best metric by a mode."""
         return self.least_metric if mode == "min" else self.greatest_metric
 
 
 def held(connection: Connection, prefix: str) -> Mapping[str, Held]:
-    """What each directory within a prefix holds; nothing is said of those that hold nothing."""
+    """Return the totals of each directory within a prefix that holds a live checkpoint."""
     found = _table.c
     query = select(
         found.directory,
         func.count(),
-        func.coalesce(func.sum(found.size_bytes), 0),
+        total(found.size_bytes),
         func.min(found.metric),
         func.max(found.metric),
     ).where(found.removed_at.is_(None), within(found.directory, prefix))
@@ -41,7 +42,7 @@ def held(connection: Connection, prefix: str) -> Mapping[str, Held]:
 
 
 def recent_metrics(connection: Connection, prefix: str, commits: int) -> Mapping[str, Sequence[float]]:
-    """The metrics of the last so many commits to each directory, oldest first, also of what was removed since."""
+    """Return the metrics of the last commits to each directory, oldest first, removed checkpoints included."""
     found = _table.c
     latest = _table.join(_directories, _directories.c.name == found.directory)
     query = (
@@ -62,7 +63,7 @@ def recent_metrics(connection: Connection, prefix: str, commits: int) -> Mapping
 
 
 def uploads(connection: Connection, prefix: str) -> Mapping[str, int]:
-    """How many uploads to each directory within a prefix are under way; nothing is said where there are none."""
+    """Return the number of open uploads to each directory within a prefix that has any."""
     found = schema.uploads.c
     query = select(found.directory, func.count()).where(within(found.directory, prefix)).group_by(found.directory)
     return {name: number for name, number in connection.execute(query)}  # noqa: C416

@@ -1,4 +1,4 @@
-"""The course of a value over the commits of a directory, also of checkpoints that were removed since."""
+"""Metric series: a value over the commits of a directory, removed checkpoints included."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -29,15 +29,22 @@ class Point(NamedTuple):
 
 
 Choose = Callable[[Sequence[float]], Sequence[int]]
-"""Says of values in order at which places are those that are wanted."""
+"""Chooses from values in order: returns the positions of those that are wanted."""
 
 
 def points(
     connection: Connection, directory: str, by: str | None, *, limit: int, choose: Choose
 ) -> tuple[Sequence[Point], int]:
-    """Some of the newest so many checkpoints that have the value, by position; and how many have it.
+    """Return points of the newest checkpoints that have the value, by position, and how many have it.
 
-    Without ``by``, the value is the metric.
+    Parameters
+    ----------
+    by : str or None
+        The key of the value in the metadata; None for the metric.
+    limit : int
+        How many checkpoints to consider.
+    choose : Choose
+        Selects among their values.
     """
     found = _table.c
     value = found.metric if by is None else _numbers.c.value
@@ -47,12 +54,12 @@ def points(
         query = query.join(_numbers, and_(_numbers.c.checkpoint_id == found.id, _numbers.c.key == by))
     rows = connection.execute(query.order_by(found.saved_after.desc(), found.sequence.desc()).limit(limit)).all()
     rows = rows[::-1]
-    chosen = [rows[place] for place in choose([row.value for row in rows])]
+    chosen = [rows[position] for position in choose([row.value for row in rows])]
     return [_point(row) for row in chosen], len(rows)
 
 
 def keys(connection: Connection, directory: str, after_sequence: int) -> Sequence[str]:
-    """The numeric values in the metadata of the commits after a sequence, by name; no more than `MOST_KEYS`."""
+    """Return the keys of numeric metadata of the commits after a sequence, sorted; at most `MOST_KEYS`."""
     found = _table.c
     query = select(_numbers.c.key).join(_table, found.id == _numbers.c.checkpoint_id)
     query = query.where(found.directory == directory, found.sequence > after_sequence)

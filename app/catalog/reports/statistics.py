@@ -1,4 +1,4 @@
-"""Figures over everything that the catalog knows."""
+"""Statistics over the whole catalog or a prefix of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ from sqlalchemy.sql import ColumnElement
 
 from app.catalog.rows.directories import within
 from app.catalog.tables import schema
+from app.catalog.tables.portable import total
 from app.catalog.tables.times import to_text
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How much there is; ``removed`` counts removed checkpoints by why they went, ``trash`` those kept for undoing."""
+    """Counts and bytes. ``removed`` counts removed checkpoints by reason, ``trash`` those that can be restored."""
 
     directories: int
     commits: int
@@ -30,21 +31,19 @@ class Statistics:
 
 
 def statistics(connection: Connection, undo_begins: datetime | None, prefix: str) -> Statistics:
-    """The figures on the directories within a prefix, in one transaction.
+    """Return the statistics of the directories within a prefix.
 
-    What was removed before ``undo_begins`` is no longer kept in the trash.
+    A removal before ``undo_begins`` can no longer be undone.
     """
     directories, found = schema.directories.c, schema.checkpoints.c
     here = within(found.directory, prefix)
-    live = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(found.removed_at.is_(None), here)
-    used = select(func.count(), func.coalesce(func.sum(directories.sequence), 0)).where(
+    live = select(func.count(), total(found.size_bytes)).where(found.removed_at.is_(None), here)
+    used = select(func.count(), total(directories.sequence)).where(
         directories.sequence > 0, within(directories.name, prefix)
     )
     removed = select(found.removed_because, func.count()).where(found.removed_at.is_not(None), here)
     by_cause = connection.execute(removed.group_by(found.removed_because))
-    unfreed = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(
-        found.removed_at.is_not(None), schema.UNFREED, here
-    )
+    unfreed = select(func.count(), total(found.size_bytes)).where(found.removed_at.is_not(None), schema.UNFREED, here)
     kept = found.removed_at > to_text(undo_begins) if undo_begins is not None else false()
     trash, trash_bytes = connection.execute(unfreed.where(kept)).one()
     checkpoints, size_bytes = connection.execute(live).one()

@@ -1,4 +1,4 @@
-"""Lines of the audit: who changed what, written in the transaction of the change."""
+"""Lines of the audit, each written in the transaction of the change that it records."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _table = schema.audit
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One change: when, what, by which token, from where, in which request, and to what."""
+    """One change: its time, action, token, peer, request and subject."""
 
     id: int
     at: datetime
@@ -40,7 +40,7 @@ class AuditRows:
     def add(
         self, action: str, *, at: datetime, directory: str | None = None, checkpoint_id: str | None = None, **data: Any
     ) -> None:
-        """Keep a line on what whoever acts at the moment does."""
+        """Add a line about what the current actor does."""
         who = actor.current()
         self._connection.execute(
             insert(_table).values(
@@ -56,7 +56,7 @@ class AuditRows:
         )
 
     def before(self, line_id: int, *, prefix: str, token_id: str | None, limit: int) -> Sequence[AuditLine]:
-        """The lines before this one, the newest first; with a prefix, only those on directories within it."""
+        """Return the lines before this one, newest first; with a prefix, only those about directories within it."""
         query = select(_table).where(_table.c.id < line_id).order_by(_table.c.id.desc()).limit(limit)
         if prefix:
             query = query.where(within(_table.c.directory, prefix))

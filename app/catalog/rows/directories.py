@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog.tables import schema
+from app.catalog.tables.portable import through_index, total
 from app.catalog.tables.times import to_text, to_time
 from app.core.errors import DiskFailed
 from app.core.models import LIMITS, Directory, Policy
@@ -24,7 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many live checkpoints a directory holds, and their bytes."""
+    """The number of live checkpoints of a directory, and their bytes."""
 
     count: int
     size_bytes: int
@@ -32,7 +33,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The counter of a directory, and when it was last saved to, in ns; -1 for never."""
+    """The counter of a directory, and the time of its last save in ns since 1970; -1 for never."""
 
     sequence: int
     last_write_ns: int
@@ -45,16 +46,22 @@ class DirectoryRows:
         self._connection = connection
 
     def get(self, name: str) -> Directory | None:
-        """The directory of this name. `DiskFailed` where its row cannot be read."""
+        """Return the directory of this name.
+
+        Raises
+        ------
+        DiskFailed
+            Its row is corrupt.
+        """
         row = self._connection.execute(select(_table).where(_table.c.name == name)).mappings().one_or_none()
         if row is None:
             return None
         if (found := _readable(row)) is not None:
             return found
-        raise DiskFailed(f"What the catalog knows of {name} cannot be read; `holdfast-server fsck` repairs it.")
+        raise DiskFailed(f"The catalog's record of {name} cannot be read; `holdfast-server fsck` repairs it.")
 
     def put(self, directory: Directory) -> None:
-        """Keep a directory, new or changed."""
+        """Store a directory, new or changed."""
         values = {
             "created_at": to_text(directory.created_at),
             "sequence": directory.sequence,
@@ -68,40 +75,40 @@ class DirectoryRows:
         if changed.rowcount == 0:
             self._connection.execute(insert(_table).values(name=directory.name, **values))
 
-    def mark_dirty(self, name: str, dirty: bool) -> None:
-        """Whether the record beside the checkpoints is behind what the row says."""
-        self._connection.execute(update(_table).where(_table.c.name == name).values(dirty=dirty))
+    def mark_record_stale(self, name: str, is_stale: bool) -> None:
+        """Record if the file that describes the directory is older than its row."""
+        self._connection.execute(update(_table).where(_table.c.name == name).values(record_stale=is_stale))
 
-    def dirty(self) -> Sequence[Directory]:
-        """The directories whose record is behind."""
-        rows = self._connection.execute(select(_table).where(_table.c.dirty)).mappings()
+    def with_stale_record(self) -> Sequence[Directory]:
+        """Return the directories whose record on the storage is older than their row."""
+        rows = self._connection.execute(select(_table).where(_table.c.record_stale)).mappings()
         return [directory for row in rows if (directory := _readable(row)) is not None]
 
     def names(self) -> set[str]:
-        """The names of all directories that were ever used, also of those whose rows cannot be read otherwise."""
+        """Return the names of all directories that were ever used, also of those whose rows are corrupt."""
         used = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
         return set(self._connection.execute(select(_table.c.name).where(used)).scalars())
 
     def readable(self, name: str) -> Directory | None:
-        """The directory of this name; None also where its row cannot be read."""
+        """Return the directory of this name; None also if its row is corrupt."""
         row = self._connection.execute(select(_table).where(_table.c.name == name)).mappings().one_or_none()
         return _readable(row) if row is not None else None
 
     def is_known(self, name: str) -> bool:
-        """Tell if there is a row of this name, readable or not."""
+        """Tell if there is a row of this name, corrupt or not."""
         return self._connection.execute(select(_table.c.name).where(_table.c.name == name)).first() is not None
 
     def counter(self, name: str) -> int:
-        """The counter of a directory, also where the rest of its row cannot be read; 0 where there is none."""
+        """Return the counter of a directory, also if the rest of its row is corrupt; 0 if it has no row."""
         found = self._connection.execute(select(_table.c.sequence).where(_table.c.name == name)).scalar()
         return found if isinstance(found, int) else 0
 
     def remove(self, name: str) -> None:
-        """Forget a directory."""
+        """Delete a directory."""
         self._connection.execute(delete(_table).where(_table.c.name == name))
 
     def below(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[Directory]:
-        """Directories that were ever used, equal to the prefix or below it by whole components, sorted by name."""
+        """Return directories that were ever used, at or below a prefix by whole components, sorted by name."""
         used = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
         query = select(_table).where(used, within(_table.c.name, prefix)).order_by(_table.c.name)
         found: list[Directory] = []
@@ -113,31 +120,30 @@ class DirectoryRows:
             after = rows[-1]["name"]
 
     def written(self) -> dict[str, Written]:
-        """How far each directory has come, by name."""
+        """Return the counter and the last save of each directory, by name."""
         rows = self._connection.execute(select(_table.c.name, _table.c.sequence, _table.c.last_write_at))
         return {name: Written(sequence, _ns(last_write_at)) for name, sequence, last_write_at in rows}
 
     def totals(self, name: str) -> Totals:
-        """Count and bytes of the live checkpoints of a directory."""
+        """Return count and bytes of the live checkpoints of a directory."""
         found = schema.checkpoints.c
-        query = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0))
+        query = select(func.count(), total(found.size_bytes)).select_from(schema.checkpoints)
         query = query.where(found.directory == name, found.removed_at.is_(None))
-        query = query.select_from(schema.checkpoints).with_hint(schema.checkpoints, "INDEXED BY live", "sqlite")
-        return Totals(*self._connection.execute(query).one())
+        return Totals(*self._connection.execute(through_index(query, schema.checkpoints, "live")).one())
 
     def usage(self, prefix: str) -> Usage:
-        """Count and bytes of the live checkpoints of all directories at and below a prefix; `""` for all."""
+        """Return count and bytes of the live checkpoints of all directories at or below a prefix; `""` for all."""
         found = schema.checkpoints.c
-        query = select(func.count(), func.coalesce(func.sum(found.size_bytes), 0)).where(found.removed_at.is_(None))
+        query = select(func.count(), total(found.size_bytes)).where(found.removed_at.is_(None))
         return Usage(*self._connection.execute(query.where(within(found.directory, prefix))).one())
 
     def anything_below(self, name: str) -> bool:
-        """Whether a directory has this name, or has it as its first components."""
+        """Tell if a directory has this name, or begins with its components."""
         query = select(_table.c.name).where(within(_table.c.name, name)).limit(1)
         return self._connection.execute(query).first() is not None
 
     def taken_by_checkpoint(self, name: str) -> str | None:
-        """The live or promised checkpoint whose name this directory would have to pass through, as a path."""
+        """Return the path of a live or reserved checkpoint that this directory would have to lie in."""
         parts = name.split("/")
         for length in range(1, len(parts)):
             parent, child = "/".join(parts[:length]), parts[length]
@@ -151,7 +157,7 @@ class DirectoryRows:
 
 
 def within(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    """The name is the prefix or begins with its components. ``0`` is the character after ``/``."""
+    """Select names that are the prefix or begin with its components. ``0`` is the character after ``/``."""
     if not prefix:
         return column.is_not(None)
     return or_(column == prefix, (column > f"{prefix}/") & (column < f"{prefix}0"))
@@ -168,7 +174,7 @@ def _readable(row: Any) -> Directory | None:
 def _ns(text: str | None) -> int:
     try:
         since = to_time(text or "") - _EPOCH
-    except (ValueError, TypeError):  # then every record there is newer
+    except (ValueError, TypeError):  # any record on the storage is newer
         return -1
     return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
 

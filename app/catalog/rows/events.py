@@ -1,4 +1,4 @@
-"""Rows of events, one counter for all."""
+"""Rows of events, numbered by one counter for all directories."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class EventRows:
         self._connection = connection
 
     def add(self, kind: str, *, at: datetime, directory: str, checkpoint_id: str | None = None, **data: Any) -> None:
-        """Keep an event, and a line of the audit on it; both become visible when the transaction commits."""
+        """Add an event and a line of the audit about it; both become visible when the transaction commits."""
         self._connection.execute(
             insert(_table).values(
                 at=to_text(at), type=kind, directory=directory, checkpoint_id=checkpoint_id, data=_json(data)
@@ -32,7 +32,7 @@ class EventRows:
         AuditRows(self._connection).add(kind, at=at, directory=directory, checkpoint_id=checkpoint_id, **data)
 
     def after(self, event_id: int, *, prefix: str = "", limit: int) -> Sequence[Event]:
-        """The next events, oldest first, of directories at or below a prefix."""
+        """Return the next events of directories at or below a prefix, oldest first."""
         query = select(_table).where(_table.c.id > event_id, within(_table.c.directory, prefix))
         rows = self._connection.execute(query.order_by(_table.c.id).limit(limit)).mappings()
         return [
@@ -48,7 +48,7 @@ class EventRows:
         ]
 
     def last_id(self) -> int:
-        """The id of the newest event; 0 before the first."""
+        """Return the id of the newest event; 0 before the first."""
         return self._connection.execute(select(func.max(_table.c.id))).scalar() or 0
 
 

@@ -1,4 +1,4 @@
-"""Rows of tokens, of the sessions that they opened, and of the keys that sign links."""
+"""Rows of tokens, of their sessions, and of the keys that sign links."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _keys = schema.link_keys
 
 @dataclass(frozen=True, slots=True)
 class LinkKey:
-    """A key that signs links, or that signed those that are still about once ``retired_at``."""
+    """A key that signs links. Once it is retired, it only verifies those that it has signed."""
 
     id: str
     secret: bytes
@@ -34,7 +34,7 @@ class TokenRows:
         self._connection = connection
 
     def add(self, token: Token) -> None:
-        """Keep a new token."""
+        """Add a token."""
         self._connection.execute(
             insert(_table).values(
                 id=token.id,
@@ -48,55 +48,55 @@ class TokenRows:
         )
 
     def get(self, token_id: str) -> Token | None:
-        """The token of this id, valid or not."""
+        """Return the token of this id, valid or not."""
         row = self._connection.execute(select(_table).where(_table.c.id == token_id)).mappings().one_or_none()
         return _token(row) if row is not None else None
 
     def all(self) -> Sequence[Token]:
-        """All tokens that there ever were, the oldest first."""
+        """Return all tokens, also expired and revoked ones, oldest first."""
         query = select(_table).order_by(_table.c.created_at, _table.c.id)
         return [_token(row) for row in self._connection.execute(query).mappings()]
 
     def any(self) -> bool:
-        """Whether there ever was one."""
+        """Tell if a token was ever created."""
         return self._connection.execute(select(_table.c.id).limit(1)).first() is not None
 
     def revoke(self, token_id: str, at: datetime) -> None:
-        """It is not valid any more, nor what it opened."""
+        """Revoke a token and end its sessions."""
         self._connection.execute(update(_table).where(_table.c.id == token_id).values(revoked_at=to_text(at)))
         self._connection.execute(delete(_sessions).where(_sessions.c.token_id == token_id))
 
     # sessions
 
     def begin_session(self, session_hash: str, token_id: str, expires_at: datetime) -> None:
-        """Keep a session of a token."""
+        """Add a session of a token."""
         values = {"hash": session_hash, "token_id": token_id, "expires_at": to_text(expires_at)}
         self._connection.execute(insert(_sessions).values(values))
 
     def token_of_session(self, session_hash: str, now: datetime) -> str | None:
-        """The id of the token that opened a session which has not ended."""
+        """Return the id of the token of a session that has not ended."""
         query = select(_sessions.c.token_id)
         found = query.where(_sessions.c.hash == session_hash, _sessions.c.expires_at > to_text(now))
         return self._connection.execute(found).scalar()
 
     def end_session(self, session_hash: str) -> bool:
-        """Forget a session; whether there was one."""
+        """Delete a session; tell if there was one."""
         return self._connection.execute(delete(_sessions).where(_sessions.c.hash == session_hash)).rowcount > 0
 
     def end_sessions(self, now: datetime) -> None:
-        """Forget the sessions whose time is over."""
+        """Delete expired sessions."""
         self._connection.execute(delete(_sessions).where(_sessions.c.expires_at <= to_text(now)))
 
     # keys
 
     def add_key(self, key: LinkKey) -> None:
-        """Keep a new key."""
+        """Add a key."""
         self._connection.execute(
             insert(_keys).values(id=key.id, secret=key.secret.hex(), created_at=to_text(key.created_at))
         )
 
     def link_keys(self) -> Sequence[LinkKey]:
-        """All keys, the newest first."""
+        """Return all keys, newest first."""
         rows = self._connection.execute(select(_keys).order_by(_keys.c.created_at.desc(), _keys.c.id)).mappings()
         return [
             LinkKey(row["id"], bytes.fromhex(row["secret"]), to_time(row["created_at"]), to_time(row["retired_at"]))
@@ -104,11 +104,11 @@ class TokenRows:
         ]
 
     def retire_keys(self, at: datetime) -> None:
-        """The keys that there are sign no more links."""
+        """Retire all keys: they sign no further links."""
         self._connection.execute(update(_keys).where(_keys.c.retired_at.is_(None)).values(retired_at=to_text(at)))
 
     def drop_keys(self, retired_before: datetime) -> None:
-        """Forget the keys that were retired until then."""
+        """Delete the keys that were retired until then."""
         self._connection.execute(delete(_keys).where(_keys.c.retired_at <= to_text(retired_before)))
 
 

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from sqlalchemy import Integer
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+
+from app.catalog.tables.portable import Int64
 
 
 class FileVersion(TypeDecorator[str]):
     """A version as an integer column. A store whose versions are no decimal numbers needs a text column first."""
 
-    impl = Integer
+    impl = Int64
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> int | None:

@@ -1,4 +1,4 @@
-"""What a listing asks for, as SQL."""
+"""Filters of listings, as SQL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ _table = schema.checkpoints
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """Which checkpoints of a directory to list, and in which order; None asks nothing."""
+class ListFilter:
+    """The checkpoints of a directory to list, and their order. A filter that is None selects everything."""
 
     directory: str
     order_by: Order = "position"
@@ -39,32 +39,32 @@ class Query:
 
     @property
     def key_length(self) -> int:
-        """Of how many values the key of a page consists."""
+        """The number of values in the key of a page."""
         return len(self.ordering.expressions)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some checkpoints, and the key after which the next page begins; None where this is the last."""
+    """A page of checkpoints, and the key after which the next page begins; None for the last page."""
 
     checkpoints: Sequence[Checkpoint]
     next_key: tuple[Any, ...] | None
 
 
-def conditions(query: Query) -> list[ColumnElement[bool]]:
-    """What rows must be like to be listed."""
-    found = [_table.c.directory == query.directory]
-    if not query.include_removed:
+def conditions(wanted: ListFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions that a listed row meets."""
+    found = [_table.c.directory == wanted.directory]
+    if not wanted.include_removed:
         found.append(_table.c.removed_at.is_(None))
     for name in ("name", "kind", "pinned", "is_best"):
-        if (wanted := getattr(query, name)) is not None:
-            found.append(_table.c[name] == wanted)
-    if query.tag is not None:
+        if (value := getattr(wanted, name)) is not None:
+            found.append(_table.c[name] == value)
+    if wanted.tag is not None:
         tags = schema.tags.c
-        found.append(exists().where(tags.checkpoint_id == _table.c.id, tags.tag == query.tag))
+        found.append(exists().where(tags.checkpoint_id == _table.c.id, tags.tag == wanted.tag))
     for column, least, most in (
-        ("epoch", query.epoch_min, query.epoch_max),
-        ("metric", query.metric_min, query.metric_max),
+        ("epoch", wanted.epoch_min, wanted.epoch_max),
+        ("metric", wanted.metric_min, wanted.metric_max),
     ):
         if least is not None:
             found.append(_table.c[column] >= least)

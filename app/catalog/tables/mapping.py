@@ -1,4 +1,4 @@
-"""Checkpoints as values of rows, and back."""
+"""Mapping of checkpoints to rows, and back."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ _KINDS = get_args(Kind)
 
 
 def row(checkpoint: Checkpoint, writer: str | None) -> Mapping[str, Any]:
-    """The row of a new checkpoint."""
+    """Return the row of a new checkpoint."""
     return {
         "id": checkpoint.id,
         "directory": checkpoint.directory,
@@ -30,12 +30,12 @@ def row(checkpoint: Checkpoint, writer: str | None) -> Mapping[str, Any]:
         "writer": writer,
         **folder_values(checkpoint),
         **fact_values(checkpoint.facts),
-        **place_values(checkpoint),
+        **position_values(checkpoint),
     }
 
 
 def file_rows(manifest: Manifest) -> Iterable[Mapping[str, Any]]:
-    """The rows of its files."""
+    """Return the rows of its files."""
     for file in manifest.checkpoint.files:
         yield {
             "checkpoint_id": manifest.checkpoint.id,
@@ -50,18 +50,18 @@ def file_rows(manifest: Manifest) -> Iterable[Mapping[str, Any]]:
 
 
 def numbers(facts: Facts) -> dict[str, float]:
-    """The metadata that can be ranked by."""
+    """Return the metadata that checkpoints can be ranked by: finite numbers."""
     found = {key: ranking.finite(value) for key, value in facts.metadata.items()}
     return {key: value for key, value in found.items() if value is not None}
 
 
 def folder_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The column of its folders."""
+    """Return the column of its folders."""
     return {"folders": _FOLDERS.dump_json(checkpoint.folders).decode() if checkpoint.folders else None}
 
 
 def fact_values(facts: Facts) -> Mapping[str, Any]:
-    """The columns of its facts."""
+    """Return the columns of its facts."""
     finite = ranking.finite(facts.metric)
     return {
         "kind": facts.kind,
@@ -75,8 +75,8 @@ def fact_values(facts: Facts) -> Mapping[str, Any]:
     }
 
 
-def place_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The columns of its place in the order."""
+def position_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Return the columns of its position in the order."""
     return {
         "save_id": checkpoint.save_id,
         "sequence": checkpoint.sequence,
@@ -85,7 +85,13 @@ def place_values(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
-    """The checkpoint of a row. `ValueError`, `TypeError` or `KeyError` where it holds what is none."""
+    """Parse a row.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        The row is corrupt.
+    """
     facts = Facts(
         kind=row["kind"],
         epoch=row["epoch"],
@@ -95,7 +101,7 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
         tags=tuple(json.loads(row["tags"])),
         metadata=json.loads(row["metadata"]),
     )
-    _refuse_nonsense(row, facts, files)
+    _refuse_corrupt(row, facts, files)
     return Checkpoint(
         id=row["id"],
         directory=row["directory"],
@@ -117,8 +123,8 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
     )
 
 
-def _refuse_nonsense(row: Any, facts: Facts, files: Iterable[File]) -> None:
-    """`ValueError` where a column holds what no checkpoint has: SQLite takes any value in any column."""
+def _refuse_corrupt(row: Any, facts: Facts, files: Iterable[File]) -> None:
+    """Raise `ValueError` if a column holds a value of a wrong type, which SQLite accepts in any column."""
     numbers = [row["sequence"], row["saved_after"], facts.epoch or 0]
     numbers += [file.size_bytes for file in files]
     texts = [row["name"], row["save_id"], row["digest"], *facts.tags]
@@ -131,9 +137,9 @@ def _refuse_nonsense(row: Any, facts: Facts, files: Iterable[File]) -> None:
         and all(isinstance(text, str) for text in texts)
     )
     if not is_sound:
-        raise ValueError("a column holds what no checkpoint has")
+        raise ValueError("a column holds a value of a wrong type")
 
 
 def file_map(text: str) -> FileMap:
-    """The chunks and tensors of a file."""
+    """Parse the chunks and tensors of a file."""
     return _MAP.validate_json(text)

@@ -1,4 +1,4 @@
-"""The orders in which checkpoints are listed, as SQL that can also continue after a given row."""
+"""Orders of listings, as SQL that can also continue after a given row."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -31,7 +31,7 @@ _table = schema.checkpoints
 
 @dataclass(frozen=True)
 class Ordering:
-    """Expressions that together are different for any two rows, each with whether it descends."""
+    """A total order: expressions that together differ for any two rows, each ascending or descending."""
 
     expressions: tuple[ColumnElement[Any], ...]
     descends: tuple[bool, ...]
@@ -40,11 +40,11 @@ class Ordering:
 
     @property
     def by(self) -> list[ColumnElement[Any]]:
-        """For ORDER BY."""
+        """The terms of ORDER BY."""
         return [e.desc() if down else e.asc() for e, down in zip(self.expressions, self.descends, strict=True)]
 
     def joined(self, statement: Select[Any]) -> Select[Any]:
-        """The statement with whatever the expressions need, and without the rows that this order leaves out."""
+        """Add the join that the expressions need, and leave out the rows that this order does not rank."""
         if self.ranks_by is not None:
             numbers = schema.numbers
             statement = statement.join(
@@ -53,7 +53,7 @@ class Ordering:
         return statement.where(self.only_ranked) if self.only_ranked is not None else statement
 
     def comes_after(self, key: tuple[Any, ...]) -> ColumnElement[bool]:
-        """The rows after the one with this key."""
+        """Select the rows after the one with this key."""
         condition: ColumnElement[bool] = false()
         for expression, down, value in reversed(list(zip(self.expressions, self.descends, key, strict=True))):
             beyond = expression < literal(value) if down else expression > literal(value)
@@ -62,7 +62,7 @@ class Ordering:
 
 
 def ordering(order: Order) -> Ordering:
-    """The order by one fact; rows without it come last, equals by position."""
+    """Return the order by one fact. Rows without it come last, and ties are broken by position."""
     name, down = order.removeprefix("-"), order.startswith("-")
     position = (_table.c.saved_after, _table.c.sequence)
     if name == "position":
@@ -75,13 +75,13 @@ def ordering(order: Order) -> Ordering:
 
 
 def ranking_order(mode: Mode, by: str | None) -> Ordering:
-    """The order of `ranking.ranked`, which a test holds it to; what cannot be ranked is left out."""
+    """Return the order of `ranking.ranked`, without checkpoints that have no rank. A test compares the two."""
     sign = 1 if mode == "min" else -1
     older_first = (_table.c.saved_after, _table.c.sequence)
     if by is not None:
         return Ordering((schema.numbers.c.value * sign, *older_first), (False, False, False), ranks_by=by)
     measured = _table.c.metric.is_not(None)
     flagged = and_(_table.c.metric.is_(None), _table.c.metric_text.is_(None), _table.c.is_best)
-    place = tuple(case((measured, column), else_=-column) for column in older_first)
+    position = tuple(case((measured, column), else_=-column) for column in older_first)
     value = case((measured, _table.c.metric * sign), else_=0.0)
-    return Ordering((case((measured, 0), else_=1), value, *place), (False,) * 4, only_ranked=or_(measured, flagged))
+    return Ordering((case((measured, 0), else_=1), value, *position), (False,) * 4, only_ranked=or_(measured, flagged))

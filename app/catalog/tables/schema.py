@@ -15,97 +15,98 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
-    text,
 )
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog.tables.file_version import FileVersion
+from app.catalog.tables.portable import Document, Int64, Name, Time, partial_index
 
 metadata = MetaData()
 
 UNFREED: ColumnElement[bool] = literal_column("NOT freed")
-DIRTY: ColumnElement[bool] = literal_column("dirty")
-"""Words of partial indexes, which SQLite uses only for queries that say the very same."""
+MANIFEST_STALE: ColumnElement[bool] = literal_column("manifest_stale")
+"""Conditions of partial indexes: SQLite uses such an index only for a query that repeats its condition verbatim."""
 
 directories = Table(
     "directories",
     metadata,
-    Column("name", String, primary_key=True),
-    Column("created_at", String, nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("mode", String),
-    Column("max_checkpoints", Integer),
-    Column("max_best_checkpoints", Integer),
-    Column("keep_every_epochs", Integer),
+    Column("name", Name, primary_key=True),
+    Column("created_at", Time, nullable=False),
+    Column("sequence", Int64, nullable=False),
+    Column("mode", Name),
+    Column("max_checkpoints", Int64),
+    Column("max_best_checkpoints", Int64),
+    Column("keep_every_epochs", Int64),
     Column("operator", Text, nullable=False),
     Column("last_writer", String),
-    Column("last_write_at", String),
-    Column("dirty", Boolean, nullable=False, server_default=text("0")),
+    Column("last_write_at", Time),
+    Column("record_stale", Boolean, nullable=False, server_default=false()),
 )
 
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("directory", String, nullable=False),
-    Column("name", String, nullable=False),
-    Column("save_id", String, nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("saved_after", Integer, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("epoch", Integer),
+    Column("id", Name, primary_key=True),
+    Column("directory", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("save_id", Name, nullable=False),
+    Column("sequence", Int64, nullable=False),
+    Column("saved_after", Int64, nullable=False),
+    Column("kind", Name, nullable=False),
+    Column("epoch", Int64),
     Column("metric", Float),
-    Column("metric_text", String),
+    Column("metric_text", Name),
     Column("is_best", Boolean, nullable=False),
     Column("pinned", Boolean, nullable=False),
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("size_bytes", Integer, nullable=False),
-    Column("created_at", String, nullable=False),
-    Column("removed_at", String),
-    Column("removed_because", String),
+    Column("digest", Name, nullable=False),
+    Column("size_bytes", Int64, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("removed_at", Time),
+    Column("removed_because", Name),
     Column("freed", Boolean, nullable=False, default=False),
-    Column("dirty", Boolean, nullable=False, default=False),
-    Column("trashed", Boolean, nullable=False, server_default=text("0")),
-    Column("verified_at", String),
+    Column("manifest_stale", Boolean, nullable=False, default=False),
+    Column("trashed", Boolean, nullable=False, server_default=false()),
+    Column("verified_at", Time),
     Column("damage", Text),
     Column("writer", String),
     Column("folders", Text),
     UniqueConstraint("directory", "sequence"),
-    Index("one_live_name", "directory", "name", unique=True, sqlite_where=text("removed_at IS NULL")),
+    Index("one_live_name", "directory", "name", unique=True, **partial_index("removed_at IS NULL")),
     Index(
         "live",
         *("directory", "saved_after", "sequence", "kind", "metric", "metric_text", "is_best", "size_bytes", "id"),
-        sqlite_where=text("removed_at IS NULL"),
+        **partial_index("removed_at IS NULL"),
     ),
     Index("by_position", "directory", "saved_after", "sequence"),
     Index("by_metric", "directory", "metric"),
-    Index("unfreed", "removed_at", sqlite_where=text("removed_at IS NOT NULL AND NOT freed")),
-    Index("behind", "id", sqlite_where=text("dirty")),
-    Index("by_verification", "verified_at", sqlite_where=text("removed_at IS NULL")),
-    Index("damaged", "id", sqlite_where=text("damage IS NOT NULL AND removed_at IS NULL")),
+    Index("unfreed", "removed_at", **partial_index("removed_at IS NOT NULL AND NOT freed")),
+    Index("stale_manifests", "id", **partial_index("manifest_stale")),
+    Index("by_verification", "verified_at", **partial_index("removed_at IS NULL")),
+    Index("damaged", "id", **partial_index("damage IS NOT NULL AND removed_at IS NULL")),
 )
 
 files = Table(
     "files",
     metadata,
     Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("path", String, primary_key=True),
-    Column("size_bytes", Integer, nullable=False),
-    Column("digest", String, nullable=False),
+    Column("path", Name, primary_key=True),
+    Column("size_bytes", Int64, nullable=False),
+    Column("digest", Name, nullable=False),
     Column("mtime_ns", FileVersion, key="version", nullable=False),
-    Column("map", Text, nullable=False),
+    Column("map", Document, nullable=False),
     Column("mode", Integer),
-    Column("modified_ns", Integer),
+    Column("modified_ns", Int64),
 )
 
 numbers = Table(
     "numbers",
     metadata,
     Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("key", String, primary_key=True),
+    Column("key", Name, primary_key=True),
     Column("value", Float, nullable=False),
 )
 
@@ -113,44 +114,44 @@ tags = Table(
     "tags",
     metadata,
     Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), primary_key=True),
-    Column("tag", String, primary_key=True),
+    Column("tag", Name, primary_key=True),
 )
 
 saves = Table(
     "saves",
     metadata,
-    Column("directory", String, primary_key=True),
-    Column("save_id", String, primary_key=True),
-    Column("upload_id", String, nullable=False, unique=True),
+    Column("directory", Name, primary_key=True),
+    Column("save_id", Name, primary_key=True),
+    Column("upload_id", Name, nullable=False, unique=True),
     Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), nullable=False),
-    Column("digest", String, nullable=False),
+    Column("digest", Name, nullable=False),
     Index("saves_of_checkpoint", "checkpoint_id"),  # without it, forgetting a checkpoint looks at every save
 )
 
 uploads = Table(
     "uploads",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("directory", String, nullable=False),
-    Column("name", String, nullable=False),
-    Column("save_id", String, nullable=False),
-    Column("expires_at", String, nullable=False),
-    Column("body", Text, nullable=False),
-    Column("token_id", String, nullable=False, server_default=text("''")),
-    Column("place", Integer),
+    Column("id", Name, primary_key=True),
+    Column("directory", Name, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("save_id", Name, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    Column("body", Document, nullable=False),
+    Column("token_id", Name, nullable=False, server_default=""),
+    Column("saved_after", Int64),
     UniqueConstraint("directory", "save_id"),
     Index("uploads_of_token", "token_id"),
-    Index("uploads_by_place", "directory", "place"),
+    Index("uploads_by_position", "directory", "saved_after"),
 )
 
 events = Table(
     "events",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("at", String, nullable=False),
-    Column("type", String, nullable=False),
-    Column("directory", String, nullable=False),
-    Column("checkpoint_id", String),
+    Column("id", Int64, primary_key=True, autoincrement=True),
+    Column("at", Time, nullable=False),
+    Column("type", Name, nullable=False),
+    Column("directory", Name, nullable=False),
+    Column("checkpoint_id", Name),
     Column("data", Text, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -158,14 +159,14 @@ events = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("at", String, nullable=False),
-    Column("action", String, nullable=False),
-    Column("token_id", String, nullable=False),
-    Column("peer", String, nullable=False),
-    Column("request_id", String, nullable=False),
-    Column("directory", String),
-    Column("checkpoint_id", String),
+    Column("id", Int64, primary_key=True, autoincrement=True),
+    Column("at", Time, nullable=False),
+    Column("action", Name, nullable=False),
+    Column("token_id", Name, nullable=False),
+    Column("peer", Name, nullable=False),
+    Column("request_id", Name, nullable=False),
+    Column("directory", Name),
+    Column("checkpoint_id", Name),
     Column("data", Text, nullable=False),
     Index("audit_of_directory", "directory", "id"),
     sqlite_autoincrement=True,
@@ -174,37 +175,37 @@ audit = Table(
 tokens = Table(
     "tokens",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("hash", String, nullable=False),
+    Column("id", Name, primary_key=True),
+    Column("hash", Name, nullable=False),
     Column("scopes", Text, nullable=False),
-    Column("prefix", String, nullable=False),
+    Column("prefix", Name, nullable=False),
     Column("note", Text, nullable=False),
-    Column("created_at", String, nullable=False),
-    Column("expires_at", String),
-    Column("revoked_at", String),
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time),
+    Column("revoked_at", Time),
 )
 
 sessions = Table(
     "sessions",
     metadata,
-    Column("hash", String, primary_key=True),
-    Column("token_id", String, nullable=False),
-    Column("expires_at", String, nullable=False),
+    Column("hash", Name, primary_key=True),
+    Column("token_id", Name, nullable=False),
+    Column("expires_at", Time, nullable=False),
 )
 
-openings = Table(
-    "openings",
+root_marks = Table(
+    "root_marks",
     metadata,
-    Column("root", String, nullable=False),
-    Column("opening", String, primary_key=True),
+    Column("root", Name, nullable=False),
+    Column("opening", Name, primary_key=True),
 )
-"""The mark of the last opening, and of the one before: which root this is the catalog of, and how new it is."""
+"""The marks of the last two openings of the root, which prove that the catalog belongs to it and is current."""
 
 link_keys = Table(
     "link_keys",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("secret", String, nullable=False),
-    Column("created_at", String, nullable=False),
-    Column("retired_at", String),
+    Column("id", Name, primary_key=True),
+    Column("secret", Name, nullable=False),
+    Column("created_at", Time, nullable=False),
+    Column("retired_at", Time),
 )

@@ -1,4 +1,4 @@
-"""Times as the catalog keeps them: UTC text of one width, so that it sorts as time does."""
+"""Times in the catalog: text in UTC of one width, which sorts as the times do."""
 
 from datetime import UTC, datetime
 from typing import overload

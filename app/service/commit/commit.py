@@ -142,7 +142,7 @@ class Commits:
             with self._context.catalog.reading() as session:
                 if saved := session.uploads.committed(upload.id):
                     return self._repeated(session, saved)
-                removed = session.checkpoints.to_withdraw(upload.directory, upload.name)
+                removed = session.checkpoints.to_move_to_trash(upload.directory, upload.name)
             for checkpoint in removed:
                 self._purge.move_to_trash(checkpoint)
             self._purge.schedule(removed)

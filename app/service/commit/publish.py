@@ -92,7 +92,7 @@ class Publisher:
         now = self._context.clock()
         session.directories.put(after)
         if _changes_record(before, after):
-            session.directories.mark_dirty(after.name, True)
+            session.directories.mark_record_stale(after.name, True)
         if before.policy != after.policy:  # no event: those are for changes by an operator
             policy = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
             session.audit.add("directory.policy_changed", at=now, directory=after.name, policy=policy)

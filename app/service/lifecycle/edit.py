@@ -102,11 +102,11 @@ class Edits:
                     raise DirectoryNotFound(f"There is no directory {name!r}, and no policy for it.", directory=name)
                 if known is None and (taken := session.directories.taken_by_checkpoint(name)):
                     raise NameTaken(f"{name!r} cannot be a directory: {taken!r} is a checkpoint.")
-                before = known or Directory(name, created_at=now, sequence=session.checkpoints.last_sequence(name))
+                before = known or Directory(name, created_at=now, sequence=session.checkpoints.largest_sequence(name))
                 after = replace(before, policy=before.policy.set_by_operator(wanted))
                 self._context.storage.records.make_directory(after)
                 session.directories.put(after)
-                session.directories.mark_dirty(name, True)
+                session.directories.mark_record_stale(name, True)
                 policy = {"mode": after.policy.mode, **{limit: getattr(after.policy, limit) for limit in LIMITS}}
                 session.events.add("directory.policy_changed", at=now, directory=name, policy=policy)
             rewrite_directory(self._context, name)

@@ -57,7 +57,7 @@ class Purge:
     def run(self) -> None:
         """Move every removed checkpoint to the trash, and purge those whose undo window is over."""
         with self._context.catalog.reading() as session:
-            in_place = session.checkpoints.to_withdraw()
+            in_place = session.checkpoints.to_move_to_trash()
             due = session.checkpoints.in_trash(removed_before=self._rules.restorable_since(self._context.clock()))
         for checkpoint in in_place:
             self.attempt(checkpoint)

@@ -6,8 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from app.catalog import Session
-from app.catalog.reports import standings
-from app.catalog.reports.standings import Position
+from app.catalog.reports import ranks
+from app.catalog.reports.ranks import Position
 from app.core.errors import Pinned
 from app.core.models import Checkpoint, PolicyRequest, RemovedBecause
 from app.service.lifecycle import verdicts
@@ -88,7 +88,7 @@ class Removals:
                 return Cleared((), 0, (), 0, 0)
             with self._marking() as session:
                 known_directory(session, directory)
-                with closing(standings.newest_first(session.connection, directory)) as found:
+                with closing(ranks.newest_first(session.connection, directory)) as found:
                     live = [(one.id, one.size_bytes, one.pinned and not include_pinned) for one in found][::-1]
                 going = [checkpoint_id for checkpoint_id, _, stays in live if not stays]
                 pinned = [checkpoint_id for checkpoint_id, _, stays in live if stays]

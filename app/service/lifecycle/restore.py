@@ -98,7 +98,7 @@ def finish_restoration(context: Context, checkpoint: Checkpoint) -> None:
     with context.catalog.lock(checkpoint.directory):
         with context.catalog.reading() as session:
             now, maps = session.checkpoints.get(checkpoint.id), session.checkpoints.maps(checkpoint.id)
-            is_behind = session.checkpoints.is_dirty(checkpoint.id)
+            is_behind = session.checkpoints.is_manifest_stale(checkpoint.id)
         if now is None or now.removed_at is not None or not is_behind:
             return
         if all(manifest.replaces != now.id for _, manifest in context.storage.content.sealed()):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from app.catalog import Session
-from app.catalog.reports import standings
-from app.catalog.reports.standings import Live, Position
+from app.catalog.reports import ranks
+from app.catalog.reports.ranks import Live, Position
 from app.core import retention
 from app.core.models import Directory
 from app.core.retention import Rank, Reason, Verdict
@@ -90,16 +90,16 @@ def reasoned(
     """
     policy, connection = directory.policy, session.connection
     is_limited = policy.max_best_checkpoints is not None
-    best = standings.best_places(connection, directory.name, policy) if is_limited else {}
-    last = standings.count_regular(connection, directory.name, after) if after is not None else 0
+    best = ranks.best_ranks(connection, directory.name, policy) if is_limited else {}
+    last = ranks.count_regular(connection, directory.name, after) if after is not None else 0
     is_newest = after is None
-    with closing(standings.newest_first(connection, directory.name, after)) as found:
+    with closing(ranks.newest_first(connection, directory.name, after)) as found:
         for live in found:
             is_regular = live.kind == "regular"
             last += is_regular
             rank = best.get(live.id) if is_limited else 1 if live.is_ranked else None
-            ranks = Rank(is_newest, last if is_regular else None, rank)
-            yield live, retention.reasons(live.facts, ranks, policy)
+            own = Rank(is_newest, last if is_regular else None, rank)
+            yield live, retention.reasons(live.facts, own, policy)
             is_newest = False
 
 
@@ -107,7 +107,7 @@ def _verdicts(
     session: Session, directory: Directory, page: list[tuple[Live, tuple[Reason, ...]]]
 ) -> tuple[Verdict, ...]:
     ids = [live.id for live, _ in page]
-    best = standings.best_places(session.connection, directory.name, directory.policy, set(ids)) if ids else {}
+    best = ranks.best_ranks(session.connection, directory.name, directory.policy, set(ids)) if ids else {}
     known = {checkpoint.id: checkpoint for checkpoint in session.checkpoints.some(ids)}
     return tuple(
         Verdict(

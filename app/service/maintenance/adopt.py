@@ -153,7 +153,7 @@ class _Adoption:
     def _in_the_way(self, session: Session, directory: str, external: ExternalCheckpoint) -> str | None:
         if session.checkpoints.named(directory, external.name) is not None:
             return f"another checkpoint is called {directory}/{external.name} already"
-        if session.checkpoints.to_withdraw(directory, external.name):
+        if session.checkpoints.to_move_to_trash(directory, external.name):
             return "a checkpoint of this name was removed, and its bytes are still being purged"
         if session.directories.anything_below(f"{directory}/{external.name}"):
             return f"{directory}/{external.name} is a directory of checkpoints already"

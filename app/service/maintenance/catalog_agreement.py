@@ -4,6 +4,7 @@ A catalog that is certainly stale is rebuilt from the files. An uncertain one is
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from secrets import token_hex
 
 from app.catalog import Session
@@ -37,7 +38,9 @@ def why_anew(context: Context, place: str, *, closely: bool = True) -> str | Non
         return None if storage.marks.is_new else "the catalog was lost"
     known, here = catalog.marks(), storage.marks.last_opening()
     if here is not None and known and here.root not in {mark.root for mark in known}:
-        raise CatalogUnusable(f"{catalog.place} is the catalog of another root than {place}. {_remedy(context, place)}")
+        raise CatalogUnusable(
+            f"{catalog.location} is the catalog of another root than {place}. {catalog.how_to_replace(Path(place))}"
+        )
     if here is not None and known and here not in known:
         return "the catalog is older than the root, or newer: another one was in use when the root was last open"
     return _Comparison(context, place).why() if closely or here is None or not known else None
@@ -69,14 +72,14 @@ class _Comparison:
     def why(self) -> str | None:
         found_any = shared_any = False
         with self._context.catalog.reading() as session:
-            live, written = session.checkpoints.live_places(), session.directories.written()
-            for found in self._context.storage.records.times(session.checkpoints.folder_places()):
+            live, written = session.checkpoints.live_names_by_directory(), session.directories.written()
+            for found in self._context.storage.records.times(session.checkpoints.folder_paths()):
                 names = live.get(found.directory, set())
                 found_any = found_any or bool(found.manifests)
                 shared_any = shared_any or not names.isdisjoint(found.manifests)
                 if why := self._proof(session, found, names, written):
                     return why if shared_any or not live else self._refuse_if_nothing_is_shared(live, why)
-        is_elsewhere = not self._context.catalog.place.is_relative_to(self._place)
+        is_elsewhere = not self._context.catalog.is_inside(Path(self._place))
         if live and not shared_any and (found_any or is_elsewhere):
             raise CatalogUnusable(self._nothing_shared())
         return None
@@ -88,9 +91,10 @@ class _Comparison:
         raise CatalogUnusable(self._nothing_shared())
 
     def _nothing_shared(self) -> str:
+        catalog = self._context.catalog
         return (
-            f"{self._context.catalog.place} knows checkpoints, and {self._place} holds none of them: is its disk "
-            f"mounted, and is it the root of this catalog? If so: {_remedy(self._context, self._place)}"
+            f"{catalog.location} knows checkpoints, and {self._place} holds none of them: is its disk mounted, and is "
+            f"it the root of this catalog? If so: {catalog.how_to_replace(Path(self._place))}"
         )
 
     def _proof(
@@ -125,13 +129,3 @@ class _Comparison:
             return False  # an interrupted adoption leaves manifests without rows: the next one continues it
         sequence = session.checkpoints.sequence_of(manifest.checkpoint.id)
         return sequence is None or sequence < manifest.checkpoint.sequence
-
-
-def _remedy(context: Context, place: str) -> str:
-    """Give the instructions for giving the root a catalog of its own."""
-    database = context.catalog.place
-    if not database.is_relative_to(place):
-        return (
-            "Set HOLDFAST_DATABASE_URL to the catalog of this root, or to a new file, which is filled from the files."
-        )
-    return f"Move it away, and start again, which makes a new one from the files: mv {database} {database}.other"

@@ -94,7 +94,7 @@ class Fsck:
         storage = self._context.storage
         sealed = [manifest.checkpoint for _, manifest in storage.content.sealed()]
         with self._context.catalog.reading() as session:
-            going = session.checkpoints.to_withdraw()
+            going = session.checkpoints.to_move_to_trash()
         for checkpoint in (*sealed, *going):
             found.expected |= self._evidence.places(checkpoint)
         for checkpoint in sealed:

@@ -91,7 +91,7 @@ class Evidence:
                 maps: Maps = session.checkpoints.maps(checkpoint_id)
             except ValueError:  # a row without maps contradicts itself
                 maps = {}
-            is_dirty = session.checkpoints.is_dirty(checkpoint_id)
+            is_dirty = session.checkpoints.is_manifest_stale(checkpoint_id)
             is_searched = session.checkpoints.is_searched_as(checkpoint)
         return Row(checkpoint, maps, canonical(checkpoint, maps), is_dirty, is_searched)
 

@@ -57,7 +57,7 @@ class Repairs:
         if row is not None and row.removed_at is None:
             self._context.storage.records.write_manifest(Manifest(row, maps))
             with self._context.catalog.writing() as session:
-                session.checkpoints.mark_clean(checkpoint_id)
+                session.checkpoints.mark_manifest_written(checkpoint_id)
 
     def rewrite_directory(self, name: str) -> None:
         """Rewrite ``directory.json`` from the catalog."""
@@ -70,7 +70,7 @@ class Repairs:
     def correct_row(self, manifest: Manifest) -> None:
         """Correct a row from its manifest."""
         with self._context.catalog.writing() as session:
-            session.checkpoints.put_right(manifest)
+            session.checkpoints.repair(manifest)
 
     def mark_lost(self, checkpoint_id: str) -> None:
         """Mark a checkpoint as lost; its facts stay."""
@@ -85,9 +85,9 @@ class Repairs:
         """Rebuild the search columns of a row."""
         with self._context.catalog.writing() as session:
             row, maps = session.checkpoints.get(checkpoint_id), session.checkpoints.maps(checkpoint_id)
-            is_dirty = session.checkpoints.is_dirty(checkpoint_id)
+            is_dirty = session.checkpoints.is_manifest_stale(checkpoint_id)
             if row is not None:
-                session.checkpoints.put_right(Manifest(row, maps))
+                session.checkpoints.repair(Manifest(row, maps))
                 if is_dirty:
                     session.checkpoints.change(row)
 
@@ -98,7 +98,7 @@ class Repairs:
             name = checkpoint.directory
             self._put_directory(session, name)
             was_lost = session.checkpoints.forget_freed([checkpoint.id])
-            session.checkpoints.clear_remains(checkpoint.id)
+            session.checkpoints.delete_orphans(checkpoint.id)
             known = session.directories.get(name) or lost_directory(checkpoint)
             restore(session, {name: replace(known, sequence=max(known.sequence, checkpoint.sequence))}, [manifest])
             if was_lost:

@@ -58,7 +58,7 @@ def tidy(checkpoints: Checkpoints) -> None:
     context = checkpoints.context
     checkpoints.pending_commits.finish_all()
     with context.catalog.reading() as session:
-        dirty, behind = session.checkpoints.dirty(), session.directories.dirty()
+        dirty, behind = session.checkpoints.with_stale_manifest(), session.directories.with_stale_record()
     for directory in behind:
         rewrite_directory(context, directory.name)
     checkpoints.purge.run()
@@ -106,4 +106,4 @@ class Janitor:
                 logger.exception("the janitor retries in %s s", self._every_s)
             context = self._checkpoints.context
             if every := self._checkpoints.rules.copy_catalog_every:
-                _attempt("copy the catalog", partial(context.catalog.copy, every=every, now=context.clock()))
+                _attempt("copy the catalog", partial(context.catalog.back_up, every=every, now=context.clock()))

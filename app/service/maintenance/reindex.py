@@ -66,7 +66,7 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
         session.checkpoints.forget_live()
         if is_behind:
             session.checkpoints.forget_removed(manifests)
-            session.uploads.forget_but(context.storage.content.uploads() - manifests.keys())
+            session.uploads.forget_except(context.storage.content.uploads() - manifests.keys())
         back = session.checkpoints.forget_freed(manifests)
         known = session.checkpoints.numbers()
         removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]

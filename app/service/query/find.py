@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.catalog import AuditLine, Page, Query, Session
+from app.catalog import AuditLine, ListFilter, Page, Session
 from app.catalog.reports.statistics import Statistics
-from app.catalog.rows.checkpoints import ANSWER_BYTES, CHECKPOINT_BYTES, FILE_BYTES, PATH_TIMES
+from app.catalog.rows.checkpoint_loader import ANSWER_BYTES, CHECKPOINT_BYTES, FILE_BYTES, PATH_TIMES
 from app.catalog.rows.directories import Totals
 from app.core.access import Access
 from app.core.errors import CheckpointNotFound, NoBest, NoCheckpoint
@@ -142,7 +142,7 @@ class Queries:
             raise NoBest(f"No checkpoint of {directory!r} has a finite {value}.", directory=directory)
         return best, ranks_by, ranks_by == known.policy.mode
 
-    def page(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> Page:
+    def page(self, query: ListFilter, *, after: tuple[Any, ...] | None, limit: int) -> Page:
         """List one page of a directory's checkpoints, in order; bounded."""
         with self._context.catalog.reading() as session:
             known_directory(session, query.directory)

@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from app.catalog import Order, Page, Query
-from app.catalog.reports import overview, series, standings
+from app.catalog import ListFilter, Order, Page
+from app.catalog.reports import overview, ranks, series
+from app.catalog.reports.ranks import Candidate, Ranks
 from app.catalog.reports.series import Choose, Point
-from app.catalog.reports.standings import Candidate, Standing
 from app.catalog.rows.directories import Totals
 from app.core import retention
 from app.core.errors import CheckpointNotFound
@@ -97,21 +97,21 @@ class Overviews:
         with self._context.catalog.reading() as session:
             return [directory.name for directory in session.directories.below(prefix, limit=limit)]
 
-    def listing(self, directory: str, *, order_by: Order, include_removed: bool) -> Query:
+    def listing(self, directory: str, *, order_by: Order, include_removed: bool) -> ListFilter:
         """Make the query that `directory` takes; `DirectoryNotFound` if there is none of this name."""
         with self._context.catalog.reading() as session:
             mode = known_directory(session, directory).policy.ranks_by
-        return Query(directory, order_by=order_by, mode=mode, include_removed=include_removed)
+        return ListFilter(directory, order_by=order_by, mode=mode, include_removed=include_removed)
 
-    def directory(self, query: Query, *, after: tuple[Any, ...] | None, limit: int) -> DirectoryView:
+    def directory(self, query: ListFilter, *, after: tuple[Any, ...] | None, limit: int) -> DirectoryView:
         """Show one directory with one page of its checkpoints; `DirectoryNotFound` if there is none of this name."""
         with self._context.catalog.reading() as session:
             directory = known_directory(session, query.directory)
             page = session.checkpoints.page(query, after=after, limit=min(limit, self._rules.limits.page_size))
             uploads = session.uploads.count(directory.name)
             summary, policy = summary_of(session, directory), directory.policy
-            found = standings.standing(session.connection, directory.name, policy)
-            candidates = standings.candidates(session.connection, directory.name, policy, summary.totals.count)
+            found = ranks.of_directory(session.connection, directory.name, policy)
+            candidates = ranks.candidates(session.connection, directory.name, policy, summary.totals.count)
             return DirectoryView(
                 summary,
                 page,
@@ -126,7 +126,7 @@ class Overviews:
         """Give the reasons why a live checkpoint is kept."""
         with self._context.catalog.reading() as session:
             directory = known_directory(session, checkpoint.directory)
-            found = standings.standing(session.connection, directory.name, directory.policy)
+            found = ranks.of_directory(session.connection, directory.name, directory.policy)
         return _reasons(found, directory.policy, [checkpoint]).get(checkpoint.id, ())
 
     def tensors(self, checkpoint_id: str) -> Sequence[tuple[str, Tensor]] | None:
@@ -139,7 +139,7 @@ class Overviews:
 
     def others(self, checkpoint: Checkpoint) -> Sequence[Checkpoint]:
         """List the newest live checkpoints of the same directory, except this one."""
-        listing = Query(checkpoint.directory, order_by="-position")
+        listing = ListFilter(checkpoint.directory, order_by="-position")
         with self._context.catalog.reading() as session:
             found = session.checkpoints.page(listing, after=None, limit=MOST_OTHERS).checkpoints
         return [other for other in found if other.id != checkpoint.id]
@@ -176,12 +176,12 @@ class Overviews:
         return at is not None and at > self._context.clock() - self._rules.writer_window
 
 
-def _reasons(found: Standing, policy: Policy, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:
+def _reasons(found: Ranks, policy: Policy, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:
     live = [checkpoint for checkpoint in checkpoints if checkpoint.removed_at is None]
     return {one.id: retention.reasons(one.facts, found.of(one.id), policy) for one in live}
 
 
-def _next_save(found: Standing, policy: Policy, candidates: Sequence[Candidate]) -> NextSave:
+def _next_save(found: Ranks, policy: Policy, candidates: Sequence[Candidate]) -> NextSave:
     going: list[Candidate] = []
     staying: list[Candidate] = []
     for one in candidates:
@@ -192,4 +192,4 @@ def _next_save(found: Standing, policy: Policy, candidates: Sequence[Candidate])
         for one in staying
         if retention.leaves_at_next_save(one.facts, found.of(one.id), policy, of_a_better_one=True)
     ]
-    return NextSave(going, also, len(candidates) == standings.MOST_CANDIDATES)
+    return NextSave(going, also, len(candidates) == ranks.MOST_CANDIDATES)

@@ -14,7 +14,7 @@ def rewrite_manifest(context: Context, manifest: Manifest) -> None:
     try:
         context.storage.records.write_manifest(manifest)
         with context.catalog.writing() as session:
-            session.checkpoints.mark_clean(manifest.checkpoint.id)
+            session.checkpoints.mark_manifest_written(manifest.checkpoint.id)
     except (OSError, Refusal):
         logger.exception("the manifest of %s stays stale for now", manifest.checkpoint.id)
 
@@ -30,6 +30,6 @@ def rewrite_directory(context: Context, name: str) -> None:
             context.storage.records.make_directory(directory)
             context.storage.records.write_directory(directory)
             with context.catalog.writing() as session:
-                session.directories.mark_dirty(name, False)
+                session.directories.mark_record_stale(name, False)
         except (OSError, Refusal):
             logger.exception("the record of %s stays stale for now", name)

@@ -71,7 +71,7 @@ def admit_save(
         _refuse_mode(directory, save)
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
-    being_freed = session.checkpoints.to_withdraw(save.directory, save.name)
+    being_freed = session.checkpoints.to_move_to_trash(save.directory, save.name)
     if not being_freed and (conflict := content.conflict(save.directory, save.name, current)):
         raise ForeignFile(f"{conflict} exists and was not written by this server; it is not overwritten.")
     if save.only_if_improved:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from heapq import nlargest
 from typing import NamedTuple
 
-from app.catalog import Query
+from app.catalog import ListFilter
 from app.core import batches, digests, spans
 from app.core.errors import Altered, Refusal
 from app.core.models import Checkpoint, Chunk, Upload, UploadFile
@@ -123,7 +123,9 @@ class Deduplication:
         """Give the checkpoints to search: the declared base, then the newest ones of the directory."""
         with self._context.catalog.reading() as session:
             base = session.checkpoints.get(upload.base) if upload.base is not None else None
-            newest = session.checkpoints.page(Query(upload.directory, order_by="-position"), after=None, limit=SOURCES)
+            newest = session.checkpoints.page(
+                ListFilter(upload.directory, order_by="-position"), after=None, limit=SOURCES
+            )
         if base is not None and base.removed_at is None:
             yield base
         yield from newest.checkpoints

@@ -147,7 +147,7 @@ class Reservations:
         now = self._context.clock()
         self._refuse_too_many(session, save)
         known = session.directories.get(save.directory)
-        counted = session.checkpoints.last_sequence(save.directory) if known is None else 0
+        counted = session.checkpoints.largest_sequence(save.directory) if known is None else 0
         directory = known or Directory(save.directory, created_at=now, sequence=counted)
         if known is None and (taken := session.directories.taken_by_checkpoint(save.directory)):
             raise NameTaken(f"{save.directory!r} cannot be a directory: {taken!r} is a checkpoint.")
@@ -169,7 +169,7 @@ class Reservations:
         """Give the position of a new save: of two open uploads, the one that began later is newer."""
         if save.saved_after is not None:
             return min(save.saved_after, directory.sequence)
-        last = session.uploads.last_place(directory.name)
+        last = session.uploads.last_position(directory.name)
         return directory.sequence if last is None else max(directory.sequence, last + 1)
 
     def _refuse_too_many(self, session: Session, save: Save) -> None:

@@ -44,7 +44,7 @@ def put_aside(server, place, aside):
     place.rename(aside / place.name)
     (place.parent / ".holdfast" / f"{place.name}.json").rename(aside / "manifest.json")
     with closing(sqlite3.connect(server.root / ".holdfast" / "catalog.db")) as connection, connection:
-        connection.execute("UPDATE checkpoints SET dirty = 1")
+        connection.execute("UPDATE checkpoints SET manifest_stale = 1")
 
 
 def figure(server, name):
@@ -217,7 +217,7 @@ def test_what_a_sealed_commit_replaces_is_not_taken_for_a_restoration(own_server
     old = own_server.http.post(f"/v1/uploads/{upload['id']}/commit", json={}).json()
     own_server.stop()
     with sqlite3.connect(own_server.root / ".holdfast" / "catalog.db") as connection:
-        connection.execute("UPDATE checkpoints SET dirty = 1")
+        connection.execute("UPDATE checkpoints SET manifest_stale = 1")
     connection.close()
     with closing(LocalStorage(own_server.root, version="1")) as storage:
         made = sealed(storage, {"new.bin": b"new"}, name="folder", upload_id="newer", sequence=2, replaces=old["id"])

@@ -92,7 +92,7 @@ def test_a_database_that_is_none_is_refused_in_words(tmp_path):
         Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
 
 
-@pytest.mark.parametrize("question", ["in_trash", "to_withdraw", "dirty"])
+@pytest.mark.parametrize("question", ["in_trash", "to_move_to_trash", "with_stale_manifest"])
 def test_what_is_to_be_done_is_found_without_looking_at_everything(catalog, question):
     statements = []
     with catalog.reading() as session:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.catalog import Catalog, Query
+from app.catalog import Catalog, ListFilter
 from app.catalog.tables.order import ORDERS
 from app.core import ranking
 from tests.data.histories import keep, listed, new_directory, pages
@@ -104,7 +104,7 @@ def test_equals_are_listed_by_position(catalog, order):
 def test_pages_of_any_size_give_the_same_list_as_one(catalog, history, query, size):
     directory = new_directory()
     keep(catalog, history, directory)
-    found = pages(catalog, Query(directory, **query), size)
+    found = pages(catalog, ListFilter(directory, **query), size)
     assert list(itertools.chain(*found)) == listed(catalog, directory, **query)
     assert all(len(page) == size for page in found[:-1])
     assert found == [[]] or found[-1]
@@ -132,7 +132,7 @@ def test_what_was_kept_comes_back_unchanged(catalog, history):
 def test_pages_are_stable_while_checkpoints_come_and_go(catalog):
     directory = new_directory()
     kept = keep(catalog, [checkpoint(place, metric=place / 10) for place in (1, 2, 4, 5)], directory)
-    query = Query(directory, order_by="best")
+    query = ListFilter(directory, order_by="best")
     with catalog.reading() as session:
         first = session.checkpoints.page(query, after=None, limit=2)
     with catalog.writing() as session:

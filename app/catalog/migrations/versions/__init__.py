@@ -1,1 +1,1 @@
-"""One file for each change of the tables, in order."""
+"""The steps, one file for each change of the tables."""

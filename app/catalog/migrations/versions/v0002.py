@@ -1,4 +1,4 @@
-"""Bytes in the trash for a while, checks of what lies on the disk, manifests of directories that are behind."""
+"""Bytes that stay in the trash for a while, results of reading back, and stale records of directories."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Tokens, their sessions, the keys that sign links, and the audit."""
+"""Tokens, their sessions, keys that sign links, and the audit."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""An index of live checkpoints alone: what was removed long ago need not be looked through."""
+"""An index of live checkpoints alone, so that queries skip what was removed long ago."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The place in the order that an upload was given at its reservation; earlier ones have none."""
+"""The position that an upload receives when it is reserved; earlier uploads have none."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Who saved a checkpoint, and what its files and folders were like where they came from."""
+"""The writer of a checkpoint, and the modes and times of its files and folders at their source."""
 
 import sqlalchemy as sa
 from alembic import op

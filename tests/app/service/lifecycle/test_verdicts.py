@@ -12,7 +12,7 @@ from app.core import retention
 from app.core.models import Directory
 from app.service.lifecycle import verdicts
 from app.service.lifecycle.verdicts import Tally
-from tests.app.catalog.test_standings import POLICIES
+from tests.app.catalog.test_ranks import POLICIES
 from tests.data.histories import keep, new_directory
 from tests.data.samples import AT, histories
 

@@ -190,7 +190,7 @@ def test_the_catalog_of_another_root_is_refused_and_nothing_is_changed(make_serv
     assert apart_from_catalog(one) == before
     (own(one) / "catalog.db").rename(own(one) / "catalog.db.other")
     with closing(open_root(Settings(root=one))) as checkpoints, checkpoints.context.catalog.reading() as session:
-        assert session.checkpoints.live_places() == {"runs/one": {"checkpoint_epoch_0001.pt"}}
+        assert session.checkpoints.live_names_by_directory() == {"runs/one": {"checkpoint_epoch_0001.pt"}}
 
 
 @pytest.mark.parametrize("instead", ["nothing", "another root", "another root without its mark"])

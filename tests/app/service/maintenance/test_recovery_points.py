@@ -178,7 +178,7 @@ def test_a_marked_removal_is_finished_at_the_next_start(start, tmp_path, step):
     assert not at["manifest"].exists()
     assert nothing_left(tmp_path / "root")
     with server.context.catalog.reading() as session:
-        assert (session.checkpoints.to_withdraw(), session.checkpoints.in_trash()) == ([], [])
+        assert (session.checkpoints.to_move_to_trash(), session.checkpoints.in_trash()) == ([], [])
 
 
 def test_a_marked_removal_does_not_take_what_has_its_name_by_now(start, tmp_path):
@@ -204,7 +204,7 @@ def test_a_manifest_that_stayed_behind_is_written_at_the_next_start(start):
     facts = json.loads(manifest.read_text())["checkpoint"]["facts"]
     assert (facts["epoch"], facts["pinned"], facts["metric"]) == (5, True, "NaN")
     with server.context.catalog.reading() as session:
-        assert session.checkpoints.dirty() == []
+        assert session.checkpoints.with_stale_manifest() == []
 
 
 def fields_of(checkpoint):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalog import Catalog
-from app.catalog.reports import standings
+from app.catalog.reports import ranks
 from app.core import ranking, retention
 from app.core.models import Checkpoint, Facts, Policy
 from app.core.retention import Rank, Reason
@@ -36,7 +36,7 @@ def test_the_reasons_are_those_of_the_judge(catalog, history, policy):
     directory = new_directory()
     kept = keep(catalog, history, directory)
     with catalog.reading() as session:
-        standing = standings.standing(session.connection, directory, policy)
+        standing = ranks.of_directory(session.connection, directory, policy)
     for verdict in retention.judge(kept, policy):
         one = verdict.checkpoint
         assert retention.reasons(one.facts, standing.of(one.id), policy) == verdict.reasons
@@ -47,8 +47,8 @@ def test_what_the_next_save_removes_is_what_the_judge_says_after_it(catalog, his
     directory = new_directory()
     kept = keep(catalog, history, directory)
     with catalog.reading() as session:
-        standing = standings.standing(session.connection, directory, policy)
-        candidates = standings.candidates(session.connection, directory, policy, len(kept))
+        standing = ranks.of_directory(session.connection, directory, policy)
+        candidates = ranks.candidates(session.connection, directory, policy, len(kept))
     said = {
         one.id
         for one in candidates

@@ -1,4 +1,4 @@
-"""Where checkpoints stand in their directory, among the last and among the best, however many there are."""
+"""Ranks of checkpoints among the last and the best of their directory, without loading all of them."""
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select, func, not_, or_, select, tuple_
 
 from app.catalog.tables import schema
 from app.catalog.tables.order import ordering, ranking_order
+from app.catalog.tables.portable import through_index
 from app.core.models import Facts, Kind, Policy
 from app.core.retention import Rank
 
@@ -22,21 +23,21 @@ Position = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The places of the live checkpoints of a directory that count by its policy; those beyond a limit have none."""
+class Ranks:
+    """The ranks of the live checkpoints of a directory within the limits of its policy."""
 
     newest: str | None
     last: Mapping[str, int]
     best: Mapping[str, int]
 
     def of(self, checkpoint_id: str) -> Rank:
-        """The place of a live checkpoint."""
+        """Return the ranks of a live checkpoint."""
         return Rank(checkpoint_id == self.newest, self.last.get(checkpoint_id), self.best.get(checkpoint_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A live checkpoint that may be the next to go. Of its facts, only those that decide this are told."""
+    """A live checkpoint that the next save may remove. Only the facts that decide this are loaded."""
 
     id: str
     name: str
@@ -44,13 +45,13 @@ class Candidate:
     facts: Facts
 
 
-def standing(connection: Connection, directory: str, policy: Policy) -> Standing:
-    """Where the live checkpoints of a directory stand."""
+def of_directory(connection: Connection, directory: str, policy: Policy) -> Ranks:
+    """Return the ranks of the live checkpoints of a directory."""
     newest_first = ordering("-position").by
     ranking = ranking_order(policy.ranks_by, by=None)
     regular = _live(directory).where(_table.c.kind == "regular").order_by(*newest_first)
     ranked = ranking.joined(_live(directory)).order_by(*ranking.by)
-    return Standing(
+    return Ranks(
         connection.execute(_live(directory).order_by(*newest_first).limit(1)).scalar(),
         _numbered(connection, regular.limit(policy.max_checkpoints)),
         _numbered(connection, ranked.limit(policy.max_best_checkpoints)),
@@ -58,8 +59,13 @@ def standing(connection: Connection, directory: str, policy: Policy) -> Standing
 
 
 def candidates(connection: Connection, directory: str, policy: Policy, count: int) -> Sequence[Candidate]:
-    """Those of a directory's ``count`` live checkpoints that one more save may let go, the oldest first and no more
-    than `MOST_CANDIDATES`."""
+    """Return the live checkpoints that one more save may remove, oldest first; at most `MOST_CANDIDATES`.
+
+    Parameters
+    ----------
+    count : int
+        The number of live checkpoints of the directory.
+    """
     if policy.keeps_everything:
         return []
     found = _table.c
@@ -72,7 +78,7 @@ def candidates(connection: Connection, directory: str, policy: Policy, count: in
 
 
 class Live(NamedTuple):
-    """As much of a live checkpoint as decides whether it stays."""
+    """The values of a live checkpoint that retention is decided by."""
 
     id: str
     saved_after: int
@@ -93,7 +99,9 @@ class Live(NamedTuple):
 
 
 def newest_first(connection: Connection, directory: str, after: Position | None = None) -> Generator[Live, None, None]:
-    """The live checkpoints of a directory, or those older than a position; read as they are asked for. Close it."""
+    """Yield the live checkpoints of a directory, or those older than a position, in batches.
+
+    The caller closes the generator, or an open cursor stays behind."""
     found = _table.c
     flagged = found.metric.is_(None) & found.metric_text.is_(None) & found.is_best
     columns = [found[name] for name in Live._fields[1:-1]]
@@ -107,15 +115,15 @@ def newest_first(connection: Connection, directory: str, after: Position | None 
 
 
 def count_regular(connection: Connection, directory: str, until: Position) -> int:
-    """The number of live regular checkpoints from the newest to a position."""
+    """Return the number of live regular checkpoints from the newest to a position."""
     query = _live(directory).where(_table.c.kind == "regular", _position() >= until)
     return connection.execute(select(func.count()).select_from(query.subquery())).scalar() or 0
 
 
-def best_places(
+def best_ranks(
     connection: Connection, directory: str, policy: Policy, wanted: Collection[str] | None = None
 ) -> Mapping[str, int]:
-    """The numbers of a directory's best checkpoints, within the policy's limit; of those that are wanted, if given."""
+    """Return the ranks of a directory's best checkpoints within the policy's limit; of the wanted ones, if given."""
     ranking = ranking_order(policy.ranks_by, by=None)
     query = ranking.joined(_live(directory)).order_by(*ranking.by).limit(policy.max_best_checkpoints)
     with closing(connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})) as rows:
@@ -129,7 +137,7 @@ def _position() -> Any:
 
 def _live(directory: str) -> Select[Any]:
     query = select(_table.c.id).where(_table.c.directory == directory, _table.c.removed_at.is_(None))
-    return query.with_hint(_table, "INDEXED BY live", "sqlite")
+    return through_index(query, _table, "live")
 
 
 def _numbered(connection: Connection, query: Select[Any]) -> Mapping[str, int]:
