@@ -4,6 +4,7 @@ One rule per folder: what it may import of its side of the project, besides itse
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,17 @@ def test_every_folder_has_a_rule():
 @pytest.mark.parametrize(("module", "source", "is_package"), MODULES, ids=[module for module, _, _ in MODULES])
 def test_a_module_imports_what_its_folder_may(module, source, is_package):
     assert breaches(module, source, is_package=is_package) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_docstring_of_a_folder_names_what_it_may_import(folder):
+    side, rules = rules_of(folder)
+    rule = rules.get(folder.removeprefix(side).removeprefix("."), "")
+    if rule not in {"", "*"} and folder != side:
+        (source,) = (source for module, source, is_package in MODULES if module == folder and is_package)
+        said = " ".join(ast.get_docstring(ast.parse(source)).split())
+        named = re.search(r"May import ((?:[^;`.]|`[\w.]+`)*)", said)
+        assert set(re.findall(r"`([\w.]+)`", named[1])) == set(rule.split())
 
 
 @pytest.mark.parametrize("rules", [SERVER, CLIENT], ids=["server", "client"])

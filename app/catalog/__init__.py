@@ -2,7 +2,8 @@
 
 Decides what is committed and in which order; `tables`, `rows`, `reports` and `migrations` are below, and all that
 only one database has in its `Dialect` (`sqlite`).
-May import `core` and `runtime`; never sees the files of checkpoints.
+May import `core`, `catalog.tables`, `catalog.rows`, `catalog.reports` and `catalog.migrations`; never sees the files
+of checkpoints.
 """
 
 from app.catalog.catalog import Catalog, Session, default_url

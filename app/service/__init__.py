@@ -1,7 +1,8 @@
 """The use cases: everything that can be done with checkpoints, for the API, the dashboard and the command line alike.
 
 Decides how catalog and storage change together, and what a crash between the two leaves.
-May import `core`, `catalog` and the storage port; never HTTP, never a path on the disk.
+May import `core`, `service.state`, `service.lifecycle`, `service.query`, `service.upload` and `service.commit`;
+never HTTP, never a path on the disk.
 """
 
 from app.service.commit.commit import Commits

@@ -1,5 +1,6 @@
-"""Storage: the port behind which bytes and records lie, and the manifest that describes them.
+"""Storage of bytes and records, and the manifest that describes them.
 
-Decides what any storage must promise; `local` keeps plain files.
-May import `core`; never imports the catalog, and no other folder opens a file below the root.
+`ports` has the promises of any store; `local` keeps plain files.
+May import `core` and `storage.ports`; never imports the catalog. Below the root, only the database of the catalog
+and the token file are opened elsewhere.
 """

@@ -1,4 +1,4 @@
-"""Loading of states: finds a checkpoint again if it is pruned meanwhile, and falls back to the newest intact one."""
+"""Choice of the checkpoint to load: found again if it is pruned during the load, else the newest intact one."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass

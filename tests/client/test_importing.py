@@ -42,10 +42,10 @@ import sys, torch
 from holdfast import CheckpointManager
 from holdfast._connection import certificates
 manager = CheckpointManager(sys.argv[1], server=sys.argv[2], background=True)
-known, made = set(sys.modules), certificates._trust_as_set.cache_info().misses
+known, made = set(sys.modules), certificates._configured_context.cache_info().misses
 manager.save({"weights": torch.zeros(100_000)}, epoch=1)
 assert manager.wait()
-assert certificates._trust_as_set.cache_info().misses == made == 1
+assert certificates._configured_context.cache_info().misses == made == 1
 print(*sorted(name for name in set(sys.modules) - known if not name.startswith("torch.")))
 """
     url = server.url.replace("127.0.0.1", "localhost")

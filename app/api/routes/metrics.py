@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the catalog at each scrape: they survive restarts and cannot drift."""
+"""Prometheus metrics: figures of the catalog, read at each scrape, and figures of this process since its start."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

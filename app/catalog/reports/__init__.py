@@ -1,4 +1,4 @@
-"""Aggregates for the dashboard and the metrics: overviews, ranks, histories and series.
+"""Aggregates for the dashboard, the metrics and retention: overviews, ranks, histories and series.
 
 Decides how many rows become few figures, in SQL.
 May import `core`, `catalog.tables` and `catalog.rows`; never writes.

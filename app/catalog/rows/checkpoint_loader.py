@@ -1,4 +1,4 @@
-"""Loading of checkpoints: rows and their files as models, however many there are and if some are corrupt."""
+"""Loading of checkpoints: rows and their files as models, in batches; corrupt rows are skipped and logged."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence

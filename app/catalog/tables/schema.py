@@ -1,4 +1,4 @@
-"""The tables; `migrations` makes them, and a test holds the two to each other.
+"""The tables; `migrations` makes them, and a test checks that the two agree.
 
 A non-finite metric stands in ``metric_text`` alone, as SQL databases disagree on NaN.
 """

@@ -1,4 +1,4 @@
-"""Publication: moves a sealed checkpoint into its directory, and records it with its consequences atomically."""
+"""Publication: moves a sealed checkpoint into its directory and, in one transaction, records it and prunes."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """The life of a committed checkpoint: edit, remove, prune, purge, restore.
 
-Decides which checkpoints are marked as removed and when they are purged; the rules are in `core.retention`.
-May import `service.state`; never HTTP, never a path on the disk.
+Decides which checkpoints a request removes, and when removed ones are purged; a save prunes in `commit.publish`. The
+rules are in `core.retention`.
+May import `core`, `catalog`, `storage.ports` and `service.state`; never HTTP, never a path on the disk.
 """

@@ -1,5 +1,6 @@
 """Maintenance: fsck, reindex, scrub, adopt, recovery and the periodic tasks.
 
 Decides which damage is repaired, in the background or by command.
-May import all of `service`; never HTTP, never a path on the disk.
+May import `core`, `formats`, `runtime`, `catalog`, `storage.ports`, `storage.manifest` and `service`; never HTTP,
+never a path on the disk.
 """

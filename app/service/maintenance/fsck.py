@@ -1,7 +1,7 @@
-"""Fsck: compares files, manifests and rows, reads every byte back, and describes each fault. Changes nothing itself.
+"""Fsck: compares files, manifests and rows, reads every byte back, and describes each fault.
 
-A fault with a certain repair carries it. One that needs a human decision, such as two intact records that disagree,
-carries none.
+Only its repairs change anything. A fault with a certain repair carries it. One that needs a human decision, such as
+two intact records that disagree, carries none.
 """
 
 from collections.abc import Iterable, Iterator

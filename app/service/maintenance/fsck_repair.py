@@ -1,4 +1,4 @@
-"""Repairs of fsck: each copies what is certainly right over what is certainly wrong."""
+"""Faults and repairs of fsck: each repair copies what is certainly right over what is certainly wrong."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

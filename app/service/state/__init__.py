@@ -1,5 +1,6 @@
-"""State that use cases share in the memory of this process: all that several servers would have to share is here.
+"""State that use cases share in the memory of this process, and helpers that they share.
 
-Decides which uploads are open, which commits are pending, which quotas are claimed, what is cached, copied or purged.
-May import `core`, `runtime`, `catalog` and the storage port; never a use case, never HTTP.
+Decides which uploads are open, which commits are pending, which quotas are claimed, what is cached, copied or
+purged. Several servers would have to share it, and with it the locks of `catalog` and the request counts of `http`.
+May import `core`, `runtime`, `catalog` and `storage.ports`; never a use case, never HTTP.
 """

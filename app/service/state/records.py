@@ -1,4 +1,4 @@
-"""Records beside the bytes: manifests and directory records that follow rows of the catalog. Best-effort."""
+"""Rewriting of manifests and directory records from rows of the catalog. Best-effort."""
 
 import logging
 

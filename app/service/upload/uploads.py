@@ -1,4 +1,4 @@
-"""Open uploads as their clients see them: what is missing, and taking in its bytes."""
+"""Open uploads for their clients: lists missing ranges, receives bytes, renews leases."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""Checks of parameters: an invalid value is refused where it is given, not at its first use. Pure."""
+"""Checks of parameters: an invalid value is refused where it is given, not at its first use."""
 
 import math
 import operator

@@ -1,5 +1,5 @@
-"""The training process: signals, forks, threads, frames, optional packages, redaction.
+"""The training process: signals, forks, threads, frames, optional packages, file attributes, redaction.
 
 Decides how the client behaves within a training process.
-May import `errors` only.
+May import `errors`.
 """

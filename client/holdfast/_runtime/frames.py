@@ -1,4 +1,4 @@
-"""The state of a call, by its frame: being executed, or not.
+"""The state of a call, by its frame: still running, or not.
 
 An exception of a signal handler, as Ctrl-C raises it, may come between any two instructions, also in a ``finally``.
 The state that a call has recorded may be stale then; that of its frame never is.

@@ -1,4 +1,4 @@
-"""The saves of one manager: decides if this process saves, from the state or a snapshot of it, and what it warns of."""
+"""The saves of one manager: decides if this process saves, from the state or a snapshot of it, and warns."""
 
 import logging
 import secrets

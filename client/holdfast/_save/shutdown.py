@@ -1,4 +1,4 @@
-"""The end of the process, by a signal or by itself: saves under way are made durable first.
+"""The end of the process, by a signal or normally: saves under way are made durable first.
 
 A handler of SIGTERM is put before the one that is there; it never waits. A thread of its own does the work, so that a
 lock held by the interrupted code cannot block it, and then the former handler runs. While the main thread is within a

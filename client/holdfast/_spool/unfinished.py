@@ -1,4 +1,4 @@
-"""Temporary files and folders, by the thread that writes them: after an interruption they are removed."""
+"""Temporary files and folders of each thread, removed after an interruption."""
 
 import os
 import shutil

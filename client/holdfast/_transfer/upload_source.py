@@ -1,4 +1,4 @@
-"""Sources of uploads: files in chunks, and the decision to hash one before sending. Pure."""
+"""Sources of uploads: files in chunks, and the decision to hash one before sending."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""Loading of states: the memory of the tensors is that of the file, whole or for some of its keys."""
+"""Entry of the reader: chooses the format and returns the state, whole or for some of its keys."""
 
 import io
 import os
