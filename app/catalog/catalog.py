@@ -176,7 +176,7 @@ class Catalog:
 
     @property
     def location(self) -> str:
-        """Where the database is, for the operator."""
+        """The location of the database, for the operator."""
         return self._dialect.location
 
     def is_inside(self, folder: Path) -> bool:

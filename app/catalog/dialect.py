@@ -19,7 +19,7 @@ class Dialect(Protocol):
 
     @property
     def location(self) -> str:
-        """Where the database is, for an operator; without secrets."""
+        """The location of the database, for the operator; without secrets."""
         ...
 
     def exists(self) -> bool:

@@ -20,7 +20,7 @@ ANSWER_BYTES = 4 * 2**20
 CHECKPOINT_BYTES, FILE_BYTES, PATH_TIMES = 800, 300, 4
 """The share of a checkpoint without files and metadata, of each file, and how often a file repeats its path."""
 IDS_AT_ONCE = 500
-"""How many ids one statement names."""
+"""The most ids that one statement names."""
 
 _table = schema.checkpoints
 _files = schema.files

@@ -17,7 +17,7 @@ from app.core.models import Checkpoint, File, FileMap, Mode
 T = TypeVar("T")
 
 NEW_FOR = timedelta(minutes=10)
-"""How long a new checkpoint is left to its readers, who find it in memory, before it is read back."""
+"""The time before a new checkpoint is read back: its first readers shall find it in memory."""
 DAMAGED_EVERY = timedelta(hours=1)
 
 _table = schema.checkpoints

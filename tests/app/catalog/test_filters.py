@@ -1,4 +1,4 @@
-"""What the catalog lists after something was changed, removed or filtered."""
+"""Listings after changes and removals, and with filters."""
 
 import math
 from datetime import timedelta
