@@ -1,11 +1,11 @@
 """Rows of checkpoints: all changes, from the commit of a checkpoint until it is forgotten."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy import Dialect, Table, bindparam, delete, insert, select, update
 
 from app.catalog.rows.checkpoint_loader import batches
 from app.catalog.rows.checkpoint_queries import CheckpointQueries
@@ -136,11 +136,18 @@ class CheckpointRows(CheckpointQueries):
         if not rows:
             return
         statement, dialect = insert(table), self._connection.dialect
-        types = [column.type.dialect_impl(dialect) for column in table.c if column.name in rows[0]]
-        if len(rows) < _MANY_ROWS or any(each.bind_processor(dialect) for each in types):
+        if len(rows) < _MANY_ROWS or any(column.default is not None for column in table.c):
             self._connection.execute(statement, rows)
             return
         compiled = statement.compile(dialect=dialect, column_keys=sorted(rows[0]))
+        converters = _converters(table, dialect, rows[0])
+        values = [{**row, **{key: bind(row[key]) for key, bind in converters.items()}} for row in rows]
         order = getattr(compiled, "positiontup", None)
-        given: Any = rows if order is None else [tuple(row[name] for name in order) for row in rows]
+        given: Any = values if order is None else [tuple(row[key] for key in order) for row in values]
         self._connection.exec_driver_sql(str(compiled), given)
+
+
+def _converters(table: Table, dialect: Dialect, row: Mapping[str, Any]) -> dict[str, Callable[[Any], Any]]:
+    """Return the functions that turn values into those of the driver, by the keys of the columns that need one."""
+    types = {column.key: column.type.dialect_impl(dialect) for column in table.c if column.key in row}
+    return {key: bind for key, each in types.items() if (bind := each.bind_processor(dialect)) is not None}

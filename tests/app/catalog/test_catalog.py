@@ -10,8 +10,8 @@ from sqlalchemy import event, text
 
 from app.catalog import Catalog
 from app.core.errors import CatalogUnusable
-from app.core.models import Directory, Tensor
-from tests.data.samples import upload
+from app.core.models import Chunk, Directory, FileMap, Manifest, Tensor
+from tests.data.samples import checkpoint, upload
 
 
 @pytest.fixture
@@ -104,3 +104,23 @@ def test_what_is_to_be_done_is_found_without_looking_at_everything(catalog, ques
         (asked, *_) = [statement for statement in statements if "FROM checkpoints" in statement]
         plan = session.connection.execute(text(f"EXPLAIN QUERY PLAN {asked.replace('?', '0')}")).all()
     assert not any(row.detail.startswith("SCAN checkpoints") and "INDEX" not in row.detail for row in plan), plan
+
+
+def test_many_files_are_stored_as_few_are(catalog):
+    few, many = (folder_of(count) for count in (3, 300))
+    with catalog.writing() as session:
+        for manifest in (few, many):
+            session.checkpoints.add(manifest)
+    with catalog.reading() as session:
+        for manifest in (few, many):
+            assert session.checkpoints.get(manifest.checkpoint.id) == manifest.checkpoint
+            assert session.checkpoints.maps(manifest.checkpoint.id) == manifest.maps
+        kinds = session.connection.execute(text("SELECT DISTINCT typeof(mtime_ns), typeof(map) FROM files")).all()
+    assert [tuple(row) for row in kinds] == [("integer", "text")]
+
+
+def folder_of(count):
+    """A checkpoint of so many files."""
+    made = checkpoint(count)
+    files = tuple(replace(made.files[0], path=f"part-{number:04}", version=str(number)) for number in range(count))
+    return Manifest(replace(made, files=files), {file.path: FileMap((Chunk(1, "0" * 64),)) for file in files})
