@@ -21,6 +21,7 @@ INDENTED_BYTES = 256 * 1024
 """Shorter records are indented, for people to read."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MAX_VERSION = 255
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OMITTED = {"removed_at", "removed_because", "trashed", "freed", "verified_at", "damage"}
 _MANIFEST = TypeAdapter(Manifest)
@@ -184,6 +185,8 @@ def _refuse_numbers(manifest: Manifest) -> None:
     numbers += [file.size_bytes for file in checkpoint.files]
     if not all(0 <= number < 2**63 for number in numbers):
         raise Unreadable("it holds an impossible number")
+    if not all(0 < len(file.version) <= _MAX_VERSION and file.version.isprintable() for file in checkpoint.files):
+        raise Unreadable("it holds an impossible version")
     for chunk in (chunk for found in manifest.maps.values() for chunk in found.chunks):
         if not 0 < chunk.length <= CHUNK_MAX_BYTES or not _DIGEST.fullmatch(chunk.digest):
             raise Unreadable("it holds a chunk of an impossible length or digest")

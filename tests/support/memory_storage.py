@@ -51,7 +51,7 @@ class Bucket:
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def new_version(self) -> Version:
-        return str(next(self.numbers))
+        return f"v{next(self.numbers)}"  # no number, as the versions of many stores
 
     def put(self, key: str, data: bytes) -> None:
         written_ns = int(datetime.now(UTC).timestamp() * 1_000_000_000)

@@ -1,21 +1,33 @@
-"""The column of a file's version: a time in ns for the local store, which the catalog keeps as an integer."""
+"""The column of a file's version, which each store writes in its own way and the catalog only keeps."""
 
 from typing import Any
 
+from sqlalchemy import Integer, String
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from app.catalog.tables.portable import Int64
+_MARK = "v:"
+"""Begins a version that is no number: SQLite would turn a text such as ``12e3`` in a column of integers into one."""
 
 
 class FileVersion(TypeDecorator[str]):
-    """A version as an integer column. A store whose versions are no decimal numbers needs a text column first."""
+    """A version: text on PostgreSQL; on SQLite an integer if it is one, as it always was for local files."""
 
-    impl = Int64
+    impl = String
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> int | None:
-        return None if value is None else int(value)
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else String(collation="C"))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        is_number = len(value) <= 19 and value.isascii() and value.isdecimal() and str(int(value)) == value
+        return int(value) if is_number and int(value) < 2**63 else _MARK + value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return str(value) if type(value) is int else value  # SQLite keeps any value, and `mapping` refuses the others
+        if dialect.name != "sqlite":
+            return value
+        if type(value) is int:
+            return str(value)
+        return value.removeprefix(_MARK) if isinstance(value, str) and value.startswith(_MARK) else None  # corrupt

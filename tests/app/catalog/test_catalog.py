@@ -119,8 +119,22 @@ def test_many_files_are_stored_as_few_are(catalog):
     assert [tuple(row) for row in kinds] == [("integer", "text")]
 
 
-def folder_of(count):
-    """A checkpoint of so many files."""
+@pytest.mark.parametrize(
+    "version", ["0", "12", "007", "12e3", "1_000", "-1", "v1", "v:1", '"abc"', "9" * 19, "9" * 23, "٣"]
+)
+@pytest.mark.parametrize("count", [99, 100])
+def test_a_version_is_whatever_the_store_writes(catalog, version, count):
+    manifest = folder_of(count, version)
+    with catalog.writing() as session:
+        session.checkpoints.add(manifest)
+    with catalog.reading() as session:
+        assert session.checkpoints.get(manifest.checkpoint.id) == manifest.checkpoint
+
+
+def folder_of(count, version=None):
+    """A checkpoint of so many files, with consecutive versions or all with one."""
     made = checkpoint(count)
-    files = tuple(replace(made.files[0], path=f"part-{number:04}", version=str(number)) for number in range(count))
+    files = tuple(
+        replace(made.files[0], path=f"part-{number:04}", version=version or str(number)) for number in range(count)
+    )
     return Manifest(replace(made, files=files), {file.path: FileMap((Chunk(1, "0" * 64),)) for file in files})

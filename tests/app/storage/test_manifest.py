@@ -50,6 +50,16 @@ def sample(**changed):
     return json.dumps(value).encode()
 
 
+def with_version(version):
+    """The change to a manifest whose store does not write times."""
+    return {"checkpoint__files__0__mtime_ns": None, "checkpoint__files__0__version": version}
+
+
+def test_a_version_is_whatever_a_store_writes():
+    (found, _) = manifests.load(sample(**with_version("v1"))).checkpoint.files
+    assert found.version == "v1"
+
+
 def comparable(made):
     """The manifest, its numbers as text: NaN is no equal of itself, and 1 is not to become 1.0."""
     facts = made.checkpoint.facts
@@ -142,6 +152,9 @@ def test_what_was_never_a_manifest_is_unreadable(data):
         pytest.param({"maps__other": {"chunks": []}}, id="a chunk list without a file"),
         pytest.param({"checkpoint__files__0__size_bytes": 8}, id="another size"),
         pytest.param({"checkpoint__files__0__digest": "0" * 64}, id="another digest of a file"),
+        pytest.param(with_version(""), id="an empty version"),
+        pytest.param(with_version("1" * 256), id="an endless version"),
+        pytest.param(with_version("1\n"), id="a version of two lines"),
         pytest.param({"checkpoint__digest": "0" * 64}, id="another digest of the checkpoint"),
         pytest.param({"maps__model.pt__chunks__0__digest": "0" * 64}, id="another digest of a chunk"),
         pytest.param({"maps__model.pt__chunks__0__digest": "xyz"}, id="a chunk's digest that is not hexadecimal"),
