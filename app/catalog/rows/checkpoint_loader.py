@@ -30,7 +30,8 @@ FILE_COLUMNS = (
 )
 """The columns of a `File`, in its order."""
 _logged: set[str] = set()
-"""The ids of corrupt rows that the log has named."""
+"""The ids of corrupt rows that the log has named lately."""
+_MOST_LOGGED = 10_000
 
 
 def one(connection: Connection, query: Select[Any]) -> Checkpoint | None:
@@ -144,6 +145,8 @@ def _with_files(connection: Connection, rows: Sequence[Any]) -> Sequence[Checkpo
 
 def _log_corrupt(row: Any) -> None:
     if row["id"] not in _logged:
+        if len(_logged) >= _MOST_LOGGED:
+            _logged.clear()  # they are named once more
         _logged.add(row["id"])
         text = "the catalog's row of %s/%s (%s) cannot be read and is left as it is: run holdfast-server fsck"
         logger.error(text, row["directory"], row["name"], row["id"])

@@ -79,7 +79,7 @@ class Channel:
         other = copy.copy(self)
         if base_url is not None:
             other._base_url, other.base = base_url, base_url.url
-        other._credential = credential or self._credential
+        other._credential = self._credential if credential is None else credential
         other._begin()
         return other
 
