@@ -28,7 +28,7 @@ def evaluate(checkpoint_dir: str) -> None:
         raise SystemExit(f"{checkpoint_dir} holds no checkpoint")
 
     answer = httpx.post(f"{URL}/v1/prune", json={"directory": checkpoint_dir, "dry_run": True}).raise_for_status()
-    print(f"\n{'checkpoint':<28}{'loss':>8}{'accuracy':>10}  stays because")
+    print(f"\n{'checkpoint':<28}{'loss':>8}{'accuracy':>10}  kept because")
     for verdict in reversed(answer.json()["directories"][0]["verdicts"]):
         found = verdict["checkpoint"]
         reasons = ", ".join(reason["text"] for reason in verdict["reasons"])
