@@ -13,7 +13,7 @@ from tests.support.live import PROJECT
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
 def test_what_a_killed_run_has_mounted_is_removed_by_the_next_and_what_another_uses_is_left(tmp_path):
-    program = "import os, signal\nfrom tests import mounts\nwith mounts.small_disk('1m') as place:\n"
+    program = "import os, signal\nfrom tests.support import mounts\nwith mounts.small_disk('1m') as place:\n"
     program += "    print(place, flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)"
     killed = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
     left = Path(killed.stdout.strip())
