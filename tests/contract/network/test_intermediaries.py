@@ -355,5 +355,5 @@ def test_a_load_tries_again_after_an_empty_answer(server, directory, status, bod
 def test_a_url_with_a_path_that_the_server_has_not_is_named_as_such(server, directory):
     manager = CheckpointManager(directory, server=f"{server.url}/docs", on_unreachable="raise", patience_s=0)
     for use in (lambda: manager.save(STATE, epoch=1), manager.load_latest):
-        with pytest.raises(ServerFailed, match="see whether HOLDFAST_URL or server= is right"):
+        with pytest.raises(ServerFailed, match="check HOLDFAST_URL or server="):
             use()
