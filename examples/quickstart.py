@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -60,7 +61,7 @@ def start_server(root: Path) -> tuple["subprocess.Popen[bytes]", str]:
     port = free_port(8420)
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "app", "serve", "--root", str(root), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    server = start(command, cwd=PROJECT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -100,7 +101,7 @@ def run_example(url: str, epochs: int) -> None:
 
 def run(command: list[str], environment: dict[str, str]) -> None:
     """Run a program that Ctrl-C does not reach: SIGTERM ends it, without a traceback."""
-    with subprocess.Popen(command, env=environment, start_new_session=True) as program:
+    with start(command, env=environment, start_new_session=True) as program:
         try:
             status = program.wait()
         except BaseException:
@@ -108,6 +109,25 @@ def run(command: list[str], environment: dict[str, str]) -> None:
             raise
     if status:
         raise SystemExit(status)
+
+
+def start(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Start a program. A signal that comes meanwhile is handled afterwards, or the program would be left running."""
+    came: list[tuple[int, Any]] = []
+    former = {each: signal.signal(each, lambda *given: came.append(given)) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        program = subprocess.Popen(command, **options)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    try:
+        for number, frame in came:
+            former[signal.Signals(number)](number, frame)  # type: ignore[operator,misc]
+    except BaseException:
+        program.terminate()
+        program.wait()
+        raise
+    return program
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
+
+import pytest
 
 from tests.support.live import PROJECT
 
@@ -26,7 +29,9 @@ def test_the_quickstart_trains_and_fetches_the_best(tmp_path):
     assert sorted(path.name for path in run.glob("*.pt")) == sorted(kept)
 
 
-def test_ctrl_c_amid_training_ends_it_with_one_line(tmp_path):
+@pytest.mark.parametrize("after_s", [0, 0.005, 0.5])
+def test_ctrl_c_amid_training_ends_it_with_one_line(tmp_path, after_s):
+    """Also while the training is only being started, and would be left behind."""
     command = [sys.executable, PROJECT / "examples" / "quickstart.py", "--root", tmp_path / "data", "--epochs", "500"]
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -34,6 +39,7 @@ def test_ctrl_c_amid_training_ends_it_with_one_line(tmp_path):
     with running:
         while "Training" not in running.stdout.readline():
             assert running.poll() is None
+        time.sleep(after_s)  # any moment will do
         os.killpg(running.pid, signal.SIGINT)
         complaints = running.communicate(timeout=60)[1]
     assert (running.returncode, complaints) == (130, "Interrupted.\n")
