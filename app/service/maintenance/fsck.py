@@ -188,7 +188,7 @@ class Fsck:
 
     def _report_difference(self, found: Findings, row: Row, where: str, manifest: Manifest) -> None:
         rewrite = partial(self._repairs.rewrite, row.checkpoint.id)
-        if row.is_dirty:
+        if row.is_stale:
             found.of_row(row, "record", where, "it is behind the catalog", rewrite)
         elif not self._evidence.is_at_its_place(where, manifest) and self._evidence.is_known(manifest):
             other = self._context.storage.records.manifest_key(manifest.checkpoint.directory, manifest.checkpoint.name)

@@ -23,7 +23,7 @@ class Row:
     checkpoint: Checkpoint
     maps: Maps
     canonical: bytes
-    is_dirty: bool
+    is_stale: bool
     is_searched: bool
 
     @cached_property
@@ -69,9 +69,9 @@ class Findings:
         return any(not folder or f"{path}/".startswith(f"{folder}/") for folder in self.hidden)
 
     def of_row(self, row: Row, kind: str, where: str, text: str, repair: Callable[[], None] | None = None) -> None:
-        checkpoint, is_dirty = row.checkpoint, row.is_dirty
+        checkpoint, is_stale = row.checkpoint, row.is_stale
         names = {"directory": checkpoint.directory, "name": checkpoint.name}
-        self.add(kind, where, text, repair, about=row.canonical, is_passing=is_dirty, **names)
+        self.add(kind, where, text, repair, about=row.canonical, is_passing=is_stale, **names)
 
 
 class Evidence:
@@ -91,9 +91,9 @@ class Evidence:
                 maps: Maps = session.checkpoints.maps(checkpoint_id)
             except ValueError:  # a row without maps contradicts itself
                 maps = {}
-            is_dirty = session.checkpoints.is_manifest_stale(checkpoint_id)
+            is_stale = session.checkpoints.is_manifest_stale(checkpoint_id)
             is_searched = session.checkpoints.is_searched_as(checkpoint)
-        return Row(checkpoint, maps, canonical(checkpoint, maps), is_dirty, is_searched)
+        return Row(checkpoint, maps, canonical(checkpoint, maps), is_stale, is_searched)
 
     def places(self, checkpoint: Checkpoint) -> set[str]:
         """Give the paths of the manifest and the files of a checkpoint."""

@@ -85,10 +85,10 @@ class Repairs:
         """Rebuild the search columns of a row."""
         with self._context.catalog.writing() as session:
             row, maps = session.checkpoints.get(checkpoint_id), session.checkpoints.maps(checkpoint_id)
-            is_dirty = session.checkpoints.is_manifest_stale(checkpoint_id)
+            is_stale = session.checkpoints.is_manifest_stale(checkpoint_id)
             if row is not None:
                 session.checkpoints.repair(Manifest(row, maps))
-                if is_dirty:
+                if is_stale:
                     session.checkpoints.change(row)
 
     def add_checkpoint(self, manifest: Manifest) -> None:

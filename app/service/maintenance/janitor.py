@@ -58,11 +58,11 @@ def tidy(checkpoints: Checkpoints) -> None:
     context = checkpoints.context
     checkpoints.pending_commits.finish_all()
     with context.catalog.reading() as session:
-        dirty, behind = session.checkpoints.with_stale_manifest(), session.directories.with_stale_record()
+        stale, behind = session.checkpoints.with_stale_manifest(), session.directories.with_stale_record()
     for directory in behind:
         rewrite_directory(context, directory.name)
     checkpoints.purge.run()
-    for checkpoint in dirty:
+    for checkpoint in stale:
         _attempt(
             f"bring {checkpoint.directory}/{checkpoint.name} up to date",
             partial(finish_restoration, context, checkpoint),
