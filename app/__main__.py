@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from app.cli.exits import status_of
+from app.cli.exits import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):  # a stream of another kind, or closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    return status_of(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
+    return run(lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def _run(words: list[str]) -> int:

@@ -15,9 +15,9 @@ from app.core.errors import Refusal, RootMissing, UnusableToken
 from app.core.names import RESERVED
 from app.runtime import logs
 from app.runtime.actor import Actor
-from app.service import Checkpoints, Context, Rules
+from app.service import Context, Rules, Service
 from app.service.maintenance import janitor
-from app.service.maintenance.catalog_agreement import sign, why_anew
+from app.service.maintenance.catalog_agreement import mark_pair, reason_to_rebuild
 from app.service.maintenance.reindex import Rebuilt, rebuild
 from app.settings import Settings
 from app.storage.local.root import is_root
@@ -32,7 +32,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def build_authenticator(settings: Settings, checkpoints: Checkpoints) -> Authenticator:
+def build_authenticator(settings: Settings, service: Service) -> Authenticator:
     """Build the authenticator of a root; bootstrap the admin token if its file is configured.
 
     Raises
@@ -40,7 +40,7 @@ def build_authenticator(settings: Settings, checkpoints: Checkpoints) -> Authent
     UnusableToken
         The token file cannot be used, or its token can be guessed.
     """
-    context = checkpoints.context
+    context = service.context
     issuer = build_token_issuer(context)
     issuer.revoke_again()
     configured = settings.admin_token_text
@@ -94,7 +94,7 @@ def require_root(settings: Settings) -> None:
         raise RootMissing(f"There is no root at {settings.root}.")
 
 
-def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now, closely: bool = True) -> Checkpoints:
+def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now, closely: bool = True) -> Service:
     """Open a root for this process and recover it; rebuild a catalog that is lost or older than the root.
 
     ``closely`` also compares each directory with its rows; `fsck` leaves that out, as it checks everything later.
@@ -109,14 +109,14 @@ def open_root(settings: Settings, *, clock: Callable[[], datetime] = utc_now, cl
 
 def open_root_with_report(
     settings: Settings, *, clock: Callable[[], datetime] = utc_now, closely: bool = True
-) -> tuple[Checkpoints, Rebuilt | None]:
+) -> tuple[Service, Rebuilt | None]:
     """Open a root as `open_root` does; return also the report if the catalog was rebuilt.
 
     Raises
     ------
     RootUnusable, CatalogUnusable
     """
-    checkpoints, rebuilt = _open(settings, clock, closely=closely)
+    service, rebuilt = _open(settings, clock, closely=closely)
     if rebuilt is not None:
         message = "rebuilt the catalog: %d checkpoints, %d removed ones in the trash, %d faults"
         logger.warning(message, rebuilt.checkpoints, rebuilt.removed, len(rebuilt.faults))
@@ -124,7 +124,7 @@ def open_root_with_report(
             logger.warning("left alone: %s", fault)
         for remark in rebuilt.remarks:
             logger.warning("taken in, but %s", remark)
-    return checkpoints, rebuilt
+    return service, rebuilt
 
 
 def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _: None) -> Rebuilt:
@@ -138,11 +138,11 @@ def reindex_root(settings: Settings, *, read: Callable[[int], object] = lambda _
     """
     if not settings.root.is_dir():
         raise RootMissing(f"There is no root at {settings.root}.")
-    checkpoints, rebuilt = _open(settings, utc_now, read, must_exist=True)
+    service, rebuilt = _open(settings, utc_now, read, must_exist=True)
     try:
-        return rebuilt or rebuild(checkpoints.context, read=read)
+        return rebuilt or rebuild(service.context, read=read)
     finally:
-        checkpoints.close()
+        service.close()
 
 
 def _open(
@@ -152,7 +152,7 @@ def _open(
     *,
     closely: bool = True,
     must_exist: bool = False,
-) -> tuple[Checkpoints, Rebuilt | None]:
+) -> tuple[Service, Rebuilt | None]:
     storage = LocalStorage(settings.root, version=__version__, must_exist=must_exist)
     return open_storage(settings, storage, clock, read, closely=closely)
 
@@ -164,7 +164,7 @@ def open_storage(
     read: Callable[[int], object] = lambda _: None,
     *,
     closely: bool = True,
-) -> tuple[Checkpoints, Rebuilt | None]:
+) -> tuple[Service, Rebuilt | None]:
     """Bring an open storage and its catalog to order, as `open_root` does for a local root. Closes it on failure.
 
     Raises
@@ -177,25 +177,25 @@ def open_storage(
         storage.close()
         raise
     context = Context(catalog, storage, clock)
-    checkpoints = Checkpoints(context, _rules(settings))
+    service = Service(context, _rules(settings))
     try:
-        why = why_anew(context, str(settings.root.resolve()), closely=closely)
+        why = reason_to_rebuild(context, str(settings.root.resolve()), closely=closely)
         if why is not None:
             logger.warning("the catalog is rebuilt from the files: %s", why)
             if kept := catalog.keep_backup(clock()):
                 logger.warning("%s is a copy of the old one, with its tokens and its audit log", kept)
         is_lost = catalog.is_new
         rebuilt = janitor.recover(
-            checkpoints, rebuild_catalog=why is not None, is_behind=why is not None and not is_lost, read=read
+            service, rebuild_catalog=why is not None, is_behind=why is not None and not is_lost, read=read
         )
         rebuilt = rebuilt and replace(rebuilt, why=why or "")
         catalog.mark_complete()
         storage.marks.upgrade()
-        _sign(context)
+        _mark_pair(context)
     except BaseException:
-        checkpoints.close()
+        service.close()
         raise
-    return checkpoints, rebuilt
+    return service, rebuilt
 
 
 def _rules(settings: Settings) -> Rules:
@@ -206,9 +206,16 @@ def _rules(settings: Settings) -> Rules:
         reserve_bytes=settings.reserve_bytes,
         most_uploads=settings.max_uploads_per_token,
         copy_catalog_every=timedelta(seconds=settings.copy_catalog_every),
+        keep_events=_duration(settings.keep_events),
+        keep_audit=_duration(settings.keep_audit),
+        keep_removed=_duration(settings.keep_removed),
         quotas=settings.quotas,
         limits=settings.limits,
     )
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return timedelta(seconds=seconds) if seconds is not None else None
 
 
 def _catalog(settings: Settings, *, read_only: bool = False) -> Catalog:
@@ -216,8 +223,8 @@ def _catalog(settings: Settings, *, read_only: bool = False) -> Catalog:
     return Catalog(settings.database_url or default_url(settings.root.resolve() / RESERVED), read_only=read_only)
 
 
-def _sign(context: Context) -> None:
+def _mark_pair(context: Context) -> None:
     try:
-        sign(context)
+        mark_pair(context)
     except (OSError, Refusal) as error:  # a full disk is no reason not to start
         logger.warning("the root cannot be marked, so that an older catalog would not be recognised: %s", error)

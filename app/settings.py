@@ -6,7 +6,7 @@ Only `app.main`, `app.bootstrap` and the command line import this; other modules
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -32,6 +32,9 @@ OF_CLIENTS = ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE")
 RENAMED = {"lend_sockets": "socket_handover"}
 """Former names of settings and their present ones. A former name is read for one version, with a warning at start."""
 
+FOREVER = "forever"
+"""The value of settings that keep something without an end."""
+
 
 def _in_seconds(value: Any) -> Any:
     """Parse text as seconds, with or without a unit; leave other values to pydantic."""
@@ -42,6 +45,28 @@ def _in_seconds(value: Any) -> Any:
         return float(value) if found is None else found
     except ValueError:
         raise ValueError("must be a number of seconds, or a duration such as 30m, 24h or 7d") from None
+
+
+def _in_seconds_or_forever(value: Any) -> Any:
+    """Parse text as seconds, with or without a unit; None for ``forever``."""
+    if isinstance(value, str) and value.strip().lower() == FOREVER:
+        return None
+    try:
+        return _in_seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {FOREVER}") from None
+
+
+def _at_least(least: str) -> Callable[[float | None], float | None]:
+    """Return a check of how long something is kept."""
+    least_s = units.parse_seconds(least) or 0
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not least_s <= value <= units.MAX_DURATION_S:
+            raise ValueError(f"must be at least {least}, and 100 years at most; or {FOREVER}")
+        return value
+
+    return check
 
 
 def _in_bytes(value: Any) -> Any:
@@ -61,12 +86,21 @@ def misspelt(environment: Iterable[str]) -> dict[str, str]:
 
 def renamed(environment: Mapping[str, str]) -> dict[str, str]:
     """Find variables with a former name; return the present name of each."""
-    found = _former_variables()
-    return {variable: f"HOLDFAST_{name.upper()}" for variable, name in found.items() if variable in environment}
+    return {variable: f"HOLDFAST_{name.upper()}" for variable, name in _former_variables(environment).items()}
 
 
-def _former_variables() -> dict[str, str]:
-    return {f"HOLDFAST_{former.upper()}": name for former, name in RENAMED.items()}
+def variable_of(name: str, environment: Mapping[str, str]) -> str:
+    """Return the variable that a setting is read from: the present one, unless only a former one is set."""
+    present = f"HOLDFAST_{name.upper()}"
+    if any(variable.upper() == present for variable in environment):
+        return present
+    return next((variable for variable, of in _former_variables(environment).items() if of == name), present)
+
+
+def _former_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Find variables with a former name, in capitals or not; return the setting of each."""
+    known = {f"HOLDFAST_{former.upper()}": name for former, name in RENAMED.items()}
+    return {variable: known[variable.upper()] for variable in environment if variable.upper() in known}
 
 
 def _listed(value: Any) -> Any:
@@ -123,6 +157,8 @@ APath = Annotated[Path, BeforeValidator(_file_path)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Seconds = Annotated[float, BeforeValidator(_in_seconds), Field(ge=0, le=units.MAX_DURATION_S)]
 
+Kept = Annotated[float | None, BeforeValidator(_in_seconds_or_forever)]
+
 
 class Settings(BaseSettings):
     """The operator's settings. Each field is a variable ``HOLDFAST_<NAME>`` and a flag of ``serve``."""
@@ -160,6 +196,15 @@ class Settings(BaseSettings):
     janitor_every_s: float = Field(30.0, gt=0, description="The interval of background maintenance, in seconds.")
     copy_catalog_every: Seconds = Field(
         86400.0, description="How often the catalog is backed up: seconds, or 30m, 24h, 7d; 0: never."
+    )
+    keep_events: Annotated[Kept, AfterValidator(_at_least("1h"))] = Field(
+        30 * 86400.0, description="How long events are kept: seconds, or 1h, 30d; forever."
+    )
+    keep_audit: Annotated[Kept, AfterValidator(_at_least("7d"))] = Field(
+        400 * 86400.0, description="How long the audit log is kept, at least 7d: seconds, or 7d, 400d; forever."
+    )
+    keep_removed: Annotated[Kept, AfterValidator(_at_least("1h"))] = Field(
+        90 * 86400.0, description="How long the facts of removed checkpoints are kept: seconds, or 1h, 90d; forever."
     )
     scrub_bytes_per_s: float = Field(
         32e6, ge=0, description="How fast the scrub reads checkpoints back, in bytes/s; 0: never."
@@ -217,9 +262,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments first, then the environment, then former names of variables."""
-        former = {
-            name: os.environ[variable] for variable, name in _former_variables().items() if variable in os.environ
-        }
+        former = {name: os.environ[variable] for variable, name in _former_variables(os.environ).items()}
         return init_settings, env_settings, InitSettingsSource(settings_cls, former)
 
     @property

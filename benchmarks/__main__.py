@@ -19,15 +19,21 @@ from benchmarks import limits, machine, table
 from benchmarks.figures import Finding, Skipped
 from benchmarks.measures import MEASURES
 from benchmarks.plan import MIB, Plan
+from benchmarks.scale import command as scale_command
 
 HERE = Path(__file__).parent
+SCALE = "--scale"
 ROOM = 10  # the most disk space in use, as a multiple of the size
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measures; return 1 if one failed. A missed figure or a skipped measure is no failure."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     _settle_environment()
+    if SCALE in given:
+        given.remove(SCALE)
+        return scale_command.main(given)
+    options = _parser().parse_args(given)
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         plan = Plan(Path(folder), options.peers.resolve(), options.rounds, options.size_mib * MIB)
@@ -98,6 +104,7 @@ def _settle_environment() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
+    parser.add_argument(SCALE, action="store_true", help="measure many checkpoints and small sizes; has its own --help")
     parser.add_argument(
         "--only", nargs="+", action="extend", choices=MEASURES, metavar="NAME", help=", ".join(MEASURES)
     )

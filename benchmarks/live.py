@@ -3,30 +3,38 @@
 import os
 import re
 import subprocess
-import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
 
+from benchmarks.checkout import OURS, Checkout
 from holdfast import CheckpointManager
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = OURS.folder
 PATIENCE_S = 60
 LOG_LINES = 30
 
 
 class LiveServer:
-    """``python -m app serve`` with everything at its default, as ``with LiveServer(root) as server:``.
+    """``python -m app serve``, as ``with LiveServer(root) as server:``. The process ends with the block.
 
-    The process ends with the block.
+    Parameters
+    ----------
+    checkout : Checkout
+        The checkout whose server it is.
+    settings : mapping of str to str
+        Variables such as ``HOLDFAST_SCRUB_BYTES_PER_S``; everything else has its default.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, checkout: Checkout = OURS, settings: Mapping[str, str] | None = None) -> None:
         self.root = root
         self.url = ""
+        self._checkout = checkout
+        self._settings = dict(settings or {})
         self._log = root.with_name(f"{root.name}.log")
         self._http = httpx.Client(timeout=PATIENCE_S)
         self._process: subprocess.Popen[str] | None = None
@@ -35,9 +43,9 @@ class LiveServer:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
         with self._log.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve"],
-                cwd=PROJECT,
-                env={**kept, "HOLDFAST_ROOT": str(self.root), "HOLDFAST_PORT": "0"},
+                [self._checkout.python, "-m", "app", "serve"],
+                cwd=self._checkout.folder,
+                env={**kept, **self._settings, "HOLDFAST_ROOT": str(self.root), "HOLDFAST_PORT": "0"},
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

@@ -18,7 +18,7 @@ def findings_table(findings: Iterable[Finding]) -> str:
             rows.append((finding.measure, "", "", finding.status.upper(), "", "", ""))
         else:
             rows += [_row(figure) for figure in finding.outcome.figures]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def notes(findings: Iterable[Finding]) -> Iterator[str]:
@@ -39,12 +39,12 @@ def cpu_table(findings: Iterable[Finding]) -> str:
             for name, spent in finding.outcome.spent.items():
                 if all(each.client_cpu_s is not None for each in spent):
                     rows.append((f"{finding.measure}, {name}", *_cpu(spent, finding.outcome.size_bytes)))
-    return _aligned(rows) if len(rows) > 1 else ""
+    return aligned(rows) if len(rows) > 1 else ""
 
 
 def limits_table(limits: Mapping[str, float]) -> str:
     """Return the limits of the machine, in GB/s."""
-    return _aligned([("this machine can", "GB/s"), *((name, f"{speed:.2f}") for name, speed in limits.items())])
+    return aligned([("this machine can", "GB/s"), *((name, f"{speed:.2f}") for name, speed in limits.items())])
 
 
 def heading(machine: Mapping[str, Any], versions: Mapping[str, str], size_mib: int, rounds: int) -> str:
@@ -60,11 +60,11 @@ def heading(machine: Mapping[str, Any], versions: Mapping[str, str], size_mib: i
 def _row(figure: Figure) -> tuple[str, ...]:
     sign = "≤" if figure.lower_is_better else "≥"
     bounds = [f"{sign} {bound:g}" if bound is not None else "" for bound in (figure.reach, figure.aim)]
-    medians = [_number(median, figure.measured_in) for median in (figure.ours, figure.theirs)]
-    return (figure.name, *medians, _number(figure.value, figure.unit), *bounds, MARKS[figure.verdict])
+    medians = [number(median, figure.measured_in) for median in (figure.ours, figure.theirs)]
+    return (figure.name, *medians, number(figure.value, figure.unit), *bounds, MARKS[figure.verdict])
 
 
-def _number(value: float | None, unit: str) -> str:
+def number(value: float | None, unit: str) -> str:
     if value is None:
         return ""
     return f"{value:.3f} {unit}" if unit in ("s", "x") else f"{value:.1f} {unit}"
@@ -78,7 +78,7 @@ def _cpu(spent: Sequence[Spent], size_bytes: int) -> tuple[str, str]:
     return f"{client:.2f}", f"{sum(each.server_cpu_s or 0 for each in spent) / moved_gb:.2f}"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
     """Align the first and last columns left, numbers right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []

@@ -1,6 +1,7 @@
 """A server for all tests that can share one, a directory of its own for each."""
 
 import itertools
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from holdfast._api import identity
-from holdfast._api.retry import Outage
+from holdfast._api.retry import CircuitBreaker
 from holdfast._save import drain
 from holdfast._spool.courier import Courier
 from tests.support.jobs import Jobs
@@ -30,15 +31,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 
 @pytest.fixture(autouse=True)
-def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A spool of the test's own, for this process and those that it starts; nothing has gone wrong yet."""
+def spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A spool of the test's own, for this process and those that it starts; nothing has gone wrong yet.
+
+    Couriers end with the test: one whose server is gone would retry as long as this process lives.
+    """
     drain._state.requested_at = None
-    Outage._known.clear()
+    CircuitBreaker._known.clear()
     Courier._all.clear()
     identity.forget()
     folder = tmp_path_factory.mktemp("spool")
     monkeypatch.setenv("HOLDFAST_SPOOL", str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+    for courier in (woken := Courier.all()):  # it finds that nothing waits any more
+        courier._stopping.set()
+    for courier in woken:
+        courier._idle.wait(10)  # what it still logs is not for the next test
 
 
 @pytest.fixture

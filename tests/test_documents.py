@@ -72,6 +72,19 @@ def test_paths_that_documents_name_exist(document: Path):
             assert (PROJECT / path).exists(), path
 
 
+PLACES = text("CONTRIBUTING.md").partition("\n## Where things go\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\| (?!a new|---)(.*) \|$", PLACES, re.MULTILINE))
+def test_places_for_new_things_exist(row: str):
+    paths = [span.split()[0] for span in re.findall(r"`([^`]+)`", row) if re.search(r"/|\.(py|json|toml|md)$", span)]
+    assert paths or "](docs/" in row
+    for path in paths:
+        assert list(PROJECT.glob(path.rstrip("/"))), path
+    for name, path in re.findall(r"`(\w+)` in `([\w/]+\.py)`", row):
+        assert re.search(rf"\b{name}\b", text(path)), f"{name} in {path}"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=path_id)
 def test_links_of_documents_lead_to_a_page_and_to_a_heading(document: Path):
     for link in links(document):

@@ -19,7 +19,8 @@ TIMES = 15 if os.environ.get("HOLDFAST_TORTURE") == "long" else 1
 """About 3,000 requests in all, or 50,000."""
 QUIETLY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 schema = schemathesis.openapi.from_dict(json.loads((PROJECT / "openapi.json").read_text()))
-answered = schema.exclude(operation_id="stream_events")
+answered = schema.exclude(operation_id="stream_events").exclude(operation_id="save_small")
+"""All but a stream without an end, and a body that is no JSON but a line of it before bytes, which has its own test."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,20 @@ def test_no_request_of_an_admin_is_a_server_error(case, fuzzed):
 @settings(max_examples=14 * TIMES, **QUIETLY)
 def test_no_request_of_a_token_with_few_rights_is_a_server_error(case, fuzzed):
     case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=30, headers=fuzzed.tokens["low"])
+
+
+reservations = schema.include(operation_id="reserve_upload")
+
+
+@reservations.parametrize()
+@settings(max_examples=40 * TIMES, **QUIETLY)
+def test_no_small_save_is_a_server_error(case, fuzzed):
+    """The description of a reservation, as the line before the bytes of a small save."""
+    body = json.dumps(case.body if isinstance(case.body, dict) else {"made up": str(case.body)}).encode()
+    headers = {"Content-Type": "application/vnd.holdfast.save"}
+    for who in fuzzed.tokens.values():
+        answer = fuzzed.http.post("/v1/saves", content=body + b"\n" + bytes(5), headers=headers | who)
+        assert answer.status_code < 500 or answer.status_code == 507, answer.text
 
 
 @pytest.mark.parametrize("who", ["full", "low"])

@@ -26,7 +26,8 @@ SERVER = {
     "storage.local.disk": "core storage.ports",
     "storage.local": "core storage storage.local.disk",
     "auth": "core runtime catalog",
-    "service.state": "core runtime catalog storage.ports",
+    "service.state.events": "core catalog",
+    "service.state": "core runtime catalog storage.ports service.state.events",
     "service.lifecycle": "core catalog storage.ports service.state",
     "service.query": "core catalog storage.ports service.state",
     "service.upload": "core runtime catalog storage.ports service.state service.lifecycle service.query",
@@ -35,9 +36,10 @@ SERVER = {
     "service.maintenance": "core formats runtime catalog storage.ports storage.manifest service",
     "http.body": "core",
     "http": "core runtime auth http.body",
+    "http.sockets": "core runtime http",
     "api.schemas": "core catalog http service",
-    "api": "core auth http service api.schemas",
-    "api.routes": "core auth catalog http service api __version__",
+    "api": "core auth catalog.reports http service api.schemas",
+    "api.routes": "core auth http service api __version__",
     "dashboard.render": "core http service.query",
     "dashboard.pages": "core auth http service api.dependencies api.schemas.parameters dashboard.render",
     "dashboard": "core http dashboard.pages dashboard.render",
@@ -83,6 +85,7 @@ NEVER = {
     "app.storage": HTTP + SQL,
     "app.service": HTTP + SQL,
     "app.api": SQL,
+    "app.cli": SQL,
     "app.dashboard": SQL,
     "holdfast": ("app", *HTTP, *SQL),
 }
@@ -181,6 +184,13 @@ def test_the_docstring_of_a_folder_names_what_it_may_import(folder):
         assert set(re.findall(r"`([\w.]+)`", named[1])) == set(rule.split())
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_docstring_of_a_folder_says_what_it_decides_may_import_and_never_touches(folder):
+    (source,) = (source for module, source, is_package in MODULES if module == folder and is_package)
+    said = ast.get_docstring(ast.parse(source))
+    assert [word for word in ("Decides ", "May import ", " never ") if word not in " ".join(said.split())] == []
+
+
 @pytest.mark.parametrize("rules", [SERVER, CLIENT], ids=["server", "client"])
 def test_no_rule_allows_a_circle(rules):
     def below(folder, seen=()):
@@ -210,12 +220,14 @@ def test_a_folder_is_small_enough_to_be_seen_at_once(folder):
         pytest.param("app.catalog.rows.audit", "import app.service.state.context as c", id="rows see use cases"),
         pytest.param("app.catalog.tables.order", "from app.catalog.rows import uploads", id="tables see rows"),
         pytest.param("app.service.state.context", "from app.http import problems", id="a use case sees HTTP"),
-        pytest.param("app.service.state.context", "from app.service.upload import receive", id="state sees a use case"),
-        pytest.param("app.service.query.find", "from app.storage.local.store import LocalStorage", id="or the disk"),
-        pytest.param("app.service.query.find", "from app.storage.local import layout", id="or its layout"),
+        pytest.param(
+            "app.service.state.context", "from app.service.upload import receive_range", id="state sees a use case"
+        ),
+        pytest.param("app.service.query.lookup", "from app.storage.local.store import LocalStorage", id="or the disk"),
+        pytest.param("app.service.query.lookup", "from app.storage.local import layout", id="or its layout"),
         pytest.param("app.storage.ports.files", "from app.storage.local.disk import files", id="a port sees a store"),
         pytest.param("app.storage.local.disk.tree", "from app.storage.local import layout", id="the disk sees roots"),
-        pytest.param("app.service.query.find", "import fastapi", id="or the framework"),
+        pytest.param("app.service.query.lookup", "import fastapi", id="or the framework"),
         pytest.param("app.api.routes.content", "from app.storage.ports import Storage", id="a route sees storage"),
         pytest.param("app.api.routes.content", "def f():\n    from app.settings import x", id="or settings, inside"),
         pytest.param("app.api.schemas.values", "from app.api.routes import content", id="a schema sees a route"),
@@ -234,7 +246,7 @@ def test_a_folder_is_small_enough_to_be_seen_at_once(folder):
         pytest.param("holdfast.manager", "from app.core import names", id="the client sees the server"),
         pytest.param("holdfast.manager", "import fastapi.testclient", id="or its framework"),
         pytest.param("holdfast._api.server", "from .._spool import queue", id="the protocol sees the spool"),
-        pytest.param("holdfast._transfer.upload", "from .._save.job import Job", id="a transfer sees a save"),
+        pytest.param("holdfast._transfer.upload", "from .._save.job import SaveJob", id="a transfer sees a save"),
         pytest.param("holdfast._runtime.parallel", "from ..manager import CheckpointManager", id="below sees above"),
     ],
 )

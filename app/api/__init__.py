@@ -1,5 +1,7 @@
-"""The HTTP API: shared dependencies, file responses and the OpenAPI description; `routes` and `schemas` are below.
+"""The HTTP API: shared dependencies, file responses, the OpenAPI description and the Prometheus metrics.
+
+The routes are in `routes`, their JSON in `schemas`.
 
 Decides which permissions a route needs, and which parameters and preconditions it accepts.
-May import `core`, `auth`, `http`, `service` and `api.schemas`; never touches storage or SQL.
+May import `core`, `auth`, `catalog.reports`, `http`, `service` and `api.schemas`; never touches storage or SQL.
 """

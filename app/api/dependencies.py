@@ -1,6 +1,7 @@
 """Dependencies of routes: use cases, permissions and preconditions.
 
-Every route declares one of the permissions here; a test verifies that.
+Every route declares one of the permissions here; a test verifies that. They are coroutines, as FastAPI would send each
+plain function to a worker thread.
 """
 
 from collections.abc import Callable, Coroutine
@@ -18,60 +19,65 @@ from app.core.errors import InvalidRequest, Unauthorized
 from app.http.body import json_request
 from app.http.body.json_response import SerialisedRoute
 from app.http.ranges import precondition
-from app.service import Checkpoints
+from app.service import Service
 from app.service.commit.commit import Commits
 from app.service.lifecycle.edit import Edits
 from app.service.lifecycle.remove import Removals
-from app.service.query.content import Contents
-from app.service.query.find import Queries
+from app.service.query.contents import Contents
+from app.service.query.lookup import Lookups
 from app.service.upload.admission import Conditions
 from app.service.upload.reserve import Reservations
-from app.service.upload.uploads import Uploads
+from app.service.upload.transfer import Transfers
 
 
-def _checkpoints(request: Request) -> Checkpoints:
-    found: Checkpoints = request.state.checkpoints
+def service_of(request: Request) -> Service:
+    """Return the use cases."""
+    found: Service = request.state.service
     return found
 
 
-def _queries(request: Request) -> Queries:
-    return _checkpoints(request).queries
+async def _service(request: Request) -> Service:
+    return service_of(request)
 
 
-def _contents(request: Request) -> Contents:
-    return _checkpoints(request).contents
+async def _lookups(request: Request) -> Lookups:
+    return service_of(request).lookups
 
 
-def _reservations(request: Request) -> Reservations:
-    return _checkpoints(request).reservations
+async def _contents(request: Request) -> Contents:
+    return service_of(request).contents
 
 
-def _uploads(request: Request) -> Uploads:
-    return _checkpoints(request).uploads
+async def _reservations(request: Request) -> Reservations:
+    return service_of(request).reservations
 
 
-def _commits(request: Request) -> Commits:
-    return _checkpoints(request).commits
+async def _transfers(request: Request) -> Transfers:
+    return service_of(request).transfers
 
 
-def _removals(request: Request) -> Removals:
-    return _checkpoints(request).removals
+async def _commits(request: Request) -> Commits:
+    return service_of(request).commits
 
 
-def _edits(request: Request) -> Edits:
-    return _checkpoints(request).edits
+async def _removals(request: Request) -> Removals:
+    return service_of(request).removals
 
 
-def _links(request: Request) -> Links:
+async def _edits(request: Request) -> Edits:
+    return service_of(request).edits
+
+
+async def _links(request: Request) -> Links:
     found: Links = request.state.links
     return found
 
 
-CheckpointsDep = Annotated[Checkpoints, Depends(_checkpoints)]
-QueriesDep = Annotated[Queries, Depends(_queries)]
+ServiceDep = Annotated[Service, Depends(_service)]
+LookupsDep = Annotated[Lookups, Depends(_lookups)]
 ContentsDep = Annotated[Contents, Depends(_contents)]
 ReservationsDep = Annotated[Reservations, Depends(_reservations)]
-UploadsDep = Annotated[Uploads, Depends(_uploads)]
+TransfersDep = Annotated[Transfers, Depends(_transfers)]
 CommitsDep = Annotated[Commits, Depends(_commits)]
 RemovalsDep = Annotated[Removals, Depends(_removals)]
 EditsDep = Annotated[Edits, Depends(_edits)]
@@ -88,10 +94,10 @@ class Permission:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def __call__(self, request: Request) -> Access:
+    async def __call__(self, request: Request) -> Access:
         access: Access = request.state.access
         if access.prefix:
-            _require_reach(request, access)
+            await run_in_threadpool(_require_reach, request, access)
         access.require(self.scope)
         return access
 
@@ -101,9 +107,9 @@ def _require_reach(request: Request, access: Access) -> None:
         if (directory := named.get("directory")) is not None:
             access.reach(directory)
     if (checkpoint_id := request.path_params.get("checkpoint_id")) is not None:
-        _queries(request).reach(access, checkpoint_id)
+        service_of(request).lookups.reach(access, checkpoint_id)
     if (upload_id := request.path_params.get("upload_id")) is not None:
-        _uploads(request).reach(access, upload_id)
+        service_of(request).transfers.reach(access, upload_id)
 
 
 class PermissionFirstRoute(SerialisedRoute):
@@ -117,7 +123,7 @@ class PermissionFirstRoute(SerialisedRoute):
         async def check_then_handle(request: Request) -> Response:
             for permission in permissions:
                 if not request.state.access.allows(permission.scope):
-                    await run_in_threadpool(permission, request)
+                    await permission(request)
             return await json_request.handle(request, model, handle)
 
         return check_then_handle
@@ -150,7 +156,7 @@ def conditions_of(request: Request) -> Conditions:
     return Conditions(only_if_absent=absent is not None, still_may=still_may)
 
 
-def _expected_policy(request: Request) -> Callable[[str | None], bool]:
+async def _expected_policy(request: Request) -> Callable[[str | None], bool]:
     headers = request.headers
     return lambda etag: "if-match" not in headers if etag is None else precondition(headers, etag) is None
 
@@ -163,7 +169,7 @@ Deleter = Annotated[Access, Depends(Permission("delete"))]
 Admin = Annotated[Access, Depends(Permission("admin"))]
 
 
-def _within(request: Request, prefix: PrefixQuery = "") -> str:
+async def _within(request: Request, prefix: PrefixQuery = "") -> str:
     access: Access = request.state.access
     return access.narrowed(prefix)
 
@@ -172,7 +178,7 @@ Within = Annotated[str, Depends(_within)]
 """The requested prefix, narrowed to the token's own."""
 
 
-def only_known_queries(request: Request) -> None:
+async def only_known_queries(request: Request) -> None:
     """Refuse unknown and repeated query parameters: a filter with a typing error must not be ignored."""
     if not request.query_params:
         return
@@ -184,11 +190,11 @@ def only_known_queries(request: Request) -> None:
             raise InvalidRequest(f"The query parameter {name!r} is given more than once.")
 
 
-_CONDITIONAL = frozenset({"save_checkpoint", "commit_upload", "set_policy"})
+_CONDITIONAL = frozenset({"save_checkpoint", "save_small", "commit_upload", "set_policy"})
 """The writing routes that support ``If-Match`` or ``If-None-Match``."""
 
 
-def only_known_preconditions(request: Request) -> None:
+async def only_known_preconditions(request: Request) -> None:
     """Refuse a precondition of a writing request, unless its route supports preconditions."""
     if request.method in {"GET", "HEAD", "OPTIONS"} or request.scope["route"].name in _CONDITIONAL:
         return

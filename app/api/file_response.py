@@ -4,7 +4,6 @@ import re
 from urllib.parse import quote
 
 import anyio
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -12,12 +11,16 @@ from starlette.types import Receive, Scope, Send
 from app.core.errors import RangeNotSatisfiable
 from app.http import ranges
 from app.http.body.raw import socket_handover_of
-from app.service.query.content import Content
+from app.http.body.threads import run_for_body
+from app.service.query.contents import VerifiedFile
 
 SLICE_BYTES = 1024 * 1024
+LEAST_SLICE_BYTES = 64 * 1024
+SLICES_BYTES = 8 * 1024 * 1024
+"""The number of bytes that the slices of all responses share; each response has up to four slices in memory."""
 
 
-def respond(request: Request, content: Content) -> Response:
+def respond(request: Request, content: VerifiedFile) -> Response:
     """Return the response to a GET or HEAD of a file, which closes the file when it is sent.
 
     Raises
@@ -73,8 +76,9 @@ class _FileResponse(Response):
     """Sends a range of an open file, by socket handover or slice by slice with one slice read ahead."""
 
     media_type = "application/octet-stream"
+    streaming = 0  # such responses, of this process, that are sent slice by slice
 
-    def __init__(self, content: Content, start: int, stop: int, status: int, headers: dict[str, str]) -> None:
+    def __init__(self, content: VerifiedFile, start: int, stop: int, status: int, headers: dict[str, str]) -> None:
         super().__init__(status_code=status, headers=headers)
         self._content, self._start, self._stop = content, start, stop
 
@@ -106,21 +110,28 @@ class _FileResponse(Response):
             gone = True
             scope.cancel()
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch, group.cancel_scope)
-            group.start_soon(self._read, sender)
-            async with receiver:
-                async for data in receiver:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            group.cancel_scope.cancel()
+        _FileResponse.streaming += 1
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(watch, group.cancel_scope)
+                group.start_soon(self._read, sender)
+                async with receiver:
+                    async for data in receiver:
+                        await send({"type": "http.response.body", "body": data, "more_body": True})
+                group.cancel_scope.cancel()
+        finally:
+            _FileResponse.streaming -= 1
         if gone:
             raise ConnectionError("the client disconnected")
 
     async def _read(self, sender: "anyio.abc.ObjectSendStream[bytes]") -> None:
         async with sender:
-            for offset in range(self._start, self._stop, SLICE_BYTES):
-                length = min(SLICE_BYTES, self._stop - offset)
-                data = await run_in_threadpool(self._content.opened.read, offset, length)
+            offset = self._start
+            while offset < self._stop:
+                fair = max(LEAST_SLICE_BYTES, SLICES_BYTES // max(1, _FileResponse.streaming))
+                length = min(SLICE_BYTES, fair, self._stop - offset)
+                data = await run_for_body(self._content.opened.read, offset, length)
                 if len(data) < length:
                     raise OSError(f"{self._content.file.path} ended early")
                 await sender.send(data)
+                offset += length

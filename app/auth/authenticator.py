@@ -32,6 +32,8 @@ class Authenticator:
         self._clock = clock
         self._configured_hash = token_format.hash_of(configured) if configured is not None else None
         self._configured_id = token_format.public_id_of(configured) if configured is not None else ""
+        # Each server may learn this on its own, as it never becomes false again. One that runs beside others must also
+        # ask the marks of the root, as a token that another server is configured with has no row.
         self._protected = protected or configured is not None
 
     @property

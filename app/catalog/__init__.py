@@ -6,11 +6,23 @@ May import `core`, `catalog.tables`, `catalog.rows`, `catalog.reports` and `cata
 of checkpoints.
 """
 
-from app.catalog.catalog import Catalog, Session, default_url
+from app.catalog.catalog import Catalog, CatalogError, default_url
 from app.catalog.rows.audit import AuditLine
-from app.catalog.rows.checkpoint_queries import Named
+from app.catalog.rows.checkpoint_queries import CheckpointIdentity
 from app.catalog.rows.tokens import LinkKey
+from app.catalog.session import Session
 from app.catalog.tables.filters import ListFilter, Page
 from app.catalog.tables.order import Order
 
-__all__ = ["AuditLine", "Catalog", "LinkKey", "ListFilter", "Named", "Order", "Page", "Session", "default_url"]
+__all__ = [
+    "AuditLine",
+    "Catalog",
+    "CatalogError",
+    "CheckpointIdentity",
+    "LinkKey",
+    "ListFilter",
+    "Order",
+    "Page",
+    "Session",
+    "default_url",
+]

@@ -2,64 +2,28 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import URL, Connection, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, SQLAlchemyError
 
-from app.catalog import sqlite
+from app.catalog import root_marks, sqlite
 from app.catalog.dialect import Dialect
 from app.catalog.locks import NamedLocks
 from app.catalog.migrations.run import migrate
-from app.catalog.reports.statistics import Statistics, statistics
-from app.catalog.rows import root_marks
-from app.catalog.rows.audit import AuditRows
-from app.catalog.rows.checkpoints import CheckpointRows
-from app.catalog.rows.directories import DirectoryRows
-from app.catalog.rows.events import EventRows
-from app.catalog.rows.tokens import TokenRows
-from app.catalog.rows.uploads import UploadRows
+from app.catalog.session import Session
+from app.catalog.shared_writes import SharedWrites
 from app.core.errors import CatalogUnusable, Refusal
-from app.core.models import Mark
+from app.core.models import RootMark
+
+T = TypeVar("T")
+
+CatalogError = DatabaseError
+"""An error of the database that no dialect translates, such as a table that is corrupt."""
 
 _DIALECTS: Mapping[str, Callable[[URL], Dialect]] = {"sqlite": sqlite.Sqlite}
-
-
-@dataclass
-class Session:
-    """One transaction and the rows it can reach."""
-
-    connection: Connection
-
-    @cached_property
-    def directories(self) -> DirectoryRows:
-        return DirectoryRows(self.connection)
-
-    @cached_property
-    def checkpoints(self) -> CheckpointRows:
-        return CheckpointRows(self.connection)
-
-    @cached_property
-    def uploads(self) -> UploadRows:
-        return UploadRows(self.connection)
-
-    @cached_property
-    def events(self) -> EventRows:
-        return EventRows(self.connection)
-
-    @cached_property
-    def audit(self) -> AuditRows:
-        return AuditRows(self.connection)
-
-    @cached_property
-    def tokens(self) -> TokenRows:
-        return TokenRows(self.connection)
-
-    def statistics(self, undo_begins: datetime | None = None, *, prefix: str = "") -> Statistics:
-        return statistics(self.connection, undo_begins, prefix)
 
 
 class Catalog:
@@ -88,6 +52,7 @@ class Catalog:
         except ArgumentError as error:
             raise CatalogUnusable(f"The database URL cannot be read: {error}") from error
         self._locks = NamedLocks()
+        self._shared = SharedWrites(self._beginning)
         try:
             self._open(read_only=read_only)
         except (SQLAlchemyError, Refusal) as error:
@@ -105,7 +70,8 @@ class Catalog:
         elif not self._dialect.exists():
             raise CatalogUnusable(f"There is no catalog at {self._engine.url!r}.")
         with self.reading() if read_only else self.writing() as session:
-            migrate(session.connection, read_only=read_only)
+            if migrate(session.connection, read_only=read_only):
+                session.checkpoints.count_all_anew()
         with self.reading() as session:
             self.is_new = not self._dialect.is_complete(session.connection)
 
@@ -123,8 +89,14 @@ class Catalog:
             yield Session(connection)
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, *, is_durable: bool = True) -> Iterator[Session]:
         """Open a transaction that excludes all other writers from its beginning. An exception rolls it back.
+
+        Parameters
+        ----------
+        is_durable : bool
+            If false, a power cut may undo it until a durable one follows: only for what is then found out and done
+            again. It costs no sync of the disk.
 
         Raises
         ------
@@ -133,17 +105,61 @@ class Catalog:
         DiskFailed, Overloaded
             The disk fails, or too many files are open.
         """
-        options = self._dialect.options(writes=True)
+        with self._beginning(is_durable=is_durable) as connection:
+            session = Session(connection)
+            yield session
+            session.write_sums()
+
+    def write_together(self, work: Callable[[Session], T]) -> T:
+        """Do some work in a transaction that other threads may share, which wait to write as well.
+
+        One sync of the disk makes all of it durable. The work may be done by one of these threads, in the context of
+        this one. An exception undoes this work alone. For the errors see `writing`.
+        """
+
+        def do(connection: Connection) -> T:
+            session = Session(connection)
+            with self._translated():
+                done = work(session)
+                session.write_sums()
+            return done
+
+        return self._shared.run(do)
+
+    @contextmanager
+    def _beginning(self, *, is_durable: bool = True) -> Iterator[Connection]:
+        options = self._dialect.options(writes=True, is_durable=is_durable)
         with (
+            self._dialect.turn(),
             self._translated(),
             self._engine.connect().execution_options(**options) as connection,
             connection.begin(),
         ):
-            yield Session(connection)
+            yield connection
 
     def lock(self, directory: str) -> AbstractContextManager[None]:
         """Exclude the other threads that would commit to this directory, or remove from it. Re-entrant."""
         return self._locks.hold(directory)
+
+    def release_space(self) -> bool:
+        """Give a little unused space back to the disk in a short transaction; False if there is none to give."""
+        with self.reading() as session:
+            if not self._dialect.has_unused_space(session.connection):
+                return False
+        with self.writing() as session:
+            self._dialect.release_space(session.connection)
+        return True
+
+    def compact(self) -> tuple[int, int]:
+        """Give all unused space back, while nothing else uses the database; return its bytes before and after.
+
+        Raises
+        ------
+        OSError
+            The disk is full or fails; the database stays as it was.
+        """
+        self._engine.dispose()
+        return self._dialect.compact()
 
     def back_up(self, *, every: timedelta, now: datetime) -> bool:
         """Write a durable copy of the database, unless there is one younger than ``every``; tell if it did.
@@ -159,12 +175,12 @@ class Catalog:
         """Protect the copy of a database that was lost from later copies; return its new location, if there is one."""
         return self._dialect.keep_backup(now)
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[RootMark]:
         """Return the marks of the last two openings of this catalog's root; none if it was never opened."""
         with self.reading() as session:
             return root_marks.marks(session.connection)
 
-    def put_mark(self, mark: Mark, before: Mark | None) -> None:
+    def put_mark(self, mark: RootMark, before: RootMark | None) -> None:
         """Keep the mark of this opening, and the one that the root carries until it carries the new one."""
         with self.writing() as session:
             root_marks.put(session.connection, mark, before)

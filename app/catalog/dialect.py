@@ -4,6 +4,7 @@ Types, indexes and sums that differ are declared in `tables.portable`.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,11 +35,16 @@ class Dialect(Protocol):
         """Return an engine whose connections are durable: a commit that was acknowledged survives a power cut."""
         ...
 
-    def options(self, *, writes: bool) -> Mapping[str, Any]:
+    def options(self, *, writes: bool, is_durable: bool = True) -> Mapping[str, Any]:
         """Return the execution options of a transaction.
 
-        One that reads sees a single snapshot. One that writes excludes all other writers from its beginning.
+        One that reads sees a single snapshot. One that writes excludes all other writers from its beginning; a power
+        cut may undo it unless it ``is_durable``, but none that it follows.
         """
+        ...
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the turn of a transaction that writes, if the database takes one at a time."""
         ...
 
     def refusal(self, error: DBAPIError) -> Refusal | None:
@@ -55,6 +61,26 @@ class Dialect(Protocol):
 
     def faults(self, connection: Connection) -> list[str]:
         """Check the database's own structures and return the faults in words."""
+        ...
+
+    def has_unused_space(self, connection: Connection) -> bool:
+        """Tell if the database holds more unused space than its next rows need, and can give it back."""
+        ...
+
+    def release_space(self, connection: Connection) -> None:
+        """Give a little of the unused space back to the disk, in the caller's transaction."""
+        ...
+
+    def compact(self) -> tuple[int, int]:
+        """Give all unused space back, while nothing else uses the database; return its bytes before and after.
+
+        From then on, `release_space` works.
+
+        Raises
+        ------
+        OSError
+            The disk is full or fails; the database stays as it was.
+        """
         ...
 
     def back_up(self, *, every: timedelta, now: datetime) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -19,10 +20,16 @@ logger = logging.getLogger("holdfast")
 # SQLite reports bytes that it cannot read as a malformed database, too.
 _DISK_FAILED = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT}
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY")
-_WRITES = "writes"
+_WRITES, _LAZY, _SYNCHRONOUS = "writes", "lazy", "synchronous"
 _COMPLETE = 1
 """The ``user_version`` of a catalog that holds everything that the files say."""
 _BUSY_TIMEOUT_S = 30
+_INCREMENTAL = 2
+"""The ``auto_vacuum`` of a database that can give single pages back."""
+_PAGES_AT_ONCE = 250
+"""How many unused pages are given back in one transaction."""
+_SPARE_PAGES, _SPARE_SHARE = 1000, 0.1
+"""The unused pages that stay for the next saves: so many, or this share of all if that is more."""
 
 
 def url_of(database: Path) -> URL:
@@ -42,6 +49,7 @@ class Sqlite:
     def __init__(self, url: URL) -> None:
         self._url = url
         self._database = Path(url.database or "")
+        self._turn = threading.Lock()
 
     @property
     def location(self) -> str:
@@ -71,18 +79,31 @@ class Sqlite:
         @event.listens_for(engine, "connect")
         def configure(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # `begin` below starts transactions, not the driver
+            if _pragma(connection, "page_count") == 0:  # only an empty database takes it, and only before its log
+                connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}").close()
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}").close()
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            writes = connection.get_execution_options().get(_WRITES, False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            options = connection.get_execution_options()
+            if not options.get(_WRITES):
+                connection.exec_driver_sql("BEGIN")
+                return
+            _set_durability(connection, is_lazy=options.get(_LAZY, False))
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         return engine
 
-    def options(self, *, writes: bool) -> Mapping[str, Any]:
-        return {_WRITES: True} if writes else {}
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        # Threads of this process wait here: SQLite would let each sleep for ever longer, in no order. Commands that run
+        # meanwhile are waited for by SQLite.
+        with self._turn:
+            yield
+
+    def options(self, *, writes: bool, is_durable: bool = True) -> Mapping[str, Any]:
+        return {_WRITES: True, _LAZY: not is_durable} if writes else {}
 
     def refusal(self, error: DBAPIError) -> Refusal | None:
         match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
@@ -104,6 +125,29 @@ class Sqlite:
     def faults(self, connection: Connection) -> list[str]:
         lines = connection.execute(text("PRAGMA integrity_check")).scalars()
         return [line for line in lines if line != "ok"]
+
+    def has_unused_space(self, connection: Connection) -> bool:
+        pages, unused, mode = (_pragma(connection, name) for name in ("page_count", "freelist_count", "auto_vacuum"))
+        spare = max(_SPARE_PAGES, int(pages * _SPARE_SHARE))
+        return mode == _INCREMENTAL and unused >= spare + _PAGES_AT_ONCE
+
+    def release_space(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        for _ in range(_PAGES_AT_ONCE):  # the driver takes a single step of it, which gives one page back
+            driver.execute("PRAGMA incremental_vacuum(1)").close()
+
+    def compact(self) -> tuple[int, int]:
+        """Write the database anew. It takes as much free space again as the database holds, twice for a moment."""
+        before = self._size_bytes()
+        try:
+            with closing(sqlite3.connect(self._database, timeout=_BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+                connection.execute("PRAGMA synchronous=FULL").close()
+                connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}").close()
+                connection.execute("VACUUM").close()
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise OSError(f"{self._database} cannot be compacted: {error}") from error
+        return before, self._size_bytes()
 
     def back_up(self, *, every: timedelta, now: datetime) -> bool:
         """Write a copy beside the database, for what only the catalog knows: removals, tokens, the audit."""
@@ -140,6 +184,9 @@ class Sqlite:
             f"mv {self.location} {self.location}.other"
         )
 
+    def _size_bytes(self) -> int:
+        return sum(file.stat().st_size for file in (self._database, self._beside("-wal")) if file.exists())
+
     def _beside(self, ending: str) -> Path:
         return self._database.with_name(f"{self._database.name}{ending}")
 
@@ -170,6 +217,21 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _set_durability(connection: Connection, *, is_lazy: bool) -> None:
+    """Let the next commit of a connection wait for no sync of the log, or do so again."""
+    if is_lazy and _SYNCHRONOUS not in connection.info:
+        connection.info[_SYNCHRONOUS] = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+    elif not is_lazy and _SYNCHRONOUS in connection.info:
+        connection.exec_driver_sql(f"PRAGMA synchronous={connection.info.pop(_SYNCHRONOUS)}")
+
+
+def _pragma(connection: Any, name: str) -> int:
+    """Return the number that a pragma gives, on a connection of the driver or of SQLAlchemy."""
+    driver: Any = connection.connection.driver_connection if isinstance(connection, Connection) else connection
+    return int(driver.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def _can_open() -> bool:

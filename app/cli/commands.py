@@ -27,7 +27,7 @@ def read(words: list[str]) -> Callable[[], int]:
 def command_line() -> Any:
     """Build all commands. Help has colours and boxes on terminals only."""
     look: Any = {
-        "rich_markup_mode": "rich" if terminal.is_one(sys.stdout) else None,
+        "rich_markup_mode": "rich" if terminal.is_terminal(sys.stdout) else None,
         "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 120},
     }
     commands = typer.Typer(name="holdfast-server", help="A checkpoint server for training jobs.", **look)
@@ -36,6 +36,7 @@ def command_line() -> Any:
     commands.command("reindex")(with_flags(_reindex, ROOT))
     commands.command("adopt")(with_flags(_adopt, ROOT))
     commands.command("fsck")(with_flags(_fsck, ROOT))
+    commands.command("compact")(with_flags(_compact, ROOT))
     tokens = typer.Typer(name="token", help="Create, list and revoke tokens, also while the server runs.", **look)
     tokens.command("create")(with_flags(_create, ROOT))
     tokens.command("list")(with_flags(_list, ROOT))
@@ -109,6 +110,17 @@ def _fsck(
     from app.cli.root_commands import fsck
 
     return fsck(settings, dry_run, as_json=as_json)
+
+
+def _compact(settings: Settings, *, as_json: Json = False) -> int:
+    """Give the unused space of the catalog back to the disk, while no server runs.
+
+    Needs free space of about twice the size of what the catalog holds. Afterwards a running server gives space back by
+    itself, as it does with catalogs that this version made.
+    """
+    from app.cli.root_commands import compact
+
+    return compact(settings, as_json=as_json)
 
 
 def _scopes(given: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ PIPE_CLOSED = 141
 """128 plus the number of SIGPIPE, as shells report it."""
 
 
-def status_of(command: Callable[[], int]) -> int:
+def run(command: Callable[[], int]) -> int:
     """Run a command and return its exit status. In Python's development mode, unexpected errors are raised."""
     try:
         status = command()
@@ -24,19 +24,19 @@ def status_of(command: Callable[[], int]) -> int:
         _stop_writing()
         return PIPE_CLOSED
     except KeyboardInterrupt:
-        tell("interrupted")
+        print_to_stderr("interrupted")
         return INTERRUPTED
     except Exception as error:
         if lines := _known(error):
-            tell(*lines)
+            print_to_stderr(*lines)
             return CANNOT_RUN
         if sys.flags.dev_mode:
             raise
-        tell(f"a defect: {type(error).__name__}: {error} (python -X dev -m app shows the traceback)")
+        print_to_stderr(f"a defect: {type(error).__name__}: {error} (python -X dev -m app shows the traceback)")
         return DEFECT
 
 
-def tell(*lines: str) -> None:
+def print_to_stderr(*lines: str) -> None:
     """Print lines on standard error, each after the name of the command."""
     for line in lines:
         print(f"holdfast-server: {' '.join(line.split())}", file=sys.stderr)
@@ -56,19 +56,21 @@ def _known(error: Exception) -> list[str]:
 
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
-    from sqlalchemy.exc import DatabaseError
 
+    from app.catalog import CatalogError
     from app.core.errors import Refusal, StartupError
     from app.http.body import validation_errors
     from app.service.maintenance.adopt import CannotAdopt
+    from app.settings import variable_of
 
     if isinstance(error, ValidationError):
         return [
-            f"HOLDFAST_{str(fault['loc'][0]).upper()}: {validation_errors.describe(fault)}" for fault in error.errors()
+            f"{variable_of(str(fault['loc'][0]), os.environ)}: {validation_errors.describe(fault)}"
+            for fault in error.errors()
         ]
     if isinstance(error, SettingsError) and '"quotas"' in str(error):
         return ['HOLDFAST_QUOTAS: must be a JSON object of prefixes, as {"team/a": {"max_bytes": "2TB"}}']
-    if isinstance(error, StartupError | CannotAdopt | SettingsError | DatabaseError | Refusal | OSError):
+    if isinstance(error, StartupError | CannotAdopt | SettingsError | CatalogError | Refusal | OSError):
         cause = getattr(error.__cause__, "orig", None)  # the message of the database
         return [f"{error}" + (f" ({cause})" if cause else "")]
     return []

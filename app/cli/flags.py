@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from app.cli.exits import tell
+from app.cli.exits import print_to_stderr
 from app.settings import RENAMED, Settings
 
 ROOT = frozenset({"root", "database_url"})
@@ -29,7 +29,7 @@ def with_flags(command: Command, fields: Set[str]) -> Callable[..., Callable[[],
         for former in formerly:
             value = values.pop(former)
             if _is_given(context, former):
-                tell(f"{_flag_name(former)} is a former name of {_flag_name(RENAMED[former])}; use that one")
+                print_to_stderr(f"{_flag_name(former)} is a former name of {_flag_name(RENAMED[former])}; use that one")
                 given_settings.setdefault(RENAMED[former], value)
         return lambda: command(Settings(**given_settings), **values)
 

@@ -1,4 +1,4 @@
-"""The commands `reindex`, `adopt` and `fsck`, for a root that no server has open.
+"""The commands `reindex`, `adopt`, `fsck` and `compact`, for a root that no server has open.
 
 Each prints text or one JSON document and returns an exit status for scripts.
 """
@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 
-from sqlalchemy.exc import DatabaseError
-
 from app.bootstrap import command_line_actor, inspect_root, open_root, open_root_with_report, reindex_root, require_root
-from app.cli.terminal import Progress, bar, is_one, say
+from app.catalog import CatalogError
+from app.cli.terminal import Progress, bar, is_terminal, say
 from app.core.errors import Refusal
 from app.core.units import MAX_DURATION_S, size
 from app.runtime import actor
@@ -50,6 +49,18 @@ def reindex(settings: Settings, *, as_json: bool = False) -> int:
     removed = f", and {_count(rebuilt.removed)} in the trash, to be restored or purged" if rebuilt.removed else ""
     print(f"{_count(rebuilt.checkpoints)} in {_count(rebuilt.directories, 'directory', 'directories')}{removed}")
     return 1 if rebuilt.faults else 0
+
+
+def compact(settings: Settings, *, as_json: bool = False) -> int:
+    """Give the unused space of the catalog back to the disk; return 0."""
+    require_root(settings)
+    with closing(open_root(_keeping_the_trash(settings), closely=False)) as service:
+        before, after = service.context.catalog.compact()
+    if as_json:
+        _print_json({"bytes_before": before, "bytes_after": after})
+    else:
+        print(f"The catalog takes {size(after)}; before, it took {size(before)}")
+    return 0
 
 
 def fsck(settings: Settings, dry_run: bool, *, as_json: bool = False) -> int:
@@ -124,25 +135,25 @@ def _still_there(before: list[Fault], now: list[Fault]) -> list[Fault]:
 
 def _repair(settings: Settings) -> tuple[Fsck, list[tuple[Fault, str]]]:
     require_root(settings)
-    checkpoints, rebuilt = open_root_with_report(_keeping_the_trash(settings), closely=False)
+    service, rebuilt = open_root_with_report(_keeping_the_trash(settings), closely=False)
     try:
-        check = Fsck(checkpoints.context, _token_file(settings))
+        check = Fsck(service.context, _token_file(settings))
         with actor.acting(command_line_actor()):
-            with _reading_back(checkpoints.context, check):
+            with _reading_back(service.context, check):
                 faults = check.run()
             before = [(Fault("catalog", "the catalog", rebuilt.why), "repaired")] if rebuilt is not None else []
             return check, [*before, *check.repaired(faults)]
     finally:
-        checkpoints.close()
+        service.close()
 
 
 @contextmanager
 def _reading_back(context: Context, check: Fsck, what: str = "reading back") -> Iterator[None]:
     """Show a progress bar of the bytes that a check has read, of those of live checkpoints."""
     total: int | None = None
-    if is_one(sys.stderr):
-        with suppress(DatabaseError, Refusal), context.catalog.reading() as session:  # the check reports it
-            total = session.directories.usage("").size_bytes
+    if is_terminal(sys.stderr):
+        with suppress(CatalogError, Refusal), context.catalog.reading() as session:  # the check reports it
+            total = session.counters.usage("").size_bytes
 
     def look() -> Progress:
         done = check.bytes_read
@@ -167,13 +178,13 @@ def _keeping_the_trash(settings: Settings) -> Settings:
 
 def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, as_json: bool = False) -> int:
     """Adopt checkpoints of other tools; return 3 if a part of one was left alone, or nothing was found."""
-    checkpoints = open_root(_keeping_the_trash(settings))
+    service = open_root(_keeping_the_trash(settings))
     taken: list[Adopted] = []
     left: list[Skipped] = []
-    with closing(checkpoints), actor.acting(command_line_actor()):
-        reading = _Reading(checkpoints.context, folder, name)
+    with closing(service), actor.acting(command_line_actor()):
+        reading = _Reading(service.context, folder, name)
         with bar(reading.look):
-            for told in adopting.adopt(checkpoints.context, folder, name, dry_run=dry_run, read=reading.took):
+            for told in adopting.adopt(service.context, folder, name, dry_run=dry_run, read=reading.advance):
                 if isinstance(told, Skipped):
                     left.append(told)
                 else:
@@ -218,11 +229,11 @@ class _Reading:
     def __init__(self, context: Context, folder: str, name: str | None) -> None:
         self._count = self._bytes = 0
         self._total: int | None = None
-        if is_one(sys.stderr):
+        if is_terminal(sys.stderr):
             looked = adopting.adopt(context, folder, name, dry_run=True)
             self._total = sum(told.size_bytes for told in looked if isinstance(told, Adopted))
 
-    def took(self, size_bytes: int) -> None:
+    def advance(self, size_bytes: int) -> None:
         self._count += 1
         self._bytes += size_bytes
 

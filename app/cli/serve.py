@@ -23,12 +23,12 @@ from app.bootstrap import build_authenticator, open_root, require_root, utc_now
 from app.cli import banner, terminal
 from app.core.errors import AddressUnavailable, RootMissing
 from app.http.protocol import BoundedProtocol
-from app.http.socket_handover import SocketHandoverProtocol
+from app.http.sockets.handover import SocketHandoverProtocol
 from app.http.timeouts import ConnectionLimits
 from app.main import create_app
 from app.runtime import logs
 from app.runtime.thread_priority import EVENT_LOOP, set_niceness
-from app.service import Checkpoints
+from app.service import Service
 from app.settings import OF_CLIENTS, Settings, misspelt, renamed
 
 logger = logging.getLogger("holdfast")
@@ -36,6 +36,7 @@ logger = logging.getLogger("holdfast")
 SWITCH_INTERVAL_S = 0.0005  # the longest that a thread may keep the event loop waiting for the GIL
 LAST_WORDS_S = 1  # for requests that outlast the limit of a stopping server
 LATEST_TICK_S = 0.2  # ticks come every 0.1 s
+CHECK_S = 0.0005  # the time between two checks of timeouts, for each connection: every 0.5 s if there are a thousand
 KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they never use one that closes
 
 
@@ -51,8 +52,8 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
     _raise_descriptor_limit()
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
-    checkpoints, is_open = _open_protected(settings, clock)
-    app = create_app(settings, checkpoints)
+    service, is_open = _open_protected(settings, clock)
+    app = create_app(settings, service)
     config = uvicorn.Config(
         app,
         http=_protocol(settings),
@@ -65,7 +66,7 @@ def serve(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> int
         forwarded_allow_ips=list(settings.trusted_proxies),
     )
     print(banner.first_line(settings.root.resolve(), host, port), flush=True)
-    if terminal.is_one(sys.stdout):
+    if terminal.is_terminal(sys.stdout):
         for label, text in banner.more(host, port, needs_token=not is_open, token_file=settings.admin_token_file):
             terminal.say(("  " + label.ljust(banner.WIDTH), "bold"), text)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -102,19 +103,19 @@ def _refuse_unprotected_root(settings: Settings) -> None:
             refuse_unprotected(settings.host)
 
 
-def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[Checkpoints, bool]:
+def _open_protected(settings: Settings, clock: Callable[[], datetime]) -> tuple[Service, bool]:
     """Open the root, and refuse if other machines could reach it without a token.
 
     Also returns whether requests need no token.
     """
-    checkpoints = open_root(settings, clock=clock)
+    service = open_root(settings, clock=clock)
     try:
-        if is_open := build_authenticator(settings, checkpoints).is_open:
+        if is_open := build_authenticator(settings, service).is_open:
             refuse_unprotected(settings.host)
     except BaseException:
-        checkpoints.close()
+        service.close()
         raise
-    return checkpoints, is_open
+    return service, is_open
 
 
 def _protocol(settings: Settings) -> Any:
@@ -139,6 +140,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, limit_s: float) -> None:
         super().__init__(config)
         self._app = app
+        app.state.requests = self.server_state.tasks
         self._limit_s = limit_s
         self._signals: list[int] = []
         self._signalled_at: float | None = None
@@ -159,17 +161,25 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _check_connections(self) -> None:
-        """Check the timeouts of all connections. Of a late tick little counts, as the server was busy or suspended."""
+        """Check the timeouts of all connections, less often if they are many.
+
+        Of a late tick little counts, as the server was busy or suspended.
+        """
+        connections = list(self.server_state.connections)
+        every_s = len(connections) * CHECK_S
+        if time.monotonic() < self._checked_at + every_s:
+            return
         before, self._checked_at = self._checked_at, time.monotonic()
-        for connection in list(self.server_state.connections):
+        elapsed_s = min(self._checked_at - before, max(LATEST_TICK_S, 2 * every_s))
+        for connection in connections:
             if isinstance(connection, BoundedProtocol):
-                connection.check_timeouts(min(self._checked_at - before, LATEST_TICK_S))
+                connection.check_timeouts(elapsed_s)
 
     def _is_time_to_stop(self) -> bool:
         if self._signalled_at is None:
             self._signalled_at = time.monotonic()
-            self._app.state.checkpoints.context.notifier.close()
-        is_busy = bool(self.server_state.tasks) or self._app.state.checkpoints.uploads.is_moving()
+            self._app.state.service.context.notifier.close()
+        is_busy = bool(self.server_state.tasks) or self._app.state.service.transfers.is_moving()
         return len(self._signals) > 1 or not is_busy or time.monotonic() >= self._signalled_at + self._limit_s
 
 

@@ -30,14 +30,14 @@ class Progress:
     note: str = ""
 
 
-def is_one(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
     """Tell if a stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in {"", "dumb", "unknown"}
 
 
 def say(*spans: Span) -> None:
     """Print a line, with styles on a terminal."""
-    if not is_one(sys.stdout):
+    if not is_terminal(sys.stdout):
         print("".join(span if isinstance(span, str) else span[0] for span in spans))
         return
     from rich.text import Text
@@ -47,7 +47,7 @@ def say(*spans: Span) -> None:
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[Span]]) -> None:
     """Print rows: as a table on a terminal, else in columns separated by two spaces."""
-    if is_one(sys.stdout):
+    if is_terminal(sys.stdout):
         _show_boxed(headings, rows)
         return
     plain = [list(headings), *([cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows)]
@@ -75,7 +75,7 @@ def bar(look: Callable[[], Progress]) -> Iterator[None]:
 
     Another thread calls ``look`` often, so it must be thread-safe. The bar disappears when the block ends.
     """
-    if not is_one(sys.stderr):
+    if not is_terminal(sys.stderr):
         yield
         return
     with _progress() as shown:
@@ -109,7 +109,7 @@ def _progress() -> Any:
         TimeRemainingColumn(),
         console=_console(sys.stderr),
         transient=True,
-        redirect_stdout=is_one(sys.stdout),
+        redirect_stdout=is_terminal(sys.stdout),
     )
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from app.auth import links
 from app.bootstrap import build_token_issuer, command_line_actor, inspect_root, open_root, require_root, utc_now
 from app.cli import terminal
-from app.cli.exits import tell
+from app.cli.exits import print_to_stderr
 from app.core import units
 from app.core.access import Token, in_order
 from app.core.errors import InvalidRequest, RootMissing
@@ -68,7 +68,7 @@ def revoke(settings: Settings, ids: list[str], *, as_json: bool = False) -> int:
             if is_known:
                 print(f"{token_id} is revoked", file=sys.stderr)
             else:
-                tell(f"there is no token {token_id!r}")
+                print_to_stderr(f"there is no token {token_id!r}")
     return 0 if all(known.values()) else 1
 
 

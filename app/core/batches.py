@@ -47,7 +47,7 @@ def name(places: Sequence[int]) -> str:
     return ",".join(parts)
 
 
-def places(text: str) -> list[int]:
+def indices_in(text: str) -> list[int]:
     """Parse the name of a batch into the indices of its files.
 
     Raises

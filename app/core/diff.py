@@ -62,7 +62,7 @@ class Comparison:
         return Counter(tensor.change for tensor in self.tensors or ())
 
 
-class Stretch(NamedTuple):
+class FileSlice(NamedTuple):
     """Bytes of a file."""
 
     path: str
@@ -70,11 +70,11 @@ class Stretch(NamedTuple):
     size_bytes: int
 
 
-CompareBytes = Callable[[Stretch, Stretch], bool | None]
+CompareBytes = Callable[[FileSlice, FileSlice], bool | None]
 """Compares two stretches of the same length, of the first and of the second checkpoint; None if it cannot."""
 
 
-class Side(NamedTuple):
+class MappedCheckpoint(NamedTuple):
     """A checkpoint with the maps of its files."""
 
     checkpoint: Checkpoint
@@ -82,7 +82,11 @@ class Side(NamedTuple):
 
 
 def compare(
-    before: Side, after: Side, compare_bytes: CompareBytes, *, max_chunks: int = MAX_CHUNKS_COMPARED
+    before: MappedCheckpoint,
+    after: MappedCheckpoint,
+    compare_bytes: CompareBytes,
+    *,
+    max_chunks: int = MAX_CHUNKS_COMPARED,
 ) -> Comparison:
     """Compare two checkpoints.
 
@@ -91,10 +95,10 @@ def compare(
     """
     pairs = [_Pair.of(before, after, one, other) for one, other in _paired(before.checkpoint, after.checkpoint)]
     has_tensors = any(found.tensors is not None for side in (before, after) for found in side.maps.values())
-    judge = _Judge(compare_bytes, max_chunks)
-    tensors = [change for pair in pairs for change in pair.tensors(judge)] if has_tensors else None
+    comparer = _Comparer(compare_bytes, max_chunks)
+    tensors = [change for pair in pairs for change in pair.tensors(comparer)] if has_tensors else None
     files = [
-        pair.as_file(judge) for pair in pairs
+        pair.as_file(comparer) for pair in pairs
     ]  # last, as these may use up the budget of bytes that `compare_bytes` reads
     return Comparison(before.checkpoint, after.checkpoint, files, tensors, _shared_bytes(before, after))
 
@@ -108,7 +112,7 @@ def _paired(before: Checkpoint, after: Checkpoint) -> Iterator[tuple[File | None
         yield ones.get(path), others.get(path)
 
 
-def _shared_bytes(before: Side, after: Side) -> int:
+def _shared_bytes(before: MappedCheckpoint, after: MappedCheckpoint) -> int:
     held = {chunk.digest for found in before.maps.values() for chunk in found.chunks}
     return sum(chunk.length for found in after.maps.values() for chunk in found.chunks if chunk.digest in held)
 
@@ -121,28 +125,28 @@ class _Half(NamedTuple):
     starts: Sequence[int]
     tensors: Sequence[Tensor] | None
 
-    def touched(self, stretch: Stretch) -> range:
-        """Return the indices of the chunks that overlap a stretch."""
-        first = max(0, bisect_right(self.starts, stretch.offset) - 1)
-        return range(first, bisect_left(self.starts, stretch.offset + stretch.size_bytes))
+    def touched(self, piece: FileSlice) -> range:
+        """Return the indices of the chunks that overlap a piece."""
+        first = max(0, bisect_right(self.starts, piece.offset) - 1)
+        return range(first, bisect_left(self.starts, piece.offset + piece.size_bytes))
 
-    def at(self, places: range, stretch: Stretch) -> list[tuple[int, int, str]]:
-        """Return the chunks at these indices: offset relative to the stretch, length, digest."""
+    def at(self, places: range, piece: FileSlice) -> list[tuple[int, int, str]]:
+        """Return the chunks at these indices: offset relative to the piece, length, digest."""
         return [
-            (self.starts[place] - stretch.offset, self.chunks[place].length, self.chunks[place].digest)
+            (self.starts[place] - piece.offset, self.chunks[place].length, self.chunks[place].digest)
             for place in places
         ]
 
-    def stretch(self, tensor: Tensor) -> Stretch | None:
+    def slice_of(self, tensor: Tensor) -> FileSlice | None:
         """Return the stretch of a tensor; None if it is unknown or reaches beyond the file."""
         if tensor.offset is None or tensor.size_bytes is None:
             return None
         if tensor.offset + tensor.size_bytes > self.file.size_bytes:
             return None
-        return Stretch(self.file.path, tensor.offset, tensor.size_bytes)
+        return FileSlice(self.file.path, tensor.offset, tensor.size_bytes)
 
 
-def _half(side: Side, file: File | None) -> _Half | None:
+def _half(side: MappedCheckpoint, file: File | None) -> _Half | None:
     if file is None:
         return None
     found = side.maps.get(file.path, FileMap(()))
@@ -157,7 +161,7 @@ class _Pair(NamedTuple):
     after: _Half | None
 
     @classmethod
-    def of(cls, before: Side, after: Side, one: File | None, other: File | None) -> "_Pair":
+    def of(cls, before: MappedCheckpoint, after: MappedCheckpoint, one: File | None, other: File | None) -> "_Pair":
         return cls(_half(before, one), _half(after, other))
 
     @property
@@ -165,11 +169,11 @@ class _Pair(NamedTuple):
         half = self.after or self.before
         return half.file.path if half is not None else ""
 
-    def as_file(self, judge: "_Judge") -> FileChange:
+    def as_file(self, comparer: "_Comparer") -> FileChange:
         one, other = (half.file if half is not None else None for half in self)
-        return FileChange(self.path, self._of_file(one, other, judge), one, other)
+        return FileChange(self.path, self._of_file(one, other, comparer), one, other)
 
-    def tensors(self, judge: "_Judge") -> Iterator[TensorChange]:
+    def tensors(self, comparer: "_Comparer") -> Iterator[TensorChange]:
         """List changes of tensors: those of the second file in order, then the removed ones.
 
         If either file lacks a tensor index, tensors in one file only are uncertain, not added or removed.
@@ -179,13 +183,13 @@ class _Pair(NamedTuple):
         new: Change = "added" if is_declared else "uncertain"
         for name, tensor in others.items():
             one = ones.get(name)
-            change = self._of_tensor(one, tensor, judge) if one is not None else new
+            change = self._of_tensor(one, tensor, comparer) if one is not None else new
             yield TensorChange(self.path, name, change, one, tensor)
         for name, tensor in ones.items():
             if name not in others:
                 yield TensorChange(self.path, name, "removed" if is_declared else "uncertain", tensor, None)
 
-    def _of_file(self, one: File | None, other: File | None, judge: "_Judge") -> Change:
+    def _of_file(self, one: File | None, other: File | None, comparer: "_Comparer") -> Change:
         if one is None or other is None:
             return "added" if one is None else "removed"
         if one.digest == other.digest:
@@ -194,28 +198,28 @@ class _Pair(NamedTuple):
             return "changed"
         assert self.before is not None
         assert self.after is not None
-        old, new = (Stretch(file.path, 0, file.size_bytes) for file in (one, other))
-        return judge.of(self.before, old, self.after, new)
+        old, new = (FileSlice(file.path, 0, file.size_bytes) for file in (one, other))
+        return comparer.of(self.before, old, self.after, new)
 
-    def _of_tensor(self, one: Tensor, other: Tensor, judge: "_Judge") -> Change:
+    def _of_tensor(self, one: Tensor, other: Tensor, comparer: "_Comparer") -> Change:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return "reshaped"
         assert self.before is not None
         assert self.after is not None
-        old, new = self.before.stretch(one), self.after.stretch(other)
+        old, new = self.before.slice_of(one), self.after.slice_of(other)
         if old is None or new is None or old.size_bytes != new.size_bytes:
             return "uncertain"
-        return judge.of(self.before, old, self.after, new)
+        return comparer.of(self.before, old, self.after, new)
 
 
-class _Judge:
+class _Comparer:
     """Compares stretches within a budget of chunks."""
 
     def __init__(self, compare_bytes: CompareBytes, max_chunks: int) -> None:
         self._compare_bytes = compare_bytes
         self._chunks_left = max_chunks
 
-    def of(self, before: _Half, old: Stretch, after: _Half, new: Stretch) -> Change:
+    def of(self, before: _Half, old: FileSlice, after: _Half, new: FileSlice) -> Change:
         """Compare two stretches of the same length, by chunks if these can decide, else by bytes."""
         if not new.size_bytes:
             return "same"
@@ -223,7 +227,7 @@ class _Judge:
         is_same = by_chunks if by_chunks is not None else self._compare_bytes(old, new)
         return "uncertain" if is_same is None else "same" if is_same else "changed"
 
-    def _by_chunks(self, before: _Half, old: Stretch, after: _Half, new: Stretch) -> bool | None:
+    def _by_chunks(self, before: _Half, old: FileSlice, after: _Half, new: FileSlice) -> bool | None:
         old_at, new_at = before.touched(old), after.touched(new)
         if len(old_at) + len(new_at) > self._chunks_left:
             return None
@@ -236,5 +240,5 @@ class _Judge:
         return False if differs else None
 
 
-def _is_within(start: int, length: int, stretch: Stretch) -> bool:
-    return start >= 0 and start + length <= stretch.size_bytes
+def _is_within(start: int, length: int, piece: FileSlice) -> bool:
+    return start >= 0 and start + length <= piece.size_bytes

@@ -69,7 +69,7 @@ def of_message(body: Buffer) -> str:
     return f"sha-256=:{_base64(sha256(body).digest())}:"
 
 
-class Declared:
+class DeclaredDigests:
     """The digests that headers declare for a body, verified while it streams.
 
     Takes ``Content-Digest`` and ``Repr-Digest`` (RFC 9530) with sha-256 and sha-512, and ``Content-MD5``. Unknown

@@ -91,6 +91,10 @@ class CheckpointRemoved(Refusal):
     status, code, title = 410, "checkpoint_removed", "The checkpoint's bytes have been removed"
 
 
+class EventsTrimmed(Refusal):
+    status, code, title = 410, "events_trimmed", "Events after this one are no longer kept"
+
+
 # 405, 408, 412, 413, 415, 416, 429, 431: the HTTP request itself
 
 
@@ -187,7 +191,7 @@ class RangesMissing(Refusal):
 
 
 class UploadBusy(Refusal):
-    status, code, title = 409, "upload_busy", "The upload is being committed"
+    status, code, title = 409, "upload_busy", "The upload is in use"
 
 
 class SeveralFiles(Refusal):

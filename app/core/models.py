@@ -53,10 +53,14 @@ class Policy:
         return self.mode or "min"
 
     @property
+    def settings(self) -> tuple[str | int | None, ...]:
+        """All that retention goes by."""
+        return (self.mode, self.max_checkpoints, self.max_best_checkpoints, self.keep_every_epochs)
+
+    @property
     def etag(self) -> str:
         """An opaque tag of this policy; equal policies have equal tags."""
-        settings = (self.mode, self.max_checkpoints, self.max_best_checkpoints, self.keep_every_epochs)
-        return f'"{blake3(repr((settings, sorted(self.operator))).encode()).hexdigest(length=16)}"'
+        return f'"{blake3(repr((self.settings, sorted(self.operator))).encode()).hexdigest(length=16)}"'
 
     def after_save(self, asked: PolicyRequest, *, is_first: bool = False) -> "Policy":
         """Return the policy after a save that asks for one; limits of the operator take precedence.
@@ -85,7 +89,7 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RootMark:
     """The id of a root, and a random text of its last opening. Root and catalog each store a copy."""
 
     root: str
@@ -255,7 +259,7 @@ class Save:
     """A request to save a checkpoint. The server chooses an empty ``name`` or ``save_id``.
 
     ``base`` is the id of a checkpoint, in any directory, whose chunks the client need not send again. ``token_id`` is
-    the token of the client; with ``may_borrow`` it may read the directory, so that deduplication may copy from it.
+    the token of the client; with ``may_dedup`` it may read the directory, so that deduplication may copy from it.
     """
 
     directory: str
@@ -269,7 +273,7 @@ class Save:
     only_if_improved: bool = False
     base: str | None = None
     token_id: str = ""
-    may_borrow: bool = True
+    may_dedup: bool = True
     folders: tuple[Folder, ...] = ()
 
     @property

@@ -5,6 +5,14 @@ from collections.abc import Iterable
 
 from app.core.models import Checkpoint, Mode
 
+KEY_MAX_CHARACTERS = 200
+"""The longest key of metadata to rank by: some databases cannot index long text."""
+
+
+def is_key(text: str) -> bool:
+    """Tell if a key of metadata can be ranked by: it is short, and without NUL, which some databases cannot store."""
+    return len(text) <= KEY_MAX_CHARACTERS and "\0" not in text
+
 
 def position(checkpoint: Checkpoint) -> tuple[int, int]:
     """Return the position in time, by which a late delivery never counts as newer than later work."""

@@ -49,6 +49,32 @@ class Verdict:
         return bool(self.reasons)
 
 
+NOTHING: tuple[int, ...] = (-1,)
+"""A boundary that no checkpoint reaches, as the policy keeps none by this rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundaries:
+    """The last checkpoints that stay by a rank when a directory is judged; None for a rank by which all stay.
+
+    ``settings`` are those of the policy, ``last`` is the position of a regular checkpoint, ``best`` a key of the
+    ranking, which ascends from the best one on.
+    """
+
+    settings: tuple[str | int | None, ...]
+    newest: str | None
+    last: tuple[int, ...] | None
+    best: tuple[float, ...] | None
+
+    def reach_last(self, position: tuple[int, ...]) -> bool:
+        """Tell if a regular checkpoint at this position is among the last ones that stay."""
+        return self.last is None or (self.last != NOTHING and _is_at_most(self.last, position))
+
+    def reach_best(self, key: tuple[float, ...]) -> bool:
+        """Tell if a checkpoint with this key is among the best ones that stay."""
+        return self.best is None or _is_at_most(key, self.best)
+
+
 def judge(checkpoints: Iterable[Checkpoint], policy: Policy) -> tuple[Verdict, ...]:
     """Return a verdict on each checkpoint, newest first.
 
@@ -82,16 +108,6 @@ def reasons(facts: Facts, rank: Rank, policy: Policy) -> tuple[Reason, ...]:
     return tuple(found)
 
 
-def leaves_at_next_save(facts: Facts, rank: Rank, policy: Policy, *, of_a_better_one: bool) -> bool:
-    """Tell if the next regular save, of a better checkpoint or not, takes the last reason to keep this one.
-
-    Uses the current policy, although that save may bring other limits.
-    """
-    last = rank.last + 1 if rank.last is not None else None
-    best = rank.best + of_a_better_one if rank.best is not None else None
-    return not reasons(facts, Rank(False, last, best), policy)
-
-
 def ranks(newest_first: list[Checkpoint], mode: Mode) -> Mapping[str, Rank]:
     """Return the rank of each live checkpoint of a directory, by id."""
     regular = [checkpoint for checkpoint in newest_first if checkpoint.facts.kind == "regular"]
@@ -101,6 +117,14 @@ def ranks(newest_first: list[Checkpoint], mode: Mode) -> Mapping[str, Rank]:
         checkpoint.id: Rank(age == 0, last.get(checkpoint.id), best.get(checkpoint.id))
         for age, checkpoint in enumerate(newest_first)
     }
+
+
+def _is_at_most(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
+    """Compare keys; true for those of rows that hold other values than numbers, so that these are left alone."""
+    try:
+        return first <= second
+    except TypeError:
+        return True
 
 
 def _falls_on(facts: Facts, every: int | None) -> bool:

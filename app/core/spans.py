@@ -15,7 +15,7 @@ class Span(NamedTuple):
     stop: int
 
 
-def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Merge spans into the fewest, sorted and disjoint."""
     result: list[Span] = []
     for span in sorted(span for span in spans if span.start < span.stop):
@@ -33,10 +33,10 @@ def total(spans: Iterable[Span]) -> int:
 
 def covers(spans: Iterable[Span], wanted: Span) -> bool:
     """Tell if the spans contain all the wanted bytes."""
-    return any(span.start <= wanted.start and wanted.stop <= span.stop for span in joined(spans))
+    return any(span.start <= wanted.start and wanted.stop <= span.stop for span in merged(spans))
 
 
-def meet(spans: Iterable[Span], wanted: Span) -> bool:
+def intersect(spans: Iterable[Span], wanted: Span) -> bool:
     """Tell if the spans contain any of the wanted bytes."""
     return any(span.start < wanted.stop and wanted.start < span.stop for span in spans)
 
@@ -49,7 +49,7 @@ def placed(chunks: Iterable[Chunk]) -> Iterator[tuple[int, Chunk]]:
         offset += chunk.length
 
 
-class Run(NamedTuple):
+class ChunkRun(NamedTuple):
     """Consecutive chunks that another file contains as well, at offset ``source`` there."""
 
     source: int
@@ -57,10 +57,10 @@ class Run(NamedTuple):
     chunks: tuple[Chunk, ...]
 
 
-def runs(wanted: Iterable[tuple[int, Chunk]], held: Iterable[Chunk], limit: int) -> list[Run]:
+def runs(wanted: Iterable[tuple[int, Chunk]], held: Iterable[Chunk], limit: int) -> list[ChunkRun]:
     """Find the wanted chunks that a file contains, in runs of at most ``limit`` bytes or of one chunk."""
     places = {chunk: offset for offset, chunk in placed(held)}
-    found: list[Run] = []
+    found: list[ChunkRun] = []
     for offset, chunk in wanted:
         source = places.get(chunk)
         if source is None:
@@ -72,9 +72,9 @@ def runs(wanted: Iterable[tuple[int, Chunk]], held: Iterable[Chunk], limit: int)
             source,
         )
         if last is not None and follows and span.stop - last.span.start <= limit:
-            found[-1] = Run(last.source, Span(last.span.start, span.stop), (*last.chunks, chunk))
+            found[-1] = ChunkRun(last.source, Span(last.span.start, span.stop), (*last.chunks, chunk))
         else:
-            found.append(Run(source, span, (chunk,)))
+            found.append(ChunkRun(source, span, (chunk,)))
     return found
 
 
@@ -91,7 +91,7 @@ def missing(have: Iterable[Span], size_bytes: int, chunks: Sequence[Chunk] | Non
             return []
     edges = chunk_edges(chunks) if chunks is not None else None
     ranges: list[Span] = []
-    for gap in _gaps(joined(have), size_bytes):
+    for gap in _gaps(merged(have), size_bytes):
         start = gap.start
         while start < gap.stop:
             stop = min(gap.stop, _cut(start, limit, edges))

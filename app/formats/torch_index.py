@@ -136,11 +136,11 @@ class _Locator:
             raise Unreadable("a tensor is too large")
         if key not in self._offsets:
             self._offsets[key] = zip_directory.data_offset(self._read_at, record, self._size_bytes)
-        is_known = _is_one_stretch(shape, _lengths(found.strides))
+        is_known = _is_non_overlapping_and_dense(shape, _lengths(found.strides))
         return Tensor(name, found.dtype, shape, self._offsets[key] + skipped if is_known else None, size_bytes)
 
 
-def _is_one_stretch(shape: Sequence[int], strides: Sequence[int]) -> bool:
+def _is_non_overlapping_and_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Tell if the elements are adjacent, each once, in any order."""
     expected = 1
     if 0 in shape:

@@ -18,9 +18,9 @@ from app.auth.exposure import is_loopback
 from app.auth.sessions import Sessions
 from app.core.access import ANYONE, Access
 from app.core.errors import Refusal, Unauthorized
+from app.http.concurrency_limit import RequestsInProgress
 from app.http.problems import problem_response
 from app.http.request_id import peer_of
-from app.http.request_limits import RequestsInProgress
 from app.http.root_path import route_path
 from app.runtime import actor
 

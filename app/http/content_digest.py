@@ -1,4 +1,4 @@
-"""Content digests: JSON that was corrupted in transit is detected by its ``Content-Digest`` (RFC 9530).
+"""Content digests: a body with JSON that was corrupted in transit is detected by its ``Content-Digest`` (RFC 9530).
 
 Bodies are hashed as they pass and never buffered. `app.http.body.inspection` verifies raw bodies.
 """
@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import digests
 from app.core.errors import BodyAltered
+from app.http.body import described
 
 FIELD = "Content-Digest"
 
@@ -21,7 +22,7 @@ class ContentDigests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
-            if _is_json(headers) and (declared := digests.Declared.of(headers.getlist)) is not None:
+            if _holds_json(headers) and (declared := digests.DeclaredDigests.of(headers.getlist)) is not None:
                 receive = _RequestVerifier(receive, declared).receive
             if scope["method"] != "HEAD":  # its responses have no body
                 send = _ResponseDigest(send).send
@@ -31,7 +32,7 @@ class ContentDigests:
 class _RequestVerifier:
     """Passes a body on, and raises instead of passing its end on if the digest does not match."""
 
-    def __init__(self, receive: Receive, declared: digests.Declared) -> None:
+    def __init__(self, receive: Receive, declared: digests.DeclaredDigests) -> None:
         self._receive, self._declared = receive, declared
 
     async def receive(self) -> Message:
@@ -62,6 +63,14 @@ class _ResponseDigest:
         await self._send(message)
 
 
+def _holds_json(headers: Headers) -> bool:
+    return _is_json(headers) or _kind(headers) == described.MEDIA_TYPE
+
+
+def _kind(headers: Headers) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def _is_json(headers: Headers) -> bool:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(headers)
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))

@@ -1,4 +1,7 @@
-"""Origin checks: protect users from other web sites (CSRF, DNS rebinding) and give every response safe headers."""
+"""Origin checks: protect users from other web sites (CSRF, DNS rebinding). Also sets security headers.
+
+The same middleware sees every response, so it also turns the framework's plain-text 413 into a problem detail.
+"""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -90,7 +93,9 @@ class _ResponseHeaders:
             headers = MutableHeaders(scope=message)
             if message["status"] == 413 and headers.get("content-type", "").startswith("text/plain"):
                 self._replaced = True
-                refusal = TooLarge("The body is larger than this server accepts (HOLDFAST_MAX_JSON_BYTES).")
+                refusal = TooLarge(
+                    "The body is larger than this server accepts (HOLDFAST_MAX_JSON_BYTES; 4 MiB for `POST /v1/saves`)."
+                )
                 await problem_response(refusal)(self._scope, self._receive, self._send)
                 return
             for name, value in ALWAYS.items():

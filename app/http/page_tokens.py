@@ -10,7 +10,8 @@ from typing import Any
 
 from app.core.errors import InvalidRequest
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""Lone surrogates, and NUL, which no name has and which some databases refuse."""
 
 
 def write_token(key: tuple[Any, ...], *listing: Any) -> str:
@@ -81,4 +82,4 @@ def _storable(value: object) -> bool:
         return -(2**63) <= value < 2**63
     if isinstance(value, float):
         return math.isfinite(value)
-    return isinstance(value, str) and not _SURROGATE.search(value)
+    return isinstance(value, str) and not _UNSTORABLE.search(value)

@@ -32,7 +32,7 @@ from app.core.errors import (
     Unauthorized,
 )
 from app.core.limits import too_many
-from app.http.body import validation_errors
+from app.http.body import described, validation_errors
 from app.runtime import actor, logs
 
 logger = logging.getLogger("holdfast")
@@ -163,9 +163,10 @@ def _type(request: Request) -> str:
 
 
 def _is_json(request: Request) -> bool:
-    """Tell if the content type is JSON. The framework parses a body as JSON only then."""
+    """Tell if the content type is JSON, or begins with JSON. Otherwise, no body is parsed as such."""
     kind = _type(request)
-    return kind.startswith("application/") and (kind == "application/json" or kind.endswith("+json"))
+    is_json = kind == "application/json" or kind.endswith("+json")
+    return kind == described.MEDIA_TYPE or (kind.startswith("application/") and is_json)
 
 
 def refusal_of(request: Request, error: HTTPException) -> Refusal:

@@ -114,6 +114,8 @@ class BoundedProtocol(HttpToolsProtocol):
             if not self.pace.left_s:
                 self._time_out()
         unsent, before = self.transport.get_write_buffer_size(), self._unsent_bytes
+        if unsent == before == 0:  # as on most of a thousand connections, ten times a second
+            return
         self._unsent_bytes = unsent
         if unsent == 0 or unsent < before:
             self._response_pace = self.limits.of_answer()

@@ -7,19 +7,22 @@ never HTTP, never a path on the disk.
 
 from app.service.commit.commit import Commits
 from app.service.commit.publish import Publisher
+from app.service.commit.record_and_prune import CommitRecorder
 from app.service.commit.single_request import SingleRequests
+from app.service.commit.small_save import SmallSaves
 from app.service.lifecycle.edit import Edits
 from app.service.lifecycle.purge import Purge
 from app.service.lifecycle.remove import Removals
 from app.service.lifecycle.restore import Restorations
 from app.service.query.compare import Comparisons
-from app.service.query.content import Contents
-from app.service.query.find import Queries
+from app.service.query.contents import Contents
+from app.service.query.lookup import Lookups
 from app.service.query.overview import Overviews
 from app.service.query.usage import UsageReports
 from app.service.state.active_purges import ActivePurges
 from app.service.state.caches import Caches
 from app.service.state.context import Context, Rules
+from app.service.state.events.feed import EventFeed
 from app.service.state.open_uploads import OpenUploads
 from app.service.state.pending_commits import PendingCommits
 from app.service.state.quota_claims import QuotaClaims
@@ -28,32 +31,33 @@ from app.service.upload.abort import Aborts
 from app.service.upload.dedup import Deduplication
 from app.service.upload.disk_space import DiskSpace
 from app.service.upload.reserve import Reservations
-from app.service.upload.uploads import Uploads
+from app.service.upload.transfer import Transfers
 
-__all__ = ["Checkpoints", "Context", "Rules"]
+__all__ = ["Context", "Rules", "Service"]
 
 
-class Checkpoints:
+class Service:
     """The use cases, one attribute for each family of verbs."""
 
     def __init__(self, context: Context, rules: Rules) -> None:
         self.context = context
         self.rules = rules
         caches = Caches()
-        self.queries = Queries(context, rules)
-        self.contents = Contents(context, self.queries, caches)
+        self.lookups = Lookups(context, rules)
+        self.contents = Contents(context, self.lookups, caches)
         self._copies = RunningCopies()
-        dedup = Deduplication(context, self.queries, self.contents, caches, self._copies)
-        open_uploads = OpenUploads(context.storage.content, dedup.plan)
+        dedup = Deduplication(context, self.lookups, self.contents, caches, self._copies)
+        open_uploads = OpenUploads(context, dedup.plan)
         self.purge = Purge(context, rules, ActivePurges())
         self.quota_claims = QuotaClaims(context, rules)
-        publisher = Publisher(context, rules)
+        recorder = CommitRecorder(context, rules)
+        publisher = Publisher(context, recorder)
         self.pending_commits = PendingCommits(
             context, open_uploads, self.quota_claims, publisher.publish, self.purge.schedule
         )
         disk_space = DiskSpace(context, rules, open_uploads, self.purge)
         self.aborts = Aborts(context, open_uploads, self.quota_claims)
-        self.uploads = Uploads(context, rules, open_uploads, disk_space, self.quota_claims)
+        self.transfers = Transfers(context, rules, open_uploads, disk_space, self.quota_claims)
         self.reservations = Reservations(
             context,
             rules,
@@ -61,7 +65,7 @@ class Checkpoints:
             disk_space,
             self.quota_claims,
             self.pending_commits,
-            self.uploads,
+            self.transfers,
             self.aborts,
         )
         self.commits = Commits(
@@ -70,21 +74,41 @@ class Checkpoints:
             open_uploads,
             self.quota_claims,
             self.pending_commits,
-            publisher,
-            self.uploads,
+            recorder,
+            self.transfers,
             dedup,
             self.purge,
         )
-        self.single_requests = SingleRequests(self.reservations, self.uploads, self.aborts, self.commits)
+        self.single_requests = SingleRequests(self.reservations, self.transfers, self.aborts, self.commits)
+        self.small_saves = SmallSaves(
+            context,
+            rules,
+            self.pending_commits,
+            disk_space,
+            self.commits,
+            self.reservations,
+            self.transfers,
+            self.aborts,
+        )
         self.removals = Removals(context, self.purge)
         self.restorations = Restorations(context, self.purge, self.quota_claims, self.pending_commits)
         self.edits = Edits(context, rules)
         self.comparisons = Comparisons(context, self.contents)
-        self.overviews = Overviews(context, rules, open_uploads)
+        self.overviews = Overviews(context, rules, open_uploads, caches)
+        self.event_feed = EventFeed(context.catalog, context.notifier, open_uploads.changed_since)
         self.usage = UsageReports(context, rules, open_uploads, caches)
+
+    def why_not_ready(self) -> str | None:
+        """Return the reason why requests cannot be served at the moment, as a sentence; None if they can."""
+        if self.context.is_stopping:
+            return "The server is shutting down."
+        if not self.context.catalog.usable():
+            return "The catalog does not answer."
+        return None if self.context.storage.content.is_writable() else "The root is not writable."
 
     def close(self) -> None:
         """Finish background work, then close the catalog and the storage."""
+        self.event_feed.close()
         self._copies.close()
         self.purge.close()
         self.context.catalog.close()

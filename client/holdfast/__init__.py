@@ -8,6 +8,9 @@ PosixPath('runs/experiment/checkpoints/checkpoint_epoch_0001.pt')
 {'weights': [0.5]}
 
 Importing this package imports neither torch nor any web framework; torch comes with the first save or load.
+
+Decides which names are public.
+May import `errors`, `manager`, `cleanup` and `_save.graceful`; never the server.
 """
 
 from ._save.graceful import GracefulStop

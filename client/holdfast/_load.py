@@ -6,11 +6,11 @@ from typing import Any
 
 from ._api.directory import RemoteDirectory
 from ._api.wire import Checkpoint
-from ._spool.item import SpooledFile
+from ._spool.item import SpooledCheckpoint, SpooledFile
 from ._spool.notes import note_of
-from ._spool.queue import Item, Queue
-from ._torchfile.reader import restore
-from ._torchfile.reader.arena import Arena
+from ._spool.queue import Queue
+from ._torchfile.reader.file_memory import FileMemory
+from ._torchfile.reader.load_state import load_state
 from ._transfer import download
 from ._transfer.cache import Cache
 from ._transfer.contents import file_of
@@ -79,16 +79,16 @@ class Loader:
         except HoldfastError as error:
             raise because from error
 
-    def spooled(self, item: Item) -> Any:
+    def spooled(self, item: SpooledCheckpoint) -> Any:
         """Load a checkpoint that waits in a spool."""
         with SpooledFile(item.folder, item.facts()) as file:
-            arena = Arena(file.size_bytes)
+            memory = FileMemory(file.size_bytes)
 
             def fetch(spans: list[tuple[int, int]]) -> None:
                 for start, stop in spans:
-                    file.copy_into(arena.view, start, stop)
+                    file.copy_into(memory.view, start, stop)
 
-            return restore.load_state(arena, fetch, only=self.only, **self._options)
+            return load_state(memory, fetch, only=self.only, **self._options)
 
     def cached(self, file_digest: str) -> Any:
         """Load a file from the cache, without a server.

@@ -8,8 +8,9 @@ from ._api.retry import is_transient
 from ._api.wire import Checkpoint
 from ._load import Loader
 from ._runtime.interruption import reraise
-from ._spool import siblings
-from ._spool.queue import Item, Queue
+from ._spool import url_aliases
+from ._spool.item import SpooledCheckpoint
+from ._spool.queue import Queue
 from .errors import HoldfastError, IntegrityError, warn
 
 KINDS = ("regular", "best")
@@ -54,10 +55,10 @@ class Resumer:
 
     def _include_others(self, own: Queue) -> None:
         """Include what waits under other URLs of the same server; warn of what may be of the same server."""
-        others = siblings.others(own)
-        siblings.identify(self._loader.remote.server, others)
+        others = url_aliases.others(own)
+        url_aliases.identify(self._loader.remote.server, others)
         for queue in others:
-            is_same = siblings.is_same(own, queue, is_only_read=True)
+            is_same = url_aliases.is_same(own, queue, is_only_read=True)
             if is_same:
                 self._queues.append(queue)
             elif is_same is None:
@@ -99,7 +100,7 @@ class Resumer:
                 failure = error
         loaded = self._loader.noted(kind) if failure is not None else None
         after = latest.saved_after if latest is not None else loaded["saved_after"] if loaded is not None else None
-        newer, older = self._waiting(kind, after)
+        newer, older = self._waiting(kind, after, latest.save_id if latest is not None else "")
         for item in newer:
             if (found := self._spooled(item)) is not None:
                 return found, before
@@ -113,18 +114,27 @@ class Resumer:
                 failure = error
         return self._on_this_machine(older, loaded, failure), failure
 
-    def _waiting(self, kind: str, after: int | None) -> tuple[list[Item], list[Item]]:
+    def _waiting(
+        self, kind: str, after: int | None, latest_save: str
+    ) -> tuple[list[SpooledCheckpoint], list[SpooledCheckpoint]]:
         """List what waits or is parked, newest first: what is newer than ``after``, and the rest.
 
         Parameters
         ----------
         after : int or None
             The sequence that the server's latest checkpoint was saved after; None if that is not known.
+        latest_save : str
+            The id of the save that it came from. If that still waits here, as its answer was lost, what was saved
+            after it is newer, wherever the server has put it.
         """
-        newer: list[Item] = []
-        older: list[Item] = []
+        newer: list[SpooledCheckpoint] = []
+        older: list[SpooledCheckpoint] = []
         parked = {item for queue in self._queues for item in queue.parked()}
-        for item in list(siblings.newest_first(self._queues)):
+        arrived = {
+            item.folder.parent: item for each in self._queues for item in each.items() if item.save_id == latest_save
+        }
+        delivered_after = {queue.folder: queue.delivered_after for queue in self._queues}
+        for item in list(url_aliases.newest_first(self._queues)):
             try:
                 save = item.facts()["save"]
             except (HoldfastError, OSError) as error:
@@ -133,12 +143,14 @@ class Resumer:
                 continue
             if save.get("kind", "regular") != kind:
                 continue
-            saved_after = save["saved_after"]
+            saved_after = max(save["saved_after"], delivered_after.get(item.folder.parent, 0))
             is_newer = after is None or saved_after > after or (saved_after == after and item not in parked)
+            before = arrived.get(item.folder.parent)
+            is_newer = is_newer or (before is not None and item > before)
             (newer if is_newer else older).append(item)
         return newer, older
 
-    def _spooled(self, item: Item) -> tuple[Any] | None:
+    def _spooled(self, item: SpooledCheckpoint) -> tuple[Any] | None:
         try:
             return (self._loader.spooled(item),)
         except OSError as error:
@@ -146,7 +158,7 @@ class Resumer:
             self._pass_over(item, error)
             return None
 
-    def _pass_over(self, item: Item, error: Exception) -> None:
+    def _pass_over(self, item: SpooledCheckpoint, error: Exception) -> None:
         """Leave out what cannot be read. What has left the spool meanwhile has all looked up again."""
         if isinstance(error, FileNotFoundError) and item.folder not in self._missing:
             self._missing.add(item.folder)
@@ -156,7 +168,7 @@ class Resumer:
             warn(f"{item.folder} cannot be used: {error}")
 
     def _on_this_machine(
-        self, older: list[Item], loaded: dict[str, Any] | None, failure: HoldfastError
+        self, older: list[SpooledCheckpoint], loaded: dict[str, Any] | None, failure: HoldfastError
     ) -> tuple[Any] | None:
         """Load without the server: what was loaded last, or else what waits and is older than that."""
         if loaded is not None:

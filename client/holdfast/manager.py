@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ._api.directory import Best, RemoteDirectory
 from ._api.mode import change_mode
@@ -16,9 +16,7 @@ from ._arguments import checks, values
 from ._arguments.keyword_warnings import KeywordWarnings
 from ._arguments.name_mapping import configured_prefix, directory_name, locate, safe_components
 from ._arguments.state_keys import requested_keys
-from ._load import Loader
 from ._options import UNSET, Mode, Unset, cache_of, checked_mode, monitored_value, spool_of
-from ._resume import Resumer
 from ._save.background import in_full
 from ._save.drain import DRAIN_S
 from ._save.facts import facts_of
@@ -26,8 +24,10 @@ from ._save.saver import Saver
 from ._save.target import SaveTarget
 from ._spool.spool import MAX_BYTES, MAX_SHARE
 from ._transfer.destination import NoReader, local, names_folder
-from ._transfer.download_folder import into_files
 from .errors import NotImproved, WarnOnce, warn
+
+if TYPE_CHECKING:
+    from ._load import Loader
 
 
 class CheckpointManager:
@@ -498,6 +498,8 @@ class CheckpointManager:
         >>> CheckpointManager("runs/resume").resume()
         {'step': 1}
         """
+        from ._resume import Resumer
+
         self._saver.background.wait()
         return Resumer(self._loader(map_location, weights_only, None)).state()
 
@@ -523,6 +525,8 @@ class CheckpointManager:
         InvalidRequest
             The target is a link, a socket or something else that is no plain file; it is left unchanged.
         """
+        from ._transfer.download_folder import into_files
+
         target = local("to", to)
         checkpoint = self._find(checkpoint_path)
         into_folder = names_folder(to) and not target.is_dir()
@@ -650,7 +654,9 @@ class CheckpointManager:
         directory, name = locate(given, self.checkpoint_dir, self._prefix)
         return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
 
-    def _loader(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> Loader:
+    def _loader(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> "Loader":
+        from ._load import Loader  # a job that only saves needs none of what reads
+
         keys = requested_keys(only)
         self._saver.target.begin()
         queue = self._saver.target.queue

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from app.api.routes.metrics import ProcessFigures, registry
+from app.api.prometheus import ProcessFigures, registry
 from app.catalog.reports.statistics import Statistics
 from app.core.quotas import Quota, Usage
 from scripts.reference.markdown import code, sentence

@@ -50,8 +50,10 @@ def seen(event, arguments):
         with open(path, "a") as file:
             file.write(f"{event} {arguments!r:.200}\\n")
 def tell(*_):
-    with open(path + ".modules", "w") as file:
+    aside = f"{path}.{os.getpid()}"
+    with open(aside, "w") as file:
         file.write("\\n".join(sorted(sys.modules)))
+    os.rename(aside, path + ".modules")
 sys.addaudithook(seen)
 atexit.register(tell)
 signal.signal(signal.SIGUSR1, tell)

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.bootstrap import open_root
-from app.settings import OF_CLIENTS, RENAMED, Settings, misspelt, renamed
+from app.core.units import parse_seconds
+from app.settings import OF_CLIENTS, RENAMED, Settings, misspelt, renamed, variable_of
 from tests.support.live import PROJECT, LiveServer
 from tests.support.tokens import bearer, mint
 
@@ -160,6 +161,20 @@ def test_a_former_name_of_a_setting_is_read_and_the_present_one_wins(monkeypatch
     assert misspelt(["HOLDFAST_LEND_SOCKETS"]) == {}
 
 
+def test_a_former_name_of_a_setting_may_be_in_small_letters(monkeypatch):
+    """As the present names may."""
+    monkeypatch.setenv("holdfast_lend_sockets", "false")
+    assert Settings().socket_handover is False
+    assert renamed(os.environ) == {"holdfast_lend_sockets": "HOLDFAST_SOCKET_HANDOVER"}
+
+
+def test_a_wrong_value_is_reported_by_the_name_that_was_set(monkeypatch):
+    assert variable_of("socket_handover", {}) == "HOLDFAST_SOCKET_HANDOVER"
+    assert variable_of("socket_handover", {"HOLDFAST_LEND_SOCKETS": "zz"}) == "HOLDFAST_LEND_SOCKETS"
+    both = {"HOLDFAST_LEND_SOCKETS": "zz", "holdfast_socket_handover": "zz"}
+    assert variable_of("socket_handover", both) == "HOLDFAST_SOCKET_HANDOVER"
+
+
 def test_a_former_name_of_a_setting_is_warned_about_at_start(tmp_path):
     with LiveServer(tmp_path / "root", lend_sockets="false") as live:
         assert "HOLDFAST_LEND_SOCKETS is a former name of HOLDFAST_SOCKET_HANDOVER" in live.log()
@@ -189,3 +204,17 @@ def test_what_is_wrong_with_a_setting_is_said_in_words_of_the_server(tmp_path, n
 def test_a_number_of_bytes_may_have_a_unit():
     given = [Settings(reserve_bytes=value).reserve_bytes for value in ("1GB", "2MiB", "5", 7)]
     assert given == [10**9, 2 * 2**20, 5, 7]
+
+
+@pytest.mark.parametrize(("name", "least"), [("keep_events", "1h"), ("keep_audit", "7d"), ("keep_removed", "1h")])
+def test_nothing_is_kept_for_less_than_its_floor(tmp_path, name, least):
+    assert getattr(Settings(**{name: least}), name) == parse_seconds(least)
+    assert getattr(Settings(**{name: "Forever"}), name) is None
+    for refused in ("0", "59m", "-1", "nan", "1000000d", "never"):
+        with pytest.raises(ValidationError, match="forever"):
+            Settings(**{name: refused})
+    ended = started(tmp_path / "root", **{f"HOLDFAST_{name.upper()}": "59m"})
+    assert ended.returncode != 0
+    assert f"HOLDFAST_{name.upper()}" in ended.stderr
+    assert f"must be at least {least}" in ended.stderr
+    assert not (tmp_path / "root").exists()

@@ -20,8 +20,8 @@ class Site:
 
     def __init__(self, folder, jobs):
         root = folder / "root"
-        with closing(open_root(Settings(root=root))) as checkpoints:
-            fill_all(checkpoints.context)
+        with closing(open_root(Settings(root=root))) as service:
+            fill_all(service.context)
         self.server = LiveServer(
             root, undo_window="1h", scrub_bytes_per_s="0", writer_window_s="3600", quotas=json.dumps(_QUOTAS)
         )

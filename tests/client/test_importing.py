@@ -1,5 +1,6 @@
 """Importing the client is cheap, and constructing a manager sends nothing."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -8,12 +9,33 @@ import pytest
 
 from holdfast import CheckpointManager
 
+COSTLY = {"asyncio", "difflib", "email", "html", "http", "httpx", "multiprocessing", "ssl", "tempfile", "tqdm"}
+"""Packages that take a good part of the time in which all the rest is imported, or more."""
+FOREIGN = {"torch", "numpy", "fastapi", "sqlalchemy", "app", "rich", "typer", "click", "pygments"}
 
-def test_importing_the_client_imports_neither_torch_nor_a_web_framework():
-    check = "import sys, holdfast; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert "holdfast" in done.stdout.split()
-    assert {"torch", "numpy", "fastapi", "sqlalchemy", "app"}.isdisjoint(done.stdout.split())
+
+def modules_after(code, *arguments, **environment):
+    """The top-level packages that a new process has imported once it has run some code."""
+    check = f"import sys; {code}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    named = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    command = [sys.executable, "-c", check, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**named, **environment})
+    return set(done.stdout.split())
+
+
+def test_importing_the_client_imports_nothing_costly():
+    found = modules_after("import holdfast")
+    assert "holdfast" in found
+    assert found.isdisjoint(FOREIGN | COSTLY)
+
+
+MANAGER = "from holdfast import CheckpointManager; manager = CheckpointManager(sys.argv[2], server=sys.argv[1])"
+
+
+def test_a_manager_imports_httpx_only_for_a_proxy(server, directory):
+    save = f"{MANAGER}; manager.save({{'a': 1}}, epoch=1); assert manager.load_latest() == {{'a': 1}}"
+    assert "httpx" not in modules_after(save, server.url, directory)
+    assert "httpx" in modules_after(MANAGER, server.url, directory, http_proxy="http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize("package", ["holdfast", "app"])

@@ -10,8 +10,8 @@ import pytest
 
 from holdfast import HoldfastError, MissingPackage, UnsafeCheckpoint
 from holdfast._runtime import packages as _packages
-from holdfast._torchfile.reader import restore
-from holdfast._torchfile.reader.arena import Arena
+from holdfast._torchfile.reader.file_memory import FileMemory
+from holdfast._torchfile.reader.load_state import load_state
 from tests.data import zoo
 from tests.support.live import PROJECT
 
@@ -43,7 +43,7 @@ def without(packages, program, *arguments):
 @pytest.mark.parametrize("extra", ["torch", "cli", "socks"])
 def test_what_is_advised_is_what_the_extra_installs(extra):
     declared = tomllib.loads((PROJECT / "client" / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert shlex.split(_packages.install(extra)) == ["pip", "install", *declared[extra]]
+    assert shlex.split(_packages.install_command(extra)) == ["pip", "install", *declared[extra]]
 
 
 def test_every_call_that_needs_torch_says_so(server, directory, monkeypatch):
@@ -75,9 +75,9 @@ def test_the_command_line_says_so(server, directory, monkeypatch, tmp_path, argu
 
 
 def loaded(data, **how):
-    arena = Arena(len(data))
-    arena.view(0, len(data))[:] = data
-    return restore.load_state(arena, lambda spans: None, **how)
+    memory = FileMemory(len(data))
+    memory.view(0, len(data))[:] = data
+    return load_state(memory, lambda spans: None, **how)
 
 
 def test_a_package_that_a_checkpoint_names_is_named():

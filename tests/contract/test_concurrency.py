@@ -48,14 +48,18 @@ def test_several_writers_at_once_leave_a_sequence_without_doubles(server, direct
 
 def test_the_same_save_from_many_connections_is_one_checkpoint(server, directory):
     params = {"directory": directory, "epoch": 1, "save_id": "the-same-save"}
+    others = set(server.incoming())
 
     def save(_):
         while True:
             answer = server.http.post("/v1/checkpoints", params=params, content=b"content")
-            if answer.status_code != 409 and answer.status_code != 404:
+            if answer.status_code != 409:
+                assert answer.is_success, answer.text
                 return answer.json()["id"]
+            assert answer.json()["code"] == "upload_busy"
 
     with ThreadPoolExecutor(6) as pool:
         ids = set(pool.map(save, range(12)))
     assert len(ids) == 1
+    assert set(server.incoming()) <= others
     assert server.names(directory) == ["checkpoint_epoch_0001.pt"]

@@ -100,7 +100,7 @@ def play(server, kind, seed, directory):
 def impatient(monkeypatch):
     """Deadlines and waits that suit small checkpoints and short rounds."""
     monkeypatch.setattr("holdfast._api.retry.LONGEST_WAIT_S", 0.5)
-    monkeypatch.setattr("holdfast._connection.sockets.SLOWEST_BYTES_PER_S", 1024 * 1024)
+    monkeypatch.setattr("holdfast._connection.raw_connections.SLOWEST_BYTES_PER_S", 1024 * 1024)
     monkeypatch.setattr("holdfast._transfer.upload._COPIED_BYTES_PER_S", 1024 * 1024)
 
 

@@ -112,12 +112,12 @@ def large_root(tmp_path):
         save_as_jobs_do(server)
         server.wait_until_freed()
         server.stop()
-    checkpoints = open_root(Settings(root=root))
+    service = open_root(Settings(root=root))
     try:
         for seed, (name, count) in enumerate({"large": LARGE, **SMALL}.items()):
-            fill(checkpoints, name, count, seed)
+            fill(service, name, count, seed)
     finally:
-        checkpoints.close()
+        service.close()
     return root
 
 

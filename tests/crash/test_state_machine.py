@@ -180,6 +180,7 @@ class DirectoryMachine(OneDirectory):
             attempt = pool.submit(self.asking.save, wanted, own)
             time.sleep(after_ms / 1000)  # any moment will do
             self.world.server.kill()
+        self.looking.look_at_the_counters()
         self._start()
         assert isinstance(attempt.exception(), httpx.TransportError | None)
         self._save(wanted, begun_before=True)

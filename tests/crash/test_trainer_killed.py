@@ -81,7 +81,7 @@ class Trial:
             elif kind == "durable":
                 self.durable.append(int(epoch))
             else:
-                assert int(epoch) >= newest, f"it resumed from {epoch}, and {newest} was durable"
+                assert int(epoch) >= newest, f"it resumed from {epoch}, and {newest} was durable\n{job.errors()}"
                 assert rest[0] == self.begun[int(epoch)], f"it resumed from an altered {epoch}"
         assert job.value("begins")
 

@@ -112,6 +112,15 @@ def sealed(storage, files, *, sequence=1, replaces=None, **place):
     return made
 
 
+def sealed_whole(storage, files, *, sequence=1, **place):
+    """Write an upload of these files whole, and bring it to its commit point; its manifest."""
+    promised = upload(files, **place)
+    versions = storage.content.write_whole(promised, files)
+    made = manifest(promised, files, sequence=sequence, versions=versions)
+    storage.content.seal(promised.id, made)
+    return made
+
+
 def published(storage, files, **place):
     """Bring an upload of these files all the way; the checkpoint."""
     made = sealed(storage, files, **place)
@@ -163,8 +172,8 @@ def descriptors():
 def feed(sink, data):
     """Put bytes into a receiver or a shot, as a request's body would be."""
     while data:
-        room = sink.room()
-        count = min(len(room), len(data))
-        room[:count] = data[:count]
-        sink.took(count)
+        buffer = sink.get_buffer()
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        sink.buffer_updated(count)
         data = data[count:]

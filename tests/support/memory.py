@@ -1,4 +1,4 @@
-"""The memory of this process."""
+"""The memory of this process, and of others."""
 
 import gc
 from collections.abc import Callable
@@ -8,7 +8,12 @@ from pathlib import Path
 def resident_bytes() -> int:
     """The bytes of memory that are this process's own at this moment."""
     gc.collect()
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return resident_bytes_of("self")
+
+
+def resident_bytes_of(process: int | str) -> int:
+    """The bytes of memory that are another process's own at this moment."""
+    lines = Path("/proc", str(process), "smaps_rollup").read_text().splitlines()
     (found,) = (line for line in lines if line.startswith("Private_Dirty:"))
     return int(found.split()[1]) * 1024
 

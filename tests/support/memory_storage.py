@@ -5,17 +5,19 @@ would. It shows that neither the ports nor the use cases above them assume a fil
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
+from urllib.parse import quote, urlencode
 
 from app.core.errors import ForeignFile, NameTaken
-from app.core.models import Checkpoint, Directory, File, Manifest, Mark, RangeUrl, Upload, Version
-from app.core.spans import Span, joined
+from app.core.models import Checkpoint, Directory, File, Manifest, RangeUrl, RootMark, Upload, Version
+from app.core.spans import Span, merged
 from app.storage import manifest as manifests
-from app.storage.ports import Buffer, Found, Item, Opened, Partial, RecordTimes, Storage, Trashed
+from app.storage.ports import Buffer, InventoryEntry, Opened, Partial, RecordTimes, Storage, SurveyedRecord, Trashed
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,14 @@ class Growing:
     data: bytearray = field(default_factory=bytearray)
     written: list[Span] = field(default_factory=list)
     version: Version = ""
+    sent: list[Span] = field(default_factory=list)
+    """The ranges that clients have sent to URLs."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        self.data.extend(bytes(max(0, offset - len(self.data))))
+        self.data[offset : offset + len(data)] = data
+        self.written.append(Span(offset, offset + len(data)))
+        self.version = ""
 
 
 @dataclass
@@ -42,10 +52,13 @@ class Bucket:
 
     objects: dict[str, Blob] = field(default_factory=dict)
     uploads: dict[str, dict[str, Growing]] = field(default_factory=dict)
+    finalized: Counter[str] = field(default_factory=Counter)
+    """By upload, how often it was finalized: each time ends the URLs that were given before."""
     places: set[str] = field(default_factory=set)
-    marks: dict[str, Mark] = field(default_factory=dict)
+    marks: dict[str, RootMark] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
     is_protected: bool = False
+    refuses_removals: bool = False
     is_formatted: bool = False
     guard: threading.RLock = field(default_factory=threading.RLock)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -62,6 +75,16 @@ class Bucket:
             return self.objects[key]
         except KeyError as error:
             raise FileNotFoundError(key) from error
+
+    def take(self, upload_id: str, path: str, start: int, data: bytes, finalized: int) -> bool:
+        """Take a range that a client sends to its URL; False if the URL is not valid any more."""
+        with self.guard:
+            if upload_id not in self.uploads or self.finalized[upload_id] != finalized:
+                return False
+            growing = self.uploads[upload_id].setdefault(path, Growing())
+            growing.write(start, data)
+            growing.sent.append(Span(start, start + len(data)))
+            return True
 
     def below(self, prefix: str) -> list[str]:
         with self.guard:
@@ -104,11 +127,7 @@ class MemoryPartial:
         pass
 
     def write(self, offset: int, data: Buffer) -> None:
-        growing = self._growing
-        growing.data.extend(bytes(max(0, offset - len(growing.data))))
-        growing.data[offset : offset + len(data)] = data
-        growing.written.append(Span(offset, offset + len(data)))
-        growing.version = ""
+        self._growing.write(offset, data)
 
     def allocated_bytes(self) -> int:
         return len(self._growing.data)
@@ -124,7 +143,7 @@ class MemoryPartial:
         return len(self._growing.data)
 
     def written(self) -> Iterator[Span]:
-        yield from joined(self._growing.written)
+        yield from merged(self._growing.written)
 
 
 class MemoryContentStore:
@@ -136,6 +155,7 @@ class MemoryContentStore:
         self._bucket = bucket
         self._records = records
         self._url = url
+        self._remains: set[str] = set()
 
     # uploads
 
@@ -156,12 +176,23 @@ class MemoryContentStore:
             with self.partial(upload, path) as partial:
                 partial.write(0, data)
 
+    def write_whole(self, upload: Upload, contents: Mapping[str, Buffer]) -> Mapping[str, Version]:
+        self.begin(upload)
+        self.write_files(upload, contents)
+        return self.finalize(upload)
+
     def upload_url(self, upload: Upload, path: str, span: Span) -> RangeUrl | None:
-        return self._range_url(f"{upload.id}/{path}", span)
+        return self._range_url(f"{upload.id}/{path}", span, finalized=self._bucket.finalized[upload.id])
+
+    def arrived(self, upload: Upload) -> Mapping[str, Sequence[Span]]:
+        with self._bucket.guard:
+            files = self._bucket.uploads.get(upload.id, {})
+            return {path: merged(growing.sent) for path, growing in files.items() if growing.sent}
 
     def finalize(self, upload: Upload) -> Mapping[str, Version]:
         with self._bucket.guard:
             files = self._files(upload.id)
+            self._bucket.finalized[upload.id] += 1
             for file in upload.files:
                 if not file.size_bytes:
                     files.setdefault(file.path, Growing())
@@ -172,11 +203,17 @@ class MemoryContentStore:
 
     def discard(self, upload_id: str) -> None:
         with self._bucket.guard:
+            if self._bucket.refuses_removals:
+                self._remains.add(upload_id)
+                raise OSError("the bucket removes nothing at the moment")
             self._bucket.uploads.pop(upload_id, None)
             self.unseal(upload_id)
+            self._remains.discard(upload_id)
 
     def sweep(self) -> None:
-        pass
+        for upload_id in tuple(self._remains):
+            with suppress(OSError):
+                self.discard(upload_id)
 
     def uploads(self) -> set[str]:
         return set(self._bucket.uploads)
@@ -187,8 +224,11 @@ class MemoryContentStore:
         except KeyError as error:
             raise FileNotFoundError(upload_id) from error
 
-    def _range_url(self, path: str, span: Span) -> RangeUrl | None:
-        return RangeUrl(f"{self._url}/{path}?from={span.start}", {"X-Signed": "yes"}) if self._url else None
+    def _range_url(self, path: str, span: Span, **more: int) -> RangeUrl | None:
+        if self._url is None:
+            return None
+        query = urlencode({"from": span.start, "to": span.stop, **more})
+        return RangeUrl(f"{self._url}/{quote(path)}?{query}", {"X-Signed": "yes"})
 
     # commit
 
@@ -235,7 +275,7 @@ class MemoryContentStore:
     # reading
 
     def open(self, checkpoint: Checkpoint, file: File) -> Opened:
-        if self._records.standing(checkpoint.directory, checkpoint.name) != checkpoint.id:
+        if f"trash/{checkpoint.id}" in self._bucket.objects:
             raise FileNotFoundError(checkpoint.stored_at(file))
         return MemoryOpened(self._bucket, self._records.content_key(checkpoint, file))
 
@@ -244,7 +284,7 @@ class MemoryContentStore:
 
     # removal
 
-    def move_to_trash(self, checkpoint: Checkpoint, *, note: bool = False) -> None:
+    def move_to_trash(self, checkpoint: Checkpoint, *, note: bool = False, is_final: bool = False) -> None:
         with self._bucket.guard:
             if self._records.standing(checkpoint.directory, checkpoint.name) != checkpoint.id:
                 return
@@ -333,7 +373,7 @@ class MemoryRecordStore:
     def write_directory(self, directory: Directory) -> None:
         self._bucket.put(self.directory_key(directory.name), manifests.dump_directory(directory))
 
-    def read(self, directory: str, name: str | None) -> Found:
+    def read(self, directory: str, name: str | None) -> SurveyedRecord:
         return self._found(self.directory_key(directory) if name is None else self.manifest_key(directory, name))
 
     def times(self, skip: frozenset[str]) -> Iterator[RecordTimes]:
@@ -342,33 +382,35 @@ class MemoryRecordStore:
             times = {_split(key)[1]: self._bucket.get(key).written_ns for key in keys}
             yield RecordTimes(directory, times.pop("directory", None), times)
 
-    def survey(self) -> Iterator[Found]:
+    def survey(self) -> Iterator[SurveyedRecord]:
         for key in self._bucket.below("meta/"):
             yield self._found(key)
 
-    def _found(self, key: str) -> Found:
+    def _found(self, key: str) -> SurveyedRecord:
         try:
             data = self._bucket.get(key).data
             warning = None if manifests.is_as_written(data) else "something has changed it since it was written"
             if _split(key)[1] == "directory":
-                return Found(key, directory=manifests.load_directory(data), warning=warning)
+                return SurveyedRecord(key, directory=manifests.load_directory(data), warning=warning)
             manifest = manifests.load(data)
         except (manifests.Unreadable, OSError) as error:
-            return Found(key, fault=str(error))
+            return SurveyedRecord(key, fault=str(error))
+        if key != self.manifest_key(manifest.checkpoint.directory, manifest.checkpoint.name):
+            return SurveyedRecord(key, fault=f"it speaks of {manifest.checkpoint.directory}/{manifest.checkpoint.name}")
         for file in manifest.checkpoint.files:
             blob = self._bucket.objects.get(self.content_key(manifest.checkpoint, file))
             if blob is None or len(blob.data) != file.size_bytes:
-                return Found(key, fault=f"{file.path} is missing or of another size")
-        return Found(key, manifest=manifest, warning=warning)
+                return SurveyedRecord(key, fault=f"{file.path} is missing or of another size")
+        return SurveyedRecord(key, manifest=manifest, warning=warning)
 
     # inventory
 
-    def inventory(self) -> Iterator[Item]:
+    def inventory(self) -> Iterator[InventoryEntry]:
         trash = {key.removeprefix("trash/") for key in self._bucket.below("trash/")}
         for key in (*self._bucket.below("data/"), *self._bucket.below("meta/")):
             if key.startswith("meta/") or key.split("/")[1] not in trash:
                 blob = self._bucket.get(key)
-                yield Item(key, False, len(blob.data), blob.version, True)
+                yield InventoryEntry(key, False, len(blob.data), blob.version, True)
 
     def manifest_key(self, directory: str, name: str) -> str:
         return f"meta/{directory}/{name}.json"
@@ -376,8 +418,14 @@ class MemoryRecordStore:
     def directory_key(self, name: str) -> str:
         return f"meta/{name}/directory.json"
 
+    def place_key(self, directory: str) -> str | None:
+        return None
+
     def content_key(self, checkpoint: Checkpoint, file: File) -> str:
         return f"data/{checkpoint.id}/{file.path}"
+
+    def is_below(self, key: str, folder: str) -> bool:
+        return key == folder  # no key is that of a folder
 
     def is_record(self, key: str) -> bool:
         return key.startswith("meta/")
@@ -410,10 +458,10 @@ class MemoryRootMarks:
         self._bucket = bucket
         self.upgrade()
 
-    def last_opening(self) -> Mark | None:
+    def last_opening(self) -> RootMark | None:
         return self._bucket.marks.get("last")
 
-    def note_opening(self, opened: Mark) -> None:
+    def note_opening(self, opened: RootMark) -> None:
         self._bucket.marks["last"] = opened
 
     def upgrade(self) -> None:

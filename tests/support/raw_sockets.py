@@ -1,10 +1,12 @@
 """Raw HTTP requests over sockets, to a server with or without socket handover, and inspection of its resources."""
 
+import fcntl
 import json
 import random
 import select
 import socket
 import struct
+import termios
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +71,11 @@ class Wire:
             if select.select([self.socket], [], [], every_s)[0]:
                 return True
         return False
+
+    def unsent_bytes(self) -> int:
+        """Return the number of bytes that the server's end has not taken from this one's buffer."""
+        found: int = struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]
+        return found
 
     def read(self, count: int) -> bytes:
         """So many bytes, or fewer where the server ends the connection."""
@@ -201,12 +208,19 @@ class WiredServer(LiveServer):
             return False
         return True
 
+    def is_ready(self) -> bool:
+        """Whether it takes new work."""
+        return self.http.get("/health/ready").status_code == 200
+
     @contextmanager
-    def stopping(self) -> Iterator[None]:
-        """Ask it to stop, do something before it has, and assert that it then ends with status 0."""
+    def stopping(self, *, while_it_waits: bool = False) -> Iterator[None]:
+        """Ask it to stop, do something before it has, and assert that it then ends with status 0.
+
+        The block begins when it takes no more connections, or already while it waits for transfers.
+        """
         with ThreadPoolExecutor(1) as threads:
             stopped = threads.submit(self.stop)
-            assert eventually(lambda: not self.is_listening())
+            assert eventually(lambda: not (self.is_ready() if while_it_waits else self.is_listening()))
             yield
             assert stopped.result() == 0
 

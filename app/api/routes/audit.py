@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.api.dependencies import Admin, QueriesDep, Within
+from app.api.dependencies import Admin, LookupsDep, Within
 from app.api.schemas.audit import AuditLineOut, AuditPage
 from app.api.schemas.parameters import PageSize, PageToken
 from app.api.schemas.values import MAX_INT
@@ -20,7 +20,7 @@ TokenId = Annotated[str | None, Query(min_length=1, max_length=64, description="
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
 def list_audit(
-    queries: QueriesDep,
+    lookups: LookupsDep,
     _: Admin,
     prefix: Within,
     token_id: TokenId = None,
@@ -33,7 +33,7 @@ def list_audit(
     belong to no directory: they are listed only without a prefix, and only for an admin of all directories.
     """
     before = read_number(page_token, "audit", prefix, token_id)
-    lines, following = queries.audit(
+    lines, following = lookups.audit(
         before if before is not None else MAX_INT, prefix=prefix, token_id=token_id, limit=page_size
     )
     token = write_token((following,), "audit", prefix, token_id) if following is not None else None

@@ -5,18 +5,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import (
-    CheckpointsDep,
     Deleter,
     EditsDep,
+    LookupsDep,
     PermissionFirstRoute,
-    QueriesDep,
     Reader,
     RemovalsDep,
+    ServiceDep,
     Writer,
     conditions_of,
 )
 from app.api.routes.uploads import SAVE_REFUSALS, committed_answer
-from app.api.schemas.answers import BestOut, CheckpointOut, CheckpointPage, CommittedOut
+from app.api.schemas.checkpoints import BestOut, CheckpointOut, CheckpointPage, CommittedOut
 from app.api.schemas.layout import ChunksOut, TensorsOut
 from app.api.schemas.parameters import By, DirectoryQuery, Id, ModeQuery, PageToken
 from app.api.schemas.queries import ListQuery, SaveQuery
@@ -41,6 +41,7 @@ from app.core.errors import (
     SaveIdReused,
     TooLarge,
     TooManyUploads,
+    UploadBusy,
     WrongLength,
 )
 from app.http.body.raw import UNBOUNDED, length_of, receive
@@ -67,6 +68,7 @@ ID_REFUSALS = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
             NotReady,
             DirectoryNotFound,
             TooManyUploads,
+            UploadBusy,
             BodyAltered,
             PreconditionFailed,
             *SAVE_REFUSALS,
@@ -76,7 +78,7 @@ ID_REFUSALS = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
 async def save_checkpoint(
     request: Request,
     query: Annotated[SaveQuery, Query()],
-    checkpoints: CheckpointsDep,
+    service: ServiceDep,
     response: Response,
     may: Writer,
 ) -> CommittedOut:
@@ -87,21 +89,21 @@ async def save_checkpoint(
     directory without a policy keeps everything. Idempotent with a `save_id`.
     """
     length = length_of(request)
-    upload = checkpoints.single_requests.begin(query.save(may), length or 0, conditions_of(request))
+    upload = service.single_requests.begin(query.save(may), length or 0, conditions_of(request))
     return committed_answer(await receive(request, upload, length=length, whole=True), response)
 
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
-def list_checkpoints(query: Annotated[ListQuery, Query()], queries: QueriesDep, _: Reader) -> CheckpointPage:
+def list_checkpoints(query: Annotated[ListQuery, Query()], lookups: LookupsDep, _: Reader) -> CheckpointPage:
     """List the checkpoints of a directory, filtered and sorted.
 
     Pages stay consistent while checkpoints are saved and removed.
     """
-    listing = query.listing(queries.own_mode(query.directory))
+    listing = query.listing(lookups.own_mode(query.directory))
     key = read_token(
         query.page_token, query.directory, listing.order_by, listing.mode, listing.by, length=listing.key_length
     )
-    page = queries.page(listing, after=key, limit=query.page_size)
+    page = lookups.page(listing, after=key, limit=query.page_size)
     token = None
     if page.next_key is not None:
         token = write_token(page.next_key, query.directory, listing.order_by, listing.mode, listing.by)
@@ -112,29 +114,29 @@ def list_checkpoints(query: Annotated[ListQuery, Query()], queries: QueriesDep, 
 
 @router.get("/best", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest))
 def get_best(
-    directory: DirectoryQuery, queries: QueriesDep, _: Reader, by: By = None, mode: ModeQuery = None
+    directory: DirectoryQuery, lookups: LookupsDep, _: Reader, by: By = None, mode: ModeQuery = None
 ) -> BestOut:
     """Get the best checkpoint of a directory.
 
     It is ranked by the metric and the directory's mode, unless `by` or `mode` are given.
     """
-    checkpoint, ranked_mode, own = queries.best(directory, by=by, mode=mode)
+    checkpoint, ranked_mode, own = lookups.best(directory, by=by, mode=mode)
     return BestOut.of(checkpoint, ranked_by=by or "metric", mode=ranked_mode, own_mode=own)
 
 
 @router.get("/latest", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint))
-def get_latest(directory: DirectoryQuery, queries: QueriesDep, _: Reader) -> CheckpointOut:
+def get_latest(directory: DirectoryQuery, lookups: LookupsDep, _: Reader) -> CheckpointOut:
     """Get the latest checkpoint of a directory."""
-    return CheckpointOut.of(queries.latest(directory))
+    return CheckpointOut.of(lookups.latest(directory))
 
 
 @router.get("/{checkpoint_id}", responses=refuses(CheckpointNotFound, RecordUnreadable))
-def get_checkpoint(checkpoint_id: Id, queries: QueriesDep, _: Reader) -> CheckpointOut:
+def get_checkpoint(checkpoint_id: Id, lookups: LookupsDep, _: Reader) -> CheckpointOut:
     """Get a checkpoint by its id.
 
     The facts of a removed checkpoint stay available.
     """
-    return CheckpointOut.of(queries.get(checkpoint_id))
+    return CheckpointOut.of(lookups.get(checkpoint_id))
 
 
 @router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *ID_REFUSALS, TooLarge))
@@ -159,33 +161,33 @@ def delete_checkpoint(checkpoint_id: Id, removals: RemovalsDep, _: Deleter) -> C
     "/{checkpoint_id}/restore",
     responses=refuses(*ID_REFUSALS, NameTaken, ForeignFile, QuotaExceeded),
 )
-def restore_checkpoint(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer) -> CheckpointOut:
+def restore_checkpoint(checkpoint_id: Id, service: ServiceDep, _: Writer) -> CheckpointOut:
     """Restore a removed checkpoint.
 
     Possible until the undo window (a setting) ends or the space is needed. The checkpoint keeps its facts and its
     position. It is pinned if the policy would otherwise remove it at the next save.
     """
-    return CheckpointOut.of(checkpoints.restorations.restore(checkpoint_id))
+    return CheckpointOut.of(service.restorations.restore(checkpoint_id))
 
 
 @router.get("/{checkpoint_id}/chunks", responses=refuses(*ID_REFUSALS, Altered))
-def get_chunks(checkpoint_id: Id, checkpoints: CheckpointsDep, _: Reader, page_token: PageToken = None) -> ChunksOut:
+def get_chunks(checkpoint_id: Id, service: ServiceDep, _: Reader, page_token: PageToken = None) -> ChunksOut:
     """List the chunks of each file with their digests, and the ranges for fetching them.
 
     A page has up to 50,000 chunks.
     """
-    checkpoint, maps = checkpoints.queries.maps(checkpoint_id)
-    content = checkpoints.context.storage.content
-    return ChunksOut.of(checkpoint, maps, content.range_max_bytes, content.download_url, page_token)
+    checkpoint, maps = service.lookups.maps(checkpoint_id)
+    contents = service.contents
+    return ChunksOut.of(checkpoint, maps, contents.range_max_bytes, contents.range_url, page_token)
 
 
 @router.get("/{checkpoint_id}/tensors", responses=refuses(*ID_REFUSALS, NoTensorIndex, Altered))
-def get_tensors(checkpoint_id: Id, queries: QueriesDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
+def get_tensors(checkpoint_id: Id, lookups: LookupsDep, _: Reader, page_token: PageToken = None) -> TensorsOut:
     """List the tensors in a checkpoint's files.
 
     The client declared them, or the server found them in the files. A page has up to 20,000 tensors.
     """
-    checkpoint, maps = queries.maps(checkpoint_id)
+    checkpoint, maps = lookups.maps(checkpoint_id)
     if all(found.tensors is None for found in maps.values()):
         raise NoTensorIndex(f"The tensors of {checkpoint.directory}/{checkpoint.name} are not known.")
     return TensorsOut.of(checkpoint, maps, page_token)

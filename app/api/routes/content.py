@@ -92,4 +92,4 @@ def get_batch(checkpoint_id: Id, files: BatchQuery, contents: ContentsDep, _: Re
 
     `GET /v1/checkpoints/{checkpoint_id}/chunks` lists the batches and their URLs.
     """
-    return file_response.attachment(contents.read_batch(checkpoint_id, batches.places(files)))
+    return file_response.attachment(contents.read_batch(checkpoint_id, batches.indices_in(files)))

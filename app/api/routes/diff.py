@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.api.dependencies import CheckpointsDep, PermissionFirstRoute, Reader
+from app.api.dependencies import PermissionFirstRoute, Reader, ServiceDep
 from app.api.schemas.diff import ComparisonOut
 from app.api.schemas.layout import MOST_TENSORS
 from app.api.schemas.parameters import Id, PageToken
@@ -33,7 +33,7 @@ ChangesQuery = Annotated[
 def compare_checkpoints(
     checkpoint_id: Id,
     against: AgainstQuery,
-    checkpoints: CheckpointsDep,
+    service: ServiceDep,
     may: Reader,
     changes: ChangesQuery = CHANGES,
     page_token: PageToken = None,
@@ -46,10 +46,10 @@ def compare_checkpoints(
 
     A page has up to 20,000 tensors. Files are on the first page only; the counts on each page cover all tensors.
     """
-    checkpoints.queries.reach(may, against)
+    service.lookups.reach(may, against)
     listing = ("comparison", checkpoint_id, against, sorted(changes))
     start = read_number(page_token, *listing) or 0
-    found = checkpoints.comparisons.compare(against, checkpoint_id)
+    found = service.comparisons.compare(against, checkpoint_id)
     tensors = [tensor for tensor in found.tensors or () if tensor.change in changes]
     following = start + MOST_TENSORS
     token = write_token((following,), *listing) if following < len(tensors) else None

@@ -7,16 +7,16 @@ from app.api.dependencies import (
     Deleter,
     EditsDep,
     ExpectedPolicy,
+    LookupsDep,
     PermissionFirstRoute,
-    QueriesDep,
     Reader,
     RemovalsDep,
     Within,
 )
-from app.api.schemas.answers import DirectoryOut, DirectoryPage
+from app.api.schemas.checkpoints import DirectoryOut, DirectoryPage
 from app.api.schemas.parameters import DirectoryName, PageSize, PageToken
+from app.api.schemas.prune import ClearedOut
 from app.api.schemas.requests import PolicyIn
-from app.api.schemas.retention import ClearedOut
 from app.core.errors import DirectoryNotFound, InvalidName, NameTaken, PolicyChanged, TooLarge
 from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
@@ -26,22 +26,22 @@ router = APIRouter(prefix="/directories", tags=["directories"], route_class=Perm
 
 @router.get("", responses=refuses(InvalidName, DirectoryNotFound))
 def list_directories(
-    queries: QueriesDep, _: Reader, prefix: Within, page_size: PageSize = 100, page_token: PageToken = None
+    lookups: LookupsDep, _: Reader, prefix: Within, page_size: PageSize = 100, page_token: PageToken = None
 ) -> DirectoryPage:
     """List directories at or below a prefix, by name.
 
     Each comes with its policy, counts, bytes, latest and best checkpoint.
     """
     after = read_token(page_token, "directories", prefix, length=1)
-    summaries, following = queries.directories(prefix, after=str(after[0]) if after else "", limit=page_size)
+    summaries, following = lookups.directories(prefix, after=str(after[0]) if after else "", limit=page_size)
     token = write_token((following,), "directories", prefix) if following is not None else None
     return DirectoryPage(directories=[DirectoryOut.of(summary) for summary in summaries], next_page_token=token)
 
 
 @router.get("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))
-def get_directory(directory: DirectoryName, queries: QueriesDep, _: Reader) -> DirectoryOut:
+def get_directory(directory: DirectoryName, lookups: LookupsDep, _: Reader) -> DirectoryOut:
     """Get a directory: its policy, counts, bytes, latest and best checkpoint."""
-    return DirectoryOut.of(queries.directory(directory))
+    return DirectoryOut.of(lookups.directory(directory))
 
 
 @router.put("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound, NameTaken, PolicyChanged, TooLarge))
@@ -49,7 +49,7 @@ def set_policy(
     directory: DirectoryName,
     policy: PolicyIn,
     edits: EditsDep,
-    queries: QueriesDep,
+    lookups: LookupsDep,
     is_expected: ExpectedPolicy,
     _: Admin,
 ) -> DirectoryOut:
@@ -60,7 +60,7 @@ def set_policy(
     is unchanged; `If-None-Match: *` that the directory does not exist yet.
     """
     changed = edits.set_policy(directory, policy.asked(), is_expected=is_expected)
-    return DirectoryOut.of(queries.summary(changed))
+    return DirectoryOut.of(lookups.summary(changed))
 
 
 @router.delete("/{directory:path}", responses=refuses(InvalidName, DirectoryNotFound))

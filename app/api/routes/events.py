@@ -1,71 +1,73 @@
 """The route of events, as server-sent events."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import Annotated, Any
+import json
+from collections.abc import AsyncGenerator
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from app.api.dependencies import CheckpointsDep, Reader, Within
+from app.api.dependencies import Reader, ServiceDep, Within
 from app.api.schemas.values import MAX_INT
 from app.core.access import Access
-from app.core.errors import DirectoryNotFound, InvalidName
+from app.core.errors import DirectoryNotFound, EventsTrimmed, InvalidName
 from app.core.models import Event
+from app.http.body.event_stream import CONTENT, PING, EventStream, field_lines
 from app.http.problems import refuses
+from app.service.state.events.event_format import EventFormat
+from app.service.state.events.feed import EventFeed
 
 router = APIRouter(prefix="/events", tags=["events"])
 
-EVENTS_AT_ONCE = 200
-RECHECK_S = 15.0
-"""Interval at which the token of an open stream is checked again, in seconds."""
 
-
-@router.get("", response_class=EventSourceResponse, responses=refuses(InvalidName, DirectoryNotFound))
+@router.get("", response_class=Response, responses=CONTENT | refuses(InvalidName, DirectoryNotFound, EventsTrimmed))
 async def stream_events(
     request: Request,
-    checkpoints: CheckpointsDep,
+    service: ServiceDep,
     may: Reader,
     prefix: Within,
     follow: Annotated[bool, Query(description="Wait for new events; if false, end after the existing ones.")] = True,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_INT, description="Begin after this event.")] = None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventStream:
     """Stream changes as server-sent events.
 
-    The types are `checkpoint.saved`, `checkpoint.removed`, `checkpoint.changed` and `directory.policy_changed`. With
-    `Last-Event-ID` the stream begins after that event, so that a client that reconnects misses none; 0 begins with the
-    first event. Without it the stream begins now, with an id without data that marks the position. The stream ends when
-    the token expires or is revoked.
+    The types are `checkpoint.saved`, `checkpoint.changed`, `checkpoint.removed`, `checkpoint.restored`,
+    `checkpoint.damaged`, `checkpoint.intact` and `directory.policy_changed`. With `Last-Event-ID` the stream begins
+    after that event, so that a client that reconnects misses none; 0 begins with the first event that is kept. If
+    later events than that are no longer kept, the answer is 410 `events_trimmed`. Without it the stream begins now,
+    with an id without data that marks the position. The stream ends when the token expires or is revoked,
+    and when its client reads too slowly; the client can then resume after the last event that it received.
     """
-    queries, notifier = checkpoints.queries, checkpoints.context.notifier
-    last = await run_in_threadpool(queries.last_event_id) if last_event_id is None else last_event_id
-    if last_event_id is None:
-        yield ServerSentEvent(id=str(last))
-    while await run_in_threadpool(_still_may, request, may):
-        with notifier.waiter() as waiter:
-            events, last = await run_in_threadpool(queries.events, last, prefix=prefix, limit=EVENTS_AT_ONCE)
-            for event in events:
-                yield ServerSentEvent(id=str(event.id), event=event.type, data=_data(event))
-            if not events:
-                if notifier.closed or not follow:
-                    return
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(waiter.wait(), RECHECK_S)
+    if last_event_id is not None:
+        await service.event_feed.backlog.require_kept(last_event_id)
+    return EventStream(_stream(request, service.event_feed, may, prefix, last_event_id, follow=follow))
 
 
-def _still_may(request: Request, may: Access) -> bool:
-    """Tell if the token is still valid and may read."""
-    found = request.state.authenticator.access_of(may.token_id)
-    return found is not None and found.allows("read")
+async def _stream(
+    request: Request, feed: EventFeed, may: Access, prefix: str, after: int | None, *, follow: bool
+) -> AsyncGenerator[bytes, None]:
+    authenticator = request.state.authenticator
+
+    def still_may() -> bool:
+        found = authenticator.access_of(may.token_id)
+        return found is not None and found.allows("read")
+
+    with feed.watching(prefix, FORMAT, key=("token", may.token_id), still_may=still_may, follows=follow) as watcher:
+        if after is None:
+            after = await feed.backlog.last_id()
+            yield field_lines(event_id=after)
+        async for piece in feed.stream(watcher, after):
+            yield piece
 
 
-def _data(event: Event) -> dict[str, Any]:
-    return {
+def _encoded(event: Event) -> bytes:
+    data = {
         "at": event.at.isoformat().replace("+00:00", "Z"),
         "type": event.type,
         "directory": event.directory,
         "checkpoint_id": event.checkpoint_id,
         **event.data,
     }
+    return field_lines(event=event.type, data=json.dumps(data), event_id=event.id)
+
+
+FORMAT = EventFormat(encode=_encoded, join=b"".join, ping=PING)

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import __version__
-from app.api.dependencies import CheckpointsDep, Reader
-from app.api.schemas.answers import HealthOut, InfoOut, TokenOut
+from app.api.dependencies import Reader, ServiceDep
+from app.api.schemas.operations import HealthOut, InfoOut, TokenOut
 from app.core.errors import NotReady
 from app.core.models import CHUNK_MAX_BYTES
 from app.http.problems import refuses
@@ -15,7 +15,7 @@ outside = APIRouter(tags=["operations"])
 
 
 @api.get("/info", responses=refuses())
-def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> InfoOut:
+def get_info(request: Request, service: ServiceDep, may: Reader) -> InfoOut:
     """Get information about the server and the token of the request.
 
     Includes the version, the server's id, its root and its limits for chunks and ranges.
@@ -28,26 +28,22 @@ def get_info(request: Request, checkpoints: CheckpointsDep, may: Reader) -> Info
         root=request.app.state.root if not may.prefix else None,
         docs=f"{request.scope.get('root_path', '')}/docs",
         chunk_max_bytes=CHUNK_MAX_BYTES,
-        range_max_bytes=checkpoints.context.storage.content.range_max_bytes,
+        range_max_bytes=service.contents.range_max_bytes,
         token=TokenOut.of(may),
     )
 
 
 @outside.get("/health/live", responses=refuses(public=True))
-def live() -> HealthOut:
+async def live() -> HealthOut:
     """Check liveness: the process answers."""
     return HealthOut(status="live")
 
 
 @outside.get("/health/ready", responses=refuses(NotReady, public=True))
-def ready(checkpoints: CheckpointsDep) -> HealthOut:
+def ready(service: ServiceDep) -> HealthOut:
     """Check readiness: the catalog answers, the root is writable, and the server is not shutting down."""
-    if checkpoints.context.is_stopping:
-        raise NotReady("The server is shutting down.")
-    if not checkpoints.context.catalog.usable():
-        raise NotReady("The catalog does not answer.")
-    if not checkpoints.context.storage.content.is_writable():
-        raise NotReady("The root is not writable.")
+    if reason := service.why_not_ready():
+        raise NotReady(reason)
     return HealthOut(status="ready")
 
 

@@ -3,13 +3,13 @@
 from fastapi import APIRouter
 
 from app.api.dependencies import Deleter, PermissionFirstRoute, RemovalsDep
+from app.api.schemas.prune import DirectoryPruneOut, PruneOut
 from app.api.schemas.requests import PruneIn
-from app.api.schemas.retention import DirectoryPruneOut, PruneOut
 from app.core.access import Access
 from app.core.errors import DirectoryNotFound, InvalidName, TooLarge
 from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
-from app.service.lifecycle.prune_runs import PruneRun, Resume, dry_run, real_run
+from app.service.lifecycle.bulk_prune import PageStart, PruneRun, dry_run, real_run
 
 router = APIRouter(prefix="/prune", tags=["retention"], route_class=PermissionFirstRoute)
 
@@ -27,7 +27,7 @@ def prune(wanted: PruneIn, removals: RemovalsDep, may: Deleter) -> PruneOut:
         return _answer(real_run(removals, wanted.directory, prefix, limit=limit, shown=shown), wanted, None)
     policy = wanted.policy.asked() if wanted.policy is not None else None
     listing = ("prune", wanted.directory, prefix, shown, wanted.policy and wanted.policy.model_dump_json())
-    begin = Resume.at(read_token(wanted.page_token, *listing, length=3))
+    begin = PageStart.at(read_token(wanted.page_token, *listing, length=3))
     found = dry_run(removals, wanted.directory, prefix, policy=policy, begin=begin, limit=limit, shown=shown)
     return _answer(found, wanted, write_token(found.following, *listing) if found.following is not None else None)
 
@@ -42,7 +42,7 @@ def _prefix(wanted: PruneIn, may: Access) -> str:
 def _answer(found: PruneRun, wanted: PruneIn, token: str | None) -> PruneOut:
     return PruneOut(
         dry_run=wanted.dry_run,
-        directories=[DirectoryPruneOut.of(judgement) for judgement in found.judgements],
+        directories=[DirectoryPruneOut.of(page) for page in found.pages],
         stays=found.tally.stays,
         goes=found.tally.goes,
         freed_bytes=found.tally.freed_bytes,

@@ -5,16 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import (
-    CheckpointsDep,
     CommitsDep,
+    LookupsDep,
     PermissionFirstRoute,
-    QueriesDep,
     ReservationsDep,
-    UploadsDep,
+    ServiceDep,
+    TransfersDep,
     Writer,
     conditions_of,
 )
-from app.api.schemas.answers import CommittedOut
+from app.api.schemas.checkpoints import CommittedOut
 from app.api.schemas.parameters import BatchQuery, FilePath, Id
 from app.api.schemas.requests import CommitIn, UploadIn
 from app.api.schemas.uploads import BatchReceivedOut, ReceivedOut, UploadOut
@@ -47,6 +47,7 @@ from app.core.errors import (
 )
 from app.core.spans import Span
 from app.http.body.raw import UNBOUNDED, declared_length, receive
+from app.http.body.threads import run_for_body
 from app.http.problems import refuses
 from app.service.state.pending_commits import Committed
 
@@ -75,7 +76,7 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
     },
 )
 def reserve_upload(
-    upload: UploadIn, reservations: ReservationsDep, queries: QueriesDep, response: Response, may: Writer
+    upload: UploadIn, reservations: ReservationsDep, lookups: LookupsDep, response: Response, may: Writer
 ) -> UploadOut:
     """Reserve an upload for a checkpoint.
 
@@ -83,7 +84,7 @@ def reserve_upload(
     before any bytes are sent. Idempotent with a `save_id`.
     """
     may.reach(upload.directory)
-    base = upload.base if upload.base is not None and queries.is_readable(may, upload.base) else None
+    base = upload.base if upload.base is not None and lookups.is_readable(may, upload.base) else None
     reservation = reservations.reserve(upload.save(may, base))
     if not reservation.is_new:
         response.status_code = 200
@@ -91,12 +92,12 @@ def reserve_upload(
 
 
 @router.get("/{upload_id}", responses=refuses(UploadNotFound))
-def get_upload(upload_id: Id, uploads: UploadsDep, _: Writer) -> UploadOut:
+def get_upload(upload_id: Id, transfers: TransfersDep, _: Writer) -> UploadOut:
     """Get an upload and its missing ranges, and renew its lease.
 
     For a committed upload the response holds the checkpoint.
     """
-    return UploadOut.of(uploads.get(upload_id))
+    return UploadOut.of(transfers.get(upload_id))
 
 
 @router.put(
@@ -109,7 +110,7 @@ async def receive_range(
     request: Request,
     upload_id: Id,
     path: FilePath,
-    uploads: UploadsDep,
+    transfers: TransfersDep,
     _: Writer,
     offset: Annotated[int, Query(ge=0, le=MAX_INT, description="Offset of the bytes in the file.")] = 0,
     length: Annotated[
@@ -118,10 +119,10 @@ async def receive_range(
 ) -> ReceivedOut:
     """Upload the raw bytes of one range of a file.
 
-    The bytes are verified before they are written. Idempotent.
+    The bytes are verified before they count as arrived. Idempotent.
     """
     length = declared_length(request, length)
-    await receive(request, uploads.receive(upload_id, path, Span(offset, offset + length)), length=length)
+    await receive(request, transfers.receive(upload_id, path, Span(offset, offset + length)), length=length)
     return ReceivedOut(file=path, offset=offset, length=length)
 
 
@@ -132,15 +133,15 @@ async def receive_range(
     responses=refuses(UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *BATCH_REFUSALS),
 )
 async def receive_batch(
-    request: Request, upload_id: Id, files: BatchQuery, uploads: UploadsDep, _: Writer
+    request: Request, upload_id: Id, files: BatchQuery, transfers: TransfersDep, _: Writer
 ) -> BatchReceivedOut:
     """Upload several small files in one request, one after another.
 
     The reservation lists the batches and their URLs. Idempotent.
     """
-    places = batches.places(files)
+    places = batches.indices_in(files)
     length = declared_length(request, None)
-    await receive(request, uploads.receive_batch(upload_id, places, length), length=length)
+    await receive(request, transfers.receive_batch(upload_id, places, length), length=length)
     return BatchReceivedOut(files=len(places), length=length)
 
 
@@ -152,11 +153,11 @@ async def receive_batch(
         **refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *COMMIT_REFUSALS),
     },
 )
-def commit_upload(
+async def commit_upload(
     request: Request,
     upload_id: Id,
     commits: CommitsDep,
-    uploads: UploadsDep,
+    transfers: TransfersDep,
     response: Response,
     _: Writer,
     commit: CommitIn | None = None,
@@ -166,11 +167,15 @@ def commit_upload(
     The checkpoint is durable when the response arrives. With `If-None-Match: *` an existing checkpoint is not replaced.
     Idempotent: a repeated commit returns the same checkpoint.
     """
-    declared = commit.declared(uploads.get(upload_id).name) if commit is not None else {}
-    return committed_answer(commits.commit(upload_id, declared, conditions_of(request)), response)
+
+    def work() -> Committed:
+        declared = commit.declared(transfers.name_of(upload_id)) if commit is not None else {}
+        return commits.commit(upload_id, declared, conditions_of(request))
+
+    return committed_answer(await run_for_body(work), response)
 
 
 @router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy))
-def abandon_upload(upload_id: Id, checkpoints: CheckpointsDep, _: Writer) -> None:
+def abandon_upload(upload_id: Id, service: ServiceDep, _: Writer) -> None:
     """Abort an upload and discard its bytes."""
-    checkpoints.aborts.abort(upload_id)
+    service.aborts.abort(upload_id)

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
-from app.api.schemas.answers import CheckpointOut
+from app.api.schemas.checkpoints import CheckpointOut
 from app.core.diff import Change, Comparison, FileChange, TensorChange
 from app.core.models import File, Tensor
 

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.answers import FileOut
+from app.api.schemas.checkpoints import FileOut
 from app.api.schemas.transfers import BatchOut, RangeOut, batches_of, range_of
 from app.core import spans
 from app.core.models import Checkpoint, File, FileMap, RangeUrl, Tensor

@@ -3,12 +3,13 @@
 from typing import Annotated
 
 from fastapi import Path, Query
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from app.core import names
 from app.core.batches import NAME_CHARACTERS
 from app.core.limits import MOST
 from app.core.models import Mode
+from app.core.ranking import KEY_MAX_CHARACTERS
 
 DirectoryName = Annotated[str, AfterValidator(names.directory_name)]
 CheckpointName = Annotated[str, AfterValidator(names.checkpoint_name)]
@@ -20,11 +21,19 @@ def _prefix(text: str) -> str:
     return names.directory_name(text) if text else text
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain a NUL character")
+    return text
+
+
+MetadataKey = Annotated[str, AfterValidator(_without_nul)]
+RankingKey = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS), AfterValidator(_without_nul)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 
 DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g. `runs/experiment/checkpoints`.")]
 PrefixQuery = Annotated[Prefix, Query(description="Only directories at or below this one, by whole path components.")]
-By = Annotated[str | None, Query(min_length=1, max_length=200, description="Rank by this numeric metadata value.")]
+By = Annotated[RankingKey | None, Query(description="Rank by this numeric metadata value.")]
 ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
 BatchQuery = Annotated[
     str,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from app.api.schemas.parameters import CheckpointName, DirectoryName, Tag
+from app.api.schemas.parameters import CheckpointName, DirectoryName, RankingKey, Tag
 from app.api.schemas.requests import FactsIn, PolicyIn, RequestBody
 from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
 from app.catalog import ListFilter, Order
@@ -46,7 +46,7 @@ class SaveQuery(FactsIn, PolicyIn):
             writer=self.writer,
             only_if_improved=self.only_if_improved,
             token_id=may.token_id,
-            may_borrow=may.allows("read"),
+            may_dedup=may.allows("read"),
         )
 
 
@@ -55,9 +55,7 @@ class ListQuery(RequestBody):
 
     directory: DirectoryName
     order_by: Order = Field("position", description="`best` ranks and omits checkpoints without a rank.")
-    by: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="With `order_by=best`: rank by this numeric metadata value."
-    )
+    by: RankingKey | None = Field(None, description="With `order_by=best`: rank by this numeric metadata value.")
     mode: Mode | None = Field(None, description="With `order_by=best`: rank by this mode.")
     name: CheckpointName | None = None
     kind: Kind | None = None

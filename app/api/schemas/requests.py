@@ -21,7 +21,7 @@ from app.core.limits import MOST
 from app.core.models import CHUNK_MAX_BYTES, Chunk, Facts, Folder, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
 from app.http.body.sliced_lists import free_in_slices, sliced
 from app.service.lifecycle.edit import Change
-from app.service.lifecycle.verdicts import Shown
+from app.service.lifecycle.retention_verdicts import VerdictFilter
 
 Permissions = Annotated[int, Field(ge=0, le=0o777)]
 Nanoseconds = Annotated[int, Field(ge=0, lt=2**63)]
@@ -209,7 +209,7 @@ class UploadIn(FactsIn):
             only_if_improved=self.only_if_improved,
             base=base,
             token_id=may.token_id,
-            may_borrow=may.allows("read"),
+            may_dedup=may.allows("read"),
             folders=tuple(folder.folder() for folder in self.folders),
         )
 
@@ -257,7 +257,7 @@ class PruneIn(RequestBody):
     policy: PolicyIn | None = Field(
         None, description="Policy to try instead of the directory's own; for dry runs only."
     )
-    verdicts: Shown = Field("all", description="Verdicts to list; the counts always cover all.")
+    verdicts: VerdictFilter = Field("all", description="Verdicts to list; the counts always cover all.")
     page_size: int = Field(MOST.page_size, ge=1, le=MOST.page_size, description="The most verdicts on a page.")
     page_token: str | None = Field(
         None, max_length=4096, description="The `next_page_token` of the previous page of a dry run."

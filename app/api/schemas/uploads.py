@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.answers import CheckpointOut
+from app.api.schemas.checkpoints import CheckpointOut
 from app.api.schemas.transfers import BatchOut, RangeOut, batches_of, range_of
 from app.core.models import RangeUrl, Upload
 from app.core.spans import Span
-from app.service.upload.uploads import Missing, Reservation
+from app.service.upload.transfer import MissingRange, Reservation
 
 
 class UploadOut(BaseModel):
@@ -81,7 +81,7 @@ class BatchReceivedOut(BaseModel):
     length: int
 
 
-def _whole_files(upload: Upload, missing: Iterable[Missing]) -> list[tuple[int, str, int]]:
+def _whole_files(upload: Upload, missing: Iterable[MissingRange]) -> list[tuple[int, str, int]]:
     """Return the files of which nothing has arrived and which fit into one range."""
     whole = {path for path, span, _ in missing if span.start == 0}
     return [

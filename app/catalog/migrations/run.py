@@ -9,16 +9,23 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
+from app.catalog.tables import schema
 from app.core.errors import CatalogUnusable
 
 logger = logging.getLogger("holdfast")
 
 _FIRST = "0001"  # the tables of version 0.1.0, which recorded no revision
+_SUMS = "0013"
+"""The last step that makes a table of sums of checkpoints."""
 _SCRIPTS = Path(__file__).parent
 
 
-def migrate(connection: Connection, *, read_only: bool = False) -> None:
-    """Run the steps that this catalog lacks; an empty one gets all of them.
+def migrate(connection: Connection, *, read_only: bool = False) -> bool:
+    """Run the steps that this catalog lacks; an empty one gets the tables of this version at once.
+
+    Returns True if the caller has to count the rows of checkpoints, as a table of sums of them is new.
+
+    The steps up to 0011 are written for SQLite alone, as no other database can have tables that need them.
 
     Raises
     ------
@@ -32,16 +39,20 @@ def migrate(connection: Connection, *, read_only: bool = False) -> None:
     found = MigrationContext.configure(connection).get_current_revision()
     if read_only and found != scripts.get_current_head():
         raise CatalogUnusable("Another version of Holdfast has used this catalog; start the server once.")
-    if found is None and inspect(connection).has_table("checkpoints"):
+    if found is None and not inspect(connection).has_table("checkpoints"):
+        schema.metadata.create_all(connection)
+        command.stamp(config, "head")
+        return False
+    if found is None:
         command.stamp(config, _FIRST)
         found = _FIRST
     if found == scripts.get_current_head():
-        return
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        return False
+    if found not in {script.revision for script in scripts.walk_revisions()}:
         raise CatalogUnusable(
             f"A newer version of Holdfast has used this catalog (its tables are of step {found}, this version knows "
             f"those up to {scripts.get_current_head()}). Install that version again."
         )
-    if found is not None:
-        logger.info("migrating the catalog from step %s to %s", found, scripts.get_current_head())
+    logger.info("migrating the catalog from step %s to %s", found, scripts.get_current_head())
     command.upgrade(config, "head")
+    return found < _SUMS

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, false, func, select
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Connection, func, select
 
+from app.catalog.reports import history, trash
+from app.catalog.rows.counters import REASONS, CounterRows
 from app.catalog.rows.directories import within
 from app.catalog.tables import schema
 from app.catalog.tables.portable import total
-from app.catalog.tables.times import to_text
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Counts and bytes. ``removed`` counts removed checkpoints by reason, ``trash`` those that can be restored."""
+    """Counts and bytes. ``removed`` counts all removals by reason, ``trash`` those that can be restored."""
 
     directories: int
     commits: int
@@ -30,39 +30,30 @@ class Statistics:
     removed: Mapping[str, int]
 
 
-def statistics(connection: Connection, undo_begins: datetime | None, prefix: str) -> Statistics:
+def statistics(connection: Connection, counters: CounterRows, undo_begins: datetime | None, prefix: str) -> Statistics:
     """Return the statistics of the directories within a prefix.
 
     A removal before ``undo_begins`` can no longer be undone.
     """
-    directories, found = schema.directories.c, schema.checkpoints.c
-    here = within(found.directory, prefix)
-    live = select(func.count(), total(found.size_bytes)).where(found.removed_at.is_(None), here)
+    directories = schema.directories.c
     used = select(func.count(), total(directories.sequence)).where(
         directories.sequence > 0, within(directories.name, prefix)
     )
-    removed = select(found.removed_because, func.count()).where(found.removed_at.is_not(None), here)
-    by_cause = connection.execute(removed.group_by(found.removed_because))
-    unfreed = select(func.count(), total(found.size_bytes)).where(found.removed_at.is_not(None), schema.UNFREED, here)
-    kept = found.removed_at > to_text(undo_begins) if undo_begins is not None else false()
-    trash, trash_bytes = connection.execute(unfreed.where(kept)).one()
-    checkpoints, size_bytes = connection.execute(live).one()
     used_directories, commits = connection.execute(used).one()
+    found = counters.sums(prefix)
+    uploads = select(func.count()).where(within(schema.uploads.c.directory, prefix))
+    gone = history.trimmed(connection, prefix)
+    kept = trash.held(connection, found, undo_begins, prefix)
     return Statistics(
         directories=used_directories,
         commits=commits,
-        checkpoints=checkpoints,
-        size_bytes=size_bytes,
-        unfreed=connection.execute(unfreed).one()[0] - trash,
-        damaged=_count_live(connection, found.damage.is_not(None), here),
-        unverified=_count_live(connection, found.verified_at.is_(None), here),
-        trash=trash,
-        trash_bytes=trash_bytes,
-        uploads=connection.execute(select(func.count()).where(within(schema.uploads.c.directory, prefix))).scalar_one(),
-        removed={because: count for because, count in by_cause},  # noqa: C416
+        checkpoints=found["live_count"],
+        size_bytes=found["live_bytes"],
+        unfreed=kept.going.count,
+        damaged=found["damaged_count"],
+        unverified=found["unverified_count"],
+        trash=kept.kept.count,
+        trash_bytes=kept.kept.size_bytes,
+        uploads=connection.execute(uploads).scalar_one(),
+        removed={because: count for because in REASONS if (count := found[f"{because}_count"] + gone[because].count)},
     )
-
-
-def _count_live(connection: Connection, *conditions: ColumnElement[bool]) -> int:
-    query = select(func.count()).where(schema.checkpoints.c.removed_at.is_(None), *conditions)
-    return connection.execute(query).scalar_one()

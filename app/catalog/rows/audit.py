@@ -14,6 +14,7 @@ from app.catalog.tables.times import to_text, to_time
 from app.runtime import actor
 
 _table = schema.audit
+_ADD = insert(_table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +43,17 @@ class AuditRows:
     ) -> None:
         """Add a line about what the current actor does."""
         who = actor.current()
-        self._connection.execute(
-            insert(_table).values(
-                at=to_text(at),
-                action=action,
-                token_id=who.token_id,
-                peer=who.peer,
-                request_id=who.request_id,
-                directory=directory,
-                checkpoint_id=checkpoint_id,
-                data=json.dumps(data, ensure_ascii=False, allow_nan=False),
-            )
-        )
+        line = {
+            "at": to_text(at),
+            "action": action,
+            "token_id": who.token_id,
+            "peer": who.peer,
+            "request_id": who.request_id,
+            "directory": directory,
+            "checkpoint_id": checkpoint_id,
+            "data": json.dumps(data, ensure_ascii=False, allow_nan=False),
+        }
+        self._connection.execute(_ADD, line)
 
     def before(self, line_id: int, *, prefix: str, token_id: str | None, limit: int) -> Sequence[AuditLine]:
         """Return the lines before this one, newest first; with a prefix, only those about directories within it."""

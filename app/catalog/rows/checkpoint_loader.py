@@ -34,7 +34,7 @@ _logged: set[str] = set()
 _MOST_LOGGED = 10_000
 
 
-def one(connection: Connection, query: Select[Any]) -> Checkpoint | None:
+def one(connection: Connection, query: Select[Any], **values: str) -> Checkpoint | None:
     """Return the only checkpoint that the query finds; None if it finds none.
 
     Raises
@@ -42,7 +42,7 @@ def one(connection: Connection, query: Select[Any]) -> Checkpoint | None:
     RecordUnreadable
         Its row is corrupt.
     """
-    row = connection.execute(query).mappings().one_or_none()
+    row = connection.execute(query, values).mappings().one_or_none()
     if row is None:
         return None
     with readable(row):

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, and_, func, not_, or_, select, true
+from sqlalchemy import Connection, and_, bindparam, func, not_, or_, select, true
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog.rows import checkpoint_loader as loader
+from app.catalog.rows.listing import entries
 from app.catalog.tables import mapping, schema
-from app.catalog.tables.filters import ListFilter, Page, conditions
+from app.catalog.tables.filters import ListFilter, Page
 from app.catalog.tables.times import to_text
+from app.core import ranking
 from app.core.errors import DiskFailed, RecordUnreadable
 from app.core.models import Checkpoint, File, FileMap, Mode
 
@@ -23,10 +26,12 @@ DAMAGED_EVERY = timedelta(hours=1)
 _table = schema.checkpoints
 _files = schema.files
 _LIVE = _table.c.removed_at.is_(None)
+_BY_ID = select(_table).where(_table.c.id == bindparam("id"))
+_NAMED = select(_table).where(_table.c.directory == bindparam("directory"), _LIVE, _table.c.name == bindparam("name"))
 _UNFREED = (_table.c.removed_at.is_not(None), schema.UNFREED)
 
 
-class Named(NamedTuple):
+class CheckpointIdentity(NamedTuple):
     """The identity of a checkpoint, which can be read even if the rest of its row is corrupt."""
 
     id: str
@@ -50,7 +55,7 @@ class CheckpointQueries:
         RecordUnreadable
             Its row is corrupt.
         """
-        return loader.one(self._connection, select(_table).where(_table.c.id == checkpoint_id))
+        return loader.one(self._connection, _BY_ID, id=checkpoint_id)
 
     def with_file(self, checkpoint_id: str, path: str | None) -> Checkpoint | None:
         """Return the checkpoint with only the file of this path, if it has it; one query for any number of files.
@@ -90,7 +95,7 @@ class CheckpointQueries:
             Its row is corrupt. The client may repeat a save of that name once the row is repaired.
         """
         try:
-            return loader.one(self._connection, select(_table).where(*_live(directory), _table.c.name == name))
+            return loader.one(self._connection, _NAMED, directory=directory, name=name)
         except RecordUnreadable as error:
             raise DiskFailed(error.detail) from error
 
@@ -140,11 +145,12 @@ class CheckpointQueries:
     def is_searched_as(self, checkpoint: Checkpoint) -> bool:
         """Tell if the values that are searched and summed agree with the checkpoint."""
         numbers, tags = schema.numbers.c, schema.tags.c
-        pairs = select(numbers.key, numbers.value).where(numbers.checkpoint_id == checkpoint.id)
+        pairs = select(schema.numbers).where(numbers.checkpoint_id == checkpoint.id)
         found_tags = select(tags.tag).where(tags.checkpoint_id == checkpoint.id)
+        found = [dict(row) for row in self._connection.execute(pairs).mappings() if ranking.is_key(row["key"])]
         return (
             self._value(_table.c.size_bytes, checkpoint.id) == checkpoint.size_bytes
-            and {row.key: row.value for row in self._connection.execute(pairs)} == mapping.numbers(checkpoint.facts)
+            and sorted(found, key=itemgetter("key")) == sorted(mapping.number_rows(checkpoint), key=itemgetter("key"))
             and set(self._connection.execute(found_tags).scalars()) == set(checkpoint.facts.tags)
         )
 
@@ -167,19 +173,15 @@ class CheckpointQueries:
 
     def any_bytes(self, directory: str) -> bool:
         """Tell if a directory has a checkpoint that is live, or whose bytes have not been freed."""
-        query = select(_table.c.id).where(_table.c.directory == directory, not_(_table.c.freed)).limit(1)
-        return self._connection.execute(query).first() is not None
+        here = select(_table.c.id).where(_table.c.directory == directory).limit(1)
+        queries = (here.where(_LIVE), here.where(*_UNFREED))
+        return any(self._connection.execute(query).first() is not None for query in queries)
 
     def page(self, wanted: ListFilter, *, after: tuple[Any, ...] | None, limit: int) -> Page:
         """Return the checkpoints of a listing that come after a key, as many as fit into one answer."""
-        order = wanted.ordering
-        columns = [expression.label(f"key_{number}") for number, expression in enumerate(order.expressions)]
-        statement = order.joined(select(_table.c.id, *columns)).where(*conditions(wanted))
-        if after is not None:
-            statement = statement.where(order.comes_after(after))
-        rows = self._connection.execute(statement.order_by(*order.by).limit(limit + 1)).all()
-        ids = loader.fitting(self._connection, [row.id for row in rows[:limit]])
-        key = tuple(rows[len(ids) - 1][1:]) if len(rows) > len(ids) else None
+        found = entries(self._connection, wanted, after=after, limit=limit + 1)
+        ids = loader.fitting(self._connection, [entry.id for entry in found[:limit]])
+        key = found[len(ids) - 1].key if len(found) > len(ids) else None
         return Page(self.some(ids), key)
 
     def some(self, ids: Sequence[str]) -> Sequence[Checkpoint]:
@@ -249,7 +251,7 @@ class CheckpointQueries:
             found |= set(self._connection.execute(query).scalars())
         return found
 
-    def to_verify(self, now: datetime, every: timedelta) -> Named | None:
+    def to_verify(self, now: datetime, every: timedelta) -> CheckpointIdentity | None:
         """Return the live checkpoint that was read back the longest time ago, if that is due.
 
         A new one is due after `NEW_FOR`, a damaged one each `DAMAGED_EVERY`, any other after ``every``.
@@ -260,9 +262,9 @@ class CheckpointQueries:
             at < to_text(now - every),
             and_(damaged, at < to_text(now - min(every, DAMAGED_EVERY))),
         )
-        query = select(*(_table.c[name] for name in Named._fields)).where(_LIVE, due)
+        query = select(*(_table.c[name] for name in CheckpointIdentity._fields)).where(_LIVE, due)
         row = self._connection.execute(query.order_by(at.asc().nulls_first()).limit(1)).one_or_none()
-        return None if row is None else Named(*row)
+        return None if row is None else CheckpointIdentity(*row)
 
     def verified(self) -> Sequence[Mapping[str, Any]]:
         """Return the results of reading live checkpoints back, for `CheckpointRows.put_verified`."""

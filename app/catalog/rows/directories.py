@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
+from app.catalog.rows.checkpoint_loader import batches
 from app.catalog.tables import schema
-from app.catalog.tables.portable import through_index, total
 from app.catalog.tables.times import to_text, to_time
 from app.core.errors import DiskFailed
 from app.core.models import LIMITS, Directory, Policy
-from app.core.quotas import Usage
+from app.core.retention import Boundaries
 
 logger = logging.getLogger("holdfast")
 
 _table = schema.directories
+USED = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
+"""Selects the directories that were ever used."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,11 +34,26 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class SaveCounter:
     """The counter of a directory, and the time of its last save in ns since 1970; -1 for never."""
 
     sequence: int
     last_write_ns: int
+
+
+_BY_NAME = select(_table).where(_table.c.name == bindparam("name"))
+_SETTINGS = ("created_at", "sequence", "mode", *LIMITS, "operator", "last_writer", "last_write_at", "judged")
+_CHANGE = update(_table).where(_table.c.name == bindparam("of")).values({name: bindparam(name) for name in _SETTINGS})
+_ADD = insert(_table)
+_AT_OR_BELOW = (
+    select(_table.c.name)
+    .where(
+        (_table.c.name == bindparam("name"))
+        | ((_table.c.name > bindparam("after")) & (_table.c.name < bindparam("before")))
+    )
+    .limit(1)
+)
+"""See `within`."""
 
 
 class DirectoryRows:
@@ -53,7 +70,7 @@ class DirectoryRows:
         DiskFailed
             Its row is corrupt.
         """
-        row = self._connection.execute(select(_table).where(_table.c.name == name)).mappings().one_or_none()
+        row = self._connection.execute(_BY_NAME, {"name": name}).mappings().one_or_none()
         if row is None:
             return None
         if (found := _readable(row)) is not None:
@@ -61,7 +78,7 @@ class DirectoryRows:
         raise DiskFailed(f"The catalog's record of {name} cannot be read; `holdfast-server fsck` repairs it.")
 
     def put(self, directory: Directory) -> None:
-        """Store a directory, new or changed."""
+        """Store a directory, new or changed. Its last judgement ends, as checkpoints or a policy may come with it."""
         values = {
             "created_at": to_text(directory.created_at),
             "sequence": directory.sequence,
@@ -70,10 +87,25 @@ class DirectoryRows:
             "operator": json.dumps(sorted(directory.policy.operator)),
             "last_writer": directory.last_writer,
             "last_write_at": to_text(directory.last_write_at),
+            "judged": None,
         }
-        changed = self._connection.execute(update(_table).where(_table.c.name == directory.name).values(values))
+        changed = self._connection.execute(_CHANGE, {"of": directory.name, **values})
         if changed.rowcount == 0:
-            self._connection.execute(insert(_table).values(name=directory.name, **values))
+            self._connection.execute(_ADD, {"name": directory.name, **values})
+
+    def judged(self, name: str) -> Boundaries | None:
+        """Return the boundaries of the last judgement of a directory; None if there is none that counts."""
+        text = self._connection.execute(select(_table.c.judged).where(_table.c.name == name)).scalar()
+        try:
+            settings, newest, last, best = json.loads(text or "")
+            return Boundaries(tuple(settings), newest, _tuple(last), _tuple(best))
+        except (ValueError, TypeError):
+            return None
+
+    def put_judged(self, name: str, found: Boundaries) -> None:
+        """Store the boundaries of a judgement that left no checkpoint without a reason to stay."""
+        text = json.dumps([found.settings, found.newest, found.last, found.best])
+        self._connection.execute(update(_table).where(_table.c.name == name).values(judged=text))
 
     def mark_record_stale(self, name: str, is_stale: bool) -> None:
         """Record if the file that describes the directory is older than its row."""
@@ -86,8 +118,7 @@ class DirectoryRows:
 
     def names(self) -> set[str]:
         """Return the names of all directories that were ever used, also of those whose rows are corrupt."""
-        used = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
-        return set(self._connection.execute(select(_table.c.name).where(used)).scalars())
+        return set(self._connection.execute(select(_table.c.name).where(USED)).scalars())
 
     def readable(self, name: str) -> Directory | None:
         """Return the directory of this name; None also if its row is corrupt."""
@@ -104,13 +135,14 @@ class DirectoryRows:
         return found if isinstance(found, int) else 0
 
     def remove(self, name: str) -> None:
-        """Delete a directory."""
+        """Delete a directory, with the metrics of its checkpoints that were deleted for their age."""
         self._connection.execute(delete(_table).where(_table.c.name == name))
+        history = schema.metric_history
+        self._connection.execute(delete(history).where(history.c.directory == name))
 
     def below(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[Directory]:
         """Return directories that were ever used, at or below a prefix by whole components, sorted by name."""
-        used = or_(_table.c.sequence > 0, _table.c.mode.is_not(None), _table.c.operator != "[]")
-        query = select(_table).where(used, within(_table.c.name, prefix)).order_by(_table.c.name)
+        query = select(_table).where(USED, within(_table.c.name, prefix)).order_by(_table.c.name)
         found: list[Directory] = []
         while True:
             rows = self._connection.execute(query.where(_table.c.name > after).limit(limit)).mappings().all()
@@ -119,28 +151,25 @@ class DirectoryRows:
                 return found[:limit]
             after = rows[-1]["name"]
 
-    def written(self) -> dict[str, Written]:
+    def some(self, names: Sequence[str]) -> Sequence[Directory]:
+        """Return directories by their names, sorted by name; without those whose rows are corrupt."""
+        found: list[Directory] = []
+        for batch in batches(sorted(names)):
+            rows = self._connection.execute(select(_table).where(_table.c.name.in_(batch)).order_by(_table.c.name))
+            found += [directory for row in rows.mappings() if (directory := _readable(row)) is not None]
+        return found
+
+    def save_counters(self) -> dict[str, SaveCounter]:
         """Return the counter and the last save of each directory, by name."""
         rows = self._connection.execute(select(_table.c.name, _table.c.sequence, _table.c.last_write_at))
-        return {name: Written(sequence, _ns(last_write_at)) for name, sequence, last_write_at in rows}
-
-    def totals(self, name: str) -> Totals:
-        """Return count and bytes of the live checkpoints of a directory."""
-        found = schema.checkpoints.c
-        query = select(func.count(), total(found.size_bytes)).select_from(schema.checkpoints)
-        query = query.where(found.directory == name, found.removed_at.is_(None))
-        return Totals(*self._connection.execute(through_index(query, schema.checkpoints, "live")).one())
-
-    def usage(self, prefix: str) -> Usage:
-        """Return count and bytes of the live checkpoints of all directories at or below a prefix; `""` for all."""
-        found = schema.checkpoints.c
-        query = select(func.count(), total(found.size_bytes)).where(found.removed_at.is_(None))
-        return Usage(*self._connection.execute(query.where(within(found.directory, prefix))).one())
+        return {name: SaveCounter(sequence, _ns(last_write_at)) for name, sequence, last_write_at in rows}
 
     def anything_below(self, name: str) -> bool:
         """Tell if a directory has this name, or begins with its components."""
-        query = select(_table.c.name).where(within(_table.c.name, name)).limit(1)
-        return self._connection.execute(query).first() is not None
+        return (
+            self._connection.execute(_AT_OR_BELOW, {"name": name, "after": f"{name}/", "before": f"{name}0"}).first()
+            is not None
+        )
 
     def taken_by_checkpoint(self, name: str) -> str | None:
         """Return the path of a live or reserved checkpoint that this directory would have to lie in."""
@@ -169,6 +198,10 @@ def _readable(row: Any) -> Directory | None:
     except (ValueError, TypeError, KeyError):
         logger.exception("the catalog's row of the directory %s cannot be read", row["name"])
         return None
+
+
+def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    return tuple(values) if values is not None else None
 
 
 def _ns(text: str | None) -> int:

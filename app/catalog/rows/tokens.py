@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from app.catalog.tables import schema
 from app.catalog.tables.times import to_text, to_time
@@ -15,6 +15,12 @@ from app.core.access import Token, in_order
 _table = schema.tokens
 _sessions = schema.sessions
 _keys = schema.link_keys
+
+_VALIDITY = select(  # built once, as it is read with every burst of events
+    select(func.count()).select_from(_table).scalar_subquery(),
+    select(func.count(_table.c.revoked_at)).scalar_subquery(),
+    select(func.count()).select_from(_sessions).scalar_subquery(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,10 @@ class TokenRows:
     def any(self) -> bool:
         """Tell if a token was ever created."""
         return self._connection.execute(select(_table.c.id).limit(1)).first() is not None
+
+    def validity(self) -> Sequence[int]:
+        """Return numbers of which one differs after any token or session was added, revoked or ended."""
+        return tuple(self._connection.execute(_VALIDITY).one())
 
     def revoke(self, token_id: str, at: datetime) -> None:
         """Revoke a token and end its sessions."""

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
 from app.catalog.rows.directories import within
 from app.catalog.tables import schema
@@ -18,6 +18,15 @@ from app.core.models import Upload
 logger = logging.getLogger("holdfast")
 
 _table = schema.uploads
+_saves = schema.saves
+_IN_FULL = select(_table.c.id, _table.c.body, _table.c.expires_at)
+_BY_ID = _IN_FULL.where(_table.c.id == bindparam("upload"))
+_OF_SAVE = _IN_FULL.where(_table.c.directory == bindparam("directory"), _table.c.save_id == bindparam("save"))
+_IS_OPEN = select(_table.c.id).where(_table.c.id == bindparam("upload"))
+_LAST_POSITION = select(func.max(_table.c.saved_after)).where(_table.c.directory == bindparam("directory"))
+_RESULT = select(_saves.c.upload_id, _saves.c.checkpoint_id, _saves.c.digest)
+_RESULT_OF_SAVE = _RESULT.where(_saves.c.directory == bindparam("directory"), _saves.c.save_id == bindparam("save"))
+_RESULT_OF_UPLOAD = _RESULT.where(_saves.c.upload_id == bindparam("upload"))
 _UPLOAD = TypeAdapter(Upload)
 _LARGE_BODY = 256 * 1024
 """Uploads whose JSON has at least this many characters are not parsed again by each step of their save."""
@@ -58,6 +67,7 @@ class _Large:
 
 
 _large = _Large()
+"""A cache of this process: other servers may write the same rows."""
 
 
 class UploadRows:
@@ -74,7 +84,11 @@ class UploadRows:
         DiskFailed
             Its row is corrupt.
         """
-        return self._one(_table.c.id == upload_id)
+        return self._one(_BY_ID, upload=upload_id)
+
+    def is_open(self, upload_id: str) -> bool:
+        """Tell if an upload exists that is neither committed nor aborted."""
+        return self._connection.execute(_IS_OPEN, {"upload": upload_id}).first() is not None
 
     def of_save(self, directory: str, save_id: str) -> Upload | None:
         """Return the open upload of a save.
@@ -84,7 +98,7 @@ class UploadRows:
         DiskFailed
             Its row is corrupt.
         """
-        return self._one(_table.c.directory == directory, _table.c.save_id == save_id)
+        return self._one(_OF_SAVE, directory=directory, save=save_id)
 
     def add(self, upload: Upload) -> None:
         """Add an upload."""
@@ -104,10 +118,11 @@ class UploadRows:
         )
 
     def change(self, upload: Upload) -> None:
-        """Store what the client has declared about files since the upload began."""
+        """Store what the client has declared since the upload began: files, and an earlier place in the order."""
         body = _UPLOAD.dump_json(upload).decode()
         _large.remember(body, upload)
-        self._connection.execute(update(_table).where(_table.c.id == upload.id).values(body=body))
+        values = {"body": body, "saved_after": upload.saved_after}
+        self._connection.execute(update(_table).where(_table.c.id == upload.id).values(values))
 
     def renew(self, upload_id: str, expires_at: datetime) -> None:
         """Renew the lease of an upload."""
@@ -154,32 +169,31 @@ class UploadRows:
 
     def last_position(self, directory: str) -> int | None:
         """Return the last position that an open upload of a directory has; None if none has one."""
-        query = select(func.max(_table.c.saved_after)).where(_table.c.directory == directory)
-        return self._connection.execute(query).scalar()
+        return self._connection.execute(_LAST_POSITION, {"directory": directory}).scalar()
 
     def directory_of(self, upload_id: str) -> str | None:
         """Return the directory of an open or committed upload; None if the catalog does not know the upload."""
-        saves = schema.saves.c
+        saves = _saves.c
         known = select(_table.c.directory).where(_table.c.id == upload_id)
         done = select(saves.directory).where(saves.upload_id == upload_id)
         return self._connection.execute(known).scalar() or self._connection.execute(done).scalar()
 
     def saved(self, directory: str, save_id: str) -> Saved | None:
         """Return the result of a save, if it was committed."""
-        return self._saved(schema.saves.c.directory == directory, schema.saves.c.save_id == save_id)
+        return self._saved(_RESULT_OF_SAVE, directory=directory, save=save_id)
 
     def committed(self, upload_id: str) -> Saved | None:
         """Return the result of an upload, if it was committed."""
-        return self._saved(schema.saves.c.upload_id == upload_id)
+        return self._saved(_RESULT_OF_UPLOAD, upload=upload_id)
 
     def committed_of(self, upload_ids: Iterable[str]) -> set[str]:
         """Return those of the uploads that were committed."""
-        query = select(schema.saves.c.upload_id).where(schema.saves.c.upload_id.in_(list(upload_ids)))
+        query = select(_saves.c.upload_id).where(_saves.c.upload_id.in_(list(upload_ids)))
         return set(self._connection.execute(query).scalars())
 
     def saves(self) -> set[tuple[str, str]]:
         """Return the directory and the id of every save."""
-        rows = self._connection.execute(select(schema.saves.c.directory, schema.saves.c.save_id))
+        rows = self._connection.execute(select(_saves.c.directory, _saves.c.save_id))
         return {(directory, save_id) for directory, save_id in rows}
 
     def add_save(self, directory: str, save_id: str, saved: Saved) -> None:
@@ -190,17 +204,19 @@ class UploadRows:
         """Store the results of saves, by directory and id."""
         if saves:
             rows = [{"directory": where, "save_id": save_id, **asdict(it)} for (where, save_id), it in saves.items()]
-            self._connection.execute(insert(schema.saves), rows)
+            self._connection.execute(insert(_saves), rows)
 
-    def _saved(self, *conditions: ColumnElement[bool]) -> Saved | None:
-        table = schema.saves
-        query = select(table.c.upload_id, table.c.checkpoint_id, table.c.digest).where(*conditions)
-        row = self._connection.execute(query).one_or_none()
-        return Saved(*row) if row is not None else None
+    def supersede(self, directory: str, save_id: str, at: datetime) -> None:
+        """Record that a later save of the same content was committed."""
+        of_save = (_saves.c.directory == directory, _saves.c.save_id == save_id)
+        self._connection.execute(update(_saves).where(*of_save).values(superseded_at=to_text(at)))
 
-    def _one(self, *conditions: ColumnElement[bool]) -> Upload | None:
-        query = select(_table.c.id, _table.c.body, _table.c.expires_at).where(*conditions)
-        row = self._connection.execute(query).one_or_none()
+    def _saved(self, query: Select[tuple[str, str, str]], **values: str) -> Saved | None:
+        row = self._connection.execute(query, values).one_or_none()
+        return Saved(row.upload_id, row.checkpoint_id, row.digest) if row is not None else None
+
+    def _one(self, query: Select[Any], **values: str) -> Upload | None:
+        row = self._connection.execute(query, values).one_or_none()
         if row is None:
             return None
         try:

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import exists, select
+from sqlalchemy.sql import ColumnElement, Select
 
 from app.catalog.tables import schema
 from app.catalog.tables.order import Order, Ordering, ordering, ranking_order
 from app.core.models import Checkpoint, Kind, Mode
 
 _table = schema.checkpoints
+_numbers = schema.numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class ListFilter:
     @property
     def key_length(self) -> int:
         """The number of values in the key of a page."""
-        return len(self.ordering.expressions)
+        return self.ordering.key_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +52,60 @@ class Page:
     next_key: tuple[Any, ...] | None
 
 
-def conditions(wanted: ListFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions that a listed row meets."""
-    found = [_table.c.directory == wanted.directory]
+@dataclass(frozen=True)
+class Source:
+    """The rows that a listing selects from, and the columns of their ids and positions."""
+
+    id: ColumnElement[str]
+    position: tuple[ColumnElement[int], ColumnElement[int]]
+    query: Select[Any]
+
+
+def sources(wanted: ListFilter) -> tuple[Source, ...]:
+    """Return the rows that meet the conditions of a listing; all of it is in one source or in the other."""
+    found, filters = _table.c, _filters(wanted)
+    ids = select(found.id).where(*filters)
+    if (by := wanted.ordering.ranks_by) is not None:
+        return (_of_numbers(wanted, by, filters),)
+    by_position = (found.saved_after, found.sequence)
+    here = ids.where(found.directory == wanted.directory)
+    live, removed = here.where(found.removed_at.is_(None)), here.where(found.removed_at.is_not(None))
     if not wanted.include_removed:
-        found.append(_table.c.removed_at.is_(None))
+        queries: tuple[Select[Any], ...] = (live,)
+    else:  # each of them has an index by position, and no other index holds both
+        queries = (live, removed) if wanted.ordering.is_by_position else (here,)
+    return tuple(Source(found.id, by_position, query) for query in queries)
+
+
+def _of_numbers(wanted: ListFilter, by: str, filters: Sequence[ColumnElement[bool]]) -> Source:
+    """Return the source of a listing by a number of the metadata, whose index holds live checkpoints alone."""
+    number = _numbers.c
+    query = select(number.checkpoint_id).where(number.key == by, *filters)
+    if filters or wanted.include_removed:
+        query = query.join(_table, _table.c.id == number.checkpoint_id)
+    if wanted.include_removed:
+        query = query.where(_table.c.directory == wanted.directory)
+    else:
+        query = query.where(number.directory == wanted.directory, schema.OF_LIVE)
+    return Source(number.checkpoint_id, (number.saved_after, number.sequence), query)
+
+
+def _filters(wanted: ListFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions on the facts of a listed row."""
+    found: list[ColumnElement[bool]] = []
     for name in ("name", "kind", "pinned", "is_best"):
         if (value := getattr(wanted, name)) is not None:
             found.append(_table.c[name] == value)
     if wanted.tag is not None:
         tags = schema.tags.c
         found.append(exists().where(tags.checkpoint_id == _table.c.id, tags.tag == wanted.tag))
-    for column, least, most in (
-        ("epoch", wanted.epoch_min, wanted.epoch_max),
-        ("metric", wanted.metric_min, wanted.metric_max),
+    # As sums, as no index serves those: SQLite would take that of the filter, and sort all rows that it selects.
+    for value, least, most in (
+        (_table.c.epoch + 0, wanted.epoch_min, wanted.epoch_max),
+        (_table.c.metric + 0, wanted.metric_min, wanted.metric_max),
     ):
         if least is not None:
-            found.append(_table.c[column] >= least)
+            found.append(value >= least)
         if most is not None:
-            found.append(_table.c[column] <= most)
+            found.append(value <= most)
     return found

@@ -49,10 +49,19 @@ def file_rows(manifest: Manifest) -> Iterable[Mapping[str, Any]]:
         }
 
 
-def numbers(facts: Facts) -> dict[str, float]:
-    """Return the metadata that checkpoints can be ranked by: finite numbers."""
-    found = {key: ranking.finite(value) for key, value in facts.metadata.items()}
-    return {key: value for key, value in found.items() if value is not None}
+def number_rows(checkpoint: Checkpoint) -> Iterable[Mapping[str, Any]]:
+    """Return the rows of the metadata that it can be ranked by: finite numbers with short keys."""
+    for key, value in checkpoint.facts.metadata.items():
+        if ranking.is_key(key) and (number := ranking.finite(value)) is not None:
+            yield {
+                "checkpoint_id": checkpoint.id,
+                "key": key,
+                "value": number,
+                "directory": checkpoint.directory,
+                "saved_after": checkpoint.saved_after,
+                "sequence": checkpoint.sequence,
+                "removed": checkpoint.removed_at is not None,
+            }
 
 
 def folder_values(checkpoint: Checkpoint) -> Mapping[str, Any]:

@@ -5,13 +5,11 @@ existing table is rewritten. On PostgreSQL an INTEGER holds 32 bits, text sorts 
 the sum of BIGINTs is NUMERIC.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import BigInteger, Integer, LargeBinary, Select, String, Table, Text, cast, func, text
+from sqlalchemy import BigInteger, Integer, LargeBinary, String, Text, cast, func, text
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeDecorator
-
-SelectT = TypeVar("SelectT", bound=Select[*tuple[Any, ...]])
 
 Int64 = BigInteger().with_variant(Integer(), "sqlite")
 """Sizes, counters, epochs, times in ns, and ids that the database gives: SQLite numbers rows in INTEGER alone."""
@@ -46,11 +44,6 @@ Shorter JSON is `Text`: JSONB would reorder keys, and refuse the NUL characters 
 def partial_index(condition: str) -> dict[str, Any]:
     """Return the arguments of an `Index` over the rows that meet a condition."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
-
-
-def through_index(query: SelectT, table: Table, index: str) -> SelectT:
-    """Hold SQLite to an index, where it would choose another one; PostgreSQL chooses by its statistics."""
-    return query.with_hint(table, f"INDEXED BY {index}", "sqlite")
 
 
 def total(values: ColumnElement[Any]) -> ColumnElement[int]:

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ColumnElement
 
+from app.catalog.tables import sums
 from app.catalog.tables.file_version import FileVersion
 from app.catalog.tables.portable import Document, Int64, Name, Time, partial_index
 
@@ -27,7 +28,12 @@ metadata = MetaData()
 
 UNFREED: ColumnElement[bool] = literal_column("NOT freed")
 MANIFEST_STALE: ColumnElement[bool] = literal_column("manifest_stale")
+FREED: ColumnElement[bool] = literal_column("freed")
+UNJUDGED: ColumnElement[bool] = literal_column("unjudged")
+OF_LIVE: ColumnElement[bool] = literal_column("NOT numbers.removed")
 """Conditions of partial indexes: SQLite uses such an index only for a query that repeats its condition verbatim."""
+
+_LIVE = partial_index("removed_at IS NULL")
 
 directories = Table(
     "directories",
@@ -43,6 +49,7 @@ directories = Table(
     Column("last_writer", String),
     Column("last_write_at", Time),
     Column("record_stale", Boolean, nullable=False, server_default=false()),
+    Column("judged", Text),
 )
 
 checkpoints = Table(
@@ -74,20 +81,42 @@ checkpoints = Table(
     Column("damage", Text),
     Column("writer", String),
     Column("folders", Text),
+    Column("unjudged", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("directory", "sequence"),
-    Index("one_live_name", "directory", "name", unique=True, **partial_index("removed_at IS NULL")),
+    Index("one_live_name", "directory", "name", unique=True, **_LIVE),
+    # One for each order. An index of all rows would be as good to SQLite, which would visit the removed ones.
+    Index("live_by_position", "directory", "saved_after", "sequence", **_LIVE),
+    # Some end with columns of which sums are made, and with the one that SQLite looks at although it is always NULL.
+    Index("live_by_kind", "directory", "kind", "saved_after", "sequence", "removed_at", **_LIVE),
+    Index("live_by_metric", "directory", "metric", "saved_after", "sequence", "size_bytes", "removed_at", **_LIVE),
+    Index("live_by_epoch", "directory", "epoch", "saved_after", "sequence", **_LIVE),
+    Index("live_by_size", "directory", "size_bytes", "saved_after", "sequence", "removed_at", **_LIVE),
+    Index("live_by_time", "directory", "created_at", "saved_after", "sequence", **_LIVE),
     Index(
-        "live",
-        *("directory", "saved_after", "sequence", "kind", "metric", "metric_text", "is_best", "size_bytes", "id"),
-        **partial_index("removed_at IS NULL"),
+        "live_flagged",  # the columns that are always NULL make it the most specific one to SQLite
+        *("directory", "metric", "metric_text", "saved_after", "sequence"),
+        **partial_index("removed_at IS NULL AND metric IS NULL AND metric_text IS NULL AND is_best"),
     ),
-    Index("by_position", "directory", "saved_after", "sequence"),
-    Index("by_metric", "directory", "metric"),
-    Index("unfreed", "removed_at", **partial_index("removed_at IS NOT NULL AND NOT freed")),
-    Index("stale_manifests", "id", **partial_index("manifest_stale")),
-    Index("by_verification", "verified_at", **partial_index("removed_at IS NULL")),
-    Index("damaged", "id", **partial_index("damage IS NOT NULL AND removed_at IS NULL")),
+    Index("removed_by_position", "directory", "saved_after", "sequence", **partial_index("removed_at IS NOT NULL")),
+    Index("unjudged", "directory", **partial_index("unjudged")),
+    Index("unfreed", "trashed", "removed_at", **partial_index("removed_at IS NOT NULL AND NOT freed")),
+    Index("unfreed_by_name", "directory", "name", "trashed", **partial_index("removed_at IS NOT NULL AND NOT freed")),
+    Index("freed_by_removal", "removed_at", **partial_index("freed")),
+    # By a column that is always NULL in the query, or SQLite would read another index from end to end.
+    Index("stale_manifests", "removed_at", **partial_index("manifest_stale")),
+    Index("by_verification", "verified_at", **_LIVE),
+    Index("by_creation", "created_at", "directory"),
 )
+
+directory_counters = sums.directory_counters(metadata)
+usage_rollups = sums.usage_rollups(metadata)
+
+FLAGGED: tuple[ColumnElement[bool], ...] = (
+    checkpoints.c.metric.is_(None),
+    checkpoints.c.metric_text.is_(None),
+    literal_column("is_best"),
+)
+"""Selects the checkpoints that rank by their flag, as they have no metric."""
 
 files = Table(
     "files",
@@ -108,7 +137,17 @@ numbers = Table(
     Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), primary_key=True),
     Column("key", Name, primary_key=True),
     Column("value", Float, nullable=False),
+    Column("directory", Name, nullable=False),
+    Column("saved_after", Int64, nullable=False),
+    Column("sequence", Int64, nullable=False),
+    Column("removed", Boolean, nullable=False),
+    Index(
+        *("numbers_by_value", "directory", "key", "value", "saved_after", "sequence"), **partial_index("NOT removed")
+    ),
+    sqlite_with_rowid=False,
 )
+"""The numbers in the metadata of checkpoints. All but keys and values repeat the rows of the checkpoints, so that one
+index can order the live checkpoints of a directory."""
 
 tags = Table(
     "tags",
@@ -125,8 +164,11 @@ saves = Table(
     Column("upload_id", Name, nullable=False, unique=True),
     Column("checkpoint_id", ForeignKey(checkpoints.c.id, ondelete="CASCADE"), nullable=False),
     Column("digest", Name, nullable=False),
+    Column("superseded_at", Time),
     Index("saves_of_checkpoint", "checkpoint_id"),  # without it, forgetting a checkpoint looks at every save
+    Index("superseded_saves", "superseded_at", **partial_index("superseded_at IS NOT NULL")),
 )
+"""Saves that became checkpoints. A later save of the same content to the same checkpoint supersedes the one before."""
 
 uploads = Table(
     "uploads",
@@ -153,6 +195,7 @@ events = Table(
     Column("directory", Name, nullable=False),
     Column("checkpoint_id", Name),
     Column("data", Text, nullable=False),
+    Index("events_of_directory", "directory", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -171,6 +214,38 @@ audit = Table(
     Index("audit_of_directory", "directory", "id"),
     sqlite_autoincrement=True,
 )
+
+horizons = Table(
+    "horizons",
+    metadata,
+    Column("subject", Name, primary_key=True),
+    Column("last_id", Int64, nullable=False),
+    Column("until", Time, nullable=False),
+)
+"""The newest of the events, lines of the audit and removed checkpoints that were deleted for their age."""
+
+trimmed_totals = Table(
+    "trimmed_totals",
+    metadata,
+    Column("directory", Name, primary_key=True),
+    Column("removed_because", Name, primary_key=True),
+    Column("checkpoints", Int64, nullable=False),
+    Column("size_bytes", Int64, nullable=False),
+)
+"""Sums over the removed checkpoints whose rows were deleted, so that counters of removals never go backwards."""
+
+metric_history = Table(
+    "metric_history",
+    metadata,
+    Column("directory", Name, primary_key=True),
+    Column("saved_after", Int64, primary_key=True),
+    Column("sequence", Int64, primary_key=True),
+    Column("epoch", Int64),
+    Column("metric", Float, nullable=False),
+    Column("created_at", Time, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Metrics of removed checkpoints whose rows were deleted, thinned to a bounded number for each directory."""
 
 tokens = Table(
     "tokens",

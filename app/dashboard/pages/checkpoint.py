@@ -4,15 +4,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.dependencies import CheckpointsDep, Deleter, EditsDep, Reader, RemovalsDep, Writer
+from app.api.dependencies import Deleter, EditsDep, Reader, RemovalsDep, ServiceDep, Writer
 from app.api.schemas.parameters import Id
 from app.core import names
 from app.core.access import ANYONE, Access
 from app.core.errors import InvalidRequest, Refusal
 from app.dashboard.render import formatting, snippets, urls
 from app.dashboard.render.page import Form, PageRoute, accepts_html, page, redirect, required
-from app.dashboard.render.tensor_tree import shown
-from app.service import Checkpoints
+from app.dashboard.render.tensor_tree import search
+from app.service import Service
 from app.service.lifecycle.edit import Change
 
 router = APIRouter(route_class=PageRoute)
@@ -22,31 +22,31 @@ router = APIRouter(route_class=PageRoute)
 def show(
     request: Request,
     checkpoint_id: Id,
-    checkpoints: CheckpointsDep,
+    service: ServiceDep,
     may: Reader,
     q: Annotated[str, Query(max_length=1000)] = "",
 ) -> Response:
     """Show one checkpoint, removed or not."""
-    return _checkpoint_page(request, checkpoint_id, checkpoints, may, q)
+    return _checkpoint_page(request, checkpoint_id, service, may, q)
 
 
 def _checkpoint_page(
-    request: Request, checkpoint_id: str, checkpoints: Checkpoints, may: Access, q: str = "", **more: Any
+    request: Request, checkpoint_id: str, service: Service, may: Access, q: str = "", **more: Any
 ) -> Response:
     """Return the page of a checkpoint, with the error of a form on it if one was refused."""
-    checkpoint = checkpoints.queries.get(checkpoint_id)
+    checkpoint = service.lookups.get(checkpoint_id)
     is_live = checkpoint.removed_at is None
     is_refresh = "holdfast-refresh" in request.headers  # tensors never change, so refreshes leave them out
     return page(
         request,
         "checkpoint.html",
         checkpoint=checkpoint,
-        reasons=checkpoints.overviews.reasons(checkpoint) if is_live else (),
-        tensors=shown(checkpoints.overviews.tensors(checkpoint_id), q) if not is_refresh else None,
+        reasons=service.overviews.reasons(checkpoint) if is_live else (),
+        tensors=search(service.overviews.tensors(checkpoint_id), q) if not is_refresh else None,
         q=q,
-        others=checkpoints.overviews.others(checkpoint),
+        others=service.overviews.others(checkpoint),
         snippets=snippets.of_checkpoint(request, checkpoint, is_open=may.token_id == ANYONE) if is_live else {},
-        undo_window=checkpoints.rules.undo_window,
+        undo_window=service.rules.undo_window,
         **more,
     )
 
@@ -59,17 +59,17 @@ def pin(request: Request, checkpoint_id: Id, edits: EditsDep, _: Writer, form: F
 
 
 @router.post("/checkpoints/{checkpoint_id}/tags")
-def tag(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, may: Writer, form: Form) -> Response:
+def tag(request: Request, checkpoint_id: Id, service: ServiceDep, may: Writer, form: Form) -> Response:
     """Replace the tags of a checkpoint. Invalid tags stay in the form, with the error."""
     typed = required(form, "tags")
     try:
         tags = tuple(map(names.tag, formatting.tags_in(typed)))
-        checkpoints.edits.apply(checkpoint_id, Change({"tags": tags}, {}))
+        service.edits.apply(checkpoint_id, Change({"tags": tags}, {}))
     except Refusal as refusal:
         if refusal.status != InvalidRequest.status or not accepts_html(request):
             raise
         return _checkpoint_page(
-            request, checkpoint_id, checkpoints, may, status=refusal.status, fault=refusal.detail, typed=typed
+            request, checkpoint_id, service, may, status=refusal.status, fault=refusal.detail, typed=typed
         )
     return redirect(request, urls.back(form, urls.checkpoint(checkpoint_id)))
 
@@ -82,9 +82,9 @@ def delete(request: Request, checkpoint_id: Id, removals: RemovalsDep, _: Delete
 
 
 @router.post("/checkpoints/{checkpoint_id}/restore")
-def restore(request: Request, checkpoint_id: Id, checkpoints: CheckpointsDep, _: Writer, form: Form) -> Response:
+def restore(request: Request, checkpoint_id: Id, service: ServiceDep, _: Writer, form: Form) -> Response:
     """Restore a removed checkpoint."""
-    back = checkpoints.restorations.restore(checkpoint_id)
+    back = service.restorations.restore(checkpoint_id)
     return redirect(request, urls.back(form, urls.directory(back.directory), restored=back.id))
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.dependencies import CheckpointsDep, Reader
+from app.api.dependencies import Reader, ServiceDep
 from app.api.schemas.parameters import Id
 from app.core.diff import CHANGES
 from app.core.errors import InvalidRequest
@@ -21,7 +21,7 @@ MOST = 2000
 def show(
     request: Request,
     checkpoint_id: Id,
-    checkpoints: CheckpointsDep,
+    service: ServiceDep,
     may: Reader,
     against: Annotated[str, Query(max_length=64)] = "",
     path: Annotated[str, Query(max_length=2000)] = "",
@@ -31,11 +31,11 @@ def show(
     """Show the differences from another checkpoint to this one."""
     if path.strip():
         may.reach(path.strip().rpartition("/")[0])
-        against = checkpoints.overviews.named(path.strip()).id
+        against = service.overviews.named(path.strip()).id
     if not against:
         raise InvalidRequest("Choose a checkpoint to compare with, or enter its path.")
-    checkpoints.queries.reach(may, against)
-    comparison = checkpoints.comparisons.compare(against, checkpoint_id)
+    service.lookups.reach(may, against)
+    comparison = service.comparisons.compare(against, checkpoint_id)
     words = q.casefold().split()
     tensors = [
         change

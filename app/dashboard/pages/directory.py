@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.api.dependencies import CheckpointsDep, Deleter, Reader
+from app.api.dependencies import Deleter, Reader, ServiceDep
 from app.api.schemas.parameters import DirectoryName, PageToken
 from app.core.access import ANYONE
 from app.core.errors import CheckpointNotFound
@@ -13,7 +13,7 @@ from app.dashboard.pages.policies import fields_of
 from app.dashboard.render import snippets, urls
 from app.dashboard.render.page import Form, PageRoute, page, redirect
 from app.http.page_tokens import read_token, write_token
-from app.service import Checkpoints
+from app.service import Service
 
 router = APIRouter(route_class=PageRoute)
 
@@ -34,7 +34,7 @@ Order = Literal["-position", "position", "best", "-epoch", "-size_bytes", "name"
 def show(
     request: Request,
     directory: DirectoryName,
-    checkpoints: CheckpointsDep,
+    service: ServiceDep,
     may: Reader,
     order: Order = "-position",
     removed: bool = False,
@@ -45,7 +45,7 @@ def show(
     pruned: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Show one directory, with a notice about the form that led here."""
-    overviews = checkpoints.overviews
+    overviews = service.overviews
     listing = overviews.listing(directory, order_by=order, include_removed=removed)
     about = (directory, order, listing.mode, removed)
     key = read_token(page_token, *about, length=listing.key_length)
@@ -65,28 +65,28 @@ def show(
         next_token=write_token(following, *about) if following is not None else None,
         policy_fields=fields_of(view.summary.directory.policy),
         snippets=snippets.of_directory(request, view.summary, is_open=may.token_id == ANYONE),
-        undo_window=checkpoints.rules.undo_window,
+        undo_window=service.rules.undo_window,
         going_bytes=sum(candidate.size_bytes for candidate in view.next_save.going),
         applied=applied,
         pruned=pruned,
-        **_notices(checkpoints, directory, deleted=deleted, restored=restored),
+        **_notices(service, directory, deleted=deleted, restored=restored),
     )
 
 
 @router.post("/prunings/{directory:path}")
-def prune(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Deleter, form: Form) -> Response:
+def prune(request: Request, directory: DirectoryName, service: ServiceDep, _: Deleter, form: Form) -> Response:
     """Remove the checkpoints that the policy does not keep."""
-    gone = checkpoints.removals.prune(directory, limit=1, shown="none").tally.goes
+    gone = service.removals.prune(directory, limit=1, shown="none").tally.goes
     return redirect(request, urls.back(form, urls.directory(directory), pruned=gone))
 
 
-def _notices(checkpoints: Checkpoints, directory: str, **ids: str | None) -> dict[str, Any]:
+def _notices(service: Service, directory: str, **ids: str | None) -> dict[str, Any]:
     """Return the checkpoints that notices are about; None for an id outside of this directory."""
     found: dict[str, Any] = {}
     for name, checkpoint_id in ids.items():
         found[name] = None
         with suppress(CheckpointNotFound):
-            checkpoint = checkpoints.queries.get(checkpoint_id or "")
+            checkpoint = service.lookups.get(checkpoint_id or "")
             found[name] = checkpoint if checkpoint.directory == directory else None
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.dependencies import Admin, CheckpointsDep, EditsDep, Reader
+from app.api.dependencies import Admin, EditsDep, Reader, ServiceDep
 from app.api.schemas.parameters import DirectoryName
 from app.core.errors import InvalidRequest
 from app.core.models import LIMITS, Policy, PolicyRequest
@@ -41,15 +41,14 @@ def fields_of(policy: Policy) -> list[Field]:
 
 
 @router.get("/previews/{directory:path}")
-def preview(request: Request, directory: DirectoryName, checkpoints: CheckpointsDep, _: Reader) -> Response:
+def preview(request: Request, directory: DirectoryName, service: ServiceDep, _: Reader) -> Response:
     """Preview the checkpoints that a policy would keep and remove."""
     try:
         ordered = asked(request.query_params)
     except InvalidRequest as refusal:
         return page(request, "preview.html", name=directory, refusal=refusal)
     staying, going = (
-        checkpoints.removals.preview(directory, ordered, limit=MOST_VERDICTS, shown=shown)
-        for shown in ("staying", "going")
+        service.removals.preview(directory, ordered, limit=MOST_VERDICTS, shown=shown) for shown in ("staying", "going")
     )
     return page(request, "preview.html", name=directory, refusal=None, staying=staying, going=going, most=MOST_VERDICTS)
 

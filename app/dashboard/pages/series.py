@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from starlette.responses import JSONResponse
 
-from app.api.dependencies import CheckpointsDep, Reader
-from app.api.schemas.parameters import DirectoryName
+from app.api.dependencies import Reader, ServiceDep
+from app.api.schemas.parameters import DirectoryName, MetadataKey
 from app.dashboard.render.page import PageRoute
 from app.dashboard.render.sparkline import thinned
 
@@ -21,15 +21,15 @@ MOST_POINTS = 1500
 @router.get("/series/{directory:path}")
 def metric_series(
     directory: DirectoryName,
-    checkpoints: CheckpointsDep,
+    service: ServiceDep,
     _: Reader,
-    of: Annotated[list[str], Query(max_length=8)] = [METRIC],  # noqa: B006
+    of: Annotated[list[MetadataKey], Query(max_length=8)] = [METRIC],  # noqa: B006
 ) -> Response:
     """Return the series of `metric`, and of numeric metadata values by name.
 
     Long series are thinned out, without losing the smallest and largest value of any section.
     """
-    summary = checkpoints.queries.directory(directory)
+    summary = service.lookups.directory(directory)
     best, latest = summary.best, summary.latest
     return JSONResponse(
         {
@@ -37,20 +37,20 @@ def metric_series(
             "mode": summary.directory.policy.ranks_by,
             "best": best.id if best else None,
             "latest": latest.id if latest else None,
-            "series": [_series(checkpoints, directory, value) for value in dict.fromkeys(of)],
+            "series": [_series(service, directory, value) for value in dict.fromkeys(of)],
         }
     )
 
 
 @router.get("/names")
-def names(checkpoints: CheckpointsDep, may: Reader) -> Response:
+def names(service: ServiceDep, may: Reader) -> Response:
     """Return the names of the directories that a user can choose from."""
-    return JSONResponse(checkpoints.overviews.names(may.prefix, limit=MOST_NAMES))
+    return JSONResponse(service.overviews.names(may.prefix, limit=MOST_NAMES))
 
 
-def _series(checkpoints: CheckpointsDep, directory: str, value: str) -> dict[str, Any]:
+def _series(service: ServiceDep, directory: str, value: str) -> dict[str, Any]:
     by = None if value == METRIC else value
-    shown, count = checkpoints.overviews.metric_series(directory, by, lambda values: thinned(values, MOST_POINTS))
+    shown, count = service.overviews.metric_series(directory, by, lambda values: thinned(values, MOST_POINTS))
     return {
         "of": value,
         "count": count,

@@ -30,13 +30,13 @@ def _cookie_path(request: Request) -> str:
 @router.get("/sign-in")
 def show_sign_in(request: Request) -> Response:
     """Show the sign-in form."""
-    return page(request, "sign_in.html", to=urls.own(request.query_params.get("to", "/")))
+    return page(request, "sign_in.html", to=urls.safe_redirect_target(request.query_params.get("to", "/")))
 
 
 @router.post("/sign-in")
 async def sign_in(request: Request, sessions: SessionsDep, form: Form) -> Response:
     """Open a session with a token."""
-    to = urls.own(form.get("to", "/"))
+    to = urls.safe_redirect_target(form.get("to", "/"))
     try:
         secret, _ = await run_in_threadpool(sessions.begin, form.get("token", ""))
     except Unauthorized as error:

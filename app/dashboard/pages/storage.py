@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.api.dependencies import CheckpointsDep, Reader
+from app.api.dependencies import Reader, ServiceDep
 from app.dashboard.render.page import PageRoute, page
 from app.service.query.timeline import LENGTHS, Span
 from app.service.query.usage import WINDOWS, Disk
@@ -30,9 +30,9 @@ class Part:
 
 
 @router.get("/storage")
-def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Response:
+def storage(request: Request, service: ServiceDep, may: Reader, span: Span = "all") -> Response:
     """Show the storage page. Its chart fetches `lines`."""
-    usage = checkpoints.usage
+    usage = service.usage
     directories, held = usage.largest(may.prefix, MOST_DIRECTORIES)
     kept = usage.trash(may.prefix)
     arrivals, uploads = usage.uploads(may.prefix, MOST_UPLOADS)
@@ -47,7 +47,7 @@ def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Sp
         rest_bytes=held.size_bytes - sum(totals.size_bytes for _, totals in directories),
         disk=disk,
         parts=parts_of(disk) if disk is not None else [],
-        quotas=checkpoints.quota_claims.usage(may.prefix),
+        quotas=service.quota_claims.usage(may.prefix),
         kept=kept,
         removed=usage.removed(may.prefix),
         windows=list(WINDOWS),
@@ -57,9 +57,9 @@ def storage(request: Request, checkpoints: CheckpointsDep, may: Reader, span: Sp
 
 
 @router.get("/storage/series")
-def lines(checkpoints: CheckpointsDep, may: Reader, span: Span = "all") -> Mapping[str, Any]:
+def lines(service: ServiceDep, may: Reader, span: Span = "all") -> Mapping[str, Any]:
     """Return the bytes of directories over time, in seconds since 1970, for the chart."""
-    found = checkpoints.usage.history(may.prefix, span)
+    found = service.usage.history(may.prefix, span)
     return {
         "span": span,
         "at": [round(at.timestamp(), 3) for at in found.at],

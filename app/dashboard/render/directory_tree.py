@@ -5,8 +5,19 @@ A component without siblings is joined with the one below: ``runs/digits/checkpo
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from app.service.query.overview import Overview
+
+
+class Named(Protocol):
+    """Something with the name of a directory."""
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
 
 MOST_LEVELS = 32
 """The depth of the tree. The rest of a longer name is one component."""
@@ -61,10 +72,12 @@ def tree(overviews: Iterable[Overview]) -> Sequence[Node]:
     return [_joined(node) for node in top.below]
 
 
-def matching(overviews: Iterable[Overview], text: str) -> list[Overview]:
+def matching(directories: Sequence[N], text: str) -> Sequence[N]:
     """Return the directories whose names contain every word of a text, ignoring case."""
     words = text.casefold().split()
-    return [overview for overview in overviews if all(word in overview.directory.name.casefold() for word in words)]
+    if not words:
+        return directories
+    return [one for one in directories if all(word in one.name.casefold() for word in words)]
 
 
 def _joined(node: Node) -> Node:

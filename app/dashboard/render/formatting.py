@@ -88,12 +88,12 @@ def tags_in(text: str) -> Sequence[str]:
     return list(dict.fromkeys(word.strip() for row in rows for word in row if word.strip()))
 
 
-def why(reason: Reason) -> str:
+def keep_reason(reason: Reason) -> str:
     """Explain the reason for keeping a checkpoint."""
     return _WHY[reason.code]
 
 
-def gone(because: RemovedBecause) -> str:
+def removal(because: RemovedBecause) -> str:
     """Explain the removal of a checkpoint."""
     return _GONE[because]
 
@@ -111,7 +111,7 @@ def policy(found: Policy) -> str:
     return "keeps " + ", ".join(kept)
 
 
-def ahead(at: datetime | None, now: datetime | None = None) -> str:
+def until(at: datetime | None, now: datetime | None = None) -> str:
     """Format a future time as ``in 2 min``; as a date if it is far away."""
     if at is None:
         return ""
@@ -139,13 +139,13 @@ FILTERS = {
     "count": count,
     "ago": ago,
     "moment": moment,
-    "why": why,
-    "gone": gone,
+    "keep_reason": keep_reason,
+    "removal": removal,
     "duration": duration,
     "shape": shape,
     "json": as_json,
     "tags": tags,
     "policy": policy,
-    "ahead": ahead,
+    "until": until,
     "percent": percent,
 }

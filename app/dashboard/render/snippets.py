@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import Request
 
 from app.core.models import Checkpoint
-from app.service.query.find import Summary
+from app.service.query.lookup import Summary
 
 MOST_FILES = 20
 """The most files of a checkpoint in a snippet."""

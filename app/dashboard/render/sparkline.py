@@ -1,9 +1,14 @@
 """Sparklines as points of an SVG, and thinning of long series. Pure."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+
+MOST_CACHED = 2_000
+"""The most lines that are not drawn again; the first page has hundreds, few of which change between two looks."""
 
 
-def sparkline(values: Sequence[float], width: float = 96, height: float = 24, margin: float = 2) -> str:
+@lru_cache(MOST_CACHED)
+def sparkline(values: tuple[float, ...], width: float = 96, height: float = 24, margin: float = 2) -> str:
     """Return the points of a line through equally spaced values; an empty string for fewer than two."""
     if len(values) < 2:
         return ""

@@ -23,7 +23,7 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SearchResult:
     """The result of a search. ``modules`` holds at most `MOST` tensors."""
 
     modules: Sequence[Module]
@@ -33,7 +33,7 @@ class Shown:
     """Bytes of all tensors, found or not."""
 
 
-def shown(tensors: Sequence[tuple[str, Tensor]] | None, text: str) -> Shown | None:
+def search(tensors: Sequence[tuple[str, Tensor]] | None, text: str) -> SearchResult | None:
     """Search tensors whose names contain every word of a text, ignoring case; None if no tensors are known."""
     if tensors is None:
         return None
@@ -45,7 +45,7 @@ def shown(tensors: Sequence[tuple[str, Tensor]] | None, text: str) -> Shown | No
         if all(word in tensor.name.casefold() for word in words)
     ]
     total = sum(bytes_of(tensor) for _, tensor in tensors)
-    return Shown(_tree(found[:MOST]), len(tensors), len(found), total)
+    return SearchResult(_tree(found[:MOST]), len(tensors), len(found), total)
 
 
 def bytes_of(tensor: Tensor) -> int:

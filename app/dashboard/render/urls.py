@@ -20,13 +20,13 @@ def checkpoint(checkpoint_id: str, **query: object) -> str:
 
 def back(form: Mapping[str, str], otherwise: str, **query: object) -> str:
     """Return the address to redirect to after a form: the page that it is on, with the result in the query."""
-    address = own(form.get("to", "")) if form.get("to") else otherwise
+    address = safe_redirect_target(form.get("to", "")) if form.get("to") else otherwise
     path, _, before = address.partition("?")
     kept = [(name, value) for name, value in parse_qsl(before) if name not in SAID]
     return f"{path}?{urlencode([*kept, *query.items()])}"
 
 
-def own(address: str) -> str:
+def safe_redirect_target(address: str) -> str:
     """Return an address if it is a page of this server, else ``/``. Prevents open redirects after signing in."""
     path, _, query = address.partition("?")
     is_ours = re.fullmatch(r"/|/[A-Za-z0-9_.~@=+%-][A-Za-z0-9_.~@=+%/-]*", path) and re.fullmatch(r"[!-~]*", query)

@@ -33,7 +33,7 @@
     return answer.json();
   }
 
-  // One line for each value of each directory, with the marks of each point.
+  // One line for each value of each directory, with the marks of each point. Some of removed checkpoints have no id.
   function linesOf(found, wanted, isOther) {
     return found.series.map((series) => {
       const points = [];
@@ -118,7 +118,7 @@
     plot = new uPlot(options, tableOf(lines), place);
     plot.over.addEventListener("click", () => {
       const point = plot.cursor.idx === null ? null : lines.map((line) => line.at[plot.cursor.idx]).find(Boolean);
-      if (point) location.href = place.dataset.checkpoints + point.id;
+      if (point && point.id) location.href = place.dataset.checkpoints + point.id;
     });
     (window.holdfastPlots ||= {}).history = plot;
     plot.holdfastLines = lines;

@@ -12,13 +12,16 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Sink(Protocol[T_co]):
-    """The destination of a body. The caller writes into the buffer of `room` and reports the count to `took`."""
+    """The destination of a body, written into as into an `asyncio.BufferedProtocol`."""
 
-    def room(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         """Return the buffer for the next bytes; never empty."""
 
-    def took(self, count: int, /) -> None:
+    def buffer_updated(self, count: int, /) -> None:
         """Accept bytes that were written into the buffer."""
+
+    def pause(self) -> None:
+        """Release memory, as the next bytes may be long in coming. `get_buffer` is called anew before they come."""
 
     def finish(self) -> T_co:
         """Complete the body and return its result."""
@@ -30,8 +33,9 @@ class Sink(Protocol[T_co]):
 class ByteReceiver(Protocol):
     """The part of a sink that a connection writes to."""
 
-    def room(self) -> memoryview: ...
-    def took(self, count: int, /) -> None: ...
+    def get_buffer(self) -> memoryview: ...
+    def buffer_updated(self, count: int, /) -> None: ...
+    def pause(self) -> None: ...
 
 
 class InspectedSink(Generic[T_co]):
@@ -48,25 +52,29 @@ class InspectedSink(Generic[T_co]):
     def __init__(self, sink: Sink[T_co], headers: Headers, *, length: int | None, whole: bool) -> None:
         self._sink = sink
         self._content_type = headers.get("content-type", "")
-        self._declared = digests.Declared.of(headers.getlist, whole=whole)
+        self._declared = digests.DeclaredDigests.of(headers.getlist, whole=whole)
         self._whole = whole
         self._head: bytearray | None = bytearray()
         self._wanted = min(envelopes.HEAD_BYTES, length or envelopes.HEAD_BYTES)
-        self._room = memoryview(b"")
+        self._buffer = memoryview(b"")
 
-    def room(self) -> memoryview:
-        self._room = self._sink.room()
-        return self._room
+    def get_buffer(self) -> memoryview:
+        self._buffer = self._sink.get_buffer()
+        return self._buffer
 
-    def took(self, count: int, /) -> None:
-        data = self._room[:count]
+    def buffer_updated(self, count: int, /) -> None:
+        data = self._buffer[:count]
         if self._head is not None:
             self._head += data[: envelopes.HEAD_BYTES - len(self._head)]
             if len(self._head) >= self._wanted:
                 self._inspect_head()
         if self._declared is not None:
             self._declared.update(data)
-        self._sink.took(count)
+        self._sink.buffer_updated(count)
+
+    def pause(self) -> None:
+        self._buffer = memoryview(b"")
+        self._sink.pause()
 
     def finish(self) -> T_co:
         self._inspect_head()

@@ -1,23 +1,22 @@
 """Raw request bodies, streamed into a sink on worker threads: never whole in memory, never blocking the event loop."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import anyio
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Scope
 
 from app.core.errors import WrongLength
 from app.http.body.inspection import ByteReceiver, InspectedSink, Sink, T_co
+from app.http.body.threads import run_for_body
 
 SOCKET = "holdfast.socket"
-"""Name of the ASGI extension that hands over a connection's socket; see `app.http.socket_handover`."""
+"""Name of the ASGI extension that hands over a connection's socket; see `app.http.sockets.handover`."""
 
 SLICE_BYTES = 1024 * 1024
 UNBOUNDED = 1 << 62
-"""The `max_body_size` of routes that stream their bodies to disk."""
+"""The ``max_body_size`` of routes that stream their bodies to disk; `app.main` sets that of all others of the API."""
 
 
 def length_of(request: Request) -> int | None:
@@ -43,11 +42,11 @@ def declared_length(request: Request, length: int | None) -> int:
 
 
 class SocketHandover(Protocol):
-    """ASGI extension that hands over a connection's socket; see `app.http.socket_handover`."""
+    """ASGI extension that hands over a connection's socket; see `app.http.sockets.handover`."""
 
     @property
     def can_read_body(self) -> bool: ...
-    async def read_body(self, room: Callable[[], memoryview], took: Callable[[int], None]) -> None: ...
+    async def read_body(self, receiver: ByteReceiver) -> None: ...
     def can_send_file(self, size_bytes: int) -> bool: ...
     async def send_file(self, descriptor: int, start: int, stop: int) -> None: ...
 
@@ -79,7 +78,7 @@ async def receive(
     UnsupportedMediaType, UnsupportedEncoding
         The body is wrapped in a form or an encoding.
     """
-    entered = await run_in_threadpool(entering.__enter__)
+    entered = await run_for_body(entering.__enter__)
     sink = InspectedSink(entered, request.headers, length=length, whole=whole)
     try:
         handover = socket_handover_of(request.scope)
@@ -87,18 +86,18 @@ async def receive(
             await _read_from_socket(handover, sink)
         else:
             await _stream(request, sink)
-        result = await run_in_threadpool(sink.finish)
+        result = await run_for_body(sink.finish)
     except BaseException as error:
         with anyio.CancelScope(shield=True):
-            await run_in_threadpool(entering.__exit__, type(error), error, error.__traceback__)
+            await run_for_body(entering.__exit__, type(error), error, error.__traceback__)
         raise
-    await run_in_threadpool(entering.__exit__, None, None, None)
+    await run_for_body(entering.__exit__, None, None, None)
     return result
 
 
 async def _read_from_socket(handover: SocketHandover, sink: ByteReceiver) -> None:
     try:
-        await handover.read_body(sink.room, sink.took)
+        await handover.read_body(sink)
     except ConnectionError as error:
         raise ClientDisconnect from error
 
@@ -108,16 +107,21 @@ async def _stream(request: Request, sink: ByteReceiver) -> None:
     async for piece in request.stream():
         slice_ += piece
         if len(slice_) >= SLICE_BYTES:
-            await run_in_threadpool(_put, sink, slice_)
+            await run_for_body(_put_and_pause, sink, slice_)
             slice_ = bytearray()
-    await run_in_threadpool(_put, sink, slice_)
+    await run_for_body(_put, sink, slice_)
+
+
+def _put_and_pause(sink: ByteReceiver, data: bytearray) -> None:
+    _put(sink, data)
+    sink.pause()
 
 
 def _put(sink: ByteReceiver, data: bytearray) -> None:
     rest = memoryview(data)
     while rest:
-        room = sink.room()
-        count = min(len(room), len(rest))
-        room[:count] = rest[:count]
-        sink.took(count)
+        buffer = sink.get_buffer()
+        count = min(len(buffer), len(rest))
+        buffer[:count] = rest[:count]
+        sink.buffer_updated(count)
         rest = rest[count:]

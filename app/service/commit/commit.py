@@ -4,22 +4,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from app.catalog import Session
-from app.catalog.rows.uploads import Saved
 from app.core import digests, ranking
-from app.core.errors import ForeignFile, SaveIdReused, UploadNotFound
+from app.core.errors import DigestMismatch, ForeignFile, SaveIdReused, UploadNotFound, WrongLength
 from app.core.models import Checkpoint, Chunk, Directory, Manifest, Policy, Upload
 from app.service.commit.finalize import Finalized, finalize
-from app.service.commit.publish import Publisher, same_content_facts
+from app.service.commit.record_and_prune import CommitRecorder, same_content_facts
 from app.service.lifecycle.purge import Purge
 from app.service.state.context import Context, Rules
-from app.service.state.lookup import known_checkpoint, no_upload
+from app.service.state.get_or_refuse import known_checkpoint, upload_not_found
 from app.service.state.open_uploads import OpenUploads
 from app.service.state.pending_commits import Committed, PendingCommits
 from app.service.state.quota_claims import QuotaClaims
 from app.service.state.upload_progress import UploadProgress
 from app.service.upload.admission import UNCONDITIONAL, Conditions, admit_save
 from app.service.upload.dedup import Deduplication
-from app.service.upload.uploads import Uploads
+from app.service.upload.transfer import Transfers
 from app.storage.ports import NotDurable
 
 Declared = Mapping[str, Sequence[Chunk]]
@@ -35,8 +34,8 @@ class Commits:
         open_uploads: OpenUploads,
         quota_claims: QuotaClaims,
         pending_commits: PendingCommits,
-        publisher: Publisher,
-        uploads: Uploads,
+        recorder: CommitRecorder,
+        transfers: Transfers,
         dedup: Deduplication,
         purge: Purge,
     ) -> None:
@@ -45,8 +44,8 @@ class Commits:
         self._open_uploads = open_uploads
         self._quota_claims = quota_claims
         self._pending_commits = pending_commits
-        self._publisher = publisher
-        self._uploads = uploads
+        self._recorder = recorder
+        self._transfers = transfers
         self._dedup = dedup
         self._purge = purge
 
@@ -70,7 +69,8 @@ class Commits:
         TooLarge
             Too many chunks are declared.
         DigestMismatch
-            The bytes that arrived are not those that were declared.
+            The bytes that arrived are not those that were declared. If some came past the server, all are missing
+            again.
         ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, QuotaExceeded
         NotDurable
             The disk lost bytes that had arrived: all of them are missing again.
@@ -78,11 +78,11 @@ class Commits:
         self._pending_commits.finish(upload_id)
         with self._context.catalog.reading() as session:
             if saved := session.uploads.committed(upload_id):
-                return self._repeated(session, saved)
+                return self._repeated(session, saved.checkpoint_id)
             upload = session.uploads.get(upload_id)
         self._rules.limits.admit_chunks(list((declared or {}).values()))
         if upload is None:
-            raise no_upload(upload_id)
+            raise upload_not_found(upload_id)
         progress = self._open_uploads.of(upload)
         while (committed := self._attempt(upload, progress, declared or {}, conditions)) is None:
             self._dedup.copy_deferred(progress)
@@ -94,6 +94,7 @@ class Commits:
         """Check the conditions of a later commit, so that a client sends no bytes in vain."""
         with self._context.catalog.reading() as session:
             current = session.checkpoints.named(upload.directory, upload.name)
+        conditions.still_may()
         conditions.check(upload, current)
 
     def repeat(self, directory: str, save_id: str, digest: str) -> Committed:
@@ -108,10 +109,15 @@ class Commits:
             saved = session.uploads.saved(directory, save_id)
             if saved is None or saved.digest != digest:
                 raise SaveIdReused(f"The save_id {save_id!r} was used for other content.")
-            return self._repeated(session, saved)
+            return self._repeated(session, saved.checkpoint_id)
 
-    def _repeated(self, session: Session, saved: Saved) -> Committed:
-        checkpoint = known_checkpoint(session, saved.checkpoint_id)
+    def repeated(self, checkpoint_id: str) -> Committed:
+        """Give the result of a save that was found to be committed before."""
+        with self._context.catalog.reading() as session:
+            return self._repeated(session, checkpoint_id)
+
+    def _repeated(self, session: Session, checkpoint_id: str) -> Committed:
+        checkpoint = known_checkpoint(session, checkpoint_id)
         directory = session.directories.get(checkpoint.directory)
         return Committed(checkpoint, directory.policy if directory else Policy(), repeated=True)
 
@@ -141,32 +147,39 @@ class Commits:
             self._pending_commits.finish_directory(upload.directory)
             with self._context.catalog.reading() as session:
                 if saved := session.uploads.committed(upload.id):
-                    return self._repeated(session, saved)
+                    return self._repeated(session, saved.checkpoint_id)
                 removed = session.checkpoints.to_move_to_trash(upload.directory, upload.name)
             for checkpoint in removed:
                 self._purge.move_to_trash(checkpoint)
             self._purge.schedule(removed)
+            conditions.still_may()
             with self._context.catalog.reading() as session:
                 if session.uploads.get(upload.id) is None:
                     raise UploadNotFound(f"Upload {upload.id!r} was aborted concurrently.")
                 directory = session.directories.get(upload.directory)
                 assert directory is not None, "an upload's directory is made with it"
-                conditions.check(upload, session.checkpoints.named(upload.directory, upload.name))
-                current = admit_save(session, self._context.storage.content, directory, upload, digest)
+                current = admit_save(session, self._context.storage.content, directory, upload, digest, conditions)
             if current is not None and current.digest == digest and self._is_intact(current):
-                committed = self._publisher.change_facts(upload, directory, current)
+                committed = self._recorder.record_same_content(upload, directory, current)
                 self._pending_commits.discard_remains(upload.id)
                 return committed
             if finalized is None:
                 return None
-            return self._seal_and_publish(upload, finalized, directory, current)
+            return self.seal_and_publish(upload, finalized, directory, current)
 
     def _finalize(self, upload: Upload, progress: UploadProgress, declared: Declared) -> Finalized:
         try:
-            missing = self._uploads.missing(upload)
+            missing = self._transfers.missing(upload, with_urls=False)
             return finalize(self._context.storage.content, progress, declared, missing, self._rules.limits.tensors)
         except NotDurable:
             self._open_uploads.invalidate(progress)
+            raise
+        except (DigestMismatch, WrongLength):
+            content = self._context.storage.content
+            if content.arrived(upload):  # it would go on reporting the wrong bytes
+                content.discard(upload.id)
+                content.begin(upload)
+                self._open_uploads.invalidate(progress)
             raise
 
     def _is_intact(self, checkpoint: Checkpoint) -> bool:
@@ -179,9 +192,20 @@ class Commits:
             return False
         return True
 
-    def _seal_and_publish(
+    def seal_and_publish(
         self, upload: Upload, finalized: Finalized, directory: Directory, current: Checkpoint | None
     ) -> Committed:
+        """Make a checkpoint of an upload that was admitted, under its directory's lock.
+
+        Parameters
+        ----------
+        current : Checkpoint, optional
+            The checkpoint that it replaces.
+
+        Raises
+        ------
+        ForeignFile, QuotaExceeded
+        """
         sequence = ranking.next_sequence(directory.sequence, upload.saved_after)
         checkpoint = Checkpoint(
             id=upload.id,

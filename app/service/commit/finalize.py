@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from app.core import digests
 from app.core.errors import DigestMismatch, FileNotInCheckpoint, RangesMissing, WrongLength
-from app.core.models import CHUNK_MAX_BYTES, Chunk, File, FileMap, Upload, UploadFile
+from app.core.models import CHUNK_MAX_BYTES, Chunk, File, FileMap, Upload, UploadFile, Version
 from app.formats import tensor_index
 from app.formats.read_budget import Budget
 from app.service.state.upload_progress import UploadProgress
-from app.service.upload.uploads import Shortfall
+from app.service.upload.transfer import Shortfall
 from app.storage.ports import ContentStore, Opened, Partial
 
 RANGES_NAMED = 1000
@@ -37,7 +37,9 @@ def finalize(
     missing: Shortfall,
     most_tensors: int,
 ) -> Finalized:
-    """Hash bytes that were not hashed on arrival, compare them with the declared digests, and make them durable.
+    """Make the bytes durable, hash those that were not hashed on arrival, and compare them with the declared digests.
+
+    Hashed after that, as ranges may come past the server until the store has finalized the upload.
 
     Parameters
     ----------
@@ -57,15 +59,32 @@ def finalize(
         raise _ranges_missing(upload, missing)
     if unknown := set(declared) - {file.path for file in upload.files}:
         raise FileNotInCheckpoint(f"The upload has no file {min(unknown)!r}.")
+    versions = content.finalize(upload)
+    unseen = content.arrived(upload).keys()
     maps = {}
     for file in upload.files:
-        chunks = _hashed_on_arrival(progress, file, declared.get(file.path))
+        wanted = declared.get(file.path)
+        chunks = _hashed_on_arrival(progress, file, wanted) if file.path not in unseen else None
         if chunks is None:
-            with content.partial(upload, file.path) as partial:
-                chunks = _chunks(progress, partial, file, declared.get(file.path))
+            with content.partial(upload, file.path, create=False) as partial:
+                if file.path in unseen:
+                    known = _read_back(partial, file)
+                else:
+                    known = progress.chunks_of(file.path, partial.size_bytes())
+                chunks = _chunks(known, partial, file, wanted)
         maps[file.path] = FileMap(chunks, file.tensors)
-    maps |= _with_tensors(content, upload, maps, most_tensors)
-    versions = content.finalize(upload)
+    return finalized(content, upload, maps, versions, most_tensors)
+
+
+def finalized(
+    content: ContentStore,
+    upload: Upload,
+    maps: Mapping[str, FileMap],
+    versions: Mapping[str, Version],
+    most_tensors: int,
+) -> Finalized:
+    """Give the content of an upload whose bytes are durable and verified, with the tensors that the server finds."""
+    maps = {**maps, **_tensors_found(content, upload, maps, most_tensors)}
     files = tuple(
         File(
             file.path,
@@ -80,10 +99,10 @@ def finalize(
     return Finalized(files, maps, digests.of_checkpoint((file.path, file.digest) for file in files))
 
 
-def _with_tensors(
+def _tensors_found(
     content: ContentStore, upload: Upload, maps: Mapping[str, FileMap], most_tensors: int
 ) -> Mapping[str, FileMap]:
-    """Give maps with the tensors that the server finds itself, within a budget that costs the save next to nothing."""
+    """Give the maps of files whose tensors the server finds itself, within a budget that costs next to nothing."""
     left = most_tensors - sum(len(found.tensors or ()) for found in maps.values())
     unknown = [file.path for file in upload.files if file.tensors is None and file.size_bytes != 0]
     unknown = [path for path in unknown if path == upload.name or tensor_index.is_looked_into(path)]
@@ -91,7 +110,8 @@ def _with_tensors(
     result = {}
     for path in unknown[:INDEXED_FILES]:
         tensors = None
-        with suppress(OSError), content.partial(upload, path) as partial:  # a save does not fail for want of an index
+        # a save does not fail for want of an index
+        with suppress(OSError), content.partial(upload, path, create=False) as partial:
             tensors = tensor_index.read(partial.read, partial.size_bytes(), budget)
         if tensors is not None and len(tensors) <= left:
             left -= len(tensors)
@@ -108,23 +128,34 @@ def _hashed_on_arrival(
     return known if agree and (declared is None or known == tuple(declared)) else None
 
 
+def _read_back(partial: Partial, file: UploadFile) -> tuple[Chunk, ...] | None:
+    """Hash a file that came past the server in the chunks of its reservation; None if that had no digests."""
+    size_bytes = partial.size_bytes()
+    if file.size_bytes not in {None, size_bytes}:
+        raise WrongLength(f"The file {file.path!r} has {size_bytes} bytes in the store, not {file.size_bytes}.")
+    return hashed(partial, _lengths(file.chunks)) if file.is_hashed else None
+
+
 def _chunks(
-    progress: UploadProgress, partial: Partial, file: UploadFile, declared: Sequence[Chunk] | None
+    known: tuple[Chunk, ...] | None, partial: Partial, file: UploadFile, declared: Sequence[Chunk] | None
 ) -> tuple[Chunk, ...]:
     size_bytes = partial.size_bytes()
-    known = progress.chunks_of(file.path, size_bytes)
     if file.is_hashed and known != file.chunks:
         raise DigestMismatch(f"The bytes of {file.path!r} are not those that were declared.", file=file.path)
     if declared is None:
         return known if known is not None else hashed(partial, cut(size_bytes))
     if known == tuple(declared):
         return known
-    lengths = [chunk.length for chunk in declared]
+    lengths = _lengths(declared)
     if sum(lengths) != size_bytes:
         raise WrongLength(f"The chunks declared for {file.path!r} add up to {sum(lengths)} bytes, not {size_bytes}.")
     if (found := hashed(partial, lengths)) != tuple(declared):
         raise DigestMismatch(f"The bytes of {file.path!r} do not have the digests that were declared.", file=file.path)
     return found
+
+
+def _lengths(chunks: Sequence[Chunk] | None) -> list[int]:
+    return [chunk.length for chunk in chunks or ()]
 
 
 def _ranges_missing(upload: Upload, missing: Shortfall) -> RangesMissing:

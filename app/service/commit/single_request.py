@@ -1,7 +1,10 @@
 """Saves of one file in a single request: reserve, receive and commit in one go."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.core import digests
@@ -12,9 +15,10 @@ from app.service.commit.commit import Commits
 from app.service.state.pending_commits import Committed
 from app.service.upload.abort import Aborts
 from app.service.upload.admission import UNCONDITIONAL, Conditions
-from app.service.upload.receive import Receiver
+from app.service.upload.buffers import fresh
+from app.service.upload.receive_range import RangeReceiver
 from app.service.upload.reserve import Reservations
-from app.service.upload.uploads import Uploads
+from app.service.upload.transfer import LULL_S, Transfers
 
 _UNDECLARED = Span(0, 1 << 62)  # more than any disk holds
 
@@ -22,11 +26,14 @@ _UNDECLARED = Span(0, 1 << 62)  # more than any disk holds
 class SingleRequestUpload(Protocol):
     """Takes the body of one request, whose length need not be declared."""
 
-    def room(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         """Give the buffer for the next bytes."""
 
-    def took(self, count: int, /) -> None:
+    def buffer_updated(self, count: int, /) -> None:
         """Take over bytes that the caller has put into the buffer."""
+
+    def pause(self) -> None:
+        """Release memory, as the next bytes may be long in coming."""
 
     def reject(self) -> None:
         """Discard a body whose digest is wrong; its bytes are deleted with the upload."""
@@ -35,20 +42,33 @@ class SingleRequestUpload(Protocol):
         """Commit after the end of the body."""
 
 
+@dataclass
+class _Running:
+    """A request under way."""
+
+    upload_id: str | None = None
+    began_at: float = field(default_factory=time.monotonic)
+
+
 class SingleRequests:
     """Saves one file per request."""
 
-    def __init__(self, reservations: Reservations, uploads: Uploads, aborts: Aborts, commits: Commits) -> None:
+    def __init__(self, reservations: Reservations, transfers: Transfers, aborts: Aborts, commits: Commits) -> None:
         self._reservations = reservations
-        self._uploads = uploads
+        self._transfers = transfers
         self._aborts = aborts
         self._commits = commits
+        self._guard = threading.Lock()
+        self._running: dict[tuple[str, str], _Running] = {}
+        """The requests of this process by directory and ``save_id``."""
 
     @contextmanager
     def begin(
         self, save: Save, coming_bytes: int = 0, conditions: Conditions = UNCONDITIONAL
     ) -> Iterator[SingleRequestUpload]:
         """Take the body of a save; an exception in the block aborts the upload.
+
+        A repeat takes the place of an earlier request whose bytes have stopped coming: its client has given it up.
 
         Parameters
         ----------
@@ -59,18 +79,58 @@ class SingleRequests:
 
         Raises
         ------
+        UploadBusy
+            Another request brings this save just now, or has taken the place of this one.
         SaveIdReused, ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, NoSpace, QuotaExceeded
         """
+        with self._running_alone(save) as running:
+            try:
+                with self._upload(save, running, coming_bytes, conditions) as upload:
+                    yield upload
+            except UploadNotFound as error:
+                raise UploadBusy("Another request of this save has taken the place of this one.") from error
+
+    @contextmanager
+    def _running_alone(self, save: Save) -> Iterator[_Running]:
+        """Refuse a save that another request brings: of several repeats, each would undo what the others began."""
+        key, running = (save.directory, save.save_id), _Running()
+        with self._guard:
+            other = self._running.get(key) if save.save_id else None
+            if other is not None and self._is_moving(other):
+                raise UploadBusy(f"Another request brings the save {save.save_id!r} just now.")
+            self._running[key] = running
+        try:
+            yield running
+        finally:
+            self._end(save, running)
+
+    def _end(self, save: Save, running: _Running) -> None:
+        """Let another request bring this save."""
+        key = (save.directory, save.save_id)
+        with self._guard:
+            if self._running.get(key) is running:
+                del self._running[key]
+
+    def _is_moving(self, running: _Running) -> bool:
+        touched_at = self._transfers.touched_at(running.upload_id) if running.upload_id else None
+        return (touched_at or running.began_at) > time.monotonic() - LULL_S
+
+    @contextmanager
+    def _upload(
+        self, save: Save, running: _Running, coming_bytes: int, conditions: Conditions
+    ) -> Iterator[SingleRequestUpload]:
         reservation = self._reservations.reserve(save, afresh=True)
         upload = reservation.upload
         if upload is None:
             assert reservation.checkpoint is not None
+            self._end(save, running)
             yield _Repeat(reservation.checkpoint, save.save_id, self._commits)
             return
+        running.upload_id = upload.id
         try:
             self._commits.check_conditions(upload, conditions)
-            self._uploads.announce(upload, coming_bytes)
-            with self._uploads.receive(upload.id, upload.name, _UNDECLARED) as receiver:
+            self._transfers.announce(upload, coming_bytes)
+            with self._transfers.receive(upload.id, upload.name, _UNDECLARED) as receiver:
                 yield _First(upload.id, receiver, self._commits, conditions)
         except BaseException:
             with suppress(UploadNotFound, UploadBusy):
@@ -79,12 +139,12 @@ class SingleRequests:
 
 
 class _First:
-    def __init__(self, upload_id: str, receiver: Receiver, commits: Commits, conditions: Conditions) -> None:
+    def __init__(self, upload_id: str, receiver: RangeReceiver, commits: Commits, conditions: Conditions) -> None:
         self._upload_id = upload_id
         self._conditions = conditions
         self._receiver = receiver
         self._commits = commits
-        self.room, self.took = receiver.room, receiver.took
+        self.get_buffer, self.buffer_updated, self.pause = receiver.get_buffer, receiver.buffer_updated, receiver.pause
 
     def reject(self) -> None:
         pass
@@ -102,17 +162,20 @@ class _Repeat:
         self._checkpoint = checkpoint
         self._save_id = save_id
         self._commits = commits
-        self._buffer = memoryview(bytearray(CHUNK_MAX_BYTES))
+        self._buffer = memoryview(fresh(CHUNK_MAX_BYTES))
         self._filled = 0
         self._chunks: list[Chunk] = []
 
-    def room(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         return self._buffer[self._filled :]
 
-    def took(self, count: int, /) -> None:
+    def buffer_updated(self, count: int, /) -> None:
         self._filled += count
         if self._filled == CHUNK_MAX_BYTES:
             self._cut()
+
+    def pause(self) -> None:
+        pass
 
     def reject(self) -> None:
         pass

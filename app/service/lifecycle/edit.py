@@ -8,8 +8,8 @@ from app.core import limits
 from app.core.errors import DirectoryNotFound, NameTaken, PolicyChanged
 from app.core.models import LIMITS, Checkpoint, Directory, Facts, Manifest, PolicyRequest
 from app.service.state.context import Context, Rules
-from app.service.state.lookup import live_checkpoint
-from app.service.state.records import rewrite_directory, rewrite_manifest
+from app.service.state.get_or_refuse import live_checkpoint
+from app.service.state.rewrite_records import rewrite_directory, rewrite_manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ The bytes first move to the trash, which frees the name. A purge that fails neve
 """
 
 import logging
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from app.core.models import Checkpoint
-from app.service.state.active_purges import ActivePurges
+from app.service.state.active_purges import MOST_AT_ONCE, ActivePurges
 from app.service.state.context import Context, Rules
 from app.storage.ports import Volume
 
@@ -22,45 +22,89 @@ class Purge:
         self._context = context
         self._rules = rules
         self._active = active
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-purge")
 
     def schedule(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Carry out removals in the background. The janitor retries those that fail."""
-        for checkpoint in checkpoints:
-            self._worker.submit(self.attempt, checkpoint)
+        self._active.schedule(self._attempt_all, checkpoints)
 
     def attempt(self, checkpoint: Checkpoint) -> None:
-        """Move a checkpoint to the trash, and purge it if there is no undo window. Failures are logged."""
+        """Move a checkpoint to the trash, and purge it if there is no undo window. Failures are logged.
+
+        If another thread is purging it, wait for that. The caller holds no lock of its directory.
+        """
+        self._attempt_all([checkpoint])
+        self._active.wait(checkpoint.id)
+
+    def _attempt_all(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Carry out removals; without an undo window, one transaction records all of them."""
+        if self._rules.undo_window:
+            for checkpoint in checkpoints:
+                with self._logged(checkpoint):
+                    self.move_to_trash(checkpoint)
+            return
+        begun = [checkpoint for checkpoint in checkpoints if self._active.begin(checkpoint.id)]
         try:
-            self.move_to_trash(checkpoint)
-            if not self._rules.undo_window:
-                self._purge(checkpoint)
+            gone = []
+            for checkpoint in begun:
+                with self._logged(checkpoint):
+                    if self._delete(checkpoint):
+                        gone.append(checkpoint.id)
+            if gone:  # if a power cut undoes this, the next start finds nothing to delete, and records it
+                with self._context.catalog.writing(is_durable=False) as session:
+                    for checkpoint_id in gone:
+                        session.checkpoints.mark_gone(checkpoint_id)
+        except Exception:
+            logger.exception("could not record yet what was purged")
+        finally:
+            for checkpoint in begun:
+                self._active.end(checkpoint.id)
+
+    def _delete(self, checkpoint: Checkpoint) -> bool:
+        """Delete the bytes of a removed checkpoint that nobody can restore; tell if the catalog does not know that."""
+        with self._context.catalog.lock(checkpoint.directory):
+            now = self._moved(checkpoint, is_final=True)
+        if now is None or now.freed:
+            return False
+        self._context.storage.content.purge(checkpoint.id)
+        return True
+
+    @contextmanager
+    def _logged(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Log any failure in the block: the janitor tries again."""
+        try:
+            yield
         except Exception:
             logger.exception("could not purge %s/%s yet", checkpoint.directory, checkpoint.name)
 
     def move_to_trash(self, checkpoint: Checkpoint) -> None:
         """Move a removed checkpoint out of its directory, so that its name is free. Idempotent."""
-        catalog, storage = self._context.catalog, self._context.storage
-        with catalog.lock(checkpoint.directory):
-            with catalog.reading() as session:
-                now, directory = session.checkpoints.get(checkpoint.id), session.directories.get(checkpoint.directory)
-            if now is None or now.removed_at is None or now.trashed:
-                return
+        with self._context.catalog.lock(checkpoint.directory):
+            now = self._moved(checkpoint, is_final=False)
+            if now is not None and not now.trashed:
+                with self._context.catalog.writing() as session:
+                    session.checkpoints.mark_trashed(checkpoint.id)
+
+    def _moved(self, checkpoint: Checkpoint, *, is_final: bool) -> Checkpoint | None:
+        """Move a checkpoint out of its directory, under its lock; return it as it was, None if it is not removed."""
+        storage = self._context.storage
+        with self._context.catalog.reading() as session:
+            now, directory = session.checkpoints.get(checkpoint.id), session.directories.get(checkpoint.directory)
+        if now is None or now.removed_at is None:
+            return None
+        if not now.trashed:
             if directory is not None and checkpoint.sequence == directory.sequence:
-                storage.records.write_directory(
-                    directory
-                )  # or a rebuilt catalog would assign this number a second time
-            storage.content.move_to_trash(now, note=bool(self._rules.undo_window))
-            with catalog.writing() as session:
-                session.checkpoints.mark_trashed(checkpoint.id)
+                # or a rebuilt catalog would assign this number a second time
+                storage.records.write_directory(directory)
+            storage.content.move_to_trash(now, note=bool(self._rules.undo_window), is_final=is_final)
+        return now
 
     def run(self) -> None:
         """Move every removed checkpoint to the trash, and purge those whose undo window is over."""
         with self._context.catalog.reading() as session:
             in_place = session.checkpoints.to_move_to_trash()
             due = session.checkpoints.in_trash(removed_before=self._rules.restorable_since(self._context.clock()))
-        for checkpoint in in_place:
-            self.attempt(checkpoint)
+        for start in range(0, len(in_place), MOST_AT_ONCE):
+            self._attempt_all(in_place[start : start + MOST_AT_ONCE])
         for checkpoint in due:
             self._attempt_purge(checkpoint)
 
@@ -81,13 +125,11 @@ class Purge:
 
     def close(self) -> None:
         """Finish the scheduled removals."""
-        self._worker.shutdown(wait=True)
+        self._active.close()
 
     def _attempt_purge(self, checkpoint: Checkpoint) -> None:
-        try:
+        with self._logged(checkpoint):
             self._purge(checkpoint)
-        except Exception:
-            logger.exception("could not purge %s/%s yet", checkpoint.directory, checkpoint.name)
 
     def _purge(self, checkpoint: Checkpoint) -> None:
         """Purge a checkpoint from the trash, unless it was restored or another thread purges it."""
@@ -95,7 +137,7 @@ class Purge:
             return
         try:
             self._context.storage.content.purge(checkpoint.id)
-            with self._context.catalog.writing() as session:
+            with self._context.catalog.writing(is_durable=False) as session:
                 session.checkpoints.mark_freed(checkpoint.id)
         finally:
             self._active.end(checkpoint.id)

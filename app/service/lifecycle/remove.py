@@ -10,11 +10,11 @@ from app.catalog.reports import ranks
 from app.catalog.reports.ranks import Position
 from app.core.errors import Pinned
 from app.core.models import Checkpoint, PolicyRequest, RemovedBecause
-from app.service.lifecycle import verdicts
+from app.service.lifecycle import retention_verdicts
 from app.service.lifecycle.purge import Purge
-from app.service.lifecycle.verdicts import Judgement, Shown
+from app.service.lifecycle.retention_verdicts import VerdictFilter, VerdictPage
 from app.service.state.context import Context
-from app.service.state.lookup import known_checkpoint, known_directory, live_checkpoint
+from app.service.state.get_or_refuse import known_checkpoint, known_directory, live_checkpoint
 from app.service.state.transitions import mark_removed
 
 logger = logging.getLogger("holdfast")
@@ -58,13 +58,12 @@ class Removals:
         """
         with self._context.catalog.reading() as session:
             directory = live_checkpoint(session, checkpoint_id).directory
-        with self._context.catalog.lock(directory):
-            with self._marking() as session:
-                checkpoint = live_checkpoint(session, checkpoint_id)
-                if checkpoint.facts.pinned:
-                    raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
-                (removed,) = mark_removed(session, [checkpoint], "deleted", self._context.clock())
-            self._purge_all([removed.id])
+        with self._context.catalog.lock(directory), self._marking() as session:
+            checkpoint = live_checkpoint(session, checkpoint_id)
+            if checkpoint.facts.pinned:
+                raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
+            (removed,) = mark_removed(session, [checkpoint], "deleted", self._context.clock())
+        self._purge_all([removed.id])
         with self._context.catalog.reading() as session:
             return known_checkpoint(session, checkpoint_id)
 
@@ -94,7 +93,7 @@ class Removals:
                 pinned = [checkpoint_id for checkpoint_id, _, stays in live if stays]
                 named = [_names(session, ids) for ids in (going, pinned)]
                 self._mark(session, going, "deleted")
-            self._purge_all(going)
+        self._purge_all(going)
         freed_bytes = sum(size_bytes for _, size_bytes, stays in live if not stays)
         return Cleared(named[0], len(going), named[1], len(pinned), freed_bytes)
 
@@ -113,19 +112,24 @@ class Removals:
         return True
 
     def prune(
-        self, directory: str, *, dry_run: bool = False, after: Position | None = None, limit: int, shown: Shown = "all"
-    ) -> Judgement:
+        self,
+        directory: str,
+        *,
+        dry_run: bool = False,
+        after: Position | None = None,
+        limit: int,
+        shown: VerdictFilter = "all",
+    ) -> VerdictPage:
         """Judge one directory by its policy, and remove the checkpoints that do not stay, except in a dry run."""
         if dry_run:
             return self.preview(directory, after=after, limit=limit, shown=shown)
-        with self._context.catalog.lock(directory):
-            with self._marking() as session:
-                known = known_directory(session, directory)
-                judgement = verdicts.judge(session, known, shown=shown, limit=limit)
-                going = verdicts.going(session, known) if judgement.tally.goes else []
-                self._mark(session, going, "pruned")
-            self._purge_all(going)
-        return judgement
+        with self._context.catalog.lock(directory), self._marking() as session:
+            known = known_directory(session, directory)
+            page = retention_verdicts.page_of_verdicts(session, known, shown=shown, limit=limit)
+            going = retention_verdicts.ids_to_remove(session, known) if page.tally.goes else []
+            self._mark(session, going, "pruned")
+        self._purge_all(going)
+        return page
 
     def preview(
         self,
@@ -134,8 +138,8 @@ class Removals:
         *,
         after: Position | None = None,
         limit: int,
-        shown: Shown = "all",
-    ) -> Judgement:
+        shown: VerdictFilter = "all",
+    ) -> VerdictPage:
         """Judge one directory by its policy, or by the one that an operator might set. Changes nothing.
 
         The directory of the answer has the policy of the verdicts.
@@ -149,7 +153,7 @@ class Removals:
             if wanted is not None:
                 asked = known.policy.set_by_operator(wanted)
                 known = replace(known, policy=replace(asked, operator=known.policy.operator))  # no operator has set it
-            return verdicts.judge(session, known, shown=shown, after=after, limit=limit)
+            return retention_verdicts.page_of_verdicts(session, known, shown=shown, after=after, limit=limit)
 
     def directories(self, prefix: str, *, after: str = "") -> Iterator[str]:
         """Iterate over the names of the directories at or below a prefix."""
@@ -176,6 +180,7 @@ class Removals:
             mark_removed(session, session.checkpoints.some(some), because, at)
 
     def _purge_all(self, ids: Sequence[str]) -> None:
+        """Delete the bytes of removed checkpoints, or see that another thread has. No lock of a directory is held."""
         for some in _batches(ids):
             with self._context.catalog.reading() as session:
                 removed = session.checkpoints.some(some)

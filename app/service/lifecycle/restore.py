@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 from app.catalog import Session
-from app.core import retention
+from app.catalog.reports import judgement
 from app.core.errors import CheckpointRemoved, ForeignFile, NameTaken
 from app.core.models import Checkpoint, Manifest
 from app.service.lifecycle.purge import Purge
 from app.service.state.context import Context
-from app.service.state.lookup import known_checkpoint
+from app.service.state.get_or_refuse import known_checkpoint
 from app.service.state.pending_commits import PendingCommits
 from app.service.state.quota_claims import QuotaClaims
-from app.service.state.records import rewrite_manifest
+from app.service.state.rewrite_records import rewrite_manifest
 from app.service.state.transitions import note_restored
 
 
@@ -82,10 +82,10 @@ class Restorations:
         known = session.directories.get(removed.directory)
         assert known is not None, "a directory with checkpoints, removed or not, is known"
         restored = replace(removed, removed_at=None, removed_because=None, trashed=False)
-        live = [*session.checkpoints.live(removed.directory), restored]
-        stays = any(v.stays for v in retention.judge(live, known.policy) if v.checkpoint.id == restored.id)
-        restored = replace(restored, facts=replace(restored.facts, pinned=restored.facts.pinned or not stays))
         session.checkpoints.mark_restored(restored)
+        if not judgement.would_stay(session.connection, known.name, known.policy, restored.id):
+            restored = replace(restored, facts=replace(restored.facts, pinned=True))
+            session.checkpoints.mark_restored(restored)
         note_restored(session, restored, self._context.clock())
         return restored
 

@@ -10,10 +10,10 @@ from app.core.errors import Refusal
 from app.core.models import ADOPTED, Directory, Mode
 from app.formats.foreign_names import ExternalCheckpoint, in_order
 from app.service.maintenance import adopt_facts
-from app.service.maintenance.adopt_scan import Scan, Skipped, external_at, joined, scan, shown
+from app.service.maintenance.adopt_scan import Scan, Skipped, external_at, joined, printable_path, scan
 from app.service.maintenance.adopt_write import KEPT_LIMITS, OTHER_CONTENT, AdoptionWriter, is_same
 from app.service.state.context import Context
-from app.storage.ports import Adoption, Visited
+from app.storage.ports import Adoption, ExternalFolder
 
 
 class CannotAdopt(Exception):
@@ -56,14 +56,14 @@ def adopt(
     if adoption is None:
         raise CannotAdopt("this storage cannot adopt files: it has no access to files of other tools")
     try:
-        visited = adoption.visit(folder)
+        visited = adoption.open_folder(folder)
     except OSError as error:
         raise CannotAdopt(f"{folder} cannot be read: {error}") from error
     with closing(visited):
         yield from _Adoption(context, adoption, visited, _target(adoption, visited, name), dry_run, read).below("")
 
 
-def _target(adoption: Adoption, visited: Visited, name: str | None) -> str:
+def _target(adoption: Adoption, visited: ExternalFolder, name: str | None) -> str:
     """Give the present or the future name of the folder below the root."""
     if visited.within is not None:
         if name is not None:
@@ -71,7 +71,7 @@ def _target(adoption: Adoption, visited: Visited, name: str | None) -> str:
         if naming.RESERVED in visited.within.split("/"):
             raise CannotAdopt(f"{visited.address} belongs to the server's own records.")
         return visited.within
-    if f"{adoption.home().address}/".startswith(f"{visited.address.rstrip('/')}/"):
+    if f"{adoption.open_root_folder().address}/".startswith(f"{visited.address.rstrip('/')}/"):
         raise CannotAdopt(f"{visited.address} holds the server's root: name a folder that does not.")
     try:
         return naming.directory_name(visited.address.lstrip("/") if name is None else name)
@@ -86,7 +86,7 @@ class _Adoption:
         self,
         context: Context,
         adoption: Adoption,
-        visited: Visited,
+        visited: ExternalFolder,
         target: str,
         dry_run: bool,
         read: Callable[[int], object],
@@ -97,7 +97,7 @@ class _Adoption:
         self._dry_run = dry_run
         self._writer = AdoptionWriter(context, adoption, visited, read)
         self._adoption = adoption
-        self._home = adoption.home()
+        self._root = adoption.open_root_folder()
 
     def below(self, path: str) -> Iterator[Adopted | Skipped]:
         """Adopt the checkpoints of one folder, then those below it."""
@@ -106,7 +106,7 @@ class _Adoption:
         try:
             seen = scan(self._visited, path, set() if misnamed else self._known_here(directory))
         except (OSError, Refusal) as error:
-            yield Skipped(shown(self._visited, path), str(error), True)
+            yield Skipped(printable_path(self._visited, path), str(error), True)
             return
         yield from seen.skipped
         if misnamed:
@@ -145,7 +145,7 @@ class _Adoption:
         facts = {name: adopt_facts.facts(one, metric) for name, one in said.items()}
         taken = ordered if self._dry_run else self._writer.write(before_new, path, ordered, facts, skipped)
         if conflict and skipped:  # one line for all of them
-            skipped = [Skipped(shown(self._visited, path), f"{conflict} ({len(skipped)} checkpoints)", True)]
+            skipped = [Skipped(printable_path(self._visited, path), f"{conflict} ({len(skipped)} checkpoints)", True)]
         size_bytes, names = sum(one.size_bytes for one in taken), tuple(one.name for one in taken)
         yield Adopted(directory, len(taken), size_bytes, known, seen.others, mode if taken else None, names)
         yield from skipped
@@ -158,10 +158,10 @@ class _Adoption:
         if session.directories.anything_below(f"{directory}/{external.name}"):
             return f"{directory}/{external.name} is a directory of checkpoints already"
         try:
-            manifest = self._adoption.standing(directory, external.name)
+            manifest = self._adoption.manifest_at(directory, external.name)
             if manifest is not None and not manifest.checkpoint.save_id.startswith(ADOPTED):
                 return "its manifest is there, but the catalog does not know it: run reindex"
-            there = None if self._visited.within is not None else external_at(self._home, directory, external.name)
+            there = None if self._visited.within is not None else external_at(self._root, directory, external.name)
         except (OSError, Refusal) as error:
             return str(error)
         if there is not None and there != external:
@@ -169,7 +169,7 @@ class _Adoption:
         return None
 
     def _shown(self, path: str, external: ExternalCheckpoint) -> str:
-        return shown(self._visited, joined(path, external.name))
+        return printable_path(self._visited, joined(path, external.name))
 
 
 def _misnamed(directory: str) -> str | None:

@@ -9,10 +9,10 @@ from app.core.models import Directory, Facts, Mode
 from app.formats import trainer_state
 from app.formats.foreign_names import ExternalCheckpoint, ExternalFacts, direction, facts_in_name
 from app.service.maintenance.adopt_scan import joined
-from app.storage.ports import Visited
+from app.storage.ports import ExternalFolder
 
 
-def record_of(visited: Visited, path: str, external: ExternalCheckpoint) -> ExternalFacts:
+def record_of(visited: ExternalFolder, path: str, external: ExternalCheckpoint) -> ExternalFacts:
     """Read the facts that the name of a checkpoint and the record of its tool state."""
     named = facts_in_name(external.name, is_folder=external.is_folder)
     sizes = {file: size_bytes for file, size_bytes, _ in external.files}

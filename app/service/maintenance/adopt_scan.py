@@ -9,7 +9,7 @@ from app.core.errors import ForeignFile, Refusal
 from app.core.names import escaped
 from app.formats import companion_files, name_groups, weight_formats
 from app.formats.foreign_names import SUFFIXES, ExternalCheckpoint, facts_in_name, looks_like_checkpoint
-from app.storage.ports import Entry, Visited
+from app.storage.ports import Entry, ExternalFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Scan:
     others: int = 0
 
 
-def scan(visited: Visited, path: str, known: Collection[str]) -> Scan:
+def scan(visited: ExternalFolder, path: str, known: Collection[str]) -> Scan:
     """Scan one folder; ``known`` are the names that are checkpoints already."""
     seen = Scan()
     entries = visited.entries(path)
@@ -48,7 +48,9 @@ def scan(visited: Visited, path: str, known: Collection[str]) -> Scan:
         where = joined(path, entry.name)
         if entry.name == naming.RESERVED:
             if visited.within is None:
-                seen.skipped.append(Skipped(shown(visited, where), "it is the record of another Holdfast", False))
+                seen.skipped.append(
+                    Skipped(printable_path(visited, where), "it is the record of another Holdfast", False)
+                )
             continue
         is_checkpoint = _looks_like_checkpoint(entry)
         try:
@@ -69,7 +71,7 @@ def scan(visited: Visited, path: str, known: Collection[str]) -> Scan:
             else:
                 seen.others += 1
         except (Refusal, OSError) as error:
-            seen.skipped.append(Skipped(shown(visited, where), str(error), is_checkpoint))
+            seen.skipped.append(Skipped(printable_path(visited, where), str(error), is_checkpoint))
     return seen
 
 
@@ -88,7 +90,7 @@ class _Around:
     """The names that mark the whole folder as one checkpoint: its own, or a file that lists its components."""
 
     @classmethod
-    def of(cls, visited: Visited, path: str, entries: Collection[Entry]) -> "_Around":
+    def of(cls, visited: ExternalFolder, path: str, entries: Collection[Entry]) -> "_Around":
         names = [entry.name for entry in entries]
         files = [entry.name for entry in entries if entry.what == "file"]
         folders = [entry.name for entry in entries if entry.what == "folder"]
@@ -120,7 +122,7 @@ class _Around:
         return companion_files.reason_for_group(self.of_folders[name]) if name in self.of_folders else None
 
 
-def _take_folder(seen: Scan, visited: Visited, path: str, entry: Entry, is_checkpoint: bool) -> None:
+def _take_folder(seen: Scan, visited: ExternalFolder, path: str, entry: Entry, is_checkpoint: bool) -> None:
     if not is_checkpoint:
         seen.folders.append(entry.name)
         return
@@ -136,20 +138,20 @@ def _take_folder(seen: Scan, visited: Visited, path: str, entry: Entry, is_check
     seen.checkpoints.append(external)
 
 
-def _refuse_other_content(visited: Visited, where: str, entry: Entry) -> None:
+def _refuse_other_content(visited: ExternalFolder, where: str, entry: Entry) -> None:
     with closing(visited.open(where)) as opened:
         if fault := weight_formats.fault(opened.read, entry.size_bytes):
             raise NotAdoptable(fault)
 
 
-def _refuse_text(visited: Visited, where: str, file: str) -> None:
+def _refuse_text(visited: ExternalFolder, where: str, file: str) -> None:
     """Refuse text or a web page in the place of weights; a folder may hold weights in any format."""
     with closing(visited.open(where)) as opened:
         if fault := weight_formats.fault_of_text(opened.read(0, weight_formats.HEAD_BYTES)):
             raise NotAdoptable(f"{file} in it is no file of weights: {fault}")
 
 
-def _leave_other(seen: Scan, visited: Visited, where: str, name: str, together: Collection[str]) -> None:
+def _leave_other(seen: Scan, visited: ExternalFolder, where: str, name: str, together: Collection[str]) -> None:
     """Skip a loose part of a checkpoint, or weights in a format that is not adopted."""
     if len(together) > 1 and name in together:
         why = companion_files.reason(companion_files.beside(name, [], together))
@@ -158,7 +160,7 @@ def _leave_other(seen: Scan, visited: Visited, where: str, name: str, together: 
     else:
         seen.others += 1
         return
-    seen.skipped.append(Skipped(shown(visited, where), why, True))
+    seen.skipped.append(Skipped(printable_path(visited, where), why, True))
 
 
 def _refuse_part(together: Collection[str]) -> None:
@@ -166,7 +168,7 @@ def _refuse_part(together: Collection[str]) -> None:
         raise NotAdoptable(companion_files.reason(together))
 
 
-def _is_whole(visited: Visited, where: str) -> bool:
+def _is_whole(visited: ExternalFolder, where: str) -> bool:
     """Tell if the contents of a folder make it one checkpoint, and it holds no other ones."""
     entries = visited.entries(where)
     names = [entry.name for entry in entries]
@@ -176,7 +178,7 @@ def _is_whole(visited: Visited, where: str) -> bool:
     return not inner and not _holds_several(visited, where)
 
 
-def _holds_weights(visited: Visited, where: str) -> bool:
+def _holds_weights(visited: ExternalFolder, where: str) -> bool:
     """Tell if any file in a folder or below looks like weights."""
     entries = visited.entries(where)
     is_found = any(entry.name.lower().endswith((*SUFFIXES, *companion_files.OTHER_FORMATS)) for entry in entries)
@@ -185,7 +187,7 @@ def _holds_weights(visited: Visited, where: str) -> bool:
     )
 
 
-def _holds_several(visited: Visited, where: str) -> bool:
+def _holds_several(visited: ExternalFolder, where: str) -> bool:
     """Tell if the files of a folder name different epochs or steps."""
     files = [
         e.name for e in visited.entries(where) if e.what == "file" and looks_like_checkpoint(e.name, is_folder=False)
@@ -194,7 +196,7 @@ def _holds_several(visited: Visited, where: str) -> bool:
     return len(found - {(None, None)}) > 1
 
 
-def external_at(visited: Visited, path: str, name: str) -> ExternalCheckpoint | None:
+def external_at(visited: ExternalFolder, path: str, name: str) -> ExternalCheckpoint | None:
     """Read the entry of a name as a checkpoint; None if there is no such entry, `Refusal` if it cannot be one."""
     entry = visited.entry(joined(path, name))
     if entry is None:
@@ -209,7 +211,7 @@ def joined(*paths: str) -> str:
     return "/".join(path for path in paths if path)
 
 
-def shown(visited: Visited, path: str) -> str:
+def printable_path(visited: ExternalFolder, path: str) -> str:
     """Make a printable path: below the root relative to it, else absolute; escaped for terminals."""
     whole = joined(visited.within if visited.within is not None else visited.address, path) or "."
     return escaped(whole)
@@ -238,7 +240,7 @@ def _refuse_unadoptable(entry: Entry, is_checkpoint: bool) -> None:
             raise NotAdoptable("it is empty")
 
 
-def _files(visited: Visited, path: str, entry: Entry) -> Iterator[tuple[str, int, int]]:
+def _files(visited: ExternalFolder, path: str, entry: Entry) -> Iterator[tuple[str, int, int]]:
     """List the files of a checkpoint with their sizes and modification times."""
     if entry.what == "file":
         yield _timed(entry.name, entry)
@@ -249,7 +251,7 @@ def _files(visited: Visited, path: str, entry: Entry) -> Iterator[tuple[str, int
     yield from found
 
 
-def _within(visited: Visited, folder: str, inner: str) -> Iterator[tuple[str, int, int]]:
+def _within(visited: ExternalFolder, folder: str, inner: str) -> Iterator[tuple[str, int, int]]:
     for entry in visited.entries(joined(folder, inner)):
         path = joined(inner, entry.name)
         naming.file_path(path)

@@ -12,10 +12,10 @@ from app.core.models import ADOPTED, Checkpoint, Directory, Facts, File, FileMap
 from app.formats import tensor_index
 from app.formats.foreign_names import ExternalCheckpoint
 from app.service.commit.finalize import cut, hashed
-from app.service.maintenance.adopt_scan import NotAdoptable, Skipped, external_at, joined, shown
+from app.service.maintenance.adopt_scan import NotAdoptable, Skipped, external_at, joined, printable_path
 from app.service.state.context import Context
 from app.service.state.transitions import record_save
-from app.storage.ports import CHANGED, Adoption, Visited
+from app.storage.ports import CHANGED, Adoption, ExternalFolder
 
 OTHER_CONTENT = "{} exists and is something else; nothing is overwritten"
 KEPT_LIMITS = ("max_checkpoints", "max_best_checkpoints")
@@ -24,12 +24,14 @@ KEPT_LIMITS = ("max_checkpoints", "max_best_checkpoints")
 class AdoptionWriter:
     """Writes the checkpoints of one directory."""
 
-    def __init__(self, context: Context, adoption: Adoption, visited: Visited, read: Callable[[int], object]) -> None:
+    def __init__(
+        self, context: Context, adoption: Adoption, visited: ExternalFolder, read: Callable[[int], object]
+    ) -> None:
         self._context = context
         self._visited = visited
         self._read = read
         self._adoption = adoption
-        self._home = adoption.home()
+        self._root = adoption.open_root_folder()
 
     def write(
         self,
@@ -49,9 +51,9 @@ class AdoptionWriter:
                 if not taken:  # before any manifest: should a crash come now, a reindex must not find other limits
                     self._context.storage.records.make_directory(after)
                     self._context.storage.records.write_directory(after)
-                self._adoption.settle(manifest, copied=self._visited.within is None)
+                self._adoption.make_checkpoint(manifest, copied=self._visited.within is None)
             except (OSError, Refusal) as error:
-                skipped.append(Skipped(shown(self._visited, joined(path, external.name)), str(error), True))
+                skipped.append(Skipped(printable_path(self._visited, joined(path, external.name)), str(error), True))
                 continue
             after = replace(after, sequence=after.sequence + 1)
             taken.append(external)
@@ -67,7 +69,7 @@ class AdoptionWriter:
         """Make the manifest of a checkpoint from its bytes, which are copied first if they are outside the root."""
         place = f"{directory.name}/{external.name}"
         copied = self._copied(external, joined(path, external.name), directory.name)
-        begun = self._adoption.standing(directory.name, external.name)
+        begun = self._adoption.manifest_at(directory.name, external.name)
         maps = copied or self._maps_begun(begun, external) or self._maps(external, place)
         files = tuple(
             File(file, size_bytes, digests.of_file(maps[file].chunks), self._adoption.version(mtime_ns))
@@ -92,11 +94,11 @@ class AdoptionWriter:
         if self._visited.within is not None:
             return None
         place = f"{directory}/{external.name}"
-        if external_at(self._home, directory, external.name) is not None:
+        if external_at(self._root, directory, external.name) is not None:
             self._refuse_other(external, source, place)
             return None
         with self._adoption.copying(self._visited, source) as copy:
-            if external_at(self._home, copy.rpartition("/")[0], external.name) != external:
+            if external_at(self._root, copy.rpartition("/")[0], external.name) != external:
                 raise NotAdoptable(CHANGED.format(source))
             maps = self._maps(external, copy)
             self._adoption.put(copy, place)

@@ -8,9 +8,9 @@ from pathlib import Path
 from secrets import token_hex
 
 from app.catalog import Session
-from app.catalog.rows.directories import Written
+from app.catalog.rows.directories import SaveCounter
 from app.core.errors import CatalogUnusable
-from app.core.models import ADOPTED, Mark
+from app.core.models import ADOPTED, RootMark
 from app.service.state.context import Context
 from app.storage.ports import RecordTimes
 
@@ -18,7 +18,7 @@ READ_OF_EACH = 3
 """The number of manifests unknown to the catalog that are read in one directory, newest first."""
 
 
-def why_anew(context: Context, place: str, *, closely: bool = True) -> str | None:
+def reason_to_rebuild(context: Context, place: str, *, closely: bool = True) -> str | None:
     """Give the reason why the catalog must be rebuilt from the files; None if it can be used as it is.
 
     Parameters
@@ -53,10 +53,10 @@ def root_id(context: Context) -> str | None:
     return here.root if here is not None else known[0].root if known else None
 
 
-def sign(context: Context) -> None:
+def mark_pair(context: Context) -> None:
     """Mark root and catalog as a pair from this opening on; the catalog first, as it accepts both marks until then."""
     here = context.storage.marks.last_opening()
-    opened = Mark(root_id(context) or token_hex(16), token_hex(16))
+    opened = RootMark(root_id(context) or token_hex(16), token_hex(16))
     context.catalog.put_mark(opened, here)
     context.storage.marks.note_opening(opened)
 
@@ -72,7 +72,7 @@ class _Comparison:
     def why(self) -> str | None:
         found_any = shared_any = False
         with self._context.catalog.reading() as session:
-            live, written = session.checkpoints.live_names_by_directory(), session.directories.written()
+            live, written = session.checkpoints.live_names_by_directory(), session.directories.save_counters()
             for found in self._context.storage.records.times(session.checkpoints.folder_paths()):
                 names = live.get(found.directory, set())
                 found_any = found_any or bool(found.manifests)
@@ -98,7 +98,7 @@ class _Comparison:
         )
 
     def _proof(
-        self, session: Session, found: RecordTimes, names: set[str], written: Mapping[str, Written]
+        self, session: Session, found: RecordTimes, names: set[str], written: Mapping[str, SaveCounter]
     ) -> str | None:
         """Find proof that the catalog has missed a change of a directory, which a reindex would find."""
         row = written.get(found.directory)

@@ -4,7 +4,8 @@ Only its repairs change anything. A fault with a certain repair carries it. One 
 two intact records that disagree, carries none.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 from app.core.errors import Refusal
@@ -12,7 +13,7 @@ from app.core.models import Checkpoint, File, FileMap, Manifest
 from app.service.maintenance.fsck_evidence import Evidence, Findings, Maps, Row, canonical
 from app.service.maintenance.fsck_match import Matcher
 from app.service.maintenance.fsck_repair import Fault, Repairs
-from app.service.query.verify import Pace, faults_of
+from app.service.query.verify import RateLimit, faults_of
 from app.service.state.context import Context
 from app.storage import manifest as manifests
 
@@ -23,7 +24,7 @@ class Fsck:
     Parameters
     ----------
     known : iterable of str
-        Further paths in the root that belong there.
+        Further keys of the store that belong there.
     """
 
     def __init__(self, context: Context, known: Iterable[str] = ()) -> None:
@@ -37,11 +38,11 @@ class Fsck:
     @property
     def bytes_read(self) -> int:
         """The number of bytes that the last run has read."""
-        return self._evidence.pace.bytes_read
+        return self._evidence.rate_limit.bytes_read
 
     def run(self) -> list[Fault]:
         """Check the root, and list every fault."""
-        self.checkpoints, self._evidence.pace = 0, Pace()
+        self.checkpoints, self._evidence.rate_limit = 0, RateLimit()
         if texts := self._context.catalog.faults():  # no row of a damaged catalog is certain
             return [Fault("catalog", "the catalog", f"{text}; move it away and start the server") for text in texts]
         found = self._list_disk()
@@ -51,12 +52,12 @@ class Fsck:
         for directory in sorted(names):
             with self._context.catalog.reading() as session:
                 live = session.checkpoints.live_names(directory)
-            is_there = not live or any(f"{directory}/{name}" in found.disk for _, name in live)
-            self._check_directory(found, directory, is_there=is_there)
+            self._check_directory(found, directory, [checkpoint_id for checkpoint_id, _ in live])
             for checkpoint_id, name in live:
                 self.checkpoints += 1
                 self._check(found, directory, checkpoint_id, name)
         self._matcher.match(found)
+        self._check_counters(found)
         for checkpoint_id, (checkpoint, texts_of) in found.damage.items():
             texts = [texts_of[file.path] for file in checkpoint.files if file.path in texts_of]
             self._repairs.verified[checkpoint_id] = "; ".join(texts) or None
@@ -76,6 +77,20 @@ class Fsck:
         self._repairs.note_verified()
 
     # below
+
+    def _check_counters(self, found: Findings) -> None:
+        """Compare counters and rollups with the rows; last, as repairs of rows change what is counted."""
+        with self._context.catalog.reading() as session:
+            counters, rollups = session.counters.mismatches(), session.rollups.mismatches()
+        for directory, names in counters:
+            text = f"the catalog's counters disagree with its rows: {', '.join(names)}"
+            repair = partial(self._repairs.count_anew, directory)
+            found.add("counters", directory, text, repair, about=text.encode(), directory=directory)
+        for directory, names in rollups:
+            text = f"the catalog's usage over time disagrees with its rows: {', '.join(names)}"
+            repair = partial(self._repairs.roll_up_anew, directory)
+            where = directory or "all directories"
+            found.add("rollups", where, text, repair, about=text.encode(), directory=directory or None)
 
     def _list_disk(self) -> Findings:
         """List the files on the disk. An unreadable folder is a fault, whose contents count as unknown."""
@@ -116,7 +131,7 @@ class Fsck:
         checkpoint, maps = row.checkpoint, row.maps
         places = self._evidence.places(checkpoint)
         found.expected |= places
-        if where in found.sealed or checkpoint.removed_at is not None or any(map(found.is_hidden, places)):
+        if where in found.sealed or checkpoint.removed_at is not None or self._evidence.is_hidden(found, *places):
             return
         if not any(place in found.disk for place in places):
             found.missing += [(row, file, maps[file.path]) for file in checkpoint.files if file.path in maps]
@@ -138,15 +153,15 @@ class Fsck:
             if place not in found.disk:
                 found.missing.append((row, file, file_map))
             elif fault := self._altered(checkpoint, file, file_map):
-                damage[file.path] = fault
-                found.of_row(row, "altered", place, fault.removeprefix(f"{place} "))
+                damage[file.path] = f"{checkpoint.stored_at(file)} {fault}"
+                found.of_row(row, "altered", place, fault)
         found.damage[checkpoint.id] = (checkpoint, damage)
 
     def _altered(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
         try:
-            return faults_of(self._context.storage.content, checkpoint, file, file_map, self._evidence.pace)
+            return faults_of(self._context.storage.content, checkpoint, file, file_map, self._evidence.rate_limit)
         except FileNotFoundError:
-            return "it was deleted during the check"
+            return "was deleted during the check"
 
     def _check_unreadable(self, found: Findings, where: str, checkpoint_id: str, directory: str, name: str) -> None:
         """Report a row that cannot be read; its manifest may correct it."""
@@ -196,7 +211,7 @@ class Fsck:
         else:
             found.of_row(row, "disagrees", where, "it and the catalog say different things")
 
-    def _check_directory(self, found: Findings, name: str, *, is_there: bool) -> None:
+    def _check_directory(self, found: Findings, name: str, live: Sequence[str]) -> None:
         """Check a directory's row and record. The record is only rewritten if the directory seems to be there."""
         where = self._context.storage.records.directory_key(name)
         found.expected.add(where)
@@ -207,11 +222,11 @@ class Fsck:
             text = "the catalog's row cannot be read" if is_known else "the catalog has no row of it"
             text = text if directory is None else "the catalog's counter is behind"
             found.add("row", where, text, partial(self._repairs.add_directory, name), directory=name)
-        if directory is None or found.is_hidden(where):
+        if directory is None or self._evidence.is_hidden(found, where):
             return
         rewrite = partial(self._repairs.rewrite_directory, name)
         if where not in found.disk:
-            is_there = is_there or where.rpartition("/")[0] in found.disk
+            is_there = self._evidence.has_place(found, name) or not live or self._has_any(found, live)
             found.add("record", where, "it is missing", rewrite if is_there else None, directory=name)
             return
         try:
@@ -226,3 +241,14 @@ class Fsck:
             about = data + manifests.dump_directory(directory)
             text = "it and the catalog say different things"
             found.add("disagrees", where, text, about=about, is_passing=True, directory=name)
+
+    def _has_any(self, found: Findings, live: Iterable[str]) -> bool:
+        """Tell if any file of these checkpoints is there."""
+        records = self._context.storage.records
+        for checkpoint_id in live:
+            with suppress(ValueError):  # a row that cannot be read is reported elsewhere
+                if (row := self._evidence.row(checkpoint_id)) is not None:
+                    keys = (records.content_key(row.checkpoint, file) for file in row.checkpoint.files)
+                    if any(key in found.disk for key in keys):
+                        return True
+        return False

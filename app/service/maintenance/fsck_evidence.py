@@ -8,10 +8,10 @@ from functools import cached_property
 from app.core.errors import Refusal
 from app.core.models import Checkpoint, File, FileMap, Manifest
 from app.service.maintenance.fsck_repair import Fault
-from app.service.query.verify import Pace, first_fault
+from app.service.query.verify import RateLimit, first_fault
 from app.service.state.context import Context
 from app.storage import manifest as manifests
-from app.storage.ports import Item
+from app.storage.ports import InventoryEntry
 
 Maps = Mapping[str, FileMap]
 
@@ -40,7 +40,7 @@ class Row:
 class Findings:
     """The findings of a check so far."""
 
-    disk: dict[str, Item]
+    disk: dict[str, InventoryEntry]
     hidden: dict[str, str] = field(default_factory=dict)
     """The folders that could not be read, with the reasons."""
     expected: set[str] = field(default_factory=set)
@@ -64,10 +64,6 @@ class Findings:
     ) -> None:
         self.faults.append(Fault(kind, where, text, repair, about, is_passing, directory, name))
 
-    def is_hidden(self, path: str) -> bool:
-        """Tell if a path is below a folder that could not be read."""
-        return any(not folder or f"{path}/".startswith(f"{folder}/") for folder in self.hidden)
-
     def of_row(self, row: Row, kind: str, where: str, text: str, repair: Callable[[], None] | None = None) -> None:
         checkpoint, is_stale = row.checkpoint, row.is_stale
         names = {"directory": checkpoint.directory, "name": checkpoint.name}
@@ -79,7 +75,7 @@ class Evidence:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.pace = Pace()
+        self.rate_limit = RateLimit()
 
     def row(self, checkpoint_id: str) -> Row | None:
         """Read a row of the catalog; `ValueError` if it describes no checkpoint."""
@@ -95,6 +91,16 @@ class Evidence:
             is_searched = session.checkpoints.is_searched_as(checkpoint)
         return Row(checkpoint, maps, canonical(checkpoint, maps), is_stale, is_searched)
 
+    def has_place(self, found: Findings, directory: str) -> bool:
+        """Tell if the place of a directory is there, so that what it lacks is certainly gone."""
+        key = self._context.storage.records.place_key(directory)
+        return key is None or key in found.disk
+
+    def is_hidden(self, found: Findings, *keys: str) -> bool:
+        """Tell if any of these keys is below a folder that could not be read."""
+        is_below = self._context.storage.records.is_below
+        return any(is_below(key, folder) for folder in found.hidden for key in keys)
+
     def places(self, checkpoint: Checkpoint) -> set[str]:
         """Give the paths of the manifest and the files of a checkpoint."""
         records = self._context.storage.records
@@ -107,7 +113,7 @@ class Evidence:
             self._context.storage.records.manifest_key(manifest.checkpoint.directory, manifest.checkpoint.name) == path
         )
 
-    def is_whole(self, extra: dict[str, Item], path: str, manifest: Manifest) -> bool:
+    def is_whole(self, extra: dict[str, InventoryEntry], path: str, manifest: Manifest) -> bool:
         """Tell if an unexpected manifest describes a checkpoint whose files are all there and intact."""
         records, checkpoint = self._context.storage.records, manifest.checkpoint
         places = {records.content_key(checkpoint, file): file for file in checkpoint.files}
@@ -149,7 +155,7 @@ class Evidence:
         try:
             with closing(self._context.storage.records.open_item(path)) as opened:
                 whole = sum(chunk.length for chunk in file_map.chunks) == opened.size_bytes
-                return whole and first_fault(opened, file_map.chunks, self.pace) is None
+                return whole and first_fault(opened, file_map.chunks, self.rate_limit) is None
         except (OSError, Refusal):
             return False
 

@@ -9,7 +9,7 @@ from app.service.maintenance.fsck_evidence import Evidence, Findings, Row, canon
 from app.service.maintenance.fsck_repair import Repairs
 from app.service.state.context import Context
 from app.storage import manifest as manifests
-from app.storage.ports import Item
+from app.storage.ports import InventoryEntry
 
 
 class Matcher:
@@ -61,7 +61,7 @@ class Matcher:
             found.damage.pop(row.id, None)
             found.missing = [missing for missing in found.missing if missing[0].checkpoint.id != row.id]
 
-    def _match_files(self, found: Findings, extra: dict[str, Item]) -> dict[str, dict[str, str]]:
+    def _match_files(self, found: Findings, extra: dict[str, InventoryEntry]) -> dict[str, dict[str, str]]:
         """Match missing files by size and content; give the lost ones, by checkpoint and file, with their places."""
         by_size: dict[int, list[str]] = defaultdict(list)
         for path, entry in extra.items():
@@ -91,7 +91,7 @@ class Matcher:
             )
         return gone
 
-    def _match_records(self, found: Findings, extra: dict[str, Item]) -> None:
+    def _match_records(self, found: Findings, extra: dict[str, InventoryEntry]) -> None:
         """Match unexpected manifests and directory records: renamed ones, unknown directories, leftovers of a crash."""
         storage = self._context.storage
         for path in sorted(path for path in extra if storage.records.is_record(path)):
@@ -149,9 +149,8 @@ class Matcher:
         """Describe a stale row; with a repair if the checkpoint is certainly lost."""
         checkpoint = row.checkpoint
         text = f"the catalog has {checkpoint.id}, but neither its files nor its manifest are there"
-        own = self._context.storage.records.directory_key(checkpoint.directory).rpartition("/")[0]
         if self._context.storage.content.is_in_trash(checkpoint):
             return f"{text}: they are in the trash, and the next start of the server brings them back", None
-        if own not in found.disk:
+        if not self._evidence.has_place(found, checkpoint.directory):
             return f"{text}, nor is anything that the server wrote for this directory: is its disk mounted?", None
         return text, partial(self._repairs.mark_lost, checkpoint.id)

@@ -7,7 +7,7 @@ from app.catalog import Session
 from app.core.errors import Refusal
 from app.core.models import Directory, Manifest, Policy
 from app.core.names import escaped
-from app.service.maintenance.reindex import restore
+from app.service.maintenance.reindex import insert_records
 from app.service.state.context import Context
 from app.service.state.transitions import lost_directory, mark_removed, note_restored, note_verified
 from app.storage import manifest as manifests
@@ -19,8 +19,10 @@ class Fault:
 
     ``kind`` is one of ``altered``, ``missing``, ``renamed``, ``extra``, ``leftover``, ``record`` (a manifest or a
     ``directory.json``), ``disagrees``, ``stale`` (a row of which nothing is on the disk), ``unknown`` (a checkpoint
-    or a directory that has no row), ``unreadable`` (a folder), ``row`` and ``catalog``. ``about`` is the evidence: two
-    checks of a running server's root that find the same fault with different evidence have seen transient states.
+    or a directory that has no row), ``unreadable`` (a folder), ``row``, ``counters`` and ``rollups`` (sums of rows),
+    and ``catalog``.
+    ``about`` is the evidence: two checks of a running server's root that find the same fault with different evidence
+    have seen transient states.
     ``is_passing`` marks a fault that a running server can cause for a moment. ``directory`` and ``name`` identify the
     checkpoint, the directory alone if the fault is about that; None if unknown.
     """
@@ -100,7 +102,9 @@ class Repairs:
             was_lost = session.checkpoints.forget_freed([checkpoint.id])
             session.checkpoints.delete_orphans(checkpoint.id)
             known = session.directories.get(name) or lost_directory(checkpoint)
-            restore(session, {name: replace(known, sequence=max(known.sequence, checkpoint.sequence))}, [manifest])
+            insert_records(
+                session, {name: replace(known, sequence=max(known.sequence, checkpoint.sequence))}, [manifest]
+            )
             if was_lost:
                 note_restored(session, checkpoint, self._context.clock())
 
@@ -108,6 +112,16 @@ class Repairs:
         """Add the row of a directory, with a counter that is behind none of its checkpoints."""
         with self._context.catalog.writing() as session:
             self._put_directory(session, name)
+
+    def count_anew(self, directory: str) -> None:
+        """Count the rows of a directory anew."""
+        with self._context.catalog.writing() as session:
+            session.counters.repair(directory)
+
+    def roll_up_anew(self, directory: str) -> None:
+        """Sum the usage of a directory over time anew, or that of all together."""
+        with self._context.catalog.writing() as session:
+            session.rollups.repair(directory)
 
     def _put_directory(self, session: Session, name: str) -> None:
         known = session.directories.readable(name)

@@ -5,16 +5,17 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from app.service import Checkpoints
+from app.service import Service
 from app.service.lifecycle.restore import finish_restoration
 from app.service.maintenance.reindex import Rebuilt, rebuild
-from app.service.state.records import rewrite_directory
+from app.service.maintenance.trim import Trim
+from app.service.state.rewrite_records import rewrite_directory
 
 logger = logging.getLogger("holdfast")
 
 
 def recover(
-    checkpoints: Checkpoints,
+    service: Service,
     *,
     rebuild_catalog: bool = False,
     is_behind: bool = False,
@@ -26,19 +27,19 @@ def recover(
     then the rebuild of a lost catalog, then sealed commits. Orphans that cannot be deleted do not prevent the start:
     those of uploads are retried by every pass, those of unknown checkpoints at the next start.
     """
-    context = checkpoints.context
+    context = service.context
     rebuilt = rebuild(context, is_behind=True, read=read) if is_behind else None
-    tidy(checkpoints)
+    tidy(service)
     if rebuild_catalog and rebuilt is None:
         rebuilt = rebuild(context, read=read)
     sealed = context.storage.content.sealed()
     for upload_id, manifest in sealed:
         try:
-            checkpoints.pending_commits.roll_forward(upload_id, manifest)
+            service.pending_commits.roll_forward(upload_id, manifest)
         except Exception:  # one broken upload holds up neither the others nor the start
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     if rebuilt is not None:
-        checkpoints.purge.run()  # some checkpoints that only the trash knew may be due
+        service.purge.run()  # some checkpoints that only the trash knew may be due
     with context.catalog.reading() as session:
         trash = context.storage.content.trash()  # one snapshot: removals that a commit above began go on
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)
@@ -50,24 +51,24 @@ def recover(
     return rebuilt
 
 
-def tidy(checkpoints: Checkpoints) -> None:
+def tidy(service: Service) -> None:
     """Finish commits and removals, rewrite stale manifests, and abort expired uploads.
 
     Pending commits come first: the checkpoints that they replace cannot be read until they are finished.
     """
-    context = checkpoints.context
-    checkpoints.pending_commits.finish_all()
+    context = service.context
+    service.pending_commits.finish_all()
     with context.catalog.reading() as session:
         stale, behind = session.checkpoints.with_stale_manifest(), session.directories.with_stale_record()
     for directory in behind:
         rewrite_directory(context, directory.name)
-    checkpoints.purge.run()
+    service.purge.run()
     for checkpoint in stale:
         _attempt(
             f"bring {checkpoint.directory}/{checkpoint.name} up to date",
             partial(finish_restoration, context, checkpoint),
         )
-    _attempt("abort expired uploads", checkpoints.aborts.expire)
+    _attempt("abort expired uploads", service.aborts.expire)
     context.storage.content.sweep()
     if context.storage.volume is not None:
         _attempt("keep the reserve file", context.storage.volume.keep_reserve_file)
@@ -84,8 +85,8 @@ def _attempt(what: str, act: Callable[[], object]) -> None:
 class Janitor:
     """Runs maintenance passes on a thread of its own."""
 
-    def __init__(self, checkpoints: Checkpoints, *, every_s: float) -> None:
-        self._checkpoints = checkpoints
+    def __init__(self, service: Service, *, every_s: float) -> None:
+        self._service = service
         self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="holdfast-janitor", daemon=True)
@@ -101,9 +102,10 @@ class Janitor:
     def _work(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                tidy(self._checkpoints)
+                tidy(self._service)
             except Exception:
                 logger.exception("the janitor retries in %s s", self._every_s)
-            context = self._checkpoints.context
-            if every := self._checkpoints.rules.copy_catalog_every:
+            context = self._service.context
+            _attempt("trim the catalog", Trim(context, self._service.rules, self._stop).run)
+            if every := self._service.rules.copy_catalog_every:
                 _attempt("copy the catalog", partial(context.catalog.back_up, every=every, now=context.clock()))

@@ -8,7 +8,7 @@ from app.catalog import Session
 from app.catalog.rows.uploads import Saved
 from app.core.models import Checkpoint, Directory, Manifest
 from app.service.state.context import Context
-from app.storage.ports import Found, Trashed
+from app.storage.ports import SurveyedRecord, Trashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
         back = session.checkpoints.forget_freed(manifests)
         known = session.checkpoints.numbers()
         removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]
-        left, odd = restore(session, directories, [*manifests.values(), *removed])
+        left, odd = insert_records(session, directories, [*manifests.values(), *removed])
         session.checkpoints.put_verified(verified)
     faults += _lost(context, lost, manifests, unreadable)
     odd += [
@@ -100,7 +100,7 @@ def _as_removed(found: Trashed) -> Manifest:
     return replace(found.manifest, checkpoint=checkpoint)
 
 
-def _doubled(found: Found, manifests: dict[str, Manifest]) -> str | None:
+def _doubled(found: SurveyedRecord, manifests: dict[str, Manifest]) -> str | None:
     if found.manifest is None:
         return None
     checkpoint = found.manifest.checkpoint
@@ -116,10 +116,10 @@ def _count(directories: dict[str, Directory], manifest: Manifest) -> None:
     directories[directory.name] = replace(directory, sequence=max(directory.sequence, checkpoint.sequence))
 
 
-def restore(
+def insert_records(
     session: Session, directories: dict[str, Directory], manifests: Sequence[Manifest]
 ) -> tuple[list[str], list[str]]:
-    """Add all to the catalog in few statements, as one for each row would take several times as long.
+    """Insert the rows of directories and checkpoints in few statements; one for each row would take far longer.
 
     Gives, in words, the faults that were left alone and the oddities of the rest.
     """

@@ -4,10 +4,10 @@ import logging
 import threading
 from datetime import timedelta
 
-from app.catalog import Named
+from app.catalog import CheckpointIdentity
 from app.core.models import Checkpoint, File, FileMap
 from app.runtime.thread_priority import BULK, set_niceness
-from app.service.query.verify import Pace, Stopped, faults_of
+from app.service.query.verify import RateLimit, Stopped, faults_of
 from app.service.state.context import Context
 from app.service.state.transitions import note_verified
 
@@ -34,13 +34,13 @@ class Scrubber:
         self._bytes_per_s = bytes_per_s
         self._every = every
         self._stop = threading.Event()
-        self._pace = Pace(bytes_per_s or None, self._stop.wait)
+        self._rate_limit = RateLimit(bytes_per_s or None, self._stop.wait)
         self._thread = threading.Thread(target=self._work, name="holdfast-scrub", daemon=True)
 
     @property
     def bytes_read(self) -> int:
         """The number of bytes read back since the start."""
-        return self._pace.bytes_read
+        return self._rate_limit.bytes_read
 
     def start(self) -> None:
         if self._bytes_per_s:
@@ -67,17 +67,17 @@ class Scrubber:
             if found is None:
                 self._stop.wait(IDLE_S)
 
-    def _next(self) -> Named | None:
+    def _next(self) -> CheckpointIdentity | None:
         with self._context.catalog.reading() as session:
             return session.checkpoints.to_verify(self._context.clock(), self._every)
 
-    def _verify(self, named: Named) -> None:
+    def _verify(self, identity: CheckpointIdentity) -> None:
         try:
             with self._context.catalog.reading() as session:
-                checkpoint, maps = session.checkpoints.get(named.id), session.checkpoints.maps(named.id)
+                checkpoint, maps = session.checkpoints.get(identity.id), session.checkpoints.maps(identity.id)
         except (ValueError, TypeError):
-            logger.exception("the catalog's row of %s/%s cannot be read", named.directory, named.name)
-            note_verified(self._context, named, UNREADABLE)  # or it would be the next one for ever
+            logger.exception("the catalog's row of %s/%s cannot be read", identity.directory, identity.name)
+            note_verified(self._context, identity, UNREADABLE)  # or it would be the next one for ever
             return
         if checkpoint is None or any(file.path not in maps for file in checkpoint.files):
             return  # it was removed or replaced a moment ago
@@ -86,6 +86,7 @@ class Scrubber:
 
     def _fault(self, checkpoint: Checkpoint, file: File, file_map: FileMap) -> str | None:
         try:
-            return faults_of(self._context.storage.content, checkpoint, file, file_map, self._pace)
+            fault = faults_of(self._context.storage.content, checkpoint, file, file_map, self._rate_limit)
         except FileNotFoundError:
-            return f"{checkpoint.stored_at(file)} is missing"
+            fault = "is missing"
+        return f"{checkpoint.stored_at(file)} {fault}" if fault is not None else None

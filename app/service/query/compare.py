@@ -2,11 +2,11 @@
 
 from app.catalog import Session
 from app.core import diff
-from app.core.diff import Comparison, Side, Stretch
+from app.core.diff import Comparison, FileSlice, MappedCheckpoint
 from app.core.errors import Refusal
-from app.service.query.content import Contents
+from app.service.query.contents import Contents
 from app.service.state.context import Context
-from app.service.state.lookup import known_checkpoint, readable_maps
+from app.service.state.get_or_refuse import known_checkpoint, readable_maps
 from app.storage.ports import Opened
 
 READ_MAX_BYTES = 64 * 1024 * 1024
@@ -36,16 +36,16 @@ class Comparisons:
             return diff.compare(*sides, reading.are_same)
 
 
-def _side(session: Session, checkpoint_id: str) -> Side:
+def _side(session: Session, checkpoint_id: str) -> MappedCheckpoint:
     checkpoint = known_checkpoint(session, checkpoint_id)
     with readable_maps(checkpoint):
-        return Side(checkpoint, session.checkpoints.maps(checkpoint_id))
+        return MappedCheckpoint(checkpoint, session.checkpoints.maps(checkpoint_id))
 
 
 class _Reading:
     """Reads a bounded number of bytes. Holds at most one file of either checkpoint open."""
 
-    def __init__(self, contents: Contents, before: Side, after: Side) -> None:
+    def __init__(self, contents: Contents, before: MappedCheckpoint, after: MappedCheckpoint) -> None:
         self._halves = _OneOpen(contents, before.checkpoint.id), _OneOpen(contents, after.checkpoint.id)
         self._left_bytes = READ_MAX_BYTES
 
@@ -56,7 +56,7 @@ class _Reading:
         for half in self._halves:
             half.close()
 
-    def are_same(self, before: Stretch, after: Stretch) -> bool | None:
+    def are_same(self, before: FileSlice, after: FileSlice) -> bool | None:
         """Tell if these bytes are the same; None if they are too many or cannot be read."""
         if after.size_bytes > self._left_bytes:
             return None

@@ -3,20 +3,22 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from app.catalog import ListFilter, Order, Page
+from app.catalog import ListFilter, Order, Page, Session
 from app.catalog.reports import overview, ranks, series
+from app.catalog.reports.overview import Glance
 from app.catalog.reports.ranks import Candidate, Ranks
 from app.catalog.reports.series import Choose, Point
 from app.catalog.rows.directories import Totals
-from app.core import retention
 from app.core.errors import CheckpointNotFound
-from app.core.models import Checkpoint, Directory, Policy, Tensor
+from app.core.models import Checkpoint, Directory, Tensor
 from app.core.retention import Reason
-from app.service.query.find import Summary, summary_of
+from app.service.query.lookup import Summary, summary_of
+from app.service.state.caches import Caches, CommitsOf
 from app.service.state.context import Context, Rules
-from app.service.state.lookup import known_directory
+from app.service.state.get_or_refuse import known_directory
 from app.service.state.open_uploads import OpenUploads
 
 RECENT_COMMITS = 40
@@ -34,8 +36,7 @@ class Overview:
     directory: Directory
     totals: Totals
     best_metric: float | None
-    metrics: Sequence[float]
-    uploads: int
+    metrics: tuple[float, ...]
     is_written: bool
     """True if an upload is open, or the last save was a moment ago."""
 
@@ -62,35 +63,56 @@ class DirectoryView:
     """The names of numeric values in the metadata of the last commits."""
     uploads: int
     is_written: bool
+    removed_until: datetime | None
+    """The newest removal whose checkpoint is no longer listed for its age; None if all are."""
 
 
 class Overviews:
     """Answers for pages of the dashboard. Changes nothing."""
 
-    def __init__(self, context: Context, rules: Rules, open_uploads: OpenUploads) -> None:
+    def __init__(self, context: Context, rules: Rules, open_uploads: OpenUploads, caches: Caches) -> None:
         self._context = context
         self._rules = rules
         self._open_uploads = open_uploads
+        self._caches = caches
 
-    def directories(self, prefix: str) -> list[Overview]:
-        """List all directories at or below a prefix, by name."""
+    def glances(self, prefix: str) -> list[Glance]:
+        """List all directories at or below a prefix, by name, with their totals; active also by open uploads."""
         with self._context.catalog.reading() as session:
-            found = session.directories.below(prefix)
-            held = overview.held(session.connection, prefix)
-            metrics = overview.recent_metrics(session.connection, prefix, RECENT_COMMITS)
+            found = overview.glances(session.connection, prefix, self._active_since())
             uploads = overview.uploads(session.connection, prefix)
-        nothing = overview.Held(Totals(0, 0), None, None)
+        return [one._replace(is_written=True) if one.name in uploads else one for one in found]
+
+    def directories(self, glances: Sequence[Glance]) -> list[Overview]:
+        """Tell more of some directories, by name."""
+        names = [one.name for one in glances]
+        with self._context.catalog.reading() as session:
+            found = session.directories.some(names)
+            ranges = overview.metric_ranges(session.connection, names)
+            metrics = self._recent_metrics(session, found)
+        known = {one.name: one for one in glances}
         return [
             Overview(
                 directory,
-                held.get(directory.name, nothing).totals,
-                held.get(directory.name, nothing).best_metric(directory.policy.ranks_by),
+                known[directory.name].totals,
+                ranges.get(directory.name, overview.MetricRange()).best(directory.policy.ranks_by),
                 metrics.get(directory.name, ()),
-                uploads.get(directory.name, 0),
-                bool(uploads.get(directory.name)) or self._was_written_lately(directory),
+                known[directory.name].is_written,
             )
             for directory in found
         ]
+
+    def _recent_metrics(self, session: Session, directories: Sequence[Directory]) -> Mapping[str, tuple[float, ...]]:
+        """Return the metrics of the last commits to each directory; read again only after another commit."""
+        cache = self._caches.recent_metrics
+        keys = {one.name: CommitsOf(one.name, one.created_at, one.sequence) for one in directories}
+        found = {name: known for name, key in keys.items() if (known := cache.get(key)) is not None}
+        unknown = [name for name in keys if name not in found]
+        read = overview.recent_metrics(session.connection, unknown, RECENT_COMMITS)
+        for name in unknown:
+            found[name] = read.get(name, ())
+            cache.put(keys[name], found[name])
+        return found
 
     def names(self, prefix: str, *, limit: int) -> list[str]:
         """List the first names of directories at or below a prefix."""
@@ -110,24 +132,28 @@ class Overviews:
             page = session.checkpoints.page(query, after=after, limit=min(limit, self._rules.limits.page_size))
             uploads = session.uploads.count(directory.name)
             summary, policy = summary_of(session, directory), directory.policy
-            found = ranks.of_directory(session.connection, directory.name, policy)
-            candidates = ranks.candidates(session.connection, directory.name, policy, summary.totals.count)
+            horizon = session.horizons.of("removed")
+            live = summary.totals.count
+            found = ranks.of_directory(session.connection, directory.name, policy, live)
+            candidates = ranks.candidates(session.connection, directory.name, policy, live)
             return DirectoryView(
                 summary,
                 page,
-                _reasons(found, policy, page.checkpoints),
-                _next_save(found, policy, candidates),
+                _reasons(found, page.checkpoints),
+                _next_save(found, candidates),
                 series.keys(session.connection, directory.name, directory.sequence - RECENT_COMMITS),
                 uploads,
                 bool(uploads) or self._was_written_lately(directory),
+                horizon.until if horizon is not None else None,
             )
 
     def reasons(self, checkpoint: Checkpoint) -> Sequence[Reason]:
         """Give the reasons why a live checkpoint is kept."""
         with self._context.catalog.reading() as session:
             directory = known_directory(session, checkpoint.directory)
-            found = ranks.of_directory(session.connection, directory.name, directory.policy)
-        return _reasons(found, directory.policy, [checkpoint]).get(checkpoint.id, ())
+            live = session.counters.totals(directory.name).count
+            found = ranks.of_directory(session.connection, directory.name, directory.policy, live)
+            return _reasons(found, [checkpoint]).get(checkpoint.id, ())
 
     def tensors(self, checkpoint_id: str) -> Sequence[tuple[str, Tensor]] | None:
         """List the tensors of a checkpoint, live or removed, each with its file; None if none are known."""
@@ -167,29 +193,22 @@ class Overviews:
             known_directory(session, directory)
             return series.points(session.connection, directory, by, limit=MOST_POINTS, choose=choose)
 
-    def have_uploads_changed(self, prefix: str, since: float) -> bool:
-        """Tell if any upload within a prefix brought bytes or ended after a time of `time.monotonic`."""
-        return self._open_uploads.changed_since(since, prefix)
-
     def _was_written_lately(self, directory: Directory) -> bool:
         at = directory.last_write_at
-        return at is not None and at > self._context.clock() - self._rules.writer_window
+        return at is not None and at > self._active_since()
+
+    def _active_since(self) -> datetime:
+        return self._context.clock() - self._rules.writer_window
 
 
-def _reasons(found: Ranks, policy: Policy, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:
-    live = [checkpoint for checkpoint in checkpoints if checkpoint.removed_at is None]
-    return {one.id: retention.reasons(one.facts, found.of(one.id), policy) for one in live}
+def _reasons(found: Ranks, checkpoints: Sequence[Checkpoint]) -> dict[str, Sequence[Reason]]:
+    return {one.id: found.reasons(one) for one in checkpoints if one.removed_at is None}
 
 
-def _next_save(found: Ranks, policy: Policy, candidates: Sequence[Candidate]) -> NextSave:
+def _next_save(found: Ranks, candidates: Sequence[Candidate]) -> NextSave:
     going: list[Candidate] = []
     staying: list[Candidate] = []
     for one in candidates:
-        goes = retention.leaves_at_next_save(one.facts, found.of(one.id), policy, of_a_better_one=False)
-        (going if goes else staying).append(one)
-    also = [
-        one
-        for one in staying
-        if retention.leaves_at_next_save(one.facts, found.of(one.id), policy, of_a_better_one=True)
-    ]
+        (going if found.leaves_at_next_save(one, of_a_better_one=False) else staying).append(one)
+    also = [one for one in staying if found.leaves_at_next_save(one, of_a_better_one=True)]
     return NextSave(going, also, len(candidates) == ranks.MOST_CANDIDATES)

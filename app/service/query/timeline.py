@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from math import ceil
 from typing import Literal
 
@@ -47,20 +48,22 @@ class Steps:
         return next(characters for unit_s, characters in _CHARACTERS if self.step_s % unit_s == 0)
 
 
-def steps(span: Span, first_at: datetime | None, now: datetime) -> Steps:
+def steps(span: Span, first_at: datetime | None, now: datetime, *, known_since: datetime | None = None) -> Steps:
     """Give the times of a span in the shortest possible steps; ``all`` begins with the first checkpoint.
 
-    A checkpoint dated before 1970 counts from the first step on.
+    A checkpoint dated before 1970 counts from the first step on. No span begins before the time since which all
+    removals are known.
     """
     length = LENGTHS[span]
     start = now - length if length is not None else max(_EPOCH, min(first_at or now, now))
+    start = max(start, min(known_since, now)) if known_since is not None else start
     passed_s = (now - start).total_seconds()
     step_s = next((s for s in STEPS_S if passed_s <= s * MOST_STEPS), DAY_S * ceil(passed_s / MOST_STEPS / DAY_S))
     return Steps(_EPOCH + (start - _EPOCH) // timedelta(seconds=step_s) * timedelta(seconds=step_s), step_s, now)
 
 
-def line(times: Steps, before: int, changes: Iterable[tuple[datetime, int]]) -> list[int]:
-    """Give the value at each time, from the value before the first and the changes in each bucket.
+def line(times: Steps, now: int, changes: Iterable[tuple[datetime, int]]) -> list[int]:
+    """Give the value at each time, from the last one and the changes in each bucket since the first.
 
     A change dated in the future counts from now on, so that the last value includes every change.
     """
@@ -68,8 +71,4 @@ def line(times: Steps, before: int, changes: Iterable[tuple[datetime, int]]) -> 
     for since, change in changes:
         step = int((since - times.start).total_seconds() // times.step_s) + 1
         added[min(step, len(added) - 1)] += change
-    values, value = [], before
-    for change in added:
-        value += change
-        values.append(value)
-    return values
+    return list(accumulate(added[1:], initial=now - sum(added[1:])))

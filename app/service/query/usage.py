@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from app.catalog import Session
-from app.catalog.reports import history
+from app.catalog.reports import history, trash
 from app.catalog.rows.directories import Totals
 from app.core.errors import DiskFailed
 from app.core.models import RemovedBecause, Upload
@@ -15,7 +15,7 @@ from app.service.query import timeline
 from app.service.query.timeline import Span
 from app.service.state.caches import Caches, Report
 from app.service.state.context import Context, Rules
-from app.service.state.lookup import is_known
+from app.service.state.get_or_refuse import is_known
 from app.service.state.open_uploads import OpenUploads
 from app.service.state.upload_progress import UploadProgress
 
@@ -102,20 +102,26 @@ class UsageReports:
     def largest(self, prefix: str, limit: int) -> tuple[list[tuple[str, Totals]], Totals]:
         """List the directories that hold most bytes, largest first; and the totals of all directories."""
         with self._context.catalog.reading() as session:
-            usage = session.directories.usage(prefix)
-            return history.held(session.connection, prefix, limit), Totals(usage.checkpoints, usage.size_bytes)
+            usage = session.counters.usage(prefix)
+            return session.counters.largest(prefix, limit), Totals(usage.checkpoints, usage.size_bytes)
 
     def removed(self, prefix: str) -> Mapping[RemovedBecause, Sequence[Totals]]:
         """Sum removals by their reason: in all, then within each of the `WINDOWS`."""
         since = [self._context.clock() - window for window in WINDOWS.values()]
-        return self._cached(("removed", prefix), lambda session: history.removed(session.connection, prefix, since))
+        return self._cached(
+            ("removed", prefix),
+            lambda session: history.removed(session.connection, session.counters.sums(prefix), prefix, since),
+        )
 
     def trash(self, prefix: str) -> Trash:
         """Sum the removed checkpoints whose bytes are not purged."""
         window = self._rules.undo_window
+        begins, first, last = self._rules.restorable_since(self._context.clock()), None, None
         with self._context.catalog.reading() as session:
-            found = history.trash(session.connection, prefix, self._rules.restorable_since(self._context.clock()))
-        first, last = found.first_removed_at, found.last_removed_at
+            sums = session.counters.sums(prefix, ("unfreed_count", "unfreed_bytes"))
+            found = trash.held(session.connection, sums, begins, prefix)
+            if begins is not None and found.kept.count:
+                first, last = trash.deadlines(session.connection, begins, prefix)
         return Trash(found.kept, first and first + window, last and last + window, window, found.going)
 
     def disk(self, held: Totals, trash: Trash) -> Disk | None:
@@ -148,15 +154,16 @@ class UsageReports:
     def _history(self, session: Session, prefix: str, span: Span) -> UsageHistory:
         connection = session.connection
         first_at = history.first_at(connection, prefix) if span == "all" else None
-        times = timeline.steps(span, first_at, self._context.clock())
-        names = history.largest(connection, prefix, times.start, MOST_LINES)
-        before = history.held_at(connection, prefix, times.start, names)
-        changes: dict[str, list[tuple[datetime, int]]] = {}
+        horizon = session.horizons.of("removed")
+        known_since = horizon.until if horizon is not None else None
+        times = timeline.steps(span, first_at, self._context.clock(), known_since=known_since)
+        held = dict(history.largest(connection, prefix, times.start, MOST_LINES))
+        names = list(held)
+        held[history.OTHERS] = session.counters.usage(prefix).size_bytes - sum(held.values())
+        changes: dict[str, list[tuple[datetime, int]]] = {name: [] for name in held}
         for change in history.changes(connection, prefix, times.start, names, times.characters):
-            changes.setdefault(change.directory, []).append((change.since, change.size_bytes))
-        of = {
-            name: timeline.line(times, before.get(name, 0), changes.get(name, ())) for name in (*names, history.OTHERS)
-        }
+            changes[change.directory].append((change.since, change.size_bytes))
+        of = {name: timeline.line(times, held[name], changes[name]) for name in held}
         return UsageHistory(times.at, [(name, of[name]) for name in names], of[history.OTHERS])
 
     def _cached(self, key: tuple[str, ...], compute: Callable[[Session], T]) -> T:

@@ -16,8 +16,8 @@ class Stopped(Exception):
     """Reading was stopped before its end."""
 
 
-class Pace:
-    """Keeps reading at a bounded rate.
+class RateLimit:
+    """A bound on the rate of reading, and a count of the bytes read.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Pace:
         self._ahead_until = time.monotonic()
         self.bytes_read = 0
 
-    def took(self, count: int) -> None:
+    def count(self, size_bytes: int) -> None:
         """Count bytes that were read, and wait if they came faster than the rate.
 
         Raises
@@ -41,49 +41,50 @@ class Pace:
         Stopped
             The pause was interrupted.
         """
-        self.bytes_read += count
+        self.bytes_read += size_bytes
         if self._bytes_per_s is None:
             return
         now = time.monotonic()
-        self._ahead_until = max(self._ahead_until, now) + count / self._bytes_per_s
+        self._ahead_until = max(self._ahead_until, now) + size_bytes / self._bytes_per_s
         if self._ahead_until > now and self._pause(self._ahead_until - now):
             raise Stopped
 
 
-def faults_of(content: ContentStore, checkpoint: Checkpoint, file: File, file_map: FileMap, pace: Pace) -> str | None:
-    """Describe the damage of one file, in words, as it is on the disk; None if it is intact.
+def faults_of(
+    content: ContentStore, checkpoint: Checkpoint, file: File, file_map: FileMap, rate_limit: RateLimit
+) -> str | None:
+    """Describe the damage of one file, in words that follow its path, as it is in the store; None if it is intact.
 
     Raises
     ------
     FileNotFoundError
         The file is missing.
     """
-    where = checkpoint.stored_at(file)
     try:
         opened = content.open(checkpoint, file)
     except FileNotFoundError:
         raise
     except (OSError, ForeignFile) as error:
-        return f"{where} cannot be opened: {error}"
+        return f"cannot be opened: {error}"
     with closing(opened):
         try:
-            return fault_in(opened, where, file, file_map.chunks, pace, fresh=True)
+            return fault_in(opened, file, file_map.chunks, rate_limit, fresh=True)
         except OSError as error:
-            return f"{where} cannot be read: {error}"
+            return f"cannot be read: {error}"
 
 
 def fault_in(
-    opened: Opened, where: str, file: File, chunks: Sequence[Chunk], pace: Pace | None = None, *, fresh: bool = False
+    opened: Opened, file: File, chunks: Sequence[Chunk], rate_limit: RateLimit | None = None, *, fresh: bool = False
 ) -> str | None:
-    """Describe the damage of an open file, in words; see `first_fault`."""
+    """Describe the damage of an open file, in words that follow its path; see `first_fault`."""
     if opened.size_bytes != file.size_bytes:
-        return f"{where} is {opened.size_bytes} bytes long instead of {file.size_bytes}"
-    offset = first_fault(opened, chunks, pace, fresh=fresh)
-    return None if offset is None else f"{where} is not what was saved, in the chunk at byte {offset}"
+        return f"is {opened.size_bytes} bytes long instead of {file.size_bytes}"
+    offset = first_fault(opened, chunks, rate_limit, fresh=fresh)
+    return None if offset is None else f"is not what was saved, in the chunk at byte {offset}"
 
 
 def first_fault(
-    opened: Opened, chunks: Sequence[Chunk], pace: Pace | None = None, *, fresh: bool = False
+    opened: Opened, chunks: Sequence[Chunk], rate_limit: RateLimit | None = None, *, fresh: bool = False
 ) -> int | None:
     """Find the offset of the first chunk whose digest is wrong; None if all are right.
 
@@ -97,7 +98,7 @@ def first_fault(
             return offset
         if fresh:
             opened.evict(offset, chunk.length)
-        if pace is not None:
-            pace.took(chunk.length)
+        if rate_limit is not None:
+            rate_limit.count(chunk.length)
         offset += chunk.length
     return None

@@ -1,18 +1,48 @@
-"""Active purges: the removed checkpoints whose bytes are being deleted at this moment."""
+"""Active purges: the removals that wait for this process, and those whose bytes it deletes at this moment.
+
+Several servers would claim the rows of the catalog instead, so that no two delete the same bytes and none restores
+them meanwhile. A queue that is lost costs nothing: the janitor finds its removals in the catalog.
+"""
 
 import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from app.core.models import Checkpoint
+
+MOST_AT_ONCE = 100
+"""The number of checkpoints that are purged together, at most."""
 
 
 class ActivePurges:
-    """A set of checkpoint ids. Thread-safe."""
+    """A queue of removals, and a set of checkpoint ids. Thread-safe."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._changed = threading.Condition()
         self._ids: set[str] = set()
+        self._scheduled: deque[Checkpoint] = deque()
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="holdfast-purge")
+
+    def schedule(self, purge: Callable[[Sequence[Checkpoint]], None], checkpoints: Iterable[Checkpoint]) -> None:
+        """Purge checkpoints in the background, together with those that still wait from earlier calls."""
+        self._scheduled.extend(checkpoints)
+        self._worker.submit(self._purge_scheduled, purge)
+
+    def _purge_scheduled(self, purge: Callable[[Sequence[Checkpoint]], None]) -> None:
+        batch = [self._scheduled.popleft() for _ in range(min(MOST_AT_ONCE, len(self._scheduled)))]
+        if batch:
+            purge(batch)
+        if self._scheduled:
+            self._worker.submit(self._purge_scheduled, purge)
+
+    def close(self) -> None:
+        """Finish the scheduled removals."""
+        self._worker.shutdown(wait=True)
 
     def begin(self, checkpoint_id: str) -> bool:
         """Mark a checkpoint as being purged; False if another thread is purging it."""
-        with self._guard:
+        with self._changed:
             if checkpoint_id in self._ids:
                 return False
             self._ids.add(checkpoint_id)
@@ -20,9 +50,16 @@ class ActivePurges:
 
     def end(self, checkpoint_id: str) -> None:
         """Mark a purge as ended, successful or not."""
-        with self._guard:
+        with self._changed:
             self._ids.discard(checkpoint_id)
+            self._changed.notify_all()
+
+    def wait(self, checkpoint_id: str) -> None:
+        """Wait until no thread purges a checkpoint. The caller holds no lock of its directory: the purge needs it."""
+        with self._changed:
+            while checkpoint_id in self._ids:
+                self._changed.wait()
 
     def __contains__(self, checkpoint_id: str) -> bool:
-        with self._guard:
+        with self._changed:
             return checkpoint_id in self._ids

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 
 from app.core.models import Chunk, Version
@@ -15,6 +16,7 @@ MOST_VERIFIED = 10_000
 MOST_DIRECTORIES = 10_000
 MOST_CHUNK_MAPS = 64
 MOST_REPORTS = 64
+MOST_RECENT_METRICS = 2_000
 
 
 class LruCache(Generic[K, V]):
@@ -59,6 +61,14 @@ class FileState(NamedTuple):
     damage: str | None
 
 
+class CommitsOf(NamedTuple):
+    """The commits to a directory up to a sequence number; one of the same name that began later has others."""
+
+    directory: str
+    created_at: datetime
+    sequence: int
+
+
 class Report(NamedTuple):
     """The answer to an expensive query, with the last event that it covers and the monotonic time of the query."""
 
@@ -79,3 +89,7 @@ class Caches:
     """By checkpoint, the chunks of its files."""
     reports: LruCache[tuple[str, ...], Report] = field(default_factory=lambda: LruCache(MOST_REPORTS))
     """By query, reports over the whole catalog."""
+    recent_metrics: LruCache[CommitsOf, tuple[float, ...]] = field(
+        default_factory=lambda: LruCache(MOST_RECENT_METRICS)
+    )
+    """The metrics of the last commits to a directory."""

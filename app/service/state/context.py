@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from app.catalog import Catalog
 from app.core.limits import MOST, Limits
 from app.core.quotas import Quota
-from app.service.state.notifier import Notifier
+from app.service.state.events.notifier import Notifier
 from app.storage.ports import Storage
 
 
@@ -44,6 +44,10 @@ class Rules:
         The number of open uploads that one token may have.
     copy_catalog_every : timedelta
         The time between two copies of the catalog; zero for no copies.
+    keep_events, keep_audit : timedelta or None
+        The time for which events and lines of the audit are kept; None for ever.
+    keep_removed : timedelta or None
+        The time for which the facts of a removed checkpoint and its saves are kept; None for ever.
     """
 
     lease: timedelta = timedelta(hours=24)
@@ -52,6 +56,9 @@ class Rules:
     reserve_bytes: int = 0
     most_uploads: int = 1000
     copy_catalog_every: timedelta = timedelta()
+    keep_events: timedelta | None = None
+    keep_audit: timedelta | None = None
+    keep_removed: timedelta | None = None
     quotas: tuple[Quota, ...] = ()
     limits: Limits = MOST
 

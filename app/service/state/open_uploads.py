@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 
 from app.core import digests, spans
 from app.core.models import Upload, UploadFile
-from app.core.names import is_within
-from app.core.spans import Span, joined
+from app.core.spans import Span, merged
+from app.service.state.context import Context
+from app.service.state.get_or_refuse import upload_not_found
 from app.service.state.upload_progress import UploadProgress
-from app.storage.ports import ContentStore
 
 MOST_ENDED = 100
 """The number of ended uploads that are remembered for clients that follow changes."""
@@ -28,8 +28,8 @@ class OpenUploads:
         Plans the copies of an upload whose digests are known.
     """
 
-    def __init__(self, content: ContentStore, plan_copies: Callable[[UploadProgress], None]) -> None:
-        self._content = content
+    def __init__(self, context: Context, plan_copies: Callable[[UploadProgress], None]) -> None:
+        self._context = context
         self._plan_copies = plan_copies
         self._guard = threading.Lock()
         self._open: dict[str, UploadProgress] = {}
@@ -50,7 +50,12 @@ class OpenUploads:
     def of(self, upload: Upload, *, is_new: bool = False) -> UploadProgress:
         """Give the progress of an upload. After a restart the bytes on the disk are hashed rather than trusted.
 
-        Of a new upload, nothing is on the disk.
+        Of a new upload, nothing is on the disk. Not for use within a session.
+
+        Raises
+        ------
+        UploadNotFound
+            It has ended since it was read; nothing may be written for it any more, as its bytes are being deleted.
         """
         with self._guard:
             progress = self._open.get(upload.id)
@@ -59,6 +64,7 @@ class OpenUploads:
             progress = self._open[upload.id] = UploadProgress(upload)
             progress.changing.acquire()
         try:
+            self._refuse_ended(upload.id)
             if not is_new:
                 self._recompute(progress)
             self._plan_copies(progress)
@@ -113,11 +119,11 @@ class OpenUploads:
         """Tell if any upload brought bytes within the last seconds."""
         return bool(self._moved(time.monotonic() - seconds))
 
-    def changed_since(self, since: float, prefix: str) -> bool:
-        """Tell if any upload within a prefix brought bytes or ended after a time of `time.monotonic`."""
+    def changed_since(self, since: float) -> set[str]:
+        """Return the directories of uploads that brought bytes or ended after a time of `time.monotonic`."""
         with self._guard:
             ended = {directory for at, directory in self._ended if at > since}
-        return any(is_within(directory, prefix) for directory in ended | self._moved(since))
+        return ended | self._moved(since)
 
     def _moved(self, since: float) -> set[str]:
         with self._guard:
@@ -135,6 +141,12 @@ class OpenUploads:
         progress.end()
         self.forget(progress.upload.id)
 
+    def _refuse_ended(self, upload_id: str) -> None:
+        """Look into the catalog after the progress is known here: whoever ends an upload closes that first."""
+        with self._context.catalog.reading() as session:
+            if not session.uploads.is_open(upload_id):
+                raise upload_not_found(upload_id)
+
     def _recompute(self, progress: UploadProgress) -> None:
         """Hash the bytes on the disk that this process has not seen arrive."""
         for file in progress.upload.files:
@@ -144,9 +156,9 @@ class OpenUploads:
     def _recompute_file(self, progress: UploadProgress, file: UploadFile) -> None:
         with (
             suppress(FileNotFoundError),  # nothing of it has arrived
-            self._content.partial(progress.upload, file.path, create=False) as partial,
+            self._context.storage.content.partial(progress.upload, file.path, create=False) as partial,
         ):
-            written = joined(partial.written())
+            written = merged(partial.written())
             for offset, chunk in spans.placed(file.chunks or ()):
                 known = progress.holds(file.path, offset, [chunk])
                 if known or not spans.covers(written, Span(offset, offset + chunk.length)):

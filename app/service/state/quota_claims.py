@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from app.catalog import Session
-from app.core import quotas, ranking, retention
+from app.catalog.reports import expected_prune
+from app.core import quotas, ranking
 from app.core.errors import QuotaExceeded
 from app.core.models import Checkpoint, Directory, File, Manifest, PolicyRequest, Upload
 from app.core.quotas import Excess, Quota, Usage
@@ -113,7 +114,7 @@ class QuotaClaims:
         """List the quotas at and below a prefix, each with its usage."""
         within = [quota for quota in self._rules.quotas if Quota(prefix).covers(quota.prefix)]
         with self._context.catalog.reading() as session:
-            return [(quota, session.directories.usage(quota.prefix)) for quota in within]
+            return [(quota, session.counters.usage(quota.prefix)) for quota in within]
 
     def _is_unlimited(self, directory: str) -> bool:
         return not quotas.covering(self._rules.quotas, directory)
@@ -127,7 +128,7 @@ class QuotaClaims:
         """Check a claim against every quota; a sealed claim ignores those of uploads that are merely open."""
         for quota in quotas.covering(self._rules.quotas, claim.directory):
             beside = [other for key, other in self._beside(session, quota) if key != upload_id]
-            used = session.directories.usage(quota.prefix)
+            used = session.counters.usage(quota.prefix)
             for other in beside:
                 if other.is_sealed or not claim.is_sealed:
                     used += Usage(max(0, other.wanted.checkpoints), max(0, other.wanted.size_bytes))
@@ -181,9 +182,10 @@ def _change(session: Session, directory: Directory, checkpoint: Checkpoint, aske
     """Compute the usage that a commit adds to its directory, less the checkpoints that it replaces or prunes."""
     current = session.checkpoints.named(checkpoint.directory, checkpoint.name)
     policy = policy_after(session, directory, checkpoint, asked)
+    change = Usage.of([checkpoint]) - Usage.of([current] if current is not None else [])
     if policy.keeps_everything:
-        return Usage.of([checkpoint]) - Usage.of([current] if current is not None else [])
-    before = session.checkpoints.live(checkpoint.directory)
-    after = [live for live in before if live.name != checkpoint.name]
-    verdicts = retention.judge([*after, checkpoint], policy)
-    return Usage.of(verdict.checkpoint for verdict in verdicts if verdict.stays) - Usage.of(before)
+        return change
+    judged = session.directories.judged(directory.name)
+    for row in expected_prune.going(session.connection, directory.name, policy, judged, checkpoint, current):
+        change -= Usage(1, row.size_bytes)
+    return change

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from app.catalog import Named, Session
+from app.catalog import CheckpointIdentity, Session
 from app.catalog.rows.uploads import Saved
 from app.core.models import Checkpoint, Directory, Policy, PolicyRequest, RemovedBecause
 from app.service.state.context import Context
@@ -43,7 +43,7 @@ def note_restored(session: Session, restored: Checkpoint, at: datetime) -> None:
     )
 
 
-def note_verified(context: Context, checkpoint: Checkpoint | Named, damage: str | None) -> None:
+def note_verified(context: Context, checkpoint: Checkpoint | CheckpointIdentity, damage: str | None) -> None:
     """Record the result of reading a checkpoint back, with an event if it is new; not if the checkpoint was removed."""
     with context.catalog.lock(checkpoint.directory), context.catalog.writing() as session:
         if not session.checkpoints.mark_verified(checkpoint.id, context.clock(), damage):
@@ -77,10 +77,13 @@ def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at:
 
 def policy_after(session: Session, directory: Directory, checkpoint: Checkpoint, asked: PolicyRequest) -> Policy:
     """Give the policy after a commit. A late delivery does not undo the limits of newer saves."""
+    policy = directory.policy
+    if policy.after_save(asked) == policy and asked.mode in {None, policy.mode}:
+        return policy
     latest = session.checkpoints.latest(directory.name)
     is_late = latest is not None and checkpoint.saved_after < latest.saved_after
     is_first = latest is None and directory.sequence > 0
-    return directory.policy.after_save(replace(asked, limits={}) if is_late else asked, is_first=is_first)
+    return policy.after_save(replace(asked, limits={}) if is_late else asked, is_first=is_first)
 
 
 def lost_directory(checkpoint: Checkpoint) -> Directory:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from app.core import spans
 from app.core.errors import UploadBusy
 from app.core.models import Chunk, Upload, UploadFile
-from app.core.spans import Run, Span, joined
+from app.core.spans import ChunkRun, Span, merged
 
 Spans = tuple[Span, ...]
 
@@ -131,7 +131,9 @@ class UploadProgress:
         """Reserve one span in each of several files, as `writing` does."""
         ours = list(wanted.items())
         with self.changing:
-            while not self._closed and any(spans.meet([at], wanted.get(path, _NOTHING)) for path, at in self._writing):
+            while not self._closed and any(
+                spans.intersect([at], wanted.get(path, _NOTHING)) for path, at in self._writing
+            ):
                 self.changing.wait()
             self._refuse_closed()
             self.touched_at = time.monotonic()
@@ -149,15 +151,25 @@ class UploadProgress:
         with self.changing:
             span = Span(offset, offset + sum(chunk.length for chunk in chunks))
             hashed = self._hashed.setdefault(path, {})
-            if spans.meet(self.arrived.get(path, ()), span):
+            if spans.intersect(self.arrived.get(path, ()), span):
                 for start in [s for s, other in hashed.items() if s < span.stop and s + other.length > span.start]:
                     del hashed[start]
             for chunk in chunks:
                 hashed[offset] = chunk
                 offset += chunk.length
             before = self.arrived.get(path, ())
-            self.arrived[path] = joined([*before, span])
+            self.arrived[path] = merged([*before, span])
             self._arrived_bytes += spans.total(self.arrived[path]) - spans.total(before)
+
+    def record_unseen(self, path: str, found: Iterable[Span]) -> None:
+        """Count ranges that came past the server as arrived; nothing is known of their bytes."""
+        with self.changing:
+            before = self.arrived.get(path, ())
+            after = merged([*before, *found])
+            if after != before:
+                self.arrived[path] = after
+                self._arrived_bytes += spans.total(after) - spans.total(before)
+                self.touched_at = time.monotonic()
 
     def forget(self, path: str, span: Span) -> None:
         """Count a range as missing again, whatever bytes lie on the disk."""
@@ -167,7 +179,7 @@ class UploadProgress:
                 del hashed[start]
             before = self.arrived.get(path, ())
             sides = [side for had in before for side in _beside(had, span)]
-            self.arrived[path] = joined(sides)
+            self.arrived[path] = merged(sides)
             self._arrived_bytes -= spans.total(before) - spans.total(self.arrived[path])
 
     def holds(self, path: str, offset: int, chunks: Iterable[Chunk]) -> bool:
@@ -179,7 +191,7 @@ class UploadProgress:
     def has_any(self, path: str, span: Span) -> bool:
         """Tell if any of these bytes have arrived."""
         with self.changing:
-            return spans.meet(self.arrived.get(path, ()), span)
+            return spans.intersect(self.arrived.get(path, ()), span)
 
     def accepts(self, path: str, offset: int, chunks: Sequence[Chunk]) -> bool:
         """Tell if these chunks agree with the digests that the client has declared."""
@@ -195,14 +207,14 @@ class UploadProgress:
             have = [*self.arrived.get(file.path, ()), *self.planned.get(file.path, ())]
         return spans.missing(have, file.size_bytes, file.chunks, limit) if file.size_bytes is not None else []
 
-    def plan(self, runs: Iterable[tuple[str, Run]]) -> None:
+    def plan(self, runs: Iterable[tuple[str, ChunkRun]]) -> None:
         """Plan to copy runs of chunks, each into the file at its path."""
         found: dict[str, list[Span]] = {}
         for path, run in runs:
             found.setdefault(path, []).append(run.span)
         with self.changing:
             for path, taken in found.items():
-                self.planned[path] = joined([*self.planned.get(path, ()), *taken])
+                self.planned[path] = merged([*self.planned.get(path, ()), *taken])
 
     def cancel_planned(self) -> None:
         """Drop the planned copies: their ranges are missing unless they have arrived."""

@@ -7,7 +7,7 @@ from app.catalog import Session
 from app.core.errors import NoSpace, Refusal, UploadBusy, UploadNotFound
 from app.core.models import Directory, Upload
 from app.service.state.context import Context
-from app.service.state.lookup import known_upload
+from app.service.state.get_or_refuse import known_upload
 from app.service.state.open_uploads import OpenUploads
 from app.service.state.quota_claims import QuotaClaims
 
@@ -77,15 +77,19 @@ class Aborts:
 
     def discard(self, upload: Upload) -> None:
         """Delete the bytes of an upload, and its directory if nothing else ever used it."""
-        self._open_uploads.forget(upload.id)
-        self._quota_claims.release(upload.id)
-        self._context.storage.content.discard(upload.id)
+        self.delete_bytes(upload)
         with self._context.catalog.writing() as session:
             directory = session.directories.get(upload.directory)
             unused = directory is not None and directory == Directory(directory.name, directory.created_at)
             if unused and session.uploads.count(upload.directory) == 0:
                 session.directories.remove(upload.directory)
                 self._context.storage.records.drop_directory(upload.directory)
+
+    def delete_bytes(self, upload: Upload) -> None:
+        """Delete the bytes of an upload whose row is removed."""
+        self._open_uploads.forget(upload.id)
+        self._quota_claims.release(upload.id)
+        self._context.storage.content.discard(upload.id)
 
     def _remove(self, upload: Upload) -> None:
         with self._context.catalog.writing() as session:

@@ -19,20 +19,20 @@ class Conditions:
     only_if_absent : bool
         No checkpoint has the name.
     still_may : callable
-        Raises if the request's token was revoked or has expired: the body may have taken hours.
+        Raises if the request's token was revoked or has expired: the body may have taken hours. Reads the catalog, so
+        it is never called within a session: those are few, and commits that each wait for a second one never end.
     """
 
     only_if_absent: bool = False
     still_may: Callable[[], None] = lambda: None
 
     def check(self, save: Save, current: Checkpoint | None) -> None:
-        """Check the conditions against the live checkpoint of that name, if any.
+        """Check the precondition against the live checkpoint of that name, if any.
 
         Raises
         ------
-        PreconditionFailed, Unauthorized, Forbidden
+        PreconditionFailed
         """
-        self.still_may()
         if self.only_if_absent and current is not None:
             raise PreconditionFailed(
                 f"{save.directory}/{save.name} exists, and `If-None-Match: *` asks for a new one.",
@@ -44,7 +44,12 @@ UNCONDITIONAL = Conditions()
 
 
 def admit_save(
-    session: Session, content: ContentStore, directory: Directory, save: Save, digest: str | None
+    session: Session,
+    content: ContentStore,
+    directory: Directory,
+    save: Save,
+    digest: str | None,
+    conditions: Conditions = UNCONDITIONAL,
 ) -> Checkpoint | None:
     """Admit a save, and give the live checkpoint that has its name already, if any.
 
@@ -55,9 +60,12 @@ def admit_save(
 
     Raises
     ------
+    PreconditionFailed, Unauthorized, Forbidden
+        The conditions do not hold.
     Pinned, Superseded, ModeConflict, NameTaken, ForeignFile, NotImproved
     """
     current = session.checkpoints.named(save.directory, save.name)
+    conditions.check(save, current)
     if current is not None and current.facts.pinned and digest is not None and digest != current.digest:
         raise Pinned(
             f"{save.directory}/{save.name} is pinned and is not replaced by other content.", checkpoint_id=current.id
@@ -67,12 +75,11 @@ def admit_save(
             f"{save.directory}/{save.name} was saved again since this save was made, and is not replaced by it.",
             checkpoint_id=current.id,
         )
-    if not may_change_mode(session, directory):
-        _refuse_mode(directory, save)
+    _refuse_mode(session, directory, save)
     if session.directories.anything_below(f"{save.directory}/{save.name}"):
         raise NameTaken(f"{save.name!r} cannot be a checkpoint of {save.directory!r}: a directory has that name.")
-    being_freed = session.checkpoints.to_move_to_trash(save.directory, save.name)
-    if not being_freed and (conflict := content.conflict(save.directory, save.name, current)):
+    conflict = content.conflict(save.directory, save.name, current)
+    if conflict and not session.checkpoints.to_move_to_trash(save.directory, save.name):
         raise ForeignFile(f"{conflict} exists and was not written by this server; it is not overwritten.")
     if save.only_if_improved:
         _refuse_unimproved(session, directory, save)
@@ -87,9 +94,11 @@ def may_change_mode(session: Session, directory: Directory) -> bool:
     return directory.sequence > 0 and session.checkpoints.latest(directory.name) is None
 
 
-def _refuse_mode(directory: Directory, save: Save) -> None:
+def _refuse_mode(session: Session, directory: Directory, save: Save) -> None:
     asked, stored = save.policy.mode, directory.policy.mode
-    if asked is not None and stored is not None and asked != stored:
+    if asked is None or stored is None or asked == stored:
+        return
+    if not may_change_mode(session, directory):
         raise ModeConflict(
             f"{save.directory!r} ranks by mode={stored!r}; a save with mode={asked!r} is refused.", mode=stored
         )

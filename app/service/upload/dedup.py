@@ -9,9 +9,9 @@ from app.catalog import ListFilter
 from app.core import batches, digests, spans
 from app.core.errors import Altered, Refusal
 from app.core.models import Checkpoint, Chunk, Upload, UploadFile
-from app.core.spans import Run, Span
-from app.service.query.content import Content, Contents
-from app.service.query.find import Queries
+from app.core.spans import ChunkRun, Span
+from app.service.query.contents import Contents, VerifiedFile
+from app.service.query.lookup import Lookups
 from app.service.state.caches import Caches
 from app.service.state.context import Context
 from app.service.state.running_copies import CopyPlan, RunningCopies
@@ -48,7 +48,7 @@ class _Wanted:
         """Tell if a file that holds these chunks holds a wanted one."""
         return not self._paths.keys().isdisjoint(held)
 
-    def runs(self, held: Sequence[Chunk]) -> list[tuple[str, Run]]:
+    def runs(self, held: Sequence[Chunk]) -> list[tuple[str, ChunkRun]]:
         """List the runs of wanted chunks that a file holds, each with the path that wants it."""
         return [(path, run) for path in self._wanting(held) for run in spans.runs(self._chunks[path], held, RUN_BYTES)]
 
@@ -66,19 +66,19 @@ class _Wanted:
 
 class _Copy(NamedTuple):
     progress: UploadProgress
-    content: Content
+    content: VerifiedFile
     path: str
-    run: Run
+    run: ChunkRun
 
 
 class Deduplication:
     """Finds the chunks that need not be uploaded, and copies them in the background."""
 
     def __init__(
-        self, context: Context, queries: Queries, contents: Contents, caches: Caches, copies: RunningCopies
+        self, context: Context, lookups: Lookups, contents: Contents, caches: Caches, copies: RunningCopies
     ) -> None:
         self._context = context
-        self._queries = queries
+        self._lookups = lookups
         self._contents = contents
         self._caches = caches
         self._copies = copies
@@ -90,7 +90,7 @@ class Deduplication:
         if that content is gone by then.
         """
         upload = progress.upload
-        if not upload.may_borrow or not any(file.is_hashed for file in upload.files):
+        if not upload.may_dedup or not any(file.is_hashed for file in upload.files):
             return
         with self._context.catalog.reading() as session:
             current = session.checkpoints.named(upload.directory, upload.name)
@@ -149,7 +149,7 @@ class Deduplication:
     def _chunk_maps(self, checkpoint: Checkpoint) -> ChunkMaps:
         maps = self._caches.chunk_maps.get(checkpoint.id)
         if maps is None:
-            maps = {path: found.chunks for path, found in self._queries.maps(checkpoint.id)[1].items()}
+            maps = {path: found.chunks for path, found in self._lookups.maps(checkpoint.id)[1].items()}
             self._caches.chunk_maps.put(checkpoint.id, maps)
         return maps
 
@@ -171,7 +171,7 @@ class Deduplication:
     def _share(self, partial: Partial, copy: _Copy) -> bool:
         """Share the blocks of a run if the file system can; not over bytes that have arrived.
 
-        Shared blocks are not read: an unchanged size and modification time prove that the file is what was saved.
+        Shared blocks are not read: an unchanged size and version prove that the file is what was saved.
         """
         progress, content, path, run = copy
         with progress.writing(path, run.span):
@@ -189,7 +189,7 @@ def _to_copy(files: Sequence[UploadFile]) -> Iterable[UploadFile]:
     return files if len(files) - len(large) < MANY_SMALL else large
 
 
-def _read(content: Content, offset: int, chunk: Chunk) -> bytes:
+def _read(content: VerifiedFile, offset: int, chunk: Chunk) -> bytes:
     """Read a chunk of a source; `Altered` if its digest is another."""
     data = content.opened.read(offset, chunk.length)
     if digests.of_chunk(data) != chunk.digest:

@@ -5,7 +5,7 @@ from app.catalog.rows.uploads import Saved
 from app.core import digests
 from app.core.errors import SaveIdReused
 from app.core.models import Checkpoint, Save, Upload, UploadFile
-from app.service.state.lookup import known_checkpoint
+from app.service.state.get_or_refuse import known_checkpoint
 
 
 def earlier_name(session: Session, save: Save) -> str | None:

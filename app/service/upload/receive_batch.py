@@ -7,6 +7,7 @@ from app.core.errors import DigestMismatch, UploadBusy, WrongLength
 from app.core.models import Chunk, UploadFile
 from app.core.spans import Span
 from app.service.state.upload_progress import UploadProgress
+from app.service.upload.buffers import fresh
 from app.storage.ports import ContentStore
 
 
@@ -35,18 +36,21 @@ class BatchReceiver:
         self._progress = progress
         self._content = content
         self._files = files
-        self._buffer = memoryview(bytearray(length))
+        self._buffer = memoryview(fresh(length) if length else b"")
         self._filled = 0
 
-    def room(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         """Give the buffer for the next bytes; `WrongLength` if there are more than declared."""
         if self._filled == len(self._buffer):
             raise WrongLength("The body is longer than declared.")
         return self._buffer[self._filled :]
 
-    def took(self, count: int) -> None:
+    def buffer_updated(self, count: int) -> None:
         """Take over bytes that the caller has put into the buffer."""
         self._filled += count
+
+    def pause(self) -> None:
+        """Keep the buffer, of which only what was written to takes memory."""
 
     def reject(self) -> None:
         """Discard the body: nothing was written."""

@@ -17,7 +17,7 @@ from app.service.upload.abort import Aborts
 from app.service.upload.admission import admit_save
 from app.service.upload.disk_space import DiskSpace
 from app.service.upload.idempotency import earlier_name, is_same_save, repeated
-from app.service.upload.uploads import Reservation, Uploads
+from app.service.upload.transfer import Reservation, Transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Reservations:
         disk_space: DiskSpace,
         quota_claims: QuotaClaims,
         pending_commits: PendingCommits,
-        uploads: Uploads,
+        transfers: Transfers,
         aborts: Aborts,
     ) -> None:
         self._context = context
@@ -50,15 +50,16 @@ class Reservations:
         self._disk_space = disk_space
         self._quota_claims = quota_claims
         self._pending_commits = pending_commits
-        self._uploads = uploads
+        self._transfers = transfers
         self._aborts = aborts
 
     def reserve(self, save: Save, *, afresh: bool = False) -> Reservation:
         """Reserve a place for a save, admitting it before any bytes are sent.
 
         The same ``save_id`` and content gives the same upload, or the checkpoint that it became. With ``afresh``, an
-        open upload of this save is aborted and begun again. The first reservation fixes the position of a save: a
-        training job that is preempted before its commit never overtakes work that began later.
+        open upload of this save is aborted and begun again. The first reservation fixes the position of a save, unless
+        a later one names an earlier position: a training job that is preempted before its commit never overtakes work
+        that began later.
 
         Raises
         ------
@@ -85,7 +86,7 @@ class Reservations:
         if recorded.upload is None:
             return Reservation(checkpoint=recorded.checkpoint)
         if recorded.superseded is not None:
-            self._aborts.discard(recorded.superseded)
+            self._aborts.delete_bytes(recorded.superseded)  # its directory is in use
         return self._admit(recorded.upload, is_new=recorded.is_new)
 
     def _record(self, save: Save, *, afresh: bool) -> _Recorded:
@@ -106,7 +107,7 @@ class Reservations:
                 undo.enter_context(self._open_uploads.closing(begun))
                 self._aborts.remove(session, begun)
                 self._quota_claims.release(begun.id)
-                return _Recorded(self._begin(session, save, begun.saved_after, undo), is_new=True, superseded=begun)
+                return _Recorded(self._begin(session, save, _place(begun, save), undo), is_new=True, superseded=begun)
             if not is_same_save(begun, save):
                 raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
             return _Recorded(self._resume(session, begun, save))
@@ -114,14 +115,14 @@ class Reservations:
     def _admit(self, upload: Upload, *, is_new: bool) -> Reservation:
         """Plan the copies of a recorded upload, and admit the bytes that it still lacks."""
         self._open_uploads.resume(upload, is_new=is_new)
-        missing = self._uploads.missing(upload)
+        missing = self._transfers.missing(upload)
         try:
             self._disk_space.admit_rest(upload, missing.size_bytes)
         except NoSpace:
             if is_new:
                 self._aborts.abort(upload.id)
             raise
-        return Reservation(self._uploads.renew(upload), missing, is_new=is_new)
+        return Reservation(self._transfers.renew(upload), missing, is_new=is_new)
 
     def _complete(self, session: Session, save: Save) -> Save:
         """Fill in the names that the client left to the server; a repeated save gets the same ones again."""
@@ -138,8 +139,10 @@ class Reservations:
         self._quota_claims.claim(session, known, upload)
         self._context.storage.content.begin(upload)
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
-        if (files, save.folders) != (upload.files, upload.folders):
-            upload = replace(upload, files=files, folders=save.folders, **_common_rights(upload, save))
+        place = _place(upload, save)
+        if (files, save.folders, place) != (upload.files, upload.folders, upload.saved_after):
+            rights = _common_rights(upload, save)
+            upload = replace(upload, files=files, folders=save.folders, saved_after=place, **rights)
             session.uploads.change(upload)
         return upload
 
@@ -154,7 +157,7 @@ class Reservations:
         admit_save(session, self._context.storage.content, directory, save, digests.of_save(save))
         self._disk_space.refuse_oversized(save)
         values = {field.name: getattr(save, field.name) for field in fields(save)}
-        values["saved_after"] = self._position(session, directory, save) if saved_after is None else saved_after
+        values["saved_after"] = position(session, directory, save) if saved_after is None else saved_after
         upload = Upload(**values, id=token_hex(16), created_at=now, expires_at=now + self._rules.lease)
         self._quota_claims.claim(session, directory, upload)
         undo.push(lambda kind, *_: self._aborts.undo(upload) if kind else None)
@@ -165,13 +168,6 @@ class Reservations:
         session.uploads.add(upload)
         return upload
 
-    def _position(self, session: Session, directory: Directory, save: Save) -> int:
-        """Give the position of a new save: of two open uploads, the one that began later is newer."""
-        if save.saved_after is not None:
-            return min(save.saved_after, directory.sequence)
-        last = session.uploads.last_position(directory.name)
-        return directory.sequence if last is None else max(directory.sequence, last + 1)
-
     def _refuse_too_many(self, session: Session, save: Save) -> None:
         if session.uploads.count_of_token(save.token_id) >= self._rules.most_uploads:
             raise TooManyUploads(
@@ -179,9 +175,28 @@ class Reservations:
             )
 
 
+def position(session: Session, directory: Directory, save: Save) -> int:
+    """Give the position of a new save: of two open uploads, the one that began later is newer."""
+    if save.saved_after is not None:
+        return min(save.saved_after, directory.sequence)
+    last = session.uploads.last_position(directory.name)
+    return directory.sequence if last is None else max(directory.sequence, last + 1)
+
+
+def _place(begun: Upload, save: Save) -> int | None:
+    """Return the place in the order of a save that is repeated: that of its first reservation, or the writer's.
+
+    A writer that names an earlier place has not received the first answer. It gives that place to its next saves, too,
+    which must not come before this one in the order.
+    """
+    if save.saved_after is None or begun.saved_after is None:
+        return begun.saved_after
+    return min(begun.saved_after, save.saved_after)
+
+
 def _common_rights(upload: Upload, save: Save) -> dict[str, Any]:
     """Restrict deduplication to sources that both the token that began the upload and this token may read."""
     return {
         "base": upload.base if save.base == upload.base else None,
-        "may_borrow": upload.may_borrow and save.may_borrow,
+        "may_dedup": upload.may_dedup and save.may_dedup,
     }

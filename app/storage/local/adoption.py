@@ -16,7 +16,7 @@ from app.storage.local.disk import linux
 from app.storage.local.disk.descriptors import Parts
 from app.storage.local.disk.files import LocalOpened
 from app.storage.local.disk.tree import Tree
-from app.storage.ports import CHANGED, Entry, Opened, Visited
+from app.storage.ports import CHANGED, Entry, ExternalFolder, Opened
 
 COPIED_AT_ONCE = 64 * 1024 * 1024
 _KINDS: Mapping[int, Literal["file", "folder", "link", "other"]] = {
@@ -26,7 +26,7 @@ _KINDS: Mapping[int, Literal["file", "folder", "link", "other"]] = {
 }
 
 
-class LocalVisited:
+class LocalExternalFolder:
     """A folder on this machine."""
 
     def __init__(self, tree: Tree, root: Path, *, owns_tree: bool = True) -> None:
@@ -64,22 +64,22 @@ class LocalAdoption:
         self._synced: set[Parts] = set()
         self._put: set[Parts] = set()
 
-    def visit(self, folder: str) -> Visited:
+    def open_folder(self, folder: str) -> ExternalFolder:
         self._synced.clear()
         place = Path(folder).resolve(strict=True)
         if not place.is_dir():
             raise NotADirectoryError(f"{folder} is not a folder")
-        return LocalVisited(Tree(place), self._tree.root)
+        return LocalExternalFolder(Tree(place), self._tree.root)
 
-    def home(self) -> Visited:
-        return LocalVisited(self._tree, self._tree.root, owns_tree=False)
+    def open_root_folder(self) -> ExternalFolder:
+        return LocalExternalFolder(self._tree, self._tree.root, owns_tree=False)
 
     def version(self, mtime_ns: int) -> Version:
         return str(mtime_ns)
 
     @contextmanager
-    def copying(self, visited: Visited, path: str) -> Iterator[str]:
-        assert isinstance(visited, LocalVisited), "a folder of another store"
+    def copying(self, visited: ExternalFolder, path: str) -> Iterator[str]:
+        assert isinstance(visited, LocalExternalFolder), "a folder of another store"
         source = _parts(path)
         copy = layout.of_copy(source[-1])
         self._tree.remove(copy[:-1])
@@ -107,7 +107,7 @@ class LocalAdoption:
     def open(self, path: str) -> Opened:
         return LocalOpened(self._tree.open(layout.parts(path), os.O_RDONLY))
 
-    def standing(self, directory: str, name: str) -> Manifest | None:
+    def manifest_at(self, directory: str, name: str) -> Manifest | None:
         path = layout.of_manifest(directory, name)
         if self._tree.stat(path) is None:
             return None
@@ -119,14 +119,14 @@ class LocalAdoption:
             raise ForeignFile(f"{'/'.join(path)} is the manifest of something else")
         return manifest
 
-    def settle(self, manifest: Manifest, *, copied: bool) -> None:
+    def make_checkpoint(self, manifest: Manifest, *, copied: bool) -> None:
         checkpoint = manifest.checkpoint
         files = [layout.parts(checkpoint.stored_at(file)) for file in checkpoint.files]
         if layout.of_checkpoint(checkpoint) not in self._put:
             for path in files:
                 self._sync_file(path)
         folders = {path[:length] for path in files for length in range(len(path))}
-        for folder in folders - self._synced:  # another tool may have made them just before the visit
+        for folder in folders - self._synced:  # another tool may have made them just before the scan
             self._tree.sync_names(folder, anew=copied)
         self._synced |= folders
         self._tree.write(layout.of_manifest(checkpoint.directory, checkpoint.name), manifests.dump(manifest))

@@ -39,20 +39,25 @@ def of_checkpoint(checkpoint: Checkpoint) -> Parts:
     return (*parts(checkpoint.directory), checkpoint.name)
 
 
+def of_records(directory: str) -> Parts:
+    """Return the folder of the records of a directory."""
+    return (*parts(directory), OWN)
+
+
 def of_manifest(directory: str, name: str) -> Parts:
     """Return the place of the manifest of a name."""
-    return (*parts(directory), OWN, f"{name}.json")
+    return (*of_records(directory), f"{name}.json")
 
 
 def of_directory(directory: str) -> Parts:
     """Return the place of a directory's own record."""
-    return (*parts(directory), OWN, "directory.json")
+    return (*of_records(directory), "directory.json")
 
 
-def of_upload(upload: Upload, path: str) -> Parts:
-    """Return the place of a file of an upload, laid out as in the published checkpoint."""
+def of_upload(upload: Upload, path: str, folder: Parts) -> Parts:
+    """Return the place of a file of an upload below its folder, laid out as in the published checkpoint."""
     inner = parts(path) if upload.is_folder else ()
-    return (*INCOMING, upload.id, "files", upload.name, *inner)
+    return (*folder, upload.name, *inner)
 
 
 def of_files(upload_id: str) -> Parts:
@@ -63,3 +68,13 @@ def of_files(upload_id: str) -> Parts:
 def of_seal(upload_id: str) -> Parts:
     """Return the place of the seal of an upload."""
     return (*INCOMING, upload_id, SEAL)
+
+
+def of_whole(upload_id: str) -> Parts:
+    """Return the folder of the files of an upload that was written whole: its seal lies beside them."""
+    return (*INCOMING, upload_id)
+
+
+def of_whole_seal(upload_id: str) -> Parts:
+    """Return the place of the seal of an upload that was written whole: a name that no checkpoint has."""
+    return (*INCOMING, upload_id, OWN)

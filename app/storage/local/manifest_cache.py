@@ -45,6 +45,13 @@ class ManifestCache:
             while len(self._standing) > MOST_STANDING:
                 self._standing.popitem(last=False)
 
+    def still_stands(self, place: Parts, found: os.stat_result) -> None:
+        """Note the new status of a file at a place that has lost another name; it is forgotten if more has changed."""
+        with self._guard:
+            known = self._standing.get(place)
+            if known is not None and known[0][:-1] == _stamp(found)[:-1]:
+                self._standing[place] = (_stamp(found), known[1])
+
     def standing(self, place: Parts, found: os.stat_result) -> str | None:
         """Return the id in the manifest at a place whose file has this status; None if unknown."""
         with self._guard:

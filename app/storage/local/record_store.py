@@ -8,12 +8,13 @@ from app.core.errors import ForeignFile, NameTaken
 from app.core.models import Checkpoint, Directory, File, Manifest
 from app.storage import manifest as manifests
 from app.storage.local import layout
+from app.storage.local.disk.descriptors import Parts
 from app.storage.local.disk.files import LocalOpened
 from app.storage.local.disk.tree import Tree
 from app.storage.local.manifest_cache import ManifestCache
 from app.storage.local.record_times import record_times
 from app.storage.local.survey import found_at, inventory, survey
-from app.storage.ports import Found, Item, Opened, RecordTimes
+from app.storage.ports import InventoryEntry, Opened, RecordTimes, SurveyedRecord
 
 
 class LocalRecordStore:
@@ -25,17 +26,39 @@ class LocalRecordStore:
     def __init__(self, tree: Tree) -> None:
         self.cache = ManifestCache()
         self._tree = tree
+        self._named_twice: dict[str, Parts] = {}
+        """The manifests, by the id of their checkpoint, that have the name of the seal as well."""
 
     # records
 
     def write_manifest(self, manifest: Manifest) -> None:
-        self._tree.make_up()
+        self._tree.retry_failed_syncs()
         checkpoint = manifest.checkpoint
         place = layout.of_manifest(checkpoint.directory, checkpoint.name)
         self._tree.write(place, self.cache.dumped(manifest))
+        self._stands(place, manifest)
+
+    def place_manifest(self, manifest: Manifest, seal: Parts) -> None:
+        """Make the seal of a checkpoint its manifest, by a second name for the same file where that is possible."""
+        self._tree.retry_failed_syncs()
+        checkpoint = manifest.checkpoint
+        place = layout.of_manifest(checkpoint.directory, checkpoint.name)
+        if not self._tree.give_second_name(seal, place):
+            self.write_manifest(manifest)
+            return
+        self._named_twice[checkpoint.id] = place
+        self._stands(place, manifest)
+
+    def lose_second_name(self, checkpoint_id: str) -> None:
+        """Note that a seal is gone: that has changed the status of the manifest, not its content."""
+        place = self._named_twice.pop(checkpoint_id, None)
+        if place is not None and (found := self._tree.stat(place)) is not None:
+            self.cache.still_stands(place, found)
+
+    def _stands(self, place: Parts, manifest: Manifest) -> None:
         self.cache.forget(manifest)
         if (found := self._tree.stat(place)) is not None:
-            self.cache.stands(place, found, checkpoint.id)
+            self.cache.stands(place, found, manifest.checkpoint.id)
 
     def standing(self, directory: str, name: str) -> str | None:
         """Return the id in the manifest under a name, empty if it is unreadable; None if there is no manifest."""
@@ -53,7 +76,7 @@ class LocalRecordStore:
         return standing
 
     def make_directory(self, directory: Directory) -> None:
-        self._tree.make_up()
+        self._tree.retry_failed_syncs()
         try:
             with self._tree.folder((*layout.parts(directory.name), layout.OWN), create=True):
                 pass
@@ -72,21 +95,21 @@ class LocalRecordStore:
         self.drop_directory(name)
 
     def write_directory(self, directory: Directory) -> None:
-        self._tree.make_up()
+        self._tree.retry_failed_syncs()
         self._tree.write(layout.of_directory(directory.name), manifests.dump_directory(directory))
 
-    def read(self, directory: str, name: str | None) -> Found:
+    def read(self, directory: str, name: str | None) -> SurveyedRecord:
         return found_at(self._tree, directory, name or "directory")
 
     def times(self, skip: frozenset[str]) -> Iterator[RecordTimes]:
         return record_times(self._tree, skip=skip)
 
-    def survey(self) -> Iterator[Found]:
+    def survey(self) -> Iterator[SurveyedRecord]:
         return survey(self._tree)
 
     # inventory
 
-    def inventory(self) -> Iterator[Item]:
+    def inventory(self) -> Iterator[InventoryEntry]:
         return inventory(self._tree)
 
     def manifest_key(self, directory: str, name: str) -> str:
@@ -95,8 +118,14 @@ class LocalRecordStore:
     def directory_key(self, name: str) -> str:
         return "/".join(layout.of_directory(name))
 
+    def place_key(self, directory: str) -> str | None:
+        return "/".join(layout.of_records(directory))
+
     def content_key(self, checkpoint: Checkpoint, file: File) -> str:
         return checkpoint.stored_at(file)
+
+    def is_below(self, key: str, folder: str) -> bool:
+        return not folder or f"{key}/".startswith(f"{folder}/")
 
     def is_record(self, key: str) -> bool:
         return key.split("/")[1:][-2:-1] == [layout.OWN]

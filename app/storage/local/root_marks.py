@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 
 from app.core.errors import Refusal
-from app.core.models import Mark
+from app.core.models import RootMark
 from app.storage.local import layout
 from app.storage.local.root import Root
 
@@ -21,16 +21,16 @@ class LocalRootMarks:
         self._root = root
         self._tree = root.tree
 
-    def last_opening(self) -> Mark | None:
+    def last_opening(self) -> RootMark | None:
         with suppress(OSError, Refusal, ValueError, TypeError, KeyError, RecursionError):
             found = self._tree.stat(layout.OPENED)
             if found is not None and found.st_size <= _MARK_MAX_BYTES:
                 said = json.loads(self._tree.read(layout.OPENED))
                 if _ID.fullmatch(said["root"]) and _ID.fullmatch(said["opening"]):
-                    return Mark(said["root"], said["opening"])
+                    return RootMark(said["root"], said["opening"])
         return None
 
-    def note_opening(self, opened: Mark) -> None:
+    def note_opening(self, opened: RootMark) -> None:
         self._tree.write(layout.OPENED, json.dumps({"root": opened.root, "opening": opened.opening}).encode())
 
     def upgrade(self) -> None:

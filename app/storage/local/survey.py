@@ -14,42 +14,42 @@ from app.storage.local import layout
 from app.storage.local.disk.descriptors import Parts
 from app.storage.local.disk.files import version
 from app.storage.local.disk.tree import Tree
-from app.storage.ports import Found, Item
+from app.storage.ports import InventoryEntry, SurveyedRecord
 
 MANIFEST_MAX_BYTES = 256 * 1024 * 1024
 
 
-def survey(tree: Tree) -> Iterator[Found]:
+def survey(tree: Tree) -> Iterator[SurveyedRecord]:
     """Yield every directory record and every manifest below the root; a damaged one as a fault in words."""
     for parts in _directories(tree, ()):
-        if isinstance(parts, Found):
+        if isinstance(parts, SurveyedRecord):
             yield parts
             continue
         where = "/".join(parts)
         try:
             naming.directory_name(where)
         except Refusal as refusal:
-            yield Found(where, fault=refusal.detail)
+            yield SurveyedRecord(where, fault=refusal.detail)
             continue
         for name in tree.names((*parts, layout.OWN)):
             if name.endswith(".json") and not name.startswith("."):
                 yield _found(tree, parts, name)
 
 
-def found_at(tree: Tree, directory: str, name: str) -> Found:
+def found_at(tree: Tree, directory: str, name: str) -> SurveyedRecord:
     """Read one record of a directory as a survey does, by its name without the suffix."""
     try:
         naming.directory_name(directory)
     except Refusal as refusal:
-        return Found(directory, fault=refusal.detail)
+        return SurveyedRecord(directory, fault=refusal.detail)
     return _found(tree, layout.parts(directory), f"{name}.json")
 
 
-def _directories(tree: Tree, parts: Parts) -> Iterator[Parts | Found]:
+def _directories(tree: Tree, parts: Parts) -> Iterator[Parts | SurveyedRecord]:
     try:
         names = tree.folders(parts)
     except (OSError, Refusal) as error:
-        yield Found("/".join(parts), fault=str(error))
+        yield SurveyedRecord("/".join(parts), fault=str(error))
         return
     if parts and layout.OWN in names:
         yield parts
@@ -58,24 +58,24 @@ def _directories(tree: Tree, parts: Parts) -> Iterator[Parts | Found]:
             yield from _directories(tree, (*parts, name))
 
 
-def _found(tree: Tree, parts: Parts, name: str) -> Found:
+def _found(tree: Tree, parts: Parts, name: str) -> SurveyedRecord:
     path = (*parts, layout.OWN, name)
     where = "/".join(path)
     try:
         with os.fdopen(tree.open(path, os.O_RDONLY), "rb") as file:
             if os.fstat(file.fileno()).st_size > MANIFEST_MAX_BYTES:
-                return Found(where, fault="it is too large to be a manifest")
+                return SurveyedRecord(where, fault="it is too large to be a manifest")
             data = file.read()
         warning = None if manifests.is_as_written(data) else "something has changed it since it was written"
         if path == layout.of_directory("/".join(parts)):
-            return Found(
+            return SurveyedRecord(
                 where, directory=replace(manifests.load_directory(data), name="/".join(parts)), warning=warning
             )
         manifest = manifests.load(data)
     except (manifests.Unreadable, Refusal, OSError) as error:
-        return Found(where, fault=str(error))
+        return SurveyedRecord(where, fault=str(error))
     fault = _contradiction(tree, path, manifest)
-    return Found(where, fault=fault) if fault else Found(where, manifest=manifest, warning=warning)
+    return SurveyedRecord(where, fault=fault) if fault else SurveyedRecord(where, manifest=manifest, warning=warning)
 
 
 def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
@@ -94,7 +94,7 @@ def _contradiction(tree: Tree, path: Parts, manifest: Manifest) -> str | None:
     return None
 
 
-def inventory(tree: Tree) -> Iterator[Item]:
+def inventory(tree: Tree) -> Iterator[InventoryEntry]:
     """Yield everything below the root, without the root's own folder and without following links.
 
     A folder that cannot be listed comes a second time, with the reason.
@@ -102,13 +102,15 @@ def inventory(tree: Tree) -> Iterator[Item]:
     return _below(tree, ())
 
 
-def _below(tree: Tree, parts: Parts) -> Iterator[Item]:
+def _below(tree: Tree, parts: Parts) -> Iterator[InventoryEntry]:
     try:
         items = _items(tree, parts)
     except FileNotFoundError:  # a running server moves files
         return
     except (OSError, Refusal) as error:
-        yield Item("/".join(parts), is_folder=True, size_bytes=0, version="", is_plain=False, hidden=str(error))
+        yield InventoryEntry(
+            "/".join(parts), is_folder=True, size_bytes=0, version="", is_plain=False, hidden=str(error)
+        )
         return
     yield from items
     for item in items:
@@ -116,7 +118,7 @@ def _below(tree: Tree, parts: Parts) -> Iterator[Item]:
             yield from _below(tree, layout.parts(item.key))
 
 
-def _items(tree: Tree, parts: Parts) -> list[Item]:
+def _items(tree: Tree, parts: Parts) -> list[InventoryEntry]:
     found = []
     with tree.folder(parts) as folder, os.scandir(folder) as entries:
         for entry in entries:
@@ -126,6 +128,6 @@ def _items(tree: Tree, parts: Parts) -> list[Item]:
     return found
 
 
-def _item(path: str, found: os.stat_result) -> Item:
+def _item(path: str, found: os.stat_result) -> InventoryEntry:
     mode = found.st_mode
-    return Item(path, S_ISDIR(mode), found.st_size, version(found), S_ISREG(mode))
+    return InventoryEntry(path, S_ISDIR(mode), found.st_size, version(found), S_ISREG(mode))

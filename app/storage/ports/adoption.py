@@ -22,7 +22,7 @@ class Entry:
     mtime_ns: int
 
 
-class Visited(Protocol):
+class ExternalFolder(Protocol):
     """A folder that other tools wrote into, seen without following links. Paths are relative to it."""
 
     @property
@@ -49,7 +49,7 @@ class Visited(Protocol):
 class Adoption(Protocol):
     """Adopts files that other tools wrote. An existing file is never changed and never replaced."""
 
-    def visit(self, folder: str) -> Visited:
+    def open_folder(self, folder: str) -> ExternalFolder:
         """Open a folder, anywhere, to list it.
 
         Raises
@@ -58,13 +58,13 @@ class Adoption(Protocol):
             It is missing, no folder, or cannot be read.
         """
 
-    def home(self) -> Visited:
+    def open_root_folder(self) -> ExternalFolder:
         """Open the root itself, to list it."""
 
     def version(self, mtime_ns: int) -> Version:
         """Return the version of a file that was last changed at this time."""
 
-    def copying(self, visited: Visited, path: str) -> AbstractContextManager[str]:
+    def copying(self, visited: ExternalFolder, path: str) -> AbstractContextManager[str]:
         """Copy a file or a whole folder aside, durably; gives the path of the copy, which is deleted unless `put`.
 
         Raises
@@ -87,7 +87,7 @@ class Adoption(Protocol):
     def open(self, path: str) -> Opened:
         """Open a file below the root, foreign or not."""
 
-    def standing(self, directory: str, name: str) -> Manifest | None:
+    def manifest_at(self, directory: str, name: str) -> Manifest | None:
         """Return the manifest under a name, or None.
 
         Raises
@@ -96,7 +96,7 @@ class Adoption(Protocol):
             It is no manifest, or that of another checkpoint.
         """
 
-    def settle(self, manifest: Manifest, *, copied: bool) -> None:
+    def make_checkpoint(self, manifest: Manifest, *, copied: bool) -> None:
         """Make a checkpoint of files that lie in their place: sync them, then write the manifest.
 
         A file that was ``copied``, by this or by an earlier run, was durable before it had its place; a copy for which

@@ -37,13 +37,37 @@ class ContentStore(Protocol):
     def write_files(self, upload: Upload, contents: Mapping[str, Buffer]) -> None:
         """Write whole small files of an upload, by path. `FileNotFoundError` if the upload is gone."""
 
+    def write_whole(self, upload: Upload, contents: Mapping[str, Buffer]) -> Mapping[str, Version]:
+        """Begin an upload, write all of its files, and make their bytes durable; return their versions by path.
+
+        The seal follows, or `discard`. Nothing else is done with such an upload but reading it.
+
+        Raises
+        ------
+        NotDurable
+            The store cannot vouch for these bytes.
+        """
+
     def upload_url(self, upload: Upload, path: str, span: Span) -> RangeUrl | None:
-        """Return the URL to which the client sends a range; None if it sends the range to the server."""
+        """Return the URL to which the client sends a range; None if it sends the range to the server.
+
+        The client sends a PUT with the headers and the raw bytes, and takes any 2xx for success. `arrived` reports the
+        range from then on. Such bytes renew no lease; the server renews it when the client asks what is missing.
+        """
+
+    def arrived(self, upload: Upload) -> Mapping[str, Sequence[Span]]:
+        """Return the ranges, by path, that clients have sent to the URLs of `upload_url`, and that are whole here.
+
+        They are not trusted: each file that has any is read back after `finalize`. A store may also report ranges that
+        came through the server and survive its restart. A store that gives no URLs returns nothing.
+        """
 
     def finalize(self, upload: Upload) -> Mapping[str, Version]:
         """Make an upload's bytes durable, ready for its seal; return the version of each file by path.
 
-        Empty files are created here.
+        Empty files are created here. From here on, a URL that `upload_url` gave before changes nothing. A later write
+        through the server changes the version, unless it comes within the granularity of the store's clock. The files
+        can be read by `partial`.
 
         Raises
         ------
@@ -93,17 +117,24 @@ class ContentStore(Protocol):
     # reading
 
     def open(self, checkpoint: Checkpoint, file: File) -> Opened:
-        """Open a file of a checkpoint for reading. `FileNotFoundError` if it is missing."""
+        """Open a file of a checkpoint for reading, even if its manifest is lost.
+
+        Raises
+        ------
+        FileNotFoundError
+            It is missing, or the checkpoint is in the trash.
+        """
 
     def download_url(self, checkpoint: Checkpoint, file: File, span: Span) -> RangeUrl | None:
         """Return the URL from which the client fetches a range; None if it fetches the range from the server."""
 
     # removal
 
-    def move_to_trash(self, checkpoint: Checkpoint, *, note: bool = False) -> None:
+    def move_to_trash(self, checkpoint: Checkpoint, *, note: bool = False, is_final: bool = False) -> None:
         """Take a checkpoint out of its directory: its manifest first, then its files. Foreign files stay.
 
-        With ``note``, the time and the reason of the removal are kept beside it, for a catalog that has lost them.
+        With ``note``, the time and the reason of the removal are kept beside it, for a catalog that has lost them. With
+        ``is_final``, it is never restored: `purge` follows, and only that it has left its directory is durable.
         """
 
     def is_in_trash(self, checkpoint: Checkpoint) -> bool:

@@ -5,16 +5,19 @@ from typing import Protocol
 
 from app.core.models import Checkpoint, Directory, File, Manifest
 from app.storage.ports.files import Opened
-from app.storage.ports.values import Found, Item, RecordTimes
+from app.storage.ports.values import InventoryEntry, RecordTimes, SurveyedRecord
 
 
 class Inventory(Protocol):
-    """Everything that lies in a store, by key, for consistency checks and their repairs. Keys are opaque texts."""
+    """Everything that lies in a store, by key, for consistency checks and their repairs.
 
-    def inventory(self) -> Iterator[Item]:
+    Keys are opaque texts: only the store that gave one takes it apart, and the operator reads it.
+    """
+
+    def inventory(self) -> Iterator[InventoryEntry]:
         """Yield everything that lies in directories and beside them, foreign files included.
 
-        A folder that cannot be listed comes a second time, with the reason.
+        A folder that cannot be listed comes a second time, with the reason. A store without folders yields none.
         """
 
     def manifest_key(self, directory: str, name: str) -> str:
@@ -23,8 +26,18 @@ class Inventory(Protocol):
     def directory_key(self, name: str) -> str:
         """Return the key of a directory's own record."""
 
+    def place_key(self, directory: str) -> str | None:
+        """Return the key of a folder that the inventory lists while the place of a directory is there.
+
+        If it is not listed, what the directory lacks may only be out of reach, as on a disk that is not mounted. None
+        if the store has no such folder: then whatever the inventory does not list is gone.
+        """
+
     def content_key(self, checkpoint: Checkpoint, file: File) -> str:
         """Return the key of a file of a checkpoint."""
+
+    def is_below(self, key: str, folder: str) -> bool:
+        """Return whether a key is that of a folder or of anything in it. `place_key` and `inventory` give folders."""
 
     def is_record(self, key: str) -> bool:
         """Return whether only a manifest or a directory record belongs under a key."""
@@ -66,11 +79,18 @@ class RecordStore(Inventory, Protocol):
     def write_directory(self, directory: Directory) -> None:
         """Write a directory's policy and counter beside its checkpoints."""
 
-    def read(self, directory: str, name: str | None) -> Found:
+    def read(self, directory: str, name: str | None) -> SurveyedRecord:
         """Read one manifest as a survey does; without a name, the directory's own record."""
 
     def times(self, skip: frozenset[str]) -> Iterator[RecordTimes]:
-        """Yield the times of all records, by directory, without reading any; some keys need not be looked into."""
+        """Yield the times of all records, by directory, without reading any.
 
-    def survey(self) -> Iterator[Found]:
-        """Yield every directory record and every manifest, read and checked; a damaged one as a fault."""
+        ``skip`` are the checkpoints that are folders, each as ``directory/name``: none of them has records below it.
+        """
+
+    def survey(self) -> Iterator[SurveyedRecord]:
+        """Yield every directory record and every manifest, read and checked.
+
+        A record that is damaged is a fault; so is a manifest that is about another place, or whose files are missing or
+        of another size.
+        """

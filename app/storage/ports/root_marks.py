@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from app.core.models import Mark
+from app.core.models import RootMark
 
 
 class RootMarks(Protocol):
@@ -11,10 +11,10 @@ class RootMarks(Protocol):
     is_new: bool
     """True if neither this nor an earlier server had written anything when the root was opened."""
 
-    def last_opening(self) -> Mark | None:
+    def last_opening(self) -> RootMark | None:
         """Return the mark of the last opening of this root; None if that is lost."""
 
-    def note_opening(self, opened: Mark) -> None:
+    def note_opening(self, opened: RootMark) -> None:
         """Replace the mark by that of a new opening."""
 
     def upgrade(self) -> None:

@@ -14,7 +14,7 @@ class NotDurable(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SurveyedRecord:
     """One record as a survey found it: a directory, a manifest, or a fault in words.
 
     ``warning`` says in words why a record that can be read may have been changed since it was written.
@@ -31,7 +31,9 @@ class Found:
 class RecordTimes:
     """The times at which the records of one directory were last written, in ns since the epoch, by name of manifest.
 
-    ``record_ns`` is that of the directory's own record; None if it has none.
+    They are compared with times of the server's own clock. A store with another clock gives times that are too late
+    rather than too early: a record that seems newer than the catalog is read, an older one is not. ``record_ns`` is
+    that of the directory's own record; None if it has none.
     """
 
     directory: str
@@ -49,8 +51,11 @@ class Trashed:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One entry of an inventory: a file, a folder, or a thing that a store never writes."""
+class InventoryEntry:
+    """One entry of an inventory: a file, a folder, or a thing that a store never writes.
+
+    The objects of an object store are plain files, and nothing else is there.
+    """
 
     key: str
     is_folder: bool

@@ -18,6 +18,8 @@ _silent: set[str] = set()
 """The URLs of servers that have answered without an id."""
 _unreached: dict[str, tuple[float, float]] = {}
 """By the URL of a server that did not answer: the time of the next request for its id, and the current back-off."""
+_outage_ended_at = 0.0
+"""The time, of `time.monotonic`, at which an outage of any server ended last: what failed before says nothing now."""
 
 
 def is_id(value: object) -> bool:
@@ -51,10 +53,28 @@ def note_answer(url: str) -> None:
         _silent.add(url)
 
 
-def note_unreached(url: str) -> None:
-    """Note that a server did not answer a request for its id. The wait before the next request doubles each time."""
+def note_unreached(url: str, asked_at: float) -> None:
+    """Note that a server did not answer a request for its id. The wait before the next request doubles each time.
+
+    Parameters
+    ----------
+    asked_at : float
+        The time, of `time.monotonic`, at which the request was sent.
+    """
+    if asked_at < _outage_ended_at:
+        return
     wait_s = min(2 * _unreached[url][1], _LONGEST_WAIT_S) if url in _unreached else _FIRST_WAIT_S
     _unreached[url] = time.monotonic() + wait_s, wait_s
+
+
+def note_outage_end() -> None:
+    """Let servers that did not answer be asked again at once: one was away, and they may be the same under other URLs.
+
+    Otherwise what waits under another URL would be delivered after newer saves.
+    """
+    global _outage_ended_at
+    _outage_ended_at = time.monotonic()
+    _unreached.clear()
 
 
 def forget() -> None:

@@ -1,12 +1,13 @@
-"""Retries: transient failures, back-off, and known outages of a server."""
+"""Retries: transient failures, back-off, and the circuit breaker of each server."""
 
 import random
 import threading
 import time
 from typing import ClassVar
 
-from .._runtime.process import ProcessLocal
+from .._runtime.forks import ProcessLocal
 from ..errors import HoldfastError, NotAllowed, ServerUnreachable
+from . import identity
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 """The bounds of full jitter: a wait is drawn from 0 to a limit that doubles from the first of these to the second."""
@@ -57,7 +58,7 @@ class Backoff:
         return max(wait_s, asked_s)
 
 
-class Patience:
+class RetryDeadline:
     """The time that retries may take, counted from the last progress.
 
     Parameters
@@ -91,33 +92,36 @@ class Patience:
             raise error
 
 
-class Outage:
-    """A known outage of a server, so that not every save waits for the same unreachable server.
+class CircuitBreaker:
+    """The circuit breaker of a server, so that not every save waits for the same unreachable server.
 
-    It begins when a save has lost its patience, and ends with the first response.
+    It opens once a save or a delivery has failed in all its retries, and closes with the first response to one. While
+    it is open, saves go to the spool, and every other call makes one attempt instead of several. `allows_attempt` is
+    for callers that can do without an answer: the open circuit lets one of these through at a time, after waits that
+    grow.
     """
 
-    _known: ClassVar[ProcessLocal[dict[tuple[str, str], "Outage"]]] = ProcessLocal(dict)
+    _known: ClassVar[ProcessLocal[dict[tuple[str, str], "CircuitBreaker"]]] = ProcessLocal(dict)
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._waits = Backoff()
         self._retry_at: float | None = None
         self.because: HoldfastError | None = None
-        """The last failure; None if there is no outage."""
+        """The last failure; None while the circuit is closed."""
         self.is_reported = False
         """True once the user has been warned."""
 
     @classmethod
-    def of(cls, url: str, token: str = "") -> "Outage":
-        """Return the outage of the server at a URL, shared by all of this process that use the same token.
+    def of(cls, url: str, token: str = "") -> "CircuitBreaker":
+        """Return the circuit of the server at a URL, shared by all of this process that use the same token.
 
         ``token`` is a `Token.key`: a server that refuses one token still serves others.
         """
         return cls._known.get().setdefault((url, token), cls())
 
     @property
-    def is_on(self) -> bool:
+    def is_open(self) -> bool:
         """True if the server was unreachable at the last attempt."""
         return self._retry_at is not None
 
@@ -132,14 +136,16 @@ class Outage:
             self._retry_at = time.monotonic() + self._waits.next_s()
             return True
 
-    def begin(self, error: HoldfastError) -> None:
-        """Note a failed attempt, or the last of several."""
+    def trip(self, error: HoldfastError) -> None:
+        """Open the circuit, or keep it open: an attempt has failed, or the last of several."""
         with self._guard:
             self.because = error
             self._retry_at = time.monotonic() + self._waits.next_s(error)
 
-    def end(self) -> None:
-        """Note that the server has answered."""
+    def close(self) -> None:
+        """Close the circuit: the server has answered."""
+        if self.is_open:
+            identity.note_outage_end()  # before others see it closed
         with self._guard:
             self._retry_at, self.because, self.is_reported = None, None, False
             self._waits.reset()

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,17 +11,17 @@ from typing import Any
 from .._connection.base_url import base_url_of
 from .._connection.channel import Channel
 from .._connection.content_digest import content_digest
+from .._connection.messages import Buffer, Reader, Response, read_into
 from .._connection.responses import parse_errors, parse_json, raise_for_status
-from .._connection.sockets import Buffer, Reader, Response, read_into
 from .._connection.token import Token
 from .._runtime.interruption import reraise
 from .._runtime.redaction import shown_url
 from ..errors import HoldfastError, NotAllowed, ServerUnreachable
 from . import identity
-from .retry import PATIENCE_S, READERS_PATIENCE, Outage, Patience, is_transient
+from .retry import PATIENCE_S, READERS_PATIENCE, CircuitBreaker, RetryDeadline, is_transient
 from .wire import Range
 
-__all__ = ["TIMEOUT_S", "Server", "parse_errors", "read_into"]
+__all__ = ["TIMEOUT_S", "Reader", "Server", "parse_errors", "read_into"]
 
 TIMEOUT_S = 30.0
 """The longest silence of a server, in seconds."""
@@ -73,9 +74,9 @@ class Server:
         return self.credential.value
 
     @property
-    def outage(self) -> Outage:
-        """The outage of this server, as far as this process knows of one."""
-        return Outage.of(self.url, self.credential.key)
+    def circuit(self) -> CircuitBreaker:
+        """The circuit breaker of this server, shared by this process."""
+        return CircuitBreaker.of(self.url, self.credential.key)
 
     def again(self) -> "Server":
         """Return the same server with connections of its own."""
@@ -105,6 +106,7 @@ class Server:
         """Ask the server for its id; True if it has answered. Never raises."""
         other = self.again()
         other.timeout_s = min(self.timeout_s, identity.PATIENCE_S)
+        asked_at = time.monotonic()
         try:
             other.call("GET", "/v1/info")
         except HoldfastError as error:  # a refusal of the server itself gives the id as well
@@ -117,7 +119,10 @@ class Server:
             is_there = True
         finally:
             other.close()
-        (identity.note_answer if is_there else identity.note_unreached)(self.url)
+        if is_there:
+            identity.note_answer(self.url)
+        else:
+            identity.note_unreached(self.url, asked_at)
         return is_there
 
     def ask(
@@ -128,12 +133,12 @@ class Server:
         Parameters
         ----------
         patience_s : float, optional
-            The time, in seconds, for which it is retried. Default: longer than a save would try, but not at all during
-            a known outage.
+            The time, in seconds, for which it is retried. Default: longer than a save would try, but not at all while
+            the circuit is open.
         """
         if patience_s is None:
-            patience_s = 0.0 if self.outage.is_on else READERS_PATIENCE * self.patience_s
-        patience = Patience(patience_s)
+            patience_s = 0.0 if self.circuit.is_open else READERS_PATIENCE * self.patience_s
+        patience = RetryDeadline(patience_s)
         while True:
             try:
                 return self.call("GET", path, params=params)
@@ -149,6 +154,7 @@ class Server:
         *,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        data: bytes | None = None,
         longer_s: float = 0.0,
         precondition: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
@@ -159,6 +165,8 @@ class Server:
 
         Parameters
         ----------
+        data : bytes, optional
+            Bytes that the JSON describes, sent after it.
         longer_s : float
             Additional seconds that this response may take.
         precondition : mapping, optional
@@ -172,7 +180,7 @@ class Server:
             The server refused; see `holdfast.errors`.
         """
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        content, described = _json_body(body)
+        content, described = _described_body(body, data) if data is not None else _json_body(body)
         described = {**described, **(precondition or {})}
 
         def send(url: str, headers: Mapping[str, str]) -> Response:
@@ -281,5 +289,15 @@ def _json_body(body: Any) -> tuple[bytes | None, dict[str, str]]:
     """Return a body as JSON, and the headers that describe it."""
     if body is None:
         return None, {}
-    data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    data = _json(body)
     return data, {"Content-Type": "application/json", "Content-Digest": content_digest(data)}
+
+
+def _described_body(body: Any, data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return a body of a line of JSON and the bytes that it describes, and the headers of that."""
+    whole = _json(body) + b"\n" + data
+    return whole, {"Content-Type": "application/vnd.holdfast.save", "Content-Digest": content_digest(whole)}
+
+
+def _json(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from .._runtime.file_attributes import Likeness
+from .._runtime.file_attributes import FileAttributes
+from .._runtime.interruption import reraise
 from ..errors import from_problem
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -35,6 +36,7 @@ class Checkpoint:
     digest: str
     created_at: datetime
     saved_after: int = 0
+    save_id: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -54,6 +56,7 @@ class Checkpoint:
             digest=data["digest"],
             created_at=datetime.fromisoformat(data["created_at"]),
             saved_after=data.get("saved_after", data["sequence"] - 1),
+            save_id=data.get("save_id", ""),
         )
 
     def as_dict(self, checkpoint_dir: Path) -> dict[str, Any]:
@@ -104,7 +107,8 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:
+    except ValueError as error:
+        reraise(error)
         return False
     is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
     return bool(_URL.fullmatch(text)) and (is_whole or (text.startswith("/") and not parts.netloc))
@@ -128,7 +132,7 @@ class FileChunks:
     digest: str
     chunks: tuple[Chunk, ...]
     ranges: tuple[Range, ...]
-    likeness: Likeness = field(default_factory=Likeness)
+    attributes: FileAttributes = field(default_factory=FileAttributes)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -138,7 +142,7 @@ class FileChunks:
             digest=data["digest"],
             chunks=tuple(Chunk(found["offset"], found["length"], found["digest"]) for found in data["chunks"]),
             ranges=tuple(Range.from_json(found) for found in data["ranges"]),
-            likeness=Likeness.from_json(data),
+            attributes=FileAttributes.from_json(data),
         )
 
     def joined(self, more: Self) -> Self:

@@ -1,5 +1,5 @@
 """Checks of arguments: names, metrics, metadata and keywords.
 
 Decides what is refused before anything is sent.
-May import `errors` and `_runtime`; knows neither httpx nor torch, and never talks to a server.
+May import `errors` and `_runtime`; never httpx or torch, and never talks to a server.
 """

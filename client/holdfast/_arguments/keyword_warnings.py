@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ..errors import WarnOnce
@@ -102,7 +101,7 @@ class KeywordWarnings:
         near = [key for key in numbers if monitor.lower() in _words(key)]
         if self._is_default and monitor not in metadata and not near:
             return
-        near = near or get_close_matches(monitor, numbers, n=1)
+        near = near or _close_matches(monitor, numbers)
         self._is_monitor_told = True
         what = "is not a number among the values" if monitor in metadata else "is not among the values"
         hint = f"; did you mean monitor={near[0]!r}?" if near else ""
@@ -116,9 +115,16 @@ def _meant(key: str, value: Any, missing: list[str]) -> str | None:
     else:
         word = key.rstrip("0123456789_")
         is_numbered = word in missing and key[-1].isdigit()  # ``metric_2`` is a second metric, no misspelling
-        near = [] if is_numbered else get_close_matches(key.lower(), missing, 1, _CUTOFF)
+        near = [] if is_numbered else _close_matches(key.lower(), missing, _CUTOFF)
         near = near or [fact for fact in missing if _is_shuffled(key.lower(), fact)]
     return near[0] if near and _could_be(near[0], value) else None
+
+
+def _close_matches(word: str, known: list[str], cutoff: float = 0.6) -> list[str]:
+    """Return the known word that is most similar, if one is."""
+    from difflib import get_close_matches
+
+    return get_close_matches(word, known, 1, cutoff)
 
 
 def _is_shuffled(key: str, fact: str) -> bool:

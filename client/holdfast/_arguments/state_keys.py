@@ -1,6 +1,5 @@
 """Selection of keys of a state by ``only=``."""
 
-import difflib
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any
 
@@ -45,6 +44,8 @@ def _shown(name: Any, names: list[Any]) -> str:
     """List some of the names; those similar to the missing one come first."""
     if len(names) <= _SHOWN:
         return ", ".join(map(repr, names)) or "none"
-    near = difflib.get_close_matches(str(name), [each for each in names[:_LOOKED_AT] if isinstance(each, str)], 3)
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), [each for each in names[:_LOOKED_AT] if isinstance(each, str)], 3)
     shown = list(dict.fromkeys([*near, *names[: _SHOWN - len(near)]]))
     return f"{', '.join(map(repr, shown))} and {len(names) - len(shown)} more"

@@ -5,6 +5,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from .._runtime.interruption import reraise
 from .._runtime.redaction import looks_secret, redacted, shown_url
 from ..errors import InvalidRequest
 
@@ -53,7 +54,8 @@ def base_url_of(given: str | None) -> BaseUrl:
         parts = urlsplit(url)
         port = parts.port
         is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
-    except ValueError:
+    except ValueError as error:
+        reraise(error)
         is_one = False
     if not is_one or not url.isprintable() or any(sign.isspace() for sign in url) or "@" in parts.path:
         if looks_secret(url):

@@ -4,9 +4,10 @@ import os
 import ssl
 from functools import lru_cache
 
-import httpx
+import certifi
 
-from ..errors import InvalidRequest
+from .._runtime.interruption import reraise
+from ..errors import InvalidRequest, ServerUnreachable
 from .base_url import CODE
 
 
@@ -22,6 +23,7 @@ def tls_context() -> ssl.SSLContext:
     try:
         return _configured_context(file, folder)
     except OSError as error:  # a FileNotFoundError would tell the caller of `load` that the checkpoint is missing
+        reraise(error)
         variable, place = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
         why = error.strerror or str(error)
         raise InvalidRequest(
@@ -29,22 +31,25 @@ def tls_context() -> ssl.SSLContext:
         ) from error
 
 
+def tls_context_of_request() -> ssl.SSLContext:
+    """Return the TLS context for a request; raise `ServerUnreachable` if the certificates cannot be read."""
+    try:
+        return tls_context()
+    except InvalidRequest as error:
+        raise ServerUnreachable(str(error)) from error
+
+
 def no_tls_context() -> ssl.SSLContext:
     """Return a context that trusts no authority, for connections without TLS."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def advice(reason: str) -> str:
-    """Return advice for a server's certificate that is not trusted; empty for any other reason."""
-    if "CERTIFICATE_VERIFY_FAILED" not in reason:
-        return ""
-    other = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), None)
-    also = f" ({other} is not read)" if other else ""
-    return f". SSL_CERT_FILE names the trusted authorities{also}"
 
 
 @lru_cache(maxsize=4)
 def _configured_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     if file is None and folder is not None and not any(map(os.path.isdir, folder.split(os.pathsep))):
         raise NotADirectoryError(20, "no such folder", folder)  # OpenSSL would silently trust no authority
-    return httpx.create_ssl_context()
+    if file is None and folder is None:
+        file = certifi.where()
+    context = ssl.create_default_context(cafile=file, capath=None if file else folder)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,34 +1,32 @@
 """A channel to one server: sends requests with its token and turns every failure into a `HoldfastError`.
 
-Ranges, which are large, travel over `sockets` without copies. JSON, and whatever needs a proxy, travels over httpx.
+Requests travel over connections of the client's own; those through a proxy, and streams that do not end, over httpx.
 """
 
 import copy
-import io
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-import httpx
-
-from .._runtime.interruption import reraise
-from .._runtime.process import Owner
+from .._runtime.forks import Owner
+from .._runtime.interruption import suppress
 from .._runtime.redaction import redact_chain, shown_url
 from ..errors import HoldfastError, InvalidRequest, NotAllowed, ServerUnreachable
-from . import certificates
 from .base_url import BaseUrl
 from .content_digest import is_digest_of
-from .httpx_clients import Clients, close_with, tls_context
+from .messages import Address, Buffer, NoAnswer, Reader, Response, address_of, target_of
 from .proxies import Proxies, Proxy
 from .responses import raise_for_status, same_server
-from .sockets import Address, Buffer, Connections, Reader, Response, address_of, deadline
 from .token import Token
 
-log = logging.getLogger("holdfast")
+if TYPE_CHECKING:
+    from .httpx_clients import Clients
 
-PIECE_BYTES = 1024 * 1024  # httpcore copies what remains after each partial send, so pieces must be small
+log = logging.getLogger("holdfast")
 
 
 class Channel:
@@ -58,21 +56,37 @@ class Channel:
 
     def _check(self) -> None:
         """Refuse at once what would fail in the middle of a run."""
+        # Imported with the first server, as each takes longer than the rest of the client; not in the thread of a save:
+        # a child forked during that would have half of it. The context is made here, too: it would hang in OpenSSL.
+        from . import certificates
+
         proxy = self._proxies.of(self.base)
         needed = self.base.startswith("https:") or (proxy is not None and proxy.url.startswith("https:"))
         try:
-            # Made here, not in the thread of a save: a child forked during that would hang in OpenSSL.
             certificates.tls_context()
         except InvalidRequest:
             if needed:
                 raise
 
     def _begin(self) -> None:
+        from .certificates import tls_context_of_request
+        from .raw_connections import RawConnections
+
         self._owner = Owner()
-        self.clients = Clients(self._proxies, self._timeout_s)
-        self._connections = Connections(self._timeout_s, tls_context)
-        close_with(self, self.clients.close)
-        close_with(self, self._connections.close)
+        self._connections = RawConnections(self._timeout_s, tls_context_of_request)
+        _close_with(self, self._connections.close)
+        self._httpx_clients: Clients | None = None
+        if self._proxies.are_named:
+            self._clients()
+
+    def _clients(self) -> "Clients":
+        """Return the clients of httpx, which is imported only if something is to go over it."""
+        if self._httpx_clients is None:
+            from .httpx_clients import Clients
+
+            self._httpx_clients = Clients(self._timeout_s)
+            _close_with(self, self._httpx_clients.close)
+        return self._httpx_clients
 
     def again(self, base_url: BaseUrl | None = None, credential: Token | None = None) -> Self:
         """Return a channel with connections of its own: to the same server, or with another base URL and token."""
@@ -97,18 +111,23 @@ class Channel:
         none.
         """
         self._own()
-        with self._translate_errors(url), deadline(timeout_s, self.clients.sockets.abort):
-            found = self.clients.of(url).request(
-                method,
-                url,
-                params=params,
-                content=content,
-                headers=headers,
-                timeout=self.clients.timeout(timeout_s),
-                extensions={"trace": self.clients.sockets.notice},
-            )
-            _refuse_altered(found)
-            return _response(found)
+        with self._translate_errors(url):
+            address = self._direct(url)
+            if address is not None:
+                target = target_of(url, params)
+                found = self._connections.request(address, method, target, headers, content, timeout_s)
+            else:
+                found = self._clients().request(
+                    self._proxy(url),
+                    method,
+                    url,
+                    params=params,
+                    headers=headers,
+                    content=content,
+                    timeout_s=timeout_s,
+                )
+            _refuse_altered(found, url)
+            return found
 
     def send(self, method: str, url: str, headers: Mapping[str, str], pieces: Iterable[Buffer]) -> Response:
         """Send a large body in pieces, whose ``Content-Length`` the headers give, and return the response."""
@@ -116,9 +135,8 @@ class Channel:
         with self._translate_errors(url):
             address = self._direct(url)
             if address is not None:
-                return self._connections.send(address, method, _target(url), headers, pieces)
-            small = (bytes(part) for piece in pieces for part in _cut(memoryview(piece)))
-            return _response(self.clients.of(url).request(method, url, headers=headers, content=small))
+                return self._connections.send(address, method, target_of(url), headers, pieces)
+            return self._clients().send(self._proxy(url), method, url, headers, pieces)
 
     @contextmanager
     def fetch(
@@ -129,11 +147,11 @@ class Channel:
         with self._translate_errors(url):
             address = self._direct(url)
             if address is not None:
-                with self._connections.fetch(address, method, _target(url), headers, length) as found:
+                with self._connections.fetch(address, method, target_of(url), headers, length) as found:
                     yield found
-                return
-            with self.clients.of(url).stream(method, url, headers=headers) as streamed:
-                yield _begun(streamed), io.BufferedReader(_Stream(streamed.iter_raw(PIECE_BYTES)), PIECE_BYTES)
+            else:
+                with self._clients().fetch(self._proxy(url), method, url, headers) as found:
+                    yield found
 
     @contextmanager
     def lines(
@@ -141,10 +159,8 @@ class Channel:
     ) -> Iterator[tuple[Response, Iterator[str]]]:
         """Yield the response to a GET and the lines of its body as they arrive."""
         self._own()
-        noticed = {"trace": self.clients.sockets.notice}
-        stream = self.clients.of(url).stream("GET", url, params=params, headers=headers, extensions=noticed)
-        with self._translate_errors(url), stream as streamed:
-            yield _begun(streamed), streamed.iter_lines()
+        with self._translate_errors(url), self._clients().lines(self._proxy(url), url, params, headers) as found:
+            yield found
 
     def authorization(self, url: str, token: str | None) -> dict[str, str]:
         """Return the ``Authorization`` header, for this server only: the URL of a range may lead to another."""
@@ -186,14 +202,16 @@ class Channel:
 
     def abort(self) -> None:
         """Make every request that is under way fail."""
-        self.clients.sockets.abort()
         self._connections.abort()
+        if self._httpx_clients is not None:
+            self._httpx_clients.sockets.abort()
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
         self._own()
         self._connections.close()
-        self.clients.close()
+        if self._httpx_clients is not None:
+            self._httpx_clients.close()
 
     def _own(self) -> None:
         """Open new connections in a forked child: the old ones and their locks belong to threads of the parent."""
@@ -202,71 +220,57 @@ class Channel:
 
     def _direct(self, url: str) -> Address | None:
         """Return the address for a connection of our own; None if the URL needs a proxy or httpx."""
-        return address_of(url) if self.clients.proxy(url) is None else None
+        return address_of(url) if self._proxy(url) is None else None
+
+    def _proxy(self, url: str) -> Proxy | None:
+        """Return the proxy for a URL; raise `ServerUnreachable` if it cannot be used.
+
+        The proxy for the server itself was checked when the manager was made, so this one is for a range.
+        """
+        try:
+            return self._proxies.of(url)
+        except InvalidRequest as error:
+            raise ServerUnreachable(f"{shown_url(url)} cannot be reached: {error}") from error
+
+    def _proxy_or_none(self, url: str) -> Proxy | None:
+        """Return the proxy for a URL, for a message."""
+        with suppress(InvalidRequest):
+            return self._proxies.of(url)
+        return None
 
     @contextmanager
     def _translate_errors(self, url: str) -> Iterator[None]:
         try:
             yield
         except HoldfastError as error:
-            redact_chain(error, self.secrets(self.clients.proxy_or_none(url)))
+            redact_chain(error, self.secrets(self._proxy_or_none(url)))
             raise
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            reraise(error)
-            proxy = self.clients.proxy_or_none(url)
+        except NoAnswer as error:
+            proxy = self._proxy_or_none(url)
             redact_chain(error, self.secrets(proxy))
-            reason = str(error) or type(error).__name__
+            reason, who = str(error), f"the Holdfast server at {self._base_url.url}"
+            if address_of(url) != address_of(self._base_url.url):
+                who = urlsplit(url).netloc.rpartition("@")[2]
             way = f" through the proxy {proxy.shown}" if proxy is not None else ""
-            reason += certificates.advice(reason)
-            raise ServerUnreachable(
-                f"no answer from the Holdfast server at {self._base_url.url}{way}: {reason}"
-            ) from error
+            raise ServerUnreachable(f"no answer from {who}{way}: {reason}{_certificate_advice(reason)}") from error
 
 
-class _Stream(io.RawIOBase):
-    """The pieces of a response body as a file."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, view: Any, /) -> int:
-        if not self._rest:
-            self._rest = memoryview(next(self._pieces, b""))
-        count = min(len(view), len(self._rest))
-        view[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+def _close_with(owner: object, close: Callable[[], object]) -> None:
+    """Close when the owner is garbage-collected, but not at the end of the process, when saves need the connections."""
+    weakref.finalize(owner, close).atexit = False
 
 
-def _begun(streamed: httpx.Response) -> Response:
-    """Return the response without its body; a refusal with its body."""
-    found = Response.of(streamed.status_code, b"", streamed.headers.items())
-    if found.is_success:
-        return found
-    streamed.read()
-    return _response(streamed)
+def _certificate_advice(reason: str) -> str:
+    """Return advice for a server's certificate that is not trusted; empty for any other reason."""
+    if "CERTIFICATE_VERIFY_FAILED" not in reason:
+        return ""
+    other = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), None)
+    also = f" ({other} is not read)" if other else ""
+    return f". SSL_CERT_FILE names the trusted authorities{also}"
 
 
-def _response(found: httpx.Response) -> Response:
-    return Response.of(found.status_code, found.content, found.headers.items())
-
-
-def _cut(data: memoryview) -> Iterator[memoryview]:
-    return (data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
-
-
-def _target(url: str) -> str:
-    """Return the request target of a URL: its path and query."""
-    parts = urlsplit(url)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _refuse_altered(found: httpx.Response) -> None:
+def _refuse_altered(found: Response, url: str) -> None:
     """Raise `ServerUnreachable` if a body does not match its digest. Older servers send no digest."""
-    declared = found.headers.get("Content-Digest")
-    if declared is not None and not is_digest_of(declared, found.content):
-        raise ServerUnreachable(f"the answer from {shown_url(str(found.request.url))} was altered on its way")
+    declared = found.headers.get("content-digest")
+    if declared is not None and not is_digest_of(declared, found.body):
+        raise ServerUnreachable(f"the answer from {shown_url(url)} was altered on its way")

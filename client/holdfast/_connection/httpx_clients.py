@@ -1,73 +1,94 @@
-"""The httpx clients for one server, one for each proxy, and the sockets that they have opened."""
+"""Requests by httpx: through proxies, and streams that do not end. It is imported only where one of these is needed."""
 
-import ssl
+import io
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from socket import SHUT_RDWR, socket
 from typing import Any
 
 import httpx
 
-from .._runtime.interruption import suppress
-from .._runtime.process import Owner
-from .._runtime.redaction import shown_url
-from ..errors import InvalidRequest, ServerUnreachable
+from .._runtime.deadlines import deadline
+from .._runtime.forks import Owner
+from .._runtime.interruption import reraise, suppress
 from . import certificates
-from .proxies import Proxies, Proxy
-from .sockets import CONNECT_TIMEOUT_S
+from .messages import Buffer, NoAnswer, Reader, Response
+from .proxies import Proxy
+from .timed_socket import CONNECT_TIMEOUT_S
 
 for _needed in ("httpcore", "certifi", "encodings.idna"):
     # httpx imports these at its first use; if the job forks during that, the child would have half of them
     with suppress(ImportError):
         import_module(_needed)
 
+PIECE_BYTES = 1024 * 1024  # httpcore copies what remains after each partial send, so pieces must be small
+
 
 class Clients:
-    """Clients that are made on demand and kept; not shared with forked processes."""
+    """Clients that are made on demand and kept, one for each proxy; not shared with forked processes.
 
-    def __init__(self, proxies: Proxies, timeout_s: float) -> None:
+    Its methods raise `NoAnswer` if the connection cannot be made, or breaks.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
         self.sockets = Sockets()
-        self._proxies = proxies
         self._timeout_s = timeout_s
         self._guard = threading.Lock()
         self._made: dict[str, httpx.Client] = {}
         self._owner = Owner()
 
-    def proxy(self, url: str) -> Proxy | None:
-        """Return the proxy for a URL; raise `ServerUnreachable` if it cannot be used.
+    def request(
+        self,
+        proxy: Proxy | None,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str],
+        content: bytes | None,
+        timeout_s: float,
+    ) -> Response:
+        """Send a small request and return the whole response, which may take ``timeout_s`` in all."""
+        with _translate_errors(), deadline(timeout_s, self.sockets.abort):
+            found = self._of(url, proxy).request(
+                method,
+                url,
+                params=params,
+                content=content,
+                headers=headers,
+                timeout=self._timeout(timeout_s),
+                extensions={"trace": self.sockets.notice},
+            )
+            return _response(found)
 
-        The proxy for the server itself was checked when the manager was made, so this one is for a range.
-        """
-        try:
-            return self._proxies.of(url)
-        except InvalidRequest as error:
-            raise ServerUnreachable(f"{shown_url(url)} cannot be reached: {error}") from error
+    def send(
+        self, proxy: Proxy | None, method: str, url: str, headers: Mapping[str, str], pieces: Iterable[Buffer]
+    ) -> Response:
+        """Send a large body in pieces and return the response."""
+        small = (bytes(part) for piece in pieces for part in _cut(memoryview(piece)))
+        with _translate_errors():
+            return _response(self._of(url, proxy).request(method, url, headers=headers, content=small))
 
-    def proxy_or_none(self, url: str) -> Proxy | None:
-        """Return the proxy for a URL, for a message."""
-        with suppress(InvalidRequest):
-            return self._proxies.of(url)
-        return None
+    @contextmanager
+    def fetch(
+        self, proxy: Proxy | None, method: str, url: str, headers: Mapping[str, str]
+    ) -> Iterator[tuple[Response, Reader]]:
+        """Yield the response and, unless it is a refusal, a reader of its body."""
+        with _translate_errors(), self._of(url, proxy).stream(method, url, headers=headers) as streamed:
+            yield _begun(streamed), io.BufferedReader(_Stream(streamed.iter_raw(PIECE_BYTES)), PIECE_BYTES)
 
-    def of(self, url: str) -> httpx.Client:
-        """Return the client for a URL."""
-        proxy = self.proxy(url)
-        is_proxy_tls = proxy is not None and proxy.url.startswith("https:")
-        is_tls = url.startswith("https:") or is_proxy_tls
-        key = f"{proxy.url if proxy else ''} {is_tls}"
-        with self._guard:
-            if key not in self._made:
-                verify = tls_context() if is_tls else certificates.no_tls_context()
-                found = httpx.Proxy(proxy.url, ssl_context=verify if is_proxy_tls else None) if proxy else None
-                timeout = self.timeout(self._timeout_s)
-                self._made[key] = httpx.Client(timeout=timeout, verify=verify, proxy=found, trust_env=False)
-            return self._made[key]
-
-    def timeout(self, timeout_s: float) -> httpx.Timeout:
-        """Return the timeouts of a request: for the response, and for the connection."""
-        return httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s))
+    @contextmanager
+    def lines(
+        self, proxy: Proxy | None, url: str, params: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Iterator[tuple[Response, Iterator[str]]]:
+        """Yield the response to a GET and the lines of its body as they arrive."""
+        noticed = {"trace": self.sockets.notice}
+        stream = self._of(url, proxy).stream("GET", url, params=params, headers=headers, extensions=noticed)
+        with _translate_errors(), stream as streamed:
+            yield _begun(streamed), streamed.iter_lines()
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones. A forked child leaves those of its parent open."""
@@ -78,6 +99,23 @@ class Clients:
             self._made.clear()
         for client in made:
             client.close()
+
+    def _of(self, url: str, proxy: Proxy | None) -> httpx.Client:
+        """Return the client for a URL."""
+        is_proxy_tls = proxy is not None and proxy.url.startswith("https:")
+        is_tls = url.startswith("https:") or is_proxy_tls
+        key = f"{proxy.url if proxy else ''} {is_tls}"
+        with self._guard:
+            if key not in self._made:
+                verify = certificates.tls_context_of_request() if is_tls else certificates.no_tls_context()
+                found = httpx.Proxy(proxy.url, ssl_context=verify if is_proxy_tls else None) if proxy else None
+                timeout = self._timeout(self._timeout_s)
+                self._made[key] = httpx.Client(timeout=timeout, verify=verify, proxy=found, trust_env=False)
+            return self._made[key]
+
+    def _timeout(self, timeout_s: float) -> httpx.Timeout:
+        """Return the timeouts of a request: for the response, and for the connection."""
+        return httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s))
 
 
 class Sockets:
@@ -104,14 +142,46 @@ class Sockets:
                 opened.shutdown(SHUT_RDWR)
 
 
-def tls_context() -> ssl.SSLContext:
-    """Return the TLS context for all connections; raise `ServerUnreachable` if the certificates cannot be read."""
+class _Stream(io.RawIOBase):
+    """The pieces of a response body as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, view: Any, /) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, b""))
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+@contextmanager
+def _translate_errors() -> Iterator[None]:
     try:
-        return certificates.tls_context()
-    except InvalidRequest as error:
-        raise ServerUnreachable(str(error)) from error
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        reraise(error)
+        raise NoAnswer(str(error) or type(error).__name__) from error
 
 
-def close_with(owner: object, close: Callable[[], object]) -> None:
-    """Close when the owner is garbage-collected, but not at the end of the process, when saves need the connections."""
-    weakref.finalize(owner, close).atexit = False
+def _begun(streamed: httpx.Response) -> Response:
+    """Return the response without its body; a refusal with its body."""
+    found = Response.of(streamed.status_code, b"", streamed.headers.items())
+    if found.is_success:
+        return found
+    streamed.read()
+    return _response(streamed)
+
+
+def _response(found: httpx.Response) -> Response:
+    return Response.of(found.status_code, found.content, found.headers.items())
+
+
+def _cut(data: memoryview) -> Iterator[memoryview]:
+    return (data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))

@@ -4,13 +4,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from html import unescape
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from .._runtime.interruption import reraise
 from .._runtime.redaction import redacted, shown_url
 from ..errors import HoldfastError, from_problem
-from .sockets import Response
+from .messages import Response
 
 _PROBLEM = "application/problem+json"
 _TYPES = "urn:holdfast:problem:"
@@ -70,7 +70,8 @@ def parse_json(
         return {}
     try:
         found = json.loads(response.body)
-    except ValueError:
+    except ValueError as error:
+        reraise(error)
         found = None
     if not isinstance(found, dict) or not (found or may_be_empty):
         raise from_problem(response.status, {}, said=redacted(_intermediary_message(response, asked), secrets))
@@ -85,6 +86,7 @@ def parse_errors() -> Iterator[None]:
     except HoldfastError:
         raise
     except (KeyError, TypeError, ValueError) as error:
+        reraise(error)
         said = f"the response is not a Holdfast server's, but from something in front of it. {_HINTS[200]}"
         raise from_problem(200, {}, said=said) from error
 
@@ -96,7 +98,8 @@ def moved_to(response: Response, asked: str) -> str | None:
         return None
     try:
         return urljoin(asked, location)
-    except ValueError:
+    except ValueError as error:
+        reraise(error)
         return None
 
 
@@ -124,7 +127,8 @@ def _problem(response: Response) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(response.body)
-    except ValueError:
+    except ValueError as error:
+        reraise(error)
         return {}
     is_ours = isinstance(found, dict) and isinstance(found.get("code"), str)
     return found if is_ours and str(found.get("type")).startswith(_TYPES) else {}  # other services use `code`, too
@@ -158,6 +162,8 @@ def _via(response: Response) -> str:
 
 def _words(body: bytes) -> str:
     """Return the title of a page, or its first words."""
+    from html import unescape  # only a web page needs it
+
     text = body[:_READ_BYTES].decode("utf-8", "replace")
     title = _TITLE.search(text)
     if title is not None and title[1].strip():

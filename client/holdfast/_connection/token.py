@@ -45,6 +45,7 @@ class Token:
             try:
                 self._value, self._version = _read(file, source)
             except OSError as error:
+                reraise(error)
                 raise InvalidRequest(_unreadable(file, source, error), code=CODE) from None
 
     @classmethod
@@ -107,7 +108,8 @@ class Token:
         assert self._file is not None
         try:
             return _version(self._file.stat())
-        except OSError:
+        except OSError as error:
+            reraise(error)
             return None
 
     def _read_again(self) -> None:

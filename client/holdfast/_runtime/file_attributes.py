@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from .interruption import reraise
+
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class FileAttributes:
     """The permissions and the time of last change of a file or a folder, as far as they are known."""
 
     mode: int | None = None
@@ -28,7 +30,7 @@ class Likeness:
         said = {"mode": self.mode, "mtime_ns": self.mtime_ns}
         return {name: value for name, value in said.items() if value is not None}
 
-    def give(self, path: Path) -> None:
+    def apply(self, path: Path) -> None:
         """Apply them to a file or a folder, within the umask of this process."""
         if self.mode is not None:
             path.chmod(self.mode & 0o777 & ~umask() | 0o400)
@@ -40,7 +42,8 @@ def umask() -> int:
     """Return the umask of this process."""
     try:
         said = re.search(r"^Umask:\s*([0-7]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
-    except OSError:
+    except OSError as error:
+        reraise(error)
         said = None
     if said is not None:
         return int(said[1], 8)

@@ -17,6 +17,8 @@ def is_executing(frame: FrameType) -> bool:
     """
     try:
         frame.clear()  # refused while it is executed; afterwards its variables are not needed
-    except RuntimeError:
+    except RuntimeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # by the handler of a signal; `reraise` takes longer than this function may
         return True
     return False

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from .process import after_fork_in_child
+from .forks import after_fork_in_child
 
 T = TypeVar("T")
 

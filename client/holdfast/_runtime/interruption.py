@@ -22,7 +22,7 @@ def reraise(error: BaseException) -> None:
         raise found from None
 
 
-def is_one(error: BaseException) -> bool:
+def is_raised_by_handler(error: BaseException) -> bool:
     """Tell if an error is the exception of a handler, or was caused by one."""
     return _found(error) is not None
 
@@ -33,7 +33,7 @@ class suppress(contextlib.suppress):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return bool(super().__exit__(kind, error, trace)) and (error is None or not is_one(error))
+        return bool(super().__exit__(kind, error, trace)) and (error is None or not is_raised_by_handler(error))
 
 
 def _found(error: BaseException) -> BaseException | None:

@@ -10,7 +10,7 @@ _EXTRAS = {"torch": '"torch>=2.7"', "cli": '"rich>=14" "typer>=0.29"', "socks": 
 _EXTRA_OF = {"torch": "torch", "typer": "cli", "rich": "cli", "socksio": "socks"}
 
 
-def install(extra: str) -> str:
+def install_command(extra: str) -> str:
     """Return the command that installs the packages of an extra, independent of the origin of this package."""
     return f"pip install {_EXTRAS[extra]}"
 
@@ -38,5 +38,5 @@ def torch_for(what: str) -> ModuleType:
 
 def missing(name: str, what: str) -> MissingPackage:
     """Make the error for a package that is not installed."""
-    command = install(_EXTRA_OF[name]) if name in _EXTRA_OF else f"pip install {name}"
+    command = install_command(_EXTRA_OF[name]) if name in _EXTRA_OF else f"pip install {name}"
     return MissingPackage(f"{what} needs the package {name!r}, which is not installed here: {command}", name=name)

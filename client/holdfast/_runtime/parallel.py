@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from ..errors import ServerUnreachable
+from .threads import start
 
 T = TypeVar("T")
 
@@ -35,11 +36,11 @@ def in_parallel(jobs: Iterable[T], work: Callable[[T], object], *, threads: int 
     count = min(threads, len(todo))
     started = [threading.Thread(target=run, name="holdfast-transfer", daemon=True) for _ in range(count)]
     try:
-        if count <= 1 or not _started(started[0]):
+        if count <= 1 or not start(started[0]):
             run()
             started = []
         for thread in started[1:]:
-            _started(thread)
+            start(thread)
         for thread in started:
             if thread.ident is not None:
                 thread.join()
@@ -48,12 +49,3 @@ def in_parallel(jobs: Iterable[T], work: Callable[[T], object], *, threads: int 
         raise
     if failures:
         raise min(failures, key=lambda error: isinstance(error, ServerUnreachable))
-
-
-def _started(thread: threading.Thread) -> bool:
-    """Start a thread; False if the interpreter is ending, which starts no more."""
-    try:
-        thread.start()
-    except RuntimeError:
-        return False
-    return True

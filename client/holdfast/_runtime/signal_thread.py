@@ -14,7 +14,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from .process import after_fork_in_child
+from .forks import after_fork_in_child
+from .interruption import reraise
+from .threads import start
 
 _CREDENTIALS = struct.Struct("3i")
 _JOIN_S = 1.0
@@ -79,9 +81,7 @@ def arm(plan: Plan) -> None:
         if _line is None:
             _line = _Line()
             _thread = threading.Thread(target=_listen, args=(_line, plan), name="holdfast-signals", daemon=True)
-            try:
-                _thread.start()
-            except RuntimeError:  # the interpreter is ending
+            if not start(_thread):
                 _line.close()
                 _line, _is_left_to_others = None, True
                 return
@@ -97,7 +97,8 @@ def _take(line: _Line) -> bool:
         return True
     try:
         signal.set_wakeup_fd(before)
-    except (OSError, ValueError):  # other code has closed it meanwhile
+    except (OSError, ValueError) as error:  # other code has closed it meanwhile
+        reraise(error)
         return True
     line.foreign = before
     return False

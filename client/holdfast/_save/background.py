@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .._runtime.process import Owner, ProcessLocal
+from .._runtime.forks import Owner, ProcessLocal
+from .._runtime.threads import start
 
 log = logging.getLogger("holdfast")
 _unreported: ProcessLocal[dict[int, BaseException]] = ProcessLocal(dict)
 """The errors of this process that no caller has been given yet, by `id`: equal errors are not the same."""
 
 
-class Background:
+class WorkQueue:
     """A queue of work and the thread that does it. Thread-safe.
 
     Parameters
@@ -42,7 +43,7 @@ class Background:
         return [what for what, *_ in list(self._todo)]
 
     @contextmanager
-    def room(self) -> Iterator[None]:
+    def reserved_place(self) -> Iterator[None]:
         """Block until one more piece of work is allowed, and reserve its place for this thread until the block ends."""
         self._own()
         me = threading.get_ident()
@@ -86,9 +87,7 @@ class Background:
         with self._changed:
             if not self._todo or self._at_work.locked():
                 return
-        try:
-            threading.Thread(target=self._run, name="holdfast-saves", daemon=True).start()
-        except RuntimeError:  # the interpreter is ending and starts no more threads
+        if not start(threading.Thread(target=self._run, name="holdfast-saves", daemon=True)):
             self._run()
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
-from .._runtime.process import after_fork_in_child
+from .._runtime.forks import after_fork_in_child
 from .._spool.courier import Courier
 from .._spool.queue import Queue
-from .._spool.unfinished import discard_interrupted
+from .._spool.temporary_files import discard_interrupted
 from . import background
 
 DRAIN_S = 20.0
@@ -23,7 +23,7 @@ GRACE_S = 2.0
 log = logging.getLogger("holdfast")
 
 
-class Job(Protocol):
+class SaveUnderWay(Protocol):
     """A save that is under way."""
 
     @property
@@ -49,7 +49,7 @@ class _State:
     def __init__(self) -> None:
         self.requested_at: float | None = None
         """When, of `time.monotonic`, the process was asked to end. Handlers of signals take no lock: it is no Event."""
-        self.jobs: list[Job] = []
+        self.jobs: list[SaveUnderWay] = []
         self.limit_s: float | None = None
         """The longest time that a save may delay the end by; None before the first save."""
         self.logged: set[tuple[Queue, int]] = set()
@@ -80,7 +80,7 @@ def limit_s() -> float:
     return DRAIN_S if _state.limit_s is None else _state.limit_s
 
 
-def add(job: Job, drain_s: float) -> None:
+def add(job: SaveUnderWay, drain_s: float) -> None:
     """Count a save as under way, until `remove`.
 
     Parameters
@@ -94,7 +94,7 @@ def add(job: Job, drain_s: float) -> None:
         _state.jobs.append(job)
 
 
-def remove(job: Job) -> None:
+def remove(job: SaveUnderWay) -> None:
     """Count a save as ended."""
     with suppress(ValueError):  # a forked child removes a job of its parent
         _state.jobs.remove(job)
@@ -136,7 +136,7 @@ def drain(limit_s: float) -> None:
     log_waiting(queue for courier in couriers for queue in courier.waiting())
 
 
-def spill(end: float) -> list[Job]:
+def spill(end: float) -> list[SaveUnderWay]:
     """Write to the spool what does not arrive until then; returns what could not be written.
 
     Parameters
@@ -148,7 +148,7 @@ def spill(end: float) -> list[Job]:
     return [job for job in list(_state.jobs) if not _is_durable(job, end) and not job.spill_to_spool()]
 
 
-def _is_durable(job: Job, end: float) -> bool:
+def _is_durable(job: SaveUnderWay, end: float) -> bool:
     """Wait for a save, for as long as that is allowed."""
     while not job.wait(0.02):
         if not job.is_alive():

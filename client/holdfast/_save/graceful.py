@@ -47,7 +47,7 @@ class GracefulStop:
 
     def __enter__(self) -> Self:
         for number in self.signals:
-            self._former[number] = signal.signal(number, self.on_signal)
+            self._former[number] = signal.signal(number, self._on_signal)
         shutdown.enter(self)
         return self
 
@@ -59,11 +59,11 @@ class GracefulStop:
     def leave(self) -> None:
         """Put the former handlers back, except where other code has set its own in the meantime."""
         for number, former in self._former.items():
-            if signal.getsignal(number) == self.on_signal:
+            if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, signal.SIG_DFL if former is None else former)
         self._former = {}
 
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: note it, make durable what is under way, and call the former handler."""
         signal_thread.called(number)
         self.signal = self.signal or signal.Signals(number)

@@ -9,11 +9,11 @@ from types import FrameType
 from typing import Any
 
 from .._api.wire import Committed
+from .._runtime.forks import Owner
 from .._runtime.frames import is_executing
-from .._runtime.interruption import is_one, reraise
-from .._runtime.process import Owner
+from .._runtime.interruption import is_raised_by_handler, reraise
 from .._spool import item as _items
-from .._spool.queue import Item
+from .._spool.item import SpooledCheckpoint
 from .._torchfile.writer.layout import Layout
 from ..errors import HoldfastError, HoldfastWarning, OutOfSpace
 from . import drain, shutdown
@@ -24,7 +24,7 @@ _ABORTS, _ABORT_EVERY_S = 20, 0.05
 log = logging.getLogger("holdfast")
 
 
-class Job:
+class SaveJob:
     """One logical save. One thread calls `run`; others may wait for it, or spill it to the spool while it is alive.
 
     Parameters
@@ -47,7 +47,7 @@ class Job:
         save: Mapping[str, Any],
         layout: Layout,
         close: Callable[[], object] = lambda: None,
-        waits: Callable[["Job"], bool] = lambda job: False,
+        waits: Callable[["SaveJob"], bool] = lambda job: False,
     ) -> None:
         self.what = f"{save['directory']}/{save['name']}"
         self.policy: Mapping[str, Any] = save["policy"]
@@ -65,7 +65,7 @@ class Job:
         self._runner: int | None = None
         self._call: tuple[Owner, FrameType] | None = None
         """The process and the frame in which `run` is executed."""
-        self._item: Item | None = None
+        self._item: SpooledCheckpoint | None = None
         self._saved_after: int | None = None
         """The sequence that it follows; None before its turn. Later saves of other writers do not change it."""
 
@@ -136,7 +136,7 @@ class Job:
         except HoldfastWarning:  # made an error by the user
             raise
         except Exception as error:
-            if is_one(error):
+            if is_raised_by_handler(error):
                 self.spill_to_spool()
                 raise
             self._put_into_spool_despite(error)
@@ -192,7 +192,7 @@ class Job:
         self._give_up_sending()
         return True
 
-    def _put(self) -> Item:
+    def _put(self) -> SpooledCheckpoint:
         place = {} if self._saved_after is None else {"saved_after": self._saved_after}
         return self._target.put({**self._save, **place}, self._layout)
 

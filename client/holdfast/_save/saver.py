@@ -21,10 +21,10 @@ from ..errors import (
     WarnOnce,
     warn,
 )
-from . import drain, loadability
-from .background import Background
-from .job import Job
-from .ranks import Follower, rank_of_process
+from . import drain, weights_only_check
+from .background import WorkQueue
+from .distributed import NonZeroRank, rank_of_process
+from .job import SaveJob
 from .snapshot import Staging
 from .target import SaveTarget
 
@@ -64,7 +64,7 @@ class Saver:
         warn_once: WarnOnce,
     ) -> None:
         self.target = target
-        self.background = Background(max_pending)
+        self.background = WorkQueue(max_pending)
         self._remote = remote
         self._is_in_background = background
         self._rank = rank
@@ -72,7 +72,7 @@ class Saver:
         self._base_id: str | None = None
         self._warn_once = warn_once
         self._staging = Staging()
-        self._follower = Follower()
+        self._non_zero_rank = NonZeroRank()
         self._has_asked_best = False
         self._is_spool_checked = False
 
@@ -108,14 +108,14 @@ class Saver:
         if self._waits(wait):
             self.background.wait()
             layout = layout_of(state)
-            self._run(Job(self.target, save, layout))
+            self._run(SaveJob(self.target, save, layout))
             self._warn_of_loading(layout)
             return
-        with self.background.room(), ExitStack() as failing:
+        with self.background.reserved_place(), ExitStack() as failing:
             snapshot = self._staging.snapshot()
             failing.callback(snapshot.close)
             layout = layout_of(state, snapshot.copied)
-            job = Job(self.target, save, layout, snapshot.close, waits=self.background.holds)
+            job = SaveJob(self.target, save, layout, snapshot.close, waits=self.background.holds)
             failing.pop_all()
             self.background.do(name, lambda: self._run_later(job), job)
             job.begin()
@@ -139,7 +139,7 @@ class Saver:
             best = self._guess_best(mode, self._remote.server.patience_s)
         if name is None and epoch is not None:
             name = checkpoint_name("best", epoch, datetime.now(UTC), "")
-        return self._follower.improves(metric, best, "" if is_ours else name)
+        return self._non_zero_rank.improves(metric, best, "" if is_ours else name)
 
     def pending(self) -> list[str]:
         """Return the names of the checkpoints that are not on the server yet."""
@@ -157,7 +157,7 @@ class Saver:
         self.target.discard_waiting()
 
     def _warn_of_loading(self, layout: Layout) -> None:
-        for message in loadability.warnings_of(self._remote.name, layout):
+        for message in weights_only_check.warnings_of(self._remote.name, layout):
             self._warn_once(message)
 
     def _waits(self, wait: bool | None) -> bool:
@@ -195,8 +195,8 @@ class Saver:
 
     def _guess_best(self, mode: str, patience_s: float) -> Best | None:
         """Return the best checkpoint that the server holds, or None if that cannot be known soon."""
-        outage = self._remote.server.outage
-        if not outage.allows_attempt:
+        circuit = self._remote.server.circuit
+        if not circuit.allows_attempt:
             return None
         try:
             best = self._remote.within(patience_s).best(mode)
@@ -206,9 +206,9 @@ class Saver:
             if not (may_continue or self.target.may_spool(error)):
                 raise
             if patience_s:
-                outage.begin(error)
+                circuit.trip(error)
             return None
-        outage.end()
+        circuit.close()
         return best
 
     def _base(self, find: Callable[[], str]) -> str | None:
@@ -224,7 +224,7 @@ class Saver:
                     raise
         return self._base_id or None
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: SaveJob) -> None:
         """Run a save, and warn the user of what is worth knowing about its outcome."""
         try:
             committed = job.run()
@@ -252,7 +252,7 @@ class Saver:
         if stronger:
             self._warn_once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
 
-    def _run_later(self, job: Job) -> None:
+    def _run_later(self, job: SaveJob) -> None:
         try:
             self._run(job)
         except NotImproved:

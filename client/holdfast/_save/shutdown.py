@@ -6,10 +6,9 @@ call to C, Python calls no handler; `signal_thread` starts the work all the same
 """
 
 import atexit
-import multiprocessing
-import multiprocessing.util
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,18 +18,19 @@ from types import FrameType
 from typing import Any, Protocol
 
 from .._runtime import signal_thread
-from .._runtime.process import after_fork_in_child
+from .._runtime.forks import after_fork_in_child
+from .._runtime.threads import start
 from . import drain
 
 
-class Graceful(Protocol):
+class GracefulLoop(Protocol):
     """A training loop that ends by itself once a signal has come."""
 
     @property
     def signals(self) -> tuple[signal.Signals, ...]:
         """The signals that ask for the end."""
 
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle one of them."""
 
     def leave(self) -> None:
@@ -41,7 +41,7 @@ class _State:
     """The handlers that are in place, and the drains that were begun."""
 
     def __init__(self, former: Any = None) -> None:
-        self.graceful: list[Graceful] = []
+        self.graceful: list[GracefulLoop] = []
         self.former = former
         """The handler of SIGTERM that ours was put before; None if ours was not."""
         self.begun: dict[int | None, object] = {}
@@ -66,7 +66,7 @@ def _forget() -> None:
         stop.leave()
 
 
-def watch_over(job: drain.Job, drain_s: float) -> None:
+def watch_over(job: drain.SaveUnderWay, drain_s: float) -> None:
     """Note that a save is under way, until `drain.remove`; from here on it is made durable if the process ends.
 
     Parameters
@@ -77,19 +77,28 @@ def watch_over(job: drain.Job, drain_s: float) -> None:
     drain.add(job, drain_s)
     if not _state.has_saved:
         _state.has_saved = True
-        if multiprocessing.parent_process() is not None:  # children of multiprocessing end without atexit
-            multiprocessing.util.Finalize(None, _at_exit, exitpriority=100)
+        _finish_with_multiprocessing()
     _watch()
     if drain.is_requested():
         job.stop_retrying()
 
 
-def enter(stop: Graceful) -> None:
+def _finish_with_multiprocessing() -> None:
+    """Make saves durable also in a child of multiprocessing, which ends without `atexit`, and has imported it."""
+    if "multiprocessing.process" not in sys.modules:
+        return
+    from multiprocessing import parent_process, util
+
+    if parent_process() is not None:
+        util.Finalize(None, _at_exit, exitpriority=100)
+
+
+def enter(stop: GracefulLoop) -> None:
     """Note a loop that ends by itself: its signals do not end the process."""
     _state.graceful.append(stop)
 
 
-def leave(stop: Graceful) -> None:
+def leave(stop: GracefulLoop) -> None:
     """Note that such a loop has ended."""
     with suppress(ValueError):  # a forked child has left it already
         _state.graceful.remove(stop)
@@ -126,7 +135,7 @@ def _is_graceful(number: int) -> bool:
 def _plan(number: int) -> Callable[[], object] | None:
     """The work that can be done about a signal before its handler is called; the handler does the rest."""
     state, handler = _state, signal.getsignal(number)
-    if any(handler == stop.on_signal for stop in state.graceful):
+    if any(handler == stop._on_signal for stop in state.graceful):
         return start_draining
     if handler is not _on_signal or state.is_over or not state.is_watching:
         return None
@@ -167,10 +176,8 @@ def start_draining(then: int | None = None) -> None:
     if state.begun.setdefault(then, ticket) is not ticket or (then is None and len(state.begun) > 1):
         return
     drain.request()
-    try:
-        threading.Thread(target=_run, args=(then,), name="holdfast-drain", daemon=True).start()
-    except RuntimeError:  # the interpreter is ending, and `_at_exit` does it
-        state.due = then
+    if not start(threading.Thread(target=_run, args=(then,), name="holdfast-drain", daemon=True)):
+        state.due = then  # `_at_exit` does it
 
 
 def _run(then: int | None) -> None:

@@ -6,7 +6,7 @@ import threading
 from functools import cached_property
 from typing import Any
 
-from .._runtime.process import Owner
+from .._runtime.forks import Owner
 from .._torchfile.writer.records import Storage, as_bytes
 
 _ALIGNMENT = 64

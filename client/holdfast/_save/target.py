@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._api import identity
-from .._api.retry import Patience, is_transient
+from .._api.retry import RetryDeadline, is_transient
 from .._api.server import Server
 from .._api.wire import Committed
-from .._runtime.process import Owner
-from .._spool import siblings
+from .._runtime.forks import Owner
+from .._spool import url_aliases
 from .._spool.courier import Courier
-from .._spool.queue import Item, Queue
+from .._spool.item import SpooledCheckpoint
+from .._spool.queue import Queue
 from .._spool.spool import Spool
 from .._torchfile.writer.layout import Layout
 from .._transfer import upload
 from .._transfer.upload_source import ReuseHistory
 from ..errors import HoldfastError, NotAllowed, warn
 from . import drain
-from .background import Background
+from .background import WorkQueue
 
 _INSUFFICIENT_STORAGE = 507
 _accepted: set[tuple[str, str, str]] = set()
@@ -49,7 +50,7 @@ class SaveTarget:
         self.server = server
         self.drain_s = drain_s
         self.queue: Queue | None = spool.queue(server.url, directory) if spool is not None else None
-        self.jobs: list[drain.Job] = []
+        self.jobs: list[drain.SaveUnderWay] = []
         """The jobs of this process that save to here and have not ended."""
         self._progress = progress
         self._reuse_history = ReuseHistory()
@@ -70,7 +71,7 @@ class SaveTarget:
     def queues(self) -> list[Queue]:
         """Its queue, and those for the same directory of the same server under other URLs."""
         self._find_others()
-        return [self.queue, *self._siblings()] if self.queue is not None else []
+        return [self.queue, *self._aliases()] if self.queue is not None else []
 
     def begin(self) -> None:
         """Start to deliver what waits for the server, once: every user of the server does."""
@@ -106,15 +107,15 @@ class SaveTarget:
             return False
         if is_final or not self._has_looked:
             self._find_others()
-        must = self.queue.has_items() or self.server.outage.is_on or drain.is_requested()
+        must = self.queue.has_items() or self.server.circuit.is_open or drain.is_requested()
         if not must:
             self._identify_others()
-        return any(queue.has_items() for queue in self._siblings()) or must
+        return any(queue.has_items() for queue in self._aliases()) or must
 
     def _find_others(self) -> None:
         self._has_looked = True
         if self.queue is not None:
-            self._others = list(dict.fromkeys([*self._others, *siblings.others(self.queue)]))
+            self._others = list(dict.fromkeys([*self._others, *url_aliases.others(self.queue)]))
 
     def _identify_others(self) -> None:
         """Identify, once, the servers of other URLs, so that the first save does not overtake what waits for them.
@@ -126,13 +127,13 @@ class SaveTarget:
         self._has_identified = True
         end = time.monotonic() + identity.PATIENCE_S
         waiting = (other for other in self._others if other.has_items() and time.monotonic() < end)
-        siblings.identify(self.server, waiting)
+        url_aliases.identify(self.server, waiting)
 
-    def _siblings(self) -> list[Queue]:
+    def _aliases(self) -> list[Queue]:
         """The queues of the same server under other URLs, as far as they were found and identified."""
         if self.queue is None:
             return []
-        found = [other for other in self._others if siblings.is_same(self.queue, other)]
+        found = [other for other in self._others if url_aliases.is_same(self.queue, other)]
         for other in found:
             if other not in self._absorbed:
                 self._absorbed.add(other)
@@ -160,8 +161,10 @@ class SaveTarget:
         reserved : callable
             Called with the sequence that the save follows, as soon as the server has reserved its place.
         """
-        outage = self.server.outage
-        patience = Patience(0.0 if outage.is_on and self.queue is not None else self.server.patience_s, stopping)
+        circuit = self.server.circuit
+        patience = RetryDeadline(
+            0.0 if circuit.is_open and self.queue is not None else self.server.patience_s, stopping
+        )
         try:
             committed = upload.send(
                 self.server,
@@ -174,19 +177,19 @@ class SaveTarget:
             )
         except HoldfastError as error:
             if not is_transient(error) and not (isinstance(error, NotAllowed) and self.may_spool(error)):
-                outage.end()
+                circuit.close()
             elif not stopping.is_set():  # otherwise this client may have cut the connection itself
-                outage.begin(error)
+                circuit.trip(error)
             raise
-        outage.end()
+        circuit.close()
         _accepted.add(self._accepted_as)
         if self.queue is not None:
             self.queue.learn(committed.checkpoint.sequence)
-        if (courier := self.courier) is not None and any(queue.has_items() for queue in self._siblings()):
+        if (courier := self.courier) is not None and any(queue.has_items() for queue in self._aliases()):
             courier.wake()  # the servers of some may be identified only now
         return committed
 
-    def put(self, save: Mapping[str, Any], layout: Layout) -> Item:
+    def put(self, save: Mapping[str, Any], layout: Layout) -> SpooledCheckpoint:
         """Put a save into the spool, and start to deliver it."""
         courier = self.courier
         assert self.queue is not None
@@ -198,25 +201,25 @@ class SaveTarget:
 
     # what waits
 
-    def waiting(self, directory: str, name: str) -> Item | None:
+    def waiting(self, directory: str, name: str) -> SpooledCheckpoint | None:
         """The newest checkpoint of this name that waits here for the server."""
         if self._spool is None:
             return None
         queue = self._spool.queue(self.server.url, directory)
-        queues = [queue, *(other for other in siblings.others(queue) if siblings.is_same(queue, other))]
-        return next((item for item in siblings.newest_first(queues, parked=False) if item.name == name), None)
+        queues = [queue, *(other for other in url_aliases.others(queue) if url_aliases.is_same(queue, other))]
+        return next((item for item in url_aliases.newest_first(queues, parked=False) if item.name == name), None)
 
     def discard_waiting(self) -> None:
         """Discard what waits or was refused. A delivery that is under way ends first, or is left to itself."""
         if self.queue is not None:
-            self._others = siblings.others(self.queue)
-            siblings.identify(self.server, self._others)
+            self._others = url_aliases.others(self.queue)
+            url_aliases.identify(self.server, self._others)
         for queue in self.queues:
             queue.clear()
             with queue.claimed(wait_s=self.server.timeout_s):
                 queue.clear()
 
-    def finish(self, background: Background, timeout_s: float | None) -> None:
+    def finish(self, background: WorkQueue, timeout_s: float | None) -> None:
         """Wait for background saves, deliver what can be delivered, and log what still waits.
 
         Parameters
@@ -245,10 +248,10 @@ class SaveTarget:
 
     def warn_of_outage(self, because: HoldfastError | None) -> None:
         """Warn, once for an outage, that checkpoints are kept in the spool."""
-        outage = self.server.outage
-        because = because or outage.because  # a delivery may have been the first to notice
-        if self.queue is not None and because is not None and not outage.is_reported:
-            outage.is_reported = True
+        circuit = self.server.circuit
+        because = because or circuit.because  # a delivery may have been the first to notice
+        if self.queue is not None and because is not None and not circuit.is_reported:
+            circuit.is_reported = True
             why, where = str(because).rstrip("."), self.queue.spool.folder
             if isinstance(because, NotAllowed):
                 why = f"{why}, though it has let this job save before; {self.server.credential.advice}"

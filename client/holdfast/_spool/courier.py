@@ -9,11 +9,13 @@ from typing import ClassVar
 
 from .._api.retry import Backoff, is_transient
 from .._api.server import Server
-from .._runtime.process import ProcessLocal
+from .._runtime.forks import ProcessLocal
+from .._runtime.threads import start
 from ..errors import HoldfastError
-from . import disposal, siblings
+from . import disposal, url_aliases
 from .delivery import Outcome, deliver
-from .queue import Item, Queue
+from .item import SpooledCheckpoint
+from .queue import Queue
 from .spool import Spool
 
 log = logging.getLogger("holdfast")
@@ -75,12 +77,13 @@ class Courier:
                 return
             self._idle.clear()
             self._stopping.clear()
-            self._thread = threading.Thread(target=self._run, name="holdfast-courier", daemon=True)
+            self._thread = thread = threading.Thread(target=self._run, name="holdfast-courier", daemon=True)
             try:
-                self._thread.start()
-            except RuntimeError:  # the interpreter is ending
-                self._thread = None
-                self._idle.set()
+                start(thread)
+            finally:
+                if thread.ident is None:  # the interpreter is ending, or a signal came before the thread
+                    self._thread = None
+                    self._idle.set()
 
     def finish(self, end: float) -> None:
         """Try at once, and block until all is delivered or the server does not answer.
@@ -98,7 +101,7 @@ class Courier:
         while time.monotonic() < end:
             if self._idle.wait(0.02):
                 return
-            if self._attempts > seen and (self._server.outage.is_on or self._blocked):
+            if self._attempts > seen and (self._server.circuit.is_open or self._blocked):
                 return
         self._hanging_attempt = seen if self._attempts == seen else None
 
@@ -110,7 +113,7 @@ class Courier:
         while True:
             with self._guard:
                 self._is_woken_again = False
-            siblings.identify(self._server, (queue for queue in self._elsewhere() if queue.has_items()))
+            url_aliases.identify(self._server, (queue for queue in self._elsewhere() if queue.has_items()))
             queues = self.waiting()
             with self._guard:
                 if not queues and not self._is_woken_again:
@@ -137,16 +140,16 @@ class Courier:
         """Go through the queues once, directory by directory."""
         outcomes: list[Outcome] = []
         for directory in dict.fromkeys(queue.directory for queue in queues):
-            for queue, items in siblings.turns(partial(self._spool.queues, self._server.url, directory)):
+            for queue, items in url_aliases.turns(partial(self._spool.queues, self._server.url, directory)):
                 outcomes.append(self._attempt(queue, items))
                 if not outcomes[-1].is_progress:
                     break
         self._attempts += 1
         return outcomes
 
-    def _attempt(self, queue: Queue, items: Sequence[Item]) -> Outcome:
+    def _attempt(self, queue: Queue, items: Sequence[SpooledCheckpoint]) -> Outcome:
         try:
-            patience_s = 0.0 if self._server.outage.is_on else self._server.patience_s
+            patience_s = 0.0 if self._server.circuit.is_open else self._server.patience_s
             outcome = deliver(
                 queue,
                 self._server,
@@ -163,7 +166,7 @@ class Courier:
             self._spool.queue(self._server.url, queue.directory).absorb(queue)
         error = outcome.error
         if error is not None and is_transient(error):
-            self._server.outage.begin(error)
+            self._server.circuit.trip(error)
         elif error is not None and queue.directory not in self._blocked:
             self._blocked.add(queue.directory)
             log.warning("checkpoints of %r wait in %s: %s", queue.directory, queue.folder, error)
@@ -171,7 +174,7 @@ class Courier:
             self._blocked.discard(queue.directory)
         return outcome
 
-    def _gives_up(self, item: Item, error: HoldfastError) -> bool:
+    def _gives_up(self, item: SpooledCheckpoint, error: HoldfastError) -> bool:
         """Tell if the server fails repeatedly over this checkpoint, while it answers other requests."""
         if error.status != _FAILURE or "code" not in error.problem:
             return False
@@ -187,5 +190,5 @@ class Courier:
         return True
 
 
-def _log(item: Item, what: str) -> None:
+def _log(item: SpooledCheckpoint, what: str) -> None:
     log.info("%s (it waited in %s)", what, item.folder)

@@ -5,13 +5,15 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from .._api.retry import Patience, is_refused_for_now, is_transient
+from .._api.retry import RetryDeadline, is_refused_for_now, is_transient
 from .._api.server import Server
 from .._api.wire import Committed
+from .._runtime.interruption import reraise
 from .._transfer import upload
 from ..errors import HoldfastError, IntegrityError
 from . import item as _items
-from .queue import Item, Queue
+from .item import SpooledCheckpoint
+from .queue import Queue
 
 log = logging.getLogger("holdfast")
 
@@ -30,7 +32,7 @@ class Outcome:
     ----------
     delivered : int
         The number of checkpoints that the server has now, or did not want because they were no improvement.
-    parked : list of (Item, Exception)
+    parked : list of (SpooledCheckpoint, Exception)
         The checkpoints that it refused.
     error : HoldfastError or None
         The failure for which the rest still waits.
@@ -39,7 +41,7 @@ class Outcome:
     """
 
     delivered: int = 0
-    parked: list[tuple[Item, Exception]] = field(default_factory=list)
+    parked: list[tuple[SpooledCheckpoint, Exception]] = field(default_factory=list)
     error: HoldfastError | None = None
     is_claimed_by_other: bool = False
 
@@ -55,10 +57,10 @@ def deliver(
     *,
     patience_s: float = 0.0,
     progress: bool | None = False,
-    report: Callable[[Item, str], object] = lambda item, what: None,
+    report: Callable[[SpooledCheckpoint, str], object] = lambda item, what: None,
     stopping: threading.Event | None = None,
-    gives_up: Callable[[Item, HoldfastError], bool] = lambda item, error: False,
-    items: Sequence[Item] | None = None,
+    gives_up: Callable[[SpooledCheckpoint, HoldfastError], bool] = lambda item, error: False,
+    items: Sequence[SpooledCheckpoint] | None = None,
 ) -> Outcome:
     """Send what waits in a queue, the oldest first, until it is empty or a failure ends the attempt.
 
@@ -75,18 +77,19 @@ def deliver(
         Once it is set, no failure is retried.
     gives_up : callable
         Decides of a transient failure if the checkpoint is parked all the same.
-    items : sequence of Item, optional
-        The only ones to send; see `siblings.turns`.
+    items : sequence of SpooledCheckpoint, optional
+        The only ones to send; see `url_aliases.turns`.
     """
     outcome = Outcome()
     with queue.claimed() as is_claimed:
         outcome.is_claimed_by_other = not is_claimed
         while is_claimed and outcome.error is None and (batch := queue.items() if items is None else items):
             for item in batch:
-                attempt = _Attempt(queue, item, server, Patience(patience_s, stopping), progress, report)
+                attempt = _Attempt(queue, item, server, RetryDeadline(patience_s, stopping), progress, report)
                 try:
                     attempt.run(outcome, gives_up)
                 except OSError as failure:
+                    reraise(failure)
                     what = f"{item.folder} cannot be read or moved: {failure}"
                     outcome.error = IntegrityError(what, code=_items.UNREADABLE)
                 if outcome.error is not None:
@@ -101,13 +104,13 @@ class _Attempt:
     """An attempt to deliver one checkpoint."""
 
     queue: Queue
-    item: Item
+    item: SpooledCheckpoint
     server: Server
-    patience: Patience
+    patience: RetryDeadline
     progress: bool | None
-    report: Callable[[Item, str], object]
+    report: Callable[[SpooledCheckpoint, str], object]
 
-    def run(self, outcome: Outcome, gives_up: Callable[[Item, HoldfastError], bool]) -> None:
+    def run(self, outcome: Outcome, gives_up: Callable[[SpooledCheckpoint, HoldfastError], bool]) -> None:
         """Deliver the checkpoint, or park it, or note the failure for which it still waits."""
         try:
             self._deliver()
@@ -122,10 +125,13 @@ class _Attempt:
             if self.item.folder.exists():  # otherwise it was dropped, or discarded
                 self._park(error, outcome)
         except (ValueError, TypeError) as error:  # it can never be sent
+            reraise(error)
             self._park(error, outcome)
 
     def _deliver(self) -> None:
         save, file = self.queue.open(self.item)
+        # What was saved later comes later in the order, also if the answer to the save before it was lost.
+        save = {**save, "saved_after": max(save.get("saved_after", 0), self.queue.delivered_after)}
         with file:
             try:
                 committed = upload.send(self.server, save, file, patience=self.patience, progress=self.progress)
@@ -138,9 +144,10 @@ class _Attempt:
                     raise
                 self.report(self.item, f"{save['directory']}/{save['name']} is not kept: {_UNWANTED[error.code]}")
             else:
-                self.queue.learn(committed.checkpoint.sequence)
+                place = committed.checkpoint.saved_after
+                self.queue.learn(committed.checkpoint.sequence, delivered_after=place)
                 self.report(self.item, _described(committed))
-        self.server.outage.end()
+        self.server.circuit.close()
         if not _items.discard(self.item.folder):
             raise PermissionError("it has arrived, and would be sent again and again")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from .._api import identity
 from .._runtime.interruption import suppress
 from . import item as _items
-from . import unfinished
+from . import temporary_files
 
 
 def read(folder: Path) -> tuple[str, str] | None:
@@ -61,7 +61,7 @@ class Description:
             found = json.loads(about.read_text())
             if isinstance(found, dict) and content.items() <= found.items():
                 return
-        temporary = unfinished.begin(self._folder / f".queue-{unfinished.own_name()}")
+        temporary = temporary_files.begin(self._folder / f".queue-{temporary_files.own_name()}")
         _items.write_json(temporary, {"version": 1, **content})
         temporary.replace(about)
         _items.sync(self._folder)

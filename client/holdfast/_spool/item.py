@@ -6,11 +6,13 @@ that holds the name. What is read back is verified, and never unpickled here.
 
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +21,14 @@ from .._api import digests
 from .._api.wire import Chunk
 from .._runtime.interruption import reraise, suppress
 from .._runtime.parallel import in_parallel
-from ..errors import IntegrityError
+from ..errors import HoldfastError, IntegrityError
 
 FILE, FACTS = "state.pt", "item.json"
 HALF_DONE = ".new-"
 """The beginning of the names of folders that are not complete yet, or are being removed."""
 VERSION = 1
+_NAME = re.compile(r"(\d{12})-(\d+)-([0-9a-f]{32})")
+"""The names of folders of checkpoints: number in the order of saving, size in bytes, and id of the save."""
 UNREADABLE = "unreadable"
 """The code of an error of this machine's disk, which does not mean that the checkpoint is corrupt."""
 
@@ -40,6 +44,42 @@ class Readable(Protocol):
     def reading_order(self) -> list[int]: ...
     def read(self, place: int) -> tuple[memoryview, str]: ...
     def chunks(self) -> tuple[Chunk, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SpooledCheckpoint:
+    """A checkpoint in a folder of the spool. They sort in the order of saving."""
+
+    order: int
+    size_bytes: int
+    save_id: str
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> "SpooledCheckpoint | None":
+        """Return the checkpoint in a folder, or None if the folder's name is not that of one."""
+        found = _NAME.fullmatch(folder.name)
+        return cls(int(found[1]), int(found[2]), found[3], folder) if found else None
+
+    @classmethod
+    def all_in(cls, folder: Path) -> "list[SpooledCheckpoint]":
+        """Return the checkpoints in the folders of a folder, in the order of saving."""
+        with suppress(OSError):
+            if not folder.is_dir():  # an exception would cost more than all the rest
+                return []
+            return sorted(item for path in folder.iterdir() if (item := cls.at(path)) is not None and path.is_dir())
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Read the facts of the save; see `read_facts`."""
+        return read_facts(self.folder)
+
+    @property
+    def name(self) -> str | None:
+        """The name of the checkpoint; None if that cannot be read."""
+        with suppress(HoldfastError, OSError):
+            return str(self.facts()["save"]["name"])
+        return None
 
 
 def write(folder: Path, save: Mapping[str, Any], source: Readable, about: Mapping[str, Any]) -> None:
@@ -131,7 +171,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     try:
         facts = json.loads((folder / FACTS).read_bytes())
-    except ValueError:
+    except ValueError as error:
+        reraise(error)
         facts = None
     if isinstance(facts, dict) and facts.get("version", VERSION) != VERSION:
         raise IntegrityError(f"{folder} was written by another version of holdfast", code="other_version")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .._runtime.process import Owner, after_fork_in_child
+from .._runtime.forks import Owner, after_fork_in_child
 
 _descriptors: set[int] = set()
 

@@ -14,32 +14,28 @@ import errno
 import fcntl
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .._runtime.interruption import reraise, suppress
-from ..errors import HoldfastError
 from . import item as _items
-from . import unfinished
+from . import temporary_files
 from .description import Description
-from .item import Readable, SpooledFile
+from .item import Readable, SpooledCheckpoint, SpooledFile
 from .locks import lockable, try_lock
 from .notes import Notes
 
-_NAME = re.compile(r"(\d{12})-(\d+)-([0-9a-f]{32})")
 _STALE_S = 86400.0
 T = TypeVar("T")
 _PUTS = 20
 """The attempts to put a save while another process removes the folder of its queue."""
 
 
-class Room(Protocol):
+class SpoolSpace(Protocol):
     """The folder that holds all queues, within a limit."""
 
     folder: Path
@@ -57,37 +53,10 @@ class Room(Protocol):
         """Drop at least so many bytes of the least needed checkpoints; False if there are fewer."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Item:
-    """A checkpoint that waits. Items sort in the order of saving."""
-
-    order: int
-    size_bytes: int
-    save_id: str
-    folder: Path
-
-    @classmethod
-    def at(cls, folder: Path) -> "Item | None":
-        """Return the item in a folder, or None if its name is not that of one."""
-        found = _NAME.fullmatch(folder.name)
-        return cls(int(found[1]), int(found[2]), found[3], folder) if found else None
-
-    def facts(self) -> dict[str, Any]:
-        """Read the facts of the save; see `item.read_facts`."""
-        return _items.read_facts(self.folder)
-
-    @property
-    def name(self) -> str | None:
-        """The name of the checkpoint; None if that cannot be read."""
-        with suppress(HoldfastError, OSError):
-            return str(self.facts()["save"]["name"])
-        return None
-
-
 class Queue:
     """The checkpoints that wait for one directory of a server. Any number of processes may put, one delivers."""
 
-    def __init__(self, spool: Room, folder: Path, server: str, directory: str) -> None:
+    def __init__(self, spool: SpoolSpace, folder: Path, server: str, directory: str) -> None:
         self.spool = spool
         self.folder = folder
         self.server = server
@@ -122,16 +91,23 @@ class Queue:
         """Return what this machine has noted of the directory."""
         return self._notes.read()
 
-    def learn(self, sequence: int, loaded: Mapping[str, Any] | None = None) -> None:
+    @property
+    def delivered_after(self) -> int:
+        """The last place in the order that a checkpoint got which was delivered from here; 0 if none did."""
+        return self._notes.delivered_after
+
+    def learn(self, sequence: int, loaded: Mapping[str, Any] | None = None, delivered_after: int = 0) -> None:
         """Note that a checkpoint of this sequence exists.
 
         Parameters
         ----------
         loaded : mapping, optional
             The note on it, if it was loaded.
+        delivered_after : int
+            Its place in the order, if it was delivered from here.
         """
         self.record_server_id()
-        self._notes.learn(sequence, loaded)
+        self._notes.learn(sequence, loaded, delivered_after)
 
     def absorb(self, other: "Queue") -> None:
         """Take over what a queue for the same directory of the same server knows of it."""
@@ -140,7 +116,7 @@ class Queue:
 
     # putting
 
-    def put(self, save: Mapping[str, Any], source: Readable) -> Item:
+    def put(self, save: Mapping[str, Any], source: Readable) -> SpooledCheckpoint:
         """Add a checkpoint; durable when this returns.
 
         Its place in the order is the ``saved_after`` of the save, by default the last sequence that is known.
@@ -150,7 +126,7 @@ class Queue:
         OSError
             It cannot be written; nothing of it is left.
         """
-        unfinished.discard_interrupted()
+        temporary_files.discard_interrupted()
         self._repeat(lambda: self.spool.make_room(source.size_bytes, self))
         try:
             return self._repeat(lambda: self._put(save, source))
@@ -172,10 +148,10 @@ class Queue:
         self.prepare()
         return step()
 
-    def _put(self, save: Mapping[str, Any], source: Readable) -> Item:
+    def _put(self, save: Mapping[str, Any], source: Readable) -> SpooledCheckpoint:
         folder = self.folder / f"{_items.HALF_DONE}{save['save_id']}"
         _items.discard(folder)
-        unfinished.begin(folder)
+        temporary_files.begin(folder)
         about = {"server": self.server, "saved_at": datetime.now(UTC).isoformat()}
         try:
             _items.write(folder, {"saved_after": self.known, **save}, source, about)
@@ -186,8 +162,8 @@ class Queue:
             _items.discard(folder)
             raise
         finally:
-            unfinished.end()
-        return Item(number, source.size_bytes, save["save_id"], folder)
+            temporary_files.end()
+        return SpooledCheckpoint(number, source.size_bytes, save["save_id"], folder)
 
     def prepare(self) -> None:
         """Make the folders, durable under their names; again if another process removes them meanwhile.
@@ -237,20 +213,20 @@ class Queue:
     def has_items(self) -> bool:
         """Tell if anything waits."""
         with suppress(OSError), os.scandir(self.folder) as entries:
-            return any(_NAME.fullmatch(entry.name) and entry.is_dir() for entry in entries)
+            return any(SpooledCheckpoint.at(Path(entry)) is not None and entry.is_dir() for entry in entries)
         return False
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[SpooledCheckpoint]:
         """Return what waits, in the order of saving."""
-        return _items_in(self.folder)
+        return SpooledCheckpoint.all_in(self.folder)
 
     def names(self) -> list[str]:
         """Return the names of the checkpoints that wait."""
         return [name for item in self.items() if (name := item.name) is not None]
 
-    def parked(self) -> list[Item]:
+    def parked(self) -> list[SpooledCheckpoint]:
         """Return what the server has refused."""
-        return _items_in(self.folder / "parked")
+        return SpooledCheckpoint.all_in(self.folder / "parked")
 
     # delivering
 
@@ -269,12 +245,12 @@ class Queue:
                 time.sleep(0.02)
             yield is_claimed
 
-    def open(self, item: Item) -> tuple[dict[str, Any], SpooledFile]:
+    def open(self, item: SpooledCheckpoint) -> tuple[dict[str, Any], SpooledFile]:
         """Return the facts of an item, and its file, open."""
         facts = item.facts()
         return facts["save"], SpooledFile(item.folder, facts)
 
-    def park(self, item: Item, error: Exception) -> Path:
+    def park(self, item: SpooledCheckpoint, error: Exception) -> Path:
         """Move what the server refuses to the parked ones, with the reason; returns its new folder."""
         place = self.folder / "parked"
         place.mkdir(mode=0o700, exist_ok=True)
@@ -288,7 +264,7 @@ class Queue:
             _items.sync(self.folder)
         return target
 
-    def refusal(self, item: Item) -> str:
+    def refusal(self, item: SpooledCheckpoint) -> str:
         """Return the reason for which a parked checkpoint was refused."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             return str(json.loads((item.folder / "refusal.json").read_text())["detail"])
@@ -304,9 +280,3 @@ class Queue:
         """Discard what waits and what is parked."""
         for item in [*self.items(), *self.parked()]:
             _items.discard(item.folder)
-
-
-def _items_in(folder: Path) -> list[Item]:
-    with suppress(OSError):
-        return sorted(item for path in folder.iterdir() if (item := Item.at(path)) is not None and path.is_dir())
-    return []

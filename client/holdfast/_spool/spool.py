@@ -12,11 +12,12 @@ from typing import Any
 from blake3 import blake3
 
 from .._api import identity
-from .._runtime.interruption import suppress
+from .._runtime.interruption import reraise, suppress
 from ..errors import HoldfastError, OutOfSpace
 from . import description
 from . import item as _items
-from .queue import Item, Queue
+from .item import SpooledCheckpoint
+from .queue import Queue
 
 MAX_BYTES = 100 * 2**30
 MAX_SHARE = 0.5
@@ -31,7 +32,10 @@ def default_folder() -> Path:
         return Path(given).expanduser()
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError:  # there is no home folder; that this path cannot be made is reported when it is needed
+    except (
+        RuntimeError
+    ) as error:  # there is no home folder; that this path cannot be made is reported when it is needed
+        reraise(error)
         state = Path(os.devnull)
     return state / "holdfast" / "spool"
 
@@ -163,7 +167,7 @@ def _slug(directory: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", directory).strip(".")[-60:]
 
 
-def _droppable(queue: Queue, has_newer: bool) -> list[Item]:
+def _droppable(queue: Queue, has_newer: bool) -> list[SpooledCheckpoint]:
     """Return what may be dropped if space is short: neither the newest, nor flagged, pinned, or among the best.
 
     Parameters
@@ -199,7 +203,7 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _age(item: Item) -> float:
+def _age(item: SpooledCheckpoint) -> float:
     with suppress(OSError):
         return item.folder.stat().st_mtime
     return 0.0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-def is_one_stretch(shape: Sequence[int], strides: Sequence[int]) -> bool:
+def is_non_overlapping_and_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Tell if the elements are adjacent, each once, in any order.
 
     A transposed tensor is one stretch; every third element of a tensor, or an expanded one, is not.

@@ -45,9 +45,9 @@ class Cache:
                 return FileChunks(digest, ends[-1], digest, chunks, ())
         return None
 
-    def sources(self, file: FileChunks) -> "Sources":
+    def sources(self, file: FileChunks) -> "OpenEntries":
         """Return the entries from which chunks of a file may be read: its own first, then those used last."""
-        return Sources([self._folder / f"{file.digest}.data", *self._entries()[-_LOOKED_AT:][::-1]])
+        return OpenEntries([self._folder / f"{file.digest}.data", *self._entries()[-_LOOKED_AT:][::-1]])
 
     def keep(self, file: FileChunks) -> "NewEntry | None":
         """Begin to cache a file whose chunks come in any order. Return None, with a warning, if the folder is not
@@ -81,7 +81,7 @@ class Cache:
         return []
 
 
-class Sources:
+class OpenEntries:
     """Open entries, to read chunks from."""
 
     def __init__(self, entries: list[Path]) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from .._api import digests
 from .._api.server import Server, parse_errors
 from .._api.wire import Batch, Checkpoint, FileChunks
-from .._runtime.file_attributes import Likeness
+from .._runtime.file_attributes import FileAttributes
 from ..errors import IntegrityError, InvalidRequest
 
 
@@ -14,7 +14,7 @@ class Contents(NamedTuple):
 
     files: list[FileChunks]
     batches: tuple[Batch, ...]
-    folders: dict[str, Likeness]
+    folders: dict[str, FileAttributes]
 
 
 def contents_of(server: Server, checkpoint: Checkpoint) -> Contents:
@@ -35,7 +35,7 @@ def _listed(server: Server, path: str) -> Contents:
     """Return the files of all pages, each with its parts from all of them."""
     files: dict[str, FileChunks] = {}
     batches: list[Batch] = []
-    folders: dict[str, Likeness] = {}
+    folders: dict[str, FileAttributes] = {}
     params: dict[str, str] = {}
     while True:
         answer = server.ask(path, params=params)
@@ -43,7 +43,7 @@ def _listed(server: Server, path: str) -> Contents:
             for found in map(FileChunks.from_json, answer["files"]):
                 files[found.path] = files[found.path].joined(found) if found.path in files else found
             batches += Batch.all_from_json(answer)
-            folders |= {each["path"]: Likeness.from_json(each) for each in answer.get("folders") or ()}
+            folders |= {each["path"]: FileAttributes.from_json(each) for each in answer.get("folders") or ()}
             token = answer.get("next_page_token")
         if token is None:
             return Contents(list(files.values()), tuple(batches), folders)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .._arguments import checks
+from .._runtime.interruption import reraise
 from .._runtime.redaction import shown_name
 from ..errors import InvalidRequest
 
@@ -57,7 +58,8 @@ def stream_at(path: Path) -> BinaryIO | None:
     """
     try:
         found = path.stat()
-    except OSError:  # the path is free, or unreadable, which the creation of the file will report
+    except OSError as error:  # the path is free, or unreadable, which the creation of the file will report
+        reraise(error)
         found = None
     if found is not None and (stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
         return _opened(path, is_pipe=stat.S_ISFIFO(found.st_mode))
@@ -93,7 +95,8 @@ def refuse_member(path: Path) -> None:
     """
     try:
         mode = path.lstat().st_mode
-    except OSError:  # the path is free, or unreadable, which the creation of the file will report
+    except OSError as error:  # the path is free, or unreadable, which the creation of the file will report
+        reraise(error)
         return
     if stat.S_ISDIR(mode):
         raise FileExistsError(f"{path} is a folder, where a file of the checkpoint belongs")

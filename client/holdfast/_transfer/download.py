@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from .._api import digests
-from .._api.retry import READERS_PATIENCE, Patience, is_transient
-from .._api.server import Server, read_into
+from .._api.retry import READERS_PATIENCE, RetryDeadline, is_transient
+from .._api.server import Reader, Server, read_into
 from .._api.wire import Chunk, FileChunks, Range
 from .._runtime.parallel import CONNECTIONS, in_parallel
-from .._torchfile.reader import restore
-from .._torchfile.reader.arena import Arena
+from .._torchfile.reader.file_memory import FileMemory
+from .._torchfile.reader.load_state import load_state
 from ..errors import HoldfastError, IntegrityError, ServerUnreachable
 from . import destination
-from .cache import Cache, NewEntry, Sources
-from .download_targets import FileTarget, Target, Window
+from .cache import Cache, NewEntry, OpenEntries
+from .download_buffers import Buffer, FileBuffer, Window
 from .progress import Progress
 
 JOB_BYTES = 32 * 1024 * 1024
 """The size, in bytes, of one request, so that several connections have work."""
+
+READ_BYTES = 1024 * 1024
+"""The size, in bytes, up to which adjacent chunks are read at once."""
 
 
 def file_state(
@@ -34,18 +37,18 @@ def file_state(
     progress: bool | None = None,
     **load: Any,
 ) -> Any:
-    """Return the state in a file; ``load`` is passed to `restore.load_state`.
+    """Return the state in a file; ``load`` is passed to `load_state.load_state`.
 
     Raises
     ------
     IntegrityError
         The bytes are not those that were saved.
     """
-    arena = Arena(file.size_bytes)
-    with _Fetching(server, file, arena, cache if only is None else None, progress) as fetching:
+    memory = FileMemory(file.size_bytes)
+    with _Fetching(server, file, memory, cache if only is None else None, progress) as fetching:
         if only is not None and cache is not None:
             fetching.sources = cache.sources(file)
-        return restore.load_state(arena, fetching.fetch, only=only, **load)
+        return load_state(memory, fetching.fetch, only=only, **load)
 
 
 def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
@@ -73,7 +76,7 @@ def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, p
         return
     with destination.replaced(to) as temporary, temporary.open("xb") as opened:
         _fill(server, file, opened.fileno(), cache, progress)
-        file.likeness.give(temporary)
+        file.attributes.apply(temporary)
         os.fsync(opened.fileno())
 
 
@@ -81,7 +84,7 @@ def into_new_file(server: Server, file: FileChunks, to: Path, cache: Cache | Non
     """Download one file of a checkpoint to a new path: verified, but not durable. ``bar`` counts its bytes."""
     with to.open("xb") as opened:
         _fill(server, file, opened.fileno(), cache, False, bar)
-    file.likeness.give(to)
+    file.attributes.apply(to)
 
 
 def _fill(
@@ -93,7 +96,7 @@ def _fill(
     bar: Progress | None = None,
 ) -> None:
     os.truncate(descriptor, file.size_bytes)
-    with _Fetching(server, file, FileTarget(descriptor), cache, progress, bar) as fetching:
+    with _Fetching(server, file, FileBuffer(descriptor), cache, progress, bar) as fetching:
         fetching.fetch([(0, file.size_bytes)])
 
 
@@ -104,7 +107,7 @@ class _Fetching:
         self,
         server: Server,
         file: FileChunks,
-        target: Target,
+        target: Buffer,
         cache: Cache | None,
         progress: bool | None,
         bar: Progress | None = None,
@@ -117,12 +120,12 @@ class _Fetching:
         self._range_starts = [wanted.offset for wanted in file.ranges]
         self._have = [False] * len(file.chunks)
         self._altered_once: set[int] = set()
-        self._patience = Patience(READERS_PATIENCE * server.patience_s)
+        self._patience = RetryDeadline(READERS_PATIENCE * server.patience_s)
         self._progress = progress
         self._common_bar = bar
         self._bar = Progress("", 0)
         self._stack = ExitStack()
-        self.sources: Sources | None = None
+        self.sources: OpenEntries | None = None
         self._new_entry: NewEntry | None = None
 
     def __enter__(self) -> "_Fetching":
@@ -193,15 +196,34 @@ class _Fetching:
         found = self._range_of(chunks[0])
         headers = {**found.headers, "Range": f"bytes={start}-{stop - 1}"}
         with self._server.fetch(replace(found, headers=headers, offset=start, length=stop - start)) as reader:
-            for place, chunk in zip(job, chunks, strict=True):
-                view = self._target.view(chunk.offset, chunk.length)
-                if not read_into(reader, view):
-                    raise ServerUnreachable(f"{self._file.path!r} did not arrive completely")
-                if digests.of_chunk(view) != chunk.digest:
-                    raise self._altered(chunk)
-                self._arrived(place, view)
-                self._bar.moved(chunk.length)
+            for places in self._together(job):
+                self._receive(reader, places)
         self._patience.progress()
+
+    def _together(self, job: list[int]) -> Iterator[list[int]]:
+        """Group the chunks of a request that are read at once: small ones together, as each read costs a call."""
+        together: list[int] = []
+        length = 0
+        for place in job:
+            length += self._file.chunks[place].length
+            if together and length > READ_BYTES:
+                yield together
+                together, length = [], self._file.chunks[place].length
+            together.append(place)
+        yield together
+
+    def _receive(self, reader: Reader, places: list[int]) -> None:
+        """Read adjacent chunks, and verify each."""
+        chunks = [self._file.chunks[place] for place in places]
+        view = self._target.view(chunks[0].offset, sum(chunk.length for chunk in chunks))
+        if not read_into(reader, view):
+            raise ServerUnreachable(f"{self._file.path!r} did not arrive completely")
+        for place, chunk in zip(places, chunks, strict=True):
+            own = view[chunk.offset - chunks[0].offset :][: chunk.length]
+            if digests.of_chunk(own) != chunk.digest:
+                raise self._altered(chunk)
+            self._arrived(place, own)
+            self._bar.moved(chunk.length)
 
     def _altered(self, chunk: Chunk) -> HoldfastError:
         """Return the error for altered bytes: transient the first time, permanent the second."""
@@ -225,7 +247,7 @@ class _Fetching:
 
     def _arrived(self, place: int, view: memoryview) -> None:
         offset = self._file.chunks[place].offset
-        if isinstance(self._target, FileTarget):
+        if isinstance(self._target, FileBuffer):
             os.pwrite(self._target.descriptor, view, offset)
         if self._new_entry is not None:
             self._new_entry.write(offset, view)

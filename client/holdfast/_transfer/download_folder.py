@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .._api import digests
-from .._api.retry import READERS_PATIENCE, Patience, is_transient
+from .._api.retry import READERS_PATIENCE, RetryDeadline, is_transient
 from .._api.server import Server, read_into
 from .._api.wire import Batch, Checkpoint, FileChunks
 from .._arguments.name_mapping import safe_components
-from .._runtime.file_attributes import Likeness
+from .._runtime.file_attributes import FileAttributes
 from .._runtime.parallel import in_parallel
 from ..errors import HoldfastError, ServerUnreachable
 from . import destination, download, fsync
@@ -60,15 +60,15 @@ def into_files(
         download.into_file(server, files[0], to, cache, progress)
         return to
     places = {file.path: Path(*safe_components(file.path)) for file in files}
-    likenesses = {Path(*safe_components(path)) if path else Path(): like for path, like in folders.items()}
+    attributes = {Path(*safe_components(path)) if path else Path(): like for path, like in folders.items()}
     _refuse_conflicts(to, places.values())
     with _aside(to) as aside, _watched(aside) as disk:
-        for folder in sorted({place.parent for place in places.values()} | likenesses.keys()):
+        for folder in sorted({place.parent for place in places.values()} | attributes.keys()):
             (aside / folder).mkdir(parents=True, exist_ok=True)
         with Progress(f"load {checkpoint.name}", checkpoint.size_bytes, progress) as bar:
             _Filling(server, files, {path: aside / place for path, place in places.items()}, cache, bar).run(batches)
         disk.sync([aside / place for place in places.values()], _folders(aside))
-        _put(aside, to, likenesses)
+        _put(aside, to, attributes)
     return to
 
 
@@ -83,7 +83,7 @@ class _Filling:
         self._places = places
         self._cache = cache
         self._bar = bar
-        self._patience = Patience(READERS_PATIENCE * server.patience_s)
+        self._patience = RetryDeadline(READERS_PATIENCE * server.patience_s)
 
     def run(self, batches: Sequence[Batch]) -> None:
         """Fetch everything over several connections: small files in batches, others one by one."""
@@ -124,7 +124,7 @@ class _Filling:
             start += length
             if _is_whole(self._files[path], data):
                 self._places[path].write_bytes(data)
-                self._files[path].likeness.give(self._places[path])
+                self._files[path].attributes.apply(self._places[path])
                 self._bar.moved(length)
             else:  # altered on its way or on the server, which the fetch of the single file finds out
                 self._fetch(self._files[path])
@@ -176,7 +176,7 @@ def _folders(top: Path) -> list[Path]:
     return [Path(where) for where, _, _ in os.walk(top, topdown=False)]
 
 
-def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
+def _put(aside: Path, to: Path, attributes: Mapping[Path, FileAttributes]) -> None:
     """Rename a folder to its destination; if a folder is there already, move the files into it."""
     if not to.is_dir():
         try:
@@ -185,7 +185,7 @@ def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
             if not to.is_dir():  # another process has made it in between
                 raise
         else:
-            _give(to, likenesses)
+            _give(to, attributes)
             fsync.sync(to.parent)
             return
     made = []
@@ -198,10 +198,10 @@ def _put(aside: Path, to: Path, likenesses: Mapping[Path, Likeness]) -> None:
         for name in names:
             Path(where, name).replace(folder / name)
         fsync.sync(folder)
-    _give(to, {inner: likenesses[inner] for inner in made if inner in likenesses})
+    _give(to, {inner: attributes[inner] for inner in made if inner in attributes})
 
 
-def _give(top: Path, likenesses: Mapping[Path, Likeness]) -> None:
+def _give(top: Path, attributes: Mapping[Path, FileAttributes]) -> None:
     """Restore the attributes of folders, the innermost first, as each restore changes the parent."""
-    for inner in sorted(likenesses, reverse=True):
-        likenesses[inner].give(top / inner)
+    for inner in sorted(attributes, reverse=True):
+        attributes[inner].apply(top / inner)

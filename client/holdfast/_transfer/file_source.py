@@ -11,7 +11,7 @@ from typing import Any
 
 from .._api import digests
 from .._api.wire import Chunk
-from .._runtime.file_attributes import Likeness
+from .._runtime.file_attributes import FileAttributes
 from .._runtime.interruption import reraise
 from .._runtime.parallel import in_parallel
 from .._torchfile.reader import tensor_index
@@ -48,7 +48,7 @@ class FileSource:
         self._is_kept = is_kept
         self._kept: bytes | None = None
         self._stamp = _stamp(found)
-        self.likeness = Likeness.of(found)
+        self.attributes = FileAttributes.of(found)
         self.size_bytes = found.st_size
         starts = range(0, self.size_bytes, digests.CHUNK_BYTES)
         self.spans = [(start, min(digests.CHUNK_BYTES, self.size_bytes - start)) for start in starts]
@@ -154,7 +154,7 @@ def _stamp(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-class Sources(dict[str | None, FileSource]):
+class LocalFiles(dict[str | None, FileSource]):
     """A file, or the files of a folder by their paths within it.
 
     Parameters
@@ -173,14 +173,14 @@ class Sources(dict[str | None, FileSource]):
 
     def __init__(self, path: Path, name: str) -> None:
         self._folder = path if path.is_dir() else None
-        self.folders: dict[str, Likeness] = {}
+        self.folders: dict[str, FileAttributes] = {}
         if path.is_file():
             super().__init__({None: FileSource(path, is_indexed=True)})
             return
         if self._folder is None:
             raise ValueError(f"{path} is neither a file nor a folder: save its output to a file first")
         found, folders = folder_walk.found(path)
-        self.folders = {each: Likeness.of(folder.like) for each, folder in folders.items()}
+        self.folders = {each: FileAttributes.of(folder.like) for each, folder in folders.items()}
         if not found:
             raise ValueError(f"{path} holds no file")
         if list(found) == [name]:

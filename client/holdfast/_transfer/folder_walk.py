@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .._arguments.name_grammar import check_file
+from .._runtime.interruption import reraise
 
 MOST_ENTRIES = 1_000_000
 """The most entries of a walk: links to folders may multiply them without end."""
@@ -56,6 +57,7 @@ def _walk(
         with os.scandir(folder.path) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
+        reraise(error)
         raise ValueError(f"{folder.path} cannot be read: {error.strerror}") from error
     for entry in listed:
         inner = path + entry.name
@@ -81,6 +83,7 @@ def _like(entry: "os.DirEntry[str]") -> os.stat_result:
         fault = "is a link that leads nowhere" if entry.is_symlink() else "was removed during the walk"
         raise ValueError(f"{entry.path} {fault}") from error
     except OSError as error:
+        reraise(error)
         loops = error.errno == errno.ELOOP
         fault = "is a link that leads nowhere" if loops else f"cannot be read: {error.strerror}"
         raise ValueError(f"{entry.path} {fault}") from error

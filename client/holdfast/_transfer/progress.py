@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from .._runtime.interruption import suppress
+from .._runtime.interruption import reraise, suppress
 
 LONG_BYTES = 32 * 1024 * 1024
 """The size, in bytes, below which a transfer shows no bar."""
@@ -78,7 +78,8 @@ class Progress:
         try:
             if self._bar is not None:
                 change(self._bar)
-        except (OSError, ValueError):  # for example, standard error was closed, or its disk is full
+        except (OSError, ValueError) as error:  # for example, standard error was closed, or its disk is full
+            reraise(error)
             self._bar.disable, self._bar = True, None
 
 

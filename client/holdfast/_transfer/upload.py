@@ -1,4 +1,4 @@
-"""Upload of a checkpoint: reserve, send the missing ranges, commit."""
+"""Upload of a checkpoint: reserve, send the missing ranges, commit; a small one in a single request."""
 
 import logging
 import os
@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .._api.retry import Patience, is_transient
+from .._api.retry import RetryDeadline, is_transient
 from .._api.server import Server, parse_errors
 from .._api.wire import Batch, Committed, Range, Upload
-from .._runtime.file_attributes import Likeness
+from .._runtime.file_attributes import FileAttributes
+from .._runtime.forks import ProcessLocal
 from .._runtime.parallel import in_parallel
-from .._runtime.process import ProcessLocal
 from ..errors import HoldfastError, IntegrityError, InvalidRequest, ServerUnreachable
 from .progress import Progress
 from .upload_source import ReuseHistory, Source
@@ -22,6 +22,12 @@ from .upload_source import ReuseHistory, Source
 log = logging.getLogger("holdfast")
 
 MOST_REFUSED_COMMITS = 5  # the most commits for which the server may lack a planned copy
+_SMALL_BYTES = 2 * 1024 * 1024
+"""The most bytes of a checkpoint that goes with its facts in one request."""
+_SMALL_TENSORS = 2000
+"""The most tensors of such a checkpoint: their index goes along."""
+_NO_SUCH_ROUTE = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
+"""The refusals of a server that knows no such request."""
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
 
 
@@ -30,7 +36,7 @@ def send(
     save: Mapping[str, Any],
     source: Source,
     *,
-    patience: Patience,
+    patience: RetryDeadline,
     history: ReuseHistory | None = None,
     progress: bool | None = None,
     reserved: Callable[[int], object] = lambda saved_after: None,
@@ -43,7 +49,7 @@ def send(
         The body of ``POST /v1/uploads`` without the files and the writer.
     source : Source
         The file.
-    patience : Patience
+    patience : RetryDeadline
         The time that retries may take.
     history : ReuseHistory, optional
         The last save of this writer.
@@ -72,7 +78,7 @@ def send_files(
     save: Mapping[str, Any],
     files: Mapping[str | None, Source],
     *,
-    patience: Patience,
+    patience: RetryDeadline,
     progress: bool | None = None,
     before_commit: Callable[[], object] = lambda: None,
 ) -> Committed:
@@ -94,7 +100,7 @@ class _Sending:
         server: Server,
         save: Mapping[str, Any],
         files: Mapping[str | None, Source],
-        patience: Patience,
+        patience: RetryDeadline,
         bar: Progress,
         *,
         history: ReuseHistory | None = None,
@@ -122,6 +128,8 @@ class _Sending:
 
     def run(self, *, hash_first: bool) -> Committed:
         """Return the checkpoint once it is durable; retry transient failures."""
+        if self._is_small() and (committed := self._run_at_once()) is not None:
+            return committed
         first, was_there = True, False
         while True:
             try:
@@ -138,6 +146,45 @@ class _Sending:
                 return replace(self._commit(upload.id), was_there=was_there)
             except HoldfastError as error:
                 self._patience.wait(error) if is_transient(error) else self._wait_or_raise(error)
+
+    def _is_small(self) -> bool:
+        is_plain = "base" not in self._save and not any(attributes_of(source) for source in self._files.values())
+        fits = self._size_bytes <= _SMALL_BYTES and self._tensors() <= _SMALL_TENSORS
+        return self._history.takes_small_saves and fits and is_plain
+
+    def _run_at_once(self) -> Committed | None:
+        """Send facts and bytes in one request, again after transient failures; None if the server knows no such one."""
+        first, self._step = True, "commit"
+        while True:
+            try:
+                committed = self._send_at_once()
+            except HoldfastError as error:
+                if _NO_SUCH_ROUTE.get(error.status or 0) == error.code:
+                    self._history.takes_small_saves = False
+                    return None
+                self._patience.wait(error) if is_transient(error) else self._wait_or_raise(error)
+                first = False
+            else:
+                self._bar.moved(self._size_bytes)
+                return replace(committed, was_there=first and committed.repeated)
+
+    def _send_at_once(self) -> Committed:
+        data = bytearray()
+        for source in self._files.values():
+            for place in range(len(source.spans)):
+                data += source.read(place)[0]
+        self._before_commit()
+        sends_index = self._sends_index()
+        body = {**self._save, "files": self._described(hashed=True, sends_index=sends_index)}
+        try:
+            answer = self._server.call("POST", "/v1/saves", body=body, data=bytes(data))
+        except InvalidRequest as error:
+            if error.code == "too_large" and sends_index:
+                self._leave_out_index()
+                return self._send_at_once()
+            raise
+        with parse_errors():
+            return Committed.from_json(answer)
 
     def _wait_or_raise(self, error: HoldfastError) -> None:
         """Wait if a refusal may be due to bytes altered on their way; raise it otherwise."""
@@ -163,30 +210,18 @@ class _Sending:
         The digests tell a server that was restarted what it has already.
         """
         self._hashed = hashed
-        tensors = sum(len(source.tensors or ()) for source in self._files.values())
-        limit = self._history.index_limit
-        sends_index = tensors > 0 and (limit is None or tensors < limit)
-        files = [
-            {
-                **_called(path),
-                "size_bytes": source.size_bytes,
-                "chunks": _digests(source) if hashed else [{"length": length} for _, length in source.spans],
-                "tensors": source.tensors if sends_index else None,
-                **(likeness(source) if self._sends_attributes else {}),
-            }
-            for path, source in self._files.items()
-        ]
+        sends_index = self._sends_index()
+        files = self._described(hashed=hashed, sends_index=sends_index)
         body = {**self._save, "files": files}
         if not self._sends_attributes:
             body.pop("folders", None)
         try:
             answer = self._server.call("POST", "/v1/uploads", body=body)
         except InvalidRequest as error:
-            if error.code == "too_large" and sends_index:  # the index is optional
-                log.info("the index of %d tensors is too large for the server and is left out", tensors)
-                self._history.index_limit = tensors
+            if error.code == "too_large" and sends_index:
+                self._leave_out_index()
                 return self._reserve(hashed=hashed)
-            has_attributes = self._sends_attributes and any(likeness(source) for source in self._files.values())
+            has_attributes = self._sends_attributes and any(attributes_of(source) for source in self._files.values())
             if error.code != "invalid_request" or not has_attributes:
                 raise
             self._sends_attributes = False
@@ -197,6 +232,31 @@ class _Sending:
             self._save["saved_after"] = upload.saved_after
             self._reserved(upload.saved_after)
         return upload
+
+    def _described(self, *, hashed: bool, sends_index: bool) -> list[dict[str, Any]]:
+        """Return the files as the server is told of them."""
+        return [
+            {
+                **_called(path),
+                "size_bytes": source.size_bytes,
+                "chunks": _digests(source) if hashed else [{"length": length} for _, length in source.spans],
+                "tensors": source.tensors if sends_index else None,
+                **(attributes_of(source) if self._sends_attributes else {}),
+            }
+            for path, source in self._files.items()
+        ]
+
+    def _tensors(self) -> int:
+        return sum(len(source.tensors or ()) for source in self._files.values())
+
+    def _sends_index(self) -> bool:
+        tensors, limit = self._tensors(), self._history.index_limit
+        return tensors > 0 and (limit is None or tensors < limit)
+
+    def _leave_out_index(self) -> None:
+        """Leave out the index from now on, which is optional, as the server has refused it."""
+        self._history.index_limit = tensors = self._tensors()
+        log.info("the index of %d tensors is too large for the server and is left out", tensors)
 
     def _send_all(self, upload: Upload) -> None:
         """Send the missing ranges, in rounds if there are more than the server lists at once.
@@ -268,10 +328,10 @@ class _Sending:
             return Committed.from_json(answer)
 
 
-def likeness(source: Source) -> dict[str, Any]:
+def attributes_of(source: Source) -> dict[str, Any]:
     """Return the attributes of a source that is a file."""
-    found = getattr(source, "likeness", None)
-    return found.as_json() if isinstance(found, Likeness) else {}
+    found = getattr(source, "attributes", None)
+    return found.as_json() if isinstance(found, FileAttributes) else {}
 
 
 def _called(path: str | None) -> dict[str, str]:

@@ -46,6 +46,8 @@ class ReuseHistory:
     def __init__(self) -> None:
         self.index_limit: int | None = None
         """The number of tensors of an index that was too large for the server."""
+        self.takes_small_saves = True
+        """False once a server has refused to take facts and bytes in one request."""
         self._reused: bool | None = None
         self._digests: set[str] = set()
 

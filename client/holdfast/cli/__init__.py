@@ -1,7 +1,8 @@
 """The command ``holdfast``, for people and scheduled jobs without a training script.
 
-Every command except ``sync`` needs the extra ``cli``: machines that train may have only the bare package. May import
-everything of the client; nothing imports it.
+Every command except ``sync`` needs the extra ``cli``: machines that train may have only the bare package.
+Decides what a user types and reads, and the exit statuses.
+May import everything of the client; the rest of the client never imports it.
 """
 
 import sys

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._runtime.packages import install
+from .._runtime.packages import install_command
 from .commands import sync
 from .statuses import Status
 
-MISSING = f"holdfast: this command needs the extra 'cli': {install('cli')} (only 'holdfast sync' works without it)"
+MISSING = (
+    f"holdfast: this command needs the extra 'cli': {install_command('cli')} (only 'holdfast sync' works without it)"
+)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -159,23 +159,23 @@ def test_a_file_that_bears_the_name_of_its_checkpoint_is_found(server, directory
 @pytest.fixture
 def folders(tmp_path):
     """A root with checkpoints of 3 and of 300 files, and the ids."""
-    with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
+    with closing(open_root(Settings(root=tmp_path / "root"))) as service:
         ids = []
         for count in (3, 300):
             files = tuple(UploadFile(f"{number:03d}", 0, ()) for number in range(count))
             save = Save(directory="runs", name=f"of-{count}", facts=Facts(), files=files)
-            ids.append(checkpoints.commits.commit(checkpoints.reservations.reserve(save).upload.id).checkpoint.id)
-        yield checkpoints, ids
+            ids.append(service.commits.commit(service.reservations.reserve(save).upload.id).checkpoint.id)
+        yield service, ids
 
 
 def test_a_file_takes_one_question_and_no_rows_of_others_however_many_files_there_are(folders):
-    checkpoints, ids = folders
+    service, ids = folders
     asked = []
-    event.listen(checkpoints.context.catalog._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    event.listen(service.context.catalog._engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
     for checkpoint_id in ids:
-        checkpoints.contents.open(checkpoint_id, "001").opened.close()  # the file's directory is recorded
+        service.contents.open(checkpoint_id, "001").opened.close()  # the file's directory is recorded
         del asked[:]
-        content = checkpoints.contents.open(checkpoint_id, "002")
+        content = service.contents.open(checkpoint_id, "002")
         content.opened.close()
         assert len([one for one in asked if one.startswith("SELECT")]) == 1, asked
         assert [file.path for file in content.checkpoint.files] == ["002"]
@@ -193,20 +193,20 @@ def test_many_files_are_synced_together_unless_the_disk_has_lost_something(tmp_p
     monkeypatch.setattr(linux, "sync_file_system", sync_file_system)
     monkeypatch.setattr(linux, "tells_of_lost_writes", lambda _: True)
     monkeypatch.setattr(durability, "MANY", 3)
-    with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
+    with closing(open_root(Settings(root=tmp_path / "root"))) as service:
         synced = []
-        tree = checkpoints.context.storage.tree
+        tree = service.context.storage.tree
         monkeypatch.setattr(tree, "sync", lambda path: synced.append(path[-2]))
 
         def begin(name, count=3):
             files = tuple(UploadFile(str(number), 0, ()) for number in range(count))
-            return checkpoints.reservations.reserve(Save(directory="runs", name=name, files=files)).upload.id
+            return service.reservations.reserve(Save(directory="runs", name=name, files=files)).upload.id
 
         first, second, few = begin("first"), begin("second"), begin("few", 2)
         for upload_id in (first, second, few):
-            checkpoints.commits.commit(upload_id)
+            service.commits.commit(upload_id)
         assert (synced, len(told)) == ([first, second, few], 1)
-        checkpoints.commits.commit(begin("third"))
+        service.commits.commit(begin("third"))
         assert (synced, len(told)) == ([first, second, few], 2)
 
 
@@ -250,7 +250,7 @@ def test_only_so_many_sources_are_held_open_and_what_others_hold_is_sent_again(t
     with closing(open_root(Settings(root=tmp_path / "root"))) as opened:
         first = opened.reservations.reserve(Save(directory="d", name="first", files=files, facts=Facts()))
         for path, size in sizes.items():
-            with opened.uploads.receive(first.upload.id, path, Span(0, size)) as receiver:
+            with opened.transfers.receive(first.upload.id, path, Span(0, size)) as receiver:
                 feed(receiver, bytes(size))
                 receiver.finish()
         opened.commits.commit(first.upload.id)

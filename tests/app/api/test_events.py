@@ -10,6 +10,9 @@ import httpx
 import pytest
 
 from app.bootstrap import open_root, utc_now
+from app.service.state.events import backlog
+from app.service.state.events.backlog import BacklogPage
+from app.service.state.events.event_format import EventFormat
 from app.settings import Settings
 
 
@@ -200,14 +203,21 @@ def test_a_root_that_cannot_be_written_is_not_ready(own_server):
     assert own_server.http.get("/health/ready").status_code == 200
 
 
-def test_a_waiting_stream_does_not_scan_other_directories_events_again(tmp_path):
-    with closing(open_root(Settings(root=tmp_path / "root"))) as checkpoints:
-        with checkpoints.context.catalog.writing() as session:
+def test_a_page_of_a_backlog_ends_beyond_the_events_of_other_directories(tmp_path, monkeypatch):
+    monkeypatch.setattr(backlog, "PAGE", 5)
+    with closing(open_root(Settings(root=tmp_path / "root"))) as service:
+        with service.context.catalog.writing() as session:
             for number in range(10):
                 session.events.add("checkpoint.saved", at=utc_now(), directory="a" if number == 3 else "b")
-        events = checkpoints.queries.events
-        assert [event.id for event in events(0, prefix="a", limit=5)[0]] == [4]
-        assert events(0, prefix="a", limit=5)[1] == 10
-        assert events(0, prefix="b", limit=5)[1] == 6, "the next page of them begins where this one ended"
-        assert events(10, prefix="a", limit=5) == ([], 10)
-        assert events(99, prefix="a", limit=5) == ([], 99), "a position beyond the last event stays"
+        page = service.event_feed.backlog.read_page
+        ids = EventFormat(encode=lambda event: b"%d " % event.id, join=b"".join, ping=b"")
+        none = (0, 0, 0)
+        assert page(ids, "a", 0) == BacklogPage(b"4 ", after=10, seen=10, is_last=True, validity=none, is_gone=False)
+        assert page(ids, "b", 0) == BacklogPage(
+            b"1 2 3 5 6 ", after=6, seen=10, is_last=False, validity=none, is_gone=False
+        )
+        assert page(ids, "", 4, until=7) == BacklogPage(
+            b"5 6 7 ", after=7, seen=10, is_last=True, validity=none, is_gone=False
+        )
+        assert page(ids, "a", 10) == BacklogPage(b"", after=10, seen=10, is_last=True, validity=none, is_gone=False)
+        assert page(ids, "a", 99).after == 99, "a position beyond the last event stays"

@@ -1,5 +1,6 @@
 """Queries over committed checkpoints: lists, best and latest."""
 
+import json
 import math
 
 import pytest
@@ -111,6 +112,45 @@ def test_any_number_in_the_metadata_can_rank(server, directory):
     assert numbered([best(server, directory, by="acc", mode="max"), best(server, directory, by="acc")]) == [1, 0]
     assert numbered(server.names(directory, order_by="best", by="acc", mode="max")) == [1, 0]
     assert refusal(get(server, "checkpoints/best", directory=directory, by="loss")) == (404, "no_best")
+
+
+@pytest.mark.parametrize("path", ["checkpoints/best", "checkpoints"])
+@pytest.mark.parametrize(
+    ("key", "fault"), [("k" * 201, "at most 200 characters"), ("", "at least 1 character"), ("a\0", "NUL")]
+)
+def test_a_key_that_cannot_rank_is_refused_in_words_that_fit_text(server, directory, path, key, fault):
+    server.save(directory)
+    ranked = {"order_by": "best"} if path == "checkpoints" else {}
+    answer = get(server, path, directory=directory, by=key, **ranked)
+    assert refusal(answer) == (422, "invalid_request")
+    assert fault in answer.json()["detail"]
+
+
+def test_metadata_with_a_key_that_not_every_database_can_index_is_kept_but_does_not_rank(server, directory):
+    longest, longer, odd = "é" * 200, "k" * 201, "a\0b"
+    metadata = {longest: 1, longer: 2, odd: 3}
+    server.save(directory, epoch=1, metadata=json.dumps(metadata))
+    assert get(server, "checkpoints/latest", directory=directory).json()["metadata"] == metadata
+    found = get(server, "checkpoints/best", directory=directory, by=longest).json()
+    assert (found["epoch"], found["ranked_by"]) == (1, longest)
+    for key in (odd, longer):
+        for path, asked in (("checkpoints/best", {}), ("checkpoints", {"order_by": "best"})):
+            answer = get(server, path, directory=directory, by=key, **asked)
+            assert refusal(answer) == (422, "invalid_request"), (path, answer.text)
+
+
+def test_texts_with_nul_are_refused_as_names_and_as_keys(server, directory):
+    given = {"directory": directory, "name": "a.pt"}
+    for wrong in ({"directory": "a\0b"}, {"name": "a\0.pt"}, {"tags": ["a\0"]}, {"tag": "\0"}):
+        path = "checkpoints" if "tag" in wrong else "uploads"
+        asked = given | wrong | ({} if "tag" in wrong else {"files": [{"size_bytes": 1}]})
+        answer = get(server, path, **asked) if "tag" in wrong else server.http.post("/v1/uploads", json=asked)
+        assert refusal(answer) == (422, "invalid_name"), wrong
+    answer = server.http.post("/v1/uploads", json=given | {"writer": "a\0", "files": [{"size_bytes": 1}]})
+    assert refusal(answer) == (422, "invalid_request")
+    server.save(directory, epoch=1)
+    page = server.http.get(f"/series/{directory}", params={"of": "a\0"}, headers={"Accept": "application/json"})
+    assert page.status_code == 422
 
 
 @pytest.mark.parametrize("metric", ["NaN", "Infinity", "-Infinity"])

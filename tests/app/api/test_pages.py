@@ -83,6 +83,7 @@ def test_a_damaged_page_token_is_refused(server, varied, token):
         pytest.param([None, {}], id="no values"),
         pytest.param(5, id="no list"),
         pytest.param(["\ud800", 1], id="no text"),
+        pytest.param(["a\0", 1], id="a text with NUL"),
     ],
 )
 def test_a_page_token_of_our_shape_with_another_key_is_refused(server, varied, key):

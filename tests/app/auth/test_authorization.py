@@ -64,6 +64,11 @@ def upload_body(place):
     return body(directory=place.directory, name=f"n{next(_numbers)}.pt", files=[{"size_bytes": 5}])
 
 
+def small_body(place):
+    line = json.dumps({"directory": place.directory, "name": f"m{next(_numbers)}.pt", "files": [{"size_bytes": 5}]})
+    return {"content": line.encode() + b"\nbytes", "headers": {"Content-Type": "application/vnd.holdfast.save"}}
+
+
 ROUTES = {
     # operation: scope, method, address of something in a place, and what else is sent
     "list_directories": ("read", "GET", lambda p: f"/v1/directories?prefix={p.directory}"),
@@ -97,6 +102,7 @@ ROUTES = {
     "get_batch": ("read", "GET", lambda p: f"{p.checkpoint()}/batch?files=0"),
     "make_link": ("read", "POST", lambda p: f"{p.checkpoint()}/links"),
     "reserve_upload": ("write", "POST", lambda p: "/v1/uploads", upload_body),
+    "save_small": ("write", "POST", lambda p: "/v1/saves", small_body),
     "get_upload": ("write", "GET", lambda p: p.upload()[0]),
     "receive_range": ("write", "PUT", lambda p: "{}/files/{}".format(*p.upload()), lambda p: {"content": b"bytes"}),
     "receive_batch": ("write", "PUT", lambda p: f"{p.upload()[0]}/batch?files=0", lambda p: {"content": b"bytes"}),
@@ -109,7 +115,7 @@ ROUTES = {
 FOR_EVERY_PLACE = {"get_info": ("read", "/v1/info"), "get_metrics": ("read", "/metrics")}
 WITHOUT_A_TOKEN = {"live": "/health/live", "ready": "/health/ready"}
 BY_SIGNATURE = {"follow_link", "head_link"}  # see test_links.py
-NAMED_IN_BODY = {"reserve_upload", "prune"}
+NAMED_IN_BODY = {"reserve_upload", "save_small", "prune"}
 """Routes that name the directory in the body. Without the scope, a request is refused before its body is read."""
 
 

@@ -138,3 +138,37 @@ def folder_of(count, version=None):
         replace(made.files[0], path=f"part-{number:04}", version=version or str(number)) for number in range(count)
     )
     return Manifest(replace(made, files=files), {file.path: FileMap((Chunk(1, "0" * 64),)) for file in files})
+
+
+def test_numbers_that_an_earlier_version_indexed_by_long_keys_are_no_fault(catalog):
+    made = checkpoint(metadata={"loss": 1, "k" * 201: 2, "a\0b": 3})
+    with catalog.writing() as session:
+        session.checkpoints.add(Manifest(made, {file.path: FileMap(()) for file in made.files}))
+        assert session.checkpoints.is_searched_as(made)
+        kept = session.connection.execute(text("SELECT key, value FROM numbers")).all()
+        assert kept == [("loss", 1.0)]
+        add = text("INSERT INTO numbers VALUES (:id, :key, :value, 'runs/a', 0, 1, 0)")
+        for key, value in {"k" * 201: 2, "a\0b": 3}.items():
+            session.connection.execute(add, {"id": made.id, "key": key, "value": value})
+        assert session.checkpoints.is_searched_as(made)
+        session.connection.execute(add, {"id": made.id, "key": "accuracy", "value": 1})
+        assert not session.checkpoints.is_searched_as(made)
+
+
+@pytest.mark.parametrize(
+    "change", ["directory = 'runs/b'", "saved_after = 7", "sequence = 7", "removed = 1", "value = 2"], ids=str
+)
+def test_numbers_that_contradict_their_checkpoint_are_a_fault(catalog, change):
+    made = checkpoint(metadata={"loss": 1})
+    with catalog.writing() as session:
+        session.checkpoints.add(Manifest(made, {file.path: FileMap(()) for file in made.files}))
+        assert session.checkpoints.is_searched_as(made)
+        session.connection.execute(text(f"UPDATE numbers SET {change}"))
+        assert not session.checkpoints.is_searched_as(made)
+        session.checkpoints.change(made)
+        assert session.checkpoints.is_searched_as(made)
+        for removed in (True, False):
+            now = session.checkpoints.mark_removed(made, "deleted", made.created_at) if removed else made
+            if not removed:
+                session.checkpoints.mark_restored(made)
+            assert session.checkpoints.is_searched_as(now)

@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, func, select
 
 from app.catalog import Catalog
+from app.catalog.migrations import run
 from app.catalog.tables import schema
 from app.core.errors import CatalogUnusable
 from tests.support.live import LiveServer
@@ -20,6 +24,7 @@ RELEASED = sorted((Path(__file__).parent / "released").glob("*.tar.gz"))
 UNRELEASED = sorted((Path(__file__).parent / "unreleased").glob("*.tar.gz"))
 """The same for steps between releases, by the step that the tables were at: users run the main branch, too."""
 ROOTS = RELEASED + UNRELEASED
+STEPS = sorted((Path(run.__file__).parent / "versions").glob("v*.py"))
 RENAMED = {"dirty": "manifest_stale", "place": "saved_after", "openings": "root_marks"}
 """Columns and tables that a step renames; `dirty` of a directory becomes `record_stale`."""
 
@@ -81,10 +86,28 @@ def current(table, column):
 
 
 def test_the_migrations_make_the_tables_that_the_code_expects(tmp_path):
+    config = Config()
+    config.set_main_option("script_location", str(Path(run.__file__).parent))
+    engine = create_engine(f"sqlite:///{tmp_path}/steps.db")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+    engine.dispose()
+    Catalog(f"sqlite:///{tmp_path}/new.db").close()
+    assert tables(tmp_path / "steps.db") == tables(tmp_path / "new.db")
+
+
+def test_an_empty_database_gets_the_tables_of_this_version_without_the_steps(tmp_path, caplog):
+    caplog.set_level("INFO")
     catalog = Catalog(f"sqlite:///{tmp_path}/catalog.db")
     with catalog.reading() as session:
-        assert compare_metadata(MigrationContext.configure(session.connection), schema.metadata) == []
+        found = MigrationContext.configure(session.connection)
+        assert compare_metadata(found, schema.metadata) == []
+        assert found.get_current_revision() == max(path.stem[1:] for path in STEPS)
     catalog.close()
+    assert "Running upgrade" not in caplog.text
+    Catalog(f"sqlite:///{tmp_path}/catalog.db", read_only=True).close()
 
 
 @pytest.mark.parametrize("archive", ROOTS, ids=lambda path: path.name)
@@ -126,6 +149,18 @@ def test_a_migration_keeps_every_value_of_every_row(tmp_path, archive):
     for table, kept in before.items():
         assert len(after[table]) == len(kept)
         assert all(any(row <= found for found in after[table]) for row in kept), table
+
+
+@pytest.mark.parametrize("archive", ROOTS, ids=lambda path: path.name)
+def test_a_migration_counts_the_rows_that_there_are(tmp_path, archive):
+    catalog = Catalog(f"sqlite:///{unpacked(archive, tmp_path) / '.holdfast' / 'catalog.db'}")
+    with catalog.reading() as session:
+        assert session.counters.mismatches() == session.rollups.mismatches() == []
+        assert session.connection.execute(select(func.count()).select_from(schema.usage_rollups)).scalar_one() > 0
+        found = session.counters.sums("")
+        assert found["live_count"] == len(session.checkpoints.live_names_by_id()) > 0
+        assert found["pruned_count"] + found["replaced_count"] + found["deleted_count"] > 0
+    catalog.close()
 
 
 def test_a_manifest_that_is_stale_is_still_stale_after_the_migration(tmp_path):

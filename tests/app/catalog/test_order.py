@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalog import Catalog, ListFilter
+from app.catalog.reports.firsts import firsts
 from app.catalog.tables.order import ORDERS
 from app.core import ranking
+from app.core.models import Directory, Policy
 from tests.data.histories import keep, listed, new_directory, pages
 from tests.data.samples import AT, checkpoint, histories
 
@@ -63,6 +65,21 @@ def test_sql_ranks_as_the_pure_code_does(catalog, history, mode, by):
     with catalog.reading() as session:
         best = session.checkpoints.best(directory, mode, by)
     assert (best and best.sequence) == (ranked[0] if ranked else None)
+
+
+@given(history=histories(), others=histories(), mode=MODES)
+def test_the_firsts_of_many_directories_are_those_of_each(catalog, history, others, mode):
+    directories = [Directory(new_directory(), AT, policy=Policy(mode=mode)) for _ in range(3)]
+    for directory, kept in zip(directories, (history, others, []), strict=True):
+        keep(catalog, kept, directory.name)
+    with catalog.writing() as session:
+        for directory in directories:
+            session.directories.put(directory)
+        found = firsts(session.connection, directories)
+        for directory in directories:
+            latest = session.checkpoints.latest(directory.name)
+            best = session.checkpoints.best(directory.name, mode)
+            assert found[directory.name] == (latest and latest.id, best and best.id)
 
 
 @given(history=histories())

@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.catalog import Catalog
 from app.catalog.reports import ranks
 from app.core import ranking, retention
 from app.core.models import Checkpoint, Facts, Policy
-from app.core.retention import Rank, Reason
 from tests.data.histories import keep, new_directory
 from tests.data.samples import histories
 
@@ -31,29 +30,34 @@ def catalog(tmp_path_factory):
     opened.close()
 
 
-@given(history=histories(), policy=POLICIES)
-def test_the_reasons_are_those_of_the_judge(catalog, history, policy):
+@given(history=histories(), policy=POLICIES, most=st.sampled_from([0, 1, 2, ranks.MOST_NUMBERED]))
+def test_the_reasons_are_those_of_the_judge(catalog, history, policy, most):
+    """Only ranks beyond those that are counted are left out, and all of them if everything is kept."""
     directory = new_directory()
     kept = keep(catalog, history, directory)
+    most = 0 if policy.keeps_everything else most
     with catalog.reading() as session:
-        standing = ranks.of_directory(session.connection, directory, policy)
+        found = ranks.of_directory(session.connection, directory, policy, len(kept), most=most)
+        said = {one.id: found.reasons(one) for one in kept}
     for verdict in retention.judge(kept, policy):
-        one = verdict.checkpoint
-        assert retention.reasons(one.facts, standing.of(one.id), policy) == verdict.reasons
+        assert said[verdict.checkpoint.id] == tuple(
+            replace(reason, rank=None if (reason.rank or 0) > most else reason.rank) for reason in verdict.reasons
+        )
 
 
-@given(history=histories().filter(bool), policy=POLICIES, is_best=st.booleans())
-def test_what_the_next_save_removes_is_what_the_judge_says_after_it(catalog, history, policy, is_best):
+@given(
+    history=histories().filter(bool),
+    policy=POLICIES,
+    is_best=st.booleans(),
+    most=st.sampled_from([0, 1, 2, ranks.MOST_NUMBERED]),
+)
+def test_what_the_next_save_removes_is_what_the_judge_says_after_it(catalog, history, policy, is_best, most):
     directory = new_directory()
     kept = keep(catalog, history, directory)
     with catalog.reading() as session:
-        standing = ranks.of_directory(session.connection, directory, policy)
+        found = ranks.of_directory(session.connection, directory, policy, len(kept), most=most)
         candidates = ranks.candidates(session.connection, directory, policy, len(kept))
-    said = {
-        one.id
-        for one in candidates
-        if retention.leaves_at_next_save(one.facts, standing.of(one.id), policy, of_a_better_one=is_best)
-    }
+        said = {one.id for one in candidates if found.leaves_at_next_save(one, of_a_better_one=is_best)}
     if not policy.keeps_everything:
         verdicts = retention.judge([*kept, the_next(kept, policy, is_best=is_best)], policy)
         assert said == {verdict.checkpoint.id for verdict in verdicts if not verdict.stays}
@@ -65,23 +69,6 @@ def the_next(kept: list[Checkpoint], policy: Policy, *, is_best: bool) -> Checkp
     """One more regular checkpoint: with the best metric of all, or with none."""
     after = max((ranking.position(one) for one in kept), default=(0, 0))
     metric = (-1e300 if policy.ranks_by == "min" else 1e300) if is_best else None
+    best = ranking.best(kept, policy.ranks_by)
+    assume(not is_best or ranking.improves(metric, best and best.facts.metric, policy.ranks_by))
     return replace(kept[0], id="next", facts=Facts(metric=metric), saved_after=after[0] + 1, sequence=10**6)
-
-
-@pytest.mark.parametrize(
-    ("place", "better", "leaves"),
-    [
-        pytest.param((True, 1, None), False, False, id="the newest stays among the last"),
-        pytest.param((False, 3, None), False, True, id="the last of the last goes"),
-        pytest.param((False, 3, 2), False, False, id="unless it is among the best"),
-        pytest.param((False, None, 2), False, False, id="the last of the best stays"),
-        pytest.param((False, None, 2), True, True, id="unless a better one comes"),
-        pytest.param((True, None, None), False, True, id="what only stays as the newest"),
-    ],
-)
-def test_who_leaves(place, better, leaves):
-    policy = Policy("min", max_checkpoints=3, max_best_checkpoints=2)
-    assert retention.leaves_at_next_save(Facts(), Rank(*place), policy, of_a_better_one=better) is leaves
-    pinned = Facts(pinned=True)
-    assert not retention.leaves_at_next_save(pinned, Rank(*place), policy, of_a_better_one=better)
-    assert retention.reasons(pinned, Rank(False, None, None), policy) == (Reason("pinned"),)

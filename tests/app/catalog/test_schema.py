@@ -4,12 +4,12 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Boolean, String, event, select
+from sqlalchemy import Boolean, String, create_mock_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from app.catalog import Catalog, default_url
-from app.catalog.reports import history, overview
+from app.catalog.reports import history, trash
 from app.catalog.tables import portable, schema
 from app.catalog.tables.file_version import FileVersion
 
@@ -19,6 +19,7 @@ INDEXES = {index.name: index for table in schema.metadata.sorted_tables for inde
 SMALL = {"files.mode"}
 """Integers that 32 bits hold."""
 TOTAL = r"CAST\(coalesce\(sum\(.*?, %\(\w+\)s(::INTEGER)?\) AS BIGINT\)"
+LIVE_BY = ("position", "kind", "metric", "epoch", "size", "time")
 UNSORTED = {"directories.last_writer", "checkpoints.writer"}
 """Names that are neither compared nor sorted."""
 
@@ -67,13 +68,19 @@ def test_maps_of_chunks_and_bodies_of_uploads_are_bytes():
 
 def test_every_partial_index_is_partial_on_both_databases():
     partial = {
-        "one_live_name": "removed_at IS NULL",
-        "live": "removed_at IS NULL",
+        "live_flagged": "removed_at IS NULL AND metric IS NULL AND metric_text IS NULL AND is_best",
+        "removed_by_position": "removed_at IS NOT NULL",
         "unfreed": "removed_at IS NOT NULL AND NOT freed",
+        "unfreed_by_name": "removed_at IS NOT NULL AND NOT freed",
         "stale_manifests": "manifest_stale",
-        "by_verification": "removed_at IS NULL",
-        "damaged": "damage IS NOT NULL AND removed_at IS NULL",
+        "unjudged": "unjudged",
+        "freed_by_removal": "freed",
+        "superseded_saves": "superseded_at IS NOT NULL",
+        "numbers_by_value": "NOT removed",
     }
+    live = ("one_live_name", "by_verification", *(f"live_by_{each}" for each in LIVE_BY))
+    partial |= dict.fromkeys(live, "removed_at IS NULL")
+    assert partial.keys() <= INDEXES.keys()
     for name, index in INDEXES.items():
         for dialect in (SQLITE, POSTGRESQL):
             _, where, condition = str(CreateIndex(index).compile(dialect=dialect)).partition(" WHERE ")
@@ -105,24 +112,32 @@ def statements(tmp_path):
 def test_sums_are_integers_on_postgresql_where_a_sum_of_bigints_is_numeric(statements):
     (session, seen), now = statements, datetime(2026, 11, 29, tzinfo=UTC)
     connection = session.connection
-    session.directories.totals("runs/a")
-    session.directories.usage("runs")
+    session.counters.totals("runs/a")
+    session.counters.usage("runs")
     session.statistics(now)
-    overview.held(connection, "")
-    history.held_at(connection, "", now, ["runs/a"])
-    history.changes(connection, "", now, ["runs/a"], 10)
-    history.held(connection, "", 10)
-    history.removed(connection, "", [now])
-    history.trash(connection, "", now)
+    for characters in (10, 19):
+        history.changes(connection, "", now, ["runs/a"], characters)
+    session.rollups.mismatches()
+    sums = session.counters.sums("")
+    history.removed(connection, sums, "", [now])
+    trash.held(connection, {**sums, "unfreed_count": 1}, now, "")
     session.checkpoints.fitting(["a", "b"])
     sums = [statement for statement in seen if "sum(" in statement]
-    assert len(sums) >= 10
+    assert len(sums) >= 8
     for statement in sums:
         selected = statement.partition("FROM")[0]
         assert selected.count("sum(") == len(re.findall(TOTAL, selected))
-        assert "INDEXED BY" not in statement
 
 
 def test_sums_stay_integers_on_sqlite():
     query = str(select(portable.total(schema.checkpoints.c.size_bytes)).compile(dialect=SQLITE))
     assert query.startswith("SELECT CAST(coalesce(sum(checkpoints.size_bytes), ?) AS INTEGER)")
+
+
+def test_an_empty_database_is_made_by_statements_that_postgresql_knows():
+    made = []
+    engine = create_mock_engine("postgresql://", lambda each, *_: made.append(str(each.compile(dialect=POSTGRESQL))))
+    schema.metadata.create_all(engine, checkfirst=False)
+    said = "\n".join(made)
+    assert len(made) == len(schema.metadata.tables) + len(INDEXES)
+    assert not re.search(r"AUTOINCREMENT|DEFAULT [01]\b|\bDATETIME\b|\bBLOB\b", said)

@@ -151,7 +151,7 @@ def test_what_ends_a_command_is_one_line(capsys, error, status, said):
     def fail():
         raise error
 
-    assert exits.status_of(fail) == status
+    assert exits.run(fail) == status
     said_there = capsys.readouterr().err
     assert said_there.startswith(f"holdfast-server: {said}")
     assert said_there.count("\n") == 1
@@ -314,7 +314,9 @@ def test_a_server_before_a_terminal_says_what_people_want_to_know(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        pytest.param("holdfast-server ", {"serve", "reindex", "adopt", "fsck", "token", "openapi"}, id="commands"),
+        pytest.param(
+            "holdfast-server ", {"serve", "reindex", "adopt", "fsck", "compact", "token", "openapi"}, id="commands"
+        ),
         pytest.param("holdfast-server fsck --", {"--root", "--dry-run", "--json"}, id="flags"),
         pytest.param("holdfast-server token create --scope ", set(SCOPES), id="scopes"),
     ],

@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import httpx
 import pytest
@@ -120,11 +120,11 @@ def test_told_twice_it_waits_for_no_transfer(make_server, again):
 
 def test_a_signal_waits_for_nobody(tmp_path):
     """The signal may arrive while the event loop's thread holds a lock, which it would then never release."""
-    checkpoints = open_root(Settings(root=tmp_path / "root"))
+    service = open_root(Settings(root=tmp_path / "root"))
     app = FastAPI()
-    app.state.checkpoints = checkpoints
+    app.state.service = service
     server = _Server(uvicorn.Config(app, log_config=None), app, 10)
-    with closing(checkpoints), checkpoints.context.notifier._guard:
+    with closing(service), service.context.notifier._news._cond:
         told = threading.Thread(target=server.handle_exit, args=(signal.SIGTERM, None), daemon=True)
         told.start()
         assert eventually(lambda: not told.is_alive())
@@ -142,3 +142,19 @@ def test_an_idle_server_stops_without_waiting(make_server):
 def test_an_interrupt_from_the_keyboard_does_the_same(own_server):
     os.kill(own_server.process_id, signal.SIGINT)
     assert own_server.wait() == 0
+
+
+def test_uploads_that_it_cuts_off_are_aborted_before_the_root_is_closed(make_server):
+    """More of them than are aborted at the same time."""
+    server = make_server(shutdown_timeout_s="1")
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with ExitStack() as stack:
+        for number in range(100):
+            connection = stack.enter_context(socket.create_connection((host, int(port))))
+            query = f"directory=runs/1&name={number}.pt"
+            head = f"POST /v1/checkpoints?{query} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n\r\n"
+            connection.sendall(head.encode() + b"some of it")
+        assert eventually(lambda: len(server.incoming()) == 100)
+        assert server.stop() == 0
+    assert "Traceback" not in server.log()
+    assert server.incoming() == []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.diff import Side, Stretch, compare
+from app.core.diff import FileSlice, MappedCheckpoint, compare
 from app.core.models import Chunk, File, FileMap, Tensor
 from tests.data.samples import checkpoint
 
@@ -28,7 +28,7 @@ def side(files, sequence=1):
     sizes = {path: sum(chunk.length for chunk in found.chunks) for path, found in maps.items()}
     digests = {path: str(found.chunks) for path, found in maps.items()}
     found = replace(checkpoint(sequence), files=tuple(File(path, sizes[path], digests[path], "0") for path in maps))
-    return Side(found, maps)
+    return MappedCheckpoint(found, maps)
 
 
 def nobody_knows(_, __):
@@ -90,7 +90,7 @@ def test_what_is_uncertain_is_asked(answer, said):
     after = one([HEAD, WEIGHT, (2 * SMALL, "tail2")], [W, B])
     found = changes(before, after, lambda one, other: asked.append((one, other)) or answer)
     assert found == {"w": "same", "b": said}
-    assert asked[-1] == (Stretch("a.pt", SMALL + BIG, SMALL), Stretch("a.pt", SMALL + BIG, SMALL))
+    assert asked[-1] == (FileSlice("a.pt", SMALL + BIG, SMALL), FileSlice("a.pt", SMALL + BIG, SMALL))
 
 
 def test_single_files_are_compared_whatever_they_are_called():

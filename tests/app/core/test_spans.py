@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.core import spans
 from app.core.models import Chunk
-from app.core.spans import Run, Span
+from app.core.spans import ChunkRun, Span
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda ends: Span(*sorted(ends))), max_size=6)
 FEW = st.lists(
@@ -33,7 +33,7 @@ def arrivals(draw):
 
 @given(SPANS)
 def test_joining_keeps_the_bytes_in_as_few_spans_as_can_be(found):
-    joined = spans.joined(found)
+    joined = spans.merged(found)
     assert octets(joined) == octets(found)
     assert all(span.start < span.stop for span in joined)
     assert all(one.stop < other.start for one, other in pairwise(joined))
@@ -122,19 +122,19 @@ def test_only_spans_that_begin_and_end_with_chunks_consist_of_chunks(chunks, sta
         assert found is None
 
 
-@given(SPANS.map(spans.joined), st.integers(0, 29), st.integers(1, 9))
+@given(SPANS.map(spans.merged), st.integers(0, 29), st.integers(1, 9))
 @example([Span(2, 5)], 5, 3)
 @example([Span(2, 5)], 0, 2)
 @example([Span(2, 5)], 4, 1)
 def test_spans_meet_a_span_when_they_share_a_byte(found, start, length):
     wanted = Span(start, start + length)
-    assert spans.meet(found, wanted) == bool(octets([wanted]) & octets(found))
+    assert spans.intersect(found, wanted) == bool(octets([wanted]) & octets(found))
 
 
 def test_no_spans_meet_nothing():
-    assert not spans.meet([], Span(0, 10))
-    assert not spans.meet([Span(0, 3), Span(6, 9)], Span(3, 6))
-    assert spans.meet([Span(0, 10)], Span(3, 6))
+    assert not spans.intersect([], Span(0, 10))
+    assert not spans.intersect([Span(0, 3), Span(6, 9)], Span(3, 6))
+    assert spans.intersect([Span(0, 10)], Span(3, 6))
 
 
 @given(CHUNKS)
@@ -148,7 +148,7 @@ A, B, C, D, LONG = Chunk(2, "a"), Chunk(3, "b"), Chunk(2, "c"), Chunk(4, "d"), C
 
 
 def run(source, start, *chunks):
-    return Run(source, Span(start, start + sum(chunk.length for chunk in chunks)), chunks)
+    return ChunkRun(source, Span(start, start + sum(chunk.length for chunk in chunks)), chunks)
 
 
 @pytest.mark.parametrize(

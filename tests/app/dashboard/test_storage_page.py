@@ -212,16 +212,16 @@ def test_an_upload_of_unknown_size_has_no_end(server, browser, directory):
 
 def test_the_progress_of_an_unchecked_upload_is_unknown(tmp_path):
     settings = Settings(root=tmp_path / "root")
-    with closing(open_root(settings)) as checkpoints:
-        checkpoints.reservations.reserve(Save(directory="a", files=(UploadFile("x.pt", 10),), name="x.pt"))
-        (arrival,), count = checkpoints.usage.uploads("", 5)
+    with closing(open_root(settings)) as service:
+        service.reservations.reserve(Save(directory="a", files=(UploadFile("x.pt", 10),), name="x.pt"))
+        (arrival,), count = service.usage.uploads("", 5)
         assert (count, arrival.arrived_bytes, arrival.declared_bytes, arrival.share) == (1, 0, 10, 0.0)
         assert arrival.is_moving
-    with closing(open_root(settings)) as checkpoints:
-        (arrival,), _ = checkpoints.usage.uploads("", 5)
+    with closing(open_root(settings)) as service:
+        (arrival,), _ = service.usage.uploads("", 5)
         assert (arrival.arrived_bytes, arrival.declared_bytes, arrival.share) == (None, 10, None)
         assert not arrival.is_moving
-        assert checkpoints.usage.uploads("b", 5) == ([], 0)
+        assert service.usage.uploads("b", 5) == ([], 0)
 
 
 def test_without_a_session_nothing_is_shown(server):
@@ -271,5 +271,5 @@ def test_shares_in_words(share, said):
 )
 def test_times_to_come_in_words(seconds, said):
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert formatting.ahead(now + timedelta(seconds=seconds), now) == said
-    assert formatting.ahead(now + timedelta(days=90), now) == "2026-04-01"
+    assert formatting.until(now + timedelta(seconds=seconds), now) == said
+    assert formatting.until(now + timedelta(days=90), now) == "2026-04-01"

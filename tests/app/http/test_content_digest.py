@@ -190,6 +190,6 @@ def test_following_events_come_at_once(server, directory):
 def test_a_digest_is_written_as_the_rfc_has_it():
     body = b'{"hello": "world"}\n'  # RFC 9530, appendix B.1
     assert digests.of_message(body) == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
-    declared = digests.Declared.of(lambda name: [digests.of_message(body)] if name == "Content-Digest" else [])
+    declared = digests.DeclaredDigests.of(lambda name: [digests.of_message(body)] if name == "Content-Digest" else [])
     declared.update(body)
     assert declared.is_true()

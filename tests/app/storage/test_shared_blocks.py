@@ -10,7 +10,7 @@ import pytest
 from app.bootstrap import open_root
 from app.core.errors import RangesMissing
 from app.settings import Settings
-from tests.app.service.upload import test_dedup as dedup
+from tests.app.service.upload import test_planned_copies as dedup
 from tests.data.delta_states import Uploader, asked, declared, pieces
 from tests.support.live import LiveServer, eventually
 from tests.support.mounts import mount_point
@@ -50,7 +50,7 @@ def uploader(shared, directory):
 
 
 def used_bytes(root):
-    """How much of the file system is in use, once everything has been written."""
+    """Return the used bytes of the file system once everything has been written."""
     os.sync()
     found = os.statvfs(root)
     return (found.f_blocks - found.f_bfree) * found.f_frsize
@@ -161,5 +161,5 @@ def test_bytes_that_arrived_stay_when_the_source_turns_out_wrong(xfs, tmp_path, 
         try:
             dedup.published(server, reservation, state)
         except RangesMissing:
-            dedup.send(server, server.uploads.get(reservation.upload.id), state)
+            dedup.send(server, server.transfers.get(reservation.upload.id), state)
             dedup.published(server, reservation, state)

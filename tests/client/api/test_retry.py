@@ -14,8 +14,8 @@ from holdfast._api.retry import (
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
     Backoff,
-    Outage,
-    Patience,
+    CircuitBreaker,
+    RetryDeadline,
     is_refused_for_now,
     is_transient,
 )
@@ -103,13 +103,13 @@ def tries(patience, error=None, most=10_000):
 
 def test_patience_ends_with_the_error_that_it_was_given(monkeypatch):
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
-    count, seconds = tries(Patience(0.2))
+    count, seconds = tries(RetryDeadline(0.2))
     assert count >= 2
     assert 0.2 <= seconds < 5
 
 
 def test_patience_begins_again_with_every_progress():
-    patience = Patience(0.05)
+    patience = RetryDeadline(0.05)
     tries(patience)
     patience.progress()
     count, _ = tries(patience)
@@ -117,17 +117,17 @@ def test_patience_begins_again_with_every_progress():
 
 
 def test_no_patience_is_one_attempt():
-    assert tries(Patience(0.0))[0] == 0
+    assert tries(RetryDeadline(0.0))[0] == 0
 
 
 def test_a_server_that_wants_more_time_than_there_is_is_not_waited_for():
-    count, seconds = tries(Patience(5.0), refusal(503, "not_ready", 20.0))
+    count, seconds = tries(RetryDeadline(5.0), refusal(503, "not_ready", 20.0))
     assert (count, seconds < 2) == (0, True)
 
 
 def test_a_stopped_patience_waits_no_longer():
     stopping = threading.Event()
-    patience = Patience(60.0, stopping)
+    patience = RetryDeadline(60.0, stopping)
     threading.Timer(0.2, stopping.set).start()
     _, seconds = tries(patience)
     assert seconds < 30
@@ -135,36 +135,36 @@ def test_a_stopped_patience_waits_no_longer():
 
 
 def test_an_outage_is_shared_by_all_clients_of_a_server_until_it_answers():
-    outage = Outage.of("http://one")
-    outage.begin(ServerUnreachable("gone"))
-    assert Outage.of("http://one").is_on
-    assert not Outage.of("http://another").is_on
-    outage.end()
-    assert not Outage.of("http://one").is_on
+    circuit = CircuitBreaker.of("http://one")
+    circuit.trip(ServerUnreachable("gone"))
+    assert CircuitBreaker.of("http://one").is_open
+    assert not CircuitBreaker.of("http://another").is_open
+    circuit.close()
+    assert not CircuitBreaker.of("http://one").is_open
 
 
 def test_during_an_outage_few_are_worth_a_try(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(retry._random, "uniform", lambda low, high: high)
     monkeypatch.setattr(retry.time, "monotonic", lambda: now[0])
-    outage = Outage()
-    assert outage.allows_attempt
-    outage.begin(ServerUnreachable("gone"))
+    circuit = CircuitBreaker()
+    assert circuit.allows_attempt
+    circuit.trip(ServerUnreachable("gone"))
     tried = []
     for _ in range(2000):
         now[0] += 0.1
-        tried += [now[0]] if outage.allows_attempt else []
+        tried += [now[0]] if circuit.allows_attempt else []
     assert 5 <= len(tried) <= 15
     assert max(later - earlier for earlier, later in pairwise(tried)) < 31
-    outage.end()
-    assert outage.allows_attempt
+    circuit.close()
+    assert circuit.allows_attempt
 
 
 def test_a_forked_process_knows_of_no_outage():
-    outage = Outage.of("http://forked")
-    outage.begin(ServerUnreachable("gone"))
+    circuit = CircuitBreaker.of("http://forked")
+    circuit.trip(ServerUnreachable("gone"))
     child = os.fork()
     if child == 0:
-        os._exit(1 if Outage.of("http://forked").is_on else 0)
+        os._exit(1 if CircuitBreaker.of("http://forked").is_open else 0)
     assert os.waitpid(child, 0)[1] == 0
-    outage.end()
+    circuit.close()

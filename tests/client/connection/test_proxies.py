@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from holdfast import CheckpointManager, InvalidRequest
-from holdfast._connection.proxies import Proxies, is_exempt
+from holdfast._connection.no_proxy import is_exempt
+from holdfast._connection.proxies import Proxies
 
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast._save.background import Background
+from holdfast._save.background import WorkQueue
 from tests.support.live import eventually
 
 
@@ -31,12 +31,12 @@ def in_thread(work):
 
 
 def give(background, what, work):
-    with background.room():
+    with background.reserved_place():
         background.do(what, work)
 
 
 def test_work_is_done_in_the_order_in_which_it_was_given():
-    background, done = Background(3), []
+    background, done = WorkQueue(3), []
     for number in range(50):
         give(background, str(number), lambda number=number: done.append(number))
     assert background.wait()
@@ -44,7 +44,7 @@ def test_work_is_done_in_the_order_in_which_it_was_given():
 
 
 def test_what_waits_or_is_under_way_is_named(gate):
-    background = Background(3)
+    background = WorkQueue(3)
     for what in "abc":
         give(background, what, gate.wait)
     assert background.pending == ["a", "b", "c"]
@@ -54,7 +54,7 @@ def test_what_waits_or_is_under_way_is_named(gate):
 
 
 def test_waiting_has_an_end(gate):
-    background = Background(1)
+    background = WorkQueue(1)
     give(background, "a", gate.wait)
     assert not background.wait(0.05)
     gate.set()
@@ -63,10 +63,10 @@ def test_waiting_has_an_end(gate):
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_whoever_comes_when_there_is_no_room_waits(gate, threads):
-    background, most = Background(2), []
+    background, most = WorkQueue(2), []
 
     def come():
-        with background.room():
+        with background.reserved_place():
             most.append(len(background.pending) + 1)
             background.do("more", gate.wait)
 
@@ -83,12 +83,12 @@ def test_whoever_comes_when_there_is_no_room_waits(gate, threads):
 
 
 def test_many_that_come_at_once_do_not_share_a_place(gate):
-    background, inside, most = Background(2), [], []
+    background, inside, most = WorkQueue(2), [], []
     start = threading.Barrier(8)
 
     def come():
         start.wait(10)
-        with background.room():
+        with background.reserved_place():
             inside.append(1)
             most.append(len(inside))
             threading.Event().wait(0.01)  # as a snapshot takes a while
@@ -102,8 +102,8 @@ def test_many_that_come_at_once_do_not_share_a_place(gate):
 
 
 def test_a_place_is_free_again_where_its_work_could_not_be_given():
-    background = Background(1)
-    with pytest.raises(ValueError, match="no snapshot"), background.room():
+    background = WorkQueue(1)
+    with pytest.raises(ValueError, match="no snapshot"), background.reserved_place():
         fail("no snapshot")
     done = threading.Event()
     in_thread(lambda: give(background, "a", done.set))
@@ -111,7 +111,7 @@ def test_a_place_is_free_again_where_its_work_could_not_be_given():
 
 
 def test_every_error_is_raised_once_in_order_with_a_note_of_what_it_happened_to():
-    background = Background(3)
+    background = WorkQueue(3)
     for what in "ab":
         give(background, what, lambda what=what: fail(f"no {what}"))
     give(background, "c", lambda: None)
@@ -124,7 +124,7 @@ def test_every_error_is_raised_once_in_order_with_a_note_of_what_it_happened_to(
 
 
 def test_all_errors_can_be_raised_as_one():
-    background = Background(3)
+    background = WorkQueue(3)
     for what in "abc":
         give(background, f"file {what}", lambda what=what: fail(f"no {what}"))
     assert background.wait(10)
@@ -137,7 +137,7 @@ def test_all_errors_can_be_raised_as_one():
 
 
 def test_after_an_error_the_next_piece_of_work_is_done():
-    background, done = Background(2), threading.Event()
+    background, done = WorkQueue(2), threading.Event()
     give(background, "a", lambda: fail("no"))
     give(background, "b", done.set)
     assert done.wait(10)
@@ -146,7 +146,7 @@ def test_after_an_error_the_next_piece_of_work_is_done():
 
 
 def test_work_that_comes_when_all_is_done_is_done_too():
-    background, done = Background(1), []
+    background, done = WorkQueue(1), []
     for number in range(200):
         give(background, str(number), lambda number=number: done.append(number))
         if number % 3 == 0:
@@ -156,7 +156,7 @@ def test_work_that_comes_when_all_is_done_is_done_too():
 
 
 def test_a_forked_child_waits_for_nothing_of_its_parents(gate):
-    background = Background(1)
+    background = WorkQueue(1)
     give(background, "a", gate.wait)
 
     def child():
@@ -177,11 +177,11 @@ def test_a_forked_child_waits_for_nothing_of_its_parents(gate):
 def test_the_end_of_the_process_logs_errors_that_no_caller_was_given():
     told = """
 import holdfast, logging
-from holdfast._save.background import Background
+from holdfast._save.background import WorkQueue
 def fail(text): raise ValueError(text)
-background = Background(2)
+background = WorkQueue(2)
 for text in ("told", "untold"):
-    with background.room():
+    with background.reserved_place():
         background.do(f"the file {text}", lambda text=text: fail(f"refused: {text}"))
 background.wait()
 try:

@@ -15,18 +15,29 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from holdfast._arguments import state_keys
 from holdfast._torchfile.reader import (
     archive,
-    arena,
+    file_memory,
     formats,
     legacy,
-    pickle_scan,
-    restore,
+    load_state,
     safetensors,
     safety,
+    stub_unpickler,
     zip_directory,
 )
 from tests.support.interruptions import EXCEPTIONS, lines, outcomes
 
-READERS = (archive, pickle_scan, formats, legacy, arena, restore, safetensors, state_keys, safety, zip_directory)
+READERS = (
+    archive,
+    stub_unpickler,
+    formats,
+    legacy,
+    file_memory,
+    load_state,
+    safetensors,
+    state_keys,
+    safety,
+    zip_directory,
+)
 OF_PYTHON = (json.decoder, pickle, tarfile, zipfile)
 FILES = {module.__file__ for module in (*READERS, *OF_PYTHON)}
 
@@ -61,9 +72,9 @@ def safetensors_file():
 
 
 def load(content, **how):
-    memory = arena.Arena(len(content))
+    memory = file_memory.FileMemory(len(content))
     memory.view(0, len(content))[:] = content
-    return restore.load_state(memory, lambda spans: None, **how)
+    return load_state.load_state(memory, lambda spans: None, **how)
 
 
 def load_fake(content):
@@ -72,7 +83,7 @@ def load_fake(content):
 
 
 def load_refused(content):
-    with pytest.raises(restore.UnreadableCheckpoint):
+    with pytest.raises(load_state.UnreadableCheckpoint):
         load(content)
 
 

@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.serialization import config
 
 from holdfast import HoldfastError, UnsafeCheckpoint
-from holdfast._torchfile.reader import restore
-from holdfast._torchfile.reader.arena import Arena
+from holdfast._torchfile.reader.file_memory import FileMemory
+from holdfast._torchfile.reader.load_state import load_state
 from tests.data import zoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns about half of it
@@ -38,13 +38,13 @@ MAPS = {
 
 def ours(data, **how):
     """Load a file's bytes, which arrive on demand."""
-    arena = Arena(len(data))
+    memory = FileMemory(len(data))
 
     def fetch(spans):
         for start, stop in spans:
-            arena.view(start, stop - start)[:] = data[start:stop]
+            memory.view(start, stop - start)[:] = data[start:stop]
 
-    return restore.load_state(arena, fetch, **how)
+    return load_state(memory, fetch, **how)
 
 
 def torchs(data, tmp_path, **how):

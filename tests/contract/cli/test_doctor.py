@@ -8,7 +8,7 @@ import pytest
 
 from holdfast._spool.spool import Spool
 from holdfast._torchfile.writer.layout import layout_of
-from holdfast.cli import examination as examined
+from holdfast.cli import diagnosis
 from holdfast.cli.statuses import Status
 from tests.data.pieces import save_of
 from tests.support.tokens import mint
@@ -105,14 +105,14 @@ def test_what_waits_is_found(holdfast, directory, server, spool):
 
 
 @pytest.mark.parametrize(("step", "number"), [("_upload", signal.SIGINT), ("_download", signal.SIGTERM)])
-def test_an_interrupted_examination_removes_what_it_saved(holdfast, directory, server, monkeypatch, step, number):
-    def interrupt(examination, *_):
+def test_an_interrupted_diagnosis_removes_what_it_saved(holdfast, directory, server, monkeypatch, step, number):
+    def interrupt(examined, *_):
         if step == "_upload":
-            examination._send("part-0", examined._Noise(10))  # it has arrived, but the examination does not know that
+            examined._send("part-0", diagnosis._Noise(10))  # it has arrived, but the diagnosis does not know that
         os.kill(os.getpid(), number)
         time.sleep(30)
 
-    monkeypatch.setattr(examined.Examination, step, interrupt)
+    monkeypatch.setattr(diagnosis.Diagnosis, step, interrupt)
     assert holdfast("doctor", *QUICK, "--directory", directory).status == Status.INTERRUPTED
     assert server.http.get(f"/v1/directories/{directory}").status_code == 404
 

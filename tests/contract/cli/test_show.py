@@ -144,12 +144,12 @@ def test_no_tensors_were_declared(holdfast, directory, server):
 
 def test_names_are_those_that_the_job_uses(holdfast, server, directory, monkeypatch):
     monkeypatch.setenv("HOLDFAST_PREFIX", f"team/{directory}")
-    CheckpointManager("runs/a", server=server.url).save({}, epoch=1, loss=0.5)
-    assert [row[0] for row in holdfast("ls").rows] == ["runs/a"]
-    assert holdfast("show", "runs/a/best").rows[0] == ["checkpoint", "runs/a/checkpoint_epoch_0001.pt"]
-    assert holdfast("show", "runs/a", "--json").json["directory"]["directory"] == f"team/{directory}/runs/a"
+    CheckpointManager("the/job", server=server.url).save({}, epoch=1, loss=0.5)
+    assert [row[0] for row in holdfast("ls").rows] == ["the/job"]
+    assert holdfast("show", "the/job/best").rows[0] == ["checkpoint", "the/job/checkpoint_epoch_0001.pt"]
+    assert holdfast("show", "the/job", "--json").json["directory"]["directory"] == f"team/{directory}/the/job"
     monkeypatch.delenv("HOLDFAST_PREFIX")
-    assert holdfast("show", "runs/a").status == Status.NOT_FOUND
+    assert holdfast("show", "the/job").status == Status.NOT_FOUND
 
 
 def test_nothing_that_is_shown_speaks_to_the_terminal(holdfast, directory, server):

@@ -216,7 +216,7 @@ def test_a_folder_comes_back_with_its_empty_folders_permissions_and_times(holdfa
     assert (tmp_path / "single").stat().st_mtime_ns == (varied / "run.sh").stat().st_mtime_ns
 
 
-def test_likeness_survives_a_catalog_that_is_made_anew(holdfast, own_server, varied, tmp_path):
+def test_attributes_survive_a_catalog_that_is_made_anew(holdfast, own_server, varied, tmp_path):
     assert holdfast("put", varied, "runs", "--server", own_server.url).status == 0
     own_server.kill()
     for path in (own_server.root / ".holdfast").glob("catalog.db*"):

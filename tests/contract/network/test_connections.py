@@ -28,8 +28,9 @@ from holdfast import (
     ServerFailed,
     ServerUnreachable,
 )
-from holdfast._api.server import Server
+from holdfast._api.server import Server, read_into
 from holdfast._api.wire import Range
+from holdfast._connection.httpx_clients import Clients
 from holdfast._runtime import parallel
 from tests.data.states import assert_same
 from tests.support.forwarder import Forwarder
@@ -389,7 +390,7 @@ def test_connections_are_kept_and_used_again(server, directory):
         manager = CheckpointManager(directory, server=forwarder.url)
         for epoch in range(8):
             manager.load(manager.save({"a": torch.randn(50_000)}, epoch=epoch))
-        assert forwarder.connections <= 1 + parallel.CONNECTIONS
+        assert forwarder.connections <= parallel.CONNECTIONS
 
 
 def test_an_idle_connection_that_the_server_closed_is_no_failure(own_server):
@@ -420,11 +421,11 @@ def test_connections_may_be_opened_while_others_are_cut():
     def cut():
         while not ended.is_set():
             try:
-                server.abort()
+                clients.sockets.abort()
             except RuntimeError as error:
                 failures.append(error)
 
-    server, ended, failures, opened = Server("http://127.0.0.1:1"), threading.Event(), [], []
+    clients, ended, failures, opened = Clients(1.0), threading.Event(), [], []
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     thread = threading.Thread(target=cut)
@@ -436,14 +437,75 @@ def test_connections_may_be_opened_while_others_are_cut():
                 opened = []
                 for _ in range(300):
                     opened.append(stack.enter_context(socket.socket()))
-                    server._channel.clients.sockets.notice(
-                        "connection.connect_tcp.complete", {"return_value": Stream()}
-                    )
+                    clients.sockets.notice("connection.connect_tcp.complete", {"return_value": Stream()})
     finally:
         ended.set()
         thread.join()
         sys.setswitchinterval(interval)
     assert failures == []
+
+
+def test_a_request_that_another_thread_cuts_fails_at_once(silent):
+    server, failures = Server(silent, timeout_s=30), []
+
+    def ask():
+        try:
+            server.call("GET", "/v1/info")
+        except ServerUnreachable as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while thread.is_alive():
+        server.abort()
+        thread.join(0.01)
+    assert len(failures) == 1
+
+
+class Dripping(BaseHTTPRequestHandler):
+    """A server whose response never ends: a byte comes every now and then."""
+
+    protocol_version = "HTTP/1.1"
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+    def do_GET(self):
+        with suppress(OSError):
+            self.wfile.write(self.head)
+            while True:
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+
+    def log_message(self, *_):
+        pass
+
+
+class DrippingHead(Dripping):
+    """The same, amid the head of the response."""
+
+    head = b"HTTP/1.1 200 OK\r\nX-Long: "
+
+
+@pytest.mark.parametrize("handler", [Dripping, DrippingHead])
+def test_an_answer_that_drips_is_unreachable_when_the_time_is_over(handler, monkeypatch):
+    monkeypatch.setattr("holdfast._connection.raw_connections.SLOWEST_BYTES_PER_S", 1e9)
+    wanted = Range("a.pt", "GET", "/bytes", {}, 0, 1_000_000)
+    with serving(handler) as port:
+        server = Server(f"http://127.0.0.1:{port}", timeout_s=0.5)
+        started = time.monotonic()
+        with pytest.raises(ServerUnreachable):
+            server.call("GET", "/v1/info")
+        with pytest.raises(ServerUnreachable), server.fetch(wanted) as reader:
+            read_into(reader, memoryview(bytearray(1_000_000)))
+        assert 1.0 <= time.monotonic() - started < 10
+
+
+def test_small_saves_and_loads_start_no_threads(server, directory, monkeypatch):
+    manager = CheckpointManager(directory, server=server.url)
+    state = {f"{n}": torch.randn(MIB // 4 // 8) for n in range(8)}
+    path = manager.save(state, epoch=1)  # it starts the thread that listens for signals
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: pytest.fail(f"{thread.name} was started"))
+    assert_same(manager.load(path), state)
+    manager.save({name: tensor + 1 for name, tensor in state.items()}, epoch=2)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork", "ignore:another process")

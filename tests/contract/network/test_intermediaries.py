@@ -19,7 +19,8 @@ from holdfast._spool import courier
 from tests.data.states import assert_same
 from tests.support.live import eventually
 
-STATE = {"w": torch.arange(200_000)}
+STATE = {"w": torch.arange(300_000)}
+"""Larger than what goes in one request."""
 PAGE = b"<html><head><title>413 Request Entity Too Large</title></head><body>nginx says no</body></html>"
 
 
@@ -96,6 +97,20 @@ def standing(front, tls=None):
 
 def page(status, body=PAGE, **headers):
     return lambda method, path, length: (status, {"Content-Type": "text/html", **headers}, body)
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (405, "method_not_allowed")])
+def test_an_older_server_that_takes_no_small_saves_is_asked_once(server, directory, status, code):
+    problem = json.dumps({"type": f"urn:holdfast:problem:{code}", "code": code, "status": status}).encode()
+
+    def older(method, path, length):
+        return (status, {"Content-Type": "application/problem+json"}, problem) if path == "/v1/saves" else None
+
+    with standing(Front(server.url, older)) as front:
+        manager = CheckpointManager(directory, server=front.url, patience_s=0)
+        for epoch in (1, 2):
+            assert_same(manager.load(manager.save({"n": epoch}, epoch=epoch)), {"n": epoch})
+        assert [path for _, path, _ in front.asked].count("/v1/saves") == 1
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -180,7 +195,7 @@ def test_a_checkpoint_that_always_makes_the_server_fail_is_put_aside_and_the_oth
     reservations = []
 
     def fail(method, path, length):
-        if method == "POST" and path == "/v1/uploads":
+        if method == "POST" and path in {"/v1/uploads", "/v1/saves"}:
             reservations.append(path)
             if len(reservations) <= 1 + courier._ATTEMPTS:
                 return 500, PROBLEM, body

@@ -11,7 +11,7 @@ from holdfast import CheckpointManager
 from holdfast._save import drain
 from holdfast._save import job as _saving
 
-AT = ["Job.begin", "Job.run", "Job._put", "Job._reserved"]
+AT = ["SaveJob.begin", "SaveJob.run", "SaveJob._put", "SaveJob._reserved"]
 
 
 def interrupted_at(number, save):

@@ -35,7 +35,8 @@ def overtaken(server, directory):
 
         with Forwarder(server.url, watch=watch) as forwarder:
             manager = CheckpointManager(directory, server=forwarder.url, patience_s=5.0, **options)
-            manager.save({"epoch": 5, "who": "first"} if state is None else state, epoch=5)
+            bulk = {"bulk": torch.zeros(3 * 2**18)}  # a small save is a single request
+            manager.save({"epoch": 5, "who": "first", **bulk} if state is None else {**state, **bulk}, epoch=5)
         assert not left
         return CheckpointManager(directory, server=server.url)
 
@@ -125,7 +126,7 @@ def test_an_overtaken_save_keeps_its_place_in_the_spool(own_server, directory, s
     with Forwarder(own_server.url, watch=watch) as forwarder:
         first = CheckpointManager(directory, server=forwarder.url, patience_s=0.0, drain_s=0.0)
         with pytest.warns(HoldfastWarning, match="checkpoints are kept"):
-            first.save({"epoch": 5, "w": torch.zeros(1000)}, epoch=5)
+            first.save({"epoch": 5, "w": torch.zeros(3 * 2**18)}, epoch=5)
         (item,) = first._saver.target.queue.items()
         assert item.facts()["save"]["saved_after"] == 1
         own_server.start()

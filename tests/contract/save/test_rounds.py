@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from holdfast._api.retry import Patience
+from holdfast._api.retry import RetryDeadline
 from holdfast._api.server import Server
 from holdfast._api.wire import Upload
 from holdfast._transfer.file_source import FileSource
@@ -87,7 +87,7 @@ def test_a_server_that_asks_for_nothing_new_is_an_error(missing, tmp_path):
             Server(url),
             {"directory": "runs", "name": "a"},
             {None: FileSource(tmp_path / "a")},
-            patience=Patience(0),
+            patience=RetryDeadline(0),
             progress=False,
         )
     assert caught.value.code == "ranges_missing"

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast import CheckpointManager, HoldfastWarning
 from holdfast._api import identity
-from holdfast._api.retry import Outage
+from holdfast._api.retry import CircuitBreaker
 from holdfast._api.server import Server
 from holdfast._spool.courier import Courier
 from holdfast._spool.spool import Spool
@@ -28,7 +28,7 @@ def elsewhere(server):
 def new_process():
     """Forget what a process knows, as if the next one had started."""
     identity.forget()
-    Outage._known.clear()
+    CircuitBreaker._known.clear()
     Courier._all.clear()
 
 

@@ -1,9 +1,11 @@
 """Comparison of a directory, as the server and its disk show it, with the model."""
 
+from contextlib import closing
 from typing import Any
 
 import httpx
 
+from app.catalog import Catalog, default_url
 from tests.crash.model.asking import Asking
 from tests.crash.model.directory_model import Model, Row
 
@@ -37,7 +39,14 @@ class Looking:
             listed = self.asking.get("/v1/checkpoints", order_by="best", page_size=1000, **query).json()
             assert [found["id"] for found in listed["checkpoints"]] == [r.id for r in self.model.ranked(**query)]
         self.prune(dry_run=True)
+        self.look_at_the_counters()
         self.look_at_the_disk()
+
+    def look_at_the_counters(self) -> None:
+        """Counters and rollups of every directory are what counting its rows gives."""
+        url = default_url(self.asking.server.root.resolve() / ".holdfast")
+        with closing(Catalog(url, read_only=True)) as catalog, catalog.reading() as session:
+            assert session.counters.mismatches() == session.rollups.mismatches() == []
 
     def look_at_the_disk(self) -> None:
         """The files are those of the live checkpoints, and theirs alone."""

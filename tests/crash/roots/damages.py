@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from app.catalog import Catalog, default_url
+
+GONE = "gone/"
 End = Literal["mended", "lost", "stays"]
 
 
@@ -71,9 +74,16 @@ class Damaged:
 
     @contextmanager
     def sql(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.root / ".holdfast" / "catalog.db")) as connection, connection:
+        """Damage the catalog; sums of directories go with their rows, except of those that are gone."""
+        database = self.root.resolve() / ".holdfast"
+        with closing(sqlite3.connect(database / "catalog.db")) as connection, connection:
             connection.execute("PRAGMA foreign_keys=ON")
             yield connection
+        with closing(Catalog(default_url(database))) as catalog, catalog.writing() as session:
+            for sums in (session.counters, session.rollups):
+                for directory, _ in sums.mismatches():
+                    if not directory.startswith(GONE):
+                        sums.repair(directory)
 
 
 @contextmanager
@@ -310,7 +320,8 @@ def a_row_that_contradicts_itself(d: Damaged) -> None:
             'UPDATE files SET map = \'{"chunks": [{"length": 1, "digest": ""}]}\' WHERE checkpoint_id = ?',
             "DELETE FROM files WHERE checkpoint_id = ?",
             "INSERT INTO tags VALUES (?, 'never-given')",
-            "INSERT INTO numbers VALUES (?, 'never-given', 1)",
+            "INSERT INTO numbers SELECT id, 'never-given', 1, directory, saved_after, sequence, 0 FROM checkpoints "
+            "WHERE id = ?",
         ]
     )
     with d.sql() as sql:
@@ -359,6 +370,20 @@ def a_counter_that_is_behind(d: Damaged) -> None:
     d.expect("row", f"{name}/.holdfast/directory.json", "mended")
 
 
+def counters_of_no_rows(d: Damaged) -> None:
+    name = f"{GONE}{d.rng.randrange(10**9)}"
+    with d.sql() as sql:
+        sql.execute("INSERT INTO directory_counters SELECT ?, 3" + ", 0" * 14, [name])
+    d.expect("counters", name, "mended")
+
+
+def rollups_of_no_rows(d: Damaged) -> None:
+    name = f"{GONE}{d.rng.randrange(10**9)}"
+    with d.sql() as sql:
+        sql.execute("INSERT INTO usage_rollups SELECT ?, '2026-11-30T12:3', 3" + ", 0" * 8, [name])
+    d.expect("rollups", name, "mended")
+
+
 def another_policy(d: Damaged) -> None:
     name = d.take_directory()
     with d.sql() as sql:
@@ -402,6 +427,8 @@ QUICK: list[Any] = [
     a_row_of_one_that_was_removed,
     a_lost_row_of_a_directory,
     a_counter_that_is_behind,
+    counters_of_no_rows,
+    rollups_of_no_rows,
 ]
 PASSING: list[Any] = [a_file_of_others_among_manifests, what_a_crash_left, another_policy]
 """The damages that may be a commit in progress: fsck waits a moment before it reports them."""

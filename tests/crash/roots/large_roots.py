@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.core import digests, ranking
 from app.core.models import Checkpoint, Chunk, Directory, Facts, File, FileMap, Manifest, Policy
-from app.service import Checkpoints
+from app.service import Service
 from app.storage import manifest
 from tests.data.samples import AT
 
@@ -21,17 +21,17 @@ POLICIES = [
 ]
 
 
-def fill(checkpoints: Checkpoints, name: str, count: int, seed: int) -> list[Checkpoint]:
+def fill(service: Service, name: str, count: int, seed: int) -> list[Checkpoint]:
     """Put that many checkpoints with facts of every kind into a new directory, files first, then rows."""
     chance = random.Random(seed)
     policy = POLICIES[seed % len(POLICIES)]
     directory = Directory(name, AT, 1, policy, "writer@host", AT)
-    storage = checkpoints.context.storage
+    storage = service.context.storage
     storage.records.make_directory(directory)
     storage.records.write_directory(directory)  # with the counter of its first commit: the manifests tell the rest
     place = storage.tree.root / name  # type: ignore[attr-defined]
     made = [_put(place, name, sequence, chance) for sequence in range(1, count + 1)]
-    with checkpoints.context.catalog.writing() as session:
+    with service.context.catalog.writing() as session:
         session.directories.put(Directory(name, AT, count, policy, "writer@host", AT))
         session.checkpoints.add(*made)
     return [one.checkpoint for one in made]

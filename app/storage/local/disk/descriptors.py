@@ -7,7 +7,7 @@ from pathlib import Path
 from stat import S_ISLNK, S_ISREG
 
 from app.core.errors import ForeignFile, UnsafePath
-from app.storage.ports import NotDurable
+from app.storage.ports import Buffer, NotDurable
 
 Parts = tuple[str, ...]
 """A path below a root, as its names."""
@@ -43,6 +43,13 @@ def new_file(name: str, parent: int) -> int:
     except FileExistsError:
         os.unlink(name, dir_fd=parent)
         return os.open(name, flags, 0o666, dir_fd=parent)
+
+
+def write_whole(descriptor: int, data: Buffer) -> None:
+    """Write all of some data from the beginning of a file on."""
+    offset = 0
+    while offset < len(data):
+        offset += os.pwrite(descriptor, memoryview(data)[offset:], offset)
 
 
 def refuse_way_out(name: str) -> None:
@@ -82,3 +89,8 @@ def make_root(folder: Path) -> None:
         os.fsync(parent)
     finally:
         os.close(parent)
+
+
+def fail(error: OSError) -> None:
+    """Raise an error: `os.fwalk` would pass a folder that cannot be listed off as an empty one."""
+    raise error

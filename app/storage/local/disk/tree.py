@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -26,21 +26,21 @@ class Tree:
         descriptors.make_root(root)
         self.root = root.resolve()
         self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._doubtful: set[Parts] = set()
+        self._unsynced: set[Parts] = set()
         self._making_up = threading.Lock()
 
     def close(self) -> None:
         os.close(self._descriptor)
 
-    def make_up(self) -> None:
+    def retry_failed_syncs(self) -> None:
         """Sync the names in every folder for which that has failed before.
 
         Callers that build on earlier changes call this first: when a step is repeated that failed at its last moment,
         it looks as if it had succeeded. Each such folder is changed first, as otherwise the sync has nothing to write.
         """
         with self._making_up:  # also if the set looks empty: another thread may have just popped a folder
-            while self._doubtful:
-                path = self._doubtful.pop()
+            while self._unsynced:
+                path = self._unsynced.pop()
                 try:
                     with self.folder(path) as folder:
                         descriptors.change(folder)
@@ -48,7 +48,7 @@ class Tree:
                 except (FileNotFoundError, ForeignFile):
                     continue  # the folder is gone, and its names with it
                 except OSError:
-                    self._doubtful.add(path)
+                    self._unsynced.add(path)
                     raise
 
     @contextmanager
@@ -121,11 +121,40 @@ class Tree:
                 descriptors.refuse_way_out(name)
                 file = descriptors.open_file((*path, name), os.O_WRONLY | os.O_CREAT, folder)
                 try:
-                    offset = 0
-                    while offset < len(data):
-                        offset += os.pwrite(file, memoryview(data)[offset:], offset)
+                    descriptors.write_whole(file, data)
                 finally:
                     os.close(file)
+
+    def fill_files_durably(
+        self, path: Parts, contents: Mapping[str, Buffer], *, below: int
+    ) -> dict[str, os.stat_result]:
+        """Write whole new files into a folder, durable except their names; return their status.
+
+        For ``below``, see `folder`.
+
+        Raises
+        ------
+        NotDurable
+            The disk failed.
+        """
+        found = {}
+        with self.folder(path, create=True, durable=False, below=below) as folder:
+            for name, data in contents.items():
+                descriptors.refuse_way_out(name)
+                file = descriptors.new_file(name, folder)
+                try:
+                    descriptors.write_whole(file, data)
+                    descriptors.sync(file)
+                    found[name] = os.fstat(file)
+                finally:
+                    os.close(file)
+        return found
+
+    def sync_folders(self, path: Parts) -> None:
+        """Make the names in a folder and in those below it durable, not the files."""
+        with self.folder(path) as folder:
+            for _, _, _, descriptor in os.fwalk(".", topdown=False, onerror=descriptors.fail, dir_fd=folder):
+                descriptors.sync(descriptor)
 
     @property
     def tells_of_lost_writes(self) -> bool:
@@ -173,12 +202,19 @@ class Tree:
                 raise
             self._sync_names(path[:-1], parent)
 
-    def move(self, source: Parts, target: Parts) -> None:
-        """Rename a file or a folder, durably; the target's folder is made if it is missing."""
-        with self._parent(source) as old, self._parent(target, create=True) as new:
+    def move(self, source: Parts, target: Parts, *, arrives_durably: bool = True) -> None:
+        """Rename a file or a folder; the target's folder is made if it is missing.
+
+        That it has left its place is durable on return, and by default that it has arrived.
+        """
+        with (
+            self._parent(source) as old,
+            self._parent(target, create=True, durable=arrives_durably) as new,
+        ):
             os.rename(source[-1], target[-1], src_dir_fd=old, dst_dir_fd=new)
             try:
-                self._sync_names(target[:-1], new)
+                if arrives_durably:
+                    self._sync_names(target[:-1], new)
             finally:
                 self._sync_names(source[:-1], old)
 
@@ -207,6 +243,31 @@ class Tree:
             self._sync_names(target[:-1], new)
             os.unlink(source[-1], dir_fd=old)  # if this is lost, the file has two names, which a retry repairs
 
+    def give_second_name(self, source: Parts, target: Parts) -> bool:
+        """Give a file a second name, durably, in place of the file that has it.
+
+        Returns False if the file is gone, or can have no second name.
+        """
+        temporary = f".{target[-1]}.new"
+        with ExitStack() as stack:
+            try:
+                old = stack.enter_context(self._parent(source))
+                new = stack.enter_context(self._parent(target, create=True))
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=new)
+                os.link(source[-1], temporary, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                return False
+            os.rename(temporary, target[-1], src_dir_fd=new, dst_dir_fd=new)
+            with suppress(FileNotFoundError):  # a rename between two names of one file does nothing
+                os.unlink(temporary, dir_fd=new)
+            self._sync_names(target[:-1], new)
+            return True
+
     def unlink(self, path: Parts) -> None:
         """Remove a file, durably; does nothing if it is missing."""
         with suppress(FileNotFoundError), self._parent(path) as parent:
@@ -232,7 +293,7 @@ class Tree:
         """Return everything below a folder that is no folder, as paths relative to it."""
         with self.folder(path) as folder:
             found = []
-            for where, folders, names, descriptor in os.fwalk(".", onerror=_fail, dir_fd=folder):
+            for where, folders, names, descriptor in os.fwalk(".", onerror=descriptors.fail, dir_fd=folder):
                 parts = tuple(part for part in where.split("/") if part != ".")
                 links = [name for name in folders if descriptors.is_link(name, descriptor)]
                 found += [(*parts, name) for name in (*names, *links)]
@@ -249,7 +310,7 @@ class Tree:
             Something in it is neither a file nor a folder.
         """
         with self.folder(path) as folder:
-            for where, _, names, descriptor in os.fwalk(".", topdown=False, onerror=_fail, dir_fd=folder):
+            for where, _, names, descriptor in os.fwalk(".", topdown=False, onerror=descriptors.fail, dir_fd=folder):
                 for name in names:
                     file = descriptors.open_file((*path, *where.split("/")[1:], name), os.O_RDONLY, descriptor)
                     try:
@@ -277,14 +338,14 @@ class Tree:
         try:
             descriptors.sync(folder)
         except OSError:
-            self._doubtful.add(path)
+            self._unsynced.add(path)
             raise
 
     @contextmanager
-    def _parent(self, path: Parts, *, create: bool = False) -> Iterator[int]:
-        """Open the folder that a path ends in."""
+    def _parent(self, path: Parts, *, create: bool = False, durable: bool = True) -> Iterator[int]:
+        """Open the folder that a path ends in; for the parameters see `folder`."""
         descriptors.refuse_way_out(path[-1])
-        with self.folder(path[:-1], create=create) as parent:
+        with self.folder(path[:-1], create=create, durable=durable) as parent:
             yield parent
 
     def _enter(self, name: str, parent: int, path: Parts) -> int:
@@ -294,8 +355,3 @@ class Tree:
             if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise ForeignFile(f"{name!r} on the way to {'/'.join(path)} is a file or a link.") from error
             raise
-
-
-def _fail(error: OSError) -> None:
-    """Raise it: `os.fwalk` would pass a folder that cannot be listed off as an empty one."""
-    raise error

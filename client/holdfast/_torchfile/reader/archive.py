@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from ...errors import UnreadableCheckpoint
 from . import zip_directory
-from .arena import Arena
-from .pickle_scan import BlindUnpickler, Mapped, Stub
+from .file_memory import FileMemory
+from .stub_unpickler import Mapped, Stub, StubUnpickler
 
 Span = tuple[int, int]
 Fetch = Callable[[list[Span]], None]
-"""Ensures that these spans, each an offset and its end, are in the arena and verified."""
+"""Ensures that these spans, each an offset and its end, are in memory and verified."""
 
 _VERSION = b"3\n"
 
@@ -35,14 +35,14 @@ class _Record(NamedTuple):
 
 
 class Archive:
-    """A zip file in an arena, with the interface that ``torch.serialization._load`` expects of its reader.
+    """A zip file in memory, with the interface that ``torch.serialization._load`` expects of its reader.
 
-    It gives torch storages over the arena, so nothing is copied. Torch does everything else itself, with the user's
+    It gives torch storages over the memory, so nothing is copied. Torch does everything else itself, with the user's
     arguments, so the state is the one that ``torch.load`` returns.
 
     Parameters
     ----------
-    arena : Arena
+    memory : FileMemory
         The memory for the file's bytes.
     fetch : callable
         Brings bytes there, verified.
@@ -53,9 +53,9 @@ class Archive:
         The file is not as torch writes it.
     """
 
-    def __init__(self, arena: Arena, fetch: Fetch) -> None:
-        self._arena = arena
-        self._storages, self._others = _directory(arena, fetch)
+    def __init__(self, memory: FileMemory, fetch: Fetch) -> None:
+        self._memory = memory
+        self._storages, self._others = _directory(memory, fetch)
         self._needed: Collection[str] | None = None
         if "constants.pkl" in self._others or self._record("version") != _VERSION:
             raise NeedsCopy
@@ -72,7 +72,7 @@ class Archive:
 
         if "byteorder" not in self._others or self._record("byteorder").decode() != sys.byteorder:
             raise NeedsCopy
-        root = BlindUnpickler(self._record("data.pkl"), _Key.of).load()
+        root = StubUnpickler(self._record("data.pkl"), _Key.of).load()
         if isinstance(root, Mapped):
             root = root.items
         if not isinstance(root, dict) or not all(map(_is_plain, root)):  # a stub is equal to no requested key
@@ -92,7 +92,7 @@ class Archive:
         """
         if all(found.entry.size_bytes for found in self._storages.values()):
             return
-        root = BlindUnpickler(self._record("data.pkl"), _Key.of).load()
+        root = StubUnpickler(self._record("data.pkl"), _Key.of).load()
         for value in _within(root):
             if not isinstance(value, Stub) or not isinstance(value.parts[0], _Key):
                 continue
@@ -127,7 +127,7 @@ class Archive:
             )
         if (self._needed is None or name in self._needed) and not self._is_where_its_header_says(found):
             raise NeedsCopy
-        return _Holder(storage_in(self._arena, found.offset, size_bytes))
+        return _Holder(storage_in(self._memory, found.offset, size_bytes))
 
     def __getattr__(self, name: str) -> Any:
         """Leave whatever else a later torch may ask for to torch's own reader."""
@@ -137,10 +137,10 @@ class Archive:
         found = self._others.get(name)
         if found is None:
             raise NeedsCopy
-        return self._arena.bytes(found.offset, found.entry.size_bytes)
+        return self._memory.bytes(found.offset, found.entry.size_bytes)
 
     def _is_where_its_header_says(self, found: _Record) -> bool:
-        header = self._arena.bytes(found.entry.header_offset, zip_directory.LOCAL_BYTES)
+        header = self._memory.bytes(found.entry.header_offset, zip_directory.LOCAL_BYTES)
         try:
             return zip_directory.data_offset(found.entry, header) == found.offset
         except zip_directory.NotAZip:
@@ -179,27 +179,27 @@ def _has_known_loader() -> bool:
     return names == ["zip_file", "map_location", "pickle_module", "pickle_load_args"]
 
 
-def storage_in(arena: Arena, offset: int, size_bytes: int) -> Any:
-    """Return a storage over an arena that cannot be resized, whatever modes torch is in."""
+def storage_in(memory: FileMemory, offset: int, size_bytes: int) -> Any:
+    """Return a storage over the file's memory that cannot be resized, whatever modes torch is in."""
     import torch
 
     with torch._C.DisableTorchFunction():  # such as the mode that changes the default device
         if not size_bytes:  # a resizable storage would hand out memory that was never written to
             return torch.frombuffer(bytearray(1), dtype=torch.uint8).untyped_storage()[0:0]
-        return torch.frombuffer(arena.buffer(offset, size_bytes), dtype=torch.uint8).untyped_storage()
+        return torch.frombuffer(memory.buffer(offset, size_bytes), dtype=torch.uint8).untyped_storage()
 
 
-def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str, _Record]]:
+def _directory(memory: FileMemory, fetch: Fetch) -> tuple[dict[str, _Record], dict[str, _Record]]:
     """Return the storages of the file and its other records, by their names below the root; fetch the others.
 
     The place of a storage follows from the start of the next header, so its own header is not needed.
     """
-    size_bytes = arena.size_bytes
+    size_bytes = memory.size_bytes
     tail = max(0, size_bytes - zip_directory.TAIL_BYTES)
     fetch([(tail, size_bytes)])
-    offset, length = zip_directory.directory_extent(arena.bytes(tail, size_bytes - tail), size_bytes)
+    offset, length = zip_directory.directory_extent(memory.bytes(tail, size_bytes - tail), size_bytes)
     fetch([(offset, size_bytes)])
-    entries = sorted(zip_directory.entries(arena.bytes(offset, length)), key=lambda entry: entry.header_offset)
+    entries = sorted(zip_directory.entries(memory.bytes(offset, length)), key=lambda entry: entry.header_offset)
     storages: dict[str, _Record] = {}
     others: dict[str, _Record] = {}
     root = entries[0].name.partition("/")[0] if entries else ""
@@ -215,7 +215,7 @@ def _directory(arena: Arena, fetch: Fetch) -> tuple[dict[str, _Record], dict[str
         into[name] = _Record(entry, start)
     fetch(joined(found.span for found in others.values()))
     for found in others.values():
-        header = arena.bytes(found.entry.header_offset, zip_directory.LOCAL_BYTES)
+        header = memory.bytes(found.entry.header_offset, zip_directory.LOCAL_BYTES)
         if zip_directory.data_offset(found.entry, header) != found.offset:
             raise zip_directory.NotAZip(f"{found.entry.name} is not where its header says")
     return storages, others

@@ -9,7 +9,7 @@ from ..._arguments.state_keys import require
 from ..._runtime.interruption import reraise
 from ...errors import UnreadableCheckpoint
 from .archive import Fetch, joined, storage_in
-from .arena import Arena
+from .file_memory import FileMemory
 
 _DTYPES = {
     "BOOL": "bool",
@@ -44,13 +44,13 @@ class _Tensor(NamedTuple):
     stop: int
 
 
-def load_state(arena: Arena, fetch: Fetch, *, only: Collection[Any] | None, map_location: Any) -> dict[str, Any]:
-    """Return the tensors of a safetensors file whose bytes arrive in an arena on demand.
+def load_state(memory: FileMemory, fetch: Fetch, *, only: Collection[Any] | None, map_location: Any) -> dict[str, Any]:
+    """Return the tensors of a safetensors file whose bytes arrive in memory on demand.
 
     Parameters
     ----------
-    arena, fetch
-        As for `restore.load_state`.
+    memory, fetch
+        As for `load_state.load_state`.
     only : collection, optional
         The names of the tensors to load.
     map_location
@@ -64,16 +64,16 @@ def load_state(arena: Arena, fetch: Fetch, *, only: Collection[Any] | None, map_
         There is no such tensor.
     """
     fetch([(0, _LENGTH_BYTES)])
-    start = _LENGTH_BYTES + int.from_bytes(arena.bytes(0, _LENGTH_BYTES), "little")
+    start = _LENGTH_BYTES + int.from_bytes(memory.bytes(0, _LENGTH_BYTES), "little")
     fetch([(0, start)])
-    tensors = _header(arena.bytes(_LENGTH_BYTES, start - _LENGTH_BYTES), start, arena.size_bytes)
+    tensors = _header(memory.bytes(_LENGTH_BYTES, start - _LENGTH_BYTES), start, memory.size_bytes)
     if not tensors:
         raise UnreadableCheckpoint("this checkpoint is a safetensors file that holds no tensor")
     if only is not None:
         require(only, tensors)
         tensors = {name: tensors[name] for name in only}
     fetch(joined((found.start, found.stop) for found in tensors.values() if found.stop > found.start))
-    return {name: _tensor(arena, found, map_location) for name, found in tensors.items()}
+    return {name: _tensor(memory, found, map_location) for name, found in tensors.items()}
 
 
 def _header(data: bytes, start: int, size_bytes: int) -> dict[str, _Tensor]:
@@ -122,12 +122,12 @@ def _damaged(why: str) -> UnreadableCheckpoint:
     return UnreadableCheckpoint(f"this checkpoint is a damaged safetensors file: {why}")
 
 
-def _tensor(arena: Arena, found: _Tensor, map_location: Any) -> Any:
+def _tensor(memory: FileMemory, found: _Tensor, map_location: Any) -> Any:
     import torch
 
     if _is_fake():  # torch wants the shapes only
         return torch.empty(found.shape, dtype=found.dtype, device=_target(map_location))
-    storage = storage_in(arena, found.start, found.stop - found.start)
+    storage = storage_in(memory, found.start, found.stop - found.start)
     if found.start % found.dtype.itemsize:
         storage = storage.clone()
     storage = _relocated(storage, map_location)

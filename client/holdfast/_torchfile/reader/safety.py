@@ -10,7 +10,7 @@ from ..._runtime import packages
 from ..._runtime.interruption import reraise
 from ...errors import HoldfastError, UnreadableCheckpoint, UnsafeCheckpoint
 from . import formats, zip_directory
-from .arena import Arena
+from .file_memory import FileMemory
 
 UNFOLDING = 8
 """The factor by which a file may grow when it is decompressed, beside `ALLOWANCE_BYTES`. Torch compresses nothing."""
@@ -39,7 +39,7 @@ def is_weights_only(asked: bool | None) -> bool:
     return bool(asked)
 
 
-def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
+def refuse_zip(memory: FileMemory, *, is_untrusted: bool) -> None:
     """Check that a zip file is complete and one of torch's, and needs not much more memory than its size.
 
     Raises
@@ -50,15 +50,15 @@ def refuse_zip(arena: Arena, *, is_untrusted: bool) -> None:
         It is damaged, or something else's.
     """
     try:
-        records = list(zip_directory.entries(zip_directory.directory_in(arena.bytes, arena.size_bytes)))
+        records = list(zip_directory.entries(zip_directory.directory_in(memory.bytes, memory.size_bytes)))
     except zip_directory.NotAZip as error:
         raise UnreadableCheckpoint(f"torch cannot load this checkpoint: it is a damaged zip file ({error})") from error
     if any(record.attributes & _FOLDER and record.size_bytes for record in records):
         raise UnreadableCheckpoint("torch cannot load this checkpoint: its zip file calls a record with bytes a folder")
     unfolded = sum(record.size_bytes for record in records)
-    if is_untrusted and unfolded > UNFOLDING * arena.size_bytes + ALLOWANCE_BYTES:
+    if is_untrusted and unfolded > UNFOLDING * memory.size_bytes + ALLOWANCE_BYTES:
         raise UnsafeCheckpoint(
-            f"This checkpoint has {arena.size_bytes} bytes and would unfold to {unfolded}. {_HOW.format('')}"
+            f"This checkpoint has {memory.size_bytes} bytes and would unfold to {unfolded}. {_HOW.format('')}"
         )
     if (other := formats.detect_in_zip([record.name for record in records])) is not None:
         raise UnreadableCheckpoint(other.refusal)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..._runtime.interruption import reraise
-from ..strides import is_one_stretch
+from ..strides import is_non_overlapping_and_dense
 from . import zip_directory
-from .pickle_scan import BlindUnpickler, Mapped, Stub
+from .stub_unpickler import Mapped, Stub, StubUnpickler
 
 SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
 """The suffixes of files in a folder that are searched for tensors."""
@@ -151,7 +151,7 @@ class _Dtype(str):
         raise TypeError("this is no function")
 
 
-class _Unpickler(BlindUnpickler):
+class _Unpickler(StubUnpickler):
     """An unpickler that returns plain values, with `_Tensor` for each tensor."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -227,7 +227,7 @@ def _torch_entry(
     skipped, size_bytes = tensor.first * item_bytes, math.prod(tensor.shape) * item_bytes
     if not 0 <= skipped <= record.size_bytes:
         return None
-    is_known = is_one_stretch(tensor.shape, tensor.strides)
+    is_known = is_non_overlapping_and_dense(tensor.shape, tensor.strides)
     offset = _data_offset(read, record) + skipped if is_known else None
     return _entry(name, tensor.dtype, tensor.shape, offset, size_bytes)
 

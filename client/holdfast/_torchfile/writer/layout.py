@@ -17,11 +17,14 @@ from ..._runtime import gc_pause, packages
 from ..._runtime.interruption import reraise, suppress
 from ..._runtime.parallel import in_parallel
 from ...errors import InvalidRequest
-from ..strides import is_one_stretch
+from ..strides import is_non_overlapping_and_dense
 from . import crc32
 from .parts import ALIGNMENT, BIG_BYTES, Parts
 from .pickler import Described
 from .records import NoData, Storage, can_be_written, records_of
+
+_THREADED_BYTES = 8 * 1024 * 1024
+"""The size, in bytes, from which hashing on several threads takes less time than to start them."""
 
 
 class _Record(NamedTuple):
@@ -80,7 +83,8 @@ class Layout:
     def chunks(self) -> tuple[Chunk, ...]:
         """Return every chunk with its digest; read the remaining ones on several threads."""
         unread = [place for place in self.reading_order() if self._digests[place] is None]
-        in_parallel(unread, self.read, threads=digests.THREADS)
+        length = sum(self.extents[place].length for place in unread)
+        in_parallel(unread, self.read, threads=digests.THREADS if length >= _THREADED_BYTES else 1)
         return tuple(
             Chunk(extent.offset, extent.length, digest)
             for extent, digest in zip(self.extents, self._digests, strict=True)
@@ -287,7 +291,7 @@ def _entry(name: str, tensor: Any, offsets: Mapping[int, int]) -> dict[str, Any]
             "size_bytes": tensor.numel() * element_bytes,
         }
         start = offsets.get(tensor.untyped_storage()._cdata)
-        if start is not None and is_one_stretch(tensor.shape, tensor.stride()):
+        if start is not None and is_non_overlapping_and_dense(tensor.shape, tensor.stride()):
             entry["offset"] = start + tensor.storage_offset() * element_bytes
     except Exception as error:  # an attribute that torch does not give, such as the storage of a wrapper, is left out
         reraise(error)

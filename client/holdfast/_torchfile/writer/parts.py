@@ -74,8 +74,11 @@ class Parts:
         while place < len(self._parts) and self._starts[place] < stop:
             begin, part = self._starts[place], self._parts[place]
             length = len(part) if isinstance(part, bytes) else part.size_bytes
-            first, last = max(0, start - begin), min(length, stop - begin)
-            result += part[first:last] if isinstance(part, bytes) else part.copy(first, last)
+            if begin < start or begin + length > stop:
+                first, last = max(0, start - begin), min(length, stop - begin)
+                result += part[first:last] if isinstance(part, bytes) else part.copy(first, last)
+            else:  # most parts are whole
+                result += part if isinstance(part, bytes) else part.copy(0, length)
             place += 1
         return result
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ...errors import InvalidRequest
-from ..strides import is_one_stretch
+from ..strides import is_non_overlapping_and_dense
 
 _OTHER, _TENSOR, _WRAPPER, _STORAGE, _STORED = range(5)
 
@@ -160,7 +160,7 @@ class _QuickPickler(Pickler):
         if not is_contiguous or (start + numel) * element_bytes > held_bytes:
             self._observer.met_tensor(owner, is_wrapper=False)
         self._stored = "storage", kind, self._key(storage, dtype), "cpu", held_bytes // element_bytes
-        place = start * element_bytes if is_contiguous or is_one_stretch(shape, strides) else None
+        place = start * element_bytes if is_contiguous or is_non_overlapping_and_dense(shape, strides) else None
         self.described[id(owner)] = (owner, name, shape, storage._cdata, place, numel * element_bytes)
         return self._rebuild_tensor, (_NEXT, start, shape, strides, tensor.requires_grad, OrderedDict())
 

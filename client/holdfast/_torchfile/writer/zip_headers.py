@@ -10,6 +10,7 @@ _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
 _END = struct.Struct("<4sHHHHIIH")
 _END64 = struct.Struct("<4sQHHIIQQQQ")
 _LOCATOR = struct.Struct("<4sIQI")
+_EXTRA = struct.Struct("<HH")
 _LARGE, _MANY = 0xFFFFFFFF, 0xFFFF
 _UTF8 = 0x800
 _DAY = 0x21
@@ -42,14 +43,16 @@ def local_header(name: bytes, size_bytes: int, offset: int, alignment: int) -> b
     head = _LOCAL.pack(
         b"PK\x03\x04", _version(size_bytes), _UTF8, 0, 0, _DAY, 0, size, size, len(name), len(extra) + 4 + padding
     )
-    return b"".join((head, name, extra, struct.pack("<HH", _PADDING, padding), bytes(padding)))
+    return b"".join((head, name, extra, _EXTRA.pack(_PADDING, padding), bytes(padding)))
 
 
 def directory_entry(name: bytes, size_bytes: int, offset: int) -> bytes:
     """Return the directory's entry for the record whose header begins at an offset."""
-    large = [number for number in (size_bytes, size_bytes, offset) if number >= _LARGE]
-    extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
-    version, size, header = _version(size_bytes, offset), min(size_bytes, _LARGE), min(offset, _LARGE)
+    extra = b""
+    if size_bytes >= _LARGE or offset >= _LARGE:
+        large = [number for number in (size_bytes, size_bytes, offset) if number >= _LARGE]
+        extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large)
+    version, size, header = _version(max(size_bytes, offset)), min(size_bytes, _LARGE), min(offset, _LARGE)
     entry = _CENTRAL.pack(
         *(b"PK\x01\x02", version, version, _UTF8, 0, 0, _DAY, 0, size, size, len(name), len(extra)),
         *(0, 0, 0, 0, header),
@@ -67,5 +70,5 @@ def end(count: int, directory_bytes: int, offset: int) -> bytes:
     return tail + _END.pack(b"PK\x05\x06", 0, 0, shown, shown, min(directory_bytes, _LARGE), min(offset, _LARGE), 0)
 
 
-def _version(*numbers: int) -> int:
-    return 45 if any(number >= _LARGE for number in numbers) else 20
+def _version(largest: int) -> int:
+    return 45 if largest >= _LARGE else 20

@@ -15,7 +15,7 @@ import typer
 from ..._api.retry import PATIENCE_S
 from ..._api.wire import FileChunks
 from ..._arguments.name_mapping import safe_components
-from ..._runtime.packages import install
+from ..._runtime.packages import install_command
 from ..._transfer import destination, download
 from ..._transfer.cache import Cache
 from ..._transfer.contents import contents_of, file_of
@@ -125,7 +125,7 @@ def _part(
     if output is None or (output != STDOUT and (Path(output).is_dir() or destination.names_folder(output))):
         raise Misuse("--only and --tensor write a new file: name it with --output")
     if find_spec("torch") is None:
-        raise Misuse(f"--only and --tensor need torch: {install('torch')}")
+        raise Misuse(f"--only and --tensor need torch: {install_command('torch')}")
     if patterns:
         state = _matching(_state(session, checkpoint, *_keys(session, checkpoint, patterns), None), patterns)
     else:

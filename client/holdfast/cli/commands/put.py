@@ -11,12 +11,12 @@ import typer
 from blake3 import blake3
 
 from ..._api import digests
-from ..._api.retry import PATIENCE_S, Patience
+from ..._api.retry import PATIENCE_S, RetryDeadline
 from ..._api.wire import Committed
 from ..._arguments import values
 from ..._arguments.name_grammar import check_checkpoint, check_tag
 from ..._transfer import upload
-from ..._transfer.file_source import Sources
+from ..._transfer.file_source import LocalFiles
 from ..._transfer.progress import Progress
 from ...errors import CheckpointNotFound, InvalidRequest, NotAllowed, ServerFailed
 from .. import formatting, metadata
@@ -71,7 +71,7 @@ def put(
         raise Misuse(f"--mode is {mode!r}: it must be {' or '.join(MODES)}")
     session = Session.of(server, as_json=as_json, patience_s=PATIENCE_S)
     called = check_checkpoint(name or _called(path))
-    sources = Sources(path, called)
+    sources = LocalFiles(path, called)
     if path.is_file() and not path.stat().st_size:
         raise Misuse(f"{path} is empty: there is nothing to save")
     save: Json = {
@@ -97,7 +97,7 @@ def _called(path: Path) -> str:
     return path.name if path.name not in ("", "..") else path.resolve().name
 
 
-def _sent(session: Session, save: Json, sources: Sources) -> Committed:
+def _sent(session: Session, save: Json, sources: LocalFiles) -> Committed:
     """Save and return the checkpoint once it is durable.
 
     Each command is a save of its own, also of content that was saved before. The id of the save follows from what is
@@ -115,13 +115,13 @@ def _sent(session: Session, save: Json, sources: Sources) -> Committed:
     raise ServerFailed("unreachable")
 
 
-def _send(session: Session, save: Json, sources: Sources) -> Committed:
+def _send(session: Session, save: Json, sources: LocalFiles) -> Committed:
     """Send a save; without the tensor index if that is too large for the server."""
     described = [{**({"path": path} if path else {}), **like.as_json()} for path, like in sources.folders.items()]
     folders = {"folders": described} if described else {}
 
     def send() -> Committed:
-        patience = Patience(session.server.patience_s)
+        patience = RetryDeadline(session.server.patience_s)
         return upload.send_files(
             session.server, {**save, **folders}, sources, patience=patience, before_commit=sources.refuse_changed
         )

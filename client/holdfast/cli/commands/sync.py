@@ -9,9 +9,10 @@ from typing import Any
 
 from ..._api.server import Server
 from ..._connection.base_url import base_url_of
-from ..._spool import disposal, siblings
+from ..._spool import disposal, url_aliases
 from ..._spool.delivery import Outcome, deliver
-from ..._spool.queue import Item, Queue
+from ..._spool.item import SpooledCheckpoint
+from ..._spool.queue import Queue
 from ..._spool.spool import Spool, default_folder
 from .. import formatting
 from ..statuses import Status
@@ -45,13 +46,13 @@ def sync_all(
         _print(is_verbose, f"nothing waits in {found.folder}")
         return Status.DONE
     if not only_list and server is None:
-        siblings.identify_all(queues)
-    for group in siblings.groups(queues, one_server=server is not None):
+        url_aliases.identify_all(queues)
+    for group in url_aliases.groups(queues, one_server=server is not None):
         for queue in group:
             if retry_refused and not only_list:
                 queue.unpark()
             _say(queue, is_verbose)
-        for queue, items in siblings.turns(partial(list, group)) if not only_list else ():
+        for queue, items in url_aliases.turns(partial(list, group)) if not only_list else ():
             outcome = deliver(
                 queue,
                 _server(server, queue, token, token_file),
@@ -103,7 +104,7 @@ def waiting(spool: Spool) -> dict[str, Any]:
     }
 
 
-def _as_json(item: Item) -> dict[str, Any]:
+def _as_json(item: SpooledCheckpoint) -> dict[str, Any]:
     return {"name": item.name, "size_bytes": item.size_bytes, "folder": str(item.folder)}
 
 
@@ -115,7 +116,7 @@ def _say(queue: Queue, is_verbose: bool) -> None:
         _print(is_verbose, f"           stored in {item.folder}")
 
 
-def _checkpoints(items: Sequence[Item]) -> str:
+def _checkpoints(items: Sequence[SpooledCheckpoint]) -> str:
     size_bytes = sum(item.size_bytes for item in items)
     verb = "waits" if len(items) == 1 else "wait"
     return f"{formatting.count(len(items), 'checkpoint')} {verb}, {formatting.size(size_bytes)},"

@@ -10,7 +10,7 @@ import typer
 
 from ..._api.retry import Backoff, is_transient
 from ..._arguments import checks
-from ..._connection.sockets import deadline
+from ..._runtime.deadlines import deadline
 from ...errors import HoldfastError
 from .. import formatting
 from ..completion import directory_names

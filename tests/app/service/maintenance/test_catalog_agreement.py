@@ -189,7 +189,7 @@ def test_the_catalog_of_another_root_is_refused_and_nothing_is_changed(make_serv
             act(Settings(root=one))
     assert apart_from_catalog(one) == before
     (own(one) / "catalog.db").rename(own(one) / "catalog.db.other")
-    with closing(open_root(Settings(root=one))) as checkpoints, checkpoints.context.catalog.reading() as session:
+    with closing(open_root(Settings(root=one))) as service, service.context.catalog.reading() as session:
         assert session.checkpoints.live_names_by_directory() == {"runs/one": {"checkpoint_epoch_0001.pt"}}
 
 
@@ -207,8 +207,8 @@ def test_a_catalog_kept_elsewhere_is_not_used_for_another_root(make_server, tmp_
         open_root(Settings(root=root, database_url=url))
     shutil.rmtree(root)
     (tmp_path / "unmounted").rename(root)
-    with closing(open_root(Settings(root=root, database_url=url))) as checkpoints:
-        assert checkpoints.queries.latest("runs/a").facts.epoch == 1
+    with closing(open_root(Settings(root=root, database_url=url))) as service:
+        assert service.lookups.latest("runs/a").facts.epoch == 1
 
 
 def test_a_copied_root_goes_its_own_way(make_server, tmp_path):

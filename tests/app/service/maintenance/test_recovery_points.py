@@ -49,7 +49,7 @@ def ready(server, data=b"new bytes", replaces=None):
     """Make an upload that has arrived in full, and the manifest that its commit would seal."""
     wanted = Save(directory=DIRECTORY, name=NAME, save_id="save-new", files=(UploadFile("", len(data)),))
     upload = server.reservations.reserve(wanted).upload
-    with server.uploads.receive(upload.id, NAME, Span(0, len(data))) as receiver:
+    with server.transfers.receive(upload.id, NAME, Span(0, len(data))) as receiver:
         feed(receiver, data)
         receiver.finish()
     chunk = Chunk(len(data), digests.of_chunk(data))
@@ -141,11 +141,11 @@ def test_a_sealed_commit_is_finished_at_the_next_start(start, tmp_path, step, re
         server = start(catalog=lost)
         assert [found.id for found in live(server)] == [other.id, upload_id]
         assert read(server, upload_id) == b"new bytes"
-        assert server.queries.get(upload_id).facts.epoch == 7
+        assert server.lookups.get(upload_id).facts.epoch == 7
         assert nothing_left(tmp_path / "root")
         assert server.commits.commit(upload_id).repeated
         if replacing and catalog == "kept":
-            assert server.queries.get(old.id).removed_because == "replaced"
+            assert server.lookups.get(old.id).removed_because == "replaced"
     assert save(server, b"next", name="next.pt").sequence == manifest.checkpoint.sequence + 1
 
 
@@ -153,8 +153,8 @@ def test_an_upload_that_was_not_sealed_stays_an_upload(start, tmp_path):
     upload_id, _ = ready(start())
     server = start()
     assert live(server) == []
-    assert [missing.span for missing in server.uploads.get(upload_id).missing.ranges] == [Span(0, 9)]
-    with server.uploads.receive(upload_id, NAME, Span(0, 9)) as receiver:
+    assert [missing.span for missing in server.transfers.get(upload_id).missing.ranges] == [Span(0, 9)]
+    with server.transfers.receive(upload_id, NAME, Span(0, 9)) as receiver:
         feed(receiver, b"new bytes")
         receiver.finish()
     assert server.commits.commit(upload_id).checkpoint.id == upload_id
@@ -257,7 +257,7 @@ def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_
         upload = server.reservations.reserve(
             Save(directory=DIRECTORY, name="folder", files=(UploadFile("old.bin", 3),))
         ).upload
-        with server.uploads.receive(upload.id, "old.bin", Span(0, 3)) as receiver:
+        with server.transfers.receive(upload.id, "old.bin", Span(0, 3)) as receiver:
             feed(receiver, b"old")
             receiver.finish()
         old = server.commits.commit(upload.id).checkpoint
@@ -277,7 +277,7 @@ def test_a_commit_that_is_sealed_while_the_janitor_works_is_not_mixed_with_what_
         assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"new.bin": b"new"}
         server.pending_commits.roll_forward("newer", made[0])
         assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"new.bin": b"new"}
-        assert server.queries.get(old.id).removed_because == "replaced"
+        assert server.lookups.get(old.id).removed_because == "replaced"
         server.removals.delete("newer")
         assert server.restorations.restore(old.id).id == old.id
         assert files_of(tmp_path / "root" / DIRECTORY / "folder") == {"old.bin": b"old"}

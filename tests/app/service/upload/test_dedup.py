@@ -1,428 +1,561 @@
-"""Deduplication while sources change between the planned copies and the commit: nothing wrong is published."""
+"""Deduplicated saves: the server requests only chunks that it lacks, and publishes exactly the declared content."""
 
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.bootstrap import open_root
-from app.core import digests
-from app.core.errors import DigestMismatch, RangesMissing, Superseded, UploadBusy, UploadNotFound
-from app.core.models import Chunk, Facts, PolicyRequest, Save, UploadFile
-from app.core.spans import Span
-from app.service.state.running_copies import THREADS
-from app.service.state.upload_progress import UploadProgress
-from app.settings import Settings
-from tests.data.delta_states import PIECE_BYTES, chunks_of, pieces
-from tests.data.samples import descriptors, feed, upload
+from tests.data.delta_states import PIECE_BYTES, Uploader, asked, declared, pieces, refusal
 from tests.support.live import eventually
 
-DIRECTORY = "runs/a"
+SAVE_ID = "save-0001"
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Opens the root again, as the next start does."""
-    opened = []
-
-    def again(**settings):
-        while opened:
-            opened.pop().close()
-        opened.append(open_root(Settings(root=tmp_path / "root", **settings)))
-        return opened[0]
-
-    yield again
-    while opened:
-        opened.pop().close()
+def uploader(server, directory):
+    return Uploader(server, directory)
 
 
 @pytest.fixture
-def server(start):
-    return start()
+def own(own_server):
+    """Make an uploader to a server that the test may kill."""
+    return Uploader(own_server, "runs/a")
 
 
-@contextmanager
-def nothing_copied(server):
-    """Keep the copying threads busy within the block."""
-    go_on = threading.Event()
-    busy = [server._copies._workers.submit(go_on.wait) for _ in range(THREADS)]
-    try:
-        yield
-    finally:
-        go_on.set()
-        wait(busy)
+def inode(path):
+    return path.stat().st_ino
 
 
-def reserve(server, state, name="x.pt", *, hashed=True, save_id="", **more):
-    chunks = chunks_of(state) if hashed else tuple(Chunk(len(piece), "") for piece in state)
-    file = UploadFile("", sum(map(len, state)), chunks)
-    return server.reservations.reserve(Save(directory=DIRECTORY, name=name, save_id=save_id, files=(file,), **more))
+def replaced(state, places):
+    """Make a state with fresh pieces at some places."""
+    fresh = iter(pieces(len(places)))
+    return [next(fresh) if place in places else piece for place, piece in enumerate(state)]
 
 
-def put(server, upload, data, offset=0):
-    with server.uploads.receive(upload.id, upload.name, Span(offset, offset + len(data))) as receiver:
-        feed(receiver, data)
-        receiver.finish()
+# requested ranges
 
 
-def send(server, reservation, state):
-    data = b"".join(state)
-    for missing in reservation.missing.ranges:
-        put(server, reservation.upload, data[missing.span.start : missing.span.stop], missing.span.start)
+def test_a_mostly_unchanged_save_requests_only_the_changed_ranges(uploader):
+    first = pieces(20)
+    uploader.save(first, "1.pt")
+    second = replaced(first, [3, 12])
+    upload = uploader.begin(declared(second), name="2.pt")
+    assert asked(upload) == [("2.pt", 3 * PIECE_BYTES, PIECE_BYTES), ("2.pt", 12 * PIECE_BYTES, PIECE_BYTES)]
+    uploader.send(upload, state=second)
+    uploader.committed(upload, second)
+    assert uploader.path("1.pt").read_bytes() == b"".join(first)
 
 
-def save(server, state, name="x.pt", **more):
-    reservation = reserve(server, state, name, **more)
-    send(server, reservation, state)
-    return server.commits.commit(reservation.upload.id).checkpoint
+A, B, C, D = pieces(4)
+SHORT, LONG = pieces(1, 100) + pieces(1, 10_000)
 
 
-def read(server, name):
-    return (server.context.storage.tree.root / DIRECTORY / name).read_bytes()
+@pytest.mark.parametrize(
+    ("held", "state", "missing"),
+    [
+        pytest.param([[A, B, C]], [C, A, B], [], id="moved"),
+        pytest.param([[A, B, C]], [SHORT, A, B, C], [(0, 100)], id="moved by an odd number of bytes"),
+        pytest.param([[SHORT, A, LONG]], [LONG, SHORT, A], [], id="of all lengths, moved"),
+        pytest.param([[A, B]], [A, B, A, A, B, B], [], id="several times in one file"),
+        pytest.param([[A, A, B, A]], [B, A, A], [], id="several times in the one held"),
+        pytest.param([[A], [B], [C]], [A, B, C], [], id="from several checkpoints"),
+        pytest.param([[A, B], [B, C]], [A, B, C, D], [(3 * PIECE_BYTES, PIECE_BYTES)], id="held twice"),
+        pytest.param([[A, B]], [C, C], [(0, 2 * PIECE_BYTES)], id="nothing held"),
+        pytest.param([[A, B]], [A], [], id="shorter"),
+        pytest.param([[A, B]], [], [], id="empty"),
+        pytest.param([[]], [A], [(0, PIECE_BYTES)], id="an empty one held"),
+    ],
+)
+def test_chunks_are_found_at_any_offset(uploader, held, state, missing):
+    for number, other in enumerate(held):
+        uploader.save(other, f"{number}.pt")
+    upload = uploader.begin(declared(state), name="new.pt")
+    assert asked(upload) == [("new.pt", offset, length) for offset, length in missing]
+    uploader.send(upload, state=state)
+    uploader.committed(upload, state)
+    for number, other in enumerate(held):
+        assert uploader.path(f"{number}.pt").read_bytes() == b"".join(other)
 
 
-def published(server, reservation, state):
-    """Commit, and check that the checkpoint is this state."""
-    checkpoint = server.commits.commit(reservation.upload.id).checkpoint
-    assert read(server, checkpoint.name) == b"".join(state)
-    return checkpoint
+def test_chunks_are_shared_between_the_files_of_a_folder(uploader):
+    one, two, both, new = pieces(3), pieces(3), pieces(2), pieces(1)
+    before = {"model": one + both, "sub/state": two}
+    upload = uploader.begin(*(declared(state, path=path) for path, state in before.items()), name="1")
+    uploader.send(upload, **before)
+    assert uploader.commit(upload).status_code == 201
+    after = {"model": two + new, "other": both + one, "sub/state": two}
+    upload = uploader.begin(*(declared(state, path=path) for path, state in after.items()), name="2")
+    assert asked(upload) == [("model", 3 * PIECE_BYTES, PIECE_BYTES)]
+    uploader.send(upload, **after)
+    assert uploader.commit(upload).status_code == 201
+    for path, state in after.items():
+        assert (uploader.path("2") / path).read_bytes() == b"".join(state)
 
 
-def refused(server, reservation):
-    """Give the ranges that a refused commit misses."""
-    with pytest.raises(RangesMissing) as caught:
-        server.commits.commit(reservation.upload.id)
-    return [(wanted["offset"], wanted["length"]) for wanted in caught.value.extra["missing"]]
+def test_the_same_bytes_in_other_chunks_are_requested(uploader):
+    state = pieces(2)
+    uploader.save(state)
+    whole = b"".join(state)
+    upload = uploader.begin(declared([whole[:5000], whole[5000:]]), name="2.pt")
+    assert asked(upload) == [("2.pt", 0, 2 * PIECE_BYTES)]
 
 
-def overwrite(server, name, data, offset=0, *, secretly=False):
-    path = server.context.storage.tree.root / DIRECTORY / name
-    before = path.stat()
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
-    if secretly:
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+def test_a_checkpoint_saved_without_chunks_is_a_source_in_the_servers_chunks(uploader):
+    state = [os.urandom(300_000)]
+    uploader.server.save(uploader.directory, state[0], name="1.pt")
+    upload = uploader.begin(declared(state), name="2.pt")
+    assert asked(upload) == []
+    uploader.committed(upload, state)
 
 
-def delete(server, checkpoint):
-    server.removals.delete(checkpoint.id)
+def test_only_the_newest_32_checkpoints_are_sources(uploader):
+    first, second = pieces(1), pieces(1)
+    uploader.save(first, "old.pt", epoch=0)
+    uploader.save(second, "older than 31 others.pt", epoch=1)
+    for number in range(31):
+        uploader.server.save(uploader.directory, b"other", name=f"{number}.pt", epoch=2 + number)
+    assert asked(uploader.begin(declared(second), name="new.pt")) == []
+    assert len(asked(uploader.begin(declared(first), name="newer.pt"))) == 1
 
 
-def prune(server, checkpoint):
-    save(server, pieces(1), "newer.pt", policy=PolicyRequest(limits={"max_checkpoints": 1}))
+# the same content again
 
 
-# sources that are removed
-
-
-@pytest.mark.parametrize("gone", [delete, prune])
-def test_a_source_is_held_open_until_it_has_been_copied(server, tmp_path, gone):
+def test_the_same_content_under_another_name_is_a_file_of_its_own(uploader):
     state = pieces(5)
-    source = save(server, state, "1.pt")
-    with nothing_copied(server):
-        reservation = reserve(server, state, "2.pt")
-        assert reservation.missing.ranges == []
-        gone(server, source)
-        assert eventually(lambda: not list((tmp_path / "root" / ".holdfast" / "trash").iterdir()))
-    published(server, reservation, state)
+    uploader.save(state, "1.pt")
+    upload = uploader.begin(declared(state), name="2.pt")
+    assert asked(upload) == []
+    uploader.committed(upload, state)
+    assert inode(uploader.path("1.pt")) != inode(uploader.path("2.pt"))
 
 
-def test_sources_are_closed_once_nothing_is_left_to_copy(server):
+def test_the_same_content_under_the_same_name_is_not_copied(uploader):
+    state = pieces(5)
+    first = uploader.save(state)
+    file = inode(uploader.path("x.pt"))
+    upload = uploader.begin(declared(state), epoch=7)
+    assert asked(upload) == asked(uploader.get(upload)) == []
+    assert not uploader.incoming(upload).exists()
+    answer = uploader.commit(upload).json()
+    assert (answer["id"], answer["epoch"]) == (first["id"], 7)
+    assert answer["sequence"] > first["sequence"]
+    assert inode(uploader.path("x.pt")) == file
+    assert upload["id"] not in uploader.server.incoming()
+
+
+def remove(uploader):
+    standing = uploader.server.http.get("/v1/checkpoints/latest", params={"directory": uploader.directory}).json()
+    uploader.http.delete(f"/v1/checkpoints/{standing['id']}").raise_for_status()
+    uploader.server.wait_until_freed()
+
+
+def alter(uploader):
+    path = uploader.path("x.pt")
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def take_away(uploader):
+    uploader.path("x.pt").unlink()
+
+
+GONE = [remove, alter, take_away]
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_if_the_same_content_is_not_live_at_commit_it_is_requested(uploader, gone):
+    state = pieces(5)
+    uploader.save(state)
+    upload = uploader.begin(declared(state))
+    assert asked(upload) == []
+    gone(uploader)
+    refused = uploader.commit(upload)
+    assert refusal(refused) == (409, "ranges_missing")
+    assert refused.json()["missing"] == [{"file": "x.pt", "offset": 0, "length": 5 * PIECE_BYTES}]
+    again = uploader.get(upload)
+    assert asked(again) == [("x.pt", 0, 5 * PIECE_BYTES)]
+    uploader.send(again, state=state)
+    uploader.committed(upload, state)
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_if_the_same_content_is_not_live_at_commit_it_is_copied_from_elsewhere(uploader, gone):
+    state = pieces(5)
+    uploader.save(state, "elsewhere.pt")
+    uploader.save(state)
+    upload = uploader.begin(declared(state))
+    gone(uploader)
+    uploader.committed(upload, state)
+
+
+def test_deferred_ranges_may_be_sent_before_they_are_requested(uploader):
     state = pieces(3)
-    save(server, state[:2], "1.pt")
-    save(server, state[2:], "2.pt")
-    before = descriptors()
-    with nothing_copied(server):
-        reservation = reserve(server, state, "3.pt")
-        assert len(descriptors()) == len(before) + 2
-    published(server, reservation, state)
-    assert eventually(lambda: descriptors() == before)
+    uploader.save(state)
+    upload = uploader.begin(declared(state))
+    assert uploader.put(upload, state[1], PIECE_BYTES).status_code == 200
+    remove(uploader)
+    refused = uploader.commit(upload).json()
+    assert [(wanted["offset"], wanted["length"]) for wanted in refused["missing"]] == [
+        (0, PIECE_BYTES),
+        (2 * PIECE_BYTES, PIECE_BYTES),
+    ]
+    uploader.send(uploader.get(upload), state=state)
+    uploader.committed(upload, state)
 
 
-def test_sources_are_closed_when_the_upload_is_aborted(server):
-    state = pieces(3)
-    save(server, state, "1.pt")
-    before = descriptors()
-    with nothing_copied(server):
-        server.aborts.abort(reserve(server, state, "2.pt").upload.id)
-        assert eventually(lambda: descriptors() == before)
+def test_a_commit_that_declares_other_digests_than_the_same_content_is_refused(uploader):
+    state = pieces(2)
+    uploader.save(state)
+    upload = uploader.begin(declared(state))
+    assert refusal(uploader.commit(upload, declared(pieces(2)))) == (422, "digest_mismatch")
+    assert refusal(uploader.commit(upload, declared(state, path="other"))) == (404, "file_not_found")
+    assert uploader.commit(upload, declared(state)).status_code == 201
 
 
-# sources that change
+# sources
 
 
-@pytest.mark.parametrize("secretly", [False, True], ids=["openly", "in secret"])
-def test_bytes_that_changed_after_the_copy_was_planned_are_missing(server, secretly):
-    state, changed = pieces(3), pieces(1)[0]
-    save(server, state, "1.pt")
-    with nothing_copied(server):
-        reservation = reserve(server, state, "2.pt")
-        overwrite(server, "1.pt", changed, PIECE_BYTES, secretly=secretly)
-    missing = refused(server, reservation)
-    assert any(offset <= PIECE_BYTES < offset + length for offset, length in missing)
-    send(server, server.uploads.get(reservation.upload.id), state)
-    published(server, reservation, state)
+def test_a_source_that_was_altered_in_place_is_not_used(uploader):
+    state, changed = pieces(3), pieces(1)
+    uploader.save(state, "1.pt")
+    with uploader.path("1.pt").open("r+b") as file:
+        file.seek(PIECE_BYTES)
+        file.write(changed[0])
+    upload = uploader.begin(declared(state), name="2.pt")
+    assert asked(upload) == [("2.pt", 0, 3 * PIECE_BYTES)]
+    uploader.send(upload, state=state)
+    uploader.committed(upload, state)
 
 
-def test_bytes_that_changed_are_taken_from_another_checkpoint_that_has_them(server):
-    state = pieces(3)
-    save(server, state, "1.pt")
-    save(server, state, "2.pt")
-    overwrite(server, "2.pt", pieces(1)[0])
-    reservation = reserve(server, state, "3.pt")
-    assert reservation.missing.ranges == []
-    published(server, reservation, state)
+def test_bytes_that_were_altered_under_the_same_time_are_requested(uploader):
+    state, changed = pieces(3), pieces(1)
+    uploader.save(state, "1.pt")
+    before = uploader.path("1.pt").stat()
+    with uploader.path("1.pt").open("r+b") as file:
+        file.seek(PIECE_BYTES)
+        file.write(changed[0])
+    os.utime(uploader.path("1.pt"), ns=(before.st_atime_ns, before.st_mtime_ns))
+    upload = uploader.begin(declared(state), name="2.pt")
+    refused = uploader.commit(upload)
+    assert refusal(refused) == (409, "ranges_missing")
+    assert any(m["offset"] <= PIECE_BYTES < m["offset"] + m["length"] for m in refused.json()["missing"])
+    uploader.send(uploader.get(upload), state=state)
+    uploader.committed(upload, state)
 
 
-def test_a_source_that_became_shorter_is_missing(server, tmp_path):
-    state = pieces(3)
-    save(server, state, "1.pt")
-    with nothing_copied(server):
-        reservation = reserve(server, state, "2.pt")
-        with (tmp_path / "root" / DIRECTORY / "1.pt").open("r+b") as file:
-            file.truncate(PIECE_BYTES + 10)
-    assert (PIECE_BYTES, 2 * PIECE_BYTES) in refused(server, reservation)
-    send(server, server.uploads.get(reservation.upload.id), state)
-    published(server, reservation, state)
+def test_one_altered_file_of_a_folder_does_not_exclude_the_others(uploader):
+    files = {path: pieces(2) for path in ("a", "b", "c")}
+    upload = uploader.begin(*(declared(state, path=path) for path, state in files.items()), name="1")
+    uploader.send(upload, **files)
+    assert uploader.commit(upload).status_code == 201
+    (uploader.path("1") / "b").write_bytes(b"altered")
+    (uploader.path("1") / "c").unlink()
+    upload = uploader.begin(*(declared(state, path=path) for path, state in files.items()), name="2")
+    assert asked(upload) == [("b", 0, 2 * PIECE_BYTES), ("c", 0, 2 * PIECE_BYTES)]
+    uploader.send(upload, **files)
+    assert uploader.commit(upload).status_code == 201
+    for path, state in files.items():
+        assert (uploader.path("2") / path).read_bytes() == b"".join(state)
 
 
-# bytes that arrive during the copying
+def test_a_source_that_is_touched_but_the_same_is_used(uploader):
+    state = pieces(2)
+    uploader.save(state, "1.pt")
+    os.utime(uploader.path("1.pt"))
+    upload = uploader.begin(declared(state), name="2.pt")
+    assert asked(upload) == []
+    uploader.committed(upload, state)
 
 
-def test_bytes_sent_before_they_are_copied_stay_when_the_source_turns_out_wrong(server):
-    state = pieces(3)
-    save(server, state, "1.pt")
-    with nothing_copied(server):
-        reservation = reserve(server, state, "2.pt")
-        put(server, reservation.upload, state[1], PIECE_BYTES)
-        overwrite(server, "1.pt", pieces(1)[0], PIECE_BYTES)
-    missing = refused(server, reservation)
-    assert (PIECE_BYTES, PIECE_BYTES) not in missing
-    send(server, server.uploads.get(reservation.upload.id), state)
-    published(server, reservation, state)
+# the base
 
 
-def test_a_commit_waits_for_copies_and_takes_bytes_that_were_sent_concurrently(server):
-    held = pieces(4)
-    save(server, held, "1.pt")
-    state = [*held, *pieces(1)]
-    with ThreadPoolExecutor(1) as thread:
-        with nothing_copied(server):
-            reservation = reserve(server, state, "2.pt")
-            commit = thread.submit(published, server, reservation, state)
-            send(server, reservation, state)
-            put(server, reservation.upload, held[0])
-            assert not commit.done()
-        assert commit.result(timeout=20).size_bytes == 5 * PIECE_BYTES
-
-
-def test_bytes_in_flight_when_digests_are_declared_count_only_if_they_match(server):
-    state, sent = pieces(3), pieces(1)[0]
-    reservation = reserve(server, state, hashed=False, save_id="save-0001")
-    upload = reservation.upload
-    with server.uploads.receive(upload.id, "x.pt", Span(0, PIECE_BYTES)) as wrong:
-        with server.uploads.receive(upload.id, "x.pt", Span(PIECE_BYTES, 2 * PIECE_BYTES)) as right:
-            feed(wrong, sent[:100])
-            feed(right, state[1][:100])
-            told = reserve(server, state, save_id="save-0001")
-            assert [missing.span for missing in told.missing.ranges] == [Span(0, 3 * PIECE_BYTES)]
-            put(server, upload, state[0])
-            feed(right, state[1][100:])
-            right.finish()
-        with pytest.raises(UploadBusy):
-            feed(wrong, sent[100:])
-    rest = server.uploads.get(upload.id)
-    assert [missing.span for missing in rest.missing.ranges] == [Span(2 * PIECE_BYTES, 3 * PIECE_BYTES)]
-    send(server, rest, state)
-    published(server, reservation, state)
-
-
-def test_the_last_of_two_writers_without_digests_is_what_is_committed(server):
-    """Even if the bytes were on the disk before: the record is what is on the disk."""
-    one, other = pieces(1), pieces(1)
-    reservation = reserve(server, one, hashed=False)
-    for piece in (one[0], other[0], one[0], other[0]):
-        put(server, reservation.upload, piece)
-    with pytest.raises(DigestMismatch):
-        server.commits.commit(reservation.upload.id, {"x.pt": chunks_of(one)})
-    server.commits.commit(reservation.upload.id, {"x.pt": chunks_of(other)})
-    assert read(server, "x.pt") == other[0]
-
-
-def test_one_range_is_written_by_one_thread_at_a_time():
-    progress = UploadProgress(upload({"a": b"", "b": b""}))
-    entered = []
-
-    def write(path, span):
-        with progress.writing(path, span):
-            entered.append((path, span))
-
-    with ThreadPoolExecutor(3) as threads:
-        with progress.writing("a", Span(0, 10)):
-            waiting = threads.submit(write, "a", Span(9, 20))
-            for path, span in (("a", Span(10, 20)), ("b", Span(0, 10))):
-                threads.submit(write, path, span).result(timeout=10)
-            assert not waiting.done()
-        waiting.result(timeout=10)
-    assert entered[-1] == ("a", Span(9, 20))
-
-
-def test_closing_waits_for_writers_and_refuses_waiting_ones():
-    progress = UploadProgress(upload({"a": b""}))
-    with ThreadPoolExecutor(2) as threads:
-        with progress.writing("a", Span(0, 10)):
-            waiting = threads.submit(progress.writing("a", Span(0, 10)).__enter__)
-            closing = threads.submit(progress.close)
-            assert eventually(lambda: progress.is_closed)
-            assert not closing.done()
-            with pytest.raises(UploadBusy):
-                progress.close(wait=False)
-        closing.result(timeout=10)
-        assert isinstance(waiting.exception(timeout=10), UploadBusy)
-    with pytest.raises(UploadBusy), progress.writing("a", Span(0, 10)):
-        pass
-
-
-def test_declaring_digests_and_renewing_the_lease_concurrently_loses_neither(start):
-    server = start(upload_lease_s=0.2)
-    for number in range(20):
-        state = pieces(3)
-        reservation = reserve(server, state, f"{number}.pt", hashed=False, save_id=f"save-{number:04}")
-        with ThreadPoolExecutor(2) as threads:
-            sent = threads.submit(put, server, reservation.upload, state[0])
-            told = threads.submit(reserve, server, state, f"{number}.pt", save_id=f"save-{number:04}")
-        assert sent.exception() is None
-        assert told.exception() is None
-        with pytest.raises(DigestMismatch):
-            put(server, reservation.upload, pieces(1)[0])
-        send(server, server.uploads.get(reservation.upload.id), state)
-        published(server, reservation, state)
-
-
-# aborting and stopping
-
-
-def test_an_upload_can_be_aborted_during_long_copies_of_other_uploads(server):
-    state = pieces(3)
-    save(server, state, "1.pt")
-    with nothing_copied(server):
-        reservation = reserve(server, state, "2.pt")
-        aborting = threading.Thread(target=server.aborts.abort, args=[reservation.upload.id])
-        aborting.start()
-        aborting.join(timeout=10)
-        assert not aborting.is_alive()
-        with pytest.raises(UploadNotFound):
-            server.uploads.get(reservation.upload.id)
-    assert server.context.storage.content.uploads() == set()
-
-
-def test_an_upload_can_be_aborted_at_any_moment_of_its_copying(server):
-    state = pieces(200)
-    save(server, state, "1.pt")
-    shuffled = state[::-1]
-    for number in range(20):
-        reservation = reserve(server, shuffled, f"copy-{number}.pt")
-        server.aborts.abort(reservation.upload.id)
-        assert server.context.storage.content.uploads() == set()
-
-
-def test_an_upload_that_expires_while_it_is_copied_leaves_nothing(start):
-    server = start(upload_lease_s=0.05)
-    state = pieces(3)
-    save(server, state, "1.pt")
-    with nothing_copied(server):
-        reserve(server, state, "2.pt")
-        assert eventually(lambda: server.aborts.expire() or not server.context.storage.content.uploads())
-    assert server.context.storage.content.uploads() == set()
-
-
-def test_a_save_begun_afresh_drops_running_copies(server):
-    state = pieces(3)
-    save(server, state, "1.pt")
-    with nothing_copied(server):
-        reserve(server, state, "2.pt", save_id="save-0001")
-        with server.single_requests.begin(
-            Save(directory=DIRECTORY, name="2.pt", save_id="save-0001", files=(UploadFile("", None),))
-        ) as shot:
-            feed(shot, b"other bytes")
-            shot.finish()
-    assert read(server, "2.pt") == b"other bytes"
-
-
-def test_stopping_does_not_wait_for_all_copies_and_the_next_start_makes_them(start, tmp_path):
-    server = start()
-    state = pieces(3000)
-    save(server, state, "1.pt")
-    shuffled = state[::-1]
-    reservation = reserve(server, shuffled, "2.pt")
-    server = start()
-    assert list(server.uploads.get(reservation.upload.id).missing.ranges) == []
-    published(server, reservation, shuffled)
-
-
-def test_copies_that_did_not_start_before_a_stop_are_made_after_it(start, tmp_path):
-    server = start()
-    state = pieces(3)
-    save(server, state, "1.pt")
-    with nothing_copied(server):
-        reservation = reserve(server, state, "2.pt")
-        stopping = threading.Thread(target=server._copies.close)
-        stopping.start()
-        assert eventually(server._copies._closing.is_set)
-    stopping.join()
-    incoming = tmp_path / "root" / ".holdfast" / "incoming" / reservation.upload.id / "files" / "2.pt"
-    assert not incoming.exists()
-    server = start()
-    assert list(server.uploads.get(reservation.upload.id).missing.ranges) == []
-    published(server, reservation, state)
-
-
-# the same content under the same name
-
-
-def test_deferred_copies_of_live_content_do_not_replace_a_later_save(server):
-    state, other = pieces(3), pieces(1)
-    save(server, state, "elsewhere.pt")
-    save(server, state)
-    reservation = reserve(server, state)
-    save(server, other)
-    with pytest.raises(Superseded):
-        server.commits.commit(reservation.upload.id)
-    assert read(server, "x.pt") == b"".join(other)
-
-
-def test_content_that_became_live_concurrently_is_not_published_again(server):
-    state = pieces(3)
-    reservation = reserve(server, state, facts=Facts(epoch=9))
-    send(server, reservation, state)
-    first = save(server, state)
-    with pytest.raises(Superseded):
-        server.commits.commit(reservation.upload.id)
-    assert server.queries.latest(DIRECTORY).id == first.id
-
-
-def test_two_concurrent_commits_of_removed_content_make_one_checkpoint(server):
-    state = pieces(50)
-    save(server, state, "elsewhere.pt")
-    for _ in range(5):
-        standing = save(server, state)
-        reservation = reserve(server, state)
-        delete(server, standing)
-        with ThreadPoolExecutor(2) as threads:
-            commits = [threads.submit(server.commits.commit, reservation.upload.id) for _ in range(2)]
-        done = [commit.result() for commit in commits if commit.exception() is None]
-        assert {committed.checkpoint.id for committed in done} == {reservation.upload.id}
-        assert {type(commit.exception()) for commit in commits} <= {UploadBusy, type(None)}
-        assert read(server, "x.pt") == b"".join(state)
-
-
-def test_copied_bytes_are_those_of_the_manifest(server):
+def test_a_base_of_another_directory_is_used(server, directory, uploader):
     state = pieces(4)
-    save(server, state, "1.pt")
-    checkpoint = published(server, reserve(server, state[::-1], "2.pt"), state[::-1])
-    _, maps = server.queries.maps(checkpoint.id)
-    assert maps["2.pt"].chunks == chunks_of(state[::-1])
-    assert checkpoint.files[0].digest == digests.of_file(maps["2.pt"].chunks)
+    base = Uploader(server, f"{directory}/other").save(state)
+    new = replaced(state, [2])
+    assert len(asked(uploader.begin(declared(new), name="without.pt"))) == 1
+    upload = uploader.begin(declared(new), base=base["id"])
+    assert asked(upload) == [("x.pt", 2 * PIECE_BYTES, PIECE_BYTES)]
+    uploader.send(upload, state=new)
+    uploader.committed(upload, new)
+
+
+@pytest.mark.parametrize("base", ["unknown", "removed", "an upload", "held anyway"])
+def test_a_base_without_bytes_does_no_harm(uploader, base):
+    state = pieces(2)
+    other = uploader.save(pieces(1), "other.pt")
+    if base == "removed":
+        uploader.http.delete(f"/v1/checkpoints/{other['id']}").raise_for_status()
+    if base == "an upload":
+        other = uploader.begin(declared(state), name="upload.pt")
+    upload = uploader.begin(declared(state), base="0" * 32 if base == "unknown" else other["id"])
+    assert asked(upload) == [("x.pt", 0, 2 * PIECE_BYTES)]
+    uploader.send(upload, state=state)
+    uploader.committed(upload, state)
+
+
+@pytest.mark.parametrize("base", ["", "../other", "a" * 65, "ü", 5, ["a"], {}])
+def test_a_base_that_is_no_id_is_refused(uploader, base):
+    assert refusal(uploader.reserve(declared(pieces(1)), base=base)) == (422, "invalid_request")
+
+
+# digests that are declared late
+
+
+def test_digests_may_come_with_the_commit(uploader):
+    state = [*pieces(3), *pieces(1, 100)]
+    upload = uploader.begin(declared(state, hashed=False))
+    assert asked(upload) == [("x.pt", 0, sum(map(len, state)))]
+    uploader.put(upload, state[1], PIECE_BYTES).raise_for_status()
+    assert asked(uploader.get(upload)) == [("x.pt", 0, PIECE_BYTES), ("x.pt", 2 * PIECE_BYTES, PIECE_BYTES + 100)]
+    uploader.send(uploader.get(upload), state=state)
+    answer = uploader.commit(upload, declared(state))
+    assert answer.status_code == 201
+    assert uploader.path("x.pt").read_bytes() == b"".join(state)
+    found = uploader.http.get(f"/v1/checkpoints/{upload['id']}/chunks").json()
+    assert [chunk["digest"] for chunk in found["files"][0]["chunks"]] == [
+        chunk["digest"] for chunk in declared(state)["chunks"]
+    ]
+
+
+def test_wrong_digests_with_the_commit_are_refused(uploader):
+    state = pieces(3)
+    upload = uploader.begin(declared(state, hashed=False))
+    uploader.send(upload, state=state)
+    assert refusal(uploader.commit(upload, declared(replaced(state, [1])))) == (422, "digest_mismatch")
+    assert refusal(uploader.commit(upload, declared(state[:2]))) == (422, "wrong_length")
+    assert refusal(uploader.commit(upload, declared(state, hashed=False))) == (422, "invalid_request")
+    assert uploader.commit(upload, declared(state)).status_code == 201
+
+
+def test_digests_are_declared_for_all_chunks_or_none(uploader):
+    file = declared(pieces(2))
+    del file["chunks"][1]["digest"]
+    assert refusal(uploader.reserve(file)) == (422, "invalid_request")
+
+
+def test_a_range_that_is_sent_again_with_other_bytes_is_what_came_last(uploader):
+    old, new = pieces(2), pieces(2)
+    upload = uploader.begin(declared(old, hashed=False))
+    uploader.put(upload, b"".join(old)).raise_for_status()
+    uploader.put(upload, new[0]).raise_for_status()
+    assert refusal(uploader.commit(upload, declared(old))) == (422, "digest_mismatch")
+    state = [new[0], old[1]]
+    assert uploader.commit(upload, declared(state)).status_code == 201
+    assert uploader.path("x.pt").read_bytes() == b"".join(state)
+
+
+def test_digests_declared_later_exclude_bytes_that_have_arrived(uploader):
+    state = pieces(4)
+    upload = uploader.begin(declared(state, hashed=False), save_id=SAVE_ID)
+    uploader.put(upload, state[1], PIECE_BYTES).raise_for_status()
+    again = uploader.reserve(declared(state), save_id=SAVE_ID)
+    assert (again.status_code, again.json()["id"]) == (200, upload["id"])
+    rest = [("x.pt", 0, PIECE_BYTES), ("x.pt", 2 * PIECE_BYTES, 2 * PIECE_BYTES)]
+    assert asked(again.json()) == asked(uploader.get(upload)) == rest
+    assert refusal(uploader.put(upload, pieces(1)[0])) == (422, "digest_mismatch")
+    uploader.send(again.json(), state=state)
+    uploader.committed(upload, state)
+
+
+def test_digests_declared_later_request_bytes_that_do_not_match(uploader):
+    sent = pieces(4)
+    state = replaced(sent, [2])
+    upload = uploader.begin(declared(sent, hashed=False), save_id=SAVE_ID)
+    uploader.send(upload, state=sent)
+    again = uploader.reserve(declared(state), save_id=SAVE_ID).json()
+    assert asked(again) == [("x.pt", 2 * PIECE_BYTES, PIECE_BYTES)]
+    assert refusal(uploader.commit(upload)) == (409, "ranges_missing")
+    uploader.send(again, state=state)
+    uploader.committed(upload, state)
+
+
+def test_digests_declared_later_exclude_bytes_that_the_server_holds(uploader):
+    held = pieces(3)
+    uploader.save(held, "1.pt")
+    state = [*held, *pieces(1)]
+    upload = uploader.begin(declared(state, hashed=False), save_id=SAVE_ID)
+    assert asked(upload) == [("x.pt", 0, 4 * PIECE_BYTES)]
+    again = uploader.reserve(declared(state), save_id=SAVE_ID).json()
+    assert asked(again) == [("x.pt", 3 * PIECE_BYTES, PIECE_BYTES)]
+    uploader.send(again, state=state)
+    uploader.committed(upload, state)
+
+
+def test_digests_once_declared_need_not_be_declared_again(uploader):
+    state = pieces(2)
+    upload = uploader.begin(declared(state), save_id=SAVE_ID)
+    again = uploader.reserve(declared(state, hashed=False), save_id=SAVE_ID)
+    assert (again.status_code, again.json()["id"]) == (200, upload["id"])
+    assert refusal(uploader.put(upload, pieces(1)[0])) == (422, "digest_mismatch")
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        pytest.param(declared([A, B], hashed=False), declared([A + B]), id="cut elsewhere"),
+        pytest.param(declared([A, B], hashed=False), declared([A]), id="shorter"),
+        pytest.param(declared([A, B], hashed=False), {"size_bytes": 2 * PIECE_BYTES}, id="not cut at all"),
+        pytest.param({"size_bytes": 2 * PIECE_BYTES}, declared([A, B]), id="not cut at first"),
+        pytest.param(declared([A, B]), declared([A, C]), id="other digests"),
+    ],
+)
+def test_a_save_that_declares_other_content_is_another_save(uploader, first, again):
+    uploader.begin(first, save_id=SAVE_ID)
+    assert refusal(uploader.reserve(again, save_id=SAVE_ID)) == (422, "save_id_reused")
+
+
+# bytes that arrive although they are not needed
+
+
+def test_a_range_that_is_planned_to_be_copied_may_be_sent(uploader):
+    held = pieces(5)
+    uploader.save(held, "1.pt")
+    state = [*held, *pieces(1)]
+    upload = uploader.begin(declared(state), name="2.pt")
+    assert refusal(uploader.put(upload, pieces(1)[0], PIECE_BYTES)) == (422, "digest_mismatch")
+    for place, piece in enumerate(state):
+        assert uploader.put(upload, piece, place * PIECE_BYTES).status_code == 200
+    uploader.committed(upload, state)
+
+
+def test_wrong_bytes_do_not_damage_what_has_arrived(uploader):
+    state = pieces(2)
+    upload = uploader.begin(declared(state))
+    uploader.send(upload, state=state)
+    assert refusal(uploader.put(upload, pieces(1)[0], PIECE_BYTES)) == (422, "digest_mismatch")
+    assert uploader.incoming(upload).read_bytes() == b"".join(state)
+    assert asked(uploader.get(upload)) == []
+    uploader.committed(upload, state)
+
+
+@pytest.mark.parametrize("length", [PIECE_BYTES, 1_000_000], ids=["small", "by socket handover"])
+def test_of_two_writers_of_one_range_the_right_one_wins(uploader, length):
+    for _ in range(5):
+        state, wrong = pieces(2, length), pieces(2, length)
+        upload = uploader.begin(declared(state))
+        with ThreadPoolExecutor(4) as threads:
+            sent = [threads.submit(uploader.put, upload, b"".join(data)) for data in (wrong, state, wrong, state)]
+        assert [answer.result().status_code for answer in sent] == [422, 200, 422, 200]
+        uploader.committed(upload, state)
+
+
+def test_of_two_writers_without_digests_the_commit_knows_which_one_won(uploader):
+    for _ in range(10):
+        one, other = pieces(2, 1_000_000), pieces(2, 1_000_000)
+        upload = uploader.begin(declared(one, hashed=False))
+        with ThreadPoolExecutor(2) as threads:
+            sent = [threads.submit(uploader.put, upload, b"".join(data)) for data in (one, other)]
+        assert [answer.result().status_code for answer in sent] == [200, 200]
+        states = [[one[0], one[1]], [other[0], other[1]], [one[0], other[1]], [other[0], one[1]]]
+        answers = [(uploader.commit(upload, declared(state)), state) for state in states]
+        (state,) = [state for answer, state in answers if answer.status_code == 201]
+        assert uploader.path("x.pt").read_bytes() == b"".join(state)
+
+
+# a server that is killed
+
+
+def test_after_a_kill_only_unverified_ranges_are_requested(own):
+    state = pieces(6)
+    upload = own.begin(declared(state))
+    for place in (1, 4):
+        own.put(upload, state[place], place * PIECE_BYTES).raise_for_status()
+    own.server.restart()
+    assert asked(own.get(upload)) == [
+        ("x.pt", 0, PIECE_BYTES),
+        ("x.pt", 2 * PIECE_BYTES, 2 * PIECE_BYTES),
+        ("x.pt", 5 * PIECE_BYTES, PIECE_BYTES),
+    ]
+    own.send(own.get(upload), state=state)
+    own.committed(upload, state)
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["at once", "after somebody looked"])
+def test_after_a_kill_late_digests_show_which_bytes_have_arrived(own, looked):
+    state = pieces(4)
+    upload = own.begin(declared(state, hashed=False), save_id=SAVE_ID)
+    own.put(upload, b"".join(state[:3])).raise_for_status()
+    own.server.restart()
+    if looked:
+        assert asked(own.get(upload)) == [("x.pt", 0, 4 * PIECE_BYTES)]
+    again = own.reserve(declared(state), save_id=SAVE_ID).json()
+    assert (again["id"], asked(again)) == (upload["id"], [("x.pt", 3 * PIECE_BYTES, PIECE_BYTES)])
+    own.send(again, state=state)
+    own.committed(upload, state)
+
+
+def test_after_a_kill_bytes_on_the_disk_are_not_trusted(own):
+    state, garbage = pieces(4), pieces(1)[0]
+    upload = own.begin(declared(state))
+    for place in (0, 2):
+        own.put(upload, state[place], place * PIECE_BYTES).raise_for_status()
+    own.server.kill()
+    with own.incoming(upload).open("r+b") as file:
+        for place in (2, 3):
+            file.seek(place * PIECE_BYTES)
+            file.write(garbage)
+    own.server.start()
+    assert asked(own.get(upload)) == [("x.pt", PIECE_BYTES, 3 * PIECE_BYTES)]
+    own.send(own.get(upload), state=state)
+    own.committed(upload, state)
+
+
+def test_after_a_kill_copies_are_made_or_requested(own):
+    held = pieces(16, 1_000_000)
+    own.save(held, "1.pt")
+    state = [*held, *pieces(1)]
+    upload = own.begin(declared(state), name="2.pt")
+    own.server.restart()
+    again = own.get(upload)
+    assert asked(again) == [("2.pt", 16_000_000, PIECE_BYTES)]
+    own.send(again, state=state)
+    own.committed(upload, state)
+
+
+def test_after_a_kill_copies_whose_source_is_gone_are_requested(own):
+    held = pieces(3)
+    own.save(held)
+    upload = own.begin(declared(held))
+    own.server.kill()
+    own.path("x.pt").unlink()
+    own.server.start()
+    refused = own.commit(upload)
+    assert refusal(refused) == (409, "ranges_missing")
+    own.send(own.get(upload), state=held)
+    own.committed(upload, held)
+
+
+# aborting
+
+
+def test_an_upload_that_is_being_copied_may_be_aborted(uploader):
+    held = pieces(8, 4_000_000)
+    uploader.save(held, "1.pt")
+    upload = uploader.begin(declared(held), name="2.pt")
+    assert uploader.abandon(upload).status_code == 204
+    assert upload["id"] not in uploader.server.incoming()
+    assert uploader.http.get(f"/v1/uploads/{upload['id']}").status_code == 404
+    uploader.save(held, "2.pt")
+
+
+def test_an_upload_that_expires_leaves_no_copied_bytes(make_server):
+    server = make_server(upload_lease_s="0.5", janitor_every_s="0.1")
+    uploader = Uploader(server, "runs/a")
+    held = pieces(3)
+    server.save("runs/a", b"".join(held), name="1.pt")
+    upload = uploader.begin(declared([b"".join(held)]), name="2.pt")
+    assert asked(upload) == []
+    assert eventually(lambda: server.incoming() == [])
+    assert uploader.http.get(f"/v1/uploads/{upload['id']}").status_code == 404
+    assert server.names("runs/a") == ["1.pt"]
+
+
+def test_two_uploads_may_use_the_same_source_concurrently(uploader):
+    held = pieces(6, 1_000_000)
+    uploader.save(held, "source.pt")
+    states = {f"{number}.pt": [*held[number:], *pieces(1)] for number in range(4)}
+    with ThreadPoolExecutor(4) as threads:
+        saved = {name: threads.submit(uploader.save, state, name) for name, state in states.items()}
+    assert len({found.result()["id"] for found in saved.values()}) == 4

@@ -1,4 +1,4 @@
-"""What other people do among the files of a checkpoint: a removal takes what is ours and nothing of theirs."""
+"""Foreign files among those of a checkpoint: a removal deletes the server's files and none of the others."""
 
 import pytest
 

@@ -34,9 +34,13 @@ class CutTree(Tree):
         self._change()
         super().write(path, data)
 
-    def move(self, source, target):
+    def move(self, source, target, **options):
         self._change()
-        super().move(source, target)
+        super().move(source, target, **options)
+
+    def give_second_name(self, source, target):
+        self._change()
+        return super().give_second_name(source, target)
 
     def move_file_to_free_name(self, source, target):
         self._change()
@@ -71,7 +75,7 @@ def interrupted(storage, count, act):
 
 
 def outcomes(folder, prepare, act):
-    """What lies on the disk after a power cut at each change in turn and two repetitions; the last had no cut."""
+    """Yield the files on the disk after a power cut at each change in turn and two repetitions; the last had no cut."""
     for count in itertools.count():
         with closing(LocalStorage(folder / str(count), version="1")) as storage:
             given = prepare(storage)

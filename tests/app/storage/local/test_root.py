@@ -1,4 +1,4 @@
-"""Who owns a root, and which roots are not taken."""
+"""Ownership of a root, and the roots that are refused."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a survey of the files finds and what it does not believe; directories come and go without harm to others."""
+"""Surveys: records that are found and records that are refused; directories come and go without harm to others."""
 
 import os
 import shutil

@@ -1,11 +1,11 @@
-"""What the kernel does with real files: space taken beforehand, blocks shared, holes told from bytes."""
+"""System calls on real files: space is allocated, blocks are shared, holes are told from bytes."""
 
 import errno
 import os
 
 import pytest
 
-from app.core.spans import Span, covers, joined, meet
+from app.core.spans import Span, covers, intersect, merged
 from app.storage.local.disk import linux
 from tests.support.mounts import small_disk
 
@@ -39,11 +39,11 @@ def small():
 
 
 def written(descriptor):
-    return joined(linux.written(descriptor))
+    return merged(linux.written(descriptor))
 
 
 def knows_what_is_written(descriptor):
-    """Whether the file system tells allocated space from bytes; asked of a part that nothing else uses."""
+    """Tell if the file system distinguishes allocated space from bytes, by a part that nothing else uses."""
     linux.allocate(descriptor, Span(0, BLOCK))
     return not written(descriptor)
 
@@ -130,7 +130,7 @@ def test_all_that_was_written_is_found(file, spans):
 def test_holes_are_left_out(file):
     os.pwrite(file, b"x" * BLOCK, 0)
     os.pwrite(file, b"x" * BLOCK, 1000 * BLOCK)
-    assert not meet(written(file), Span(500 * BLOCK, 501 * BLOCK))
+    assert not intersect(written(file), Span(500 * BLOCK, 501 * BLOCK))
 
 
 def test_space_that_was_only_taken_is_left_out(file):
@@ -141,8 +141,8 @@ def test_space_that_was_only_taken_is_left_out(file):
     for _ in range(2):
         found = written(file)
         assert covers(found, Span(50 * BLOCK, 51 * BLOCK))
-        assert not meet(found, Span(10 * BLOCK, 11 * BLOCK))
-        assert not meet(found, Span(90 * BLOCK, 91 * BLOCK))
+        assert not intersect(found, Span(10 * BLOCK, 11 * BLOCK))
+        assert not intersect(found, Span(90 * BLOCK, 91 * BLOCK))
         os.fsync(file)
 
 
@@ -150,7 +150,7 @@ def test_space_that_was_only_taken_is_left_out(file):
 
 
 def shares(source, target):
-    """Whether the file system shares blocks; asked of a block that nothing else uses."""
+    """Tell if the file system shares blocks, by a block that nothing else uses."""
     os.pwrite(source, b"x" * BLOCK, 0)
     return linux.share(source, 0, target, Span(0, BLOCK))
 
