@@ -25,6 +25,8 @@ def going(
     before: Boundaries | None,
     coming: Checkpoint,
     replaced: Checkpoint | None,
+    *,
+    live_count: int | None = None,
 ) -> list[Judged]:
     """Return the checkpoints that do not stay after a save, perhaps with the coming one itself.
 
@@ -32,25 +34,33 @@ def going(
     ----------
     before : Boundaries or None
         Those of the last judgement; None, or those of another policy: every checkpoint is looked at.
+    live_count : int, optional
+        The number of live checkpoints before the save, if it is known.
     """
     new, old = Judged.of(coming), Judged.of(replaced) if replaced is not None else None
-    now = _boundaries(connection, directory, policy, new, old)
+    now = _boundaries(connection, directory, policy, new, old, live_count)
     gone = {old.id} if old is not None else set()
     with closing(candidates(connection, directory, policy, before, now)) as rows:
         found = [row for row in rows if row.id not in gone and row.is_sound and not row.stays(policy, now)]
     return found if new.stays(policy, now) else [*found, new]
 
 
-def _boundaries(connection: Connection, directory: str, policy: Policy, new: Judged, old: Judged | None) -> Boundaries:
+def _boundaries(
+    connection: Connection, directory: str, policy: Policy, new: Judged, old: Judged | None, live_count: int | None
+) -> Boundaries:
     regular = ListFilter(directory, order_by="-position", kind="regular")
     ranked = ListFilter(directory, order_by="best", mode=policy.ranks_by)
     last = _Boundary(connection, regular, lambda row: _position(row) if row.kind == "regular" else None, descends=True)
     best = _Boundary(connection, ranked, lambda row: row.rank_key(policy), descends=False)
+    limits = [
+        None if live_count is not None and limit is not None and limit > live_count else limit
+        for limit in (policy.max_checkpoints, policy.max_best_checkpoints)
+    ]
     return Boundaries(
         policy.settings,
         _newest(connection, directory, new, old),
-        last.after(policy.max_checkpoints, new, old),
-        best.after(policy.max_best_checkpoints, new, old),
+        last.after(limits[0], new, old),
+        best.after(limits[1], new, old),
     )
 
 

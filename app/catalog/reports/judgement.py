@@ -27,6 +27,8 @@ _POSITION = (_table.c.saved_after, _table.c.sequence)
 _ROWS_AT_ONCE = 1000
 FEW = 32
 """The number of live checkpoints up to which a directory is read whole: a single statement, where others take eight."""
+NEAR = 1000
+"""The limit up to which its boundary is found as fast as the number of live checkpoints."""
 
 
 class Judged(NamedTuple):
@@ -90,12 +92,20 @@ class Judgement:
 
 
 def judge(
-    connection: Connection, directory: str, policy: Policy, before: Boundaries | None, changed: Iterable[str] = ()
+    connection: Connection,
+    directory: str,
+    policy: Policy,
+    before: Boundaries | None,
+    changed: Iterable[str] = (),
+    *,
+    live_count: int | None = None,
 ) -> Judgement:
     """Judge the live checkpoints of a directory.
 
     Parameters
     ----------
+    live_count : int, optional
+        Their number, if it is known; see `is_count_worthwhile`.
     before : Boundaries or None
         Those of the last judgement. None, or those of another policy: every checkpoint is looked at, at once if they
         are few.
@@ -103,7 +113,9 @@ def judge(
         Checkpoints that came since, beside those that are marked as changed.
     """
     few = _few(connection, directory) if before is None else None
-    now = _boundaries_among(few, policy) if few is not None else boundaries_of(connection, directory, policy)
+    now = (
+        _boundaries_among(few, policy) if few is not None else boundaries_of(connection, directory, policy, live_count)
+    )
     looked_at = candidates(connection, directory, policy, before, now, changed) if few is None else _each(few)
     with closing(looked_at) as rows:
         going = [row for row in rows if row.is_sound and not row.stays(policy, now)]
@@ -151,19 +163,29 @@ def would_stay(connection: Connection, directory: str, policy: Policy, checkpoin
     return all(row.stays(policy, boundaries) for row in _rows_of(connection, [checkpoint_id]))
 
 
-def boundaries_of(connection: Connection, directory: str, policy: Policy) -> Boundaries:
+def is_count_worthwhile(policy: Policy) -> bool:
+    """Tell if it pays to ask for the number of live checkpoints before the boundaries are looked for.
+
+    To find the boundary of a limit visits as many entries of an index, but none if the limit is beyond all of them.
+    """
+    return max(policy.max_checkpoints or 0, policy.max_best_checkpoints or 0) > NEAR
+
+
+def boundaries_of(connection: Connection, directory: str, policy: Policy, live_count: int | None = None) -> Boundaries:
     """Find the boundaries of the ranks of a directory."""
     newest_first = ListFilter(directory, order_by="-position")
     regular = ListFilter(directory, order_by="-position", kind="regular")
     ranked = ListFilter(directory, order_by="best", mode=policy.ranks_by)
     newest = next((entry.id for entry in all_entries(connection, newest_first, limit=1)), None)
-    last = _boundary(connection, regular, policy.max_checkpoints)
-    best = _boundary(connection, ranked, policy.max_best_checkpoints)
+    last = _boundary(connection, regular, policy.max_checkpoints, live_count)
+    best = _boundary(connection, ranked, policy.max_best_checkpoints, live_count)
     return Boundaries(policy.settings, newest, last, best)
 
 
-def _boundary(connection: Connection, listing: ListFilter, limit: int | None) -> tuple[Any, ...] | None:
-    if limit is None:
+def _boundary(
+    connection: Connection, listing: ListFilter, limit: int | None, live_count: int | None
+) -> tuple[Any, ...] | None:
+    if limit is None or (live_count is not None and limit >= live_count):
         return None
     return nth_key(connection, listing, limit) if limit > 0 else NOTHING
 

@@ -7,7 +7,7 @@ from app.catalog import Session
 from app.catalog.reports import judgement
 from app.core.models import Checkpoint, Directory
 from app.core.retention import Boundaries
-from app.service.state.transitions import mark_removed
+from app.service.state.transitions import live_count, mark_removed
 
 
 def prune(
@@ -27,7 +27,8 @@ def prune(
     """
     if directory.policy.keeps_everything:
         return []
-    found = judgement.judge(session.connection, directory.name, directory.policy, before, changed)
+    counted = live_count(session, directory.name, directory.policy)
+    found = judgement.judge(session.connection, directory.name, directory.policy, before, changed, live_count=counted)
     removed = mark_removed(session, session.checkpoints.some([row.id for row in found.going]), "pruned", at)
     if found.boundaries is not None:
         session.directories.put_judged(directory.name, found.boundaries)

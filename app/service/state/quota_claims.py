@@ -13,7 +13,7 @@ from app.core.models import Checkpoint, Directory, File, Manifest, PolicyRequest
 from app.core.quotas import Excess, Quota, Usage
 from app.service.state.context import Context, Rules
 from app.service.state.open_uploads import ACTIVE_S
-from app.service.state.transitions import policy_after
+from app.service.state.transitions import live_count, policy_after
 
 
 @dataclass
@@ -186,6 +186,9 @@ def _change(session: Session, directory: Directory, checkpoint: Checkpoint, aske
     if policy.keeps_everything:
         return change
     judged = session.directories.judged(directory.name)
-    for row in expected_prune.going(session.connection, directory.name, policy, judged, checkpoint, current):
+    counted = live_count(session, directory.name, policy)
+    for row in expected_prune.going(
+        session.connection, directory.name, policy, judged, checkpoint, current, live_count=counted
+    ):
         change -= Usage(1, row.size_bytes)
     return change

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from app.catalog import CheckpointIdentity, Session
+from app.catalog.reports import judgement
 from app.catalog.rows.uploads import Saved
 from app.core.models import Checkpoint, Directory, Policy, PolicyRequest, RemovedBecause
 from app.service.state.context import Context
@@ -73,6 +74,11 @@ def record_save(session: Session, upload_id: str, checkpoint: Checkpoint, *, at:
         name=checkpoint.name,
         sequence=checkpoint.sequence,
     )
+
+
+def live_count(session: Session, directory: str, policy: Policy) -> int | None:
+    """Give the number of live checkpoints of a directory, if a judgement by this policy gains by it."""
+    return session.counters.totals(directory).count if judgement.is_count_worthwhile(policy) else None
 
 
 def policy_after(session: Session, directory: Directory, checkpoint: Checkpoint, asked: PolicyRequest) -> Policy:

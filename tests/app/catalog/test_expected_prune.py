@@ -31,8 +31,11 @@ def catalog(tmp_path_factory):
     replaced=st.none() | st.integers(0, 9),
     changed=st.none() | st.tuples(st.integers(0, 9), FACTS),
     is_judged=st.booleans(),
+    is_counted=st.booleans(),
 )
-def test_what_is_expected_is_what_happens(catalog, history, policy, facts, late, replaced, changed, is_judged):
+def test_what_is_expected_is_what_happens(
+    catalog, history, policy, facts, late, replaced, changed, is_judged, is_counted
+):
     directory, before = new_directory(), None
     keep(catalog, history, directory)
     with catalog.writing() as session:
@@ -53,7 +56,8 @@ def test_what_is_expected_is_what_happens(catalog, history, policy, facts, late,
     with catalog.reading() as session:
         statements = []
         event.listen(session.connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
-        expected = expected_prune.going(session.connection, directory, policy, before, new, old)
+        count = len(live) if is_counted else None
+        expected = expected_prune.going(session.connection, directory, policy, before, new, old, live_count=count)
     assert {each.split()[0] for each in statements} <= {"BEGIN", "SELECT"}
     with catalog.writing() as session:
         if old is not None:

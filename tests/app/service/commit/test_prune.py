@@ -155,17 +155,22 @@ def picked(some, pick):
     return some[pick % len(some)] if some else None
 
 
-@pytest.fixture(scope="module", params=[0, 4, judgement.FEW], ids="few are {}".format)
-def few(request):
-    """The number of live checkpoints up to which a directory is read whole."""
-    before, judgement.FEW = judgement.FEW, request.param
-    yield request.param
-    judgement.FEW = before
+@pytest.fixture(
+    scope="module",
+    params=[(0, judgement.NEAR), (4, 0), (judgement.FEW, judgement.NEAR)],
+    ids="few are {0[0]}, near are {0[1]}".format,
+)
+def few_and_near(request):
+    """The numbers up to which a directory is read whole, and up to which a limit is looked for without counting."""
+    before = judgement.FEW, judgement.NEAR
+    judgement.FEW, judgement.NEAR = request.param
+    yield
+    judgement.FEW, judgement.NEAR = before
 
 
 @settings(max_examples=70)
 @given(policy=POLICIES, steps=STEPS)
-def test_whatever_happened_a_save_removes_what_the_judge_says(catalog, few, policy, steps):
+def test_whatever_happened_a_save_removes_what_the_judge_says(catalog, few_and_near, policy, steps):
     with catalog.writing() as session:
         history = History(session, policy)
         for step in itertools.chain(*steps):
@@ -192,6 +197,25 @@ class RowsRead:
             self.count += rows
 
 
+class InstructionsRun:
+    """Counts the instructions of SQLite's virtual machine that the catalog runs within a block, in tens."""
+
+    def __init__(self, session):
+        self._connection = session.connection.connection.driver_connection
+        self.count = 0
+
+    def __enter__(self):
+        self._connection.set_progress_handler(self._note, 10)
+        return self
+
+    def __exit__(self, *_):
+        self._connection.set_progress_handler(None, 0)
+
+    def _note(self):
+        self.count += 1
+        return 0
+
+
 @pytest.mark.parametrize(
     "policy",
     [
@@ -206,8 +230,10 @@ def test_a_prune_reads_no_more_rows_in_a_large_directory(catalog, policy):
     for count in (100, 300):
         with catalog.writing() as session:
             history = History(session, policy)
-            for number in range(count):
-                history.save(Facts(epoch=number, metric=float(number % 7), pinned=number % 2 == 0), 0, False)
+            facts = [Facts(epoch=n, metric=float(n % 7), pinned=n % 2 == 0) for n in range(count)]
+            for each in facts[:-1]:
+                history.adopt(each)
+            history.save(facts[-1], 0, False)
             made = checkpoint(count + 1, directory=history.directory.name, metric=3.0)
             before = session.directories.judged(history.directory.name)
             session.checkpoints.add(manifest(made))
@@ -216,6 +242,28 @@ def test_a_prune_reads_no_more_rows_in_a_large_directory(catalog, policy):
             assert len(history.live) > count // 3
             read[count] = rows.count
     assert 0 < read[300] == read[100] < 30
+
+
+def test_limits_that_no_checkpoint_reaches_cost_the_same_in_a_large_directory(catalog):
+    """The number of rows that a statement returns does not show this: a boundary is counted within the index."""
+    steps = {}
+    for count in (judgement.FEW + 8, 2000):
+        with catalog.writing() as session:
+            history = History(session, Policy("min", 10_000_000, 10_000_000))
+            adopted = [
+                checkpoint(number, directory=history.directory.name, metric=float(number)) for number in range(1, count)
+            ]
+            session.checkpoints.add(*map(manifest, adopted))
+            session.checkpoints.mark_judged(history.directory.name)
+            history.directory = replace(history.directory, sequence=count)
+            session.directories.put(history.directory)
+            before = judgement.judge(session.connection, history.directory.name, history.directory.policy, None)
+            made = checkpoint(count, directory=history.directory.name, metric=3.0)
+            session.checkpoints.add(manifest(made))
+            with InstructionsRun(session) as ran:
+                assert prune(session, history.directory, before.boundaries, [made.id], AT) == []
+            steps[count] = ran.count
+    assert steps[2000] < 1.5 * steps[judgement.FEW + 8]
 
 
 def test_a_directory_that_keeps_everything_reads_nothing(catalog):
