@@ -9,6 +9,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error, response_schema_conformance, status_code_conformance
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer
 from tests.support.tokens import bearer, mint
 
@@ -53,13 +54,13 @@ def theirs(live, who="full"):
 @answered.parametrize()
 @settings(max_examples=20 * TIMES, **QUIETLY)
 def test_no_request_of_an_admin_is_a_server_error(case, fuzzed):
-    case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=30, headers=fuzzed.tokens["full"])
+    case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=DEADLINE_S, headers=fuzzed.tokens["full"])
 
 
 @answered.parametrize()
 @settings(max_examples=14 * TIMES, **QUIETLY)
 def test_no_request_of_a_token_with_few_rights_is_a_server_error(case, fuzzed):
-    case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=30, headers=fuzzed.tokens["low"])
+    case.call_and_validate(base_url=fuzzed.url, checks=CHECKS, timeout=DEADLINE_S, headers=fuzzed.tokens["low"])
 
 
 reservations = schema.include(operation_id="reserve_upload")

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.data import exploits
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer, eventually
 from tests.test_imports import MODULES as SOURCES
 from tests.test_imports import imported, within
@@ -178,6 +179,6 @@ def test_whatever_a_server_holds_it_runs_none_of_it(tmp_path, audited):
     ],
 )
 def test_the_hook_sees_what_is_run(audited, source, event):
-    subprocess.run([sys.executable, "-c", source], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", source], check=True, timeout=DEADLINE_S)
     assert any(line.startswith(event) for line in audited())
     assert "sitecustomize" in audited(".modules")

@@ -11,6 +11,7 @@ from tests.crash.harness.operations import HERE, OPERATIONS, everything_is_in_or
 from tests.crash.harness.points import SEED, prepared, record, sample
 from tests.crash.harness.rounds import rounds
 from tests.crash.harness.tracing import Call, Tracer, needs_strace
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer, eventually
 
 pytestmark = needs_strace
@@ -83,7 +84,7 @@ def test_a_range_that_was_under_way_into_the_old_files_does_not_count_as_arrived
     assert put(own_server, upload).is_success
     host, port = own_server.url.removeprefix("http://").split(":")
     path = upload["missing"][0]["url"].removeprefix(own_server.url)
-    with socket.create_connection((host, int(port)), timeout=30) as slow:
+    with socket.create_connection((host, int(port)), timeout=DEADLINE_S) as slow:
         head = f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {len(DATA)}\r\n"
         head += "Expect: 100-continue\r\n\r\n"
         slow.sendall(head.encode())

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.data.delta_states import Uploader, declared, pieces, refusal
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer, eventually
 from tests.support.mounts import mount_point
 
@@ -86,7 +87,7 @@ def answer_on(connection):
 
 def shot(server, size):
     """The answer to the head of a save of so many bytes, of which none is sent."""
-    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=DEADLINE_S) as connection:
         lines = ("POST /v1/checkpoints?directory=runs/a HTTP/1.1", "Host: localhost", f"Content-Length: {size}")
         connection.sendall("\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
         return answer_on(connection)

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.fault_kinds import KINDS, Fault
 from tests.support.messages import Messages
 
@@ -61,14 +62,14 @@ class FaultProxy:
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        assert self._started.wait(10), "the proxy did not start"
+        assert self._started.wait(DEADLINE_S), "the proxy did not start"
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), "the proxy did not end"
         if error is None and self._failures:
             raise self._failures[0]

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from tests.support.deadlines import DEADLINE_S
+
 PIECE_BYTES = 256 * 1024
 
 
@@ -57,14 +59,14 @@ class Forwarder:
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        assert self._started.wait(10), "the forwarder did not start"
+        assert self._started.wait(DEADLINE_S), "the forwarder did not start"
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(DEADLINE_S)
 
     @property
     def up_bytes(self) -> int:

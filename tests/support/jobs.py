@@ -21,6 +21,7 @@ import types
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, eventually
 
 _PR_SET_PDEATHSIG = 1
@@ -49,7 +50,7 @@ class Jobs:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=DEADLINE_S)
 
     def start(self, script: str, **environment: str) -> "Job":
         """A job that runs a script."""

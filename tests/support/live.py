@@ -16,6 +16,7 @@ from typing import IO, Self
 
 import httpx
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.fork_server import Forked, Nursery
 
 PROJECT = Path(__file__).parents[2]
@@ -149,7 +150,7 @@ class LiveServer:
         assert self._process is not None
         if sign is not None:
             self._process.send_signal(sign)
-        status = self._process.wait(timeout=30)
+        status = self._process.wait(timeout=DEADLINE_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._process = None

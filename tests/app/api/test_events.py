@@ -14,6 +14,7 @@ from app.service.state.events import backlog
 from app.service.state.events.backlog import BacklogPage
 from app.service.state.events.event_format import EventFormat
 from app.settings import Settings
+from tests.support.deadlines import DEADLINE_S
 
 
 def parsed(lines):
@@ -56,10 +57,10 @@ def listening(server, **query):
     thread = threading.Thread(target=listen)
     thread.start()
     try:
-        assert opened.wait(10)
+        assert opened.wait(DEADLINE_S)
         yield events
     finally:
-        thread.join(timeout=30)
+        thread.join(DEADLINE_S)
         client.close()
 
 
@@ -124,13 +125,13 @@ def test_a_stream_brings_events_while_it_is_open_and_ends_with_the_server(own_se
     with listening(own_server, prefix="runs") as events:
         for epoch in range(3):
             saved = own_server.save("runs/a", epoch=epoch)
-            event = events.get(timeout=10)
+            event = events.get(timeout=DEADLINE_S)
             assert (event["event"], event["checkpoint_id"]) == ("checkpoint.saved", saved["id"])
             own_server.save("other", epoch=epoch)
         began = time.monotonic()
         assert own_server.stop() == 0
         assert time.monotonic() - began < 5
-        assert events.get(timeout=10) is None
+        assert events.get(timeout=DEADLINE_S) is None
 
 
 def test_a_stream_that_begins_now_names_its_position(server, directory):
@@ -147,9 +148,9 @@ def test_a_stream_that_begins_now_names_its_position(server, directory):
 def test_many_streams_all_hear_of_it_and_end(own_server):
     with listening(own_server) as first, listening(own_server) as second, listening(own_server, prefix="x") as third:
         own_server.save("runs/a")
-        assert first.get(timeout=10) == second.get(timeout=10)
+        assert first.get(timeout=DEADLINE_S) == second.get(timeout=DEADLINE_S)
         assert own_server.stop() == 0
-        assert [events.get(timeout=10) for events in (first, second, third)] == [None] * 3
+        assert [events.get(timeout=DEADLINE_S) for events in (first, second, third)] == [None] * 3
 
 
 def test_an_idle_stream_does_not_keep_the_server_from_stopping(own_server):

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.data.delta_states import Uploader, declared, pieces, refusal
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer
 
 MB = 1_000_000
@@ -131,7 +132,7 @@ def test_bytes_that_do_not_fit_are_not_kept(limited, prefixes, known):
 
 def test_a_body_of_declared_length_is_refused_before_it_arrives(limited, prefixes):
     *_, ten = prefixes
-    with socket.create_connection(("127.0.0.1", httpx.URL(limited.url).port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", httpx.URL(limited.url).port), timeout=DEADLINE_S) as connection:
         lines = (
             f"POST /v1/checkpoints?directory={ten} HTTP/1.1",
             "Host: localhost",

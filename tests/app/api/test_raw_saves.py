@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.data.delta_states import refusal
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 from tests.support.tokens import bearer, mint, revoke
 
@@ -141,7 +142,7 @@ def test_of_saves_at_the_same_time_that_replace_nothing_one_is_made(server, dire
     def save(number):
         def body():
             yield b"first"
-            begun.wait(30)
+            begun.wait(DEADLINE_S)
             yield str(number).encode()
 
         query = {"directory": directory, "name": "a.pt"}
@@ -183,7 +184,7 @@ def test_a_save_whose_token_is_revoked_meanwhile_is_refused_at_the_commit(make_s
 
     def body():
         yield b"first"
-        revoked.wait(30)
+        revoked.wait(DEADLINE_S)
         yield b"last"
 
     def save():

@@ -12,6 +12,7 @@ from app.catalog import Catalog
 from app.core.errors import CatalogUnusable
 from app.core.models import Chunk, Directory, FileMap, Manifest, Tensor
 from tests.data.samples import checkpoint, upload
+from tests.support.deadlines import DEADLINE_S
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_every_connection_is_set_to_survive_a_power_cut(catalog, pragma, value):
     def ask(writes):
         with catalog.writing() if writes else catalog.reading() as session:
             if not writes:
-                together.wait(timeout=10)  # so that each has a connection of its own
+                together.wait(timeout=DEADLINE_S)  # so that each has a connection of its own
             return session.connection.execute(text(f"PRAGMA {pragma}")).scalar()
 
     with ThreadPoolExecutor(4) as pool:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.catalog.locks import NamedLocks
+from tests.support.deadlines import DEADLINE_S
 
 
 def test_a_lock_is_evicted_when_no_thread_uses_it():
@@ -51,11 +52,11 @@ def test_another_thread_waits_for_a_name_and_not_for_others():
     with locks.hold("runs/a"):
         thread = threading.Thread(target=wait)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(DEADLINE_S)
         with ThreadPoolExecutor(1) as pool:
             pool.submit(hold_once, locks, "runs/b").result(10)
         assert not entered.wait(0.05)
-    assert entered.wait(10)
+    assert entered.wait(DEADLINE_S)
     thread.join()
     assert len(locks) == 0
 

@@ -16,6 +16,7 @@ from app.cli import commands, exits
 from app.core.access import SCOPES
 from app.settings import Settings
 from tests.support.commands import piped, seen
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT
 
 ESCAPE = "\x1b"
@@ -302,7 +303,7 @@ def test_a_server_before_a_terminal_says_what_people_want_to_know(tmp_path):
             url = re.search(r"at (http://127.0.0.1:\d+)$", plain[0])[1]
             httpx.get(f"{url}/health/ready").raise_for_status()
             server.send_signal(signal.SIGINT)
-            assert server.wait(timeout=30) == 0
+            assert server.wait(timeout=DEADLINE_S) == 0
         finally:
             server.kill()
             os.close(outer)

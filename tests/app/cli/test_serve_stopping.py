@@ -16,6 +16,7 @@ from app.bootstrap import open_root
 from app.cli.serve import _Server
 from app.settings import Settings
 from tests.data.delta_states import refusal
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 
 
@@ -35,7 +36,7 @@ def is_told(server):
 def half_sent(server, upload):
     """A connection on which half of an upload's two million bytes have arrived."""
     file = server.root / ".holdfast" / "incoming" / upload["id"] / "files" / "folder" / "0.bin"
-    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=DEADLINE_S) as connection:
         head = f"PUT {upload['missing'][0]['url']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n"
         connection.sendall(head.encode() + bytes(1_000_000))
         assert eventually(lambda: file.exists() and file.stat().st_size == 2_000_000), "the request has not begun"

@@ -4,6 +4,7 @@ from urllib.parse import urlencode
 
 import httpx
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.tokens import mint
 
 HTML = {"Accept": "text/html"}
@@ -13,7 +14,7 @@ class Browser(httpx.Client):
     """A browser that is signed in with a token of the given scopes."""
 
     def __init__(self, live, *scopes, prefix=""):
-        super().__init__(base_url=live.url, headers=HTML, timeout=30)
+        super().__init__(base_url=live.url, headers=HTML, timeout=DEADLINE_S)
         self.token = mint(live.root, *scopes, prefix=prefix)
 
     def __enter__(self):

@@ -1,12 +1,13 @@
 """Live updates: the event stream that tells open pages to refresh."""
 
 from tests.app.dashboard.signed_in import Browser, save
+from tests.support.deadlines import DEADLINE_S
 from tests.support.tokens import revoke
 
 
 def events(browser, address, count):
     """Yield the types of a stream's events."""
-    with browser.stream("GET", address, timeout=30) as answer:
+    with browser.stream("GET", address, timeout=DEADLINE_S) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         for line in answer.iter_lines():
             if line.startswith("event: "):

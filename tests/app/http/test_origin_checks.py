@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer, eventually
 from tests.support.raw_sockets import Wire
 
@@ -195,7 +196,7 @@ def test_no_answer_runs_in_a_browser_or_is_kept_by_it(guarded, server, directory
 def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused(tmp_path, token):
     command = [sys.executable, "-m", "app", "serve", "--port", "0", "--root", str(tmp_path / "root")]
     environment = {**os.environ, "HOLDFAST_ADMIN_TOKEN": token}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert ended.returncode == 2
     assert "HOLDFAST_ADMIN_TOKEN" in ended.stderr
     assert token not in ended.stderr
@@ -237,7 +238,7 @@ def test_without_a_token_it_does_not_answer_through_a_proxy(server, header):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_without_a_token_it_does_not_listen_beyond_loopback(tmp_path, host):
     command = [sys.executable, "-m", "app", "serve", "--host", host, "--port", "0", "--root", str(tmp_path / "root")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert ended.returncode == 2
     assert "HOLDFAST_ADMIN_TOKEN" in ended.stderr
     assert not (tmp_path / "root").exists()

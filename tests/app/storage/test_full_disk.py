@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.data.delta_states import Uploader, declared, pieces, refusal
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer
 from tests.support.mounts import small_disk
 
@@ -52,7 +53,7 @@ def fill(path):
 def test_a_save_that_does_not_fit_is_refused_before_its_body(small):
     small.save("runs/a", bytes(5_000_000), epoch=1)
     before = free_bytes(small)
-    with socket.create_connection(("127.0.0.1", httpx.URL(small.url).port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", httpx.URL(small.url).port), timeout=DEADLINE_S) as connection:
         lines = (
             "POST /v1/checkpoints?directory=runs/a&epoch=2 HTTP/1.1",
             "Host: localhost",

@@ -7,6 +7,7 @@ import pytest
 
 from holdfast import IntegrityError, ServerUnreachable
 from holdfast._runtime.parallel import CONNECTIONS, in_parallel
+from tests.support.deadlines import DEADLINE_S
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 100])
@@ -17,7 +18,7 @@ def test_every_job_is_done_once(count):
 
 
 def test_jobs_are_done_at_the_same_time_but_no_more_than_there_are_connections():
-    together = threading.Barrier(CONNECTIONS, timeout=10)
+    together = threading.Barrier(CONNECTIONS, timeout=DEADLINE_S)
     at_it, most, guard = set(), [], threading.Lock()
 
     def work(job):
@@ -48,7 +49,7 @@ def test_a_failure_is_raised_and_no_further_job_is_begun(count, kind):
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_failure_that_no_waiting_mends_is_raised_before_a_broken_connection(first):
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=DEADLINE_S)
 
     def work(job):
         both.wait()
@@ -75,12 +76,12 @@ def test_an_interruption_does_not_wait_for_what_is_under_way():
         if not asked.is_set():
             asked.set()
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        assert go_on.wait(10)
+        assert go_on.wait(DEADLINE_S)
 
     with pytest.raises(KeyboardInterrupt):
         in_parallel(range(20), work)
     go_on.set()
     for thread in threading.enumerate():
         if thread.name == "holdfast-transfer":
-            thread.join(10)
+            thread.join(DEADLINE_S)
     assert len(begun) <= CONNECTIONS

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast._save.background import WorkQueue
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 
 
@@ -58,7 +59,7 @@ def test_waiting_has_an_end(gate):
     give(background, "a", gate.wait)
     assert not background.wait(0.05)
     gate.set()
-    assert background.wait(10)
+    assert background.wait(DEADLINE_S)
 
 
 @pytest.mark.parametrize("threads", [1, 8])
@@ -76,8 +77,8 @@ def test_whoever_comes_when_there_is_no_room_waits(gate, threads):
     assert not eventually(lambda: len(background.pending) > 2, 0.3)
     gate.set()
     for other in others:
-        other.join(10)
-    assert background.wait(10)
+        other.join(DEADLINE_S)
+    assert background.wait(DEADLINE_S)
     assert len(most) == 2 + threads
     assert max(most) <= 2
 
@@ -87,7 +88,7 @@ def test_many_that_come_at_once_do_not_share_a_place(gate):
     start = threading.Barrier(8)
 
     def come():
-        start.wait(10)
+        start.wait(DEADLINE_S)
         with background.reserved_place():
             inside.append(1)
             most.append(len(inside))
@@ -96,8 +97,8 @@ def test_many_that_come_at_once_do_not_share_a_place(gate):
 
     others = [in_thread(come) for _ in range(8)]
     for other in others:
-        other.join(10)
-    assert background.wait(10)
+        other.join(DEADLINE_S)
+    assert background.wait(DEADLINE_S)
     assert max(most) <= 2
 
 
@@ -107,7 +108,7 @@ def test_a_place_is_free_again_where_its_work_could_not_be_given():
         fail("no snapshot")
     done = threading.Event()
     in_thread(lambda: give(background, "a", done.set))
-    assert done.wait(10)
+    assert done.wait(DEADLINE_S)
 
 
 def test_every_error_is_raised_once_in_order_with_a_note_of_what_it_happened_to():
@@ -115,7 +116,7 @@ def test_every_error_is_raised_once_in_order_with_a_note_of_what_it_happened_to(
     for what in "ab":
         give(background, what, lambda what=what: fail(f"no {what}"))
     give(background, "c", lambda: None)
-    assert background.wait(10)
+    assert background.wait(DEADLINE_S)
     for what in "ab":
         with pytest.raises(ValueError, match=f"no {what}") as caught:
             background.raise_error()
@@ -127,7 +128,7 @@ def test_all_errors_can_be_raised_as_one():
     background = WorkQueue(3)
     for what in "abc":
         give(background, f"file {what}", lambda what=what: fail(f"no {what}"))
-    assert background.wait(10)
+    assert background.wait(DEADLINE_S)
     with pytest.raises(ValueError, match="no a") as caught:
         background.raise_errors()
     told = "\n".join(caught.value.__notes__)
@@ -140,7 +141,7 @@ def test_after_an_error_the_next_piece_of_work_is_done():
     background, done = WorkQueue(2), threading.Event()
     give(background, "a", lambda: fail("no"))
     give(background, "b", done.set)
-    assert done.wait(10)
+    assert done.wait(DEADLINE_S)
     with pytest.raises(ValueError, match="no"):
         background.raise_errors()
 
@@ -150,8 +151,8 @@ def test_work_that_comes_when_all_is_done_is_done_too():
     for number in range(200):
         give(background, str(number), lambda number=number: done.append(number))
         if number % 3 == 0:
-            assert background.wait(10)
-    assert background.wait(10)
+            assert background.wait(DEADLINE_S)
+    assert background.wait(DEADLINE_S)
     assert done == list(range(200))
 
 
@@ -164,12 +165,12 @@ def test_a_forked_child_waits_for_nothing_of_its_parents(gate):
         assert background.wait(1)
         done = []
         give(background, "b", lambda: done.append(1))
-        assert background.wait(10)
+        assert background.wait(DEADLINE_S)
         assert done == [1]
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
-    process.join(30)
+    process.join(DEADLINE_S)
     assert process.exitcode == 0
     assert background.pending == ["a"]
 

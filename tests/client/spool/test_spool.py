@@ -20,6 +20,7 @@ from holdfast._spool import item as _items
 from holdfast._spool.spool import Spool, default_folder
 from tests.crash.harness.tracing import needs_strace
 from tests.data.pieces import Pieces, save_of
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, eventually
 
 SIZE = 10_000
@@ -248,7 +249,7 @@ def test_a_process_that_was_forked_meanwhile_holds_nobody_up(folder, queue):
     try:
         putting = python(PUT, folder)
         try:
-            assert putting.wait(20) == 0
+            assert putting.wait(DEADLINE_S) == 0
         finally:
             putting.kill()
             putting.communicate()
@@ -606,7 +607,7 @@ def test_who_waits_is_given_the_queue_when_it_is_free(folder, queue):
         thread = threading.Thread(target=wait)
         thread.start()
         assert not claimed.wait(0.2)
-    assert claimed.wait(20)
+    assert claimed.wait(DEADLINE_S)
     thread.join()
 
 

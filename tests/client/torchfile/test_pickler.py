@@ -15,6 +15,7 @@ from holdfast._runtime import gc_pause
 from holdfast._torchfile.writer import pickler
 from holdfast._torchfile.writer.layout import layout_of
 from holdfast._torchfile.writer.records import records_of
+from tests.support.deadlines import DEADLINE_S
 
 
 def torchs_pickle(state):
@@ -152,11 +153,11 @@ def test_two_threads_leave_the_thresholds_as_they_were():
 
     def wait():
         inside.set()
-        assert leave.wait(30)
+        assert leave.wait(DEADLINE_S)
 
     thread = threading.Thread(target=lambda: gc_pause.deferred(wait))
     thread.start()
-    assert inside.wait(30)
+    assert inside.wait(DEADLINE_S)
     assert gc_pause.deferred(lambda: 5) == 5
     leave.set()
     thread.join()

@@ -17,6 +17,7 @@ import torch
 from holdfast import CheckpointManager
 from holdfast._transfer import progress
 from holdfast._transfer.progress import LONG_BYTES, Progress
+from tests.support.deadlines import DEADLINE_S
 
 MIB = 1024 * 1024
 ON, OFF = True, False
@@ -154,7 +155,7 @@ def test_where_one_could_not_be_shown_others_can(monkeypatch, capsys, lines):
                 time.sleep(0.11)  # so it is not updated more often
     other = threading.Thread(target=move, args=[True], daemon=True)
     other.start()
-    other.join(20)
+    other.join(DEADLINE_S)
     assert not other.is_alive(), "it waits for a lock that is never released"
     assert "100%" in capsys.readouterr().err
 

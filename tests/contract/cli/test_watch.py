@@ -10,6 +10,7 @@ import pytest
 
 from holdfast._api import retry
 from holdfast.cli.statuses import Status
+from tests.support.deadlines import DEADLINE_S
 from tests.support.forwarder import Forwarder
 from tests.support.live import PROJECT
 from tests.support.terminal import HOLDFAST, heed_ctrl_c
@@ -104,7 +105,7 @@ def test_nor_is_one_where_it_breaks_before_the_first_event(holdfast, directory, 
         return False
 
     def save():
-        assert opened.wait(30)
+        assert opened.wait(DEADLINE_S)
         server.save(directory, epoch=1)
 
     with Forwarder(server.url, watch=cut_at_the_first) as forwarder:
@@ -125,7 +126,7 @@ def test_ctrl_c_ends_it_and_what_came_is_there(server, directory, monkeypatch):
         server.save(directory, epoch=2)
         assert "checkpoint_epoch_0002.pt" in process.stdout.readline(), "it comes at once"
         process.send_signal(signal.SIGINT)
-        said, complaints = process.communicate(timeout=30)
+        said, complaints = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, said, complaints) == (Status.INTERRUPTED, "", "")
 
 

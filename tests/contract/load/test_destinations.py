@@ -12,6 +12,7 @@ import torch
 from holdfast import HoldfastWarning, InvalidRequest
 from holdfast._transfer import destination
 from holdfast.cli.statuses import Status
+from tests.support.deadlines import DEADLINE_S
 
 DATA = os.urandom(3 * 1024 * 1024)
 
@@ -35,7 +36,7 @@ def reading(pipe):
     thread.start()
 
     def content():
-        thread.join(30)
+        thread.join(DEADLINE_S)
         return found[0]
 
     return content

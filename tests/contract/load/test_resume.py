@@ -14,6 +14,7 @@ import torch
 from holdfast import CheckpointManager, HoldfastWarning, IntegrityError, NotAllowed, ServerUnreachable
 from holdfast._load import Loader
 from holdfast._resume import Resumer
+from tests.support.deadlines import DEADLINE_S
 from tests.support.forwarder import Forwarder
 from tests.support.live import eventually
 
@@ -464,7 +465,7 @@ class Trainer:
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=DEADLINE_S)
 
 
 def test_a_job_that_is_killed_again_and_again_goes_on_where_it_was(own_server, make):

@@ -15,6 +15,7 @@ from holdfast._api.digests import CHUNK_BYTES
 from holdfast._runtime.parallel import CONNECTIONS
 from holdfast._torchfile.writer.layout import layout_of
 from tests.data.states import assert_same
+from tests.support.deadlines import DEADLINE_S
 from tests.support.forwarder import PIECE_BYTES, Forwarder
 
 MIB = 1024 * 1024
@@ -253,7 +254,7 @@ def test_a_state_that_changes_while_it_is_saved_is_an_error_or_saved_soundly(ser
 
     thread = threading.Thread(target=change)
     thread.start()
-    assert changing.wait(10)
+    assert changing.wait(DEADLINE_S)
     try:
         for epoch in range(3):
             with suppress(IntegrityError):

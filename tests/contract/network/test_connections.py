@@ -33,6 +33,7 @@ from holdfast._api.wire import Range
 from holdfast._connection.httpx_clients import Clients
 from holdfast._runtime import parallel
 from tests.data.states import assert_same
+from tests.support.deadlines import DEADLINE_S
 from tests.support.forwarder import Forwarder
 
 MIB = 1024 * 1024
@@ -77,7 +78,7 @@ class Proxy:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 where = urlsplit(self.path)
                 proxy.asked.append((self.command, where.path, len(body)))
-                beyond = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
+                beyond = http.client.HTTPConnection(where.hostname, where.port, timeout=DEADLINE_S)
                 target = where.path + (f"?{where.query}" if where.query else "")
                 beyond.request(self.command, target, body, dict(self.headers))
                 answer = beyond.getresponse()

@@ -17,6 +17,7 @@ from holdfast._api import retry
 from holdfast._api.server import Server
 from holdfast._spool import courier
 from tests.data.states import assert_same
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 
 STATE = {"w": torch.arange(300_000)}
@@ -64,7 +65,7 @@ class Front:
                     self.wfile.write(data)
 
             def beyond(self, path, body):
-                there = HTTPConnection(urlsplit(url).hostname, urlsplit(url).port, timeout=30)
+                there = HTTPConnection(urlsplit(url).hostname, urlsplit(url).port, timeout=DEADLINE_S)
                 there.request(self.command, path, body, dict(self.headers))
                 found = there.getresponse()
                 data = found.read()

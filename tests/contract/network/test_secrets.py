@@ -17,6 +17,7 @@ from holdfast._api import retry
 from holdfast._api.server import Server
 from holdfast._api.wire import Range
 from holdfast.cli import main
+from tests.support.deadlines import DEADLINE_S
 
 TOKEN, LOGIN, PROXY, SIGNED = (
     "hfst_0123456789_TOKENTOKEN",
@@ -146,7 +147,7 @@ def saying(say):
         thread.start()
         yield port
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(DEADLINE_S)
 
 
 class Said:

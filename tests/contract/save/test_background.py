@@ -17,6 +17,7 @@ import torch
 
 from holdfast import CheckpointManager, HoldfastWarning, ModeConflict
 from tests.data.states import MIB, STATES, TRUSTED_STATES, strided
+from tests.support.deadlines import DEADLINE_S
 from tests.support.forwarder import Forwarder
 from tests.support.live import LiveServer, eventually
 
@@ -74,7 +75,7 @@ def held_manager(gate: Gate, directory: str) -> Iterator[Callable[..., Checkpoin
     yield make
     gate.open()
     for manager in made:
-        manager._saver.background.wait(30)
+        manager._saver.background.wait(DEADLINE_S)
 
 
 def stored(server, directory, path) -> bytes:
@@ -106,11 +107,11 @@ def test_the_file_is_that_of_a_save_in_the_foreground_whatever_becomes_of_the_st
     wanted = stored(server, directory, manager.save(state, epoch=1, wait=True))
     gate.shut()
     path = manager.save(state, epoch=2)
-    assert gate.held.wait(10)
+    assert gate.held.wait(DEADLINE_S)
     with torch.no_grad():
         wreck(state)
     gate.open()
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert stored(server, directory, path) == wanted
 
 
@@ -122,7 +123,7 @@ def test_nested_python_objects_may_change_too(server, directory, gate, held_mana
     state["log"][0]["at"].append(3)
     state["bytes"][0] = 0
     gate.open()
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert manager.load(path, weights_only=False) == {"log": [{"at": [1, 2]}], "bytes": bytearray(b"abc")}
 
 
@@ -163,7 +164,7 @@ def test_a_save_in_the_foreground_comes_after_those_in_the_background(server, di
     manager = held_manager()
     gate.shut()
     manager.save({"w": torch.ones(MIB)}, epoch=1)
-    opening = threading.Thread(target=lambda: (gate.held.wait(10), gate.open()))
+    opening = threading.Thread(target=lambda: (gate.held.wait(DEADLINE_S), gate.open()))
     opening.start()
     manager.save({"n": 2}, epoch=2, wait=True)
     opening.join()
@@ -190,9 +191,9 @@ def test_one_save_more_than_may_be_pending_waits_until_one_has_ended(server, dir
     assert saving.is_alive()
     assert len(manager.pending) == 2
     gate.open()
-    saving.join(30)
+    saving.join(DEADLINE_S)
     assert "checkpoint_epoch_0001.pt" in seen[0]
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert len(manager._saver._staging._free) <= 2
     assert epochs(manager) == [0, 1, 2, 3]
 
@@ -212,7 +213,7 @@ def test_threads_that_save_at_once_lose_and_mix_nothing_and_keep_to_the_limit(se
     assert not eventually(lambda: most.append(len(manager.pending)) or most[-1] > 2, 0.5)
     gate.open()
     for thread in threads:
-        thread.join(60)
+        thread.join(DEADLINE_S)
     assert manager.wait(60)
     assert max(most) == 2
     assert len(manager._saver._staging._free) <= 2
@@ -251,9 +252,9 @@ def test_a_refusal_is_raised_by_wait_once_and_names_the_checkpoint(server, direc
     manager = make_manager(mode="min", background=True)
     manager.save({}, epoch=2, metric=1.0)
     with pytest.raises(ModeConflict) as caught:
-        manager.wait(30)
+        manager.wait(DEADLINE_S)
     assert any("checkpoint_epoch_0002.pt" in note for note in caught.value.__notes__)
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     manager.close()
     assert server.names(directory) == ["checkpoint_epoch_0001.pt"]
 
@@ -285,7 +286,7 @@ def test_after_a_refusal_other_saves_go_on(directory, make_manager, server):
     with pytest.raises(FileExistsError):
         manager.save({}, epoch=2)
     manager.save({"n": 3}, epoch=2)
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert manager.load_latest() == {"n": 3}
     assert manager.load(path) == {"n": 1}
 
@@ -351,7 +352,7 @@ def test_close_tells_of_what_is_under_way_and_cannot_be_kept_on_this_machine(dir
     with pytest.warns(HoldfastWarning, match=r"checkpoint_epoch_0001\.pt is not saved yet"):
         manager.close(timeout_s=0.1)
     gate.open()
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert epochs(manager) == [1]
 
 
@@ -361,13 +362,13 @@ def test_close_brings_what_is_under_way_into_the_spool_where_it_takes_too_long(
     manager = held_manager()
     gate.shut()
     manager.save({"n": 1}, epoch=1)
-    assert gate.held.wait(10)
+    assert gate.held.wait(DEADLINE_S)
     with caplog.at_level(logging.WARNING, "holdfast"):
         manager.close(timeout_s=0.1)
     assert "1 checkpoint" in caplog.text
     assert len(list(spool.glob("*/0*/state.pt"))) == 1
     gate.open()
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert eventually(lambda: not manager.pending)
     assert epochs(manager) == [1]
 
@@ -392,7 +393,7 @@ def test_the_end_of_the_process_waits_and_names_what_was_refused(server, directo
         gate.shut()
         process.stdin.write("go\n")
         process.stdin.flush()
-        assert gate.held.wait(30)
+        assert gate.held.wait(DEADLINE_S)
         process.stdin.write("go\n")
         process.stdin.flush()
         assert process.stdout.readline() == "the end\n"
@@ -410,7 +411,7 @@ def test_the_end_of_the_process_waits_and_names_what_was_refused(server, directo
 def test_a_state_that_cannot_be_serialised_raises_at_once_and_costs_nothing(directory, make_manager):
     manager = make_manager(background=True, max_pending=1)
     manager.save({"w": torch.ones(MIB)}, epoch=1)
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     (buffer,) = manager._saver._staging._free
     for _ in range(3):
         with pytest.raises((AttributeError, TypeError), match=r"pickle|lambda"):
@@ -418,7 +419,7 @@ def test_a_state_that_cannot_be_serialised_raises_at_once_and_costs_nothing(dire
     assert manager.pending == []
     assert manager._saver.target.jobs == []
     manager.save({"w": torch.zeros(MIB)}, epoch=3)
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert manager._saver._staging._free == [buffer]
     assert epochs(manager) == [1, 3]
 
@@ -426,7 +427,7 @@ def test_a_state_that_cannot_be_serialised_raises_at_once_and_costs_nothing(dire
 def test_memory_for_a_snapshot_is_not_lost_where_copying_fails(directory, make_manager, monkeypatch):
     manager = make_manager(background=True, max_pending=1)
     manager.save({"w": torch.ones(MIB)}, epoch=1)
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     (buffer,) = manager._saver._staging._free
 
     def fail(*_):
@@ -450,7 +451,7 @@ def test_the_best_in_the_background_is_guessed_from_the_servers_and_decided_ther
     assert manager.save_best_if_improved({}, 0.6, epoch=2) is None
     path = manager.save_best_if_improved({"n": 3}, 0.4, epoch=3)
     assert path.name == "best_epoch_0003.pt"
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert manager.load_best() == {"n": 3}
 
 
@@ -458,11 +459,11 @@ def test_a_guess_that_the_server_does_not_share_is_no_error(server, directory, m
     make_manager().save({"n": 0}, epoch=1, metric=0.5)
     manager = held_manager()
     going = threading.Event()
-    manager._saver.background.do("what comes first", lambda: going.wait(30))
+    manager._saver.background.do("what comes first", lambda: going.wait(DEADLINE_S))
     assert manager.save_best_if_improved({"n": 2}, 0.4, epoch=2) is not None
     make_manager().save({"n": "better"}, epoch=7, metric=0.1)
     going.set()
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     manager.close()
     assert "best_epoch_0002.pt" not in server.names(directory)
     assert manager.load_best() == {"n": "better"}

@@ -14,6 +14,7 @@ import pytest
 
 from holdfast import CheckpointManager, HoldfastWarning, cleanup, save_checkpoint_with_cleanup
 from holdfast.errors import WarnOnce
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 
 DISTRIBUTED = """
@@ -164,7 +165,7 @@ def test_all_ranks_say_the_same_of_the_best_whoever_asks_first(make_manager, ord
             answers = []
             for rank in order:
                 answers.append(managers[rank].save_best_if_improved({"epoch": epoch}, sign * metric, epoch=epoch))
-                assert managers[rank].wait(30)
+                assert managers[rank].wait(DEADLINE_S)
             assert answers[0] == answers[1]
             assert (answers[0] is not None) is (epoch in {0, 3, 6})
 

@@ -16,6 +16,7 @@ import pytest
 
 from holdfast._spool.spool import Spool
 from tests.crash.harness.rounds import IS_LONG
+from tests.support.deadlines import DEADLINE_S
 from tests.support.forwarder import Forwarder
 from tests.support.jobs import Job, Jobs
 from tests.support.live import LiveServer, eventually
@@ -152,7 +153,7 @@ def wait_for_start(place: Place, job: Job) -> None:
     """Wait until a save is under way."""
     job.wait_for("saving")
     if place.kind == "falling silent":
-        assert place.is_reached.wait(20)
+        assert place.is_reached.wait(DEADLINE_S)
 
 
 # a signal, and no other handler
@@ -306,7 +307,7 @@ def test_the_process_ends_also_where_its_main_thread_comes_to_be_stuck_outside_o
     )
     job.wait_for("saving")
     job.send_signal(signal.SIGTERM)
-    assert job.wait(20) == -signal.SIGTERM
+    assert job.wait(DEADLINE_S) == -signal.SIGTERM
     assert place.in_spool() == [1]
 
 
@@ -324,7 +325,7 @@ def test_the_process_ends_also_where_its_main_thread_is_outside_of_python(jobs, 
     )
     job.wait_for("within C")
     job.send_signal(signal.SIGTERM)
-    assert job.wait(20) == -signal.SIGTERM
+    assert job.wait(DEADLINE_S) == -signal.SIGTERM
     assert place.durable() == {1}
 
 
@@ -382,7 +383,7 @@ def test_the_handler_is_called_once_when_the_main_thread_comes_back(jobs, make_p
     )
     job.wait_for("within C")
     job.send_signal(signal.SIGTERM)
-    assert job.wait(20) == 0, job.errors()
+    assert job.wait(DEADLINE_S) == 0, job.errors()
     assert (place.in_spool(), job.lines()) == ([1, 2], ["within C", "called"])
 
 
@@ -406,7 +407,7 @@ def test_what_uses_the_wakeup_descriptor_before_keeps_it(jobs, make_place):
     )
     job.wait_for("heard True True")
     job.send_signal(signal.SIGTERM)
-    assert job.wait(20) == -signal.SIGTERM
+    assert job.wait(DEADLINE_S) == -signal.SIGTERM
     assert place.in_spool() == [1, 2]
 
 
@@ -432,7 +433,7 @@ def test_after_a_loop_of_asyncio_has_used_the_descriptor_the_next_save_takes_it_
     job.wait_for("heard")
     job.wait_for("within C")
     job.send_signal(signal.SIGTERM)
-    assert job.wait(20) == -signal.SIGTERM
+    assert job.wait(DEADLINE_S) == -signal.SIGTERM
     assert place.in_spool() == [1, 2]
 
 
@@ -861,7 +862,7 @@ def test_a_manager_that_was_only_made_does_not_put_off_the_end(jobs, make_place)
     waiting = place.start(jobs, "manager(patience_s=0, timeout_s=0.5, drain_s=0.1).save(state(1), epoch=1)")
     assert waiting.wait() == 0
     job = place.start(jobs, "manager(drain_s=60)\nprint('ends', time.monotonic())")
-    assert job.wait(30) == 0
+    assert job.wait(DEADLINE_S) == 0
     assert time.monotonic() - float(job.value("ends")) < 10
 
 
@@ -1163,7 +1164,7 @@ def test_workers_of_a_data_loader_leave_saves_alone_and_end(jobs, make_place):
         """,
     )
     job.wait_for("left")
-    assert job.wait(20) == 0, job.errors()
+    assert job.wait(DEADLINE_S) == 0, job.errors()
     assert place.on_server() == [0, 1, 2]
     assert job.errors() == ""
 
@@ -1253,7 +1254,7 @@ atexit.register(lambda: print("saved", kept.save(state(1), epoch=1)))
 atexit.register(no_more_threads)
 """,
     )
-    assert job.wait(30) == 0, job.errors()
+    assert job.wait(DEADLINE_S) == 0, job.errors()
     assert job.value("saved").endswith("checkpoint_epoch_0001.pt")
     assert place.durable() == {1}
     assert "Traceback" not in job.errors()

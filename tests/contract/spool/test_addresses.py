@@ -15,6 +15,7 @@ from holdfast._spool.courier import Courier
 from holdfast._spool.spool import Spool
 from holdfast._torchfile.writer.layout import layout_of
 from tests.data.pieces import save_of
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, eventually
 
 DIRECTORY = "runs/a"
@@ -222,7 +223,7 @@ def test_two_servers_are_never_mixed(own_server, make_server, spool):
     assert silently(manager.resume) is None
     manager.save({"n": 1}, epoch=1)
     manager.close()
-    assert manager._saver.target.courier._idle.wait(20)
+    assert manager._saver.target.courier._idle.wait(DEADLINE_S)
     assert (delivered(own_server), delivered(other)) == ([name(1)], [])
     assert [queue.server for queue in Spool(spool).queues()] == [other.url]
 

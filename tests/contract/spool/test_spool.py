@@ -37,6 +37,7 @@ from holdfast.cli import formatting
 from tests.crash.harness.tracing import needs_strace
 from tests.data.pieces import save_of
 from tests.data.states import assert_same
+from tests.support.deadlines import DEADLINE_S
 from tests.support.forwarder import Forwarder
 from tests.support.live import PROJECT, LiveServer, eventually
 
@@ -113,7 +114,7 @@ def test_what_the_client_itself_fails_at_is_kept_and_delivered(server, directory
         warnings.simplefilter("always")
         broken_client.setattr(RawConnections, "request", broken)
         manager.save({"epoch": 1}, epoch=1)
-        assert manager.wait(30)
+        assert manager.wait(DEADLINE_S)
         assert [path.name for path in manager.pending] == [name(1)]
         assert manager.load(name(1)) == {"epoch": 1}
     assert ["AttributeError: a fault of the client" in str(each.message) for each in warned] == [True]
@@ -135,12 +136,12 @@ def test_what_the_client_fails_at_before_it_sends_is_kept_and_delivered(server, 
 
     manager = manager_of(server, directory, background=background)
     manager.save({"epoch": 1}, epoch=1)
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     with monkeypatch.context() as broken_client, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         broken_client.setattr(Path, "glob", broken)
         manager.save({"epoch": 2}, epoch=2)
-        assert manager.wait(30)
+        assert manager.wait(DEADLINE_S)
     assert ["AttributeError: a fault of the client" in str(each.message) for each in warned] == [True]
     manager.close()
     assert delivered(server, directory) == [name(1), name(2)]
@@ -165,14 +166,14 @@ def test_a_save_lists_the_spool_once(server, directory, spool, options, monkeypa
 
     with manager_of(server, directory, **options) as manager:
         manager.save({"epoch": 2}, epoch=2)
-        assert manager.wait(30)
+        assert manager.wait(DEADLINE_S)
         with monkeypatch.context() as counting:
             counting.setattr(Path, "glob", counted)
             manager.save({"epoch": 3}, epoch=3)
-            assert manager.wait(30)
+            assert manager.wait(DEADLINE_S)
             assert len(listed) == 1
             assert manager.save_best_if_improved({"epoch": 4}, 0.1, 4)
-            assert manager.wait(30)
+            assert manager.wait(DEADLINE_S)
             assert len(listed) == 2
     assert delivered(server, directory) == [name(1), name(2), name(3), "best_epoch_0004.pt"]
 
@@ -214,7 +215,7 @@ def test_a_warning_that_is_made_an_error_is_no_failure_of_a_save_in_the_backgrou
     manager = manager_of(own_server, directory, background=True)
     own_server.kill()
     manager.save({"epoch": 1}, epoch=1)
-    assert manager.wait(30)
+    assert manager.wait(DEADLINE_S)
     assert [record.levelname for record in caplog.records if AWAY in record.getMessage()] == ["WARNING"]
     own_server.start()
     manager.close()
@@ -952,19 +953,19 @@ def test_cleanup_waits_for_a_delivery_that_is_under_way(server, directory, put, 
     def hold(up, piece):
         if up and b"POST /v1/saves HTTP" in piece and not started.is_set():
             started.set()
-            go_on.wait(20)
+            go_on.wait(DEADLINE_S)
 
     with Forwarder(server.url, watch=hold) as forwarder, ExitStack() as stack:
         put(1, url=forwarder.url)
         syncing = subprocess.Popen([*HOLDFAST, "sync"], cwd=PROJECT, stdout=subprocess.DEVNULL)
         stack.callback(syncing.communicate)
         stack.callback(syncing.kill)
-        assert started.wait(30)
+        assert started.wait(DEADLINE_S)
         manager = manager_of(forwarder, directory)
         threading.Timer(0.5, go_on.set).start()
         begun = time.monotonic()
         manager.cleanup_all()
         assert time.monotonic() - begun > 0.4
-        assert syncing.wait(30) == 0
+        assert syncing.wait(DEADLINE_S) == 0
     assert server.names(directory) == []
     assert delivered(server, directory) == [name(1)]

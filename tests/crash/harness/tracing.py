@@ -16,6 +16,7 @@ from typing import Self
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -110,7 +111,7 @@ class Tracer:
 
     def wait(self) -> None:
         """Until the process is dead, which ends the tracer too."""
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=DEADLINE_S)
 
     def detach(self) -> None:
         """Detach; the process continues by itself."""

@@ -32,6 +32,7 @@ from tests.crash.harness.deeds import (
     Way,
     resumed,
 )
+from tests.support.deadlines import DEADLINE_S
 
 RESTORED_WITHIN_S = 30
 MOST_KEPT = 7  # so that many rounds on one disk do not fill it
@@ -127,7 +128,7 @@ class Workload:
         self._lights_out.set()
         end()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(DEADLINE_S)
             assert not thread.is_alive(), "a writer was never answered"
         if self._faults:
             raise self._faults[0]

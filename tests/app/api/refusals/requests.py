@@ -5,6 +5,7 @@ import json
 from urllib.parse import urlsplit
 
 from app.core import digests
+from tests.support.deadlines import DEADLINE_S
 
 CHUNK = {"length": 5, "digest": digests.of_chunk(b"bytes")}
 FILE = {"size_bytes": 5, "chunks": [CHUNK]}
@@ -22,7 +23,7 @@ def refusal(answer):
 def raw(server, method, target, body=b"", **headers):
     """Send a request whose target is not normalised."""
     where = urlsplit(server.url)
-    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=30)
+    connection = http.client.HTTPConnection(where.hostname, where.port, timeout=DEADLINE_S)
     try:
         connection.request(method, target, body, headers)
         answer = connection.getresponse()

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from holdfast import CheckpointManager
+from tests.support.deadlines import DEADLINE_S
 from tests.support.raw_sockets import MIB, NOISE, WiredServer
 
 DATA = NOISE[: 9 * MIB]
@@ -67,7 +68,7 @@ def in_front_of(server, certificate):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(DEADLINE_S)
     try:
         yield f"https://127.0.0.1:{port}"
     finally:

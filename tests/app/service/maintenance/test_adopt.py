@@ -20,6 +20,7 @@ from app.core.units import size
 from app.settings import Settings
 from app.storage.local.disk import linux
 from tests.data.samples import below
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer, eventually
 
 W = b"\x80\x02"
@@ -488,7 +489,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next(root, adopt, tmp_path, o
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert eventually(lambda: len(list((root / "runs/.holdfast").glob("epoch_*"))) > 10)
     process.kill()
-    assert process.wait(timeout=30) == -signal.SIGKILL, "it was done before it was killed"
+    assert process.wait(timeout=DEADLINE_S) == -signal.SIGKILL, "it was done before it was killed"
     written = len(list((root / "runs/.holdfast").glob("epoch_*")))
     assert 0 < written < count
     assert b'"max_checkpoints"' in (root / "runs/.holdfast/directory.json").read_bytes(), "limits come before manifests"

@@ -16,6 +16,7 @@ from app.core.models import Chunk, FileMap, Manifest
 from app.settings import Settings
 from tests.data.delta_states import refusal
 from tests.data.samples import checkpoint
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer, eventually
 
 DAY_S = 86400
@@ -288,12 +289,12 @@ def test_a_watcher_that_follows_misses_nothing_while_events_are_deleted(aging, c
     aging.save("runs/a")
     watching = threading.Thread(target=watch)
     watching.start()
-    assert begun.wait(30)
+    assert begun.wait(DEADLINE_S)
     for number in range(2, 21):
         aging.save("runs/a")
         assert eventually(lambda number=number: seen[-1] == number), "else its next events would be too old to be kept"
         pass_days(clock, 3)
-    watching.join(30)
+    watching.join(DEADLINE_S)
     assert seen == list(range(1, 21))
 
 

@@ -17,6 +17,7 @@ from app.service.state.upload_progress import UploadProgress
 from app.settings import Settings
 from tests.data.delta_states import PIECE_BYTES, chunks_of, pieces
 from tests.data.samples import descriptors, feed, upload
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 
 DIRECTORY = "runs/a"
@@ -216,7 +217,7 @@ def test_a_commit_waits_for_copies_and_takes_bytes_that_were_sent_concurrently(s
             send(server, reservation, state)
             put(server, reservation.upload, held[0])
             assert not commit.done()
-        assert commit.result(timeout=20).size_bytes == 5 * PIECE_BYTES
+        assert commit.result(timeout=DEADLINE_S).size_bytes == 5 * PIECE_BYTES
 
 
 def test_bytes_in_flight_when_digests_are_declared_count_only_if_they_match(server):
@@ -264,9 +265,9 @@ def test_one_range_is_written_by_one_thread_at_a_time():
         with progress.writing("a", Span(0, 10)):
             waiting = threads.submit(write, "a", Span(9, 20))
             for path, span in (("a", Span(10, 20)), ("b", Span(0, 10))):
-                threads.submit(write, path, span).result(timeout=10)
+                threads.submit(write, path, span).result(timeout=DEADLINE_S)
             assert not waiting.done()
-        waiting.result(timeout=10)
+        waiting.result(timeout=DEADLINE_S)
     assert entered[-1] == ("a", Span(9, 20))
 
 
@@ -280,8 +281,8 @@ def test_closing_waits_for_writers_and_refuses_waiting_ones():
             assert not closing.done()
             with pytest.raises(UploadBusy):
                 progress.close(wait=False)
-        closing.result(timeout=10)
-        assert isinstance(waiting.exception(timeout=10), UploadBusy)
+        closing.result(timeout=DEADLINE_S)
+        assert isinstance(waiting.exception(timeout=DEADLINE_S), UploadBusy)
     with pytest.raises(UploadBusy), progress.writing("a", Span(0, 10)):
         pass
 
@@ -312,7 +313,7 @@ def test_an_upload_can_be_aborted_during_long_copies_of_other_uploads(server):
         reservation = reserve(server, state, "2.pt")
         aborting = threading.Thread(target=server.aborts.abort, args=[reservation.upload.id])
         aborting.start()
-        aborting.join(timeout=10)
+        aborting.join(DEADLINE_S)
         assert not aborting.is_alive()
         with pytest.raises(UploadNotFound):
             server.transfers.get(reservation.upload.id)
