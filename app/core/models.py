@@ -292,6 +292,11 @@ class Upload(Save):
     created_at: datetime
     expires_at: datetime
 
+    @property
+    def is_resumable(self) -> bool:
+        """False if a size is not declared: only the request that began it can bring its bytes."""
+        return all(file.size_bytes is not None for file in self.files)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -141,6 +142,16 @@ class UploadRows:
     def expired(self, now: datetime) -> Sequence[str]:
         """Return the ids of the uploads whose lease has ended."""
         return self._connection.execute(select(_table.c.id).where(_table.c.expires_at < to_text(now))).scalars().all()
+
+    def unresumable(self) -> Sequence[Upload]:
+        """Return the uploads that cannot be resumed, as the size of a file is not declared. Skips corrupt rows."""
+        query = _IN_FULL.where(_table.c.body.contains('"size_bytes":null'))  # or that of a tensor
+        ids = self._connection.execute(query.with_only_columns(_table.c.id)).scalars().all()
+        found = []
+        for upload_id in ids:
+            with suppress(DiskFailed):
+                found.append(self.get(upload_id))
+        return [upload for upload in found if upload is not None and not upload.is_resumable]
 
     def leases(self, prefix: str, limit: int) -> Sequence[tuple[str, datetime]]:
         """Return ids and ends of leases of the uploads within a prefix; the lease that ends last comes first."""

@@ -40,6 +40,7 @@ def recover(
             logger.exception("upload %s is sealed but cannot be published yet", upload_id)
     if rebuilt is not None:
         service.purge.run()  # some checkpoints that only the trash knew may be due
+    _attempt("delete what single requests left", service.aborts.empty_unresumable)
     with context.catalog.reading() as session:
         trash = context.storage.content.trash()  # one snapshot: removals that a commit above began go on
         known, kept = session.uploads.ids(), session.checkpoints.ids_with_bytes(trash)

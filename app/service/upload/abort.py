@@ -56,6 +56,16 @@ class Aborts:
                 logger.exception("upload %s has expired, and cannot be aborted yet", upload_id)
         return count
 
+    def empty_unresumable(self) -> None:
+        """Delete the bytes of uploads that single requests of an earlier process left; their places in the order stay.
+
+        Only before this process takes requests."""
+        with self._context.catalog.reading() as session:
+            left = session.uploads.unresumable()
+        for upload in left:
+            self._context.storage.content.discard(upload.id)
+            self._context.storage.content.begin(upload)
+
     def undo(self, upload: Upload) -> None:
         """Delete the files of an upload that could not be recorded. Best-effort."""
         self._quota_claims.release(upload.id)

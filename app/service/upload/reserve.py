@@ -1,5 +1,6 @@
 """Reservations: admit a save before any of its bytes are sent, and record its upload."""
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from secrets import token_hex
@@ -7,7 +8,7 @@ from typing import Any
 
 from app.catalog import Session
 from app.core import digests, names
-from app.core.errors import NameTaken, NoSpace, NotReady, SaveIdReused, TooManyUploads
+from app.core.errors import NameTaken, NoSpace, NotReady, SaveIdReused, TooManyUploads, UploadBusy
 from app.core.models import Checkpoint, Directory, Save, Upload
 from app.service.state.context import Context, Rules
 from app.service.state.open_uploads import OpenUploads
@@ -17,7 +18,7 @@ from app.service.upload.abort import Aborts
 from app.service.upload.admission import admit_save
 from app.service.upload.disk_space import DiskSpace
 from app.service.upload.idempotency import earlier_name, is_same_save, repeated
-from app.service.upload.transfer import Reservation, Transfers
+from app.service.upload.transfer import LULL_S, Reservation, Transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ class Reservations:
         """Reserve a place for a save, admitting it before any bytes are sent.
 
         The same ``save_id`` and content gives the same upload, or the checkpoint that it became. With ``afresh``, an
-        open upload of this save is aborted and begun again. The first reservation fixes the position of a save, unless
-        a later one names an earlier position: a training job that is preempted before its commit never overtakes work
-        that began later.
+        open upload of this save is aborted and begun again, as is one that a single request left behind. The first
+        reservation fixes the position of a save, unless a later one names an earlier position: a training job that is
+        preempted before its commit never overtakes work that began later.
 
         Raises
         ------
@@ -76,6 +77,8 @@ class Reservations:
             The server is stopping.
         TooManyUploads
             The token has too many open uploads.
+        UploadBusy
+            A single request brings this save just now.
         """
         if self._context.is_stopping:
             raise NotReady("The server is stopping; it finishes what has begun and takes nothing new.")
@@ -103,7 +106,7 @@ class Reservations:
             begun = session.uploads.of_save(save.directory, save.save_id)
             if begun is None:
                 return _Recorded(self._begin(session, save, None, undo), is_new=True)
-            if afresh:
+            if afresh or self._is_left_by_its_request(begun):
                 undo.enter_context(self._open_uploads.closing(begun))
                 self._aborts.remove(session, begun)
                 self._quota_claims.release(begun.id)
@@ -111,6 +114,21 @@ class Reservations:
             if not is_same_save(begun, save):
                 raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
             return _Recorded(self._resume(session, begun, save))
+
+    def _is_left_by_its_request(self, begun: Upload) -> bool:
+        """Tell if an upload can only be begun again, as it was begun by a single request that has ended.
+
+        Raises
+        ------
+        UploadBusy
+            That request brings its bytes just now.
+        """
+        if begun.is_resumable:
+            return False
+        touched_at = self._transfers.touched_at(begun.id)
+        if touched_at is not None and touched_at > time.monotonic() - LULL_S:
+            raise UploadBusy(f"Another request brings the save {begun.save_id!r} just now.")
+        return True
 
     def _admit(self, upload: Upload, *, is_new: bool) -> Reservation:
         """Plan the copies of a recorded upload, and admit the bytes that it still lacks."""

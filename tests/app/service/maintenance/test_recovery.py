@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
+import httpx
 import pytest
 
-from tests.support.live import PROJECT
+from tests.support.deadlines import DEADLINE_S
+from tests.support.live import PROJECT, eventually
 
 
 def answers(server, **query):
@@ -199,3 +202,38 @@ def test_a_reindex_names_what_the_catalog_had_and_no_manifest_describes(own_serv
     assert done.returncode == 1
     assert left == ({name} if "garbled" in lost else {second} if "one" in lost else both)
     assert run("reindex", "--root", str(own_server.root)).returncode == (1 if "garbled" in lost else 0)
+
+
+def test_what_a_single_request_left_at_a_crash_is_deleted_and_the_save_may_come_by_any_route(own_server):
+    """Nothing can resume such an upload. Its place in the order stays."""
+    first = own_server.save("runs/a", b"first", epoch=1)
+    where = httpx.URL(own_server.url)
+    with socket.create_connection((where.host, where.port), timeout=DEADLINE_S) as connection:
+        query = "directory=runs/a&name=a.pt&save_id=mine-once"
+        head = f"POST /v1/checkpoints?{query} HTTP/1.1\r\nHost: {where.host}\r\nContent-Length: 90000000\r\n\r\n"
+        connection.sendall(head.encode() + bytes(50_000_000))
+        assert eventually(lambda: any(sizes_of_incoming(own_server)))
+        body = {"directory": "runs/a", "name": "a.pt", "save_id": "mine-once", "files": [{"size_bytes": 5}]}
+        busy = own_server.http.post("/v1/uploads", json=body)
+        assert (busy.status_code, busy.json()["code"]) == (409, "upload_busy")
+        own_server.kill()
+    newest = None
+    for _ in range(2):
+        own_server.start()
+        assert sizes_of_incoming(own_server) == []
+        newest = own_server.save("runs/a", b"newest", epoch=9)
+        own_server.kill()
+    own_server.start()
+    upload = own_server.http.post("/v1/uploads", json=body).raise_for_status().json()
+    own_server.http.put(upload["missing"][0]["url"], content=b"bytes").raise_for_status()
+    committed = own_server.http.post(f"/v1/uploads/{upload['id']}/commit").raise_for_status().json()
+    assert committed["saved_after"] == first["sequence"]
+    latest = own_server.http.get("/v1/checkpoints/latest", params={"directory": "runs/a"}).json()
+    assert latest["id"] == newest["id"]
+    assert own_server.incoming() == []
+
+
+def sizes_of_incoming(server):
+    """List the sizes of all files that uploads have brought."""
+    places = (server.root / ".holdfast" / "incoming").glob("*/files/**/*")
+    return [place.stat().st_size for place in places if place.is_file()]
