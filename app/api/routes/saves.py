@@ -17,6 +17,7 @@ from app.core.errors import (
     TooLarge,
     TooManyUploads,
     UnsupportedMediaType,
+    UploadBusy,
     WrongLength,
 )
 from app.http.body import described
@@ -42,6 +43,7 @@ _FACTS_BYTES = 2 * 1024 * 1024
         **refuses(
             InvalidName,
             SaveIdReused,
+            UploadBusy,
             WrongLength,
             DigestMismatch,
             TooLarge,

@@ -72,7 +72,9 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
     status_code=201,
     responses={
         200: {"model": UploadOut, "description": "The same save was already reserved or committed."},
-        **refuses(InvalidName, SaveIdReused, TooLarge, NotReady, DirectoryNotFound, TooManyUploads, *SAVE_REFUSALS),
+        **refuses(
+            InvalidName, SaveIdReused, UploadBusy, TooLarge, NotReady, DirectoryNotFound, TooManyUploads, *SAVE_REFUSALS
+        ),
     },
 )
 def reserve_upload(
