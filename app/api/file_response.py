@@ -56,6 +56,18 @@ def respond(request: Request, content: VerifiedFile) -> Response:
     return _FileResponse(content, start, stop, status, headers)
 
 
+def respond_after(line: bytes, content: VerifiedFile, headers: dict[str, str]) -> Response:
+    """Return a response of a line and a whole file after it, which closes the file when it is sent."""
+    size_bytes = content.file.size_bytes
+    safe = {
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": "attachment",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Length": str(len(line) + size_bytes),
+    }
+    return _FileResponse(content, 0, size_bytes, 200, {**safe, **headers}, line)
+
+
 def attachment(data: bytes) -> Response:
     """Return bytes as an attachment that no browser executes."""
     headers = {
@@ -78,13 +90,18 @@ class _FileResponse(Response):
     media_type = "application/octet-stream"
     streaming = 0  # such responses, of this process, that are sent slice by slice
 
-    def __init__(self, content: VerifiedFile, start: int, stop: int, status: int, headers: dict[str, str]) -> None:
+    def __init__(
+        self, content: VerifiedFile, start: int, stop: int, status: int, headers: dict[str, str], before: bytes = b""
+    ) -> None:
         super().__init__(status_code=status, headers=headers)
         self._content, self._start, self._stop = content, start, stop
+        self._before = before
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if self._before:
+                await send({"type": "http.response.body", "body": self._before, "more_body": True})
             handover, descriptor = socket_handover_of(scope), self._content.descriptor
             if scope["method"] == "HEAD":
                 pass

@@ -21,6 +21,9 @@ ADOPTED = "adopted-"
 CHUNK_MAX_BYTES = 8 * 1024 * 1024
 """The longest chunk, and the length at which the server cuts files without a chunk list."""
 
+SMALL_CHECKPOINT_BYTES = 2 * 1024 * 1024
+"""The most bytes of a checkpoint that is saved, or loaded, in one request with its facts."""
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyRequest:

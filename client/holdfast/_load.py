@@ -49,7 +49,7 @@ class Loader:
             No checkpoint of the kind is intact.
         """
         try:
-            return self.found(lambda: self.remote.latest(kind), is_latest=True)
+            return self.found(lambda: self.remote.latest(kind, with_bytes=self.takes_bytes), is_latest=True)
         except IntegrityError as error:
             return self._intact(error, kind)
 
@@ -103,10 +103,21 @@ class Loader:
             raise IntegrityError(f"the file {file_digest} is not in the cache")
         return download.file_state(self.remote.server, file, cache=self.cache, **self._options)
 
+    @property
+    def takes_bytes(self) -> bool:
+        """True if a small checkpoint is to come with its facts: nothing of it is at hand, and all of it is wanted."""
+        return self.cache is None and self.only is None
+
     def _state(self, checkpoint: Checkpoint, *, is_latest: bool) -> Any:
         file = file_of(self.remote.server, checkpoint)
         state = download.file_state(
-            self.remote.server, file, only=self.only, cache=self.cache, progress=self.progress, **self._options
+            self.remote.server,
+            file,
+            only=self.only,
+            cache=self.cache,
+            attached=checkpoint.attached.data if checkpoint.attached is not None else None,
+            progress=self.progress,
+            **self._options,
         )
         if self.queue is not None and checkpoint.directory == self.remote.name:
             is_to_note = self.cache is not None and self.only is None and (is_latest or self._is_newer(checkpoint))

@@ -442,7 +442,7 @@ class CheckpointManager:
             except FileNotFoundError:
                 if waiting.folder.exists():  # otherwise it was delivered meanwhile
                     raise
-        return loader.found(lambda: self._find(checkpoint_path))
+        return loader.found(lambda: self._find(checkpoint_path, with_bytes=loader.takes_bytes))
 
     def load_best(
         self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
@@ -451,7 +451,8 @@ class CheckpointManager:
 
         The directory's own mode decides; it warns if this manager's differs. For the other parameters see `load`.
         """
-        return self._loader(map_location, weights_only, only).found(self._best_checkpoint)
+        loader = self._loader(map_location, weights_only, only)
+        return loader.found(lambda: self._best_checkpoint(with_bytes=loader.takes_bytes))
 
     def load_latest(
         self, *, map_location: Any = None, weights_only: bool = True, only: Iterable[Any] | None = None
@@ -641,18 +642,21 @@ class CheckpointManager:
         }
         return self.checkpoint_dir / self._saver.save(state, stem, facts, policy, wait=wait)
 
-    def _best(self) -> Best | None:
-        best = self._remote.best(self.mode)
+    def _best(self, *, with_bytes: bool = False) -> Best | None:
+        best = self._remote.best(self.mode, with_bytes=with_bytes)
         if best is not None and best.mode != self.mode:
             self._warn_once(
                 f"{self._remote.name!r} ranks by mode={best.mode!r}; this manager's mode={self.mode!r} is not used"
             )
         return best
 
-    def _find(self, checkpoint_path: str | PurePath, patience_s: float | None = None) -> Checkpoint:
+    def _find(
+        self, checkpoint_path: str | PurePath, patience_s: float | None = None, *, with_bytes: bool = False
+    ) -> Checkpoint:
         given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
         directory, name = locate(given, self.checkpoint_dir, self._prefix)
-        return RemoteDirectory(self._remote.server, directory, patience_s=patience_s).named(name)
+        remote = RemoteDirectory(self._remote.server, directory, patience_s=patience_s)
+        return remote.with_bytes(remote.named(name)) if with_bytes else remote.named(name)
 
     def _loader(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> "Loader":
         from ._load import Loader  # a job that only saves needs none of what reads
@@ -662,6 +666,6 @@ class CheckpointManager:
         queue = self._saver.target.queue
         return Loader(self._remote, self._cache, self._progress, map_location, weights_only, keys, queue)
 
-    def _best_checkpoint(self) -> Checkpoint | None:
-        best = self._best()
+    def _best_checkpoint(self, *, with_bytes: bool = False) -> Checkpoint | None:
+        best = self._best(with_bytes=with_bytes)
         return best.checkpoint if best is not None else None

@@ -1,9 +1,10 @@
 """Routes of checkpoints: save in a single request, list, find, change, remove."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app.api import facts_response
 from app.api.dependencies import (
     Deleter,
     EditsDep,
@@ -44,12 +45,17 @@ from app.core.errors import (
     UploadBusy,
     WrongLength,
 )
+from app.http.body.described import CHECKPOINT_MEDIA_TYPE
 from app.http.body.raw import UNBOUNDED, length_of, receive
 from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=PermissionFirstRoute)
 
+FACTS: dict[str, Any] = {
+    "description": "The facts; with `Accept: application/vnd.holdfast.checkpoint`, also the bytes of up to 2 MiB.",
+    "content": {CHECKPOINT_MEDIA_TYPE: {}},
+}
 ID_REFUSALS = (CheckpointNotFound, CheckpointRemoved, RecordUnreadable)
 
 
@@ -112,31 +118,51 @@ def list_checkpoints(query: Annotated[ListQuery, Query()], lookups: LookupsDep, 
     )
 
 
-@router.get("/best", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest))
+@router.get(
+    "/best",
+    response_model=BestOut,
+    responses={200: FACTS, **refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest)},
+)
 def get_best(
-    directory: DirectoryQuery, lookups: LookupsDep, _: Reader, by: By = None, mode: ModeQuery = None
-) -> BestOut:
+    request: Request,
+    directory: DirectoryQuery,
+    service: ServiceDep,
+    _: Reader,
+    by: By = None,
+    mode: ModeQuery = None,
+) -> CheckpointOut | Response:
     """Get the best checkpoint of a directory.
 
     It is ranked by the metric and the directory's mode, unless `by` or `mode` are given.
     """
-    checkpoint, ranked_mode, own = lookups.best(directory, by=by, mode=mode)
-    return BestOut.of(checkpoint, ranked_by=by or "metric", mode=ranked_mode, own_mode=own)
+    checkpoint, ranked_mode, own = service.lookups.best(directory, by=by, mode=mode)
+    facts = BestOut.of(checkpoint, ranked_by=by or "metric", mode=ranked_mode, own_mode=own)
+    return facts_response.respond(request, service.contents, facts)
 
 
-@router.get("/latest", responses=refuses(InvalidName, DirectoryNotFound, NoCheckpoint))
-def get_latest(directory: DirectoryQuery, lookups: LookupsDep, _: Reader) -> CheckpointOut:
+@router.get(
+    "/latest",
+    response_model=CheckpointOut,
+    responses={200: FACTS, **refuses(InvalidName, DirectoryNotFound, NoCheckpoint)},
+)
+def get_latest(request: Request, directory: DirectoryQuery, service: ServiceDep, _: Reader) -> CheckpointOut | Response:
     """Get the latest checkpoint of a directory."""
-    return CheckpointOut.of(lookups.latest(directory))
+    facts = CheckpointOut.of(service.lookups.latest(directory))
+    return facts_response.respond(request, service.contents, facts)
 
 
-@router.get("/{checkpoint_id}", responses=refuses(CheckpointNotFound, RecordUnreadable))
-def get_checkpoint(checkpoint_id: Id, lookups: LookupsDep, _: Reader) -> CheckpointOut:
+@router.get(
+    "/{checkpoint_id}",
+    response_model=CheckpointOut,
+    responses={200: FACTS, **refuses(CheckpointNotFound, RecordUnreadable)},
+)
+def get_checkpoint(request: Request, checkpoint_id: Id, service: ServiceDep, _: Reader) -> CheckpointOut | Response:
     """Get a checkpoint by its id.
 
     The facts of a removed checkpoint stay available.
     """
-    return CheckpointOut.of(lookups.get(checkpoint_id))
+    facts = CheckpointOut.of(service.lookups.get(checkpoint_id))
+    return facts_response.respond(request, service.contents, facts)
 
 
 @router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *ID_REFUSALS, TooLarge))

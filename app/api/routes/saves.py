@@ -20,10 +20,10 @@ from app.core.errors import (
     UploadBusy,
     WrongLength,
 )
+from app.core.models import SMALL_CHECKPOINT_BYTES
 from app.http.body import described
 from app.http.body.threads import run_for_body
 from app.http.problems import refuses
-from app.service.commit.small_save import LARGEST_BYTES
 from app.service.state.pending_commits import Committed
 
 router = APIRouter(prefix="/saves", tags=["uploads"], route_class=PermissionFirstRoute)
@@ -36,7 +36,7 @@ _FACTS_BYTES = 2 * 1024 * 1024
 @router.post(
     "",
     status_code=201,
-    max_body_size=_FACTS_BYTES + LARGEST_BYTES,
+    max_body_size=_FACTS_BYTES + SMALL_CHECKPOINT_BYTES,
     openapi_extra={"requestBody": {"required": True, "content": {described.MEDIA_TYPE: {}}}},
     responses={
         200: {"model": CommittedOut, "description": "The same save was already committed."},
@@ -73,8 +73,10 @@ async def save_small(
     def save() -> Committed:
         upload, data = described.read(body, _SAVE, max_json_bytes=request.app.state.max_json_bytes)
         may.reach(upload.directory)
-        if len(data) > LARGEST_BYTES:
-            raise TooLarge(f"The files have {len(data)} bytes, more than {LARGEST_BYTES}. Use `POST /v1/uploads`.")
+        if len(data) > SMALL_CHECKPOINT_BYTES:
+            raise TooLarge(
+                f"The files have {len(data)} bytes, more than {SMALL_CHECKPOINT_BYTES}. Use `POST /v1/uploads`."
+            )
         base = upload.base if upload.base is not None and lookups.is_readable(may, upload.base) else None
         return service.small_saves.save(upload.save(may, base), data, conditions)
 

@@ -10,6 +10,9 @@ from app.core.errors import TooLarge
 from app.http.body import json_parser
 
 MEDIA_TYPE = "application/vnd.holdfast.save"
+"""That of a request: what is to be saved, and its bytes."""
+CHECKPOINT_MEDIA_TYPE = "application/vnd.holdfast.checkpoint"
+"""That of a response: the facts and the chunks of a checkpoint, and its bytes."""
 
 T = TypeVar("T")
 

@@ -21,9 +21,6 @@ from app.service.upload.reserve import Reservations, position
 from app.service.upload.transfer import Transfers
 from app.storage.ports import Buffer
 
-LARGEST_BYTES = 2 * 1024 * 1024
-"""The most bytes that the files of a small save have together."""
-
 
 class SmallSaves:
     """Saves checkpoints whose bytes came with the request that describes them.

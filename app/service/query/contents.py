@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.core import batches
 from app.core.errors import Altered, CheckpointRemoved, FileNotInCheckpoint, ForeignFile, Refusal, SeveralFiles
-from app.core.models import Checkpoint, Chunk, File, Mode, RangeUrl
+from app.core.models import Checkpoint, Chunk, File, FileMap, Mode, RangeUrl
 from app.core.spans import Span
 from app.service.query.lookup import Lookups
 from app.service.query.verify import fault_in
@@ -75,12 +75,15 @@ class Contents:
         with self._context.catalog.lock(self._directory_of(checkpoint_id)):
             checkpoint, file = self.select(checkpoint_id, path)
             opened = self._open(checkpoint, file)
-        try:
-            self._verify(checkpoint, file, opened)
-        except BaseException:
-            opened.close()
-            raise
-        return VerifiedFile(checkpoint, file, opened)
+        return self._verified(checkpoint, file, opened)
+
+    def open_with_chunks(self, checkpoint_id: str) -> tuple[VerifiedFile, FileMap]:
+        """Open the only file of a checkpoint, and give its chunks. Raises as `open` does."""
+        with self._context.catalog.lock(self._directory_of(checkpoint_id)):
+            checkpoint, file = self.select(checkpoint_id)
+            found = self._map_of(checkpoint, file)
+            opened = self._open(checkpoint, file)
+        return self._verified(checkpoint, file, opened), found
 
     def open_best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> VerifiedFile:
         """Open the only file of the best checkpoint; if that is removed concurrently, of the next best one."""
@@ -183,6 +186,15 @@ class Contents:
             self._note(checkpoint, f"{where} is missing" if is_missing else f"{where} cannot be opened: {error}")
             raise Altered(f"{where} is not on the disk as it was saved.") from error
 
+    def _verified(self, checkpoint: Checkpoint, file: File, opened: Opened) -> VerifiedFile:
+        """Give an open file that holds what was saved; close any other one."""
+        try:
+            self._verify(checkpoint, file, opened)
+        except BaseException:
+            opened.close()
+            raise
+        return VerifiedFile(checkpoint, file, opened)
+
     def _is_intact(self, content: VerifiedFile) -> bool:
         """Tell if a file holds what was saved; if not, close it."""
         try:
@@ -216,11 +228,14 @@ class Contents:
                 logger.exception("%s, which cannot be recorded", damage)
 
     def _chunks_of(self, checkpoint: Checkpoint, file: File) -> Sequence[Chunk]:
+        return self._map_of(checkpoint, file).chunks
+
+    def _map_of(self, checkpoint: Checkpoint, file: File) -> FileMap:
         with self._context.catalog.reading() as session, readable_maps(checkpoint):
             found = session.checkpoints.file_map(checkpoint.id, file.path)
         if found is None:
             raise checkpoint_not_found(checkpoint.id)
-        return found.chunks
+        return found
 
 
 def _several_files(checkpoint: Checkpoint) -> SeveralFiles:

@@ -1,12 +1,14 @@
 """One directory on the server: its checkpoints, the best and the latest of them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ..errors import CheckpointNotFound, ServerUnreachable, from_problem
 from .server import Server, parse_errors
-from .wire import Checkpoint
+from .small_answer import Attached
+from .wire import SMALL_CHECKPOINT_BYTES, Checkpoint
 
 
 class Best(NamedTuple):
@@ -31,22 +33,38 @@ class RemoteDirectory:
         """Return the same directory, with another patience for queries."""
         return RemoteDirectory(self.server, self.name, patience_s=patience_s)
 
-    def best(self, mode: str) -> Best | None:
-        """Return the best checkpoint by the directory's own mode, or by ``mode`` if it has none yet."""
-        found = self._query("best", {})
+    def best(self, mode: str, *, with_bytes: bool = False) -> Best | None:
+        """Return the best checkpoint by the directory's own mode, or by ``mode`` if it has none yet.
+
+        Parameters
+        ----------
+        with_bytes : bool
+            Ask for the contents of a small checkpoint, too.
+        """
+        found, attached = self._query("best", {}, with_bytes)
         with parse_errors():
             uses_our_mode = found is not None and not found["own_mode"] and found["mode"] != mode
         if uses_our_mode:
-            found = self._query("best", {"mode": mode})
+            found, attached = self._query("best", {"mode": mode}, with_bytes)
         with parse_errors():
-            return Best(self._parse(found), found["mode"]) if found is not None else None
+            return Best(self._parse(found, attached), found["mode"]) if found is not None else None
 
-    def latest(self, kind: str | None = None) -> Checkpoint | None:
-        """Return the newest checkpoint, of one kind or of all."""
+    def latest(self, kind: str | None = None, *, with_bytes: bool = False) -> Checkpoint | None:
+        """Return the newest checkpoint, of one kind or of all. For the parameter see `best`."""
         if kind is not None:
-            return next(self.checkpoints(kind=kind, order_by="-position", page_size=1), None)
-        found = self._query("latest", {})
-        return self._parse(found) if found is not None else None
+            newest = next(self.checkpoints(kind=kind, order_by="-position", page_size=1), None)
+            return self.with_bytes(newest) if newest is not None and with_bytes else newest
+        found, attached = self._query("latest", {}, with_bytes)
+        return self._parse(found, attached) if found is not None else None
+
+    def with_bytes(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return a checkpoint with its contents if it is small and the server sends them with its facts."""
+        if checkpoint.size_bytes > SMALL_CHECKPOINT_BYTES:
+            return checkpoint
+        found, attached = self.server.ask_for_small(f"/v1/checkpoints/{checkpoint.id}", patience_s=self._patience_s)
+        with parse_errors():
+            self._check_same("checkpoint", checkpoint.id, found["id"])
+        return replace(checkpoint, attached=attached)
 
     def named(self, name: str) -> Checkpoint:
         """Return the checkpoint of this name; raise `CheckpointNotFound` if there is none."""
@@ -82,17 +100,21 @@ class RemoteDirectory:
         with parse_errors():
             return list(cleared["pinned"])
 
-    def _query(self, which: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        asked = {"directory": self.name, **params}
+    def _query(
+        self, which: str, params: Mapping[str, Any], with_bytes: bool
+    ) -> tuple[dict[str, Any] | None, Attached | None]:
+        path, asked = f"/v1/checkpoints/{which}", {"directory": self.name, **params}
         try:
-            return self.server.ask(f"/v1/checkpoints/{which}", params=asked, patience_s=self._patience_s)
+            if with_bytes:
+                return self.server.ask_for_small(path, params=asked, patience_s=self._patience_s)
+            return self.server.ask(path, params=asked, patience_s=self._patience_s), None
         except CheckpointNotFound as error:
             self._check_same("directory", self.name, error.problem.get("directory", self.name))
-            return None
+            return None, None
 
-    def _parse(self, found: Mapping[str, Any]) -> Checkpoint:
+    def _parse(self, found: Mapping[str, Any], attached: Attached | None = None) -> Checkpoint:
         with parse_errors():
-            checkpoint = Checkpoint.from_json(found)
+            checkpoint = Checkpoint.from_json(found, attached)
         self._check_same("directory", self.name, checkpoint.directory)
         return checkpoint
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from .._connection.base_url import base_url_of
 from .._connection.channel import Channel
@@ -17,7 +17,7 @@ from .._connection.token import Token
 from .._runtime.interruption import reraise
 from .._runtime.redaction import shown_url
 from ..errors import HoldfastError, NotAllowed, ServerUnreachable
-from . import identity
+from . import identity, small_answer
 from .retry import PATIENCE_S, READERS_PATIENCE, CircuitBreaker, RetryDeadline, is_transient
 from .wire import Range
 
@@ -26,6 +26,8 @@ __all__ = ["TIMEOUT_S", "Reader", "Server", "parse_errors", "read_into"]
 TIMEOUT_S = 30.0
 """The longest silence of a server, in seconds."""
 _REDIRECTS = 3
+
+T = TypeVar("T")
 
 
 class Server:
@@ -136,12 +138,27 @@ class Server:
             The time, in seconds, for which it is retried. Default: longer than a save would try, but not at all while
             the circuit is open.
         """
+        return self._patiently(lambda: self.call("GET", path, params=params), patience_s)
+
+    def ask_for_small(
+        self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None
+    ) -> tuple[dict[str, Any], small_answer.Attached | None]:
+        """GET the facts of a checkpoint as `ask` does, and its contents with them if the server sends both."""
+
+        def get() -> tuple[dict[str, Any], small_answer.Attached | None]:
+            response = self._request("GET", path, params, {"Accept": small_answer.ACCEPT}, None, small_answer.LONGER_S)
+            return small_answer.parse(response, self._channel.base + path, self._channel.secrets())
+
+        return self._patiently(get, patience_s)
+
+    def _patiently(self, ask: Callable[[], T], patience_s: float | None) -> T:
+        """Return an answer; ask again for a while if the server is unreachable."""
         if patience_s is None:
             patience_s = 0.0 if self.circuit.is_open else READERS_PATIENCE * self.patience_s
         patience = RetryDeadline(patience_s)
         while True:
             try:
-                return self.call("GET", path, params=params)
+                return ask()
             except HoldfastError as error:
                 if not is_transient(error):
                     raise
@@ -179,9 +196,21 @@ class Server:
         HoldfastError
             The server refused; see `holdfast.errors`.
         """
-        given = {name: value for name, value in (params or {}).items() if value is not None}
         content, described = _described_body(body, data) if data is not None else _json_body(body)
-        described = {**described, **(precondition or {})}
+        response = self._request(method, path, params, {**described, **(precondition or {})}, content, longer_s)
+        asked = self._channel.base + path
+        return parse_json(response, asked, self._channel.secrets(), may_be_empty=method != "GET")
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        described: Mapping[str, str],
+        content: bytes | None,
+        longer_s: float,
+    ) -> Response:
+        given = {name: value for name, value in (params or {}).items() if value is not None}
 
         def send(url: str, headers: Mapping[str, str]) -> Response:
             return self._channel.request(
@@ -193,9 +222,7 @@ class Server:
                 timeout_s=self.timeout_s + longer_s,
             )
 
-        response = self._admitted(path, send)
-        asked = self._channel.base + path
-        return parse_json(response, asked, self._channel.secrets(), may_be_empty=method != "GET")
+        return self._admitted(path, send)
 
     def _admitted(self, path: str, send: Callable[[str, Mapping[str, str]], Response]) -> Response:
         """Send a request; send it again with a new token, or at another base URL of the same server."""

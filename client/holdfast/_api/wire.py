@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from .._runtime.file_attributes import FileAttributes
 from .._runtime.interruption import reraise
 from ..errors import from_problem
+
+if TYPE_CHECKING:
+    from .small_answer import Attached
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
@@ -37,9 +40,11 @@ class Checkpoint:
     created_at: datetime
     saved_after: int = 0
     save_id: str = ""
+    attached: "Attached | None" = field(default=None, compare=False, repr=False)
+    """Its contents, if the server has sent them with its facts."""
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: Mapping[str, Any], attached: "Attached | None" = None) -> Self:
         return cls(
             id=data["id"],
             directory=data["directory"],
@@ -57,6 +62,7 @@ class Checkpoint:
             created_at=datetime.fromisoformat(data["created_at"]),
             saved_after=data.get("saved_after", data["sequence"] - 1),
             save_id=data.get("save_id", ""),
+            attached=attached,
         )
 
     def as_dict(self, checkpoint_dir: Path) -> dict[str, Any]:
@@ -150,6 +156,8 @@ class FileChunks:
         return replace(self, chunks=self.chunks + more.chunks, ranges=self.ranges + more.ranges)
 
 
+SMALL_CHECKPOINT_BYTES = 2 * 1024 * 1024
+"""The size, in bytes, up to which a checkpoint goes with its facts in one request, either way."""
 LARGEST_BATCH_BYTES = 64 * 1024 * 1024
 """The largest batch, in bytes, that the client accepts, as it holds a batch in memory."""
 

@@ -1,6 +1,7 @@
 """The contents of a checkpoint: its files, their chunks and ranges, checked against the checkpoint's digest."""
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from .._api import digests
 from .._api.server import Server, parse_errors
@@ -18,8 +19,14 @@ class Contents(NamedTuple):
 
 
 def contents_of(server: Server, checkpoint: Checkpoint) -> Contents:
-    """Ask the server for the contents of a checkpoint. `IntegrityError` if they do not match its digest."""
-    files, batches, folders = _listed(server, f"/v1/checkpoints/{checkpoint.id}/chunks")
+    """Return the contents of a checkpoint, which the server is asked for unless they came with its facts.
+
+    Raises
+    ------
+    IntegrityError
+        They do not match the checkpoint's digest.
+    """
+    files, batches, folders = _listed(_pages(server, checkpoint))
     for file in files:
         ends = [0, *(chunk.offset + chunk.length for chunk in file.chunks)]
         adds_up = [chunk.offset for chunk in file.chunks] == ends[:-1] and ends[-1] == file.size_bytes
@@ -31,23 +38,33 @@ def contents_of(server: Server, checkpoint: Checkpoint) -> Contents:
     return Contents(files, batches, folders)
 
 
-def _listed(server: Server, path: str) -> Contents:
+def _pages(server: Server, checkpoint: Checkpoint) -> Iterator[Mapping[str, Any]]:
+    """Yield the pages of a checkpoint's chunks."""
+    if checkpoint.attached is not None:
+        yield checkpoint.attached.contents
+        return
+    params: dict[str, str] = {}
+    while True:
+        page = server.ask(f"/v1/checkpoints/{checkpoint.id}/chunks", params=params)
+        yield page
+        token = page.get("next_page_token")
+        if token is None:
+            return
+        params["page_token"] = token
+
+
+def _listed(pages: Iterator[Mapping[str, Any]]) -> Contents:
     """Return the files of all pages, each with its parts from all of them."""
     files: dict[str, FileChunks] = {}
     batches: list[Batch] = []
     folders: dict[str, FileAttributes] = {}
-    params: dict[str, str] = {}
-    while True:
-        answer = server.ask(path, params=params)
+    for page in pages:
         with parse_errors():
-            for found in map(FileChunks.from_json, answer["files"]):
+            for found in map(FileChunks.from_json, page["files"]):
                 files[found.path] = files[found.path].joined(found) if found.path in files else found
-            batches += Batch.all_from_json(answer)
-            folders |= {each["path"]: FileAttributes.from_json(each) for each in answer.get("folders") or ()}
-            token = answer.get("next_page_token")
-        if token is None:
-            return Contents(list(files.values()), tuple(batches), folders)
-        params["page_token"] = token
+            batches += Batch.all_from_json(page)
+            folders |= {each["path"]: FileAttributes.from_json(each) for each in page.get("folders") or ()}
+    return Contents(list(files.values()), tuple(batches), folders)
 
 
 def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:

@@ -34,10 +34,16 @@ def file_state(
     *,
     only: Collection[str] | None = None,
     cache: Cache | None = None,
+    attached: memoryview | None = None,
     progress: bool | None = None,
     **load: Any,
 ) -> Any:
     """Return the state in a file; ``load`` is passed to `load_state.load_state`.
+
+    Parameters
+    ----------
+    attached : memoryview, optional
+        The bytes of the file that came with the facts of its checkpoint; those that were altered are fetched.
 
     Raises
     ------
@@ -46,6 +52,7 @@ def file_state(
     """
     memory = FileMemory(file.size_bytes)
     with _Fetching(server, file, memory, cache if only is None else None, progress) as fetching:
+        fetching.attached = attached
         if only is not None and cache is not None:
             fetching.sources = cache.sources(file)
         return load_state(memory, fetching.fetch, only=only, **load)
@@ -126,6 +133,7 @@ class _Fetching:
         self._bar = Progress("", 0)
         self._stack = ExitStack()
         self.sources: OpenEntries | None = None
+        self.attached: memoryview | None = None
         self._new_entry: NewEntry | None = None
 
     def __enter__(self) -> "_Fetching":
@@ -154,6 +162,8 @@ class _Fetching:
         with own if self._common_bar is None else nullcontext(self._common_bar) as self._bar:
             if self.sources is not None:
                 in_parallel(_grouped([p for p in todo if self.sources.has(self._file.chunks[p])], 16), self._recall)
+            if self.attached is not None:
+                self._detach(self.attached, todo)
             while todo := [place for place in todo if not self._have[place]]:
                 try:
                     in_parallel(self._jobs(todo), self._fetch)
@@ -224,6 +234,17 @@ class _Fetching:
                 raise self._altered(chunk)
             self._arrived(place, own)
             self._bar.moved(chunk.length)
+
+    def _detach(self, data: memoryview, places: list[int]) -> None:
+        """Take chunks from the bytes that came with the facts; altered ones are fetched."""
+        for place in places:
+            chunk = self._file.chunks[place]
+            own = data[chunk.offset : chunk.offset + chunk.length]
+            if len(own) == chunk.length and digests.of_chunk(own) == chunk.digest:
+                view = self._target.view(chunk.offset, chunk.length)
+                view[:] = own
+                self._arrived(place, view)
+                self._bar.moved(chunk.length)
 
     def _altered(self, chunk: Chunk) -> HoldfastError:
         """Return the error for altered bytes: transient the first time, permanent the second."""

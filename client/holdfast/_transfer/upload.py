@@ -11,7 +11,7 @@ from typing import Any
 
 from .._api.retry import RetryDeadline, is_transient
 from .._api.server import Server, parse_errors
-from .._api.wire import Batch, Committed, Range, Upload
+from .._api.wire import SMALL_CHECKPOINT_BYTES, Batch, Committed, Range, Upload
 from .._runtime.file_attributes import FileAttributes
 from .._runtime.forks import ProcessLocal
 from .._runtime.parallel import in_parallel
@@ -22,10 +22,8 @@ from .upload_source import ReuseHistory, Source
 log = logging.getLogger("holdfast")
 
 MOST_REFUSED_COMMITS = 5  # the most commits for which the server may lack a planned copy
-_SMALL_BYTES = 2 * 1024 * 1024
-"""The most bytes of a checkpoint that goes with its facts in one request."""
 _SMALL_TENSORS = 2000
-"""The most tensors of such a checkpoint: their index goes along."""
+"""The most tensors of a checkpoint that goes with its facts in one request: their index goes along."""
 _NO_SUCH_ROUTE = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 """The refusals of a server that knows no such request."""
 _COPIED_BYTES_PER_S = 32 * 1024 * 1024  # a commit waits for copies on the server's disk, which may be a slow one
@@ -149,7 +147,7 @@ class _Sending:
 
     def _is_small(self) -> bool:
         is_plain = "base" not in self._save and not any(attributes_of(source) for source in self._files.values())
-        fits = self._size_bytes <= _SMALL_BYTES and self._tensors() <= _SMALL_TENSORS
+        fits = self._size_bytes <= SMALL_CHECKPOINT_BYTES and self._tensors() <= _SMALL_TENSORS
         return self._history.takes_small_saves and fits and is_plain
 
     def _run_at_once(self) -> Committed | None:
