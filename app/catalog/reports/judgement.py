@@ -11,7 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, not_, or_, select, tuple_
+from sqlalchemy.sql import ColumnElement
 
 from app.catalog.rows.checkpoint_loader import batches
 from app.catalog.rows.listing import all_entries, nth_key
@@ -202,7 +203,7 @@ def candidates(
 
     The caller closes the generator, or an open cursor stays behind."""
     if before is None or before.settings != now.settings:
-        query = _live(directory).order_by(*(column.desc() for column in _POSITION))
+        query = _live(directory).where(*_may_go(now)).order_by(*(column.desc() for column in _POSITION))
         with closing(connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})) as rows:
             yield from (Judged(*row) for row in rows)
         return
@@ -211,6 +212,17 @@ def candidates(
     if before.newest is not None:
         ids.add(before.newest)
     yield from _rows_of(connection, ids)
+
+
+def _may_go(now: Boundaries) -> Generator[ColumnElement[bool], None, None]:
+    """Yield conditions that leave out most rows with a reason to stay, without a look at each in Python."""
+    yield not_(_table.c.pinned)
+    if now.last is None:
+        yield _table.c.kind != "regular"
+    elif now.last != NOTHING:
+        yield or_(_table.c.kind != "regular", tuple_(*_POSITION) < tuple_(*now.last))
+    if now.best is None:
+        yield _table.c.metric.is_(None)
 
 
 def _overtaken(

@@ -58,6 +58,9 @@ _UPDATE: Final = (
     .where(_table.c.directory == bindparam("of_directory"))
     .values({name: _table.c[name] + bindparam(f"more_{name}") for name in NAMES})
 )
+_DELETE_EMPTY: Final = delete(_table).where(
+    _table.c.directory == bindparam("of_directory"), *(_table.c[name] == 0 for name in NAMES)
+)
 
 
 class SumRows(ABC, Generic[K]):
@@ -120,6 +123,8 @@ class CounterRows(SumRows[str]):
                 if written.rowcount == 0:
                     first = {name: change[name] for name in NAMES}
                     self._connection.execute(insert(_table).values(directory=directory, **first))
+                elif sum(values.values()) < 0:  # some of its checkpoints are forgotten, perhaps all
+                    self._connection.execute(_DELETE_EMPTY, {"of_directory": directory})
 
     def repair(self, directory: str) -> None:
         """Count the rows of one directory anew."""

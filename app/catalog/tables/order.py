@@ -1,6 +1,7 @@
 """Orders of listings, as segments that follow one another; an index holds the rows of each in its order."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from sqlalchemy.sql import ColumnElement
@@ -109,6 +110,7 @@ def ordering(order: Order) -> Ordering:
     return Ordering((known, Segment((1, 0), (column.is_(None),), position_descends=down)))
 
 
+@lru_cache(maxsize=64)
 def ranking_order(mode: Mode, by: str | None) -> Ordering:
     """Return the order of `ranking.ranked`, without checkpoints that have no rank. A test compares the two."""
     down = mode == "max"

@@ -25,8 +25,9 @@ from app.storage.ports import Buffer
 class SmallSaves:
     """Saves checkpoints whose bytes came with the request that describes them.
 
-    A new name in a known directory is committed at once: nothing is recorded before its seal. Anything else (a name
-    that is taken, a quota, a save that was begun before) goes through an upload, as a large save does.
+    A file under a new name in a known directory is committed at once: nothing is recorded before its seal. Anything
+    else (a folder, a name that is taken, a quota, a save that was begun before) goes through an upload, as a large save
+    does. The row of the upload keeps a folder's name, where the file system would let a directory of that name come.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class SmallSaves:
 
     def _may_commit_at_once(self, save: Save) -> bool:
         is_named = bool(save.name and save.save_id)
-        return is_named and not self._context.is_stopping and not quotas.covering(self._rules.quotas, save.directory)
+        is_file = [file.path for file in save.files] == [save.name]
+        is_limited = self._context.is_stopping or bool(quotas.covering(self._rules.quotas, save.directory))
+        return is_named and is_file and not is_limited
 
     def _commit_at_once(self, save: Save, contents: dict[str, memoryview], conditions: Conditions) -> Committed | None:
         """Commit a save under a new name; None if it has to go through an upload."""

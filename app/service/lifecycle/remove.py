@@ -123,11 +123,14 @@ class Removals:
         """Judge one directory by its policy, and remove the checkpoints that do not stay, except in a dry run."""
         if dry_run:
             return self.preview(directory, after=after, limit=limit, shown=shown)
-        with self._context.catalog.lock(directory), self._marking() as session:
-            known = known_directory(session, directory)
-            page = retention_verdicts.page_of_verdicts(session, known, shown=shown, limit=limit)
-            going = retention_verdicts.ids_to_remove(session, known) if page.tally.goes else []
-            self._mark(session, going, "pruned")
+        with self._context.catalog.lock(directory):  # nothing that is judged changes; saves elsewhere need not wait
+            with self._context.catalog.reading() as session:
+                known = known_directory(session, directory)
+                page = retention_verdicts.page_of_verdicts(session, known, shown=shown, limit=limit)
+                going = retention_verdicts.ids_to_remove(session, known) if page.tally.goes else []
+            if going:
+                with self._marking() as session:
+                    self._mark(session, going, "pruned")
         self._purge_all(going)
         return page
 

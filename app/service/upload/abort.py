@@ -59,12 +59,15 @@ class Aborts:
     def empty_unresumable(self) -> None:
         """Delete the bytes of uploads that single requests of an earlier process left; their places in the order stay.
 
-        Only before this process takes requests."""
+        One that is sealed is a checkpoint, whose commit goes on. Only before this process takes requests.
+        """
+        content = self._context.storage.content
         with self._context.catalog.reading() as session:
             left = session.uploads.unresumable()
         for upload in left:
-            self._context.storage.content.discard(upload.id)
-            self._context.storage.content.begin(upload)
+            if not content.is_sealed(upload.id):
+                content.discard(upload.id)
+                content.begin(upload)
 
     def undo(self, upload: Upload) -> None:
         """Delete the files of an upload that could not be recorded. Best-effort."""

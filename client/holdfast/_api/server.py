@@ -19,7 +19,7 @@ from .._runtime.redaction import shown_url
 from ..errors import HoldfastError, NotAllowed, ServerUnreachable
 from . import identity, small_answer
 from .retry import PATIENCE_S, READERS_PATIENCE, CircuitBreaker, RetryDeadline, is_transient
-from .wire import Range
+from .wire import SMALL_CHECKPOINT_S, Range
 
 __all__ = ["TIMEOUT_S", "Reader", "Server", "parse_errors", "read_into"]
 
@@ -146,7 +146,7 @@ class Server:
         """GET the facts of a checkpoint as `ask` does, and its contents with them if the server sends both."""
 
         def get() -> tuple[dict[str, Any], small_answer.Attached | None]:
-            response = self._request("GET", path, params, {"Accept": small_answer.ACCEPT}, None, small_answer.LONGER_S)
+            response = self._request("GET", path, params, {"Accept": small_answer.ACCEPT}, None, SMALL_CHECKPOINT_S)
             return small_answer.parse(response, self._channel.base + path, self._channel.secrets())
 
         return self._patiently(get, patience_s)

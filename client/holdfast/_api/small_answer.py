@@ -10,8 +10,6 @@ from ..errors import ServerUnreachable
 
 MEDIA_TYPE = "application/vnd.holdfast.checkpoint"
 ACCEPT = f"{MEDIA_TYPE}, application/json"
-LONGER_S = 32.0
-"""The additional time, in seconds, that the bytes may take: 64 KiB a second."""
 
 
 class Attached(NamedTuple):

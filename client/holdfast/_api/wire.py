@@ -158,6 +158,8 @@ class FileChunks:
 
 SMALL_CHECKPOINT_BYTES = 2 * 1024 * 1024
 """The size, in bytes, up to which a checkpoint goes with its facts in one request, either way."""
+SMALL_CHECKPOINT_S = SMALL_CHECKPOINT_BYTES / (64 * 1024)
+"""The additional time, in seconds, that its bytes may take: that of a slow connection."""
 LARGEST_BATCH_BYTES = 64 * 1024 * 1024
 """The largest batch, in bytes, that the client accepts, as it holds a batch in memory."""
 

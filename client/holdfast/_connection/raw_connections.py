@@ -66,11 +66,12 @@ class RawConnections:
     ) -> Response:
         """Send a small request and return the whole response, which may take ``timeout_s`` in all."""
         length = {"Content-Length": str(len(content or b""))} if content is not None or method != "GET" else {}
+        whole = _head(address, method, target, {**headers, **length}) + (content or b"")
         with self._connection(address, timeout_s, timeout_s) as connection:
-            connection.sendall(_head(address, method, target, {**headers, **length}) + (content or b""))
+            is_sent = connection.sent_unless_answered([whole])
             answer = Answer(connection.arriving())
             body = answer.read()
-            connection.is_reusable = not answer.is_last
+            connection.is_reusable = is_sent and not answer.is_last
             return answer.response._replace(body=body)
 
     def send(
@@ -81,13 +82,7 @@ class RawConnections:
         If the response comes before the end of the body, the rest is not sent.
         """
         with self._connection(address, self._timeout_s, self._limit_s(int(headers["Content-Length"]))) as connection:
-            is_sent = False
-            try:
-                for piece in gathered(_head(address, method, target, headers), pieces):
-                    connection.sendall(piece)
-                is_sent = True
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the peer may have sent a response before it closed the connection
+            is_sent = connection.sent_unless_answered(gathered(_head(address, method, target, headers), pieces))
             answer = Answer(connection.arriving())
             body = answer.read(LARGEST_REFUSAL_BYTES)
             connection.is_reusable = is_sent and answer.is_complete and not answer.is_last

@@ -4,7 +4,7 @@ import encodings.idna  # noqa: F401 - imported by the first connection otherwise
 import io
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from .._runtime.interruption import suppress
@@ -54,9 +54,20 @@ class TimedSocket:
         self._set_s: float | None = None
 
     def sendall(self, data: Buffer) -> None:
-        """Send all of these bytes; `TimeoutError` if that takes longer than the silence, or the deadline passes."""
-        self._watch_clock()
-        self.socket.sendall(data)
+        """Send all of these bytes; `TimeoutError` if the peer takes none for the silence, or the deadline passes."""
+        left = memoryview(data).cast("B")
+        while left:
+            self._watch_clock()
+            left = left[self.socket.send(left) :]
+
+    def sent_unless_answered(self, pieces: Iterable[Buffer]) -> bool:
+        """Send pieces; False if the peer has closed the connection, which may have sent a response before that."""
+        try:
+            for piece in pieces:
+                self.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
 
     def recv_into(self, view: Any) -> int:
         """Put the next bytes into a view and return their number; `TimeoutError` as `sendall`."""

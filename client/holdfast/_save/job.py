@@ -127,7 +127,7 @@ class SaveJob:
         try:
             if self._is_spooled_at_once():
                 return None
-            committed = self._target.send(self._save, self._layout, self._stopping, self._reserved)
+            committed = self._target.send(self._save, self._layout, self._stopping, self._reserved, self._saved_after)
         except HoldfastError as error:
             if self._target.queue is None or not self._target.may_spool(error):
                 raise

@@ -148,6 +148,7 @@ class SaveTarget:
         layout: Layout,
         stopping: threading.Event,
         reserved: Callable[[int], object] = lambda saved_after: None,
+        known: int | None = None,
     ) -> Committed:
         """Save to the server itself.
 
@@ -160,6 +161,8 @@ class SaveTarget:
             Once it is set, no failure is retried.
         reserved : callable
             Called with the sequence that the save follows, as soon as the server has reserved its place.
+        known : int, optional
+            The last sequence that the job knew of when the save began.
         """
         circuit = self.server.circuit
         patience = RetryDeadline(
@@ -174,6 +177,7 @@ class SaveTarget:
                 history=self._reuse_history,
                 progress=self._progress,
                 reserved=reserved,
+                known=known,
             )
         except HoldfastError as error:
             if not is_transient(error) and not (isinstance(error, NotAllowed) and self.may_spool(error)):

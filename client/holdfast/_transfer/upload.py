@@ -11,7 +11,7 @@ from typing import Any
 
 from .._api.retry import RetryDeadline, is_transient
 from .._api.server import Server, parse_errors
-from .._api.wire import SMALL_CHECKPOINT_BYTES, Batch, Committed, Range, Upload
+from .._api.wire import SMALL_CHECKPOINT_BYTES, SMALL_CHECKPOINT_S, Batch, Committed, Range, Upload
 from .._runtime.file_attributes import FileAttributes
 from .._runtime.forks import ProcessLocal
 from .._runtime.parallel import in_parallel
@@ -38,6 +38,7 @@ def send(
     history: ReuseHistory | None = None,
     progress: bool | None = None,
     reserved: Callable[[int], object] = lambda saved_after: None,
+    known: int | None = None,
 ) -> Committed:
     """Upload a checkpoint of one file; it is durable on the server when this returns.
 
@@ -55,6 +56,8 @@ def send(
         True to show a bar.
     reserved : callable
         Called with the place in the order that the server has given the save.
+    known : int, optional
+        The last sequence that the job knew of when the save began: its place if the server could not reserve one.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def send(
     """
     history = history or ReuseHistory()
     with Progress(f"save {save['name']}", source.size_bytes, progress) as bar:
-        sending = _Sending(server, save, {None: source}, patience, bar, history=history, reserved=reserved)
+        sending = _Sending(server, save, {None: source}, patience, bar, history=history, reserved=reserved, known=known)
         committed = sending.run(hash_first=history.expects_reuse(source))
     history.remember(source, reused=bar.moved_bytes < source.size_bytes)
     return committed
@@ -103,6 +106,7 @@ class _Sending:
         *,
         history: ReuseHistory | None = None,
         reserved: Callable[[int], object] = lambda saved_after: None,
+        known: int | None = None,
         before_commit: Callable[[], object] = lambda: None,
     ) -> None:
         self._history = history or ReuseHistory()
@@ -113,6 +117,7 @@ class _Sending:
         self._size_bytes = sum(source.size_bytes for source in files.values())
         self._bar = bar
         self._reserved = reserved
+        self._known = known
         self._patience = patience
         self._hashed = False
         self._step = ""
@@ -162,9 +167,19 @@ class _Sending:
                     return None
                 self._patience.wait(error) if is_transient(error) else self._wait_or_raise(error)
                 first = False
+                self._keep_place()
             else:
                 self._bar.moved(self._size_bytes)
                 return replace(committed, was_there=first and committed.repeated)
+
+    def _keep_place(self) -> None:
+        """Keep the place that this save had when it began, as the failed attempt has left no reservation on the server.
+
+        That is before all that others have saved after the last sequence that was known, and after that one: of two
+        saves with the same place, the later commit counts as newer.
+        """
+        if self._known:
+            self._save.setdefault("saved_after", self._known - 1)
 
     def _send_at_once(self) -> Committed:
         data = bytearray()
@@ -175,7 +190,7 @@ class _Sending:
         sends_index = self._sends_index()
         body = {**self._save, "files": self._described(hashed=True, sends_index=sends_index)}
         try:
-            answer = self._server.call("POST", "/v1/saves", body=body, data=bytes(data))
+            answer = self._server.call("POST", "/v1/saves", body=body, data=bytes(data), longer_s=SMALL_CHECKPOINT_S)
         except InvalidRequest as error:
             if error.code == "too_large" and sends_index:
                 self._leave_out_index()

@@ -230,3 +230,17 @@ def test_a_save_that_fails_after_its_seal_is_finished_by_the_next(make_server):
     again = post(live, "runs/a", name="a.pt", save_id="it-fails-once")
     assert (again.status_code, listed(live, "runs/a")) == (200, ["before.pt", "a.pt"])
     assert not incoming(live)
+
+
+def test_a_folder_and_a_directory_of_the_same_path_do_not_both_come_into_being(server, known):
+    for number in range(20):
+        files = [{"path": path, "size_bytes": 1} for path in ("a", "b")]
+        facts = {"name": f"y{number}", "save_id": f"save-of-{number}", "files": files}
+        query = {"directory": f"{known}/y{number}", "name": "c.pt"}
+        with ThreadPoolExecutor() as threads:
+            folder = threads.submit(post, server, known, b"1", b"2", **facts)
+            inside = threads.submit(server.http.post, "/v1/checkpoints", params=query, content=b"3")
+            answers = [folder.result(), inside.result()]
+        refused = [answer.json()["code"] for answer in answers if answer.status_code != 201]
+        assert len(refused) == 1, [answer.text for answer in answers]
+        assert refused[0] in {"name_taken", "foreign_file"}

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from app.catalog import Catalog
 from app.catalog.rows import counters
@@ -166,3 +167,19 @@ def test_wrong_counters_are_found_and_counted_anew(tmp_path, damage):
         counters.rebuild(session)
         assert session.counters.mismatches() == []
     catalog.close()
+
+
+def test_nothing_is_counted_any_more_of_a_directory_whose_checkpoints_are_forgotten(catalog):
+    directory = new_directory()
+    query = text("SELECT live_count, deleted_count FROM directory_counters WHERE directory = :directory")
+    with catalog.writing() as session:
+        session.checkpoints.add(made(directory, 1), made(directory, 2))
+        for one in session.checkpoints.live(directory):
+            session.checkpoints.mark_removed(one, "deleted", AT)
+            session.checkpoints.mark_gone(one.id)
+            session.checkpoints.mark_freed(one.id)
+    for number, counted in ((1, [(0, 1)]), (2, [])):
+        with catalog.writing() as session:
+            session.checkpoints.forget_freed([checkpoint(number, directory=directory).id])
+        with catalog.reading() as session:
+            assert session.connection.execute(query, {"directory": directory}).all() == counted

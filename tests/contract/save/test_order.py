@@ -134,6 +134,26 @@ def test_an_overtaken_save_keeps_its_place_in_the_spool(own_server, directory, s
     assert CheckpointManager(directory, server=own_server.url).load_latest() == {"epoch": 7}
 
 
+def test_a_small_save_whose_request_was_cut_keeps_its_place(server, directory):
+    """The server has nothing of it: its place is what the job knew when it began."""
+    others = []
+
+    def watch(up, piece):
+        if up and b"POST /v1/saves HTTP" in piece and others:
+            saves(server, directory, others)
+            others.clear()
+            return True
+        return False
+
+    with Forwarder(server.url, watch=watch) as forwarder:
+        manager = CheckpointManager(directory, None, None, server=forwarder.url, patience_s=5.0)
+        manager.save({"epoch": 4}, epoch=4)
+        others += [6, 7]
+        manager.save({"epoch": 5}, epoch=5)
+    assert not others
+    assert server.names(directory, order_by="position") == [f"checkpoint_epoch_000{epoch}.pt" for epoch in (4, 5, 6, 7)]
+
+
 def test_a_single_shot_keeps_the_place_at_which_it_began(server, directory):
     server.save(directory, name="first.pt")
     before = len(server.incoming())

@@ -37,12 +37,14 @@ class AccessRechecks:
                 del self._by_key[key]
 
     def due(self, *, all_of_them: bool = False) -> list[tuple[Hashable, Callable[[], bool]]]:
-        """Return the checks that are due, and count them as done."""
+        """Return the checks that are due, until they are marked as done."""
         now = time.monotonic()
-        due = [(key, each) for key, each in self._by_key.items() if all_of_them or each.due_at <= now]
-        for _, checked in due:
-            checked.due_at = now + RECHECK_S
-        return [(key, checked.still_may) for key, checked in due]
+        return [(key, each.still_may) for key, each in self._by_key.items() if all_of_them or each.due_at <= now]
+
+    def mark_done(self, key: Hashable) -> None:
+        """Count a check as done."""
+        if (checked := self._by_key.get(key)) is not None:
+            checked.due_at = time.monotonic() + RECHECK_S
 
     def watchers(self, key: Hashable) -> list[Watcher]:
         """Return the watchers that share a key."""

@@ -188,15 +188,24 @@ class EventFeed:
             self._ping()
 
     def _recheck(self, *, all_of_them: bool = False) -> None:
+        """End the streams that may no longer be watched. One check that fails hinders no other, and is made again."""
+        failures: list[Exception] = []
         with self._guard:
             due = self._rechecks.due(all_of_them=all_of_them)
         for key, still_may in due:
-            if not still_may():
-                with self._guard:
-                    ended = self._rechecks.watchers(key)
-                    for watcher in ended:
-                        self._leave(watcher)
-                _on_loops(ended, Watcher.cut)
+            try:
+                is_valid = still_may()
+            except Exception as error:
+                failures.append(error)
+                continue
+            with self._guard:
+                self._rechecks.mark_done(key)
+                ended = [] if is_valid else self._rechecks.watchers(key)
+                for watcher in ended:
+                    self._leave(watcher)
+            _on_loops(ended, Watcher.cut)
+        if failures:
+            raise failures[0]
 
     def _read_burst(self) -> None:
         """Hand the next events to their watchers."""
@@ -210,8 +219,8 @@ class EventFeed:
             self._cut_live(position, "events that they lack are no longer kept")
             return
         if validity != self._validity:  # a token was revoked before these events: its streams get none of them
-            self._validity = validity
             self._recheck(all_of_them=True)
+            self._validity = validity
         if events:
             self._has_more = len(events) == BURST
             self._hand_on(self._deliveries(position, events))

@@ -244,6 +244,31 @@ def test_a_prune_reads_no_more_rows_in_a_large_directory(catalog, policy):
     assert 0 < read[300] == read[100] < 30
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(Policy("min", 10_000_000, 2), id="all regular ones stay"),
+        pytest.param(Policy("max", 299, 2), id="the last ones stay"),
+        pytest.param(Policy("min", 3, None), id="all ranked ones stay"),
+    ],
+)
+def test_the_first_prune_of_a_large_directory_leaves_out_what_stays(catalog, policy):
+    """Such as the first one after a migration, or after an operator has changed the policy."""
+    with catalog.writing() as session:
+        history = History(session, policy)
+        for number in range(300):
+            history.adopt(Facts(epoch=number, metric=float(number), pinned=number % 2 == 0))
+        made = checkpoint(301, directory=history.directory.name, metric=0.0)
+        history.directory = replace(history.directory, sequence=301)
+        session.directories.put(history.directory)
+        session.checkpoints.add(manifest(made))
+        verdicts = retention.judge(history.live, policy)
+        with RowsRead(session) as rows:
+            removed = prune(session, history.directory, None, [made.id], AT)
+        assert [one.id for one in removed] == [each.checkpoint.id for each in verdicts if not each.stays]
+        assert judgement.FEW < rows.count < judgement.FEW + 30
+
+
 def test_limits_that_no_checkpoint_reaches_cost_the_same_in_a_large_directory(catalog):
     """The number of rows that a statement returns does not show this: a boundary is counted within the index."""
     steps = {}

@@ -1,6 +1,7 @@
 """Removals: when one returns, the bytes are gone, whichever thread has deleted them."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -9,6 +10,7 @@ from app.bootstrap import open_root
 from app.core.models import Save, UploadFile
 from app.settings import Settings
 from tests.data.samples import feed
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import eventually
 
 
@@ -52,3 +54,11 @@ def test_a_removal_waits_for_another_thread_that_purges_the_same(service, how):
     active.end(checkpoint.id)
     remover.join()
     assert ended == [how]
+
+
+def test_a_prune_that_removes_nothing_waits_for_no_other_change(service):
+    """It judges without a turn at the catalog, so that saves elsewhere need not wait for it, either."""
+    saved(service, "a.pt")
+    with ThreadPoolExecutor() as threads, service.context.catalog.writing():
+        page = threads.submit(service.removals.prune, "runs/a", limit=10).result(timeout=DEADLINE_S)
+    assert (page.tally.stays, page.tally.goes) == (1, 0)

@@ -24,6 +24,19 @@ def stuck(path):
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
+@contextmanager
+def read_only(folder):
+    """Make a folder read-only, even for the superuser."""
+    mounted = subprocess.run(["mount", "--bind", folder, folder], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 def stray(place):
     """Make an orphan in one of the server's own folders."""
     file = place / "files" / "x.pt"
@@ -58,3 +71,21 @@ def test_a_server_starts_beside_what_it_cannot_remove_and_removes_it_later(make_
     assert eventually(lambda: server.incoming() == []), "the janitor tries again"
     server.restart()
     assert list(trash.iterdir()) == []
+
+
+def test_a_commit_that_cannot_go_on_at_the_start_goes_on_later(own_server):
+    """It is that of a single request, whose bytes nothing could bring again."""
+    old = own_server.save("runs/a", b"old", name="a.pt")
+    with read_only(own_server.root / "runs" / "a"):
+        query = {"directory": "runs/a", "name": "a.pt", "save_id": "save-once"}
+        answer = own_server.http.post("/v1/checkpoints", params=query, content=b"new")
+        assert answer.status_code >= 500
+        own_server.kill()
+        own_server.start()
+        assert own_server.incoming() != []
+        own_server.kill()
+    own_server.start()
+    found = own_server.http.get("/v1/checkpoints/latest", params={"directory": "runs/a"}).json()
+    assert found["id"] != old["id"]
+    assert own_server.http.get(f"/v1/checkpoints/{found['id']}/content").content == b"new"
+    assert own_server.incoming() == []

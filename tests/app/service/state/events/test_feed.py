@@ -115,6 +115,32 @@ def test_access_is_checked_once_for_all_streams_of_a_token(run, monkeypatch):
     run(act)
 
 
+def test_a_check_that_fails_once_is_made_again_before_events_are_sent(catalog, run):
+    """It hinders no check of another token."""
+    revoked, failed = [], []
+
+    def failing_once():
+        if revoked and not failed:
+            failed.append(True)
+            raise OSError("the disk did not answer")
+        return not revoked
+
+    async def act(events):
+        failing, pieces = collect(events, key="failing", still_may=failing_once)
+        other, others_pieces = collect(events, key="other", still_may=lambda: not revoked)
+        await live(events, 2)
+        revoked.append(True)
+        with catalog.writing() as session:
+            session.tokens.begin_session("hash", "token", utc_now())
+        add(catalog, "runs/a")
+        events._notifier.notify()
+        await asyncio.gather(failing, other)
+        return pieces, others_pieces
+
+    assert run(act) == ([], [])
+    assert failed
+
+
 def test_a_backlog_ends_with_its_token(catalog, run, monkeypatch):
     monkeypatch.setattr(backlog, "PAGE", 1)
     add(catalog, "runs/a", "runs/a", "runs/a")
