@@ -141,7 +141,7 @@ class PolicyChanged(Refusal):
 
 
 class UnsupportedMediaType(Refusal):
-    status, code, title = 415, "unsupported_media_type", "The body must be the file alone"
+    status, code, title = 415, "unsupported_media_type", "The body is not what this route takes"
 
 
 class UnsupportedEncoding(Refusal):

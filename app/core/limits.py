@@ -121,7 +121,10 @@ def _scalar_bytes(value: Any) -> int:
     if isinstance(value, str):
         return len(_utf8(value)) + 2
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidRequest('metadata: NaN is not JSON; send the strings "NaN", "Infinity", "-Infinity".')
+        raise InvalidRequest(
+            "metadata: a number is NaN, infinite or too large for 64 bits; send it as a string, such as "
+            '"NaN", "Infinity", "-Infinity".'
+        )
     if isinstance(value, int) and not -_TOO_LONG < value < _TOO_LONG:
         raise InvalidRequest(f"metadata: integers of more than {MAX_METADATA_DIGITS} digits are not supported.")
     return max(8, value.bit_length() // 3) if isinstance(value, int) else 8

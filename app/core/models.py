@@ -180,6 +180,10 @@ class Facts:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.metric == 0:  # not -0.0, which SQLite does not keep
+            object.__setattr__(self, "metric", 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -134,7 +134,7 @@ class SmallSaves:
             session.uploads.add(upload)
 
     def _through_upload(self, save: Save, contents: dict[str, memoryview], conditions: Conditions) -> Committed:
-        reservation = self._reservations.reserve(save)
+        reservation = self._reservations.reserve(save, is_whole=True)
         upload = reservation.upload
         if upload is None:
             assert reservation.checkpoint is not None

@@ -39,6 +39,13 @@ def is_same_save(upload: Upload, save: Save) -> bool:
     return all(_same_file(begun, file) for begun, file in zip(upload.files, save.files, strict=True))
 
 
+def may_begin_again(upload: Upload, save: Save) -> bool:
+    """Tell if a save that brings all its bytes may take the place of an upload that was begun without their digests."""
+    begun = [(file.path, file.size_bytes) for file in upload.files]
+    is_alike = (upload.name, begun) == (save.name, [(file.path, file.size_bytes) for file in save.files])
+    return is_alike and all(file.chunks is None for file in upload.files)
+
+
 def _same_file(begun: UploadFile, file: UploadFile) -> bool:
     if (begun.path, begun.size_bytes) != (file.path, file.size_bytes):
         return False

@@ -17,7 +17,7 @@ from app.service.state.quota_claims import QuotaClaims
 from app.service.upload.abort import Aborts
 from app.service.upload.admission import admit_save
 from app.service.upload.disk_space import DiskSpace
-from app.service.upload.idempotency import earlier_name, is_same_save, repeated
+from app.service.upload.idempotency import earlier_name, is_same_save, may_begin_again, repeated
 from app.service.upload.transfer import LULL_S, Reservation, Transfers
 
 
@@ -54,11 +54,12 @@ class Reservations:
         self._transfers = transfers
         self._aborts = aborts
 
-    def reserve(self, save: Save, *, afresh: bool = False) -> Reservation:
+    def reserve(self, save: Save, *, afresh: bool = False, is_whole: bool = False) -> Reservation:
         """Reserve a place for a save, admitting it before any bytes are sent.
 
         The same ``save_id`` and content gives the same upload, or the checkpoint that it became. With ``afresh``, an
-        open upload of this save is aborted and begun again, as is one that a single request left behind. The first
+        open upload of this save is aborted and begun again, as is one that a single request left behind, and with
+        ``is_whole``, if all bytes are at hand, one that was begun without digests. The first
         reservation fixes the position of a save, unless a later one names an earlier position: a training job that is
         preempted before its commit never overtakes work that began later.
 
@@ -85,14 +86,14 @@ class Reservations:
         self._rules.limits.admit(save)
         save = replace(save, save_id=save.save_id or token_hex(16))
         self._pending_commits.finish_directory(save.directory)
-        recorded = self._record(save, afresh=afresh)
+        recorded = self._record(save, afresh=afresh, is_whole=is_whole)
         if recorded.upload is None:
             return Reservation(checkpoint=recorded.checkpoint)
         if recorded.superseded is not None:
             self._aborts.delete_bytes(recorded.superseded)  # its directory is in use
         return self._admit(recorded.upload, is_new=recorded.is_new)
 
-    def _record(self, save: Save, *, afresh: bool) -> _Recorded:
+    def _record(self, save: Save, *, afresh: bool, is_whole: bool) -> _Recorded:
         """Record the upload of a save in one transaction, or find the one that the same save began."""
         # Under the directory's lock, as a commit under way would look like a foreign file.
         with (
@@ -106,7 +107,7 @@ class Reservations:
             begun = session.uploads.of_save(save.directory, save.save_id)
             if begun is None:
                 return _Recorded(self._begin(session, save, None, undo), is_new=True)
-            if afresh or self._is_left_by_its_request(begun):
+            if afresh or self._is_left_by_its_request(begun) or (is_whole and may_begin_again(begun, save)):
                 undo.enter_context(self._open_uploads.closing(begun))
                 self._aborts.remove(session, begun)
                 self._quota_claims.release(begun.id)

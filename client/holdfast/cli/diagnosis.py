@@ -149,9 +149,12 @@ class Diagnosis:
             "name": self._tried[-1],
             "metadata": {"made_by": "holdfast doctor"},
         }
-        committed = upload.send_files(
-            self._server, save, {None: noise}, patience=RetryDeadline(self._time_s), progress=False
-        )
+        patience = RetryDeadline(self._time_s)
+        try:
+            committed = upload.send_files(self._server, save, {None: noise}, patience=patience, progress=False)
+        except NotAllowed:  # so nothing has arrived
+            self._tried.pop()
+            raise
         return self._session.ask(f"/v1/checkpoints/{committed.checkpoint.id}")
 
     def _remove(self, may: bool, existed: bool) -> CheckResult | None:

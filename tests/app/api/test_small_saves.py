@@ -244,3 +244,28 @@ def test_a_folder_and_a_directory_of_the_same_path_do_not_both_come_into_being(s
         refused = [answer.json()["code"] for answer in answers if answer.status_code != 201]
         assert len(refused) == 1, [answer.text for answer in answers]
         assert refused[0] in {"name_taken", "foreign_file"}
+
+
+def test_a_save_takes_the_place_of_an_upload_that_was_begun_without_digests(server, known):
+    files = [{"size_bytes": len(DATA)}]
+    body = {"directory": known, "name": "a.pt", "save_id": "begun-before", "files": files}
+    upload = server.http.post("/v1/uploads", json=body).raise_for_status().json()
+    later = server.save(known, b"later", name="later.pt")
+    other = post(server, known, DATA[1:], name="a.pt", save_id="begun-before")
+    assert refusal(other) == (422, "save_id_reused")
+    saved = post(server, known, name="a.pt", save_id="begun-before")
+    assert saved.status_code == 201, saved.text
+    assert saved.json()["saved_after"] == upload["saved_after"] < later["sequence"]
+    assert bytes_of(server, known, "a.pt") == DATA
+    assert refusal(server.http.get(f"/v1/uploads/{upload['id']}")) == (404, "upload_not_found")
+
+
+def test_minus_zero_is_zero_everywhere(own_server):
+    """SQLite keeps no sign of zero, and the manifest must say what the catalog says."""
+    saved = post(own_server, "runs/a", name="a.pt", metric=-0.0).json()
+    own_server.save("runs/a", b"other", name="b.pt", metric=-0.0)
+    listed = own_server.http.get("/v1/checkpoints", params={"directory": "runs/a"}).json()["checkpoints"]
+    records = (own_server.root / "runs/a/.holdfast").glob("*.pt.json")
+    found = [saved["metric"], *(row["metric"] for row in listed)]
+    found += [json.loads(record.read_bytes())["checkpoint"]["facts"]["metric"] for record in records]
+    assert [str(metric) for metric in found] == ["0.0"] * 5

@@ -88,6 +88,7 @@ def admin(guarded):
 
 def test_a_token_of_a_prefix_needs_that_prefix(examine, monkeypatch):
     done = examine("read", "write", "delete", prefix="team")
+    assert "remove" not in found(done), "nothing was saved"
     assert done.status == Status.NO
     assert "HOLDFAST_PREFIX=team" in found(done)["token"]["advice"]
     monkeypatch.setenv("HOLDFAST_PREFIX", "team")
