@@ -6,6 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -210,13 +213,16 @@ def test_what_a_single_request_left_at_a_crash_is_deleted_and_the_save_may_come_
     where = httpx.URL(own_server.url)
     with socket.create_connection((where.host, where.port), timeout=DEADLINE_S) as connection:
         query = "directory=runs/a&name=a.pt&save_id=mine-once"
-        head = f"POST /v1/checkpoints?{query} HTTP/1.1\r\nHost: {where.host}\r\nContent-Length: 90000000\r\n\r\n"
-        connection.sendall(head.encode() + bytes(50_000_000))
+        head = f"POST /v1/checkpoints?{query} HTTP/1.1\r\nHost: {where.host}\r\nContent-Length: {2**30}\r\n\r\n"
+        connection.sendall(head.encode())
+        sending = threading.Thread(target=send_until_cut, args=(connection,))
+        sending.start()
         assert eventually(lambda: any(sizes_of_incoming(own_server)))
         body = {"directory": "runs/a", "name": "a.pt", "save_id": "mine-once", "files": [{"size_bytes": 5}]}
         busy = own_server.http.post("/v1/uploads", json=body)
         assert (busy.status_code, busy.json()["code"]) == (409, "upload_busy")
         own_server.kill()
+        sending.join(DEADLINE_S)
     newest = None
     for _ in range(2):
         own_server.start()
@@ -231,6 +237,14 @@ def test_what_a_single_request_left_at_a_crash_is_deleted_and_the_save_may_come_
     latest = own_server.http.get("/v1/checkpoints/latest", params={"directory": "runs/a"}).json()
     assert latest["id"] == newest["id"]
     assert own_server.incoming() == []
+
+
+def send_until_cut(connection):
+    """Send bytes all the time, about 6 MB a second."""
+    with suppress(OSError):
+        while True:
+            connection.sendall(bytes(64 * 1024))
+            time.sleep(0.01)
 
 
 def sizes_of_incoming(server):
