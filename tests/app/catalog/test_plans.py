@@ -63,6 +63,7 @@ PLANS = [
     (r"FROM checkpoints WHERE directory = \?$", r"checkpoints 2"),  # the largest sequence
     # figures of a directory or a prefix, which visit no rows of checkpoints
     (r"directory_counters\.directory (= \?$|IN \()", r"directory_counters 1"),
+    (r"^DELETE FROM directory_counters WHERE directory_counters\.directory = \? AND", r"directory_counters 1"),
     (
         r"FROM directories LEFT OUTER JOIN directory_counters",
         r"(SCAN )?directories( 1)?( directories 1)? directory_counters 1( SORT)?",
