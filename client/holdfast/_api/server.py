@@ -146,7 +146,8 @@ class Server:
         """GET the facts of a checkpoint as `ask` does, and its contents with them if the server sends both."""
 
         def get() -> tuple[dict[str, Any], small_answer.Attached | None]:
-            response = self._request("GET", path, params, {"Accept": small_answer.ACCEPT}, None, SMALL_CHECKPOINT_S)
+            accepting = {"Accept": small_answer.ACCEPT}
+            response = self._request("GET", path, params, accepting, None, moving_s=SMALL_CHECKPOINT_S)
             return small_answer.parse(response, self._channel.base + path, self._channel.secrets())
 
         return self._patiently(get, patience_s)
@@ -197,7 +198,9 @@ class Server:
             The server refused; see `holdfast.errors`.
         """
         content, described = _described_body(body, data) if data is not None else _json_body(body)
-        response = self._request(method, path, params, {**described, **(precondition or {})}, content, longer_s)
+        described = {**described, **(precondition or {})}
+        moving_s = SMALL_CHECKPOINT_S if data is not None else 0.0
+        response = self._request(method, path, params, described, content, longer_s=longer_s, moving_s=moving_s)
         asked = self._channel.base + path
         return parse_json(response, asked, self._channel.secrets(), may_be_empty=method != "GET")
 
@@ -208,8 +211,18 @@ class Server:
         params: Mapping[str, Any] | None,
         described: Mapping[str, str],
         content: bytes | None,
-        longer_s: float,
+        *,
+        longer_s: float = 0.0,
+        moving_s: float = 0.0,
     ) -> Response:
+        """Send a request.
+
+        Parameters
+        ----------
+        longer_s, moving_s : float
+            Additional seconds for which the server may be silent, and in which bytes may move.
+        """
+        silence_s = self.timeout_s + longer_s
         given = {name: value for name, value in (params or {}).items() if value is not None}
 
         def send(url: str, headers: Mapping[str, str]) -> Response:
@@ -219,7 +232,8 @@ class Server:
                 params=given,
                 headers={**headers, **described},
                 content=content,
-                timeout_s=self.timeout_s + longer_s,
+                silence_s=silence_s,
+                limit_s=silence_s + moving_s,
             )
 
         return self._admitted(path, send)

@@ -105,17 +105,23 @@ class Channel:
         params: Mapping[str, Any],
         headers: Mapping[str, str],
         content: bytes | None,
-        timeout_s: float,
+        silence_s: float,
+        limit_s: float,
     ) -> Response:
         """Send a small request and return the response, whatever its status; raise `ServerUnreachable` if there is
         none.
+
+        Parameters
+        ----------
+        silence_s, limit_s : float
+            The longest silence of the server, and the longest time for all of it, in seconds.
         """
         self._own()
         with self._translate_errors(url):
             address = self._direct(url)
             if address is not None:
                 target = target_of(url, params)
-                found = self._connections.request(address, method, target, headers, content, timeout_s)
+                found = self._connections.request(address, method, target, headers, content, silence_s, limit_s)
             else:
                 found = self._clients().request(
                     self._proxy(url),
@@ -124,7 +130,8 @@ class Channel:
                     params=params,
                     headers=headers,
                     content=content,
-                    timeout_s=timeout_s,
+                    silence_s=silence_s,
+                    limit_s=limit_s,
                 )
             _refuse_altered(found, url)
             return found

@@ -49,17 +49,18 @@ class Clients:
         params: Mapping[str, Any],
         headers: Mapping[str, str],
         content: bytes | None,
-        timeout_s: float,
+        silence_s: float,
+        limit_s: float,
     ) -> Response:
-        """Send a small request and return the whole response, which may take ``timeout_s`` in all."""
-        with _translate_errors(), deadline(timeout_s, self.sockets.abort):
+        """Send a small request and return the whole response; see `RawConnections.request`."""
+        with _translate_errors(), deadline(limit_s, self.sockets.abort):
             found = self._of(url, proxy).request(
                 method,
                 url,
                 params=params,
                 content=content,
                 headers=headers,
-                timeout=self._timeout(timeout_s),
+                timeout=self._timeout(silence_s),
                 extensions={"trace": self.sockets.notice},
             )
             return _response(found)

@@ -62,12 +62,19 @@ class RawConnections:
         target: str,
         headers: Mapping[str, str],
         content: bytes | None,
-        timeout_s: float,
+        silence_s: float,
+        limit_s: float,
     ) -> Response:
-        """Send a small request and return the whole response, which may take ``timeout_s`` in all."""
+        """Send a small request and return the whole response.
+
+        Parameters
+        ----------
+        silence_s, limit_s : float
+            The longest silence of the peer, and the longest time for all of it, in seconds.
+        """
         length = {"Content-Length": str(len(content or b""))} if content is not None or method != "GET" else {}
         whole = _head(address, method, target, {**headers, **length}) + (content or b"")
-        with self._connection(address, timeout_s, timeout_s) as connection:
+        with self._connection(address, silence_s, limit_s) as connection:
             is_sent = connection.sent_unless_answered([whole])
             answer = Answer(connection.arriving())
             body = answer.read()

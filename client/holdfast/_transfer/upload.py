@@ -11,7 +11,7 @@ from typing import Any
 
 from .._api.retry import RetryDeadline, is_transient
 from .._api.server import Server, parse_errors
-from .._api.wire import SMALL_CHECKPOINT_BYTES, SMALL_CHECKPOINT_S, Batch, Committed, Range, Upload
+from .._api.wire import SMALL_CHECKPOINT_BYTES, Batch, Committed, Range, Upload
 from .._runtime.file_attributes import FileAttributes
 from .._runtime.forks import ProcessLocal
 from .._runtime.parallel import in_parallel
@@ -190,7 +190,7 @@ class _Sending:
         sends_index = self._sends_index()
         body = {**self._save, "files": self._described(hashed=True, sends_index=sends_index)}
         try:
-            answer = self._server.call("POST", "/v1/saves", body=body, data=bytes(data), longer_s=SMALL_CHECKPOINT_S)
+            answer = self._server.call("POST", "/v1/saves", body=body, data=bytes(data))
         except InvalidRequest as error:
             if error.code == "too_large" and sends_index:
                 self._leave_out_index()

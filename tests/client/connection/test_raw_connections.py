@@ -76,5 +76,5 @@ def test_an_answer_before_the_end_of_a_body_is_read(connections):
         connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlimit")
 
     with peer(serve) as address:
-        answer = connections.request(address, "POST", "/", {}, bytes(32 * MIB), DEADLINE_S)
+        answer = connections.request(address, "POST", "/", {}, bytes(32 * MIB), DEADLINE_S, DEADLINE_S)
     assert (answer.status, answer.body) == (413, b"limit")
