@@ -140,7 +140,10 @@ def test_queues_of_one_server_are_delivered_one_after_the_other_the_older_first(
     assert manager.resume() == {"n": 5}
 
 
-def test_what_waits_under_two_urls_that_were_never_reached_is_delivered_in_the_order_of_saving(own_server, spool):
+def test_what_waits_under_two_urls_that_were_never_reached_is_delivered_in_the_order_of_saving(
+    own_server, spool, monkeypatch
+):
+    monkeypatch.setattr(identity, "PATIENCE_S", DEADLINE_S)  # what answers too late is not known to be the same
     own_server.kill()
     urls = [own_server.url, elsewhere(own_server)]
     managers = [manager_of(url, spool_dir=spool, drain_s=0.2) for url in urls]
