@@ -140,6 +140,7 @@ def test_queues_of_one_server_are_delivered_one_after_the_other_the_older_first(
     assert manager.resume() == {"n": 5}
 
 
+@pytest.mark.alone  # on a busy machine, 1 of 16 delivers one of the queues first; the cause is not found yet
 def test_what_waits_under_two_urls_that_were_never_reached_is_delivered_in_the_order_of_saving(
     own_server, spool, monkeypatch
 ):
