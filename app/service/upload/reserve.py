@@ -57,11 +57,17 @@ class Reservations:
     def reserve(self, save: Save, *, afresh: bool = False, is_whole: bool = False) -> Reservation:
         """Reserve a place for a save, admitting it before any bytes are sent.
 
-        The same ``save_id`` and content gives the same upload, or the checkpoint that it became. With ``afresh``, an
-        open upload of this save is aborted and begun again, as is one that a single request left behind, and with
-        ``is_whole``, if all bytes are at hand, one that was begun without digests. The first
-        reservation fixes the position of a save, unless a later one names an earlier position: a training job that is
-        preempted before its commit never overtakes work that began later.
+        The same ``save_id`` and content gives the same upload, or the checkpoint that it became. The first reservation
+        fixes the position of a save, unless a later one names an earlier position: a training job that is preempted
+        before its commit never overtakes work that began later. An open upload that a single request left behind is
+        aborted and begun again at its position.
+
+        Parameters
+        ----------
+        afresh : bool
+            Begin any open upload of this save again.
+        is_whole : bool
+            All bytes are at hand: begin one again that was begun without digests.
 
         Raises
         ------
