@@ -5,12 +5,14 @@ import shutil
 from contextlib import suppress
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 from tests.browser.site import Site
 from tests.browser.watching import Watch
+from tests.support.deadlines import DEADLINE_S
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+_TIMEOUT_MS = 1000 * DEADLINE_S
 _ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,6 +29,7 @@ def chromium():
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed; scripts/tools installs it")
+    expect.set_options(timeout=_TIMEOUT_MS)
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
@@ -61,7 +64,7 @@ def open_context(chromium, site, watch):
 
     def make(cookie=None, *, signed_in=True, **options):
         context = chromium.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(_TIMEOUT_MS)
         watch.follow(context)
         opened.append(context)
         if signed_in:

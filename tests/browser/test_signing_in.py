@@ -51,5 +51,5 @@ def test_a_page_that_is_open_when_its_token_is_revoked_asks_for_one(open_context
     expect(page.locator("[data-live-state]")).to_have_text("live")
     assert revoke(site.server.root, token[5:15])
     run.save()
-    expect(page.get_by_label("Token")).to_be_visible(timeout=15_000)
+    expect(page.get_by_label("Token")).to_be_visible()
     assert page.url.startswith(f"{site.url}/sign-in")

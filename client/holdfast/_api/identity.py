@@ -39,6 +39,11 @@ def of(url: str) -> str | None:
     return _known.get(url)
 
 
+def is_silent(url: str) -> bool:
+    """Tell if the server at a URL has answered without an id, as older ones do."""
+    return url in _silent and url not in _known
+
+
 def is_unknowable(url: str) -> bool:
     """Tell if asking a server for its id is pointless for now: it sends none, or was unreachable a moment ago."""
     if url in _known:

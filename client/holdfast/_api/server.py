@@ -101,31 +101,38 @@ class Server:
         both are asked now.
         """
         if identity.of(self.url) is None and (again or not identity.is_unknowable(self.url)):
-            self.answers()
+            self.failure()
         return identity.of(self.url)
 
-    def answers(self) -> bool:
-        """Ask the server for its id; True if it has answered. Never raises."""
+    def failure(self, timeout_s: float | None = None) -> HoldfastError | None:
+        """Ask the server for its id; return the error if it does not answer. Never raises.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            The longest time, in seconds, that this may take; at most that of every request. Default:
+            `identity.PATIENCE_S`.
+        """
         other = self.again()
-        other.timeout_s = min(self.timeout_s, identity.PATIENCE_S)
+        other.timeout_s = min(self.timeout_s, identity.PATIENCE_S if timeout_s is None else timeout_s)
         asked_at = time.monotonic()
         try:
             other.call("GET", "/v1/info")
         except HoldfastError as error:  # a refusal of the server itself gives the id as well
             reraise(error)
-            is_there = not is_transient(error)
+            found = error if is_transient(error) else None
         except Exception as error:
             reraise(error)
-            is_there = False
+            found = ServerUnreachable(f"{self.url} cannot be asked: {error}")
         else:
-            is_there = True
+            found = None
         finally:
             other.close()
-        if is_there:
+        if found is None:
             identity.note_answer(self.url)
         else:
             identity.note_unreached(self.url, asked_at)
-        return is_there
+        return found
 
     def ask(
         self, path: str, *, params: Mapping[str, Any] | None = None, patience_s: float | None = None

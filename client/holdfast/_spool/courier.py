@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
-from .._api.retry import Backoff, is_transient
+from .._api.retry import Backoff, RetryDeadline, is_transient
 from .._api.server import Server
 from .._runtime.forks import ProcessLocal
 from .._runtime.threads import start
@@ -113,20 +113,40 @@ class Courier:
         while True:
             with self._guard:
                 self._is_woken_again = False
-            url_aliases.identify(self._server, (queue for queue in self._elsewhere() if queue.has_items()))
+            failure = self._identify_others()
             queues = self.waiting()
             with self._guard:
                 if not queues and not self._is_woken_again:
                     self._thread = None
                     self._idle.set()
                     return
-            outcomes = self._round(queues)
+            outcomes = self._round(queues) if failure is None else [Outcome(error=failure)]
+            self._attempts += 1
             if any(outcome.delivered or outcome.parked for outcome in outcomes):
                 waits.reset()
             elif any(outcome.is_claimed_by_other for outcome in outcomes):
                 self._rest(min(waits.next_s(), _POLL_S))
             else:
                 self._rest(waits.next_s())
+
+    def _identify_others(self) -> HoldfastError | None:
+        """Identify the servers of other URLs; return the failure of this one to answer, which opens its circuit."""
+        patience = RetryDeadline(self._patience_s, self._stopping)
+        while True:
+            waiting = (queue for queue in self._elsewhere() if queue.has_items())
+            failure = url_aliases.identify(self._server, waiting, self._server.timeout_s)
+            if failure is None:
+                return None
+            try:
+                patience.wait(failure)
+            except HoldfastError:
+                self._server.circuit.trip(failure)
+                return failure
+
+    @property
+    def _patience_s(self) -> float:
+        """The time, in seconds, for which a request is retried: none while the server is known to be away."""
+        return 0.0 if self._server.circuit.is_open else self._server.patience_s
 
     def _rest(self, seconds: float) -> None:
         """Wait before the next round; no longer if the token changes meanwhile."""
@@ -144,16 +164,14 @@ class Courier:
                 outcomes.append(self._attempt(queue, items))
                 if not outcomes[-1].is_progress:
                     break
-        self._attempts += 1
         return outcomes
 
     def _attempt(self, queue: Queue, items: Sequence[SpooledCheckpoint]) -> Outcome:
         try:
-            patience_s = 0.0 if self._server.circuit.is_open else self._server.patience_s
             outcome = deliver(
                 queue,
                 self._server,
-                patience_s=patience_s,
+                patience_s=self._patience_s,
                 report=_log,
                 stopping=self._stopping,
                 gives_up=self._gives_up,

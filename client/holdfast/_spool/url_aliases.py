@@ -20,23 +20,37 @@ def others(queue: Queue) -> list[Queue]:
     return [other for other in queue.spool.of_directory(queue.directory) if other.server != queue.server]
 
 
-def identify(server: Server, queues: Iterable[Queue]) -> None:
+def identify(server: Server, queues: Iterable[Queue], timeout_s: float | None = None) -> HoldfastError | None:
     """Ask the servers of queues under other URLs for their ids. Never raises.
 
     Each server is asked once, and again if it did not answer; after an outage, before anything is delivered. No token
     is sent to another URL: a server gives its id with a refusal, too.
+
+    Parameters
+    ----------
+    timeout_s : float, optional
+        The longest time, in seconds, that the server itself may take to answer. Default: `identity.PATIENCE_S`.
+
+    Returns
+    -------
+    HoldfastError or None
+        The failure of the server itself to answer. Nothing may be delivered to it then: it may be back a moment later,
+        and the queues that are not known to be its own would follow too late.
     """
-    was_away, asked = server.circuit.is_open, set[str]()
+    was_away, has_answered, asked = server.circuit.is_open, False, set[str]()
     for queue in queues:
-        if server.identify(again=was_away) is None:
-            return
+        if not has_answered and (was_away or not (identity.of(server.url) or identity.is_silent(server.url))):
+            if (failure := server.failure(timeout_s)) is not None:
+                return failure
+            has_answered = True
+        if identity.of(server.url) is None:
+            return None
         if queue.server_id is None and queue.server not in asked:
-            if was_away and not asked and not server.answers():
-                return
             asked.add(queue.server)
             with suppress(Exception):  # the URL is no longer that of a server
                 server.elsewhere(queue.server).identify(again=was_away)
         queue.record_server_id()
+    return None
 
 
 def identify_all(queues: Iterable[Queue]) -> None:
