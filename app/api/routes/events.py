@@ -31,11 +31,11 @@ async def stream_events(
     """Stream changes as server-sent events.
 
     The types are `checkpoint.saved`, `checkpoint.changed`, `checkpoint.removed`, `checkpoint.restored`,
-    `checkpoint.damaged`, `checkpoint.intact` and `directory.policy_changed`. With `Last-Event-ID` the stream begins
-    after that event, so that a client that reconnects misses none; 0 begins with the first event that is kept. If
-    later events than that are no longer kept, the answer is 410 `events_trimmed`. Without it the stream begins now,
-    with an id without data that marks the position. The stream ends when the token expires or is revoked,
-    and when its client reads too slowly; the client can then resume after the last event that it received.
+    `checkpoint.damaged`, `checkpoint.intact`, `directory.policy_changed` and `catalog.rebuilt`. With `Last-Event-ID`
+    the stream begins after that event, so that a client that reconnects misses none; 0 begins with the first event that
+    is kept. If later events than that are no longer kept, or it is of none, the answer is 410 `events_trimmed`. Without
+    it the stream begins now, with an id without data that marks the position. The stream ends when the token expires or
+    is revoked, and when its client reads too slowly; the client can then resume after the last event that it received.
     """
     if last_event_id is not None:
         await service.event_feed.backlog.require_kept(last_event_id)

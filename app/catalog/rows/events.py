@@ -27,11 +27,36 @@ class EventRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, kind: str, *, at: datetime, directory: str, checkpoint_id: str | None = None, **data: Any) -> None:
-        """Add an event and a line of the audit about it; both become visible when the transaction commits."""
-        about = {"directory": directory, "checkpoint_id": checkpoint_id}
-        self._connection.execute(_ADD, {"at": to_text(at), "type": kind, **about, "data": _json(data)})
-        AuditRows(self._connection).add(kind, at=at, directory=directory, checkpoint_id=checkpoint_id, **data)
+    def add(
+        self,
+        kind: str,
+        *,
+        at: datetime,
+        directory: str,
+        checkpoint_id: str | None = None,
+        event_id: int | None = None,
+        **data: Any,
+    ) -> None:
+        """Add an event and a line of the audit about it; both become visible when the transaction commits.
+
+        Parameters
+        ----------
+        directory : str
+            The directory that has changed; empty if all may have.
+        event_id : int, optional
+            Its id, beyond all others. Default: the next one.
+        """
+        row = {"at": to_text(at), "type": kind, "directory": directory, "checkpoint_id": checkpoint_id}
+        number = {} if event_id is None else {"id": event_id}
+        self._connection.execute(_ADD, {**row, "data": _json(data), **number})
+        AuditRows(self._connection).add(kind, at=at, directory=directory or None, checkpoint_id=checkpoint_id, **data)
+
+    def id_after_a_loss(self, at: datetime) -> int:
+        """Return an id beyond all that a lost catalog can have given: the number of microseconds since 1970.
+
+        No server records a million changes in each second of its life.
+        """
+        return max(self.last_id() + 1, int(at.timestamp() * 1_000_000))
 
     def after(self, event_id: int, *, prefix: str = "", until: int | None = None, limit: int) -> Sequence[Event]:
         """Return the next events of directories at or below a prefix, oldest first, up to and including an id."""

@@ -62,6 +62,10 @@ class HorizonRows:
         old = [number for number, row in enumerate(rows[:-1], 1) if row.at < to_text(before)]
         return (rows[old[-1] - 1].id, old[-1]) if old else (0, 0)  # lines before an older one are older, too
 
+    def note_lost(self, journal: Journal, last_id: int, at: datetime) -> None:
+        """Note that lines of a journal up to an id may have been lost with an earlier catalog."""
+        self._put(journal, last_id, to_text(at))
+
     def trim_journal(self, journal: Journal, last_id: int) -> None:
         """Delete the lines of a journal up to an id."""
         lines = _JOURNALS[journal]

@@ -72,11 +72,19 @@ def rebuild(context: Context, *, is_behind: bool = False, read: Callable[[int], 
         removed = [manifest for manifest in removed if manifest.checkpoint.id not in known]
         left, odd = insert_records(session, directories, [*manifests.values(), *removed])
         session.checkpoints.put_verified(verified)
+        _note_rebuilding(session, context.clock())
     faults += _lost(context, lost, manifests, unreadable)
     odd += [
         f"{_path(manifests[found])}: it was removed before, and the operator has put it back" for found in sorted(back)
     ]
     return Rebuilt(len(directories), len(manifests) - len(left), [*faults, *left], [*remarks, *odd], len(removed))
+
+
+def _note_rebuilding(session: Session, now: datetime) -> None:
+    """Let no client resume after an event that this catalog does not have: it would miss changes without a word."""
+    event_id = session.events.id_after_a_loss(now)
+    session.events.add("catalog.rebuilt", at=now, directory="", event_id=event_id)
+    session.horizons.note_lost("events", event_id - 1, now)
 
 
 def _lost(

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from app.catalog import CheckpointIdentity, Session
 from app.catalog.reports import judgement
@@ -49,13 +50,14 @@ def note_verified(context: Context, checkpoint: Checkpoint | CheckpointIdentity,
     with context.catalog.lock(checkpoint.directory), context.catalog.writing() as session:
         if not session.checkpoints.mark_verified(checkpoint.id, context.clock(), damage):
             return
+        found: dict[str, Any] = {"damage": damage} if damage else {}
         session.events.add(
             "checkpoint.damaged" if damage else "checkpoint.intact",
             at=context.clock(),
             directory=checkpoint.directory,
             checkpoint_id=checkpoint.id,
             name=checkpoint.name,
-            **({"damage": damage} if damage else {}),
+            **found,
         )
     if damage:
         logger.error("%s/%s is damaged: %s", checkpoint.directory, checkpoint.name, damage)

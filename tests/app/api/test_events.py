@@ -2,6 +2,7 @@
 
 import json
 import queue
+import shutil
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -119,6 +120,47 @@ def test_a_prefix_filters_by_whole_components(server, directory):
 def test_a_last_event_that_cannot_be_meant_is_refused(server, last):
     answer = server.http.get("/v1/events", headers={"Last-Event-ID": last})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_an_event_that_never_was_is_refused(server, directory, is_followed):
+    server.save(directory)
+    newest = replay(server, prefix=directory)[-1]["id"]
+    answer = server.http.get(
+        "/v1/events", params={"follow": is_followed}, headers={"Last-Event-ID": str(newest + 1_000)}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (410, "events_trimmed")
+    assert answer.json()["last_trimmed_id"] >= newest
+
+
+@pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "an older copy"])
+def test_who_follows_a_catalog_that_is_rebuilt_is_told_so(own_server, tmp_path, is_lost):
+    own_server.save("runs/a", epoch=1)
+    own_server.stop()
+    catalog, copy = own_server.root / ".holdfast/catalog.db", tmp_path / "copy.db"
+    shutil.copy2(catalog, copy)
+    own_server.start()
+    for epoch in range(2, 5):
+        own_server.save("runs/a", epoch=epoch)
+    before = [event["id"] for event in replay(own_server)]
+    own_server.stop()
+    catalog.unlink() if is_lost else shutil.copy2(copy, catalog)
+    own_server.start()
+    for epoch in range(5, 12):
+        own_server.save("runs/a", epoch=epoch)
+
+    horizon = set()
+    for seen in before:
+        answer = own_server.http.get("/v1/events", headers={"Last-Event-ID": str(seen)})
+        assert (answer.status_code, answer.json()["code"]) == (410, "events_trimmed")
+        horizon.add(answer.json()["last_trimmed_id"])
+    [last_id] = horizon
+    assert last_id >= max(before)
+    events = replay(own_server, after=last_id)
+    assert [event["event"] for event in events] == ["catalog.rebuilt", *["checkpoint.saved"] * 7]
+    assert events[0]["directory"] == ""
+    assert [event["id"] for event in events] == list(range(last_id + 1, last_id + 9))
+    assert replay(own_server, after=events[-2]["id"]) == events[-1:]
 
 
 def test_a_stream_brings_events_while_it_is_open_and_ends_with_the_server(own_server):

@@ -133,3 +133,25 @@ def test_ctrl_c_ends_it_and_what_came_is_there(server, directory, monkeypatch):
 def test_a_token_that_may_not(holdfast, guarded, monkeypatch):
     monkeypatch.delenv("HOLDFAST_TOKEN", raising=False)
     assert holdfast("watch", "--server", guarded.url).status == Status.NOT_ALLOWED
+
+
+def test_it_goes_on_after_the_catalog_was_rebuilt_and_says_so(own_server):
+    own_server.save("runs/a", epoch=1)
+    with watching("--since", "0", "--server", own_server.url) as process:
+        assert "checkpoint_epoch_0001.pt" in process.stdout.readline()
+        own_server.stop()
+        (own_server.root / ".holdfast/catalog.db").unlink()
+        own_server.start()
+        assert "rebuilt" in process.stdout.readline()
+        own_server.save("runs/a", epoch=2)
+        assert "checkpoint_epoch_0002.pt" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=DEADLINE_S)
+    assert complaints.count("the catalog was rebuilt") == 1
+
+
+def test_an_id_that_is_of_no_event_is_refused(holdfast, directory, server):
+    server.save(directory)
+    done = holdfast("watch", directory, "--since", 2**52)
+    assert (done.status, done.raw) == (Status.NOT_FOUND, b"")
+    assert "No event of this server has the id" in done.complaints

@@ -59,18 +59,24 @@ class Backlog:
         return await self.on_thread(self._last_id)
 
     async def require_kept(self, after: int) -> None:
-        """Check that the events after an id are all kept; 0 stands for the first that is kept.
+        """Check that the events after an id are all kept, and that it is one; 0 stands for the first that is kept.
 
         Raises
         ------
         EventsTrimmed
         """
-        horizon = await self.on_thread(self._horizon)
+        horizon, newest = await self.on_thread(self._bounds)
         if horizon is not None and _is_beyond(after, horizon):
             raise EventsTrimmed(
                 f"Events up to {horizon.last_id} are no longer kept, so some after {after} would be missing. Read the "
                 f"state anew, and begin after {horizon.last_id}, or after 0 for all that are kept.",
                 last_trimmed_id=horizon.last_id,
+            )
+        if after > newest:
+            raise EventsTrimmed(
+                f"No event of this server has the id {after}; its newest is {newest}. Read the state anew, and begin "
+                f"after {newest}, or after 0 for all that are kept.",
+                last_trimmed_id=newest,
             )
 
     async def page(self, form: EventFormat, prefix: str, after: int, *, until: int | None = None) -> BacklogPage:
@@ -101,9 +107,9 @@ class Backlog:
         with self._catalog.reading() as session:
             return session.events.last_id()
 
-    def _horizon(self) -> Horizon | None:
+    def _bounds(self) -> tuple[Horizon | None, int]:
         with self._catalog.reading() as session:
-            return session.horizons.of("events")
+            return session.horizons.of("events"), session.events.last_id()
 
 
 def _is_beyond(after: int, horizon: Horizon | None) -> bool:

@@ -66,7 +66,7 @@ class _Following:
         self._session, self._prefix, self._end = session, prefix, end
         self._last = since
         self._waits = Backoff()
-        self._is_away = False
+        self._is_away = self._has_begun = False
 
     def __iter__(self) -> Iterator[Json]:
         while not self._is_over():
@@ -78,6 +78,10 @@ class _Following:
             except HoldfastError as error:
                 if self._is_over():
                     return
+                if error.code == "events_trimmed" and self._has_begun:
+                    self._last = int(error.problem["last_trimmed_id"])
+                    complain("later events are no longer kept, or the catalog was rebuilt; going on with newer ones")
+                    continue
                 if not is_transient(error):
                     raise
                 self._complain(error)
@@ -86,7 +90,7 @@ class _Following:
     def _stream(self) -> Iterator[Json]:
         headers = {"Last-Event-ID": str(self._last)} if self._last is not None else {}
         with self._session.server.listen("/v1/events", params={"prefix": self._prefix}, headers=headers) as lines:
-            self._is_away = False
+            self._is_away, self._has_begun = False, True
             for event in _events(lines):
                 self._waits.reset()
                 self._last = int(event["id"])
@@ -121,7 +125,7 @@ def _show(session: Session, event: Json) -> None:
     if session.out.as_json:
         session.out.record(event)
         return
-    directory, name = session.shown(event["directory"]), event.get("name")
+    directory, name = session.shown(event["directory"]) or formatting.NONE, event.get("name")
     known = {"id", "at", "type", "directory", "checkpoint_id", "name", "sequence"}
     more = " ".join(f"{key}={formatting.brief(value)}" for key, value in event.items() if key not in known)
     at = Cell(event["at"][11:19], event["at"], "dim")
