@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.faults import KINDS, FaultProxy
 from tests.support.live import eventually
 
@@ -90,13 +91,13 @@ def through(plain):
         yield lambda *kinds, **options: stack.enter_context(FaultProxy(plain.url, *kinds, **options))
 
 
-def connected(proxy, timeout_s=2.0):
+def connected(proxy, timeout_s=DEADLINE_S):
     """A connection for HTTP that is closed with its block."""
     where = urlsplit(proxy.url)
     return closing(http.client.HTTPConnection(where.hostname, where.port, timeout=timeout_s))
 
 
-def exchange(proxy, count=SHORT, body=BODY, timeout_s=2.0):
+def exchange(proxy, count=SHORT, body=BODY, timeout_s=DEADLINE_S):
     """Return the answer to a request on a connection of its own."""
     with connected(proxy, timeout_s) as connection:
         connection.request("PUT", f"/{count}", body)
@@ -107,7 +108,7 @@ def exchange(proxy, count=SHORT, body=BODY, timeout_s=2.0):
 def raw(proxy, count=SHORT, body=BODY):
     """All bytes that come for a request until the end of the connection."""
     where = urlsplit(proxy.url)
-    with socket.create_connection((where.hostname, where.port), timeout=3) as connection:
+    with socket.create_connection((where.hostname, where.port), timeout=DEADLINE_S) as connection:
         connection.sendall(b"PUT /%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (count, len(body)) + body)
         return read_all(connection)
 
@@ -154,7 +155,7 @@ def test_every_kind_strikes_now_and_then_and_leaves_the_others_alone(through, ki
         assert struck + untouched < 100
 
 
-def attempt(proxy, count=SHORT, body=BODY, timeout_s=0.5):
+def attempt(proxy, count=SHORT, body=BODY, timeout_s=5.0):
     """Return the answer, or the error in place of it."""
     try:
         return exchange(proxy, count, body, timeout_s)
@@ -236,12 +237,12 @@ def test_a_server_that_is_not_there_is_no_fault_and_may_be_elsewhere_later(throu
 def test_calm_cuts_what_waits_for_nothing(through, kind):
     proxy = through(kind, severity=ALWAYS)
     with ThreadPoolExecutor(5) as pool:
-        waiting = [pool.submit(attempt, proxy, LONG, timeout_s=10) for _ in range(5)]
+        waiting = [pool.submit(attempt, proxy, LONG, timeout_s=DEADLINE_S) for _ in range(5)]
         assert eventually(lambda: proxy.struck == 5)
         began = time.monotonic()
         proxy.calm()
         assert not [answer for answer in waiting if answer.result() == good(LONG)]
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < DEADLINE_S
     assert exchange(proxy) == good()
 
 
@@ -251,7 +252,7 @@ def test_calm_lets_a_slow_answer_come_at_once(through):
         connection.request("PUT", f"/{LONG}", BODY)
         assert eventually(lambda: proxy.struck)
         proxy.calm()
-        assert taken(lambda: connection.getresponse().read()) < 1
+        assert taken(lambda: connection.getresponse().read()) < DEADLINE_S  # dripping, it would take hours
 
 
 # time
@@ -267,18 +268,18 @@ def test_a_delay_changes_nothing_but_the_time(through):
 
 def test_bandwidth_is_so_many_bytes_per_second_each_way(through):
     proxy = through("bandwidth", severity=ALWAYS)
-    assert 0.3 <= taken(lambda: exchange(proxy, SHORT, bytes(LONG))) < 1
-    assert 0.3 <= taken(lambda: exchange(proxy, LONG)) < 1
+    assert taken(lambda: exchange(proxy, SHORT, bytes(LONG))) >= 0.3
+    assert taken(lambda: exchange(proxy, LONG)) >= 0.3
     assert proxy.struck == 2
 
 
 def test_an_answer_drips_for_200_bytes_or_forever(through):
     once, forever = through("drip", severity=ALWAYS), through("drip forever", severity=ALWAYS)
-    assert 4 <= taken(lambda: exchange(once, LONG)) < 8
+    assert 4 <= taken(lambda: exchange(once, LONG)) < DEADLINE_S  # at that rate, all of it would take hours
     with connected(forever) as connection:
         connection.request("GET", "/900")
         with closing(connection.getresponse()) as answer:
-            assert 4 <= taken(lambda: answer.read(200)) < 8
+            assert 4 <= taken(lambda: answer.read(200)) < DEADLINE_S  # at that rate, all of it would take hours
     assert (once.struck, forever.struck) == (1, 1)
 
 
@@ -347,7 +348,7 @@ def test_one_direction_is_shut_and_the_other_stays_open(through, plain):
     where = urlsplit(proxy.url)
     ways = set()
     for number in range(10):
-        with socket.create_connection((where.hostname, where.port), timeout=3) as connection:
+        with socket.create_connection((where.hostname, where.port), timeout=DEADLINE_S) as connection:
             connection.sendall(b"PUT /%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (LONG, len(BODY)) + BODY)
             assert len(read_all(connection)) < LONG
             ways.add(proxy.strikes[number].split()[2])

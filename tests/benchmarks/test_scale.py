@@ -1,6 +1,7 @@
 """The benchmark at scale: rows in bulk are those that a server would have, and a small run gives every figure."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -24,7 +25,7 @@ LIVE, PRUNED = Target("runs/live", 300, 300, roots.KEPT), Target("runs/pruned", 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A root with both targets."""
+    """A root with both targets, which no test changes."""
     folder = tmp_path_factory.mktemp("scale")
     return roots.filled(OURS, roots.seed(OURS, folder / "seed", 40), folder / "root", [LIVE, PRUNED])
 
@@ -56,15 +57,16 @@ def test_the_catalog_is_sound(filled):
     assert {index.name for table in schema.metadata.tables.values() for index in table.indexes} <= indexes
 
 
-def test_a_server_counts_finds_and_saves(filled):
-    with LiveServer(filled, settings=roots.QUIET) as server:
+def test_a_server_counts_finds_and_saves(filled, tmp_path):
+    root = shutil.copytree(filled, tmp_path / "root")
+    with LiveServer(root, settings=roots.QUIET) as server:
         roots.verify(server, LIVE)
         roots.verify(server, PRUNED)
         with pytest.raises(RuntimeError, match="derived"):
             roots.verify(server, Target(LIVE.directory, 300, 299, roots.KEPT))
         for target in (LIVE, PRUNED):
             best = httpx.get(f"{server.url}/v1/checkpoints/best", params={"directory": target.directory}).json()
-            assert best["id"] == roots.middle_of(filled, target).id
+            assert best["id"] == roots.middle_of(root, target).id
         position = {"directory": LIVE.directory}
         before = httpx.get(f"{server.url}/v1/checkpoints/latest", params=position).json()["sequence"]
         manager = CheckpointManager(LIVE.directory, server=server.url, **KEEP_ALL)
@@ -72,8 +74,9 @@ def test_a_server_counts_finds_and_saves(filled):
         assert httpx.get(f"{server.url}/v1/checkpoints/latest", params=position).json()["sequence"] == before + 1
 
 
-def test_derived_rows_are_made_by_the_functions_that_a_checkout_has(filled):
-    catalog = roots.catalog_of(filled)
+def test_derived_rows_are_made_by_the_functions_that_a_checkout_has(filled, tmp_path):
+    catalog = tmp_path / "catalog.db"
+    shutil.copy2(roots.catalog_of(filled), catalog)
     derived.rebuild(OURS, catalog, ["app.no_such_module:rebuild"])
     with pytest.raises(subprocess.CalledProcessError):
         derived.rebuild(OURS, catalog, ["builtins:len"])  # a session has no length

@@ -1,22 +1,25 @@
 """A soak at full speed: jobs save and load, the server is killed between, and nothing of it grows but the catalog."""
 
+import sqlite3
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
+from app.service.state.active_purges import MOST_AT_ONCE, MOST_WAITING
 from holdfast import CheckpointManager
 from tests.crash.harness.rounds import rounds
 from tests.support.live import LiveServer, eventually
 from tests.support.memory import resident_bytes_of
 
-LIVES = rounds(2, 5)
+LIVES = rounds(2, 2)
 """The number of times that the server is started."""
-SECONDS = rounds(10, 180)
+SECONDS = rounds(10, 480)
 """The length of each of its lives."""
 SAMPLES = 20
 """The number of samples of a life."""
@@ -33,6 +36,8 @@ class Sample:
     threads: int
     log_bytes: int
     """The write-ahead log of the catalog."""
+    unfreed: int
+    """The removed checkpoints whose bytes are still there."""
     trash: int
     incoming: int
 
@@ -46,9 +51,16 @@ def sample(server: LiveServer) -> Sample:
         descriptors=len(list((process / "fd").iterdir())),
         threads=int(status["Threads"]),
         log_bytes=log.stat().st_size if log.exists() else 0,
+        unfreed=unfreed(own / "catalog.db"),
         trash=len(list((own / "trash").iterdir())),
         incoming=len(list((own / "incoming").iterdir())),
     )
+
+
+def unfreed(catalog: Path) -> int:
+    with closing(sqlite3.connect(catalog)) as connection:
+        [[found]] = connection.execute("SELECT count(*) FROM checkpoints WHERE removed_at IS NOT NULL AND NOT freed")
+    return int(found)
 
 
 @pytest.mark.filterwarnings("ignore::holdfast.HoldfastWarning")
@@ -78,6 +90,7 @@ def test_nothing_grows_over_many_saves_prunes_loads_and_restarts(own_server):
     _is_flat([one.threads for one in samples[-1]], slack=JOBS)
     _is_flat([max(one.memory_bytes for one in of_life) for of_life in samples], slack=32 * MIB)
     assert max(one.log_bytes for of_life in samples for one in of_life) <= 64 * MIB
+    assert max(one.unfreed for of_life in samples for one in of_life) <= 2 * (MOST_WAITING + MOST_AT_ONCE)
     own_server.wait_until_freed()
     assert eventually(lambda: not sample(own_server).trash)
     assert sample(own_server).incoming == 0

@@ -88,6 +88,7 @@ class Commits:
             self._dedup.copy_deferred(progress)
         self._pending_commits.forget_upload(upload.id)
         self._pending_commits.announce(committed)
+        self._purge.help()
         return committed
 
     def check_conditions(self, upload: Upload, conditions: Conditions) -> None:

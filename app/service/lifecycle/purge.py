@@ -27,6 +27,10 @@ class Purge:
         """Carry out removals in the background. The janitor retries those that fail."""
         self._active.schedule(self._attempt_all, checkpoints)
 
+    def help(self) -> None:
+        """Carry out a few scheduled removals if too many wait. The caller holds no lock of a directory."""
+        self._active.help(self._attempt_all)
+
     def attempt(self, checkpoint: Checkpoint) -> None:
         """Move a checkpoint to the trash, and purge it if there is no undo window. Failures are logged.
 

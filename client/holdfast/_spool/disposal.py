@@ -26,10 +26,16 @@ def tidy(queues: list[Queue], spool: Path) -> None:
     """Remove the folders of queues that hold nothing of value, and remains of an earlier removal."""
     for queue in queues:
         remove(queue)
-    for left_over in spool.glob(f"{HALF_DONE}*"):
+    for left_over in _left_overs(spool):
         with suppress(OSError):
             if left_over.stat().st_mtime < time.time() - _LEFT_OVER_S:
                 shutil.rmtree(left_over, ignore_errors=True)
+
+
+def _left_overs(spool: Path) -> list[Path]:
+    with suppress(OSError):  # the folder is removed at this moment
+        return list(spool.glob(f"{HALF_DONE}*"))
+    return []
 
 
 def remove(queue: Queue) -> bool:

@@ -150,8 +150,10 @@ def _described(folder: Path) -> tuple[str, str] | None:
     """Return the server and the directory of a queue, from ``queue.json``, else from the facts of what waits there."""
     if (described := description.read(folder)) is not None:
         return described
-    items = [each.parent for pattern in ("*", "parked/*") for each in folder.glob(f"{pattern}/{_items.FACTS}")]
-    items = [each for each in items if not each.name.startswith(_items.HALF_DONE)]
+    items: list[Path] = []
+    with suppress(OSError):  # another process removes the folder at this moment
+        found = [each.parent for pattern in ("*", "parked/*") for each in folder.glob(f"{pattern}/{_items.FACTS}")]
+        items = [each for each in found if not each.name.startswith(_items.HALF_DONE)]
     for item in items:
         with suppress(HoldfastError, OSError, KeyError, TypeError):
             facts = _items.read_facts(item)

@@ -4,7 +4,6 @@ import json
 import queue
 import shutil
 import threading
-import time
 from contextlib import closing, contextmanager
 
 import httpx
@@ -163,16 +162,15 @@ def test_who_follows_a_catalog_that_is_rebuilt_is_told_so(own_server, tmp_path, 
     assert replay(own_server, after=events[-2]["id"]) == events[-1:]
 
 
-def test_a_stream_brings_events_while_it_is_open_and_ends_with_the_server(own_server):
+def test_a_stream_brings_events_while_it_is_open_and_ends_with_the_server(make_server):
+    own_server = make_server(shutdown_timeout_s=str(10 * DEADLINE_S))
     with listening(own_server, prefix="runs") as events:
         for epoch in range(3):
             saved = own_server.save("runs/a", epoch=epoch)
             event = events.get(timeout=DEADLINE_S)
             assert (event["event"], event["checkpoint_id"]) == ("checkpoint.saved", saved["id"])
             own_server.save("other", epoch=epoch)
-        began = time.monotonic()
-        assert own_server.stop() == 0
-        assert time.monotonic() - began < 5
+        assert own_server.stop() == 0, "it waits for no stream"
         assert events.get(timeout=DEADLINE_S) is None
 
 
@@ -195,11 +193,10 @@ def test_many_streams_all_hear_of_it_and_end(own_server):
         assert [events.get(timeout=DEADLINE_S) for events in (first, second, third)] == [None] * 3
 
 
-def test_an_idle_stream_does_not_keep_the_server_from_stopping(own_server):
+def test_an_idle_stream_does_not_keep_the_server_from_stopping(make_server):
+    own_server = make_server(shutdown_timeout_s=str(10 * DEADLINE_S))
     with listening(own_server):
-        began = time.monotonic()
         assert own_server.stop() == 0
-        assert time.monotonic() - began < 5
 
 
 def test_event_ids_continue_after_a_restart(own_server):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from holdfast import OutOfSpace
+from holdfast._spool import disposal
 from holdfast._spool import item as _items
 from holdfast._spool.spool import Spool, default_folder
 from tests.crash.harness.tracing import needs_strace
@@ -672,3 +673,31 @@ def test_a_queue_that_cannot_be_known_any_more_is_named_once(folder, queue, capl
     (item.folder / "item.json").write_text("garbage")
     assert Spool(folder).queues() == Spool(folder).queues() == []
     assert [str(queue.folder) in each.getMessage() for each in caplog.records] == [True]
+
+
+def test_a_folder_that_another_process_removes_hides_no_other_queue(folder, monkeypatch):
+    for directory in ("runs/a", "runs/b", "runs/c"):
+        Spool(folder).queue(SERVER, directory).put(save_of(1), file_of())
+    gone, scandir = Spool(folder).queue(SERVER, "runs/b").folder, os.scandir
+    (gone / "queue.json").unlink()
+
+    def scan(path="."):
+        if str(path).startswith(str(gone)):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert [each.directory for each in Spool(folder).every_queue()] == ["runs/a", "runs/c"]
+    monkeypatch.undo()
+
+
+def test_a_spool_that_is_removed_meanwhile_is_tidy(folder, queue, monkeypatch):
+    queue.put(save_of(1), file_of())
+
+    def scan(path="."):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "scandir", scan)
+    disposal.tidy([queue], folder)
+    monkeypatch.undo()
+    assert len(queue.items()) == 1

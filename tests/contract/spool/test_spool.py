@@ -835,7 +835,7 @@ def test_a_server_that_loses_every_upload_does_not_hold_up_the_job(server, direc
         began = time.monotonic()
         with pytest.warns(HoldfastWarning, match=AWAY):
             manager.save({"weights": torch.rand(2 * MIB)}, epoch=1)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < DEADLINE_S
         assert lost
         assert manager.pending
     assert eventually(lambda: sync("--server", server.url)[0] == 0), "the thread of this process still tries"
