@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
+from app.catalog import Session
 from app.core import batches
 from app.core.errors import Altered, CheckpointRemoved, FileNotInCheckpoint, ForeignFile, Refusal, SeveralFiles
 from app.core.models import Checkpoint, Chunk, File, FileMap, Mode, RangeUrl
@@ -80,8 +81,9 @@ class Contents:
     def open_with_chunks(self, checkpoint_id: str) -> tuple[VerifiedFile, FileMap]:
         """Open the only file of a checkpoint, and give its chunks. Raises as `open` does."""
         with self._context.catalog.lock(self._directory_of(checkpoint_id)):
-            checkpoint, file = self.select(checkpoint_id)
-            found = self._map_of(checkpoint, file)
+            with self._context.catalog.reading() as session:
+                checkpoint, file = _selected(session, checkpoint_id, None)
+                found = _map_of(session, checkpoint, file)
             opened = self._open(checkpoint, file)
         return self._verified(checkpoint, file, opened), found
 
@@ -148,13 +150,7 @@ class Contents:
         The checkpoint that is given holds no other file: this is one query, however many files there are.
         """
         with self._context.catalog.reading() as session:
-            checkpoint = require_live(session.checkpoints.with_file(checkpoint_id, path), checkpoint_id)
-            if path is None and len(checkpoint.files) > 1:
-                raise _several_files(known_checkpoint(session, checkpoint_id))
-        for file in checkpoint.files:
-            if path in {None, file.path}:
-                return checkpoint, file
-        raise FileNotInCheckpoint(f"{checkpoint.directory}/{checkpoint.name} has no file {path!r}.")
+            return _selected(session, checkpoint_id, path)
 
     def _select_batch(self, checkpoint_id: str, places: Sequence[int]) -> tuple[Checkpoint, list[File]]:
         with self._context.catalog.reading() as session:
@@ -228,14 +224,26 @@ class Contents:
                 logger.exception("%s, which cannot be recorded", damage)
 
     def _chunks_of(self, checkpoint: Checkpoint, file: File) -> Sequence[Chunk]:
-        return self._map_of(checkpoint, file).chunks
+        with self._context.catalog.reading() as session:
+            return _map_of(session, checkpoint, file).chunks
 
-    def _map_of(self, checkpoint: Checkpoint, file: File) -> FileMap:
-        with self._context.catalog.reading() as session, readable_maps(checkpoint):
-            found = session.checkpoints.file_map(checkpoint.id, file.path)
-        if found is None:
-            raise checkpoint_not_found(checkpoint.id)
-        return found
+
+def _selected(session: Session, checkpoint_id: str, path: str | None) -> tuple[Checkpoint, File]:
+    checkpoint = require_live(session.checkpoints.with_file(checkpoint_id, path), checkpoint_id)
+    if path is None and len(checkpoint.files) > 1:
+        raise _several_files(known_checkpoint(session, checkpoint_id))
+    for file in checkpoint.files:
+        if path in {None, file.path}:
+            return checkpoint, file
+    raise FileNotInCheckpoint(f"{checkpoint.directory}/{checkpoint.name} has no file {path!r}.")
+
+
+def _map_of(session: Session, checkpoint: Checkpoint, file: File) -> FileMap:
+    with readable_maps(checkpoint):
+        found = session.checkpoints.file_map(checkpoint.id, file.path)
+    if found is None:
+        raise checkpoint_not_found(checkpoint.id)
+    return found
 
 
 def _several_files(checkpoint: Checkpoint) -> SeveralFiles:
