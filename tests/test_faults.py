@@ -306,7 +306,7 @@ def test_a_request_is_overtaken_by_a_later_one(through, plain):
 def test_a_dropped_connection_ends_before_anything_is_answered(through, plain):
     proxy = through("drop", severity=ALWAYS)
     where = urlsplit(proxy.url)
-    with socket.create_connection((where.hostname, where.port), timeout=2) as connection:
+    with socket.create_connection((where.hostname, where.port), timeout=DEADLINE_S) as connection:
         assert connection.recv(1) == b""
     assert (proxy.struck, plain.received) == (1, [])
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT
 
 
@@ -41,5 +42,5 @@ def test_ctrl_c_amid_training_ends_it_with_one_line(tmp_path, after_s):
             assert running.poll() is None
         time.sleep(after_s)  # any moment will do
         os.killpg(running.pid, signal.SIGINT)
-        complaints = running.communicate(timeout=60)[1]
+        complaints = running.communicate(timeout=DEADLINE_S)[1]
     assert (running.returncode, complaints) == (130, "Interrupted.\n")

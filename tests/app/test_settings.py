@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from app.bootstrap import open_root
 from app.core.units import parse_seconds
 from app.settings import OF_CLIENTS, RENAMED, Settings, misspelt, renamed, variable_of
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer
 from tests.support.tokens import bearer, mint
 
@@ -20,7 +21,7 @@ def started(root, **environment):
     """Run a server that refuses to start; return its ended process."""
     command = [sys.executable, "-m", "app", "serve", "--port", "0", "--root", str(root)]
     variables = {**os.environ, **environment}
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def names_in(folder):
@@ -182,7 +183,7 @@ def test_a_former_name_of_a_setting_is_warned_about_at_start(tmp_path):
 
 def test_a_former_flag_is_read_and_warned_about(tmp_path):
     command = [sys.executable, "-m", "app", "serve", "--root", str(tmp_path / "root"), "--lend-sockets", "perhaps"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert ended.returncode == 2
     assert "--lend-sockets is a former name of --socket-handover" in ended.stderr
     assert "HOLDFAST_SOCKET_HANDOVER: " in ended.stderr

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from app.__main__ import main
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer
 
 
@@ -28,7 +29,7 @@ def run(place, capsys):
             said = capsys.readouterr()
             return status, said.out + said.err
         line = [*prefix, sys.executable, "-m", "app", *arguments]
-        done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         return done.returncode, done.stdout + done.stderr
 
     return command

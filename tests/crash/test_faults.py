@@ -12,6 +12,7 @@ import torch
 from holdfast import CheckpointManager, HoldfastError
 from tests.crash.harness.rounds import rounds
 from tests.data.states import assert_same
+from tests.support.deadlines import DEADLINE_S
 from tests.support.faults import KINDS, FaultProxy
 from tests.support.live import eventually
 
@@ -88,7 +89,7 @@ def play(server, kind, seed, directory):
         for writer in writers:
             writer.start()
         for writer in writers:
-            writer.join(120)
+            writer.join(DEADLINE_S)
             assert not writer.is_alive(), "a save hangs"
         strikes = list(proxy.strikes)
         proxy.calm()

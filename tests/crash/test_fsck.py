@@ -24,6 +24,7 @@ from app.storage import manifest as manifests
 from app.storage.local.store import LocalStorage
 from tests.crash.harness.rounds import rounds
 from tests.crash.roots.damages import OF_DIRECTORIES, PASSING, QUICK, Damaged, Victim
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer
 
 DIRECTORIES = ("runs/a", "runs/a/deeper", "runs/b/checkpoints", "other")
@@ -349,7 +350,7 @@ def test_a_broken_database_is_said_to_be_broken_and_nothing_is_done_by_it(origin
 
 def run(root, *flags):
     command = [sys.executable, "-m", "app", "fsck", "--root", str(root), *flags]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=DEADLINE_S, check=False)
 
 
 def test_as_a_command_it_says_names_that_are_no_text(original, tmp_path):
@@ -381,7 +382,7 @@ class Load:
         self._thread.join()
 
     def _work(self):
-        with httpx.Client(base_url=self._url, timeout=60) as http:
+        with httpx.Client(base_url=self._url, timeout=DEADLINE_S) as http:
             while not self._stop.is_set():
                 try:
                     self._once(http, f"load/{self._number % 2}")

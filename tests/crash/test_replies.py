@@ -9,6 +9,7 @@ import pytest
 from tests.crash.harness.replies import TRACED, judge
 from tests.crash.harness.rounds import rounds
 from tests.crash.harness.tracing import Tracer, needs_strace
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer
 
 THREADS = 4
@@ -25,7 +26,7 @@ def traffic(server: LiveServer) -> dict[str, tuple[str, str]]:
 
     def work(number: int) -> None:
         try:
-            with httpx.Client(base_url=server.url, timeout=60) as http:
+            with httpx.Client(base_url=server.url, timeout=DEADLINE_S) as http:
                 for count in range(SAVES):
                     name = f"save-{number}-{count:03}.pt"
                     query = {

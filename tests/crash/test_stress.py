@@ -29,6 +29,7 @@ from tests.crash.harness.traffic import (
     position,
 )
 from tests.crash.model.directory_model import Content, Model, Wanted
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer, eventually
 
 SECONDS = rounds(60, 3600)
@@ -221,7 +222,7 @@ def test_two_processes_that_write_one_directory_both_stand(own_server):
             assert writer.stdin is not None
             writer.stdin.write(b"go\n")
             writer.stdin.flush()
-        results = [writer.communicate(timeout=120)[1].decode() for writer in writers]
+        results = [writer.communicate(timeout=DEADLINE_S)[1].decode() for writer in writers]
     finally:
         for writer in writers:
             writer.kill()

@@ -64,7 +64,7 @@ class LiveServer:
         self._order = {"synced": synced, "files_synced": files_synced, "many_synced": many_synced, "early": early}
         self._order |= {"clock": str(clock) if clock else None}
         self.url = ""
-        self.http = httpx.Client(timeout=60)
+        self.http = httpx.Client(timeout=DEADLINE_S)
         self._environment = {**os.environ, "HOLDFAST_ROOT": str(root), "HOLDFAST_PORT": str(port_to_keep())}
         self._environment |= {f"HOLDFAST_{name.upper()}": value for name, value in settings.items()}
         self._process: subprocess.Popen[str] | Forked | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.service.state.events.watcher import LAST_WORDS_S
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import LiveServer, eventually
 from tests.support.tokens import bearer, mint, revoke
 
@@ -91,7 +92,7 @@ def stream(server, prefix="", **options):
 
 def add_events(root: Path, count: int, *, directory="runs/a", size=1000):
     """Write events as another process would that shares the catalog."""
-    with closing(sqlite3.connect(root / ".holdfast" / "catalog.db", timeout=60)) as catalog, catalog:
+    with closing(sqlite3.connect(root / ".holdfast" / "catalog.db", timeout=DEADLINE_S)) as catalog, catalog:
         rows = [(AT, directory, f'{{"name": "{number:0{size}}"}}') for number in range(count)]
         catalog.executemany("INSERT INTO events (at, type, directory, data) VALUES (?, 'checkpoint.saved', ?, ?)", rows)
 
@@ -141,7 +142,7 @@ def test_watchers_that_join_amid_saves_get_each_event_once_and_in_order(tmp_path
             watchers = []
             for number in range(48):
                 for _ in range(SAVES // 60):
-                    assert counted.acquire(timeout=120)
+                    assert counted.acquire(timeout=DEADLINE_S)
                 watchers.append(threads.submit(watch, number))
             saved.wait(300)
             for writer in writers:
@@ -150,7 +151,7 @@ def test_watchers_that_join_amid_saves_get_each_event_once_and_in_order(tmp_path
                 if prefix:
                     last = f"{prefix}/last"
                     server.http.put(f"/v1/directories/{last}", json={"max_checkpoints": 1}).raise_for_status()
-            results = [watcher.result(timeout=120) for watcher in watchers]
+            results = [watcher.result(timeout=DEADLINE_S) for watcher in watchers]
         for prefix, began, ids in results:
             everything = ids_of(server, prefix, began)
             assert ids == everything[: len(ids)], (prefix, began)
@@ -182,7 +183,7 @@ def follow_all(server, count):
         reading = threads.submit(follow, server, "runs", began, began + count)
         add_events(server.root, count)
         server.save("runs/after")
-        found, _ = reading.result(timeout=120)
+        found, _ = reading.result(timeout=DEADLINE_S)
     return found
 
 

@@ -147,7 +147,11 @@ def test_of_saves_at_the_same_time_that_replace_nothing_one_is_made(server, dire
 
         query = {"directory": directory, "name": "a.pt"}
         answer = httpx.post(
-            f"{server.url}/v1/checkpoints", params=query, content=body(), headers={"If-None-Match": "*"}, timeout=60
+            f"{server.url}/v1/checkpoints",
+            params=query,
+            content=body(),
+            headers={"If-None-Match": "*"},
+            timeout=DEADLINE_S,
         )
         statuses.append(answer.status_code)
 
@@ -189,7 +193,7 @@ def test_a_save_whose_token_is_revoked_meanwhile_is_refused_at_the_commit(make_s
 
     def save():
         url = f"{live.url}/v1/checkpoints?directory=runs/a"
-        answers.append(httpx.post(url, content=body(), headers=bearer(token), timeout=60))
+        answers.append(httpx.post(url, content=body(), headers=bearer(token), timeout=DEADLINE_S))
 
     thread = threading.Thread(target=save)
     thread.start()
@@ -208,7 +212,7 @@ def test_a_save_whose_token_is_revoked_meanwhile_is_refused_at_the_commit(make_s
 def test_curl_gives_the_download_its_name(server, directory, tmp_path, name, which):
     server.save(directory, b"bytes", name=name, metric=1)
     url = f"{server.url}/v1/checkpoints/{which}/content?directory={directory}"
-    subprocess.run(["curl", "-sfOJ", url], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(["curl", "-sfOJ", url], cwd=tmp_path, check=True, timeout=DEADLINE_S)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     said = httpx.get(url).headers["content-disposition"]
     assert "filename*=UTF-8''" in said

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer, eventually
 from tests.support.tokens import bearer, mint
 
@@ -97,7 +98,7 @@ def test_what_was_lost_with_the_catalog_comes_back_with_its_copy(copied):
             path.unlink()
     shutil.move(kept, own / "catalog.db")
     command = [sys.executable, "-m", "app", "reindex", "--root", str(root)]
-    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=DEADLINE_S)
     copied.start()
     assert copied.names("runs/a") == ["a.pt"]
     assert copied.http.get(f"/v1/checkpoints/{gone}").json()["removed_because"] == "deleted"

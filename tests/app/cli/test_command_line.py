@@ -25,7 +25,9 @@ ESCAPE = "\x1b"
 def run(*arguments, **environment):
     command = [sys.executable, "-m", "app", *map(str, arguments)]
     variables = {**os.environ, **environment}
-    return subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
 
 
 @pytest.fixture
@@ -162,7 +164,7 @@ def test_whoever_stops_reading_is_no_error(root):
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "app", "openapi"]
-    done = subprocess.run(command, cwd=PROJECT, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    done = subprocess.run(command, cwd=PROJECT, stdout=writer, stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 

@@ -13,6 +13,7 @@ import pytest
 
 from app.__main__ import main
 from app.auth import token_format
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer
 from tests.support.tokens import bearer, mint
 
@@ -257,7 +258,7 @@ def test_reindexing_keeps_the_tokens(tmp_path):
     root = tmp_path / "root"
     token = mint_before_start(root)
     command = [sys.executable, "-m", "app", "reindex", "--root", str(root)]
-    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, timeout=DEADLINE_S)
     with LiveServer(root) as live:
         assert status(live, token) == 200
 

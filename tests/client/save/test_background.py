@@ -191,7 +191,7 @@ except ValueError:
     pass
 del background
 """
-    ended = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=DEADLINE_S)
     assert ended.returncode == 0, ended.stderr
     assert "refused: untold" in ended.stderr
     assert "the file untold" in ended.stderr

@@ -12,6 +12,7 @@ from holdfast._torchfile.writer import layout, pickler, records
 from holdfast._torchfile.writer.layout import layout_of
 from holdfast.errors import InvalidRequest
 from tests.data.states import assert_same, trained
+from tests.support.deadlines import DEADLINE_S
 from tests.support.interruptions import EXCEPTIONS, lines, outcomes
 
 
@@ -56,7 +57,7 @@ def test_what_is_saved_under_a_mode_is_what_the_state_was(server, directory, mod
     with CheckpointManager(directory, server=server.url, background=background) as manager:
         with mode():
             manager.save(state, epoch=1)
-            manager.wait(60)
+            manager.wait(DEADLINE_S)
         assert_same(manager.load_latest(), state)
 
 
@@ -68,7 +69,7 @@ def test_real_tensors_are_saved_amid_fake_ones(server, directory, background):
     with CheckpointManager(directory, server=server.url, background=background) as manager:
         with FakeTensorMode(allow_non_fake_inputs=True):
             manager.save(state, epoch=1)
-            manager.wait(60)
+            manager.wait(DEADLINE_S)
         assert_same(manager.load_latest(), state)
 
 

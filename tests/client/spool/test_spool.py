@@ -55,7 +55,7 @@ def python(code, *arguments, **options):
 
 def output(process):
     try:
-        text, _ = process.communicate(timeout=60)
+        text, _ = process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
     assert process.returncode == 0

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.support.deadlines import DEADLINE_S
 from tests.support.terminal import HOLDFAST, Terminal
 
 ASCII = {"PYTHONIOENCODING": "ascii"}
@@ -16,7 +17,7 @@ SERVER = [sys.executable, "-m", "app"]
 
 def run(command, **more):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
-    return subprocess.run(command, env={**environment, **more}, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, env={**environment, **more}, capture_output=True, timeout=DEADLINE_S, check=False)
 
 
 @pytest.fixture

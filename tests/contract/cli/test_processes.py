@@ -11,6 +11,7 @@ import pytest
 from holdfast import __version__
 from holdfast.cli import app, completion, sync_only
 from holdfast.cli.statuses import Status
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT
 from tests.support.terminal import HOLDFAST, Terminal
 from tests.support.tokens import mint
@@ -54,7 +55,7 @@ def run(*arguments, command=HOLDFAST, **environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         stdin=subprocess.DEVNULL,
     )
     return done.returncode, done.stdout, done.stderr
@@ -121,7 +122,7 @@ def test_a_closed_pipe_is_no_error(server, directory):
         server.save(directory, epoch=epoch)
     for command in (f"ls {directory}", f"get {directory}/large.bin -o -", f"ls {directory} --json"):
         piped = f"{' '.join(HOLDFAST)} {command} | head -c 5 > /dev/null; exit ${{PIPESTATUS[0]}}"
-        done = subprocess.run(["bash", "-c", piped], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-c", piped], cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S)
         assert (done.returncode, done.stderr) == (0, ""), command
 
 
@@ -195,9 +196,9 @@ def test_which_names_are_offered(server, directory, monkeypatch):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_the_script_for_the_shell_is_one_that_bash_takes():
     shell = f"bash -c '{' '.join(HOLDFAST)} --show-completion; true'"  # it looks for the shell that started it
-    done = subprocess.run(shell, shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(shell, shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S)
     assert "_HOLDFAST_COMPLETE=complete_bash" in done.stdout
-    assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, timeout=60).returncode == 0
+    assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, timeout=DEADLINE_S).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager, HoldfastWarning
+from tests.support.deadlines import DEADLINE_S
 from tests.support.live import PROJECT, LiveServer
 
 
@@ -25,7 +26,7 @@ def test_a_torch_file_that_was_adopted_is_the_latest_and_training_goes_on(tmp_pa
     for epoch in range(3):
         torch.save({"epoch": epoch, "weights": torch.full((30_000,), float(epoch))}, place / f"epoch_{epoch}.pt")
     command = [sys.executable, "-m", "app", "adopt", "--root", str(tmp_path / "root"), str(place)]
-    subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)
     with LiveServer(tmp_path / "root") as server:
         manager = CheckpointManager("runs/old", server=server.url, max_checkpoints=1, max_best_checkpoints=1)
         state = manager.load_latest()

@@ -196,7 +196,7 @@ def test_a_dry_run_does_not_wait_for_writers(server, directory):
     other.execute("BEGIN IMMEDIATE")
     try:
         for asked in ({"directory": directory}, {"prefix": directory}, {"directory": directory, "policy": {}}):
-            answer = server.http.post("/v1/prune", json={**asked, "dry_run": True}, timeout=4)
+            answer = server.http.post("/v1/prune", json={**asked, "dry_run": True}, timeout=25)  # a writer waits 30 s
             assert answer.status_code == 200, answer.text
             assert len(answer.json()["directories"][0]["verdicts"]) == 3
     finally:

@@ -48,7 +48,7 @@ class Gate:
     def watch(self, up: bool, piece: bytes) -> bool:
         if up and not self._open.is_set():
             self.held.set()
-            self._open.wait(60)
+            self._open.wait(DEADLINE_S)
         return False
 
 
@@ -154,7 +154,7 @@ def test_the_order_of_saves_is_the_order_of_commits(server, directory, held_mana
     manager = held_manager(max_pending=4)
     for epoch in range(12):
         manager.save({"w": torch.ones((12 - epoch) * 50_000)}, epoch=epoch)
-    assert manager.wait(60)
+    assert manager.wait(DEADLINE_S)
     found = server.http.get("/v1/checkpoints", params={"directory": directory, "order_by": "position"}).json()
     assert [checkpoint["epoch"] for checkpoint in found["checkpoints"]] == list(range(12))
     assert [c["sequence"] for c in found["checkpoints"]] == sorted(c["sequence"] for c in found["checkpoints"])
@@ -214,7 +214,7 @@ def test_threads_that_save_at_once_lose_and_mix_nothing_and_keep_to_the_limit(se
     gate.open()
     for thread in threads:
         thread.join(DEADLINE_S)
-    assert manager.wait(60)
+    assert manager.wait(DEADLINE_S)
     assert max(most) == 2
     assert len(manager._saver._staging._free) <= 2
     assert sorted(epochs(manager)) == list(range(12))
@@ -234,12 +234,12 @@ def test_memory_does_not_grow_over_many_saves(directory, server):
     state = {"w": torch.zeros(8 * MIB), "v": torch.zeros(8 * MIB)}
     for epoch in range(6):
         manager.save(state, epoch=epoch)
-    assert manager.wait(60)
+    assert manager.wait(DEADLINE_S)
     before = resident_bytes()
     for epoch in range(50):
         state["w"][epoch] = epoch
         manager.save(state, epoch=epoch)
-    assert manager.wait(60)
+    assert manager.wait(DEADLINE_S)
     assert resident_bytes() - before < 64 * MIB
     assert len(manager._saver._staging._free) <= 2
 
@@ -477,7 +477,7 @@ def test_a_guess_does_not_wait_for_a_server_that_is_away(own_server):
     assert time.monotonic() - start < 5
     assert path.name == "best_epoch_0001.pt"
     own_server.start()
-    assert manager.wait(60)
+    assert manager.wait(DEADLINE_S)
     assert manager.load_best() == {"n": 1}
 
 
@@ -498,7 +498,7 @@ def test_a_save_stalls_training_hardly_longer_than_cloning_the_state_would(serve
         start = time.perf_counter()
         manager.save(state, epoch=1)
         stall_s = time.perf_counter() - start
-        assert manager.wait(120)
+        assert manager.wait(DEADLINE_S)
         return stall_s
 
     def ratio():

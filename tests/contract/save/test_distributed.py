@@ -71,7 +71,7 @@ def run_ranks(script, size, port, *arguments):
         for rank in range(size)
     ]
     try:
-        told = [process.communicate(timeout=100) for process in processes]
+        told = [process.communicate(timeout=DEADLINE_S) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -135,7 +135,7 @@ def _held(place: Place) -> Callable[[bool, bytes], object]:
         passed += len(piece)
         if passed > 1_000_000:
             place.is_reached.set()
-            place.may_pass.wait(60)
+            place.may_pass.wait(DEADLINE_S)
 
     return watch
 

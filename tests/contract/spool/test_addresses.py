@@ -66,7 +66,7 @@ def is_empty(spool):
 def sync(*options, **environment):
     """Run ``holdfast sync``."""
     command = [sys.executable, "-m", "holdfast.cli", "sync", *options]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S, env=environment)
 
 
 # one server
@@ -193,7 +193,7 @@ def test_several_processes_deliver_what_waits_under_two_urls_in_the_order_of_sav
         put(spool, urls[epoch % 2], epoch)
     program = "import sys, holdfast; holdfast.CheckpointManager(sys.argv[1], None, server=sys.argv[2]).close(30)"
     children = [subprocess.Popen([sys.executable, "-c", program, DIRECTORY, url], cwd=PROJECT) for url in urls]
-    assert [child.wait(60) for child in children] == [0, 0]
+    assert [child.wait(DEADLINE_S) for child in children] == [0, 0]
     assert is_empty(spool)
     assert delivered(own_server) == [name(epoch) for epoch in range(1, 25)]
 

@@ -70,7 +70,9 @@ def manager_of(server, directory, **options):
 
 def sync(*options):
     """Run the command; returns its status, its output and its complaints."""
-    done = subprocess.run([*HOLDFAST, "sync", *options], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*HOLDFAST, "sync", *options], cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -447,10 +449,10 @@ def test_the_next_process_that_uses_the_server_delivers(server, directory, put, 
     for epoch in (1, 2):
         put(epoch, where=f"{directory}/waiting" if is_other else directory)
     if is_other:
-        subprocess.run([sys.executable, "-c", NEXT, server.url, directory], check=True, timeout=60, cwd=PROJECT)
+        subprocess.run([sys.executable, "-c", NEXT, server.url, directory], check=True, timeout=DEADLINE_S, cwd=PROJECT)
     else:
         code = NEXT.replace("load_latest() is None", "save({}, epoch=3)")
-        subprocess.run([sys.executable, "-c", code, server.url, directory], check=True, timeout=60, cwd=PROJECT)
+        subprocess.run([sys.executable, "-c", code, server.url, directory], check=True, timeout=DEADLINE_S, cwd=PROJECT)
     assert is_delivered(spool)
     wanted = [name(1), name(2)] if is_other else [name(1), name(2), name(3)]
     assert delivered(server, f"{directory}/waiting" if is_other else directory) == wanted
@@ -562,7 +564,9 @@ def test_a_process_that_is_killed_after_the_commit_has_delivered_once(server, di
     put(1)
     put(2)
     kill = ["-e", "trace=rename", "-e", f"inject=rename:signal=SIGKILL:when={number}"]
-    done = subprocess.run(["strace", "-f", "-o", tmp_path / "log", *kill, *HOLDFAST, "sync"], cwd=PROJECT, timeout=60)
+    done = subprocess.run(
+        ["strace", "-f", "-o", tmp_path / "log", *kill, *HOLDFAST, "sync"], cwd=PROJECT, timeout=DEADLINE_S
+    )
     assert done.returncode == -signal.SIGKILL
     assert delivered(server, directory) == [name(1)]
     assert sync()[0] == 0

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 from blake3 import blake3
 
+from tests.support.deadlines import DEADLINE_S
+
 CHUNK_BYTES = 256 * 1024
 POLICY: dict[str, Any] = {"mode": "min", "max_checkpoints": 2, "max_best_checkpoints": 2}
 
@@ -106,7 +108,7 @@ class Worker(ABC):
     def work(self) -> Counter[str]:
         """The number of its requests by kind."""
         try:
-            with httpx.Client(base_url=self.traffic.url, timeout=60) as self.http:
+            with httpx.Client(base_url=self.traffic.url, timeout=DEADLINE_S) as self.http:
                 while self.traffic.goes_on:
                     self.once()
         except BaseException:

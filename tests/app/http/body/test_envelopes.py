@@ -11,6 +11,7 @@ import pytest
 from app.core.errors import Refusal, UnsupportedMediaType
 from app.http.body import envelopes
 from tests.data.delta_states import refusal
+from tests.support.deadlines import DEADLINE_S
 
 RAW = "application/octet-stream"
 FORM = "application/x-www-form-urlencoded"
@@ -30,7 +31,7 @@ def file(tmp_path_factory):
 
 def curl(*words):
     done = subprocess.run(
-        ["curl", "-s", "-w", "\n%{http_code}", *map(str, words)], capture_output=True, check=True, timeout=60
+        ["curl", "-s", "-w", "\n%{http_code}", *map(str, words)], capture_output=True, check=True, timeout=DEADLINE_S
     )
     answer, _, status = done.stdout.decode().rpartition("\n")
     return int(status), answer

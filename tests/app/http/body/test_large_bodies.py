@@ -14,6 +14,7 @@ from app.api.schemas.requests import UploadIn
 from app.http.body.json_request import LARGE_BYTES, GarbageCollection
 from app.http.body.sliced_lists import SLICE
 from tests.data.delta_states import Uploader, declared, pieces, refusal
+from tests.support.deadlines import DEADLINE_S
 
 CHUNK = {"length": 1}
 DEEP = json.loads('{"a":' * 30 + "1" + "}" * 30)
@@ -143,13 +144,13 @@ def test_the_event_loop_is_not_blocked_by_large_bodies(server, directory):
 
 def _send(url, body):
     headers = {"Content-Type": "application/json"}
-    answer = httpx.post(f"{url}/v1/uploads", content=body, headers=headers, timeout=120)
+    answer = httpx.post(f"{url}/v1/uploads", content=body, headers=headers, timeout=DEADLINE_S)
     assert answer.status_code == 422, answer.text
 
 
 def _probe(url, ended, waits):
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=120)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=DEADLINE_S)
     while not ended.is_set():
         started = time.perf_counter()
         connection.request("GET", "/health/live")

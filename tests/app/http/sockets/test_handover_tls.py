@@ -25,7 +25,10 @@ def certificate(tmp_path_factory):
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=loopback"
     more = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
     subprocess.run(
-        [*command.split(), *more, "-out", made[0], "-keyout", made[1]], check=True, capture_output=True, timeout=30
+        [*command.split(), *more, "-out", made[0], "-keyout", made[1]],
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE_S,
     )
     return made
 
@@ -97,7 +100,9 @@ def address(server, certificate, monkeypatch):
 
 def test_bytes_go_through_tls_both_ways(server, address, certificate, directory):
     place = server.begin(directory, DATA)
-    with httpx.Client(base_url=address, verify=ssl.create_default_context(cafile=certificate[0]), timeout=60) as http:
+    with httpx.Client(
+        base_url=address, verify=ssl.create_default_context(cafile=certificate[0]), timeout=DEADLINE_S
+    ) as http:
         for _ in range(2):
             assert http.put(place, content=DATA).status_code == 200
         spoilt = http.put(place, content=b"!" + DATA[1:])

@@ -49,7 +49,7 @@ def lose_catalog(server):
 
 def run(*arguments):
     command = [sys.executable, "-m", "app", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False, cwd=PROJECT)
 
 
 @pytest.fixture
