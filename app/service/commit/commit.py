@@ -87,9 +87,13 @@ class Commits:
         while (committed := self._attempt(upload, progress, declared or {}, conditions)) is None:
             self._dedup.copy_deferred(progress)
         self._pending_commits.forget_upload(upload.id)
+        self.conclude(committed)
+        return committed
+
+    def conclude(self, committed: Committed) -> None:
+        """Announce a commit, and help to purge if too much waits. The caller holds no lock of a directory."""
         self._pending_commits.announce(committed)
         self._purge.help()
-        return committed
 
     def check_conditions(self, upload: Upload, conditions: Conditions) -> None:
         """Check the conditions of a later commit, so that a client sends no bytes in vain."""

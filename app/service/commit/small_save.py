@@ -75,7 +75,7 @@ class SmallSaves:
             conditions.still_may()
             self._disk_space.admit(len(data), upload_id="")
             if (committed := self._commit_at_once(save, contents, conditions)) is not None:
-                self._pending_commits.announce(committed)
+                self._commits.conclude(committed)
                 return committed
         return self._through_upload(save, contents, conditions)
 
