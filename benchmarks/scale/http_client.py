@@ -35,18 +35,27 @@ class Connection:
             It has refused.
         """
         try:
-            self._http.request("GET", path)
-            response = self._http.getresponse()
-            body = response.read()
+            status, body = self._exchange(path)
         except TimeoutError as error:
             self._http.close()
             raise TimeoutError(f"no answer to {path} within {TIMEOUT_S:.0f} s") from error
         except BaseException:
             self._http.close()
             raise
-        if response.status != 200:
-            raise RuntimeError(f"the server answered {response.status} to {path}: {body[:300]!r}")
+        if status != 200:
+            raise RuntimeError(f"the server answered {status} to {path}: {body[:300]!r}")
         return body
+
+    def _exchange(self, path: str) -> tuple[int, bytes]:
+        """Ask, on a new connection if the server has closed this one: it does while another root is being filled."""
+        try:
+            self._http.request("GET", path)
+            response = self._http.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            self._http.close()
+            self._http.request("GET", path)
+            response = self._http.getresponse()
+        return response.status, response.read()
 
     def json(self, path: str) -> Any:
         """Return the JSON of an answer."""

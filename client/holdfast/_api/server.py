@@ -101,10 +101,10 @@ class Server:
         both are asked now.
         """
         if identity.of(self.url) is None and (again or not identity.is_unknowable(self.url)):
-            self.failure()
+            self.probe()
         return identity.of(self.url)
 
-    def failure(self, timeout_s: float | None = None) -> HoldfastError | None:
+    def probe(self, timeout_s: float | None = None) -> HoldfastError | None:
         """Ask the server for its id; return the error if it does not answer. Never raises.
 
         Parameters

@@ -40,7 +40,7 @@ def identify(server: Server, queues: Iterable[Queue], timeout_s: float | None = 
     was_away, has_answered, asked = server.circuit.is_open, False, set[str]()
     for queue in queues:
         if not has_answered and (was_away or not (identity.of(server.url) or identity.is_silent(server.url))):
-            if (failure := server.failure(timeout_s)) is not None:
+            if (failure := server.probe(timeout_s)) is not None:
                 return failure
             has_answered = True
         if identity.of(server.url) is None:
