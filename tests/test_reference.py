@@ -155,7 +155,7 @@ def test_every_event_and_every_metric_is_documented():
 
 def test_the_route_of_events_names_them_all():
     described = json.loads((PROJECT / "openapi.json").read_text())["paths"]["/v1/events"]["get"]["description"]
-    assert sorted(re.findall(r"`((?:checkpoint|directory)\.\w+)`", described)) == event_names()
+    assert sorted(re.findall(r"`((?:catalog|checkpoint|directory)\.\w+)`", described)) == event_names()
 
 
 def test_every_error_of_the_client_is_documented():
