@@ -24,7 +24,7 @@ _JOURNALS = {"events": schema.events, "audit": schema.audit}
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """The newest row that was deleted for its age.
+    """The newest row that was deleted for its age, or may have been lost with an earlier catalog.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class HorizonRows:
         self._connection = connection
 
     def of(self, subject: Subject) -> Horizon | None:
-        """Return the horizon of a kind of rows; None if none was deleted for its age."""
+        """Return the horizon of a kind of rows; None if all that there were are kept."""
         query = select(_table.c.last_id, _table.c.until).where(_table.c.subject == subject)
         row = self._connection.execute(query).one_or_none()
         return Horizon(row.last_id, to_time(row.until)) if row is not None else None

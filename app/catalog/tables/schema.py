@@ -222,7 +222,7 @@ horizons = Table(
     Column("last_id", Int64, nullable=False),
     Column("until", Time, nullable=False),
 )
-"""The newest of the events, lines of the audit and removed checkpoints that were deleted for their age."""
+"""The newest of the events, lines of the audit and removed checkpoints that were deleted for their age, or lost."""
 
 trimmed_totals = Table(
     "trimmed_totals",
