@@ -1,7 +1,9 @@
 """Disposal of empty queue folders.
 
-A save that another process starts meanwhile is safe: a folder is removed as a whole, under the lock that a save needs
-for its number, and a save that finds its folder removed starts again.
+A save that another process starts meanwhile is safe: it shares the lock of the spool's folder from before it makes the
+queue's folder until something of value is in there, and a removal needs that lock alone. Earlier versions do not know
+this lock: a folder is therefore removed as a whole, under the lock that a save needs for its number, and a save that
+finds its folder removed starts again.
 """
 
 import fcntl
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from .._runtime.interruption import suppress
 from .item import HALF_DONE
-from .locks import lockable
+from .locks import lockable, lockable_folder, try_lock
 from .queue import Queue
 
 KNOWN_S = 30 * 86400.0
@@ -42,8 +44,8 @@ def remove(queue: Queue) -> bool:
     """Remove the folder of a queue if it holds nothing of value; False if it stays."""
     with suppress(OSError):
         if not _has_value(queue.folder):
-            with queue.claimed() as is_claimed:
-                return is_claimed and _remove(queue.folder)
+            with lockable_folder(queue.folder.parent) as descriptor, queue.claimed() as is_claimed:
+                return is_claimed and try_lock(descriptor) and _remove(queue.folder)
     return False
 
 

@@ -85,12 +85,14 @@ class SpooledCheckpoint:
 def write(folder: Path, save: Mapping[str, Any], source: Readable, about: Mapping[str, Any]) -> None:
     """Write a folder that holds a checkpoint, all of it durable except the folder's own name.
 
+    The folder may exist, empty.
+
     Raises
     ------
     OSError
         It cannot be written; nothing of it is left.
     """
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     try:
         descriptor = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from .._runtime.forks import Owner, after_fork_in_child
@@ -11,11 +11,23 @@ from .._runtime.forks import Owner, after_fork_in_child
 _descriptors: set[int] = set()
 
 
-@contextmanager
-def lockable(path: Path) -> Iterator[int]:
+def lockable(path: Path) -> AbstractContextManager[int]:
     """Open a file to be locked. Its lock ends with the block, and a child that is forked meanwhile does not hold it."""
+    return _opened(path, os.O_RDWR | os.O_CREAT)
+
+
+def lockable_folder(path: Path) -> AbstractContextManager[int]:
+    """Open a folder to be locked, as `lockable` does a file.
+
+    NFS refuses exclusive locks of folders (``EBADF``), as it needs a descriptor for writing.
+    """
+    return _opened(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
     owner = Owner()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
     _descriptors.add(descriptor)
     try:
         yield descriptor

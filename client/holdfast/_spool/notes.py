@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ class Notes:
     ----------
     folder : Path
         The folder of the queue.
-    prepare : callable
-        Makes the folder. It may raise `OSError`.
+    kept : callable
+        Makes the folder, and keeps it during a ``with`` block. It may raise `OSError`.
     """
 
-    def __init__(self, folder: Path, prepare: Callable[[], object]) -> None:
+    def __init__(self, folder: Path, kept: Callable[[], AbstractContextManager[None]]) -> None:
         self._folder = folder
-        self._prepare = prepare
+        self._kept = kept
         self._sequence = 0
 
     @property
@@ -72,8 +73,7 @@ class Notes:
         if sequence <= self._newest(content) and loaded is None and not is_later:
             return
         self._sequence = max(sequence, self._sequence)
-        with suppress(OSError):
-            self._prepare()
+        with suppress(OSError), self._kept():
             content["sequence"] = self._sequence
             if is_later:
                 content[_DELIVERED] = delivered_after

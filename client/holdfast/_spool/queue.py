@@ -26,7 +26,7 @@ from . import item as _items
 from . import temporary_files
 from .description import Description
 from .item import Readable, SpooledCheckpoint, SpooledFile
-from .locks import lockable, try_lock
+from .locks import lockable, lockable_folder, try_lock
 from .notes import Notes
 
 _STALE_S = 86400.0
@@ -62,7 +62,7 @@ class Queue:
         self.server = server
         self.directory = directory
         self._description = Description(folder, server, directory)
-        self._notes = Notes(folder, self.prepare)
+        self._notes = Notes(folder, self._kept)
         self._is_made = self._is_counted = False
 
     def __eq__(self, other: object) -> bool:
@@ -154,6 +154,8 @@ class Queue:
         temporary_files.begin(folder)
         about = {"server": self.server, "saved_at": datetime.now(UTC).isoformat()}
         try:
+            with self._kept():
+                folder.mkdir(mode=0o700)  # from now on, the folder of the queue holds something of value
             _items.write(folder, {"saved_after": self.known, **save}, source, about)
             with self._numbered() as number:
                 folder = folder.rename(self.folder / f"{number:012d}-{source.size_bytes}-{save['save_id']}")
@@ -164,6 +166,22 @@ class Queue:
         finally:
             temporary_files.end()
         return SpooledCheckpoint(number, source.size_bytes, save["save_id"], folder)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Make the folders; no other process removes them as empty ones during the block.
+
+        Raises
+        ------
+        OSError
+            They cannot be made.
+        """
+        self.prepare()
+        with ExitStack() as stack:
+            with suppress(OSError):  # not every file system has locks; a save that fails for that starts again
+                fcntl.flock(stack.enter_context(lockable_folder(self.folder.parent)), fcntl.LOCK_SH)
+            self.prepare()
+            yield
 
     def prepare(self) -> None:
         """Make the folders, durable under their names; again if another process removes them meanwhile.

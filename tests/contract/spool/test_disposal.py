@@ -1,13 +1,16 @@
 """Folders of queues are removed once they hold nothing of value, and never during a save of another process."""
 
+import fcntl
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from holdfast import CheckpointManager
 from holdfast._spool import disposal
+from holdfast._spool.locks import lockable_folder
 from holdfast._spool.spool import Spool
 from holdfast._torchfile.writer.layout import layout_of
 from tests.data.pieces import save_of
@@ -77,8 +80,27 @@ def test_what_was_left_of_a_removal_goes_after_a_day(spool):
     assert not left.exists()
 
 
+def test_a_folder_stays_while_a_save_begins(queue, spool):
+    with lockable_folder(spool) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        assert not disposal.remove(queue)
+        assert queue.folder.is_dir()
+    assert disposal.remove(queue)
+
+
+def test_a_save_waits_for_a_removal_that_has_begun(spool):
+    with ThreadPoolExecutor() as pool:
+        with lockable_folder(spool) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            item = pool.submit(put, spool, 1)
+            assert eventually(lambda: list(spool.iterdir()))  # the folder of its queue: it may be removed
+            assert not item.done()
+            assert not list(spool.glob("*/.new-*"))
+        assert item.result().folder.is_dir()
+
+
 def test_no_save_is_lost_while_the_folder_is_removed_again_and_again(spool):
-    """One thread puts, another tidies; a separate process would meet the same locks."""
+    """One thread puts, others tidy; separate processes would meet the same locks."""
     ended = threading.Event()
     removals = []
 
@@ -86,8 +108,9 @@ def test_no_save_is_lost_while_the_folder_is_removed_again_and_again(spool):
         while not ended.is_set():
             removals.extend(filter(disposal.remove, Spool(spool).every_queue()))
 
-    tidying = threading.Thread(target=empty_and_tidy)
-    tidying.start()
+    tidying = [threading.Thread(target=empty_and_tidy) for _ in range(4)]
+    for each in tidying:
+        each.start()
     try:
         for epoch in range(1, 26):
             item = put(spool, epoch)
@@ -96,7 +119,8 @@ def test_no_save_is_lost_while_the_folder_is_removed_again_and_again(spool):
             item.folder.rename(spool.parent / f"{spool.name}-{item.save_id}")  # it has been delivered
     finally:
         ended.set()
-        tidying.join()
+        for each in tidying:
+            each.join()
     assert removals
 
 
