@@ -120,7 +120,7 @@ class Saver:
             self.background.do(name, lambda: self._run_later(job), job)
             job.begin()
             if drain.is_requested() and not job.wait(drain.GRACE_S):  # the process may end at any moment
-                job.spill_to_spool()
+                self.target.spill_up_to(job)
         self._warn_of_loading(layout)
 
     def may_improve(

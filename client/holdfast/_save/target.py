@@ -203,6 +203,13 @@ class SaveTarget:
         courier.wake()
         return item
 
+    def spill_up_to(self, last: drain.SaveUnderWay) -> None:
+        """Write a save under way to the spool, after the earlier ones: there, too, they are in the order of saving."""
+        for job in list(self.jobs):
+            job.spill_to_spool()
+            if job is last:
+                return
+
     # what waits
 
     def waiting(self, directory: str, name: str) -> SpooledCheckpoint | None:

@@ -680,6 +680,24 @@ def test_after_the_loop_sigterm_ends_the_process_again(jobs, make_place, told_be
     assert place.in_spool() == ([1, 2] if saves_after else [1])
 
 
+def test_a_save_after_sigterm_does_not_overtake_a_large_one_on_the_way_to_the_spool(jobs, make_place):
+    place = make_place("silent")
+    job = place.start(
+        jobs,
+        """
+        kept = manager(background=True, drain_s=2)
+        with GracefulStop() as stop:
+            kept.save({"large": torch.ones(100_000_000)}, epoch=1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not stop.requested:
+                time.sleep(0.01)
+            kept.save({"small": 1}, epoch=2)
+        """,
+    )
+    assert job.wait() == 0, job.errors()
+    assert place.in_spool() == [1, 2]
+
+
 def test_a_loop_that_heeds_another_signal_does_not_keep_sigterm_from_ending_the_process(jobs, make_place):
     place = make_place("silent")
     job = place.start(
