@@ -125,12 +125,12 @@ def test_an_upload_that_shares_may_be_abandoned(uploader):
     state = pieces(20, PIECE_BYTES)
     uploader.save(state, "1.pt")
     before = used_bytes(uploader.server.root)
-    new = replaced(state, 0)
+    new = replaced(state, *range(15))
     upload = uploader.begin(declared(new), name="2.pt")
     uploader.send(upload, state=new)
     assert uploader.abandon(upload).status_code == 204
     assert upload["id"] not in uploader.server.incoming()
-    assert eventually(lambda: used_bytes(uploader.server.root) - before < PIECE_BYTES)
+    assert eventually(lambda: used_bytes(uploader.server.root) - before < 10 * PIECE_BYTES)  # the log of the catalog
     assert uploader.path("1.pt").read_bytes() == b"".join(state)
 
 
@@ -145,7 +145,7 @@ def test_after_a_kill_what_was_shared_is_not_asked_for(uploader):
     uploader.send(again, state=new)
     before = used_bytes(uploader.server.root)
     uploader.committed(upload, new)
-    assert used_bytes(uploader.server.root) - before < 2 * PIECE_BYTES
+    assert used_bytes(uploader.server.root) - before < 8 * PIECE_BYTES
 
 
 @pytest.mark.parametrize("sent", [[2], [0, 2], [0, 1, 2, 3]])
