@@ -9,11 +9,14 @@ from blake3 import blake3
 
 Mode = Literal["min", "max"]
 Kind = Literal["regular", "best"]
+Retention = Literal["policy", "manual"]
+"""Who decides how long a checkpoint stays: the directory's policy, or its owner alone."""
 RemovedBecause = Literal["pruned", "replaced", "deleted", "lost"]
 Version = str
 """An opaque name of the state of a stored file: it changes with the bytes. Only the store that gave it compares it."""
 
-LIMITS = ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs")
+INTERVALS = ("keep_every_epochs", "keep_every_steps")
+LIMITS = ("max_checkpoints", "max_best_checkpoints", *INTERVALS)
 
 ADOPTED = "adopted-"
 """The prefix of ``save_id`` for checkpoints that were adopted from another tool."""
@@ -37,13 +40,14 @@ class PolicyRequest:
 class Policy:
     """The retention of a directory, and the limits in it that an operator set.
 
-    ``None`` for ``max_checkpoints`` or ``max_best_checkpoints`` keeps all; for ``keep_every_epochs`` it keeps none.
+    ``None`` for ``max_checkpoints`` or ``max_best_checkpoints`` keeps all; for an interval it keeps none.
     """
 
     mode: Mode | None = None
     max_checkpoints: int | None = None
     max_best_checkpoints: int | None = None
     keep_every_epochs: int | None = None
+    keep_every_steps: int | None = None
     operator: frozenset[str] = frozenset()
 
     @property
@@ -57,8 +61,9 @@ class Policy:
 
     @property
     def settings(self) -> tuple[str | int | None, ...]:
-        """All that retention goes by."""
-        return (self.mode, self.max_checkpoints, self.max_best_checkpoints, self.keep_every_epochs)
+        """All that retention goes by. Without an interval of steps, equal to those of versions that knew none."""
+        steps = () if self.keep_every_steps is None else (self.keep_every_steps,)
+        return (self.mode, self.max_checkpoints, self.max_best_checkpoints, self.keep_every_epochs, *steps)
 
     @property
     def etag(self) -> str:
@@ -174,11 +179,18 @@ class Facts:
 
     kind: Kind = "regular"
     epoch: int | None = None
+    step: int | None = None
     metric: float | None = None
     is_best: bool = False
     pinned: bool = False
     tags: tuple[str, ...] = ()
+    retention: Retention = "policy"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_manual(self) -> bool:
+        """True if only its owner removes it: no policy does, nor counts it."""
+        return self.retention == "manual"
 
     def __post_init__(self) -> None:
         if self.metric == 0:  # not -0.0, which SQLite does not keep

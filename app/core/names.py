@@ -67,14 +67,16 @@ def escaped(text: str, *, keep: str = "") -> str:
     return "".join(mark if mark.isprintable() or mark in keep else ascii(mark)[1:-1] for mark in text)
 
 
-def default_name(kind: Kind, epoch: int | None, at: datetime, save_id: str) -> str:
-    """Return a name for a save without one: by epoch, or by UTC time and a digest of its ``save_id``.
+def default_name(kind: Kind, epoch: int | None, step: int | None, at: datetime, save_id: str) -> str:
+    """Return a name for a save without one: by epoch and step, or by UTC time and a digest of its ``save_id``.
 
     The digest separates two saves within one second, even if their ids share a prefix.
     """
     stem = "best" if kind == "best" else "checkpoint"
-    if epoch is not None:
-        return f"{stem}_epoch_{epoch:04d}.pt"
+    counters = [] if epoch is None else [f"epoch_{epoch:04d}"]
+    counters += [] if step is None else [f"step_{step:08d}"]
+    if counters:
+        return f"{stem}_{'_'.join(counters)}.pt"
     return f"{stem}_{at:%Y%m%dT%H%M%S}_{blake3(save_id.encode()).hexdigest()[:ID_DIGITS]}.pt"
 
 

@@ -12,13 +12,13 @@ from app.core.models import Checkpoint, Facts, Mode, Policy
 class Reason:
     """A reason to keep a checkpoint: a stable code and, if the rule counts, its rank and the limit."""
 
-    code: Literal["newest", "last", "best", "every", "pinned", "unlimited"]
+    code: Literal["newest", "last", "best", "every", "every_steps", "pinned", "unlimited", "manual"]
     rank: int | None = None
     limit: int | None = None
 
     def __str__(self) -> str:
-        if self.code == "every":
-            return f"every {self.limit} epochs"
+        if self.code in {"every", "every_steps"}:
+            return f"every {self.limit} {'epochs' if self.code == 'every' else 'steps'}"
         if self.rank is None:
             return self.code
         return f"{self.code} {self.rank}" + (f" of {self.limit}" if self.limit is not None else "")
@@ -79,8 +79,9 @@ def judge(checkpoints: Iterable[Checkpoint], policy: Policy) -> tuple[Verdict, .
     """Return a verdict on each checkpoint, newest first.
 
     The kept ones are a union: the last ``max_checkpoints`` regular ones by position, the best
-    ``max_best_checkpoints`` of all kinds, pinned ones, and regular ones of every ``keep_every_epochs``-th epoch. The
-    newest is always kept. A policy without either limit keeps everything.
+    ``max_best_checkpoints`` of all kinds, pinned ones, and regular ones of every ``keep_every_epochs``-th epoch and
+    every ``keep_every_steps``-th step. The newest is always kept. A policy without either limit keeps everything.
+    Manual ones are always kept, and have no rank.
     """
     newest_first = sorted(checkpoints, key=ranking.position, reverse=True)
     found = ranks(newest_first, policy.ranks_by)
@@ -91,8 +92,10 @@ def judge(checkpoints: Iterable[Checkpoint], policy: Policy) -> tuple[Verdict, .
 
 def reasons(facts: Facts, rank: Rank, policy: Policy) -> tuple[Reason, ...]:
     """Return the reasons to keep a checkpoint with this rank; empty if it may be removed."""
-    last, best, every = policy.max_checkpoints, policy.max_best_checkpoints, policy.keep_every_epochs
+    last, best = policy.max_checkpoints, policy.max_best_checkpoints
     found = []
+    if facts.is_manual:
+        found.append(Reason("manual"))
     if rank.is_newest:
         found.append(Reason("newest"))
     if policy.keeps_everything:
@@ -101,21 +104,25 @@ def reasons(facts: Facts, rank: Rank, policy: Policy) -> tuple[Reason, ...]:
         found.append(Reason("last", rank.last, last))
     if rank.best is not None and (best is None or rank.best <= best):
         found.append(Reason("best", rank.best, best))
-    if _falls_on(facts, every):
-        found.append(Reason("every", limit=every))
+    if _falls_on(facts, facts.epoch, policy.keep_every_epochs):
+        found.append(Reason("every", limit=policy.keep_every_epochs))
+    if _falls_on(facts, facts.step, policy.keep_every_steps):
+        found.append(Reason("every_steps", limit=policy.keep_every_steps))
     if facts.pinned:
         found.append(Reason("pinned"))
     return tuple(found)
 
 
 def ranks(newest_first: list[Checkpoint], mode: Mode) -> Mapping[str, Rank]:
-    """Return the rank of each live checkpoint of a directory, by id."""
-    regular = [checkpoint for checkpoint in newest_first if checkpoint.facts.kind == "regular"]
+    """Return the rank of each live checkpoint of a directory, by id; manual ones do not count."""
+    counted = [checkpoint for checkpoint in newest_first if not checkpoint.facts.is_manual]
+    regular = [checkpoint for checkpoint in counted if checkpoint.facts.kind == "regular"]
     last = {checkpoint.id: number for number, checkpoint in enumerate(regular, start=1)}
-    best = {checkpoint.id: number for number, checkpoint in enumerate(ranking.ranked(newest_first, mode), start=1)}
+    best = {checkpoint.id: number for number, checkpoint in enumerate(ranking.ranked(counted, mode), start=1)}
+    newest = counted[0].id if counted else None
     return {
-        checkpoint.id: Rank(age == 0, last.get(checkpoint.id), best.get(checkpoint.id))
-        for age, checkpoint in enumerate(newest_first)
+        checkpoint.id: Rank(checkpoint.id == newest, last.get(checkpoint.id), best.get(checkpoint.id))
+        for checkpoint in newest_first
     }
 
 
@@ -127,5 +134,7 @@ def _is_at_most(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
         return True
 
 
-def _falls_on(facts: Facts, every: int | None) -> bool:
-    return every is not None and facts.kind == "regular" and facts.epoch is not None and facts.epoch % every == 0
+def _falls_on(facts: Facts, counter: int | None, every: int | None) -> bool:
+    """Tell if a policy keeps a checkpoint for its epoch or its step. A manual one needs no such reason."""
+    is_counted = facts.kind == "regular" and not facts.is_manual
+    return every is not None and is_counted and counter is not None and counter % every == 0

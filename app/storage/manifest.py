@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.core import digests, limits, names
 from app.core.errors import Refusal
-from app.core.models import CHUNK_MAX_BYTES, LIMITS, Checkpoint, Directory, FileMap, Manifest
+from app.core.models import CHUNK_MAX_BYTES, INTERVALS, LIMITS, Checkpoint, Directory, FileMap, Manifest
 
 FORMAT = 1
 INDENTED_BYTES = 256 * 1024
@@ -168,7 +168,7 @@ def _refuse_constant(name: str) -> None:
 
 def _refuse_limits(limits: Mapping[str, int | None]) -> None:
     for name, value in limits.items():
-        least = 1 if name == "keep_every_epochs" else 0
+        least = 1 if name in INTERVALS else 0
         if name not in LIMITS or (value is not None and not least <= value < 2**63):
             raise Unreadable(f"it holds an impossible limit: {name}")
 
@@ -176,7 +176,7 @@ def _refuse_limits(limits: Mapping[str, int | None]) -> None:
 def _refuse_numbers(manifest: Manifest) -> None:
     """Refuse impossible numbers: negative ones, and those that SQL cannot hold."""
     checkpoint = manifest.checkpoint
-    numbers = [checkpoint.sequence, checkpoint.saved_after, checkpoint.facts.epoch or 0]
+    numbers = [checkpoint.sequence, checkpoint.saved_after, checkpoint.facts.epoch or 0, checkpoint.facts.step or 0]
     told = [(each.mode, each.modified_ns) for each in checkpoint.files]
     told += [(each.mode, each.modified_ns) for each in checkpoint.folders]
     numbers += [modified_ns or 0 for _, modified_ns in told]

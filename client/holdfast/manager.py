@@ -59,6 +59,8 @@ class CheckpointManager:
         Default: ``"loss"`` if ``mode="min"``, nothing if ``mode="max"``.
     keep_every_epochs : int, optional
         The interval, in epochs, at which regular checkpoints are kept, too.
+    keep_every_steps : int, optional
+        The interval, in steps, at which regular checkpoints are kept, too.
     timeout_s : float
         The time, in seconds, that the server may be silent before a request counts as failed.
     patience_s : float
@@ -132,6 +134,7 @@ class CheckpointManager:
         token_file: str | Path | None = None,
         monitor: str | Unset | None = UNSET,
         keep_every_epochs: int | None = None,
+        keep_every_steps: int | None = None,
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
         on_unreachable: Literal["spool", "raise"] = "spool",
@@ -154,6 +157,7 @@ class CheckpointManager:
         self.max_checkpoints = checks.limit("max_checkpoints", max_checkpoints, least=0)
         self.max_best_checkpoints = checks.limit("max_best_checkpoints", max_best_checkpoints, least=0)
         self.keep_every_epochs = checks.limit("keep_every_epochs", keep_every_epochs, least=1)
+        self.keep_every_steps = checks.limit("keep_every_steps", keep_every_steps, least=1)
         self.monitor = monitored_value(monitor, mode)
         self._prefix = configured_prefix()
         directory = directory_name(self.checkpoint_dir, self._prefix)
@@ -195,6 +199,7 @@ class CheckpointManager:
         metric: float | None = None,
         is_best: bool = False,
         *,
+        step: int | None = None,
         tags: str | Iterable[str] | None = None,
         pinned: bool = False,
         name: str | None = None,
@@ -211,12 +216,15 @@ class CheckpointManager:
         state : dict
             Any object that ``torch.save`` takes, usually a dict of ``state_dict()`` results. It is stored unchanged.
         epoch : int, optional
-            Names the checkpoint ``checkpoint_epoch_0100.pt``. Without it, the UTC time names it. Saving an epoch again
-            replaces its checkpoint.
+            Names the checkpoint ``checkpoint_epoch_0100.pt``. Without epoch and step, the UTC time names it. Saving an
+            epoch again replaces its checkpoint.
         metric : float, optional
             The value that ranks it. NaN and the infinities are stored but never best. Default: see ``monitor``.
         is_best : bool
             Flags a checkpoint without a metric as one of the best.
+        step : int, optional
+            The number of optimizer steps so far, over all epochs. It becomes part of the name,
+            ``checkpoint_epoch_0003_step_00012000.pt``: two steps of one epoch are two checkpoints.
         tags : list of str, optional
             Its tags; a single string is one tag.
         pinned : bool
@@ -237,7 +245,7 @@ class CheckpointManager:
         Raises
         ------
         TypeError, ValueError
-            A metric, an epoch, a tag, a name or a metadata value cannot be stored. Nothing was sent.
+            A metric, an epoch, a step, a tag, a name or a metadata value cannot be stored. Nothing was sent.
         ModeConflict
             The directory ranks in the other mode.
         CheckpointExists
@@ -262,8 +270,9 @@ class CheckpointManager:
         if is_monitored:
             metric_value = values.monitored(self.monitor, metadata)
         about: dict[str, Any] = {"is_best": is_flagged, "tags": tags, "pinned": pinned, "name": name}
-        facts = facts_of("regular", epoch, metric_value, metadata, **about)
-        self._keyword_warnings.check_keywords({"epoch": epoch, "metric": metric, **about, "wait": wait}, metadata)
+        facts = facts_of("regular", epoch, step, metric_value, metadata, **about)
+        given = {"epoch": epoch, "step": step, "metric": metric, **about, "wait": wait}
+        self._keyword_warnings.check_keywords(given, metadata)
         if is_monitored:
             self._keyword_warnings.check_monitor(facts["metadata"])
         return self._save(state, "checkpoint", facts, wait)
@@ -274,6 +283,7 @@ class CheckpointManager:
         metric: float,
         epoch: int | None = None,
         *,
+        step: int | None = None,
         tags: str | Iterable[str] | None = None,
         pinned: bool = False,
         name: str | None = None,
@@ -293,7 +303,7 @@ class CheckpointManager:
             The value to compare. NaN or an infinity is never better: nothing is saved, with a warning.
         epoch : int, optional
             Names the checkpoint ``best_epoch_0100.pt``.
-        tags, pinned, name, wait, **metadata
+        step, tags, pinned, name, wait, **metadata
             As for `save`.
 
         Returns
@@ -313,12 +323,13 @@ class CheckpointManager:
         if value is None:
             raise TypeError("save_best_if_improved needs a metric")
         about: dict[str, Any] = {"tags": tags, "pinned": pinned, "name": name}
-        facts = facts_of("best", epoch, value, metadata, **about)
-        self._keyword_warnings.check_keywords({"epoch": epoch, **about, "wait": wait}, metadata)
+        facts = facts_of("best", epoch, step, value, metadata, **about)
+        self._keyword_warnings.check_keywords({"epoch": epoch, "step": step, **about, "wait": wait}, metadata)
         if not math.isfinite(value):
             warn(f"a metric of {value} is never the best: nothing was saved")
             return None
-        if not self._saver.may_improve(value, facts["epoch"], self.mode, name=name, wait=wait):
+        counters = {"epoch": facts["epoch"], "step": facts.get("step")}
+        if not self._saver.may_improve(value, self.mode, **counters, name=name, wait=wait):
             return None
         try:
             return self._save(state, "best", {**facts, "only_if_improved": True}, wait)
@@ -639,6 +650,7 @@ class CheckpointManager:
             "max_checkpoints": self.max_checkpoints,
             "max_best_checkpoints": self.max_best_checkpoints,
             "keep_every_epochs": self.keep_every_epochs,
+            "keep_every_steps": self.keep_every_steps,
         }
         return self.checkpoint_dir / self._saver.save(state, stem, facts, policy, wait=wait)
 

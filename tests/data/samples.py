@@ -23,9 +23,11 @@ FACTS = st.builds(
     Facts,
     kind=st.sampled_from(["regular", "best"]),
     epoch=st.none() | st.integers(0, 12),
+    step=st.none() | st.integers(0, 12),
     metric=METRICS,
     is_best=st.booleans(),
     pinned=st.booleans(),
+    retention=st.sampled_from(["policy", "policy", "policy", "manual"]),
     metadata=st.dictionaries(st.sampled_from(["loss", "accuracy"]), VALUES),
 )
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 
 from app.api.schemas.values import NumberOut
-from app.core.models import Checkpoint, File, Kind, Mode, Policy, RemovedBecause
+from app.core.models import Checkpoint, File, Kind, Mode, Policy, RemovedBecause, Retention
 from app.service.lifecycle.remove import MOST_NAMED
 from app.service.query.lookup import Summary
 from app.service.state.pending_commits import Committed
@@ -44,10 +44,12 @@ class CheckpointOut(BaseModel):
     saved_after: int
     save_id: str
     epoch: int | None
+    step: int | None
     metric: NumberOut
     is_best: bool
     pinned: bool
     tags: list[str]
+    retention: Retention
     metadata: dict[str, Any]
     size_bytes: int
     digest: str
@@ -71,10 +73,12 @@ class CheckpointOut(BaseModel):
             saved_after=checkpoint.saved_after,
             save_id=checkpoint.save_id,
             epoch=facts.epoch,
+            step=facts.step,
             metric=facts.metric,
             is_best=facts.is_best,
             pinned=facts.pinned,
             tags=list(facts.tags),
+            retention=facts.retention,
             metadata=dict(facts.metadata),
             size_bytes=checkpoint.size_bytes,
             digest=checkpoint.digest,
@@ -104,6 +108,7 @@ class PolicyOut(BaseModel):
     max_checkpoints: int | None
     max_best_checkpoints: int | None
     keep_every_epochs: int | None
+    keep_every_steps: int | None
     set_by_operator: list[str]
 
     @classmethod
@@ -113,6 +118,7 @@ class PolicyOut(BaseModel):
             max_checkpoints=policy.max_checkpoints,
             max_best_checkpoints=policy.max_best_checkpoints,
             keep_every_epochs=policy.keep_every_epochs,
+            keep_every_steps=policy.keep_every_steps,
             set_by_operator=sorted(policy.operator),
         )
 

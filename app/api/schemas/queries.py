@@ -12,7 +12,7 @@ from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
 from app.catalog import ListFilter, Order
 from app.core.access import Access
 from app.core.limits import MOST
-from app.core.models import Kind, Mode, Save, UploadFile
+from app.core.models import Kind, Mode, Retention, Save, UploadFile
 
 
 def _parsed(value: Any) -> Any:
@@ -59,11 +59,14 @@ class ListQuery(RequestBody):
     mode: Mode | None = Field(None, description="With `order_by=best`: rank by this mode.")
     name: CheckpointName | None = None
     kind: Kind | None = None
+    retention: Retention | None = None
     pinned: bool | None = None
     is_best: bool | None = None
     tag: Tag | None = None
     epoch_min: Count | None = None
     epoch_max: Count | None = None
+    step_min: Count | None = None
+    step_max: Count | None = None
     metric_min: Finite | None = None
     metric_max: Finite | None = None
     include_removed: bool = Field(False, description="Include removed checkpoints.")

@@ -18,7 +18,19 @@ from app.api.schemas.parameters import CheckpointName, DirectoryName, FilePath, 
 from app.api.schemas.values import MAX_INT, CheckpointId, Count, Digest, Metadata, Number, SaveId, WriterId
 from app.core.access import Access
 from app.core.limits import MOST
-from app.core.models import CHUNK_MAX_BYTES, Chunk, Facts, Folder, Kind, Mode, PolicyRequest, Save, Tensor, UploadFile
+from app.core.models import (
+    CHUNK_MAX_BYTES,
+    Chunk,
+    Facts,
+    Folder,
+    Kind,
+    Mode,
+    PolicyRequest,
+    Retention,
+    Save,
+    Tensor,
+    UploadFile,
+)
 from app.http.body.sliced_lists import free_in_slices, sliced
 from app.service.lifecycle.edit import Change
 from app.service.lifecycle.retention_verdicts import VerdictFilter
@@ -41,6 +53,7 @@ class PolicyIn(RequestBody):
     max_checkpoints: Count | None = None
     max_best_checkpoints: Count | None = None
     keep_every_epochs: Annotated[Count, Field(ge=1)] | None = None
+    keep_every_steps: Annotated[Count, Field(ge=1)] | None = None
 
     def asked(self) -> PolicyRequest:
         return PolicyRequest(self.mode, self.model_dump(include=self.model_fields_set - {"mode"}))
@@ -50,10 +63,14 @@ class ChangeableFacts(RequestBody):
     """Facts of a checkpoint that a save sets and a change may correct."""
 
     epoch: Count | None = None
+    step: Count | None = Field(None, description="Optimizer steps done so far, over all epochs.")
     metric: Number | None = None
     is_best: bool = False
     pinned: bool = False
     tags: list[Tag] = Field(default=[], max_length=MOST.tags)
+    retention: Retention = Field(
+        "policy", description="`manual` if the policy neither removes the checkpoint nor counts it."
+    )
     metadata: Metadata = {}
 
 
@@ -66,10 +83,12 @@ class FactsIn(ChangeableFacts):
         return Facts(
             kind=self.kind,
             epoch=self.epoch,
+            step=self.step,
             metric=float(self.metric) if self.metric is not None else None,
             is_best=self.is_best,
             pinned=self.pinned,
             tags=tuple(dict.fromkeys(self.tags)),
+            retention=self.retention,
             metadata=self.metadata,
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from app.catalog.reports.judgement import Judged, candidates
+from app.catalog.reports.judgement import Counted, Judged, candidates
 from app.catalog.rows.listing import all_entries, nth_key
 from app.catalog.tables.filters import ListFilter
 from app.core.models import Checkpoint, Policy
@@ -48,28 +48,27 @@ def going(
 def _boundaries(
     connection: Connection, directory: str, policy: Policy, new: Judged, old: Judged | None, live_count: int | None
 ) -> Boundaries:
-    regular = ListFilter(directory, order_by="-position", kind="regular")
-    ranked = ListFilter(directory, order_by="best", mode=policy.ranks_by)
-    last = _Boundary(connection, regular, lambda row: _position(row) if row.kind == "regular" else None, descends=True)
-    best = _Boundary(connection, ranked, lambda row: row.rank_key(policy), descends=False)
+    counted = Counted.of(connection, directory, policy)
+    last = _Boundary(connection, counted.regular, lambda row: row.last_key, descends=True)
+    best = _Boundary(connection, counted.ranked, lambda row: row.rank_key(policy), descends=False)
     limits = [
         None if live_count is not None and limit is not None and limit > live_count else limit
         for limit in (policy.max_checkpoints, policy.max_best_checkpoints)
     ]
     return Boundaries(
         policy.settings,
-        _newest(connection, directory, new, old),
+        _newest(connection, counted.newest_first, new, old),
         last.after(limits[0], new, old),
         best.after(limits[1], new, old),
     )
 
 
-def _newest(connection: Connection, directory: str, new: Judged, old: Judged | None) -> str:
-    listing = ListFilter(directory, order_by="-position")
+def _newest(connection: Connection, listing: ListFilter, new: Judged, old: Judged | None) -> str | None:
+    coming = None if new.facts.is_manual else new.id
     for entry in all_entries(connection, listing, limit=2):
         if old is None or entry.id != old.id:
-            return entry.id if entry.key > _position(new) else new.id
-    return new.id
+            return entry.id if coming is None or entry.key > _position(new) else coming
+    return coming
 
 
 def _position(row: Judged) -> Key:

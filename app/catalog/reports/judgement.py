@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import Connection, Select, not_, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, not_, or_, select, tuple_
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog.rows.checkpoint_loader import batches
@@ -20,7 +20,7 @@ from app.catalog.tables import schema
 from app.catalog.tables.filters import ListFilter
 from app.catalog.tables.order import ranking_order
 from app.core import ranking, retention
-from app.core.models import Checkpoint, Facts, Policy
+from app.core.models import Checkpoint, Facts, Policy, Retention
 from app.core.retention import NOTHING, Boundaries, Rank
 
 _table = schema.checkpoints
@@ -41,30 +41,42 @@ class Judged(NamedTuple):
     size_bytes: int
     kind: Any
     epoch: int | None
+    step: int | None
     metric: float | None
     metric_text: str | None
     is_best: bool
     pinned: bool
+    retention: Any
 
     @classmethod
     def of(cls, one: Checkpoint) -> Self:
         """Return the values of the row of a checkpoint."""
         facts, metric = one.facts, ranking.finite(one.facts.metric)
         text = None if facts.metric is None or metric is not None else repr(facts.metric)
-        about = (facts.kind, facts.epoch, metric, text, facts.is_best, facts.pinned)
+        about = (facts.kind, facts.epoch, facts.step, metric, text, facts.is_best, facts.pinned, facts.retention)
         return cls(one.id, one.saved_after, one.sequence, one.size_bytes, *about)
 
     @property
     def is_sound(self) -> bool:
         """False if a column holds a value of a wrong type; such a row is left alone until it is repaired."""
-        return isinstance(self.epoch, int | None) and isinstance(self.metric, int | float | None)
+        counters = (self.epoch, self.step)
+        return all(isinstance(each, int | None) for each in counters) and isinstance(self.metric, int | float | None)
 
     @property
     def facts(self) -> Facts:
-        return Facts(kind=self.kind, epoch=self.epoch, pinned=self.pinned)
+        about = {"kind": self.kind, "epoch": self.epoch, "step": self.step}
+        return Facts(**about, pinned=self.pinned, retention=self.retention)
+
+    @property
+    def last_key(self) -> tuple[int, int] | None:
+        """Its key among the last ones; None if it does not count as one."""
+        is_counted = self.kind == "regular" and not self.facts.is_manual
+        return (self.saved_after, self.sequence) if is_counted else None
 
     def rank_key(self, policy: Policy) -> tuple[Any, ...] | None:
-        """Return its key in the ranking; None if it has no rank."""
+        """Return its key in the ranking; None if it has no rank that counts."""
+        if self.facts.is_manual:
+            return None
         measured, flagged = ranking_order(policy.ranks_by, by=None).segments
         if self.metric is not None:
             return measured.key((self.metric, self.saved_after, self.sequence))
@@ -74,8 +86,8 @@ class Judged(NamedTuple):
 
     def stays(self, policy: Policy, boundaries: Boundaries) -> bool:
         """Tell if there is a reason to keep it."""
-        key = self.rank_key(policy)
-        is_last = self.kind == "regular" and boundaries.reach_last((self.saved_after, self.sequence))
+        place, key = self.last_key, self.rank_key(policy)
+        is_last = place is not None and boundaries.reach_last(place)
         is_best = key is not None and boundaries.reach_best(key)
         rank = Rank(self.id == boundaries.newest, is_last or None, is_best or None)
         return bool(retention.reasons(self.facts, rank, policy))
@@ -133,8 +145,8 @@ def _few(connection: Connection, directory: str) -> list[Judged] | None:
 
 def _boundaries_among(rows: Sequence[Judged], policy: Policy) -> Boundaries:
     """Find the boundaries that `boundaries_of` finds, among all live checkpoints of a directory."""
-    newest = max(rows, key=_position, default=None)
-    last = sorted((_position(row) for row in rows if row.kind == "regular"), reverse=True)
+    newest = max((row for row in rows if not row.facts.is_manual), key=_position, default=None)
+    last = sorted((place for row in rows if (place := row.last_key) is not None), reverse=True)
     best = sorted(key for row in rows if (key := row.rank_key(policy)) is not None)
     return Boundaries(
         policy.settings,
@@ -174,13 +186,33 @@ def is_count_worthwhile(policy: Policy) -> bool:
 
 def boundaries_of(connection: Connection, directory: str, policy: Policy, live_count: int | None = None) -> Boundaries:
     """Find the boundaries of the ranks of a directory."""
-    newest_first = ListFilter(directory, order_by="-position")
-    regular = ListFilter(directory, order_by="-position", kind="regular")
-    ranked = ListFilter(directory, order_by="best", mode=policy.ranks_by)
-    newest = next((entry.id for entry in all_entries(connection, newest_first, limit=1)), None)
-    last = _boundary(connection, regular, policy.max_checkpoints, live_count)
-    best = _boundary(connection, ranked, policy.max_best_checkpoints, live_count)
+    counted = Counted.of(connection, directory, policy)
+    newest = next((entry.id for entry in all_entries(connection, counted.newest_first, limit=1)), None)
+    last = _boundary(connection, counted.regular, policy.max_checkpoints, live_count)
+    best = _boundary(connection, counted.ranked, policy.max_best_checkpoints, live_count)
     return Boundaries(policy.settings, newest, last, best)
+
+
+class Counted(NamedTuple):
+    """The listings that the ranks of a directory go by: all that count, the regular ones, and the ranked ones."""
+
+    newest_first: ListFilter
+    regular: ListFilter
+    ranked: ListFilter
+
+    @classmethod
+    def of(cls, connection: Connection, directory: str, policy: Policy) -> Self:
+        """Return the listings of a directory, which leave manual checkpoints out if there are any.
+
+        Without that condition, an index holds all that a listing looks at.
+        """
+        manual = select(_table.c.directory).where(_live_in(directory), schema.MANUAL).limit(1)
+        retention: Retention | None = "policy" if connection.execute(manual).first() is not None else None
+        return cls(
+            ListFilter(directory, order_by="-position", retention=retention),
+            ListFilter(directory, order_by="-position", kind="regular", retention=retention),
+            ListFilter(directory, order_by="best", mode=policy.ranks_by, retention=retention),
+        )
 
 
 def _boundary(
@@ -217,6 +249,7 @@ def candidates(
 def _may_go(now: Boundaries) -> Generator[ColumnElement[bool], None, None]:
     """Yield conditions that leave out most rows with a reason to stay, without a look at each in Python."""
     yield not_(_table.c.pinned)
+    yield _table.c.retention != "manual"
     if now.last is None:
         yield _table.c.kind != "regular"
     elif now.last != NOTHING:
@@ -229,15 +262,14 @@ def _overtaken(
     connection: Connection, directory: str, policy: Policy, before: Boundaries, now: Boundaries
 ) -> Generator[str, None, None]:
     """Yield the checkpoints that have lost a rank: those between the old boundaries and the new ones."""
+    counted = Counted.of(connection, directory, policy)
     if now.last not in {None, NOTHING} and now.last != before.last:
-        older = ListFilter(directory, order_by="-position", kind="regular")
-        for entry in all_entries(connection, older, after=now.last):
+        for entry in all_entries(connection, counted.regular, after=now.last):
             if not before.reach_last(entry.key):
                 break
             yield entry.id
     if now.best not in {None, NOTHING} and now.best != before.best:
-        worse = ListFilter(directory, order_by="best", mode=policy.ranks_by)
-        for entry in all_entries(connection, worse, after=now.best):
+        for entry in all_entries(connection, counted.ranked, after=now.best):
             if not before.reach_best(entry.key):
                 break
             yield entry.id
@@ -252,4 +284,8 @@ def _rows_of(connection: Connection, ids: Iterable[str]) -> Generator[Judged, No
 
 def _live(directory: str) -> Select[Any]:
     columns = [_table.c[name] for name in Judged._fields]
-    return select(*columns).where(_table.c.directory == directory, _table.c.removed_at.is_(None))
+    return select(*columns).where(_live_in(directory))
+
+
+def _live_in(directory: str) -> ColumnElement[bool]:
+    return and_(_table.c.directory == directory, _table.c.removed_at.is_(None))

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, func, not_, or_, select, tuple_
 
-from app.catalog.reports.judgement import Judged
+from app.catalog.reports.judgement import Counted, Judged
 from app.catalog.rows.listing import all_entries, nth_key
 from app.catalog.tables import schema
 from app.catalog.tables.filters import ListFilter
 from app.core import retention
-from app.core.models import Checkpoint, Facts, Kind, Policy
+from app.core.models import Checkpoint, Facts, Kind, Policy, Retention
 from app.core.retention import NOTHING, Boundaries, Rank, Reason
 
 _table = schema.checkpoints
@@ -124,13 +124,11 @@ def of_directory(
     most : int
         The number of ranks to count.
     """
-    newest_first = ListFilter(directory, order_by="-position")
-    newest = next((entry.id for entry in all_entries(connection, newest_first, limit=1)), None)
-    regular = ListFilter(directory, order_by="-position", kind="regular")
-    ranked = ListFilter(directory, order_by="best", mode=policy.ranks_by)
+    counted = Counted.of(connection, directory, policy)
+    newest = next((entry.id for entry in all_entries(connection, counted.newest_first, limit=1)), None)
     most = 0 if policy.keeps_everything else most
-    last = _Numbered(connection, regular, policy.max_checkpoints, live, most)
-    best = _Numbered(connection, ranked, policy.max_best_checkpoints, live, most)
+    last = _Numbered(connection, counted.regular, policy.max_checkpoints, live, most)
+    best = _Numbered(connection, counted.ranked, policy.max_best_checkpoints, live, most)
     return Ranks(policy, newest, last, best)
 
 
@@ -149,13 +147,14 @@ def candidates(connection: Connection, directory: str, policy: Policy, live: int
     query = select(*columns, found.name)
     if policy.max_checkpoints is None or policy.max_checkpoints > live:
         query = query.where(found.kind == "best")  # there is room for one more of the others
-    query = query.where(found.directory == directory, found.removed_at.is_(None), not_(found.pinned))
+    query = query.where(found.directory == directory, found.removed_at.is_(None))
+    query = query.where(not_(found.pinned), found.retention != "manual")
     rows = connection.execute(query.order_by(*_POSITION).limit(MOST_CANDIDATES))
     return [Candidate(judged, name) for *values, name in rows if (judged := Judged(*values)).is_sound]
 
 
 def _is_last(judged: Judged, boundaries: Boundaries) -> bool:
-    return judged.kind == "regular" and boundaries.reach_last((judged.saved_after, judged.sequence))
+    return judged.last_key is not None and boundaries.reach_last(judged.last_key)
 
 
 def _is_best(judged: Judged, boundaries: Boundaries, policy: Policy) -> bool:
@@ -172,7 +171,9 @@ class LiveCheckpoint(NamedTuple):
     size_bytes: int
     kind: Kind
     epoch: int | None
+    step: int | None
     pinned: bool
+    retention: Retention
     is_ranked: bool
 
     @property
@@ -181,7 +182,8 @@ class LiveCheckpoint(NamedTuple):
 
     @property
     def facts(self) -> Facts:
-        return Facts(kind=self.kind, epoch=self.epoch, pinned=self.pinned)
+        about: dict[str, Any] = {"kind": self.kind, "epoch": self.epoch, "step": self.step}
+        return Facts(**about, pinned=self.pinned, retention=self.retention)
 
 
 def newest_first(
@@ -202,9 +204,17 @@ def newest_first(
             yield LiveCheckpoint(*row)
 
 
+def newest(connection: Connection, directory: str) -> str | None:
+    """Return the id of the newest live checkpoint of a directory that counts; None if there is none."""
+    listing = Counted.of(connection, directory, Policy()).newest_first
+    return next((entry.id for entry in all_entries(connection, listing, limit=1)), None)
+
+
 def count_regular(connection: Connection, directory: str, until: Position) -> int:
-    """Return the number of live regular checkpoints from the newest to a position."""
+    """Return the number of live regular checkpoints that count, from the newest to a position."""
     query = _live(directory).where(_table.c.kind == "regular", tuple_(*_POSITION) >= until)
+    if Counted.of(connection, directory, Policy()).regular.retention is not None:
+        query = query.where(_table.c.retention == "policy")
     return connection.execute(select(func.count()).select_from(query.subquery())).scalar() or 0
 
 
@@ -212,7 +222,7 @@ def best_ranks(
     connection: Connection, directory: str, policy: Policy, wanted: Collection[str] | None = None
 ) -> Mapping[str, int]:
     """Return the ranks of a directory's best checkpoints within the policy's limit; of the wanted ones, if given."""
-    ranked = ListFilter(directory, order_by="best", mode=policy.ranks_by)
+    ranked = Counted.of(connection, directory, policy).ranked
     return _numbered(connection, ranked, policy.max_best_checkpoints, wanted)
 
 

@@ -23,6 +23,7 @@ class Point(NamedTuple):
     name: str
     sequence: int
     epoch: int | None
+    step: int | None
     created_at: datetime
     value: float
     is_pinned: bool
@@ -51,7 +52,7 @@ def points(
     """
     found = _table.c
     value = found.metric if by is None else _numbers.c.value
-    columns = (found.id, found.name, found.sequence, found.epoch, found.created_at, value.label("value"))
+    columns = (found.id, found.name, found.sequence, found.epoch, found.step, found.created_at, value.label("value"))
     query = select(*columns, found.pinned, found.removed_at, found.saved_after)
     query = query.where(found.directory == directory, value.is_not(None))
     if by is not None:
@@ -81,12 +82,12 @@ def _past(directory: str, limit: int) -> Select[Any]:
     """Select the metrics of deleted rows, with the columns of the others."""
     past = _history.c
     nothing = (literal("").label("id"), literal("").label("name"))
-    columns = (past.sequence, past.epoch, past.created_at, past.metric.label("value"))
+    columns = (past.sequence, past.epoch, past.step, past.created_at, past.metric.label("value"))
     flags = (false().label("pinned"), past.created_at.label("removed_at"), past.saved_after)
     query = select(*nothing, *columns, *flags).where(past.directory == directory)
     return query.order_by(past.saved_after.desc(), past.sequence.desc()).limit(limit)
 
 
 def _point(row: Any) -> Point:
-    about = (row.id, row.name, row.sequence, row.epoch, to_time(row.created_at), row.value, row.pinned)
-    return Point(*about, is_removed=row.removed_at is not None)
+    about = (row.id, row.name, row.sequence, row.epoch, row.step, to_time(row.created_at), row.value)
+    return Point(*about, is_pinned=row.pinned, is_removed=row.removed_at is not None)

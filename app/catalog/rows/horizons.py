@@ -93,7 +93,7 @@ class HorizonRows:
 
     def keep_of(self, ids: Collection[str]) -> None:
         """Keep the metrics and totals of removed checkpoints whose rows are deleted in the same transaction."""
-        names = ("directory", "saved_after", "sequence", "epoch", "metric", "created_at")
+        names = ("directory", "saved_after", "sequence", "epoch", "metric", "created_at", "step")
         about = (_checkpoints.c.removed_at, _checkpoints.c.removed_because, _checkpoints.c.size_bytes)
         query = select(*(_checkpoints.c[name] for name in names), *about)
         rows = self._connection.execute(query.where(_checkpoints.c.id.in_(ids))).all()

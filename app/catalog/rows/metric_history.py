@@ -22,6 +22,7 @@ class HistoryPoint(NamedTuple):
     epoch: int | None
     metric: float
     created_at: str
+    step: int | None = None
 
 
 class MetricHistoryRows:

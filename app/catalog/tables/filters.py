@@ -9,7 +9,7 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from app.catalog.tables import schema
 from app.catalog.tables.order import Order, Ordering, ordering, ranking_order
-from app.core.models import Checkpoint, Kind, Mode
+from app.core.models import Checkpoint, Kind, Mode, Retention
 
 _table = schema.checkpoints
 _numbers = schema.numbers
@@ -25,11 +25,14 @@ class ListFilter:
     by: str | None = None
     name: str | None = None
     kind: Kind | None = None
+    retention: Retention | None = None
     pinned: bool | None = None
     is_best: bool | None = None
     tag: str | None = None
     epoch_min: int | None = None
     epoch_max: int | None = None
+    step_min: int | None = None
+    step_max: int | None = None
     metric_min: float | None = None
     metric_max: float | None = None
     include_removed: bool = False
@@ -93,7 +96,7 @@ def _of_numbers(wanted: ListFilter, by: str, filters: Sequence[ColumnElement[boo
 def _filters(wanted: ListFilter) -> list[ColumnElement[bool]]:
     """Return the conditions on the facts of a listed row."""
     found: list[ColumnElement[bool]] = []
-    for name in ("name", "kind", "pinned", "is_best"):
+    for name in ("name", "kind", "retention", "pinned", "is_best"):
         if (value := getattr(wanted, name)) is not None:
             found.append(_table.c[name] == value)
     if wanted.tag is not None:
@@ -102,6 +105,7 @@ def _filters(wanted: ListFilter) -> list[ColumnElement[bool]]:
     # As sums, as no index serves those: SQLite would take that of the filter, and sort all rows that it selects.
     for value, least, most in (
         (_table.c.epoch + 0, wanted.epoch_min, wanted.epoch_max),
+        (_table.c.step + 0, wanted.step_min, wanted.step_max),
         (_table.c.metric + 0, wanted.metric_min, wanted.metric_max),
     ):
         if least is not None:

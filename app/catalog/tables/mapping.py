@@ -8,11 +8,12 @@ from pydantic import TypeAdapter
 
 from app.catalog.tables.times import to_text, to_time
 from app.core import ranking
-from app.core.models import Checkpoint, Facts, File, FileMap, Folder, Kind, Manifest
+from app.core.models import Checkpoint, Facts, File, FileMap, Folder, Kind, Manifest, Retention
 
 _MAP = TypeAdapter(FileMap)
 _FOLDERS = TypeAdapter(tuple[Folder, ...])
 _KINDS = get_args(Kind)
+_RETENTIONS = get_args(Retention)
 
 
 def row(checkpoint: Checkpoint, writer: str | None) -> Mapping[str, Any]:
@@ -75,11 +76,13 @@ def fact_values(facts: Facts) -> Mapping[str, Any]:
     return {
         "kind": facts.kind,
         "epoch": facts.epoch,
+        "step": facts.step,
         "metric": finite,
         "metric_text": None if facts.metric is None or finite is not None else repr(facts.metric),
         "is_best": facts.is_best,
         "pinned": facts.pinned,
         "tags": json.dumps(list(facts.tags), ensure_ascii=False),
+        "retention": facts.retention,
         "metadata": json.dumps(dict(facts.metadata), ensure_ascii=False, allow_nan=False),
     }
 
@@ -104,10 +107,12 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
     facts = Facts(
         kind=row["kind"],
         epoch=row["epoch"],
+        step=row["step"],
         metric=float(row["metric_text"]) if row["metric_text"] is not None else row["metric"],
         is_best=row["is_best"],
         pinned=row["pinned"],
         tags=tuple(json.loads(row["tags"])),
+        retention=row["retention"],
         metadata=json.loads(row["metadata"]),
     )
     _refuse_corrupt(row, facts, files)
@@ -134,12 +139,13 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
 
 def _refuse_corrupt(row: Any, facts: Facts, files: Iterable[File]) -> None:
     """Raise `ValueError` if a column holds a value of a wrong type, which SQLite accepts in any column."""
-    numbers = [row["sequence"], row["saved_after"], facts.epoch or 0]
+    numbers = [row["sequence"], row["saved_after"], facts.epoch or 0, facts.step or 0]
     numbers += [file.size_bytes for file in files]
     texts = [row["name"], row["save_id"], row["digest"], *facts.tags]
     texts += [text for file in files for text in (file.digest, file.version)]
     is_sound = (
         facts.kind in _KINDS
+        and facts.retention in _RETENTIONS
         and isinstance(facts.metadata, dict)
         and isinstance(facts.metric, float | int | None)
         and all(isinstance(number, int) for number in numbers)

@@ -16,6 +16,8 @@ Order = Literal[
     "best",
     "epoch",
     "-epoch",
+    "step",
+    "-step",
     "metric",
     "-metric",
     "created_at",

@@ -30,6 +30,7 @@ UNFREED: ColumnElement[bool] = literal_column("NOT freed")
 MANIFEST_STALE: ColumnElement[bool] = literal_column("manifest_stale")
 FREED: ColumnElement[bool] = literal_column("freed")
 UNJUDGED: ColumnElement[bool] = literal_column("unjudged")
+MANUAL: ColumnElement[bool] = literal_column("retention = 'manual'")
 OF_LIVE: ColumnElement[bool] = literal_column("NOT numbers.removed")
 """Conditions of partial indexes: SQLite uses such an index only for a query that repeats its condition verbatim."""
 
@@ -50,6 +51,7 @@ directories = Table(
     Column("last_write_at", Time),
     Column("record_stale", Boolean, nullable=False, server_default=false()),
     Column("judged", Text),
+    Column("keep_every_steps", Int64),
 )
 
 checkpoints = Table(
@@ -82,6 +84,8 @@ checkpoints = Table(
     Column("writer", String),
     Column("folders", Text),
     Column("unjudged", Boolean, nullable=False, server_default=false()),
+    Column("step", Int64),
+    Column("retention", Name, nullable=False, server_default="policy"),
     UniqueConstraint("directory", "sequence"),
     Index("one_live_name", "directory", "name", unique=True, **_LIVE),
     # One for each order. An index of all rows would be as good to SQLite, which would visit the removed ones.
@@ -90,6 +94,7 @@ checkpoints = Table(
     Index("live_by_kind", "directory", "kind", "saved_after", "sequence", "removed_at", **_LIVE),
     Index("live_by_metric", "directory", "metric", "saved_after", "sequence", "size_bytes", "removed_at", **_LIVE),
     Index("live_by_epoch", "directory", "epoch", "saved_after", "sequence", **_LIVE),
+    Index("live_by_step", "directory", "step", "saved_after", "sequence", **_LIVE),
     Index("live_by_size", "directory", "size_bytes", "saved_after", "sequence", "removed_at", **_LIVE),
     Index("live_by_time", "directory", "created_at", "saved_after", "sequence", **_LIVE),
     Index(
@@ -97,6 +102,7 @@ checkpoints = Table(
         *("directory", "metric", "metric_text", "saved_after", "sequence"),
         **partial_index("removed_at IS NULL AND metric IS NULL AND metric_text IS NULL AND is_best"),
     ),
+    Index("live_manual", "directory", **partial_index("removed_at IS NULL AND retention = 'manual'")),
     Index("removed_by_position", "directory", "saved_after", "sequence", **partial_index("removed_at IS NOT NULL")),
     Index("unjudged", "directory", **partial_index("unjudged")),
     Index("unfreed", "trashed", "removed_at", **partial_index("removed_at IS NOT NULL AND NOT freed")),
@@ -243,6 +249,7 @@ metric_history = Table(
     Column("epoch", Int64),
     Column("metric", Float, nullable=False),
     Column("created_at", Time, nullable=False),
+    Column("step", Int64),
     sqlite_with_rowid=False,
 )
 """Metrics of removed checkpoints whose rows were deleted, thinned to a bounded number for each directory."""

@@ -64,6 +64,7 @@ def _facts(before: Checkpoint, after: Checkpoint) -> list[tuple[str, object, obj
         ("directory", before.directory, after.directory),
         ("kind", before.facts.kind, after.facts.kind),
         ("epoch", before.facts.epoch, after.facts.epoch),
+        ("step", before.facts.step, after.facts.step),
         ("metric", before.facts.metric, after.facts.metric),
         ("tags", ", ".join(before.facts.tags), ", ".join(after.facts.tags)),
     ]

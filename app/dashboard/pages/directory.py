@@ -23,11 +23,12 @@ ORDERS = {
     "position": "oldest first",
     "best": "best first",
     "-epoch": "latest epoch first",
+    "-step": "latest step first",
     "-size_bytes": "largest first",
     "name": "by name",
 }
 NoticeId = Annotated[str | None, Query(max_length=64)]
-Order = Literal["-position", "position", "best", "-epoch", "-size_bytes", "name"]
+Order = Literal["-position", "position", "best", "-epoch", "-step", "-size_bytes", "name"]
 
 
 @router.get("/directories/{directory:path}")

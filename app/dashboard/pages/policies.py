@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from app.api.dependencies import Admin, EditsDep, Reader, ServiceDep
 from app.api.schemas.parameters import DirectoryName
 from app.core.errors import InvalidRequest
-from app.core.models import LIMITS, Policy, PolicyRequest
+from app.core.models import INTERVALS, LIMITS, Policy, PolicyRequest
 from app.dashboard.render import urls
 from app.dashboard.render.page import Form, PageRoute, page, redirect, required
 
@@ -21,6 +21,7 @@ LABELS = {
     "max_checkpoints": "Keep last",
     "max_best_checkpoints": "Keep best",
     "keep_every_epochs": "Keep every N epochs",
+    "keep_every_steps": "Keep every N steps",
 }
 SAVES, NO_LIMIT, AT_MOST = "saves", "none", "number"
 
@@ -33,6 +34,11 @@ class Field:
     label: str
     rule: str
     number: int | None
+
+    @property
+    def is_interval(self) -> bool:
+        """True for an interval: without one, none are kept, where without a count all are."""
+        return self.name in INTERVALS
 
 
 def fields_of(policy: Policy) -> list[Field]:
@@ -76,7 +82,7 @@ def asked(form: Mapping[str, Any]) -> PolicyRequest:
 
 
 def _limit(name: str, form: Mapping[str, Any]) -> int | None:
-    least = 1 if name == "keep_every_epochs" else 0
+    least = 1 if name in INTERVALS else 0
     match form.get(f"{name}_rule"):
         case "none":
             return None

@@ -58,6 +58,7 @@ def _series(service: ServiceDep, directory: str, value: str) -> dict[str, Any]:
         "name": [point.name for point in shown],
         "sequence": [point.sequence for point in shown],
         "epoch": [point.epoch for point in shown],
+        "step": [point.step for point in shown],
         "time": [round(point.created_at.timestamp(), 3) for point in shown],
         "value": [point.value for point in shown],
         "state": [_state(point.is_removed, point.is_pinned) for point in shown],

@@ -16,6 +16,8 @@ _WHY = {
     "last": "It is one of the last checkpoints that the policy keeps.",
     "best": "It is one of the best checkpoints that the policy keeps.",
     "every": "The policy keeps its epoch.",
+    "every_steps": "The policy keeps its step.",
+    "manual": "Only its owner removes it: the policy does not apply.",
     "pinned": "It is pinned.",
     "unlimited": "The policy keeps everything.",
 }
@@ -108,6 +110,8 @@ def policy(found: Policy) -> str:
         kept += [f"the best {best}" if best is not None else "all with a metric"]
     if found.keep_every_epochs is not None:
         kept.append(f"every {found.keep_every_epochs} epochs")
+    if found.keep_every_steps is not None:
+        kept.append(f"every {found.keep_every_steps} steps")
     return "keeps " + ", ".join(kept)
 
 

@@ -10,6 +10,7 @@
   const MOST_VALUES = 8;   // in one request
   let plot = null;
   let fetches = 0;
+  let isAxisChosen = false;
   let drawn = "";   // the state of the chart, so that an unchanged one is not drawn again
 
   function colour(name) {   // the computed colour of a variable, as a canvas does not know CSS variables
@@ -31,6 +32,12 @@
     const answer = await fetch(addressOf(directory, of));
     if (!answer.ok) throw new Error(answer.status === 404 ? `There is no directory ${directory}.` : `The server answered with status ${answer.status}.`);
     return answer.json();
+  }
+
+  // The axis to show: the selected one, unless the user has not selected any and no point has a value on it.
+  function axisFor(found, selected) {
+    const isOn = (axis) => found.some((one) => one.series.some((series) => series[axis].some((x) => x !== null)));
+    return isAxisChosen || isOn(selected) ? selected : ["step", "sequence"].find(isOn) || selected;
   }
 
   // One line for each value of each directory, with the marks of each point. Some of removed checkpoints have no id.
@@ -149,6 +156,7 @@
       const found = [await fetched(place.dataset.directory, wanted.of)];
       if (wanted.other) found.push(await fetched(wanted.other, wanted.of));
       if (fetchNumber !== fetches) return;   // the selection has changed in the meantime
+      wanted.x = controls.elements.x.value = axisFor(found, wanted.x);
       const state = JSON.stringify([found, wanted, place.clientWidth, matchMedia("(prefers-color-scheme: dark)").matches]);
       if (state === drawn) return;
       drawn = state;
@@ -169,6 +177,7 @@
   }
 
   controls.addEventListener("submit", (event) => event.preventDefault());
+  controls.elements.x.addEventListener("change", () => { isAxisChosen = true; });
   controls.addEventListener("change", show);
   controls.elements.with.addEventListener("focus", offerDirectories);
   document.addEventListener("holdfast:refreshed", show);

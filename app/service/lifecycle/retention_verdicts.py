@@ -92,15 +92,15 @@ def with_reasons(
     is_limited = policy.max_best_checkpoints is not None
     best = ranks.best_ranks(connection, directory.name, policy) if is_limited else {}
     last = ranks.count_regular(connection, directory.name, after) if after is not None else 0
-    is_newest = after is None
+    newest = ranks.newest(connection, directory.name)
     with closing(ranks.newest_first(connection, directory.name, after)) as found:
         for live in found:
-            is_regular = live.kind == "regular"
+            is_counted = not live.facts.is_manual
+            is_regular = live.kind == "regular" and is_counted
             last += is_regular
-            rank = best.get(live.id) if is_limited else 1 if live.is_ranked else None
-            own = Rank(is_newest, last if is_regular else None, rank)
+            rank = best.get(live.id) if is_limited else 1 if live.is_ranked and is_counted else None
+            own = Rank(live.id == newest, last if is_regular else None, rank)
             yield live, retention.reasons(live.facts, own, policy)
-            is_newest = False
 
 
 def _verdicts(

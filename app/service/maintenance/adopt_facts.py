@@ -44,6 +44,5 @@ def metric_of(catalog: Catalog, directory: Directory, said: Iterable[ExternalFac
 
 def facts(said: ExternalFacts, metric: str | None) -> Facts:
     """Make the facts of a checkpoint, given the metric on which all agree."""
-    step = {} if said.step is None else {"step": said.step}
     value = said.values.get(metric) if metric is not None and said.metric == metric else None
-    return Facts(epoch=said.epoch, metric=value, metadata={**said.values, **step})
+    return Facts(epoch=said.epoch, step=said.step, metric=value, metadata=dict(said.values))

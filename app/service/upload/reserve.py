@@ -152,9 +152,8 @@ class Reservations:
     def _complete(self, session: Session, save: Save) -> Save:
         """Fill in the names that the client left to the server; a repeated save gets the same ones again."""
         facts, now = save.facts, self._context.clock()
-        name = (
-            save.name or earlier_name(session, save) or names.default_name(facts.kind, facts.epoch, now, save.save_id)
-        )
+        name = save.name or earlier_name(session, save)
+        name = name or names.default_name(facts.kind, facts.epoch, facts.step, now, save.save_id)
         return replace(save, name=name, files=tuple(replace(file, path=file.path or name) for file in save.files))
 
     def _resume(self, session: Session, upload: Upload, save: Save) -> Upload:

@@ -30,6 +30,7 @@ class Checkpoint:
     kind: str
     sequence: int
     epoch: int | None
+    step: int | None
     metric: float | None
     is_best: bool
     pinned: bool
@@ -52,6 +53,7 @@ class Checkpoint:
             kind=data["kind"],
             sequence=data["sequence"],
             epoch=data["epoch"],
+            step=_step(data),
             metric=float(data["metric"]) if data["metric"] is not None else None,
             is_best=data["is_best"],
             pinned=data["pinned"],
@@ -71,6 +73,7 @@ class Checkpoint:
             **self.metadata,
             "path": checkpoint_dir / self.name,
             "epoch": self.epoch,
+            "step": self.metadata.get("step") if self.step is None else self.step,
             "metric": self.metric,
             "is_best": self.is_best,
             "pinned": self.pinned,
@@ -80,6 +83,13 @@ class Checkpoint:
             "id": self.id,
             "metadata": dict(self.metadata),
         }
+
+
+def _step(data: Mapping[str, Any]) -> int | None:
+    """Return the step of a checkpoint; of one that was saved before steps were facts, that in its metadata."""
+    found = data.get("step")
+    found = data["metadata"].get("step") if found is None else found
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 @dataclass(frozen=True, slots=True)

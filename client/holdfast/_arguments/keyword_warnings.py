@@ -22,6 +22,7 @@ _OF_MANAGERS: dict[str, Callable[[Any], bool]] = {
     "max_best_checkpoints": lambda value: isinstance(value, int),
     "max_to_keep": lambda value: isinstance(value, int),
     "keep_every_epochs": lambda value: isinstance(value, int),
+    "keep_every_steps": lambda value: isinstance(value, int),
     "background": lambda value: isinstance(value, bool),
     "server": lambda value: isinstance(value, str) and "://" in value,
     "token": lambda value: isinstance(value, str),
@@ -135,7 +136,7 @@ def _is_shuffled(key: str, fact: str) -> bool:
 def _could_be(fact: str, value: Any) -> bool:
     if fact in {"is_best", "pinned", "wait"}:
         return isinstance(value, bool | int)
-    if fact in {"metric", "epoch"}:
+    if fact in {"metric", "epoch", "step"}:
         return not isinstance(value, str | bytes | list | tuple | set | Mapping | bool) and value is not None
     return isinstance(value, str | list | tuple | set)
 

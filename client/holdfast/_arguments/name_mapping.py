@@ -78,11 +78,14 @@ def safe_components(path: str) -> list[str]:
     return found
 
 
-def checkpoint_name(stem: str, epoch: int | None, at: datetime, save_id: str) -> str:
-    """Return ``<stem>_epoch_0100.pt``; without an epoch, with the UTC time and a digest of the save's id instead.
+def checkpoint_name(stem: str, epoch: int | None, step: int | None, at: datetime, save_id: str) -> str:
+    """Return ``<stem>_epoch_0100_step_00012000.pt``, of which either part may be missing.
 
-    The digest has twelve digits, so that two saves of one second never share a name and replace each other.
+    Without both, the UTC time and a digest of the save's id stand instead. The digest has twelve digits, so that two
+    saves of one second never share a name and replace each other.
     """
-    if epoch is not None:
-        return f"{stem}_epoch_{epoch:04d}.pt"
+    counters = [] if epoch is None else [f"epoch_{epoch:04d}"]
+    counters += [] if step is None else [f"step_{step:08d}"]
+    if counters:
+        return f"{stem}_{'_'.join(counters)}.pt"
     return f"{stem}_{at:%Y%m%dT%H%M%S}_{blake3(save_id.encode()).hexdigest()[:12]}.pt"

@@ -8,7 +8,7 @@ from typing import Any
 from .._runtime.interruption import reraise
 from .name_grammar import check_tag
 
-MAX_EPOCH = 2**53 - 1
+MAX_COUNTER = 2**53 - 1
 MAX_DEPTH = 20
 MAX_BYTES = 1024 * 1024
 MAX_DIGITS = 4300
@@ -37,29 +37,29 @@ def metric(value: Any, what: str = "metric") -> float | None:
         raise ValueError(f"{what} must be a number of the size of a float, not one of so many digits") from None
 
 
-def epoch(value: Any) -> int | None:
-    """Return an epoch as an int that is not negative; None stays None.
+def counter(what: str, value: Any) -> int | None:
+    """Return an epoch or a step as an int that is not negative; None stays None.
 
     Raises
     ------
     TypeError
         It is not an integer.
     ValueError
-        It is negative, or beyond `MAX_EPOCH`.
+        It is negative, or beyond `MAX_COUNTER`.
     """
     if value is None:
         return None
-    number = _plain(value, "epoch")
+    number = _plain(value, what)
     if isinstance(number, bool):
-        raise TypeError("epoch must be an integer, not a bool")
+        raise TypeError(f"{what} must be an integer, not a bool")
     try:
         number = operator.index(number)
     except TypeError:
-        raise TypeError(f"epoch must be an integer, not {_kind(value)}") from None
+        raise TypeError(f"{what} must be an integer, not {_kind(value)}") from None
     if number < 0:
-        raise ValueError(f"epoch must not be negative, but is {number}")
-    if number > MAX_EPOCH:
-        raise ValueError(f"epoch must not be greater than {MAX_EPOCH}")
+        raise ValueError(f"{what} must not be negative, but is {number}")
+    if number > MAX_COUNTER:
+        raise ValueError(f"{what} must not be greater than {MAX_COUNTER}")
     return number
 
 

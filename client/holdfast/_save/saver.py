@@ -75,6 +75,8 @@ class Saver:
         self._non_zero_rank = NonZeroRank()
         self._has_asked_best = False
         self._is_spool_checked = False
+        self._known_limits = {"mode", "max_checkpoints", "max_best_checkpoints", "keep_every_epochs"}
+        """The names in a policy that every server knows, and those that its replies have shown since."""
 
     def save(
         self, state: Any, stem: str, facts: Mapping[str, Any], policy: Mapping[str, Any], *, wait: bool | None
@@ -82,7 +84,8 @@ class Saver:
         """Save a state, or leave it to rank 0; returns the checkpoint's name."""
         self.background.raise_error()
         save_id = secrets.token_hex(16)
-        name = facts.get("name") or checkpoint_name(stem, facts["epoch"], datetime.now(UTC), save_id)
+        counters = facts["epoch"], facts.get("step")
+        name = facts.get("name") or checkpoint_name(stem, *counters, datetime.now(UTC), save_id)
         self.save_as(name, state, facts, policy, save_id=save_id, wait=wait)
         return name
 
@@ -101,7 +104,7 @@ class Saver:
             return
         self.target.begin()
         self._check_spool()
-        save = {**facts, "directory": self._remote.name, "name": name, "policy": policy}
+        save = {**facts, "directory": self._remote.name, "name": name, "policy": self._known(policy)}
         save["save_id"] = save_id or secrets.token_hex(16)
         if self._find_base is not None and not self.target.must_spool():
             save["base"] = self._base(self._find_base)
@@ -124,7 +127,14 @@ class Saver:
         self._warn_of_loading(layout)
 
     def may_improve(
-        self, metric: float, epoch: int | None, mode: str, *, name: str | None = None, wait: bool | None
+        self,
+        metric: float,
+        mode: str,
+        *,
+        epoch: int | None,
+        step: int | None,
+        name: str | None = None,
+        wait: bool | None,
     ) -> bool:
         """Tell if a metric is worth a save; on another rank, if rank 0 saves it.
 
@@ -137,8 +147,8 @@ class Saver:
             best = None if self.target.must_spool() else self._guess_best(mode, 0.0)
         else:
             best = self._guess_best(mode, self._remote.server.patience_s)
-        if name is None and epoch is not None:
-            name = checkpoint_name("best", epoch, datetime.now(UTC), "")
+        if name is None and (epoch is not None or step is not None):
+            name = checkpoint_name("best", epoch, step, datetime.now(UTC), "")
         return self._non_zero_rank.improves(metric, best, "" if is_ours else name)
 
     def pending(self) -> list[str]:
@@ -155,6 +165,10 @@ class Saver:
         """Wait for what is under way, and discard what waits."""
         self.background.wait()
         self.target.discard_waiting()
+
+    def _known(self, policy: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a policy without unset limits of which no reply has shown yet that the server knows them."""
+        return {name: value for name, value in policy.items() if value is not None or name in self._known_limits}
 
     def _warn_of_loading(self, layout: Layout) -> None:
         for message in weights_only_check.warnings_of(self._remote.name, layout):
@@ -247,6 +261,7 @@ class Saver:
             )
         if committed.loss is not None:
             self._warn_once(f"{committed.loss}. If it was this job before a restart, all is well.")
+        self._known_limits |= committed.policy.keys()
         in_force = {name: committed.policy[name] for name in committed.policy["set_by_operator"]}
         stronger = [f"{name}={value}" for name, value in in_force.items() if value != job.policy.get(name)]
         if stronger:

@@ -170,7 +170,7 @@ def _slug(directory: str) -> str:
 
 
 def _droppable(queue: Queue, has_newer: bool) -> list[SpooledCheckpoint]:
-    """Return what may be dropped if space is short: neither the newest, nor flagged, pinned, or among the best.
+    """Return what may be dropped if space is short: not the newest, none flagged, pinned, manual or among the best.
 
     Parameters
     ----------
@@ -185,11 +185,8 @@ def _droppable(queue: Queue, has_newer: bool) -> list[SpooledCheckpoint]:
     ranked = [(metric, item) for item, save in saves.items() if (metric := _ranked_by(save)) is not None]
     count = max((_best_count(save) for save in saves.values()), default=0)
     best = {item for _, item in sorted(ranked)[:count]}
-    return [
-        item
-        for item, save in saves.items()
-        if item not in best and save["kind"] == "regular" and not save.get("is_best") and not save.get("pinned")
-    ]
+    kept = {item for item, save in saves.items() if any(save.get(fact) for fact in ("is_best", "pinned", "retention"))}
+    return [item for item, save in saves.items() if save["kind"] == "regular" and item not in best | kept]
 
 
 def _within(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import Any
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _AGES = ((86400 * 365, "year"), (86400 * 30, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
+_INTERVALS = ("epochs", "steps")
 NONE = "-"
 """The sign for a missing value."""
 
@@ -66,6 +67,7 @@ def shape(tensor: Mapping[str, Any]) -> str:
 def flags(checkpoint: Mapping[str, Any]) -> str:
     """List the marks of a checkpoint, for one column."""
     found = [word for word in ("pinned", "is_best") if checkpoint.get(word)]
+    found += ["manual"] if checkpoint.get("retention") == "manual" else []
     found += ["damaged"] if checkpoint.get("damage") else []
     if checkpoint.get("removed_because"):
         found.append(f"{checkpoint['removed_because']}{' (can be restored)' if checkpoint.get('restorable') else ''}")
@@ -75,7 +77,8 @@ def flags(checkpoint: Mapping[str, Any]) -> str:
 
 def policy(found: Mapping[str, Any]) -> str:
     """Describe a policy in words."""
-    last, best, every = (found[key] for key in ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs"))
+    last, best = found["max_checkpoints"], found["max_best_checkpoints"]
+    every = [f"every {found[f'keep_every_{unit}']} {unit}" for unit in _INTERVALS if found.get(f"keep_every_{unit}")]
     if last is None and best is None:
         kept = "everything"
     else:
@@ -83,7 +86,7 @@ def policy(found: Mapping[str, Any]) -> str:
             [
                 "all regular ones" if last is None else f"the last {last}",
                 "all that are ranked" if best is None else f"the best {best}",
-                *([f"every {every} epochs"] if every else []),
+                *every,
             ]
         )
     ranked = f"; {found['mode']} is best" if found["mode"] else ""

@@ -116,7 +116,8 @@ def test_an_operators_limits_are_stronger_than_a_saves(server, directory):
     server.save(directory, epoch=1, mode="min", max_checkpoints=5, max_best_checkpoints=5)
     ordered = put(server, directory, max_checkpoints=2)
     assert ordered.status_code == 200
-    expected = {"mode": "min", "max_checkpoints": 2, "max_best_checkpoints": 5, "keep_every_epochs": None}
+    expected = {"mode": "min", "max_checkpoints": 2, "max_best_checkpoints": 5}
+    expected |= {"keep_every_epochs": None, "keep_every_steps": None}
     assert ordered.json()["policy"] == {**expected, "set_by_operator": ["max_checkpoints"]}
     saved = server.save(directory, epoch=2, max_checkpoints=9, max_best_checkpoints=1)
     assert saved["policy"] == {**expected, "max_best_checkpoints": 1, "set_by_operator": ["max_checkpoints"]}

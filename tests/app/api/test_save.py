@@ -94,6 +94,7 @@ def test_a_policy_travels_in_the_query_and_is_in_force_at_once(server, directory
         "max_checkpoints": 2,
         "max_best_checkpoints": 1,
         "keep_every_epochs": None,
+        "keep_every_steps": None,
         "set_by_operator": [],
     }
 

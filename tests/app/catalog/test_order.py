@@ -45,7 +45,7 @@ def in_order(history, order):
     name, down = order.removeprefix("-"), order.startswith("-")
 
     def fact(found):
-        if name in {"epoch", "metric"}:
+        if name in {"epoch", "step", "metric"}:
             return ranking.finite(getattr(found.facts, name))
         return () if name == "position" else getattr(found, name)
 

@@ -20,6 +20,7 @@ POLICIES = st.builds(
     max_checkpoints=LIMITS,
     max_best_checkpoints=LIMITS,
     keep_every_epochs=st.none() | st.integers(1, 4),
+    keep_every_steps=st.none() | st.integers(1, 4),
 )
 
 

@@ -19,7 +19,7 @@ INDEXES = {index.name: index for table in schema.metadata.sorted_tables for inde
 SMALL = {"files.mode"}
 """Integers that 32 bits hold."""
 TOTAL = r"CAST\(coalesce\(sum\(.*?, %\(\w+\)s(::INTEGER)?\) AS BIGINT\)"
-LIVE_BY = ("position", "kind", "metric", "epoch", "size", "time")
+LIVE_BY = ("position", "kind", "metric", "epoch", "step", "size", "time")
 UNSORTED = {"directories.last_writer", "checkpoints.writer"}
 """Names that are neither compared nor sorted."""
 
@@ -74,6 +74,7 @@ def test_every_partial_index_is_partial_on_both_databases():
         "unfreed_by_name": "removed_at IS NOT NULL AND NOT freed",
         "stale_manifests": "manifest_stale",
         "unjudged": "unjudged",
+        "live_manual": "removed_at IS NULL AND retention = 'manual'",
         "freed_by_removal": "freed",
         "superseded_saves": "superseded_at IS NOT NULL",
         "numbers_by_value": "NOT removed",

@@ -166,28 +166,33 @@ def test_no_accepted_name_leaves_the_root_or_hides_what_it_is(what, text):
 
 
 @pytest.mark.parametrize(
-    ("kind", "epoch", "name"),
+    ("kind", "epoch", "step", "name"),
     [
-        pytest.param("regular", 100, "checkpoint_epoch_0100.pt", id="an epoch"),
-        pytest.param("regular", 0, "checkpoint_epoch_0000.pt", id="epoch 0"),
-        pytest.param("regular", 123456, "checkpoint_epoch_123456.pt", id="more than four digits"),
-        pytest.param("best", 7, "best_epoch_0007.pt", id="a best one"),
-        pytest.param("regular", None, "checkpoint_20261123T140501_b513accf9c8b.pt", id="no epoch"),
-        pytest.param("best", None, "best_20261123T140501_b513accf9c8b.pt", id="a best one without an epoch"),
+        pytest.param("regular", 100, None, "checkpoint_epoch_0100.pt", id="an epoch"),
+        pytest.param("regular", 0, None, "checkpoint_epoch_0000.pt", id="epoch 0"),
+        pytest.param("regular", 123456, None, "checkpoint_epoch_123456.pt", id="more than four digits"),
+        pytest.param("regular", None, 12000, "checkpoint_step_00012000.pt", id="a step"),
+        pytest.param("regular", 3, 0, "checkpoint_epoch_0003_step_00000000.pt", id="an epoch and step 0"),
+        pytest.param("regular", None, 10**9, "checkpoint_step_1000000000.pt", id="more than eight digits"),
+        pytest.param("best", 7, None, "best_epoch_0007.pt", id="a best one"),
+        pytest.param("best", 7, 70, "best_epoch_0007_step_00000070.pt", id="a best one with a step"),
+        pytest.param("regular", None, None, "checkpoint_20261123T140501_b513accf9c8b.pt", id="neither"),
+        pytest.param("best", None, None, "best_20261123T140501_b513accf9c8b.pt", id="a best one with neither"),
     ],
 )
-def test_a_checkpoint_without_a_name_is_called_after_its_epoch_or_time(kind, epoch, name):
-    assert names.default_name(kind, epoch, datetime(2026, 11, 23, 14, 5, 1, 999, UTC), "3f9abcde") == name
+def test_a_checkpoint_without_a_name_is_called_after_its_epoch_and_step_or_its_time(kind, epoch, step, name):
+    assert names.default_name(kind, epoch, step, datetime(2026, 11, 23, 14, 5, 1, 999, UTC), "3f9abcde") == name
 
 
 @given(
     st.sampled_from(["regular", "best"]),
     st.none() | st.integers(0, 2**53),
+    st.none() | st.integers(0, 2**53),
     st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),
     st.from_regex(r"[A-Za-z0-9_-]{8,64}", fullmatch=True),
 )
-def test_the_server_can_take_every_name_that_it_gives(kind, epoch, at, save_id):
-    name = names.default_name(kind, epoch, at, save_id)
+def test_the_server_can_take_every_name_that_it_gives(kind, epoch, step, at, save_id):
+    name = names.default_name(kind, epoch, step, at, save_id)
     assert names.checkpoint_name(name) == name
 
 

@@ -126,6 +126,7 @@ def test_asking_twice_is_asking_once(policy, request):
     [
         pytest.param(Policy("max"), True, id="no limit"),
         pytest.param(Policy(keep_every_epochs=2), True, id="a rule that only keeps"),
+        pytest.param(Policy(keep_every_steps=2), True, id="a rule that only keeps, by steps"),
         pytest.param(Policy(max_checkpoints=0), False, id="a limit"),
         pytest.param(Policy(max_best_checkpoints=3), False, id="a limit on the best"),
     ],

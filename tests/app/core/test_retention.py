@@ -18,6 +18,7 @@ POLICIES = st.builds(
     max_checkpoints=LIMIT,
     max_best_checkpoints=LIMIT,
     keep_every_epochs=st.none() | st.integers(1, 5),
+    keep_every_steps=st.none() | st.integers(1, 5),
 )
 
 
@@ -36,6 +37,8 @@ def reasons(checkpoints, policy):
 
 
 LOSSES = ({"metric": 0.5}, {"metric": 0.2}, {"metric": 0.3}, {"metric": 0.4})
+STEPS = ({"step": 0}, {"step": 500}, {"step": 1000, "kind": "best"}, {"step": 1000}, {"step": 1500}, {})
+MANUAL = {"retention": "manual"}
 EPOCHS = ({"epoch": 0}, {"epoch": 1}, {"epoch": 2, "kind": "best"}, {"epoch": 4}, {"epoch": 5}, {})
 
 
@@ -57,7 +60,18 @@ EPOCHS = ({"epoch": 0}, {"epoch": 1}, {"epoch": 2, "kind": "best"}, {"epoch": 4}
         pytest.param([{}, {"kind": "best"}, {"kind": "best"}], Policy("min", 1, 0), [1, 3], id="nor takes its place"),
         pytest.param([{"pinned": True}, {}, {}], Policy("min", 1, 1), [1, 3], id="pinned ones"),
         pytest.param(EPOCHS, Policy("min", 1, 0, 2), [1, 4, 6], id="every second epoch, from the regular ones"),
+        pytest.param(
+            STEPS, Policy("min", 1, 0, None, 1000), [1, 4, 6], id="every thousandth step, of the regular ones"
+        ),
         pytest.param([{"is_best": True}, {}, {}], Policy("min", 1, 1), [1, 3], id="a flagged one"),
+        pytest.param([MANUAL, {}, {}], Policy("min", 1, 1), [1, 3], id="a manual one"),
+        pytest.param([{}, {}, MANUAL, MANUAL], Policy("min", 1, 1), [2, 3, 4], id="manual ones take no place"),
+        pytest.param(
+            [{"metric": 0.3}, {"metric": 0.4}, {"metric": 0.1, **MANUAL}, {}],
+            Policy("min", 1, 1),
+            [1, 3, 4],
+            id="not among the best either",
+        ),
         pytest.param([{"metric": math.nan}, {}, {}], Policy("min", 1, 1), [3], id="NaN is no reason"),
     ],
 )
@@ -79,6 +93,14 @@ def test_each_that_stays_is_given_every_reason():
     }
 
 
+def test_a_manual_one_is_neither_the_newest_nor_ranked():
+    facts = {"metric": 0.1, "epoch": 4, "step": 40, "pinned": True, **MANUAL}
+    assert reasons(history({"metric": 0.2}, facts), Policy("min", 1, 1, 4, 40)) == {
+        2: ["manual", "pinned"],
+        1: ["newest", "last 1 of 1", "best 1 of 1"],
+    }
+
+
 def test_without_limits_the_places_are_still_told():
     assert reasons(history({"metric": 0.2}, {"kind": "best"}), Policy()) == {
         2: ["newest", "unlimited"],
@@ -93,14 +115,16 @@ def test_every_checkpoint_is_judged_once_newest_first(checkpoints, policy):
 
 
 @given(histories(min_size=1), POLICIES)
-def test_the_newest_always_stays(checkpoints, policy):
-    first = retention.judge(checkpoints, policy)[0]
-    assert first.checkpoint == ranking.latest(checkpoints)
-    assert Reason("newest") in first.reasons
+def test_the_newest_that_counts_always_stays(checkpoints, policy):
+    verdicts = retention.judge(checkpoints, policy)
+    assert verdicts[0].checkpoint == ranking.latest(checkpoints)
+    newest = next((each for each in verdicts if not each.checkpoint.facts.is_manual), None)
+    assert [each for each in verdicts if Reason("newest") in each.reasons] == ([] if newest is None else [newest])
 
 
 @given(histories(), POLICIES.filter(lambda policy: policy.max_best_checkpoints != 0))
 def test_the_best_always_stays_unless_no_best_are_wanted(checkpoints, policy):
+    checkpoints = [found for found in checkpoints if not found.facts.is_manual]
     best = ranking.best(checkpoints, policy.mode or "min")
     assert best is None or best in staying(retention.judge(checkpoints, policy))
 
@@ -119,6 +143,7 @@ def test_a_higher_limit_never_removes_more(checkpoints, policy, more):
         policy.max_checkpoints and policy.max_checkpoints + more,
         policy.max_best_checkpoints and policy.max_best_checkpoints + more,
         policy.keep_every_epochs,
+        policy.keep_every_steps,
     )
     before = {found.id for found in staying(retention.judge(checkpoints, policy))}
     assert before <= {found.id for found in staying(retention.judge(checkpoints, higher))}
@@ -147,16 +172,20 @@ def stays(found, checkpoints, policy):
         metric = other.facts.metric
         return other.facts.is_best if metric is None else math.isfinite(metric)
 
-    last, best, every = policy.max_checkpoints, policy.max_best_checkpoints, policy.keep_every_epochs
-    regular, epoch = found.facts.kind == "regular", found.facts.epoch
-    newer_regular = sum(newer(other) and other.facts.kind == "regular" for other in checkpoints)
-    better_ones = sum(can_be_best(other) and better(other, found, policy.mode or "min") for other in checkpoints)
+    if found.facts.is_manual:
+        return True
+    counted = [other for other in checkpoints if not other.facts.is_manual]
+    last, best = policy.max_checkpoints, policy.max_best_checkpoints
+    intervals = ((policy.keep_every_epochs, found.facts.epoch), (policy.keep_every_steps, found.facts.step))
+    regular = found.facts.kind == "regular"
+    newer_regular = sum(newer(other) and other.facts.kind == "regular" for other in counted)
+    better_ones = sum(can_be_best(other) and better(other, found, policy.mode or "min") for other in counted)
     return (
         (last is None and best is None)
-        or not any(newer(other) for other in checkpoints)
+        or not any(newer(other) for other in counted)
         or (regular and (last is None or newer_regular < last))
         or (can_be_best(found) and (best is None or better_ones < best))
-        or (regular and every is not None and epoch is not None and epoch % every == 0)
+        or any(regular and every is not None and at is not None and at % every == 0 for every, at in intervals)
         or found.facts.pinned
     )
 

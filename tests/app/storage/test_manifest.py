@@ -143,6 +143,7 @@ def test_what_was_never_a_manifest_is_unreadable(data):
         pytest.param({"policy__limits": {"max_size": 1}}, id="a limit that there is not"),
         pytest.param({"policy__limits": {"max_checkpoints": -1}}, id="a limit below nothing"),
         pytest.param({"policy__limits": {"keep_every_epochs": 0}}, id="every 0 epochs"),
+        pytest.param({"policy__limits": {"keep_every_steps": 0}}, id="every 0 steps"),
         pytest.param({"replaces": "../../../a"}, id="replacing what lies beside the trash"),
         pytest.param(
             {"checkpoint__files": [], "maps": {}, "checkpoint__digest": digests.of_checkpoint([])}, id="no files"
@@ -222,6 +223,7 @@ def test_a_directory_that_was_cut_short_is_unreadable(data):
         pytest.param("max_checkpoints", -1, id="a limit below nothing"),
         pytest.param("max_best_checkpoints", 10**30, id="a limit that SQL cannot hold"),
         pytest.param("keep_every_epochs", 0, id="every 0 epochs"),
+        pytest.param("keep_every_steps", 0, id="every 0 steps"),
         pytest.param("mode", "median", id="an unknown mode"),
     ],
 )

@@ -21,6 +21,7 @@ NONSENSE = {
     "max_checkpoints": [True, 1.5, "3", -1],
     "max_best_checkpoints": [False, "all", -1],
     "keep_every_epochs": [0, True],
+    "keep_every_steps": [0, True],
     "cache_max_bytes": [-1, "1", True],
     "cache_dir": [3, b"cache"],
     "progress": ["yes", 1],

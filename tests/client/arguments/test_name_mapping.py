@@ -54,11 +54,13 @@ def test_a_path_that_names_no_checkpoint_is_refused(path):
 
 def test_saves_of_one_second_whose_ids_begin_alike_have_names_of_their_own():
     at = datetime(2026, 11, 23, 14, 5, 1, tzinfo=UTC)
-    assert len({checkpoint_name("checkpoint", None, at, f"abcdabcdabcd{end}") for end in range(1000)}) == 1000
+    assert len({checkpoint_name("checkpoint", None, None, at, f"abcdabcdabcd{end}") for end in range(1000)}) == 1000
 
 
 def test_a_checkpoint_is_named_by_its_epoch_or_by_the_time():
     at = datetime(2026, 11, 23, 14, 5, 1, tzinfo=UTC)
-    assert checkpoint_name("checkpoint", 100, at, "3f9abc") == "checkpoint_epoch_0100.pt"
-    assert checkpoint_name("best", 12345, at, "3f9abc") == "best_epoch_12345.pt"
-    assert checkpoint_name("checkpoint", None, at, "3f9abc") == "checkpoint_20261123T140501_5c2116a7116e.pt"
+    assert checkpoint_name("checkpoint", 100, None, at, "3f9abc") == "checkpoint_epoch_0100.pt"
+    assert checkpoint_name("best", 12345, None, at, "3f9abc") == "best_epoch_12345.pt"
+    assert checkpoint_name("checkpoint", None, 12000, at, "3f9abc") == "checkpoint_step_00012000.pt"
+    assert checkpoint_name("best", 3, 0, at, "3f9abc") == "best_epoch_0003_step_00000000.pt"
+    assert checkpoint_name("checkpoint", None, None, at, "3f9abc") == "checkpoint_20261123T140501_5c2116a7116e.pt"

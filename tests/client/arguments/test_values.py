@@ -206,8 +206,8 @@ def test_what_are_no_tags_is_refused(given):
 
 @pytest.mark.parametrize("given", [3, np.int32(3), torch.tensor(3), np.array([3])], ids=str)
 def test_an_epoch_is_an_integer(given):
-    assert values.epoch(given) == 3
-    assert type(values.epoch(given)) is int
+    assert values.counter("epoch", given) == 3
+    assert type(values.counter("epoch", given)) is int
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_an_epoch_is_an_integer(given):
 )
 def test_what_is_no_epoch_is_refused(given, error):
     with pytest.raises(error, match="epoch"):
-        values.epoch(given)
+        values.counter("epoch", given)
 
 
 @pytest.mark.parametrize(

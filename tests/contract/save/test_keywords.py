@@ -88,7 +88,7 @@ def test_what_looks_misspelt_is_kept_and_warned_of_once(make_manager, keyword, v
 def test_other_keywords_are_metadata_without_a_word(make_manager, keywords):
     manager = make_manager()
     assert warned(manager.save, {}, **keywords) == []
-    facts = {"epoch", "metric", "is_best"}
+    facts = {"epoch", "step", "metric", "is_best"}
     expected = {key: value for key, value in keywords.items() if key not in facts}
     assert manager.checkpoints[0]["metadata"] == expected
 

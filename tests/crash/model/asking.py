@@ -22,6 +22,8 @@ metrics = st.sampled_from(
     [None, None, 0.5, 1.0, -2.0, 0.25, 3.0, 0.0, -0.0, 0.5, 1e308, 5e-324, float("nan"), float("inf"), float("-inf")]
 )
 epochs = st.sampled_from([None, 0, 1, 2, 3, 4, 5, 6])
+steps = st.sampled_from([None, None, None, 0, 10, 20, 25])
+retentions = st.sampled_from(["policy", "policy", "policy", "policy", "manual"])
 metadata = st.sampled_from([{}, {}, {"acc": 0.5}, {"acc": 1}, {"acc": 0.75}, {"acc": "NaN"}, {"acc": True, "lr": 0.1}])
 tags = st.sampled_from([(), (), ("a",), ("b", "a")])
 modes = st.sampled_from([None, None, None, "min", "min", "max"])
@@ -36,6 +38,7 @@ limits = st.sampled_from(
         {"max_best_checkpoints": 2},
         {"max_checkpoints": 1, "max_best_checkpoints": 0, "keep_every_epochs": 2},
         {"keep_every_epochs": 3},
+        {"max_checkpoints": 1, "keep_every_steps": 10},
     ]
 )
 limits_with_none = st.sampled_from(
@@ -47,6 +50,7 @@ limits_with_none = st.sampled_from(
         {"max_checkpoints": 2, "max_best_checkpoints": None},
         {"max_checkpoints": None, "max_best_checkpoints": 1},
         {"max_checkpoints": 4, "keep_every_epochs": None},
+        {"max_checkpoints": 4, "keep_every_steps": None},
     ]
 )
 
@@ -58,6 +62,8 @@ def saves(**chosen: Any) -> st.SearchStrategy[Wanted]:
         "name": st.sampled_from([None, None, None, "a.pt", "b.pt", "c.pt"]),
         "kind": st.sampled_from(["regular", "regular", "best"]),
         "epoch": epochs,
+        "step": steps,
+        "retention": retentions,
         "metric": metrics,
         "is_best": seldom,
         "pinned": seldom,

@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-LIMITS = ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs")
-FACTS = ("kind", "epoch", "metric", "is_best", "pinned", "tags", "metadata")
+LIMITS = ("max_checkpoints", "max_best_checkpoints", "keep_every_epochs", "keep_every_steps")
+FACTS = ("kind", "epoch", "step", "metric", "is_best", "pinned", "tags", "retention", "metadata")
 
 Reasons = set[tuple[str, int | None, int | None]]
 
@@ -36,10 +36,12 @@ class Wanted:
     name: str | None = None
     kind: str = "regular"
     epoch: int | None = None
+    step: int | None = None
     metric: float | None = None
     is_best: bool = False
     pinned: bool = False
     tags: tuple[str, ...] = ()
+    retention: str = "policy"
     metadata: dict[str, Any] = field(default_factory=dict)
     mode: str | None = None
     limits: dict[str, int | None] = field(default_factory=dict)
@@ -49,9 +51,11 @@ class Wanted:
 
     def called(self) -> str | None:
         """The name that it gets; None where the time of the save becomes part of it."""
-        if self.name is not None or self.epoch is None:
+        if self.name is not None or (self.epoch is None and self.step is None):
             return self.name
-        return f"{'best' if self.kind == 'best' else 'checkpoint'}_epoch_{self.epoch:04d}.pt"
+        epoch = "" if self.epoch is None else f"_epoch_{self.epoch:04d}"
+        step = "" if self.step is None else f"_step_{self.step:08d}"
+        return f"{'best' if self.kind == 'best' else 'checkpoint'}{epoch}{step}.pt"
 
 
 @dataclass
@@ -66,10 +70,12 @@ class Row:
     content: Content
     kind: str
     epoch: int | None
+    step: int | None
     metric: float | None
     is_best: bool
     pinned: bool
     tags: tuple[str, ...]
+    retention: str
     metadata: dict[str, Any]
     removed_because: str | None = None
 
@@ -136,11 +142,13 @@ class Model:
         """Why each live checkpoint stays, by its id."""
         live = self.live()
         why: dict[str, Reasons] = {row.id: set() for row in live}
-        if live:
-            why[live[-1].id].add(("newest", None, None))
-        last, best, every = (self.limits[name] for name in LIMITS)
-        regular = [row for row in reversed(live) if row.kind == "regular"]
-        for code, rows, limit in (("last", regular, last), ("best", self.ranked(), best)):
+        counted = [row for row in live if row.retention == "policy"]
+        if counted:
+            why[counted[-1].id].add(("newest", None, None))
+        last, best, *intervals = (self.limits[name] for name in LIMITS)
+        regular = [row for row in reversed(counted) if row.kind == "regular"]
+        ranked = [row for row in self.ranked() if row.retention == "policy"]
+        for code, rows, limit in (("last", regular, last), ("best", ranked, best)):
             for place, row in enumerate(rows, 1):
                 if limit is None or place <= limit:
                     why[row.id].add((code, place, limit))
@@ -149,8 +157,12 @@ class Model:
                 why[row.id].add(("unlimited", None, None))
             if row.pinned:
                 why[row.id].add(("pinned", None, None))
-            if every is not None and row.kind == "regular" and row.epoch is not None and row.epoch % every == 0:
-                why[row.id].add(("every", None, every))
+            if row.retention == "manual":
+                why[row.id].add(("manual", None, None))
+            for code, every, at in zip(("every", "every_steps"), intervals, (row.epoch, row.step), strict=True):
+                is_due = every is not None and at is not None and at % every == 0
+                if is_due and row.kind == "regular" and row.retention == "policy":
+                    why[row.id].add((code, None, every))
         return why
 
     # admission

@@ -10,7 +10,7 @@ from ..statuses import Status
 
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "reshaped": ("%", "magenta"), "changed": ("~", "yellow")}
 _UNCERTAIN = ("?", "dim")
-_FACTS = ("kind", "epoch", "metric", "is_best", "pinned", "tags")
+_FACTS = ("kind", "epoch", "step", "metric", "is_best", "pinned", "tags")
 
 
 def diff(before: CheckpointPath, after: CheckpointPath, server: ServerUrl = None, as_json: AsJson = False) -> int:
@@ -40,8 +40,8 @@ def _show(session: Session, found: Json) -> None:
 
 def _facts(before: Json, after: Json) -> Iterator[Row]:
     for fact in _FACTS:
-        if before[fact] != after[fact]:
-            yield [_mark("changed"), "fact", fact, Cell.number(before[fact]), Cell.number(after[fact])]
+        if before.get(fact) != after.get(fact):
+            yield [_mark("changed"), "fact", fact, Cell.number(before.get(fact)), Cell.number(after.get(fact))]
     old, new = before["metadata"], after["metadata"]
     for key in sorted({*old, *new}):
         if key not in old or key not in new or old[key] != new[key]:

@@ -21,7 +21,7 @@ _ORDERS: dict[str, Callable[[Json], object]] = {
     "size_bytes": lambda found: found["size_bytes"],
     "created_at": lambda found: found["latest"]["created_at"] if found["latest"] else "",
 }
-CHECKPOINT_ORDERS = ("position", "best", "epoch", "metric", "created_at", "name", "size_bytes")
+CHECKPOINT_ORDERS = ("position", "best", "epoch", "step", "metric", "created_at", "name", "size_bytes")
 
 
 def ls(
@@ -44,8 +44,8 @@ def ls(
         typer.Option(
             "--order",
             metavar="[-]ORDER",
-            help="Checkpoints: position, best, epoch, metric, created_at, name, size_bytes; default -position, the "
-            "newest first. Directories: name, count, size_bytes, created_at. A leading - reverses the order.",
+            help="Checkpoints: position, best, epoch, step, metric, created_at, name, size_bytes; default -position, "
+            "the newest first. Directories: name, count, size_bytes, created_at. A leading - reverses the order.",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=0, help="List at most N.")] = None,
@@ -106,7 +106,7 @@ def _checkpoints(session: Session, directory: Json, order: str, limit: int | Non
         return Status.DONE
     best = directory["best"]["id"] if directory["best"] else None
     now = datetime.now(UTC)
-    columns = ["NAME", ">EPOCH", ">METRIC", ">SIZE", "SAVED", "KIND", "MARKS"]
+    columns = ["NAME", ">EPOCH", ">METRIC", ">SIZE", "SAVED", "KIND", "MARKS", ">STEP"]
     session.out.table(columns, (_checkpoint_row(checkpoint, best, now) for checkpoint in found))
     return Status.DONE
 
@@ -122,6 +122,7 @@ def _checkpoint_row(found: Json, best: str | None, now: datetime) -> Row:
         _saved(found, now),
         found["kind"],
         Cell(marks, marks or formatting.NONE),
+        Cell.number(found.get("step")),  # the columns of earlier versions come first: programs count them
     ]
 
 

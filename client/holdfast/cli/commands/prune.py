@@ -12,6 +12,8 @@ from ..session import Json, Session
 from ..statuses import Misuse, Status
 from .mark import confirmed
 
+_TRYING = "--last, --best, --every, --every-steps and --mode"
+
 
 def prune(
     directory: Annotated[
@@ -36,6 +38,12 @@ def prune(
             "--every", metavar="E", min=1, help="With --dry-run: try a policy that also keeps every E epochs."
         ),
     ] = None,
+    every_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--every-steps", metavar="S", min=1, help="With --dry-run: try a policy that also keeps every S steps."
+        ),
+    ] = None,
     mode: Annotated[
         str | None,
         typer.Option("--mode", metavar="MODE", help="With --dry-run: try a policy that ranks by min or max."),
@@ -50,11 +58,18 @@ def prune(
     if directory is not None and prefix is not None:
         raise Misuse("a directory and --prefix are both given; only one can be used")
     session = Session.of(server, as_json=as_json)
-    policy = _policy(last, best, every, mode)
+    tried = {
+        "max_checkpoints": last,
+        "max_best_checkpoints": best,
+        "keep_every_epochs": every,
+        "keep_every_steps": every_steps,
+        "mode": mode,
+    }
+    policy = _policy(tried)
     if policy and not dry_run:
-        raise Misuse("--last, --best, --every and --mode only try out a policy: they need --dry-run")
+        raise Misuse(f"{_TRYING} only try out a policy: they need --dry-run")
     if policy and directory is None:
-        raise Misuse("--last, --best, --every and --mode need one directory, not --prefix")
+        raise Misuse(f"{_TRYING} need one directory, not --prefix")
     body: Json = {"prefix": session.below(prefix)} if directory is None else {"directory": session.directory(directory)}
     judged = paged.prune(session, {**body, "dry_run": True, **policy})
     if not dry_run:
@@ -67,9 +82,8 @@ def prune(
     return Status.DONE
 
 
-def _policy(last: int | None, best: int | None, every: int | None, mode: str | None) -> Json:
-    limits = {"max_checkpoints": last, "max_best_checkpoints": best, "keep_every_epochs": every, "mode": mode}
-    given = {name: value for name, value in limits.items() if value is not None}
+def _policy(tried: Json) -> Json:
+    given = {name: value for name, value in tried.items() if value is not None}
     return {"policy": given} if given else {}
 
 

@@ -40,6 +40,9 @@ def put(
         typer.Option("--name", metavar="NAME", help="Name of the checkpoint. Default: that of the file or folder."),
     ] = None,
     epoch: Annotated[int | None, typer.Option("--epoch", metavar="N", min=0, help="Epoch.")] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", metavar="N", min=0, help="Optimizer steps so far, over all epochs.")
+    ] = None,
     metric: Annotated[
         str | None, typer.Option("--metric", metavar="FLOAT", help="Metric that ranks it; nan and inf are allowed.")
     ] = None,
@@ -52,6 +55,9 @@ def put(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Tag. Repeatable.")] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Pin it, so that the policy keeps it.")] = False,
+    manual: Annotated[
+        bool, typer.Option("--manual", help="Keep it until it is deleted: no policy removes it, nor counts it.")
+    ] = False,
     is_best: Annotated[bool, typer.Option("--is-best", help="Flag it as one of the best, without a metric.")] = False,
     kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="regular or best.")] = "regular",
     mode: Annotated[
@@ -78,7 +84,7 @@ def put(
         "directory": session.directory(directory),
         "name": called,
         "kind": kind,
-        "epoch": values.epoch(epoch),
+        "epoch": values.counter("epoch", epoch),
         "metric": values.number_to_wire(number),
         "is_best": is_best,
         "pinned": pin,
@@ -86,6 +92,8 @@ def put(
         "metadata": values.metadata(metadata.given(meta or [], meta_json or [])),
         "only_if_improved": only_if_improved,
         **({"policy": {"mode": mode}} if mode else {}),
+        **({"step": values.counter("step", step)} if step is not None else {}),
+        **({"retention": "manual"} if manual else {}),
     }
     if only_if_improved and (number is None or not math.isfinite(number)):
         raise Misuse("--only-if-improved needs a --metric that is a finite number")

@@ -74,6 +74,7 @@ def _checkpoint_facts(session: Session, found: Json, reasons: list[Json] | None)
     yield ["checkpoint", Cell(session.path_of(found), session.path_of(found), "bold")]
     yield ["kind", found["kind"]]
     yield ["epoch", Cell.number(found["epoch"])]
+    yield ["step", Cell.number(found.get("step"))]
     yield ["metric", Cell.number(found["metric"])]
     yield ["saved", _when(found["created_at"])]
     yield ["size", _size(found)]

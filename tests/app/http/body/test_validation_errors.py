@@ -60,6 +60,7 @@ INSIDE = re.compile(
             "body.other is not a known field",
         ),
         ("PUT", "/v1/directories/a", {"keep_every_epochs": 0}, "body.keep_every_epochs must be at least 1"),
+        ("PUT", "/v1/directories/a", {"keep_every_steps": 0}, "body.keep_every_steps must be at least 1"),
         ("GET", "/v1/checkpoints?directory=a&pinned=perhaps", None, "query.pinned must be true or false"),
         ("GET", "/v1/checkpoints?directory=a&metric_min=nan", None, "query.metric_min must be finite"),
         ("GET", "/v1/checkpoints?directory=a&page_size=0", None, "query.page_size must be at least 1"),

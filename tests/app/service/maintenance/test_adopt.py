@@ -119,10 +119,10 @@ def test_what_was_taken_in_is_served_like_any_other(root, adopt, serving):
     adopt(root / "runs")
     with serving() as server:
         found = listed(server, "runs/lightning")
-        assert [(one["epoch"], one["metadata"], one["sequence"]) for one in found] == [
-            (0, {"step": 100}, 1),
-            (1, {"step": 200}, 2),
-            (2, {"step": 300}, 3),
+        assert [(one["epoch"], one["step"], one["metadata"], one["sequence"]) for one in found] == [
+            (0, 100, {}, 1),
+            (1, 200, {}, 2),
+            (2, 300, {}, 3),
         ]
         assert {(one["kind"], one["metric"], one["is_best"], one["pinned"]) for one in found} == {
             ("regular", None, False, False)
@@ -141,10 +141,8 @@ def test_what_was_taken_in_is_served_like_any_other(root, adopt, serving):
         assert latest["name"] == "epoch=2-step=300.ckpt"
         best = server.http.get("/v1/checkpoints/best", params={"directory": "runs/lightning"})
         assert best.json()["code"] == "no_best"
-        by = server.http.get(
-            "/v1/checkpoints/best", params={"directory": "runs/lightning", "by": "step", "mode": "min"}
-        )
-        assert by.json()["name"] == "epoch=0-step=100.ckpt"
+        later = server.http.get("/v1/checkpoints", params={"directory": "runs/lightning", "step_min": 200}).json()
+        assert [one["step"] for one in later["checkpoints"]] == [200, 300]
 
 
 def test_later_saves_and_prunes_remove_nothing_of_it(root, adopt, serving):
@@ -304,6 +302,7 @@ def test_a_directory_of_ours_that_keeps_everything_takes_it_in_after_its_own(roo
             "max_checkpoints": None,
             "max_best_checkpoints": None,
             "keep_every_epochs": 3,
+            "keep_every_steps": None,
             "set_by_operator": ["max_best_checkpoints", "max_checkpoints"],
         }
         assert server.save("runs", b"more", epoch=10)["sequence"] == 4

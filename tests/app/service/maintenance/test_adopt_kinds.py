@@ -148,9 +148,9 @@ def test_metric_epoch_step_and_mode_are_learned(root, tmp_path, capsys):
 
         found = best("hf")
         assert (found["name"], found["epoch"], found["metric"]) == ("checkpoint-24", 3, 0.2)
-        assert found["metadata"] == {"eval_loss": 0.2, "eval_accuracy": 0.8, "step": 24}
+        assert (found["step"], found["metadata"]) == (24, {"eval_loss": 0.2, "eval_accuracy": 0.8})
         assert (best("pl")["metric"], best("pl")["epoch"]) == (0.09, 4)
-        assert (best("ig")["metric"], best("ig")["metadata"]) == (0.93, {"val_acc": 0.93, "step": 3})
+        assert (best("ig")["metric"], best("ig")["step"], best("ig")["metadata"]) == (0.93, 3, {"val_acc": 0.93})
         assert best("mixed")["code"] == "no_best"
         assert server.http.get("/v1/directories/ig").json()["policy"]["mode"] == "max"
 
