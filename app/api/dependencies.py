@@ -7,7 +7,7 @@ plain function to a worker thread.
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Header, Request, Response
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
@@ -16,6 +16,8 @@ from app.api.schemas.parameters import PrefixQuery
 from app.auth.links import Links
 from app.core.access import Access, Scope
 from app.core.errors import InvalidRequest, Unauthorized
+from app.core.models import NO_PRECONDITION, Precondition
+from app.http import preconditions
 from app.http.body import json_request
 from app.http.body.json_response import SerialisedRoute
 from app.http.ranges import precondition
@@ -134,17 +136,24 @@ def _model_of(body: Any) -> TypeAdapter[Any]:
     return TypeAdapter(found)
 
 
-def conditions_of(request: Request) -> Conditions:
-    """Return the conditions of a save: its ``If-None-Match``, and a token that is still valid at the commit.
+async def _expected(
+    if_match: Annotated[
+        str | None,
+        Header(description='Entity tags (`"<digest>"` of the checkpoint), or `*`: it must exist and have one of them.'),
+    ] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="`*`, or entity tags: no checkpoint may exist that has one of them.")
+    ] = None,
+) -> Precondition:
+    return preconditions.read(if_match, if_none_match)
 
-    Raises
-    ------
-    InvalidRequest
-        The request has a precondition other than ``If-None-Match: *``. Ignoring it would be unsafe.
-    """
-    absent = request.headers.get("if-none-match")
-    if "if-match" in request.headers or absent not in {None, "*"}:
-        raise InvalidRequest("A save supports `If-None-Match: *` and no other precondition.")
+
+Expected = Annotated[Precondition, Depends(_expected)]
+"""The precondition of a request that saves, changes or removes a checkpoint, by the checkpoint's digest."""
+
+
+def conditions_of(request: Request, expected: Precondition = NO_PRECONDITION) -> Conditions:
+    """Return the conditions of a commit: its own precondition, and a token that is still valid by then."""
     authenticator, before = request.state.authenticator, request.state.access
 
     def still_may() -> None:
@@ -153,7 +162,7 @@ def conditions_of(request: Request) -> Conditions:
             raise Unauthorized("The token was revoked or expired during the upload; nothing was saved.")
         access.require("write")  # the prefix was checked when the request began, and never changes
 
-    return Conditions(only_if_absent=absent is not None, still_may=still_may)
+    return Conditions(expected, still_may)
 
 
 async def _expected_policy(request: Request) -> Callable[[str | None], bool]:
@@ -190,7 +199,17 @@ async def only_known_queries(request: Request) -> None:
             raise InvalidRequest(f"The query parameter {name!r} is given more than once.")
 
 
-_CONDITIONAL = frozenset({"save_checkpoint", "save_small", "commit_upload", "set_policy"})
+_CONDITIONAL = frozenset(
+    {
+        "save_checkpoint",
+        "save_small",
+        "reserve_upload",
+        "commit_upload",
+        "change_checkpoint",
+        "delete_checkpoint",
+        "set_policy",
+    }
+)
 """The writing routes that support ``If-Match`` or ``If-None-Match``."""
 
 

@@ -1,4 +1,4 @@
-"""Digests of content: BLAKE3 of a chunk, of a file's chunk list, of a checkpoint's file list. Pure.
+"""Digests of content: BLAKE3 of a chunk, of a file's chunk list, of a checkpoint's file list; and preconditions. Pure.
 
 HTTP messages have a SHA-256 instead, as RFC 9530 asks for a standard algorithm.
 """
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from blake3 import blake3
 
-from app.core.models import Chunk, Save
+from app.core.models import Checkpoint, Chunk, Precondition, Save
 
 Buffer = bytes | bytearray | memoryview
 
@@ -62,6 +62,29 @@ def of_save(save: Save) -> str | None:
             return None
         digests.append((file.path, of_file(file.chunks)))
     return of_checkpoint(digests)
+
+
+def entity_tags(checkpoint: Checkpoint) -> frozenset[str]:
+    """Return the tags of a checkpoint: its digest and, if it is a single file, the tag of that file's bytes."""
+    own = f'"{checkpoint.digest}"'
+    return frozenset({own} if checkpoint.is_folder else {own, f'"{checkpoint.files[0].digest}"'})
+
+
+def unmet_header(precondition: Precondition, current: Checkpoint | None) -> str | None:
+    """Return the header of a precondition that the live checkpoint of a name, if any, does not meet; None if all hold.
+
+    As RFC 9110 has it in section 13.1.
+    """
+    tags = entity_tags(current) if current is not None else frozenset()
+    if precondition.if_match is not None and not _is_among(tags, precondition.if_match):
+        return "If-Match"
+    if precondition.if_none_match is not None and _is_among(tags, precondition.if_none_match):
+        return "If-None-Match"
+    return None
+
+
+def _is_among(tags: frozenset[str], wanted: Sequence[str]) -> bool:
+    return bool(tags) and ("*" in wanted or not tags.isdisjoint(wanted))
 
 
 def of_message(body: Buffer) -> str:

@@ -133,7 +133,7 @@ class HeadersTooLarge(Refusal):
 
 
 class PreconditionFailed(Refusal):
-    status, code, title = 412, "precondition_failed", "A checkpoint with this name exists already"
+    status, code, title = 412, "precondition_failed", "The checkpoint is not in the expected state"
 
 
 class PolicyChanged(Refusal):

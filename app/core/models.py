@@ -273,6 +273,20 @@ class UploadFile:
         return self.chunks is not None and all(chunk.digest for chunk in self.chunks)
 
 
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """An expectation about the live checkpoint of a name, in entity tags or ``*`` for any; None expects nothing.
+
+    With ``if_match`` it has one of these tags, which is never so for no tags; with ``if_none_match`` it has none.
+    """
+
+    if_match: tuple[str, ...] | None = None
+    if_none_match: tuple[str, ...] | None = None
+
+
+NO_PRECONDITION = Precondition()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
     """A request to save a checkpoint. The server chooses an empty ``name`` or ``save_id``.
@@ -294,6 +308,7 @@ class Save:
     token_id: str = ""
     may_dedup: bool = True
     folders: tuple[Folder, ...] = ()
+    precondition: Precondition = NO_PRECONDITION
 
     @property
     def is_folder(self) -> bool:

@@ -8,6 +8,7 @@ from app.api import facts_response
 from app.api.dependencies import (
     Deleter,
     EditsDep,
+    Expected,
     LookupsDep,
     PermissionFirstRoute,
     Reader,
@@ -87,15 +88,17 @@ async def save_checkpoint(
     service: ServiceDep,
     response: Response,
     may: Writer,
+    expected: Expected,
 ) -> CommittedOut:
     """Save a checkpoint of one file in a single request.
 
     The body is the file; the query describes it. `Content-Digest`, `Repr-Digest` and `Content-MD5` are verified. With
-    `If-None-Match: *` an existing checkpoint is not replaced. The checkpoint is durable when the response arrives. A
-    directory without a policy keeps everything. Idempotent with a `save_id`.
+    `If-None-Match: *` an existing checkpoint is not replaced, with `If-Match` only one of that digest is. The
+    checkpoint is durable when the response arrives. A directory without a policy keeps everything. Idempotent with a
+    `save_id`.
     """
     length = length_of(request)
-    upload = service.single_requests.begin(query.save(may), length or 0, conditions_of(request))
+    upload = service.single_requests.begin(query.save(may, expected), length or 0, conditions_of(request))
     return committed_answer(await receive(request, upload, length=length, whole=True), response)
 
 
@@ -165,22 +168,25 @@ def get_checkpoint(request: Request, checkpoint_id: Id, service: ServiceDep, _: 
     return facts_response.respond(request, service.contents, facts)
 
 
-@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *ID_REFUSALS, TooLarge))
-def change_checkpoint(checkpoint_id: Id, change: ChangeIn, edits: EditsDep, _: Writer) -> CheckpointOut:
+@router.patch("/{checkpoint_id}", responses=refuses(InvalidName, *ID_REFUSALS, PreconditionFailed, TooLarge))
+def change_checkpoint(
+    checkpoint_id: Id, change: ChangeIn, edits: EditsDep, _: Writer, expected: Expected
+) -> CheckpointOut:
     """Change the facts of a checkpoint: pin, tags, epoch, metric, metadata.
 
-    The ranking follows immediately.
+    The ranking follows immediately. `If-Match` requires that the checkpoint has that digest.
     """
-    return CheckpointOut.of(edits.apply(checkpoint_id, change.change()))
+    return CheckpointOut.of(edits.apply(checkpoint_id, change.change(), expected))
 
 
-@router.delete("/{checkpoint_id}", responses=refuses(*ID_REFUSALS, Pinned))
-def delete_checkpoint(checkpoint_id: Id, removals: RemovalsDep, _: Deleter) -> CheckpointOut:
+@router.delete("/{checkpoint_id}", responses=refuses(*ID_REFUSALS, PreconditionFailed, Pinned))
+def delete_checkpoint(checkpoint_id: Id, removals: RemovalsDep, _: Deleter, expected: Expected) -> CheckpointOut:
     """Delete a checkpoint.
 
     Its facts stay available. It can be restored until the undo window ends. A pinned checkpoint is not deleted.
+    `If-Match` requires that the checkpoint has that digest.
     """
-    return CheckpointOut.of(removals.delete(checkpoint_id))
+    return CheckpointOut.of(removals.delete(checkpoint_id, expected))
 
 
 @router.post(

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter
 
-from app.api.dependencies import LookupsDep, PermissionFirstRoute, ServiceDep, Writer, conditions_of
+from app.api.dependencies import Expected, LookupsDep, PermissionFirstRoute, ServiceDep, Writer, conditions_of
 from app.api.routes.uploads import BODY_REFUSALS, SAVE_REFUSALS, committed_answer
 from app.api.schemas.checkpoints import CommittedOut
 from app.api.schemas.requests import UploadIn
@@ -58,13 +58,13 @@ _FACTS_BYTES = 2 * 1024 * 1024
     },
 )
 async def save_small(
-    request: Request, service: ServiceDep, lookups: LookupsDep, response: Response, may: Writer
+    request: Request, service: ServiceDep, lookups: LookupsDep, response: Response, may: Writer, expected: Expected
 ) -> CommittedOut:
     """Save a small checkpoint in a single request, its facts and its bytes together.
 
     The body is a line of JSON, as of `POST /v1/uploads`, and after its line feed the bytes of the files in the order of
     the JSON, 2 MiB at most. Chunks with digests are verified. The checkpoint is durable when the response arrives.
-    Idempotent with a `save_id`.
+    `If-Match` and `If-None-Match` work as with `POST /v1/checkpoints`. Idempotent with a `save_id`.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != described.MEDIA_TYPE:
         raise UnsupportedMediaType(f"The body must have the header `Content-Type: {described.MEDIA_TYPE}`.")
@@ -78,6 +78,6 @@ async def save_small(
                 f"The files have {len(data)} bytes, more than {SMALL_CHECKPOINT_BYTES}. Use `POST /v1/uploads`."
             )
         base = upload.base if upload.base is not None and lookups.is_readable(may, upload.base) else None
-        return service.small_saves.save(upload.save(may, base), data, conditions)
+        return service.small_saves.save(upload.save(may, base, expected), data, conditions)
 
     return committed_answer(await run_for_body(save), response)

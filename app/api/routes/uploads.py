@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.dependencies import (
     CommitsDep,
+    Expected,
     LookupsDep,
     PermissionFirstRoute,
     ReservationsDep,
@@ -73,21 +74,35 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
     responses={
         200: {"model": UploadOut, "description": "The same save was already reserved or committed."},
         **refuses(
-            InvalidName, SaveIdReused, UploadBusy, TooLarge, NotReady, DirectoryNotFound, TooManyUploads, *SAVE_REFUSALS
+            InvalidName,
+            SaveIdReused,
+            UploadBusy,
+            TooLarge,
+            NotReady,
+            DirectoryNotFound,
+            TooManyUploads,
+            PreconditionFailed,
+            *SAVE_REFUSALS,
         ),
     },
 )
 def reserve_upload(
-    upload: UploadIn, reservations: ReservationsDep, lookups: LookupsDep, response: Response, may: Writer
+    upload: UploadIn,
+    reservations: ReservationsDep,
+    lookups: LookupsDep,
+    response: Response,
+    may: Writer,
+    expected: Expected,
 ) -> UploadOut:
     """Reserve an upload for a checkpoint.
 
     The response lists the ranges to send, with method, URL and headers. All admission checks of the save run here,
-    before any bytes are sent. Idempotent with a `save_id`.
+    before any bytes are sent. `If-Match` and `If-None-Match` are checked now, and again at the commit. Idempotent with
+    a `save_id`.
     """
     may.reach(upload.directory)
     base = upload.base if upload.base is not None and lookups.is_readable(may, upload.base) else None
-    reservation = reservations.reserve(upload.save(may, base))
+    reservation = reservations.reserve(upload.save(may, base, expected))
     if not reservation.is_new:
         response.status_code = 200
     return UploadOut.of(reservation)
@@ -162,17 +177,18 @@ async def commit_upload(
     transfers: TransfersDep,
     response: Response,
     _: Writer,
+    expected: Expected,
     commit: CommitIn | None = None,
 ) -> CommittedOut:
     """Commit an upload as a checkpoint.
 
-    The checkpoint is durable when the response arrives. With `If-None-Match: *` an existing checkpoint is not replaced.
-    Idempotent: a repeated commit returns the same checkpoint.
+    The checkpoint is durable when the response arrives. With `If-None-Match: *` an existing checkpoint is not replaced,
+    with `If-Match` only one of that digest is. Idempotent: a repeated commit returns the same checkpoint.
     """
 
     def work() -> Committed:
         declared = commit.declared(transfers.name_of(upload_id)) if commit is not None else {}
-        return commits.commit(upload_id, declared, conditions_of(request))
+        return commits.commit(upload_id, declared, conditions_of(request, expected))
 
     return committed_answer(await run_for_body(work), response)
 

@@ -12,7 +12,7 @@ from app.api.schemas.values import Count, Finite, Metadata, SaveId, WriterId
 from app.catalog import ListFilter, Order
 from app.core.access import Access
 from app.core.limits import MOST
-from app.core.models import Kind, Mode, Retention, Save, UploadFile
+from app.core.models import Kind, Mode, Precondition, Retention, Save, UploadFile
 
 
 def _parsed(value: Any) -> Any:
@@ -33,7 +33,7 @@ class SaveQuery(FactsIn, PolicyIn):
     only_if_improved: bool = False
     metadata: Annotated[Metadata, BeforeValidator(_parsed)] = Field({}, description="A JSON object.")
 
-    def save(self, may: Access) -> Save:
+    def save(self, may: Access, expected: Precondition) -> Save:
         limits = PolicyIn.model_validate(self.model_dump(include=set(PolicyIn.model_fields) & self.model_fields_set))
         return Save(
             directory=self.directory,
@@ -47,6 +47,7 @@ class SaveQuery(FactsIn, PolicyIn):
             only_if_improved=self.only_if_improved,
             token_id=may.token_id,
             may_dedup=may.allows("read"),
+            precondition=expected,
         )
 
 

@@ -26,6 +26,7 @@ from app.core.models import (
     Kind,
     Mode,
     PolicyRequest,
+    Precondition,
     Retention,
     Save,
     Tensor,
@@ -215,7 +216,7 @@ class UploadIn(FactsIn):
             raise ValueError("must have a path for each of several files")
         return self
 
-    def save(self, may: Access, base: str | None) -> Save:
+    def save(self, may: Access, base: str | None, expected: Precondition) -> Save:
         return Save(
             directory=self.directory,
             name=self.name or "",
@@ -230,6 +231,7 @@ class UploadIn(FactsIn):
             token_id=may.token_id,
             may_dedup=may.allows("read"),
             folders=tuple(folder.folder() for folder in self.folders),
+            precondition=expected,
         )
 
 

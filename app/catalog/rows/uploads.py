@@ -119,7 +119,7 @@ class UploadRows:
         )
 
     def change(self, upload: Upload) -> None:
-        """Store what the client has declared since the upload began: files, and an earlier place in the order."""
+        """Store what the client has declared since the upload began: files, an earlier place, another precondition."""
         body = _UPLOAD.dump_json(upload).decode()
         _large.remember(body, upload)
         values = {"body": body, "saved_after": upload.saved_after}

@@ -71,7 +71,7 @@ class Commits:
         DigestMismatch
             The bytes that arrived are not those that were declared. If some came past the server, all are missing
             again.
-        ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, QuotaExceeded
+        PreconditionFailed, ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved, QuotaExceeded
         NotDurable
             The disk lost bytes that had arrived: all of them are missing again.
         """

@@ -6,9 +6,9 @@ from typing import Any
 
 from app.core import limits
 from app.core.errors import DirectoryNotFound, NameTaken, PolicyChanged
-from app.core.models import LIMITS, Checkpoint, Directory, Facts, Manifest, PolicyRequest
+from app.core.models import LIMITS, NO_PRECONDITION, Checkpoint, Directory, Facts, Manifest, PolicyRequest, Precondition
 from app.service.state.context import Context, Rules
-from app.service.state.get_or_refuse import live_checkpoint
+from app.service.state.get_or_refuse import live_checkpoint, require_expected
 from app.service.state.rewrite_records import rewrite_directory, rewrite_manifest
 
 
@@ -38,12 +38,12 @@ class Edits:
         self._context = context
         self._rules = rules
 
-    def apply(self, checkpoint_id: str, change: Change) -> Checkpoint:
+    def apply(self, checkpoint_id: str, change: Change, expected: Precondition = NO_PRECONDITION) -> Checkpoint:
         """Pin, tag or correct a checkpoint. Ranking follows at once, retention at the next save or prune.
 
         Raises
         ------
-        CheckpointNotFound, CheckpointRemoved
+        CheckpointNotFound, CheckpointRemoved, PreconditionFailed
         TooLarge, InvalidRequest
             The tags or the metadata exceed their bounds.
         """
@@ -52,6 +52,7 @@ class Edits:
         with self._context.catalog.lock(directory):
             with self._context.catalog.writing() as session:
                 before = live_checkpoint(session, checkpoint_id)
+                require_expected(expected, directory, before.name, before)
                 after = replace(before, facts=change.applied_to(before.facts))
                 tags = change.facts.get("tags", ())
                 self._rules.limits.admit_facts(tags, after.facts.metadata if change.metadata else {})

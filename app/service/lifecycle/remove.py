@@ -9,12 +9,12 @@ from app.catalog import Session
 from app.catalog.reports import ranks
 from app.catalog.reports.ranks import Position
 from app.core.errors import Pinned
-from app.core.models import Checkpoint, PolicyRequest, RemovedBecause
+from app.core.models import NO_PRECONDITION, Checkpoint, PolicyRequest, Precondition, RemovedBecause
 from app.service.lifecycle import retention_verdicts
 from app.service.lifecycle.purge import Purge
 from app.service.lifecycle.retention_verdicts import VerdictFilter, VerdictPage
 from app.service.state.context import Context
-from app.service.state.get_or_refuse import known_checkpoint, known_directory, live_checkpoint
+from app.service.state.get_or_refuse import known_checkpoint, known_directory, live_checkpoint, require_expected
 from app.service.state.transitions import mark_removed
 
 logger = logging.getLogger("holdfast")
@@ -47,12 +47,12 @@ class Removals:
         self._context = context
         self._purge = purge
 
-    def delete(self, checkpoint_id: str) -> Checkpoint:
+    def delete(self, checkpoint_id: str, expected: Precondition = NO_PRECONDITION) -> Checkpoint:
         """Remove one checkpoint.
 
         Raises
         ------
-        CheckpointNotFound, CheckpointRemoved
+        CheckpointNotFound, CheckpointRemoved, PreconditionFailed
         Pinned
             It is pinned.
         """
@@ -60,6 +60,7 @@ class Removals:
             directory = live_checkpoint(session, checkpoint_id).directory
         with self._context.catalog.lock(directory), self._marking() as session:
             checkpoint = live_checkpoint(session, checkpoint_id)
+            require_expected(expected, directory, checkpoint.name, checkpoint)
             if checkpoint.facts.pinned:
                 raise Pinned(f"{directory}/{checkpoint.name} is pinned; unpin it before you delete it.")
             (removed,) = mark_removed(session, [checkpoint], "deleted", self._context.clock())

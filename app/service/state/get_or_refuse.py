@@ -4,8 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.catalog import Session
-from app.core.errors import Altered, CheckpointNotFound, CheckpointRemoved, DirectoryNotFound, UploadNotFound
-from app.core.models import Checkpoint, Directory, Policy, Upload
+from app.core import digests
+from app.core.errors import (
+    Altered,
+    CheckpointNotFound,
+    CheckpointRemoved,
+    DirectoryNotFound,
+    PreconditionFailed,
+    UploadNotFound,
+)
+from app.core.models import Checkpoint, Directory, Policy, Precondition, Upload
 
 
 def known_directory(session: Session, name: str) -> Directory:
@@ -65,6 +73,25 @@ def require_live(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoin
             removed_because=checkpoint.removed_because,
         )
     return checkpoint
+
+
+def require_expected(precondition: Precondition, directory: str, name: str, current: Checkpoint | None) -> None:
+    """Check a precondition against the live checkpoint of a name, if any. Hold the directory's lock until the change.
+
+    Raises
+    ------
+    PreconditionFailed
+        It names the checkpoint that is there.
+    """
+    if (header := digests.unmet_header(precondition, current)) is None:
+        return
+    found = f"is a checkpoint with the digest {current.digest}" if current is not None else "does not exist"
+    raise PreconditionFailed(
+        f"{directory}/{name} {found}, and `{header}` expects another state; nothing was changed.",
+        name=name,
+        checkpoint_id=current.id if current is not None else None,
+        digest=current.digest if current is not None else None,
+    )
 
 
 def checkpoint_not_found(checkpoint_id: str) -> CheckpointNotFound:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from app.catalog import Session
 from app.core import ranking
-from app.core.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned, PreconditionFailed, Superseded
-from app.core.models import Checkpoint, Directory, Save
+from app.core.errors import ForeignFile, ModeConflict, NameTaken, NotImproved, Pinned, Superseded
+from app.core.models import NO_PRECONDITION, Checkpoint, Directory, Precondition, Save
+from app.service.state.get_or_refuse import require_expected
 from app.storage.ports import ContentStore
 
 
@@ -16,28 +17,25 @@ class Conditions:
 
     Parameters
     ----------
-    only_if_absent : bool
-        No checkpoint has the name.
+    precondition : Precondition
+        The expectation of this request, beside the one that came with the save.
     still_may : callable
         Raises if the request's token was revoked or has expired: the body may have taken hours. Reads the catalog, so
         it is never called within a session: those are few, and commits that each wait for a second one never end.
     """
 
-    only_if_absent: bool = False
+    precondition: Precondition = NO_PRECONDITION
     still_may: Callable[[], None] = lambda: None
 
     def check(self, save: Save, current: Checkpoint | None) -> None:
-        """Check the precondition against the live checkpoint of that name, if any.
+        """Check the preconditions of save and request against the live checkpoint of that name, if any.
 
         Raises
         ------
         PreconditionFailed
         """
-        if self.only_if_absent and current is not None:
-            raise PreconditionFailed(
-                f"{save.directory}/{save.name} exists, and `If-None-Match: *` asks for a new one.",
-                checkpoint_id=current.id,
-            )
+        for precondition in (save.precondition, self.precondition):
+            require_expected(precondition, save.directory, save.name, current)
 
 
 UNCONDITIONAL = Conditions()

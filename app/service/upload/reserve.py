@@ -9,8 +9,9 @@ from typing import Any
 from app.catalog import Session
 from app.core import digests, names
 from app.core.errors import NameTaken, NoSpace, NotReady, SaveIdReused, TooManyUploads, UploadBusy
-from app.core.models import Checkpoint, Directory, Save, Upload
+from app.core.models import NO_PRECONDITION, Checkpoint, Directory, Save, Upload
 from app.service.state.context import Context, Rules
+from app.service.state.get_or_refuse import require_expected
 from app.service.state.open_uploads import OpenUploads
 from app.service.state.pending_commits import PendingCommits
 from app.service.state.quota_claims import QuotaClaims
@@ -60,7 +61,7 @@ class Reservations:
         The same ``save_id`` and content gives the same upload, or the checkpoint that it became. The first reservation
         fixes the position of a save, unless a later one names an earlier position: a training job that is preempted
         before its commit never overtakes work that began later. An open upload that a single request left behind is
-        aborted and begun again at its position.
+        aborted and begun again at its position. The precondition is the last one that a reservation brought.
 
         Parameters
         ----------
@@ -73,7 +74,7 @@ class Reservations:
         ------
         SaveIdReused
             The ``save_id`` was used for other content.
-        ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
+        PreconditionFailed, ModeConflict, NameTaken, Pinned, ForeignFile, NotImproved
         NoSpace
             The declared bytes do not fit on the disk.
         QuotaExceeded
@@ -113,6 +114,7 @@ class Reservations:
             begun = session.uploads.of_save(save.directory, save.save_id)
             if begun is None:
                 return _Recorded(self._begin(session, save, None, undo), is_new=True)
+            save = _with_precondition(save, begun)
             if afresh or self._is_left_by_its_request(begun) or (is_whole and may_begin_again(begun, save)):
                 undo.enter_context(self._open_uploads.closing(begun))
                 self._aborts.remove(session, begun)
@@ -120,6 +122,9 @@ class Reservations:
                 return _Recorded(self._begin(session, save, _place(begun, save), undo), is_new=True, superseded=begun)
             if not is_same_save(begun, save):
                 raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
+            if not is_whole:  # the request of a whole save evaluates it later, and then aborts the upload
+                current = session.checkpoints.named(save.directory, save.name)
+                require_expected(save.precondition, save.directory, save.name, current)
             return _Recorded(self._resume(session, begun, save))
 
     def _is_left_by_its_request(self, begun: Upload) -> bool:
@@ -164,9 +169,10 @@ class Reservations:
         self._context.storage.content.begin(upload)
         files = save.files if all(file.is_hashed for file in save.files) else upload.files
         place = _place(upload, save)
-        if (files, save.folders, place) != (upload.files, upload.folders, upload.saved_after):
-            rights = _common_rights(upload, save)
-            upload = replace(upload, files=files, folders=save.folders, saved_after=place, **rights)
+        brought: dict[str, Any] = {"files": files, "folders": save.folders, "saved_after": place}
+        brought["precondition"] = save.precondition
+        if any(getattr(upload, name) != value for name, value in brought.items()):
+            upload = replace(upload, **brought, **_common_rights(upload, save))
             session.uploads.change(upload)
         return upload
 
@@ -205,6 +211,11 @@ def position(session: Session, directory: Directory, save: Save) -> int:
         return min(save.saved_after, directory.sequence)
     last = session.uploads.last_position(directory.name)
     return directory.sequence if last is None else max(directory.sequence, last + 1)
+
+
+def _with_precondition(save: Save, begun: Upload) -> Save:
+    """Return a save that is repeated with the precondition of its first reservation, unless it has one of its own."""
+    return save if save.precondition != NO_PRECONDITION else replace(save, precondition=begun.precondition)
 
 
 def _place(begun: Upload, save: Save) -> int | None:

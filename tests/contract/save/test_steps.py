@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_steps_wait_in_the_spool(server, directory, spool, free_port):
 class Old(BaseHTTPRequestHandler):
     """A server that takes down what it is asked, and answers nothing useful."""
 
-    asked: list[dict] = []
+    asked: ClassVar[list[dict]] = []
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
