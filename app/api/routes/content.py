@@ -59,6 +59,36 @@ def get_latest_content(request: Request, directory: DirectoryQuery, contents: Co
     return file_response.respond(request, contents.open_latest(directory))
 
 
+FILE_BY_DIRECTORY = {
+    **BYTES,
+    **refuses(InvalidName, DirectoryNotFound, NoCheckpoint, NoBest, FileNotInCheckpoint, *READ_REFUSALS),
+}
+
+
+@router.head("/best/files/{path:path}", name="head_best_file", response_class=Response, responses=FILE_BY_DIRECTORY)
+@router.get("/best/files/{path:path}", response_class=Response, responses=FILE_BY_DIRECTORY)
+def get_best_file(
+    request: Request,
+    path: FilePath,
+    directory: DirectoryQuery,
+    contents: ContentsDep,
+    _: Reader,
+    by: By = None,
+    mode: ModeQuery = None,
+) -> Response:
+    """Download one file of the best checkpoint of a directory."""
+    return file_response.respond(request, contents.open_best(directory, path, by=by, mode=mode))
+
+
+@router.head("/latest/files/{path:path}", name="head_latest_file", response_class=Response, responses=FILE_BY_DIRECTORY)
+@router.get("/latest/files/{path:path}", response_class=Response, responses=FILE_BY_DIRECTORY)
+def get_latest_file(
+    request: Request, path: FilePath, directory: DirectoryQuery, contents: ContentsDep, _: Reader
+) -> Response:
+    """Download one file of the latest checkpoint of a directory."""
+    return file_response.respond(request, contents.open_latest(directory, path))
+
+
 @router.head("/{checkpoint_id}/content", name="head_content", response_class=Response, responses=BY_ID)
 @router.get("/{checkpoint_id}/content", response_class=Response, responses=BY_ID)
 def get_content(request: Request, checkpoint_id: Id, contents: ContentsDep, _: Reader) -> Response:

@@ -1,6 +1,7 @@
 """Queries of checkpoints: one by its id or name, the live ones of a directory, pages, and work that is due."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, not_, or_, select, tru
 from sqlalchemy.sql import ColumnElement
 
 from app.catalog.rows import checkpoint_loader as loader
-from app.catalog.rows.listing import entries
+from app.catalog.rows.listing import all_entries, entries
 from app.catalog.tables import mapping, schema
 from app.catalog.tables.filters import ListFilter, Page
 from app.catalog.tables.times import to_text
@@ -58,9 +59,10 @@ class CheckpointQueries:
         return loader.one(self._connection, _BY_ID, id=checkpoint_id)
 
     def with_file(self, checkpoint_id: str, path: str | None) -> Checkpoint | None:
-        """Return the checkpoint with only the file of this path, if it has it; one query for any number of files.
+        """Return the checkpoint with the file of this path, if it has it; the cost is the same for any number of files.
 
-        Without a path, it comes with its first two files. `Checkpoint.is_folder` is right in either case.
+        Without a path, it comes with its first two files. A file that has the checkpoint's own name comes with another
+        one, if there is one, so that `Checkpoint.is_folder` is right in any case.
         """
         chosen = and_(_files.c.checkpoint_id == _table.c.id, _files.c.path == path if path is not None else true())
         columns = [column.label(f"file_{column.name}") for column in loader.FILE_COLUMNS]
@@ -69,9 +71,10 @@ class CheckpointQueries:
         rows = self._connection.execute(query).mappings().all()
         if not rows:
             return None
+        found = [File(*(row[column.name] for column in columns)) for row in rows if row["file_path"] is not None]
         if path == rows[0]["name"]:  # alone it would pass for a checkpoint of one file
-            return self.get(checkpoint_id)
-        found = (File(*(row[column.name] for column in columns)) for row in rows if row["file_path"] is not None)
+            others = select(*loader.FILE_COLUMNS).where(_files.c.checkpoint_id == checkpoint_id, _files.c.path != path)
+            found += [File(*values) for values in self._connection.execute(others.limit(1))]
         with loader.readable(rows[0]):
             return mapping.checkpoint(rows[0], tuple(found))
 
@@ -112,6 +115,14 @@ class CheckpointQueries:
             key = page.next_key
             if page.checkpoints or key is None:
                 return next(iter(page.checkpoints), None)
+
+    def leading(self, wanted: ListFilter) -> Checkpoint | None:
+        """Return the first checkpoint of a listing, without its files: the cost is the same for any number of them."""
+        for entry in all_entries(self._connection, wanted):
+            row = self._connection.execute(_BY_ID, {"id": entry.id}).mappings().one()
+            with suppress(RecordUnreadable), loader.readable(row):
+                return mapping.checkpoint(row, ())
+        return None
 
     def maps(self, checkpoint_id: str) -> dict[str, FileMap]:
         """Return the chunks and tensors of each file."""

@@ -87,19 +87,35 @@ class Contents:
             opened = self._open(checkpoint, file)
         return self._verified(checkpoint, file, opened), found
 
-    def open_best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> VerifiedFile:
-        """Open the only file of the best checkpoint; if that is removed concurrently, of the next best one."""
+    def open_best(
+        self, directory: str, path: str | None = None, *, by: str | None = None, mode: Mode | None = None
+    ) -> VerifiedFile:
+        """Open a file of the best checkpoint; without a path, its only one.
+
+        If that checkpoint is removed concurrently, of the next best one.
+
+        Raises
+        ------
+        DirectoryNotFound, NoCheckpoint, NoBest, FileNotInCheckpoint, SeveralFiles, Altered
+        """
         while True:
             try:
-                return self.open(self._lookups.best(directory, by=by, mode=mode)[0].id)
+                return self.open(self._lookups.best_id(directory, by=by, mode=mode), path)
             except CheckpointRemoved:
                 continue
 
-    def open_latest(self, directory: str) -> VerifiedFile:
-        """Open the only file of the latest checkpoint; if that is removed concurrently, of the then latest one."""
+    def open_latest(self, directory: str, path: str | None = None) -> VerifiedFile:
+        """Open a file of the latest checkpoint; without a path, its only one.
+
+        If that checkpoint is removed concurrently, of the then latest one.
+
+        Raises
+        ------
+        DirectoryNotFound, NoCheckpoint, FileNotInCheckpoint, SeveralFiles, Altered
+        """
         while True:
             try:
-                return self.open(self._lookups.latest(directory).id)
+                return self.open(self._lookups.latest_id(directory), path)
             except CheckpointRemoved:
                 continue
 
@@ -147,7 +163,7 @@ class Contents:
     def select(self, checkpoint_id: str, path: str | None = None) -> tuple[Checkpoint, File]:
         """Find a file of a live checkpoint; without a path, its only one. Raises as `open` does.
 
-        The checkpoint that is given holds no other file: this is one query, however many files there are.
+        The checkpoint that is given holds at most one other file, and the cost is the same for any number of them.
         """
         with self._context.catalog.reading() as session:
             return _selected(session, checkpoint_id, path)

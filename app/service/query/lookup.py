@@ -116,7 +116,7 @@ class Lookups:
             known_directory(session, directory)
             latest = session.checkpoints.latest(directory)
         if latest is None:
-            raise NoCheckpoint(f"{directory!r} holds no checkpoint.", directory=directory)
+            raise _no_checkpoint(directory)
         return latest
 
     def best(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> tuple[Checkpoint, Mode, bool]:
@@ -134,13 +134,24 @@ class Lookups:
             known = known_directory(session, directory)
             ranks_by = mode or known.policy.ranks_by
             best = session.checkpoints.best(directory, ranks_by, by)
-            empty = best is None and session.checkpoints.latest(directory) is None
-        if empty:
-            raise NoCheckpoint(f"{directory!r} holds no checkpoint.", directory=directory)
-        if best is None:
-            value = by or "metric"
-            raise NoBest(f"No checkpoint of {directory!r} has a finite {value}.", directory=directory)
+            if best is None:
+                raise _no_best(session, directory, by)
         return best, ranks_by, ranks_by == known.policy.mode
+
+    def latest_id(self, directory: str) -> str:
+        """Find the id of the newest checkpoint; the number of its files does not matter. Raises as `latest` does."""
+        with self._context.catalog.reading() as session:
+            known_directory(session, directory)
+            latest = session.checkpoints.leading(ListFilter(directory, order_by="-position"))
+        if latest is None:
+            raise _no_checkpoint(directory)
+        return latest.id
+
+    def best_id(self, directory: str, *, by: str | None = None, mode: Mode | None = None) -> str:
+        """Find the id of the best checkpoint; the number of its files does not matter. Raises as `best` does."""
+        with self._context.catalog.reading() as session:
+            ranks_by = mode or known_directory(session, directory).policy.ranks_by
+            return best_of(session, directory, ranks_by, by).id
 
     def page(self, query: ListFilter, *, after: tuple[Any, ...] | None, limit: int) -> Page:
         """List one page of a directory's checkpoints, in order; bounded."""
@@ -177,6 +188,29 @@ class Lookups:
         with self._context.catalog.reading() as session:
             found = session.audit.before(before, prefix=prefix, token_id=token_id, limit=limit + 1)
         return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def best_of(session: Session, directory: str, mode: Mode, by: str | None = None) -> Checkpoint:
+    """Find the best checkpoint of a directory within the caller's transaction, without its files.
+
+    Raises
+    ------
+    NoCheckpoint, NoBest
+    """
+    best = session.checkpoints.leading(ListFilter(directory, order_by="best", mode=mode, by=by))
+    if best is None:
+        raise _no_best(session, directory, by)
+    return best
+
+
+def _no_best(session: Session, directory: str, by: str | None) -> NoCheckpoint | NoBest:
+    if session.checkpoints.leading(ListFilter(directory)) is None:
+        return _no_checkpoint(directory)
+    return NoBest(f"No checkpoint of {directory!r} has a finite {by or 'metric'}.", directory=directory)
+
+
+def _no_checkpoint(directory: str) -> NoCheckpoint:
+    return NoCheckpoint(f"{directory!r} holds no checkpoint.", directory=directory)
 
 
 def summary_of(session: Session, directory: Directory) -> Summary:

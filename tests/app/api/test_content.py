@@ -18,10 +18,10 @@ def fetch(server, saved, method="GET", **headers):
     return server.http.request(method, url, headers={name.replace("_", "-"): text for name, text in headers.items()})
 
 
-def folder(server, directory, contents):
+def folder(server, directory, contents, name="folder", **facts):
     """Save a checkpoint of several files through an upload."""
     files = [{"path": path, "size_bytes": len(data)} for path, data in contents.items()]
-    body = {"directory": directory, "name": "folder", "files": files}
+    body = {"directory": directory, "name": name, "files": files, **facts}
     upload = server.http.post("/v1/uploads", json=body).json()
     for wanted in upload["missing"]:
         server.http.put(wanted["url"], content=contents[wanted["file"]]).raise_for_status()
@@ -123,7 +123,10 @@ def test_conditions_are_heard(server, saved, header, value, status):
     assert answer.content == (DATA if status == 200 else b"")
 
 
-@pytest.mark.parametrize("what", ["{id}/content", "{id}/files/{name}", "best/content", "latest/content"])
+BY_DIRECTORY = ["best/content", "latest/content", "best/files/{name}", "latest/files/{name}"]
+
+
+@pytest.mark.parametrize("what", ["{id}/content", "{id}/files/{name}", *BY_DIRECTORY])
 def test_head_matches_get(server, directory, saved, what):
     url = "/v1/checkpoints/" + what.format(**saved)
     query = {} if "{id}" in what else {"directory": directory}
@@ -207,3 +210,53 @@ def test_a_reader_finishes_although_the_checkpoint_is_deleted_meanwhile(server, 
         received += pieces
     assert b"".join(received) == data
     assert refusal(fetch(server, saved)) == (410, "checkpoint_removed")
+
+
+def kept(server, directory, which, path, **headers):
+    """Fetch a file of the best or the latest checkpoint of a directory."""
+    address = f"/v1/checkpoints/{which}/files/{path}"
+    return server.http.get(address, params={"directory": directory}, headers=headers)
+
+
+def test_a_file_of_the_best_and_of_the_latest_is_found_at_the_request(server, directory):
+    for name, metric in (("a", 2), ("b", 1), ("c", 3)):
+        folder(server, directory, {"sub/f.bin": name.encode() * 10}, name=name, metric=metric)
+    best, latest = (kept(server, directory, which, "sub/f.bin") for which in ("best", "latest"))
+    assert (best.content, latest.content) == (b"b" * 10, b"c" * 10)
+    assert (best.headers["x-checkpoint-name"], latest.headers["x-checkpoint-name"]) == ("b", "c")
+    query = {"directory": directory, "mode": "max"}
+    assert server.http.get("/v1/checkpoints/best/files/sub/f.bin", params=query).content == b"c" * 10
+    folder(server, directory, {"sub/f.bin": b"d"}, name="d", metric=0)
+    assert [kept(server, directory, which, "sub/f.bin").content for which in ("best", "latest")] == [b"d", b"d"]
+
+
+@pytest.mark.parametrize("which", ["best", "latest"])
+def test_a_file_by_directory_is_served_as_one_by_id(server, directory, which):
+    folder(server, directory, {"f.bin": DATA, "g.bin": b"g"}, metric=1)
+    whole = kept(server, directory, which, "f.bin")
+    etag = whole.headers["etag"]
+    part = kept(server, directory, which, "f.bin", **{"Range": "bytes=2-4", "If-Range": etag})
+    assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+    other = kept(server, directory, which, "f.bin", **{"Range": "bytes=2-4", "If-Range": '"other"'})
+    assert (other.status_code, other.content) == (200, DATA)
+    assert kept(server, directory, which, "f.bin", **{"If-None-Match": etag}).status_code == 304
+    assert refusal(kept(server, directory, which, "f.bin", Range="bytes=10-")) == (416, "range_not_satisfiable")
+
+
+@pytest.mark.parametrize("which", ["best", "latest"])
+def test_a_file_by_directory_that_is_not_there_is_refused(server, directory, which):
+    assert refusal(kept(server, directory, which, "f.bin")) == (404, "directory_not_found")
+    saved = folder(server, directory, {"f.bin": DATA, "g.bin": b"g"}, metric=1)
+    assert refusal(kept(server, directory, which, "h.bin")) == (404, "file_not_found")
+    server.http.delete(f"/v1/checkpoints/{saved['id']}").raise_for_status()
+    assert refusal(kept(server, directory, which, "f.bin")) == (404, "no_checkpoint")
+    folder(server, directory, {"f.bin": DATA, "g.bin": b"g"})
+    expected = (404, "no_best") if which == "best" else None
+    answer = kept(server, directory, which, "f.bin")
+    assert (refusal(answer) if expected else None) == expected
+
+
+def test_a_file_with_the_name_of_its_folder_is_served(server, directory):
+    contents = {"a": b"a", "folder": b"same name", "z": b"z"}
+    found = folder(server, directory, contents)
+    assert {file["path"]: server.http.get(file["url"]).content for file in found["files"]} == contents

@@ -56,6 +56,13 @@ def named(place):
     return f"{found}/files/{name}"
 
 
+def named_by(place, which):
+    query = f"directory={place.directory}"
+    answer = place.server.http.get(f"/v1/checkpoints/{which}?{query}", headers=place.admin)
+    name = answer.json()["name"] if answer.status_code == 200 else "f.pt"
+    return f"/v1/checkpoints/{which}/files/{name}?{query}"
+
+
 def body(**said):
     return {"content": json.dumps(said), "headers": JSON}
 
@@ -88,6 +95,10 @@ ROUTES = {
     "head_best_content": ("read", "HEAD", lambda p: f"/v1/checkpoints/best/content?directory={p.directory}"),
     "get_latest_content": ("read", "GET", lambda p: f"/v1/checkpoints/latest/content?directory={p.directory}"),
     "head_latest_content": ("read", "HEAD", lambda p: f"/v1/checkpoints/latest/content?directory={p.directory}"),
+    "get_best_file": ("read", "GET", lambda p: named_by(p, "best")),
+    "head_best_file": ("read", "HEAD", lambda p: named_by(p, "best")),
+    "get_latest_file": ("read", "GET", lambda p: named_by(p, "latest")),
+    "head_latest_file": ("read", "HEAD", lambda p: named_by(p, "latest")),
     "get_checkpoint": ("read", "GET", lambda p: p.checkpoint()),
     "change_checkpoint": ("write", "PATCH", lambda p: p.checkpoint(), lambda p: body(tags=["good"])),
     "delete_checkpoint": ("delete", "DELETE", lambda p: p.checkpoint()),
@@ -149,8 +160,8 @@ def outside(guarded, admin):
 def ask(operation, place, headers):
     """The answer to a request for something that exists, and whether it changed or revealed anything."""
     _, method, address, *sent = ROUTES[operation]
-    target, said = address(place), sent[0](place) if sent else {}
     place.checkpoint()  # so that there is a best and a latest
+    target, said = address(place), sent[0](place) if sent else {}
     before = last_line(place)
     said["headers"] = {**said.get("headers", {}), **headers}
     answer = place.server.http.request(method, target, **said)
