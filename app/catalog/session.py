@@ -6,6 +6,7 @@ from functools import cached_property
 
 from sqlalchemy import Connection
 
+from app.catalog.reports.levels import LevelRows
 from app.catalog.reports.statistics import Statistics, statistics
 from app.catalog.rows.audit import AuditRows
 from app.catalog.rows.checkpoints import CheckpointRows
@@ -39,6 +40,10 @@ class Session:
     @cached_property
     def rollups(self) -> RollupRows:
         return RollupRows(self.connection)
+
+    @cached_property
+    def levels(self) -> LevelRows:
+        return LevelRows(self.connection)
 
     @cached_property
     def uploads(self) -> UploadRows:

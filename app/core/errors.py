@@ -75,6 +75,10 @@ class FileNotInCheckpoint(Refusal):
     status, code, title = 404, "file_not_found", "The checkpoint has no such file"
 
 
+class PathNotFound(Refusal):
+    status, code, title = 404, "path_not_found", "There is nothing at this path of the tree"
+
+
 class NoTensorIndex(Refusal):
     status, code, title = 404, "no_tensor_index", "The checkpoint has no tensor index"
 

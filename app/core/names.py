@@ -14,6 +14,7 @@ RESERVED = ".holdfast"
 ID_DIGITS = 12
 COMPONENT_MAX_BYTES = 200  # leaves room for ".json" and the marks of temporary files below the usual 255
 DIRECTORY_MAX_BYTES = 1024
+TREE_PATH_MAX_BYTES = 2 * DIRECTORY_MAX_BYTES + COMPONENT_MAX_BYTES + 2
 PUNCTUATION = frozenset("._-+=@,:~()[]{} ")
 INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 """Invisible letters and marks (Default_Ignorable_Code_Point), which some file systems drop from names."""
@@ -45,6 +46,11 @@ def checkpoint_name(text: str) -> str:
 def file_path(text: str) -> str:
     """Check the path of a file within a checkpoint. Components may begin with a dot, as in sharded formats."""
     return _path(text, "file path", dots=True)
+
+
+def tree_path(text: str) -> str:
+    """Check a path of the tree: a directory, perhaps with a checkpoint in it, perhaps with a file or folder in that."""
+    return _path(text, "path", dots=True, most_bytes=TREE_PATH_MAX_BYTES)
 
 
 def tag(text: str) -> str:
@@ -80,9 +86,9 @@ def default_name(kind: Kind, epoch: int | None, step: int | None, at: datetime, 
     return f"{stem}_{at:%Y%m%dT%H%M%S}_{blake3(save_id.encode()).hexdigest()[:ID_DIGITS]}.pt"
 
 
-def _path(text: str, what: str, *, dots: bool) -> str:
-    if len(text.encode("utf-8", "surrogatepass")) > DIRECTORY_MAX_BYTES:
-        raise InvalidName(f"The {what} is longer than {DIRECTORY_MAX_BYTES} bytes.")
+def _path(text: str, what: str, *, dots: bool, most_bytes: int = DIRECTORY_MAX_BYTES) -> str:
+    if len(text.encode("utf-8", "surrogatepass")) > most_bytes:
+        raise InvalidName(f"The {what} is longer than {most_bytes} bytes.")
     if text.startswith("/"):
         raise InvalidName(f"The {what} {_shown(text)} is absolute; names are relative to the server's root.")
     for component in text.split("/"):

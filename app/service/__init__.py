@@ -18,6 +18,7 @@ from app.service.query.compare import Comparisons
 from app.service.query.contents import Contents
 from app.service.query.lookup import Lookups
 from app.service.query.overview import Overviews
+from app.service.query.tree import Trees
 from app.service.query.usage import UsageReports
 from app.service.state.active_purges import ActivePurges
 from app.service.state.caches import Caches
@@ -44,6 +45,7 @@ class Service:
         self.rules = rules
         caches = Caches()
         self.lookups = Lookups(context, rules)
+        self.trees = Trees(context, rules)
         self.contents = Contents(context, self.lookups, caches)
         self._copies = RunningCopies()
         dedup = Deduplication(context, self.lookups, self.contents, caches, self._copies)

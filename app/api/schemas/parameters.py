@@ -27,12 +27,21 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _tree_path(text: str) -> str:
+    return names.tree_path(text) if text else text
+
+
 MetadataKey = Annotated[str, AfterValidator(_without_nul)]
 RankingKey = Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARACTERS), AfterValidator(_without_nul)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 
 DirectoryQuery = Annotated[DirectoryName, Query(description="The directory, e.g. `runs/experiment/checkpoints`.")]
 PrefixQuery = Annotated[Prefix, Query(description="Only directories at or below this one, by whole path components.")]
+TreePathQuery = Annotated[
+    str,
+    AfterValidator(_tree_path),
+    Query(description="A directory, a checkpoint in it, or a folder or file of that; `@best` and `@latest` are names."),
+]
 By = Annotated[RankingKey | None, Query(description="Rank by this numeric metadata value.")]
 ModeQuery = Annotated[Mode | None, Query(description="Rank by this mode instead of the directory's own.")]
 BatchQuery = Annotated[

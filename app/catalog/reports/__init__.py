@@ -1,5 +1,5 @@
-"""Aggregates for the dashboard, the metrics and retention: overviews, ranks, histories and series.
+"""Aggregates for the dashboard, the metrics, retention and the tree: overviews, ranks, histories, series and levels.
 
-Decides how many rows become few figures, in SQL.
+Decides how many rows become few figures or names, in SQL.
 May import `core`, `catalog.tables` and `catalog.rows`; never writes.
 """

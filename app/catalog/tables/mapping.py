@@ -133,7 +133,7 @@ def checkpoint(row: Any, files: tuple[File, ...]) -> Checkpoint:
         freed=row["freed"],
         verified_at=to_time(row["verified_at"]),
         damage=row["damage"],
-        folders=_FOLDERS.validate_json(row["folders"]) if row["folders"] else (),
+        folders=folders(row["folders"]),
     )
 
 
@@ -153,6 +153,11 @@ def _refuse_corrupt(row: Any, facts: Facts, files: Iterable[File]) -> None:
     )
     if not is_sound:
         raise ValueError("a column holds a value of a wrong type")
+
+
+def folders(text: str | None) -> tuple[Folder, ...]:
+    """Parse the folders of a checkpoint."""
+    return _FOLDERS.validate_json(text) if text else ()
 
 
 def file_map(text: str) -> FileMap:

@@ -80,6 +80,7 @@ ROUTES = {
     # operation: scope, method, address of something in a place, and what else is sent
     "list_directories": ("read", "GET", lambda p: f"/v1/directories?prefix={p.directory}"),
     "get_directory": ("read", "GET", lambda p: f"/v1/directories/{p.directory}"),
+    "get_tree": ("read", "GET", lambda p: f"/v1/tree?path={p.directory}"),
     "set_policy": ("admin", "PUT", lambda p: f"/v1/directories/{p.directory}", lambda p: body(max_checkpoints=999)),
     "clear_directory": ("delete", "DELETE", lambda p: f"/v1/directories/{p.directory}"),
     "list_checkpoints": ("read", "GET", lambda p: f"/v1/checkpoints?directory={p.directory}"),
@@ -199,7 +200,7 @@ def test_inside_the_prefix_the_scope_decides(operation, scope, inside, held):
 def test_outside_the_prefix_nothing_is_there(operation, scope, outside, held):
     answer, changed = ask(operation, outside, held[scope])
     allowed = scope in {ROUTES[operation][0], "admin"}
-    told_first = operation in NAMED_IN_BODY or "prefix=" in ROUTES[operation][2](outside)
+    told_first = operation in {*NAMED_IN_BODY, "get_tree"} or "prefix=" in ROUTES[operation][2](outside)
     assert answer.status_code == (404 if allowed or not told_first else 403)
     assert not changed
 

@@ -41,6 +41,13 @@ PLANS = [
     ),
     (r"directory = \? AND unjudged$", r"unjudged"),
     (rf"{HERE} AND retention = 'manual' LIMIT", r"live_manual"),
+    # the tree: directories by one seek for each, checkpoints with the file of their name, the files of a folder
+    (
+        r"^WITH RECURSIVE walk",
+        r"subquery (live_by_\w+|one_live_name) SCAN walk (live_by_\w+|one_live_name) SCAN walk SORT",
+    ),
+    (r"FROM checkpoints LEFT OUTER JOIN files .*removed_at IS NULL AND directory = ", r"one_live_name files 1 files 1"),
+    (r"FROM files WHERE files\.checkpoint_id = \? AND files\.path >= ", r"files 1"),
     (rf"{HERE} AND name = |name = \? AND ({HERE}|removed_at IS NULL)", r"one_live_name( SORT)?"),
     (rf"kind = \? AND {HERE} AND metric IS NULL .* is_best\b.* ORDER BY saved_after", r"live_(by_kind|flagged)"),
     (rf"{HERE} AND metric IS NULL .* is_best\b.* ORDER BY saved_after", r"live_flagged( tags 1)?"),

@@ -64,7 +64,7 @@ class Recorded(dict):
     """Statements by their shape, each with the parameters of one of its executions."""
 
     def add(self, connection, cursor, statement, parameters, context, many):
-        if statement.split()[0] in {"SELECT", "UPDATE", "DELETE"}:
+        if statement.split()[0] in {"SELECT", "WITH", "UPDATE", "DELETE"}:
             self.setdefault(shape(statement), (statement, parameters[0] if many else parameters))
 
 
@@ -125,12 +125,31 @@ def take(http):
         if operation != "clear_directory":
             place.checkpoint()
             checked(http.request(method, address(place), **(sent[0](place) if sent else {})))
+    tree(http)
     for _, address in FOR_EVERY_PLACE.values():
         checked(http.get(address))
     for address in (*PAGES, place.checkpoint()[3:]):
         checked(http.get(address, headers={"Accept": "text/html"}))
     checked(http.post("/v1/prune", json={"prefix": "runs", "dry_run": True}))
     checked(http.request("DELETE", f"/v1/directories/{DIRECTORY}"))
+
+
+def tree(http):
+    """List every level of the tree, and find everything in it by its name and by an alias."""
+    files = {"f.bin": b"f", "sub/g.bin": b"g", "sub/h.bin": b"h"}
+    body = {"directory": f"{DIRECTORY}/inner", "name": "folder", "folders": [{"path": "empty"}]}
+    body["files"] = [{"path": path, "size_bytes": len(data)} for path, data in files.items()]
+    upload = http.post("/v1/uploads", json=body).json()
+    for wanted in upload["missing"]:
+        checked(http.put(wanted["url"], content=files[wanted["file"]]))
+    checked(http.post(f"/v1/uploads/{upload['id']}/commit"))
+    paths = ["", "runs", DIRECTORY, f"{DIRECTORY}/@best", f"{DIRECTORY}/@latest"]
+    paths += [f"{DIRECTORY}/inner/folder{inner}" for inner in ("", "/sub", "/sub/g.bin", "/empty")]
+    for path in paths:
+        query, token = {"path": path, "page_size": 1}, ""
+        while token is not None:
+            page = {"page_token": token} if token else {}
+            token = checked(http.get("/v1/tree", params=query | page)).json()["next_page_token"]
 
 
 def save(http):
