@@ -31,7 +31,8 @@ SERVER = {
     "service.lifecycle": "core catalog storage.ports service.state",
     "service.query": "core catalog storage.ports service.state",
     "service.upload": "core runtime catalog storage.ports service.state service.lifecycle service.query",
-    "service.commit": "core formats runtime catalog storage.ports service.state service.lifecycle service.upload",
+    "service.commit": "core formats runtime catalog storage.ports service.state service.lifecycle service.query "
+    "service.upload",
     "service": "core service.state service.lifecycle service.query service.upload service.commit",
     "service.maintenance": "core formats runtime catalog storage.ports storage.manifest service",
     "http.body": "core",

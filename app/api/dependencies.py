@@ -205,6 +205,7 @@ _CONDITIONAL = frozenset(
         "save_small",
         "reserve_upload",
         "commit_upload",
+        "copy_checkpoint",
         "change_checkpoint",
         "delete_checkpoint",
         "set_policy",

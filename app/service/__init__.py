@@ -6,6 +6,7 @@ never HTTP, never a path on the disk.
 """
 
 from app.service.commit.commit import Commits
+from app.service.commit.copy import Copies
 from app.service.commit.publish import Publisher
 from app.service.commit.record_and_prune import CommitRecorder
 from app.service.commit.single_request import SingleRequests
@@ -91,6 +92,9 @@ class Service:
             self.reservations,
             self.transfers,
             self.aborts,
+        )
+        self.copies = Copies(
+            context, self.lookups, self.contents, self.commits, self.reservations, self.transfers, self.aborts
         )
         self.removals = Removals(context, self.purge)
         self.restorations = Restorations(context, self.purge, self.quota_claims, self.pending_commits)

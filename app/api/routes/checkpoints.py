@@ -22,13 +22,14 @@ from app.api.schemas.checkpoints import BestOut, CheckpointOut, CheckpointPage, 
 from app.api.schemas.layout import ChunksOut, TensorsOut
 from app.api.schemas.parameters import By, DirectoryQuery, Id, ModeQuery, PageToken
 from app.api.schemas.queries import ListQuery, SaveQuery
-from app.api.schemas.requests import ChangeIn
+from app.api.schemas.requests import ChangeIn, CopyIn
 from app.core.errors import (
     Altered,
     BodyAltered,
     CheckpointNotFound,
     CheckpointRemoved,
     DirectoryNotFound,
+    FileNotInCheckpoint,
     ForeignFile,
     InvalidName,
     NameTaken,
@@ -48,6 +49,7 @@ from app.core.errors import (
 )
 from app.http.body.described import CHECKPOINT_MEDIA_TYPE
 from app.http.body.raw import UNBOUNDED, length_of, receive
+from app.http.body.threads import run_for_body
 from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
 
@@ -200,6 +202,49 @@ def restore_checkpoint(checkpoint_id: Id, service: ServiceDep, _: Writer) -> Che
     position. It is pinned if the policy would otherwise remove it at the next save.
     """
     return CheckpointOut.of(service.restorations.restore(checkpoint_id))
+
+
+@router.post(
+    "/{checkpoint_id}/copy",
+    status_code=201,
+    responses={
+        200: {"model": CommittedOut, "description": "The same copy was already committed."},
+        **refuses(
+            InvalidName,
+            *ID_REFUSALS,
+            FileNotInCheckpoint,
+            Altered,
+            SaveIdReused,
+            TooLarge,
+            NotReady,
+            DirectoryNotFound,
+            TooManyUploads,
+            UploadBusy,
+            PreconditionFailed,
+            *SAVE_REFUSALS,
+        ),
+    },
+)
+async def copy_checkpoint(
+    request: Request,
+    checkpoint_id: Id,
+    copy: CopyIn,
+    service: ServiceDep,
+    response: Response,
+    may: Writer,
+    expected: Expected,
+) -> CommittedOut:
+    """Copy a checkpoint under another name, or some of its files, also under other paths.
+
+    No bytes pass through the client. The copy is durable when the response arrives, and is saved as any other
+    checkpoint: policies, quotas and names count. Needs the scope `read`, too. `If-Match` and `If-None-Match` work as
+    with `POST /v1/checkpoints`. Idempotent with a `save_id`.
+    """
+    may.reach(copy.directory)
+    conditions = conditions_of(request, expected)
+    return committed_answer(
+        await run_for_body(service.copies.copy, may, checkpoint_id, copy.wanted(), conditions), response
+    )
 
 
 @router.get("/{checkpoint_id}/chunks", responses=refuses(*ID_REFUSALS, Altered))

@@ -33,6 +33,7 @@ from app.core.models import (
     UploadFile,
 )
 from app.http.body.sliced_lists import free_in_slices, sliced
+from app.service.commit.copied_files import CopyRequest
 from app.service.lifecycle.edit import Change
 from app.service.lifecycle.retention_verdicts import VerdictFilter
 
@@ -261,12 +262,28 @@ class ChangeIn(ChangeableFacts):
     """Facts to change; fields left out are unchanged. `metadata` is merged, and a null value removes its key."""
 
     def change(self) -> Change:
-        given = self.model_dump(include=self.model_fields_set - {"metadata"})
+        given = self.model_dump(include=self.model_fields_set & ChangeableFacts.model_fields.keys() - {"metadata"})
         if given.get("metric") is not None:
             given["metric"] = float(given["metric"])
         if "tags" in given:
             given["tags"] = tuple(dict.fromkeys(given["tags"]))
         return Change(given, self.metadata)
+
+
+class CopyIn(ChangeIn):
+    """A copy. Facts that are left out are those of the source, except the pin; `metadata` is merged."""
+
+    directory: DirectoryName
+    name: CheckpointName
+    save_id: SaveId | None = None
+    drop: list[FilePath] = Field(default=[], max_length=MOST.files, description="Files and folders to leave out.")
+    rename: dict[FilePath, FilePath] = Field(
+        default={}, max_length=MOST.files, description="New paths of files and folders, by those in the source."
+    )
+
+    def wanted(self) -> CopyRequest:
+        drop = frozenset(self.drop)
+        return CopyRequest(self.directory, self.name, self.save_id or "", drop, self.rename, self.change())
 
 
 class PruneIn(RequestBody):
