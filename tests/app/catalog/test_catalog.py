@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import event, text
 
-from app.catalog import Catalog
+from app.catalog import Catalog, ListFilter
 from app.core.errors import CatalogUnusable
 from app.core.models import Chunk, Directory, FileMap, Manifest, Tensor
 from tests.data.samples import checkpoint, upload
@@ -139,6 +139,21 @@ def folder_of(count, version=None):
         replace(made.files[0], path=f"part-{number:04}", version=version or str(number)) for number in range(count)
     )
     return Manifest(replace(made, files=files), {file.path: FileMap((Chunk(1, "0" * 64),)) for file in files})
+
+
+@pytest.mark.parametrize("path", ["part-0007", "c100.pt", None], ids=["one", "one of the folder's name", "any"])
+def test_one_file_of_a_folder_is_found_without_the_others(catalog, path):
+    manifest = folder_of(100)
+    files = (*manifest.checkpoint.files, replace(manifest.checkpoint.files[0], path="c100.pt"))
+    made = replace(manifest.checkpoint, files=files)
+    with catalog.writing() as session:
+        session.checkpoints.add(Manifest(made, {file.path: FileMap(()) for file in files}))
+        found = session.checkpoints.with_file(made.id, path)
+        leading = session.checkpoints.leading(ListFilter(made.directory))
+    assert found.is_folder
+    assert len(found.files) <= 2
+    assert path is None or path in {file.path for file in found.files}
+    assert (leading.id, leading.files) == (made.id, ())
 
 
 def test_numbers_that_an_earlier_version_indexed_by_long_keys_are_no_fault(catalog):
