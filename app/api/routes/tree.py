@@ -5,14 +5,14 @@ from fastapi import APIRouter
 from app.api.dependencies import PermissionFirstRoute, Reader, ServiceDep
 from app.api.schemas.parameters import PageSize, PageToken, TreePathQuery
 from app.api.schemas.tree import TreeOut
-from app.core.errors import InvalidName, NoBest, PathNotFound
+from app.core.errors import InvalidName, NoBest, PathNotFound, RecordUnreadable
 from app.http.page_tokens import read_token, write_token
 from app.http.problems import refuses
 
 router = APIRouter(prefix="/tree", tags=["tree"], route_class=PermissionFirstRoute)
 
 
-@router.get("", responses=refuses(InvalidName, PathNotFound, NoBest))
+@router.get("", responses=refuses(InvalidName, PathNotFound, NoBest, RecordUnreadable))
 def get_tree(
     service: ServiceDep,
     may: Reader,

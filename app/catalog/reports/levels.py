@@ -70,9 +70,15 @@ class LevelRows:
 
     def checkpoints(self, directory: str, *, after: str, limit: int) -> list[NamedCheckpoint]:
         """Return the first live checkpoints of a directory whose names come after one, by name; no corrupt ones."""
-        here = _NAMED.where(_table.c.directory == directory, _table.c.name > after)
-        rows = self._connection.execute(here.order_by(_table.c.name).limit(limit)).mappings()
-        return [found for row in rows if (found := _readable(row)) is not None]
+        here = _NAMED.where(_table.c.directory == directory).order_by(_table.c.name)
+        listed: list[NamedCheckpoint] = []
+        while True:
+            count = limit - len(listed)
+            rows = self._connection.execute(here.where(_table.c.name > after).limit(count)).mappings().all()
+            listed += [found for row in rows if (found := _readable(row)) is not None]
+            if len(rows) < count or len(listed) == limit:
+                return listed
+            after = rows[-1]["name"]
 
     def checkpoint(self, directory: str, name: str) -> NamedCheckpoint | None:
         """Return the live checkpoint of this name; None also if its row is corrupt."""
@@ -91,19 +97,36 @@ class LevelRows:
         return components(names, f"{folder}/" if folder else "", after=after, limit=limit)
 
     def files(self, checkpoint_id: str, paths: Sequence[str]) -> Mapping[str, FileSize]:
-        """Return those of the paths that are files of a checkpoint."""
+        """Return those of the paths that are files of a checkpoint.
+
+        Raises
+        ------
+        RecordUnreadable
+            The row of one of them is corrupt.
+        """
         query = select(_files.c.path, _files.c.size_bytes, _files.c.digest)
         query = query.where(_files.c.checkpoint_id == checkpoint_id)
-        return {
-            path: FileSize(size_bytes, digest)
-            for batch in batches(paths)
-            for path, size_bytes, digest in self._connection.execute(query.where(_files.c.path.in_(batch)))
-        }
+        found: dict[str, FileSize] = {}
+        for batch in batches(paths):
+            for path, size_bytes, digest in self._connection.execute(query.where(_files.c.path.in_(batch))):
+                if not (isinstance(size_bytes, int) and isinstance(digest, str)):
+                    raise _unreadable(checkpoint_id)
+                found[path] = FileSize(size_bytes, digest)
+        return found
 
     def declared_folders(self, checkpoint_id: str) -> Sequence[str]:
-        """Return the folders that were declared for a checkpoint, including empty ones."""
+        """Return the folders that were declared for a checkpoint, including empty ones.
+
+        Raises
+        ------
+        RecordUnreadable
+            The row of the checkpoint is corrupt.
+        """
         text = self._connection.execute(select(_table.c.folders).where(_table.c.id == checkpoint_id)).scalar()
-        return [folder.path for folder in mapping.folders(text)]
+        try:
+            return [folder.path for folder in mapping.folders(text)]
+        except (ValueError, TypeError) as error:
+            raise _unreadable(checkpoint_id) from error
 
     def _directories(self, least: str, before: str, count: int) -> Sequence[str]:
         values = {"least": least, "before": before, "count": count}
@@ -173,13 +196,21 @@ def _next(name: str) -> str:
 def _readable(row: Any) -> NamedCheckpoint | None:
     try:
         with readable(row):
-            if not (isinstance(row["size_bytes"], int) and isinstance(row["digest"], str)):
+            texts = (row["name"], row["digest"], row["file_digest"] or "")
+            if not (isinstance(row["size_bytes"], int) and all(isinstance(text, str) for text in texts)):
                 raise ValueError("a column holds a value of a wrong type")
             digest = row["file_digest"] if row["is_alone"] else None
             values = {name: row[name] for name in ("id", "directory", "name", "size_bytes", "digest")}
             return NamedCheckpoint(**values, created_at=to_time(row["created_at"]), file_digest=digest)
     except RecordUnreadable:
         return None
+
+
+def _unreadable(checkpoint_id: str) -> RecordUnreadable:
+    return RecordUnreadable(
+        f"The catalog's record of the checkpoint {checkpoint_id} cannot be read; "
+        "`holdfast-server fsck` repairs it from the manifest."
+    )
 
 
 def _named() -> Select[Any]:

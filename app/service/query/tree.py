@@ -88,6 +88,8 @@ class Trees:
             The path has ``@best``, and no checkpoint of the directory can be ranked.
         InvalidRequest
             The page before was of another checkpoint.
+        RecordUnreadable
+            The rows of the files of the checkpoint are corrupt. A corrupt checkpoint itself is not there.
         """
         limit = min(limit, self._rules.limits.page_size)
         with self._context.catalog.reading() as session:

@@ -3,8 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
+from app.catalog import Catalog
 from app.catalog.reports.levels import components
+from app.core.errors import RecordUnreadable
+from tests.data.histories import keep
+from tests.data.samples import checkpoint
 
 PARTS = st.text(alphabet="ab-. 0é", min_size=1, max_size=4).filter(lambda part: part == part.strip())
 NAMES = st.lists(st.lists(PARTS, min_size=1, max_size=4).map("/".join), max_size=30).map(set)
@@ -58,3 +63,32 @@ def test_no_more_is_read_than_a_page_needs(names, limit, most):
     assert components(source, "p/", after="", limit=limit) == expected(names, "p/")[:limit]
     assert source.read <= most[0]
     assert source.times <= most[1]
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    opened = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("change", ["size_bytes = 'x'", "created_at = 'x'", "digest = x'00'"])
+def test_a_corrupt_checkpoint_is_left_out_and_the_page_is_full(catalog, change):
+    keep(catalog, [checkpoint(number) for number in range(1, 9)], "runs/a")
+    with catalog.writing() as session:
+        session.connection.execute(text(f"UPDATE checkpoints SET {change} WHERE name IN ('c2.pt', 'c3.pt', 'c5.pt')"))
+        found = session.levels.checkpoints("runs/a", after="", limit=4)
+        assert [each.name for each in found] == ["c1.pt", "c4.pt", "c6.pt", "c7.pt"]
+        assert session.levels.checkpoint("runs/a", "c2.pt") is None
+
+
+def test_corrupt_rows_of_files_and_folders_are_told(catalog):
+    (kept,) = keep(catalog, [checkpoint(1)], "runs/a")
+    with catalog.writing() as session:
+        assert session.levels.files(kept.id, ["c1.pt"])["c1.pt"].size_bytes == 1
+        session.connection.execute(text("UPDATE files SET size_bytes = 'x'"))
+        session.connection.execute(text("UPDATE checkpoints SET folders = '{'"))
+        with pytest.raises(RecordUnreadable):
+            session.levels.files(kept.id, ["c1.pt"])
+        with pytest.raises(RecordUnreadable):
+            session.levels.declared_folders(kept.id)

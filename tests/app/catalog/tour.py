@@ -150,6 +150,7 @@ def tree(http):
         while token is not None:
             page = {"page_token": token} if token else {}
             token = checked(http.get("/v1/tree", params=query | page)).json()["next_page_token"]
+    checked(http.request("DELETE", f"/v1/directories/{DIRECTORY}/inner"))
 
 
 def save(http):
