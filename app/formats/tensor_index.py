@@ -1,4 +1,4 @@
-"""The tensor index of a torch or safetensors file. Hostile input, read within bounds; no pickled object is built."""
+"""The tensor index of a file of weights. Hostile input, read within bounds; no pickled object is built."""
 
 import json
 import math
@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 from app.core.models import Tensor
-from app.formats import torch_index
+from app.formats import gguf_index, numpy_index, torch_index, zip_directory
 from app.formats.read_budget import Budget
 from app.formats.torch_index import MAX_COUNT, MAX_NAME, MAX_RANK, MAX_TENSORS
 from app.formats.zip_directory import ReadAt
 
-SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
+SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors", ".gguf", ".npy", ".npz"})
 """Suffixes of the files in a folder that are indexed."""
 _ENOUGH = (32 * 1024 * 1024, 6_000_000)
 """The default budget: a torch file of 100,000 tensors takes half of it."""
@@ -59,7 +59,13 @@ def read(read_at: ReadAt, size_bytes: int, budget: Budget | None = None) -> tupl
     try:
         start = read_at(0, _LENGTH_BYTES + 1)
         if start[:4] == b"PK\x03\x04":
+            if zip_directory.first_name(read_at).endswith(numpy_index.SUFFIX):
+                return numpy_index.read_zip(read_at, size_bytes, budget)
             return torch_index.read(read_at, size_bytes, budget)
+        if start[:4] == gguf_index.MAGIC:
+            return gguf_index.read(read_at, size_bytes, budget)
+        if start[:6] == numpy_index.MAGIC:
+            return numpy_index.read(read_at, size_bytes)
         is_header = start[_LENGTH_BYTES:] == b"{"
         return _of_safetensors(read_at, start, size_bytes, budget) if is_header else None
     except Exception:  # the index is a convenience: no content of a file may make its save fail

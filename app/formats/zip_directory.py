@@ -25,15 +25,26 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record; offset and size in bytes. Only stored records are uncompressed in the file."""
+    """One record; offset and sizes in bytes. Only stored records are uncompressed in the file."""
 
     header_offset: int
     size_bytes: int
-    is_stored: bool
+    stored_bytes: int
+    method: int
+    """0: stored; 8: deflated."""
+
+    @property
+    def is_stored(self) -> bool:
+        return self.method == 0 and self.stored_bytes == self.size_bytes
 
 
-def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> Mapping[str, Record]:
-    """Return the records by name, without the first folder, which torch names after the file.
+def read(read_at: ReadAt, size_bytes: int, budget: Budget, *, has_folder: bool = True) -> Mapping[str, Record]:
+    """Return the records by name.
+
+    Parameters
+    ----------
+    has_folder : bool
+        All records are in a folder, which torch names after the file: their names are given without it.
 
     Raises
     ------
@@ -48,6 +59,7 @@ def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> Mapping[str, Recor
     place = 0
     while place < length:
         name, record, place = _record(directory, place)
+        name = name.partition("/")[2] if has_folder else name
         if name in records:
             raise Unreadable("two records have one name")
         if name:
@@ -55,11 +67,17 @@ def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> Mapping[str, Recor
     return records
 
 
+def first_name(read_at: ReadAt) -> str:
+    """Return the name of the first record, from its own header."""
+    _, name_bytes, _ = _LOCAL.unpack(read_at(0, _LOCAL.size))
+    return read_at(_LOCAL.size, name_bytes).decode("utf-8", "replace")
+
+
 def data_offset(read_at: ReadAt, record: Record, size_bytes: int) -> int:
     """Return the offset of a record's data."""
     mark, name_bytes, extra_bytes = _LOCAL.unpack(read_at(record.header_offset, _LOCAL.size))
     offset: int = record.header_offset + _LOCAL.size + name_bytes + extra_bytes
-    if mark != b"PK\x03\x04" or offset + record.size_bytes > size_bytes:
+    if mark != b"PK\x03\x04" or offset + record.stored_bytes > size_bytes:
         raise Unreadable("the offset of a record is wrong")
     return offset
 
@@ -92,8 +110,8 @@ def _record(directory: bytes, place: int) -> tuple[str, Record, int]:
     if mark != b"PK\x01\x02" or end > len(directory):
         raise Unreadable("the directory is damaged")
     size, stored, header = _large(directory[extras : extras + extra_bytes], size, stored, header)
-    name = directory[names:extras].decode("utf-8", "replace").partition("/")[2]
-    return name, Record(header, size, method == 0 and stored == size), end
+    name = directory[names:extras].decode("utf-8", "replace")
+    return name, Record(header, size, stored, method), end
 
 
 def _large(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int, int]:

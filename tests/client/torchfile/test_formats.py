@@ -10,7 +10,6 @@ import warnings
 import zipfile
 import zlib
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -29,18 +28,6 @@ def zipped(**records):
     with zipfile.ZipFile(file, "w") as made:
         for name, content in records.items():
             made.writestr(name.replace("__", "/"), content)
-    return file.getvalue()
-
-
-def npz():
-    file = io.BytesIO()
-    np.savez(file, a=np.ones(3))
-    return file.getvalue()
-
-
-def npy():
-    file = io.BytesIO()
-    np.save(file, np.ones(3))
     return file.getvalue()
 
 
@@ -64,8 +51,6 @@ STRANGERS = {
     "zlib": (zlib.compress(zoo.saved(STATE)), "zlib"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(99), "zstd"),
     "a tar file": (tar(), "a tar file"),
-    "npy": (npy(), r"\.npy"),
-    "npz": (npz(), r"\.npz"),
     "Keras": (zipped(**{"config.json": "{}", "model.weights.h5": "x"}), "Keras"),
     "a zip file": (zipped(**{"a.txt": "x"}), "zip file without data.pkl"),
     "torch.export": (zipped(m__archive_format="pt2", m__version="0"), "torch.export"),

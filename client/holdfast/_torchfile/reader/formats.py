@@ -1,4 +1,4 @@
-"""File formats by their first bytes: those that torch can load, and names for the others. Pure."""
+"""File formats by their first bytes: those that can be loaded, and names for the others. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -38,12 +38,14 @@ ZIP = Format("a zip file")
 LEGACY = Format("a torch file in the format before the zip file")
 TAR = Format("a tar file")
 SAFETENSORS = Format("a safetensors file")
+NUMPY = Format("a NumPy array (.npy)")
+NUMPY_ARCHIVE = Format("a NumPy archive (.npz)", "numpy.load reads it.")
 
 _ENVELOPE = "Send the file itself as the body, as curl --data-binary @FILE does."
 _COMPRESSED = "Save what is in it instead."
 _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", Format("an HDF5 file (as Keras writes .h5)", "Keras or h5py reads it.")),
-    (b"\x93NUMPY", Format("a NumPy array (.npy)", "numpy.load reads it.")),
+    (b"\x93NUMPY", NUMPY),
     (b"GGUF", Format("a GGUF model (llama.cpp)", "The gguf package reads it.")),
     (b"lmgg", Format("a GGML model (llama.cpp)")),
     (b"tjgg", Format("a GGML model (llama.cpp)")),
@@ -81,7 +83,8 @@ def detect(head: bytes, size_bytes: int) -> Format:
     if not size_bytes:
         return Format("empty")
     if head.startswith(b"PK\x03\x04"):
-        return ZIP
+        name = head[30 : 30 + int.from_bytes(head[26:28], "little")]  # of the first record
+        return NUMPY_ARCHIVE if name.endswith(b".npy") else ZIP
     if _MAGIC.search(head[:64]):
         return LEGACY
     if _begins_as_safetensors(head, size_bytes):
@@ -105,7 +108,7 @@ def detect_in_zip(names: Iterable[str]) -> Format | None:
     if ".data/extern_modules" in bare:
         return Format("a torch.package archive", "torch.package.PackageImporter reads it.")
     if every and all(name.endswith(".npy") for name in names):
-        return Format("a NumPy archive (.npz)", "numpy.load reads it.")
+        return NUMPY_ARCHIVE
     if "model.weights.h5" in every:
         return Format("a Keras model (.keras)", "keras.models.load_model reads it.")
     if "[Content_Types].xml" in every:

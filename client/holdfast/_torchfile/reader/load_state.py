@@ -11,7 +11,7 @@ from ..._arguments.state_keys import select_keys
 from ..._runtime import gc_pause, packages
 from ..._runtime.interruption import reraise
 from ...errors import HoldfastError, UnreadableCheckpoint
-from . import formats, legacy, safetensors, safety, zip_directory
+from . import formats, legacy, numpy_files, safetensors, safety, zip_directory
 from .archive import Archive, Fetch, NeedsCopy, unpickle
 from .file_memory import FileMemory
 from .stub_unpickler import StubUnpickler
@@ -56,6 +56,9 @@ def load_state(
     found = formats.detect(memory.bytes(0, head), memory.size_bytes)
     if found is formats.SAFETENSORS:
         return safetensors.load_state(memory, fetch, only=only, map_location=map_location)
+    if found in (formats.NUMPY, formats.NUMPY_ARCHIVE):
+        is_archive = found is formats.NUMPY_ARCHIVE
+        return numpy_files.load_state(memory, fetch, is_archive=is_archive, only=only, is_untrusted=is_untrusted)
     if found not in (formats.ZIP, formats.LEGACY, formats.TAR):
         raise UnreadableCheckpoint(found.refusal)
     try:

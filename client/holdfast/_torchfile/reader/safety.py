@@ -39,6 +39,17 @@ def is_weights_only(asked: bool | None) -> bool:
     return bool(asked)
 
 
+def refuse_unfolding(memory: FileMemory, *, is_untrusted: bool) -> None:
+    """Check that a zip file is complete, and needs not much more memory than its size.
+
+    Raises
+    ------
+    UnsafeCheckpoint, UnreadableCheckpoint
+        As `refuse_zip`.
+    """
+    _records(memory, is_untrusted=is_untrusted)
+
+
 def refuse_zip(memory: FileMemory, *, is_untrusted: bool) -> None:
     """Check that a zip file is complete and one of torch's, and needs not much more memory than its size.
 
@@ -49,6 +60,12 @@ def refuse_zip(memory: FileMemory, *, is_untrusted: bool) -> None:
     UnreadableCheckpoint
         It is damaged, or something else's.
     """
+    records = _records(memory, is_untrusted=is_untrusted)
+    if (other := formats.detect_in_zip([record.name for record in records])) is not None:
+        raise UnreadableCheckpoint(other.refusal)
+
+
+def _records(memory: FileMemory, *, is_untrusted: bool) -> list[zip_directory.Entry]:
     try:
         records = list(zip_directory.entries(zip_directory.directory_in(memory.bytes, memory.size_bytes)))
     except zip_directory.NotAZip as error:
@@ -60,8 +77,7 @@ def refuse_zip(memory: FileMemory, *, is_untrusted: bool) -> None:
         raise UnsafeCheckpoint(
             f"This checkpoint has {memory.size_bytes} bytes and would unfold to {unfolded}. {_HOW.format('')}"
         )
-    if (other := formats.detect_in_zip([record.name for record in records])) is not None:
-        raise UnreadableCheckpoint(other.refusal)
+    return records
 
 
 def refuse_tar() -> None:
