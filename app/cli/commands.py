@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from app.cli import terminal
 from app.cli.flags import ALL, ROOT, with_flags
 from app.core.access import SCOPES
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.service.maintenance.adopt_facts import Ranking
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; only report what would be done.")]
@@ -85,6 +88,15 @@ def _adopt(
     name: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="The directory of the server to copy it to.")
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The value that ranks the checkpoints. Default: the one that all of a directory tell."
+        ),
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="min|max", help="The mode of --metric. Default: by the words of its name.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -94,7 +106,23 @@ def _adopt(
     """
     from app.cli.root_commands import adopt
 
-    return adopt(settings, folder, name, dry_run, as_json=as_json)
+    return adopt(settings, folder, name, dry_run, ranking=_ranking(metric, mode), as_json=as_json)
+
+
+def _ranking(metric: str | None, mode: str | None) -> "Ranking | None":
+    from app.formats.foreign_names import direction
+    from app.service.maintenance.adopt_facts import Ranking
+
+    if metric is None:
+        if mode is not None:
+            raise typer.BadParameter("--mode is that of --metric, which is not given")
+        return None
+    match mode or direction(metric):
+        case "min" | "max" as known:
+            return Ranking(metric, known)
+        case None:
+            raise typer.BadParameter(f"it is not known if a larger {metric!r} is better: give --mode min or --mode max")
+    raise typer.BadParameter(f"--mode is {mode!r}: it must be min or max")
 
 
 def _fsck(

@@ -19,6 +19,7 @@ from app.runtime import actor
 from app.service import Context
 from app.service.maintenance import adopt as adopting
 from app.service.maintenance.adopt import Adopted
+from app.service.maintenance.adopt_facts import Ranking
 from app.service.maintenance.adopt_scan import Skipped
 from app.service.maintenance.fsck import Fsck
 from app.service.maintenance.fsck_repair import Fault
@@ -176,7 +177,15 @@ def _keeping_the_trash(settings: Settings) -> Settings:
     return settings.model_copy(update={"undo_window": MAX_DURATION_S})
 
 
-def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, as_json: bool = False) -> int:
+def adopt(
+    settings: Settings,
+    folder: str,
+    name: str | None,
+    dry_run: bool,
+    *,
+    ranking: Ranking | None = None,
+    as_json: bool = False,
+) -> int:
     """Adopt checkpoints of other tools; return 3 if a part of one was left alone, or nothing was found."""
     service = open_root(_keeping_the_trash(settings))
     taken: list[Adopted] = []
@@ -184,7 +193,10 @@ def adopt(settings: Settings, folder: str, name: str | None, dry_run: bool, *, a
     with closing(service), actor.acting(command_line_actor()):
         reading = _Reading(service.context, folder, name)
         with bar(reading.look):
-            for told in adopting.adopt(service.context, folder, name, dry_run=dry_run, read=reading.advance):
+            found = adopting.adopt(
+                service.context, folder, name, dry_run=dry_run, ranking=ranking, read=reading.advance
+            )
+            for told in found:
                 if isinstance(told, Skipped):
                     left.append(told)
                 else:

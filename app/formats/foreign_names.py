@@ -5,11 +5,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.core.models import Mode
+from app.core.models import Kind, Mode
 
-SUFFIXES = (".pth.tar", ".pt.tar", ".pt", ".pth", ".ckpt", ".safetensors")
+SUFFIXES = (".pth.tar", ".pt.tar", ".pt", ".pth", ".ckpt", ".safetensors", ".weights.h5", ".keras", ".gguf")
 
 _FOLDER = re.compile(r"(?:checkpoint[-_]|global_step|iter_)[0-9]+|.+\.ckpt")
+_UNFINISHED = re.compile(r"tmp-checkpoint-[0-9]+|.+\.orbax-checkpoint-tmp(?:-[0-9]+)?")
+"""Folders that Transformers and Orbax rename once they are complete."""
+_BEST = re.compile(r"(?:.*[^a-z])?best(?:[^a-z].*)?", re.IGNORECASE)
 _STEP_OF_FOLDER = re.compile(r"(?:checkpoint-|iter_|)([0-9]{1,18})")
 _IGNITE = re.compile(
     r"(?:.+_)?(?:checkpoint_([0-9]{1,18})(?:_[A-Za-z_]+=[^=]+)?|[a-z]+_([0-9]{1,18})_[A-Za-z_]+=[^=]+)"
@@ -54,12 +57,19 @@ class ExternalFacts:
     """Facts about an external checkpoint, from its name or from a record of its tool.
 
     ``values`` are measurements by name; ``metric`` names the one that ranks the checkpoint, if that is unambiguous.
+    ``kind`` is ``best`` for a copy that its tool keeps because it was the best one so far.
     """
 
     epoch: int | None = None
     step: int | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     metric: str | None = None
+    kind: Kind = "regular"
+
+
+def is_unfinished(name: str) -> bool:
+    """Tell if tools give this name to a folder while they write a checkpoint to it."""
+    return _UNFINISHED.fullmatch(name) is not None
 
 
 def looks_like_checkpoint(name: str, *, is_folder: bool) -> bool:
@@ -69,18 +79,26 @@ def looks_like_checkpoint(name: str, *, is_folder: bool) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def facts_in_name(name: str, *, is_folder: bool) -> ExternalFacts:
-    """Parse epoch, step and values in a name. Ambiguous numbers are ignored, never guessed."""
+def facts_in_name(name: str, *, is_folder: bool, parent: str = "") -> ExternalFacts:
+    """Parse epoch, step and values in a name. Ambiguous numbers are ignored, never guessed.
+
+    Parameters
+    ----------
+    parent : str
+        The name of the folder above. It counts if it is the beginning of the name, as Lightning turns the metric
+        ``val/acc`` into ``epoch=2-val/acc=0.91.ckpt``.
+    """
     if is_folder and (found := _STEP_OF_FOLDER.fullmatch(name)):
         return ExternalFacts(step=int(found[1]))
-    stem = _without_suffix(name)
+    kind: Kind = "best" if _BEST.fullmatch(_without_suffix(name)) else "regular"
+    stem = _without_suffix(f"{parent}/{name}" if "=" in parent else name)
     values = _values(stem)
     ranked = [key for key in values if direction(key) is not None]
     metric = ranked[0] if len(ranked) == 1 else None
     epoch, step = _only(_EPOCH.findall(stem)), _only(_STEP.findall(stem))
     if epoch is None and step is None and (found := _IGNITE.fullmatch(stem)):
         step = int(found[1] or found[2])
-    return ExternalFacts(epoch, step, values, metric)
+    return ExternalFacts(epoch, step, values, metric, kind)
 
 
 def direction(name: str) -> Mode | None:

@@ -16,12 +16,17 @@ _LONGEST_WORD = 64
 _PICKLE_IN_TEXT = b"L119547037146038801333356L"
 """The beginning of a torch file in pickle protocol 0."""
 
+_SIGNATURES = {".gguf": b"GGUF", ".keras": _ZIP, ".h5": b"\x89HDF\r\n\x1a\n"}
+
 ReadAt = Callable[[int, int], bytes]
 
 
-def fault(read_at: ReadAt, size_bytes: int) -> str | None:
+def fault(read_at: ReadAt, size_bytes: int, name: str = "") -> str | None:
     """Return the reason why a file is not a file of weights, to follow its name; None if it looks like one."""
     head = read_at(0, HEAD_BYTES)
+    for suffix, begins in _SIGNATURES.items():
+        if name.lower().endswith(suffix) and not head.startswith(begins):
+            return fault_of_text(head) or f"it does not begin as a {suffix} file does"
     if head.startswith(_ZIP):
         start = max(0, size_bytes - _ZIP_TAIL_BYTES)
         is_whole = b"PK\x05\x06" in read_at(start, size_bytes - start)

@@ -10,6 +10,7 @@ from app.core.errors import Refusal
 from app.core.models import ADOPTED, Directory, Mode
 from app.formats.foreign_names import ExternalCheckpoint, in_order
 from app.service.maintenance import adopt_facts
+from app.service.maintenance.adopt_facts import Ranking
 from app.service.maintenance.adopt_scan import Scan, Skipped, external_at, joined, printable_path, scan
 from app.service.maintenance.adopt_write import KEPT_LIMITS, OTHER_CONTENT, AdoptionWriter, is_same
 from app.service.state.context import Context
@@ -36,7 +37,13 @@ class Adopted:
 
 
 def adopt(
-    context: Context, folder: str, name: str | None, *, dry_run: bool, read: Callable[[int], object] = lambda _: None
+    context: Context,
+    folder: str,
+    name: str | None,
+    *,
+    dry_run: bool,
+    ranking: Ranking | None = None,
+    read: Callable[[int], object] = lambda _: None,
 ) -> Iterator[Adopted | Skipped]:
     """Adopt every checkpoint in a folder and below, directory by directory. Idempotent.
 
@@ -44,6 +51,9 @@ def adopt(
     ----------
     name : str, optional
         The name in the root for a folder outside of it, which is copied; by default its own path.
+    ranking : Ranking, optional
+        The value that becomes the metric, and the mode, of directories in which some checkpoint has that value. By
+        default the one on which all agree.
     read : callable, optional
         Called with the size in bytes of each checkpoint that was read.
 
@@ -60,7 +70,8 @@ def adopt(
     except OSError as error:
         raise CannotAdopt(f"{folder} cannot be read: {error}") from error
     with closing(visited):
-        yield from _Adoption(context, adoption, visited, _target(adoption, visited, name), dry_run, read).below("")
+        target = _target(adoption, visited, name)
+        yield from _Adoption(context, adoption, visited, target, dry_run, ranking, read).below("")
 
 
 def _target(adoption: Adoption, visited: ExternalFolder, name: str | None) -> str:
@@ -89,12 +100,14 @@ class _Adoption:
         visited: ExternalFolder,
         target: str,
         dry_run: bool,
+        ranking: Ranking | None,
         read: Callable[[int], object],
     ) -> None:
         self._context = context
         self._visited = visited
         self._target = target
         self._dry_run = dry_run
+        self._ranking = ranking
         self._writer = AdoptionWriter(context, adoption, visited, read)
         self._adoption = adoption
         self._root = adoption.open_root_folder()
@@ -129,7 +142,7 @@ class _Adoption:
         known = seen.known
         with self._context.catalog.reading() as session:
             before = session.directories.get(directory) or Directory(directory, self._context.clock())
-            conflict = _conflict(session, before)
+            conflict = _conflict(session, before, self._ranking)
             for external in seen.checkpoints:
                 current = session.checkpoints.named(directory, external.name)
                 if current is not None and is_same(current, external, self._adoption):
@@ -139,10 +152,11 @@ class _Adoption:
                 else:
                     new.append(external)
         said = {external.name: adopt_facts.record_of(self._visited, path, external) for external in new}
-        metric, mode = adopt_facts.metric_of(self._context.catalog, before, said.values())
+        ranking = adopt_facts.metric_of(self._context.catalog, before, said.values(), self._ranking)
+        mode = ranking.mode if ranking is not None else None
         ordered = in_order(new, said)
         before_new = replace(before, policy=replace(before.policy, mode=mode or before.policy.mode))
-        facts = {name: adopt_facts.facts(one, metric) for name, one in said.items()}
+        facts = {name: adopt_facts.facts(one, ranking) for name, one in said.items()}
         taken = ordered if self._dry_run else self._writer.write(before_new, path, ordered, facts, skipped)
         if conflict and skipped:  # one line for all of them
             skipped = [Skipped(printable_path(self._visited, path), f"{conflict} ({len(skipped)} checkpoints)", True)]
@@ -183,10 +197,12 @@ def _misnamed(directory: str) -> str | None:
     return None
 
 
-def _conflict(session: Session, directory: Directory) -> str | None:
+def _conflict(session: Session, directory: Directory, ranking: Ranking | None) -> str | None:
     """Give the reason why a directory cannot adopt any checkpoint."""
     if taken := session.directories.taken_by_checkpoint(directory.name):
         return f"{taken!r} is a checkpoint"
+    if ranking is not None and directory.policy.mode not in {None, ranking.mode}:
+        return f"{directory.name!r} ranks by mode={directory.policy.mode}, not by mode={ranking.mode}"
     if not directory.policy.keeps_everything:
         limits = {name: getattr(directory.policy, name) for name in KEPT_LIMITS}
         said = ", ".join(f"{name}={value}" for name, value in limits.items() if value is not None)

@@ -8,7 +8,7 @@ from app.core import names as naming
 from app.core.errors import ForeignFile, Refusal
 from app.core.names import escaped
 from app.formats import companion_files, name_groups, weight_formats
-from app.formats.foreign_names import SUFFIXES, ExternalCheckpoint, facts_in_name, looks_like_checkpoint
+from app.formats.foreign_names import SUFFIXES, ExternalCheckpoint, facts_in_name, is_unfinished, looks_like_checkpoint
 from app.storage.ports import Entry, ExternalFolder
 
 
@@ -56,6 +56,9 @@ def scan(visited: ExternalFolder, path: str, known: Collection[str]) -> Scan:
         try:
             _refuse_unadoptable(entry, is_checkpoint)
             if entry.what == "folder":
+                if is_unfinished(entry.name):
+                    is_checkpoint = True
+                    raise NotAdoptable("it was not completed: its tool gives it another name once it is")
                 if not is_checkpoint and (why := around.why_a_part(entry.name)) and _holds_weights(visited, where):
                     is_checkpoint = True
                     raise NotAdoptable(why)
@@ -140,7 +143,7 @@ def _take_folder(seen: Scan, visited: ExternalFolder, path: str, entry: Entry, i
 
 def _refuse_other_content(visited: ExternalFolder, where: str, entry: Entry) -> None:
     with closing(visited.open(where)) as opened:
-        if fault := weight_formats.fault(opened.read, entry.size_bytes):
+        if fault := weight_formats.fault(opened.read, entry.size_bytes, entry.name):
             raise NotAdoptable(fault)
 
 

@@ -8,6 +8,7 @@ from app.formats.foreign_names import (
     direction,
     facts_in_name,
     in_order,
+    is_unfinished,
     looks_like_checkpoint,
 )
 
@@ -105,7 +106,7 @@ def test_folders_are_ordered_by_their_steps():
     [
         ("epoch=4-val_loss=0.09.ckpt", 4, None, {"val_loss": 0.09}, "val_loss"),
         ("epoch=4-step=10-val_loss=-0.5-v1.ckpt", 4, 10, {"val_loss": -0.5}, "val_loss"),
-        ("best_model_3_val_acc=0.9300.pt", None, 3, {"val_acc": 0.93}, "val_acc"),
+        ("model_3_val_acc=0.9300.pt", None, 3, {"val_acc": 0.93}, "val_acc"),
         ("checkpoint_4_loss=0.12.pt", None, 4, {"loss": 0.12}, "loss"),
         ("checkpoint_4.pt", None, 4, {}, None),
         ("epoch=1-loss=1.5e-3.ckpt", 1, None, {"loss": 1.5e-3}, "loss"),
@@ -121,6 +122,44 @@ def test_folders_are_ordered_by_their_steps():
 )
 def test_what_was_measured_is_read_from_names_too(name, epoch, step, values, metric):
     assert facts_in_name(name, is_folder=False) == ExternalFacts(epoch, step, values, metric)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("best_model_3_val_acc=0.93.pt", "best"),
+        ("model_best.pth.tar", "best"),
+        ("best.ckpt", "best"),
+        ("Best-v1.pt", "best"),
+        ("asbestos.pt", "regular"),
+        ("bestial_3.pt", "regular"),
+        ("last.pt", "regular"),
+    ],
+)
+def test_a_copy_of_the_best_one_is_recognised(name, kind):
+    assert facts_in_name(name, is_folder=False).kind == kind
+
+
+def test_a_metric_with_a_slash_goes_on_in_the_name_of_the_folder():
+    found = facts_in_name("acc=0.91.ckpt", is_folder=False, parent="epoch=2-val")
+    assert found == ExternalFacts(2, None, {"val/acc": 0.91}, "val/acc")
+    assert facts_in_name("acc=0.91.ckpt", is_folder=False, parent="runs") == ExternalFacts(
+        values={"acc": 0.91}, metric="acc"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "is_so"),
+    [
+        ("tmp-checkpoint-500", True),
+        ("100.orbax-checkpoint-tmp-1732", True),
+        ("100.orbax-checkpoint-tmp", True),
+        ("checkpoint-500", False),
+        ("tmp", False),
+    ],
+)
+def test_folders_that_are_not_complete_are_recognised(name, is_so):
+    assert is_unfinished(name) == is_so
 
 
 @pytest.mark.parametrize(

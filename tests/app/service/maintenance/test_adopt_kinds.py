@@ -7,7 +7,7 @@ import pytest
 
 from app.__main__ import main
 from app.bootstrap import open_root
-from app.formats import tensor_index, trainer_state
+from app.formats import tensor_index, tool_records
 from app.formats.foreign_names import ExternalFacts
 from app.settings import Settings
 from tests.data import exploits
@@ -185,7 +185,7 @@ def test_a_directory_that_ranks_otherwise_takes_no_metric(root, tmp_path, capsys
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
 def test_a_state_of_a_trainer_is_believed_as_far_as_it_makes_sense(text, told):
-    assert trainer_state.read(text.encode()) == told
+    assert tool_records.read(tool_records.TRAINER_STATE, text.encode()) == told
 
 
 def safetensors(header, data=b""):

@@ -1,27 +1,41 @@
-"""Facts about a checkpoint from the ``trainer_state.json`` of Transformers in it. Hostile input; pure."""
+"""Facts about a checkpoint from the records that its tool wrote into it. Hostile input; pure."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from app.core import ranking
-from app.formats.foreign_names import ExternalFacts
+from app.formats.foreign_names import ExternalFacts, direction
 
-NAME = "trainer_state.json"
+TRAINER_STATE = "trainer_state.json"
+"""The record of Transformers."""
+METRICS = "metrics/metrics"
+"""The record of Orbax."""
 MAX_BYTES = 16 * 1024 * 1024
 _MOST = 2**63 - 1
 _MOST_VALUES = 100
 _NO_METRICS = ("runtime", "per_second", "samples", "_time", "epoch", "step")
 
 
-def read(data: bytes) -> ExternalFacts:
-    """Parse epoch, step and the evaluation at that step; empty if the file is malformed."""
+def read(name: str, data: bytes) -> ExternalFacts:
+    """Parse a record; no facts if it is malformed."""
     try:
         record = json.loads(data)
     except (ValueError, RecursionError):
         return ExternalFacts()
     if not isinstance(record, dict):
         return ExternalFacts()
+    return _of_trainer(record) if name == TRAINER_STATE else _of_metrics(record)
+
+
+def _of_metrics(record: Mapping[str, Any]) -> ExternalFacts:
+    values = dict(list(_values(record).items())[:_MOST_VALUES])
+    ranked = [name for name in values if direction(name) is not None]
+    return ExternalFacts(values=values, metric=ranked[0] if len(ranked) == 1 else None)
+
+
+def _of_trainer(record: Mapping[str, Any]) -> ExternalFacts:
+    """Read epoch, step and the evaluation at that step."""
     step = _count(record.get("global_step"))
     history = [line for line in _list(record.get("log_history")) if isinstance(line, dict)]
     values = _evaluated(history, step)
