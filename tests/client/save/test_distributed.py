@@ -35,7 +35,7 @@ def test_the_rank_is_what_was_given_or_what_the_environment_says(given, environm
 def best(metric, mode="min", name="checkpoint_epoch_0001.pt", id="1"):
     """Make the best checkpoint that the server holds."""
     created_at = datetime(2026, 1, 1, tzinfo=UTC)
-    checkpoint = Checkpoint(id, "a", name, "best", 1, 1, metric, False, False, (), {}, 1, "", created_at)
+    checkpoint = Checkpoint(id, "a", name, "best", 1, 1, None, metric, False, False, (), {}, 1, "", created_at)
     return Best(checkpoint, mode)
 
 
