@@ -65,6 +65,27 @@ def test_several_values_over_sequence_and_time(page, site, run, drawn):
     assert drawn()["data"][1] == [each["loss"] for each in run.saved]
 
 
+@pytest.mark.parametrize(
+    ("facts", "axis"),
+    [
+        pytest.param({"step": (500, 1000, 1500)}, "step", id="steps alone"),
+        pytest.param({}, "sequence", id="neither"),
+        pytest.param({"epoch": (0, 0, 1), "step": (500, 1000, 1500)}, "epoch", id="both"),
+    ],
+)
+def test_the_first_axis_is_one_that_the_checkpoints_have(page, site, directory, facts, axis):
+    for place, metric in enumerate((0.5, 0.4, 0.3)):
+        query = {"name": f"{place}.pt", "metric": metric, **{fact: numbers[place] for fact, numbers in facts.items()}}
+        site.server.save(directory, f"{place}".encode(), **query)
+    page.goto(site.directory(directory))
+    assert comes_true(page, "window.holdfastPlots?.history")
+    expect(page.get_by_label("Over")).to_have_value(axis)
+    assert page.evaluate(_READ)["data"][0] == sorted(set(facts.get(axis, (1, 2, 3))))
+    page.get_by_label("Over").select_option("step")
+    assert comes_true(page, "window.holdfastPlots.history.series[0].label === 'step'")
+    expect(page.get_by_label("Over")).to_have_value("step")
+
+
 def test_another_directory_is_drawn_beside_it(page, run, drawn, watch):
     watch.allow(r"status of 404.*no/such/directory")
     other = "language/gpt-small/lr-3e-4"
