@@ -68,8 +68,9 @@ CLIENT = {
     "_load": "errors _api _torchfile.reader _transfer _spool",
     "_resume": "errors _runtime _api _spool _load",
     "_options": "_arguments _transfer _spool",
+    "_query": "errors _runtime _arguments _api _transfer _options",
     "cleanup": "errors _arguments _api _spool _save",
-    "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume _options",
+    "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume _options _query",
     "cli": "*",
     "": "errors manager cleanup _save.graceful",
 }

@@ -14,7 +14,7 @@ from ._api.server import TIMEOUT_S, Server
 from ._api.wire import Checkpoint
 from ._arguments import checks, values
 from ._arguments.keyword_warnings import KeywordWarnings
-from ._arguments.name_mapping import configured_prefix, directory_name, locate, safe_components
+from ._arguments.name_mapping import configured_prefix, directory_name, locate
 from ._arguments.state_keys import requested_keys
 from ._options import UNSET, Mode, Unset, cache_of, checked_mode, monitored_value, spool_of
 from ._save.background import in_full
@@ -537,18 +537,16 @@ class CheckpointManager:
         InvalidRequest
             The target is a link, a socket or something else that is no plain file; it is left unchanged.
         """
-        from ._transfer.download_folder import into_files
+        from ._query.placing import put_at
 
         target = local("to", to)
         checkpoint = self._find(checkpoint_path)
-        into_folder = names_folder(to) and not target.is_dir()
-        target = target.joinpath(*safe_components(checkpoint.name)) if target.is_dir() else target
         try:
-            return into_files(
+            return put_at(
                 self._remote.server,
                 checkpoint,
                 target,
-                into_folder=into_folder,
+                is_folder=names_folder(to),
                 cache=self._cache,
                 progress=self._progress,
             )

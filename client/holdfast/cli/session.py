@@ -1,29 +1,22 @@
 """The session of a command: its server, the user's names for directories, and its output."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import Any
-from urllib.parse import quote
 
-from .._api.server import TIMEOUT_S, Server, parse_errors
-from .._api.wire import Checkpoint
-from .._arguments.name_mapping import configured_prefix, directory_name, locate
-from ..errors import CheckpointNotFound, ServerFailed
+from .._api.server import TIMEOUT_S, Server
+from .._arguments.name_mapping import configured_prefix
+from .._query.lookup import Json, Lookup, wire
 from .output import Output
-from .statuses import Misuse
+
+__all__ = ["PATIENCE_S", "Json", "Session", "wire"]
 
 PATIENCE_S = 0.5
 """The time, in seconds, for which a query is retried; transfers are more patient."""
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Lookup):
     """The server, prefix and output of one command."""
 
-    server: Server
-    prefix: str
     out: Output
 
     @classmethod
@@ -33,81 +26,3 @@ class Session:
         """Make a session; nothing is sent yet."""
         server = Server(url, timeout_s=timeout_s, patience_s=patience_s)
         return cls(server, configured_prefix(), Output(as_json=as_json))
-
-    # names
-
-    def directory(self, given: str) -> str:
-        """Return the server's name of a directory."""
-        return directory_name(PurePath(given), self.prefix)
-
-    def below(self, given: str | None) -> str:
-        """Return the server's prefix for the one that the user gave, if any."""
-        return self.directory(given) if given else self.prefix
-
-    def shown(self, directory: str) -> str:
-        """Return a directory in the user's form."""
-        return directory.removeprefix(f"{self.prefix}/") if self.prefix else directory
-
-    def path_of(self, checkpoint: Json) -> str:
-        """Return the path of a checkpoint in the user's form."""
-        return f"{self.shown(checkpoint['directory'])}/{checkpoint['name']}"
-
-    # queries
-
-    def ask(self, path: str, **params: Any) -> Json:
-        """Ask the API."""
-        return self.server.ask(path, params=params)
-
-    def pages(self, path: str, key: str, **params: Any) -> Iterator[Json]:
-        """Yield all entries of a list, over all pages."""
-        params = {"page_size": 1000, **params}
-        while True:
-            page = self.ask(path, **params)
-            if not isinstance(page.get(key), list):
-                raise ServerFailed(f"{self.server.url} sent no list. Check HOLDFAST_URL")
-            yield from page[key]
-            if page.get("next_page_token") is None:
-                return
-            params["page_token"] = page["next_page_token"]
-
-    def described(self, directory: str) -> Json | None:
-        """Return the server's description of a directory by its own name for it; None if it has none."""
-        try:
-            return self.ask(f"/v1/directories/{quote(directory)}")
-        except CheckpointNotFound:
-            return None
-
-    def find(self, path: str, name: str | None = None) -> Json:
-        """Find a checkpoint by ``DIRECTORY/NAME``, ``DIRECTORY/best`` or ``DIRECTORY/latest``.
-
-        A checkpoint that is really named ``best`` or ``latest`` takes precedence.
-
-        Raises
-        ------
-        CheckpointNotFound
-            There is none.
-        """
-        if name is None and "/" not in path.strip("/"):
-            raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
-        given, wanted = locate(f"{path}/{name}" if name else path, Path(), "")
-        directory = self.directory(given)
-        if found := self.named(directory, wanted):
-            return found[0]
-        if wanted in ("best", "latest"):
-            return self.ask(f"/v1/checkpoints/{wanted}", directory=directory)
-        raise CheckpointNotFound(f"there is no checkpoint {wanted!r} in {given!r}")
-
-    def named(self, directory: str, name: str, **params: Any) -> list[Json]:
-        """Return the checkpoints of a name; several only if removed ones are included."""
-        try:
-            return list(self.pages("/v1/checkpoints", "checkpoints", directory=directory, name=name, **params))
-        except CheckpointNotFound as error:
-            if error.code != "directory_not_found":
-                raise
-            return []
-
-
-def wire(found: Json) -> Checkpoint:
-    """Return a checkpoint as the rest of the client uses it."""
-    with parse_errors():
-        return Checkpoint.from_json(found)

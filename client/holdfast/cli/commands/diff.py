@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from .. import formatting, paged
+from ..._query import paged
+from .. import formatting
 from ..options import AsJson, CheckpointPath, ServerUrl
 from ..output import Cell, Row
 from ..session import Json, Session

@@ -2,7 +2,6 @@
 
 import fnmatch
 import io
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -14,21 +13,20 @@ import typer
 
 from ..._api.retry import PATIENCE_S
 from ..._api.wire import FileChunks
-from ..._arguments.name_mapping import safe_components
+from ..._options import cache_of
+from ..._query import paged
+from ..._query.placing import CACHE_BYTES, file_named, put_at
 from ..._runtime.packages import install_command
 from ..._transfer import destination, download
-from ..._transfer.cache import Cache
 from ..._transfer.contents import contents_of, file_of
-from ..._transfer.download_folder import into_files
 from ...errors import CheckpointNotFound
-from .. import formatting, paged
+from .. import formatting
 from ..options import AsJson, CheckpointPath, ServerUrl, Which
 from ..session import Json, Session, wire
 from ..statuses import Misuse, Status
 
 STDOUT = "-"
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-_CACHE_BYTES = 20 * 2**30
 
 
 def get(
@@ -83,20 +81,16 @@ def get(
 
 
 def _to_files(session: Session, checkpoint: Json, output: str | None, file: str | None) -> int:
-    name = file.rpartition("/")[2] if file else checkpoint["name"]
-    target = Path(output or ".")
-    into_folder = output is not None and destination.names_folder(output) and not target.is_dir()
-    if target.is_dir() or (into_folder and file):
-        target = target.joinpath(*safe_components(name))
-    if file:
-        found = _file(session, checkpoint, file)
-        download.into_file(session.server, found, target, None, None)
-        size_bytes = found.size_bytes
-    else:
-        whole = wire(checkpoint)
-        target = into_files(session.server, whole, target, into_folder=into_folder, cache=_cache())
-        size_bytes = checkpoint["size_bytes"]
-    return _report(session, checkpoint, target, size_bytes)
+    found = _file(session, checkpoint, file) if file else None
+    target = put_at(
+        session.server,
+        wire(checkpoint),
+        Path(output or "."),
+        is_folder=output is not None and destination.names_folder(output),
+        file=found,
+        cache=cache_of(None, CACHE_BYTES) if found is None else None,
+    )
+    return _report(session, checkpoint, target, checkpoint["size_bytes"] if found is None else found.size_bytes)
 
 
 def _to_stdout(session: Session, checkpoint: Json, file: str | None) -> int:
@@ -108,14 +102,13 @@ def _to_stdout(session: Session, checkpoint: Json, file: str | None) -> int:
 
 
 def _file(session: Session, checkpoint: Json, path: str | None) -> FileChunks:
-    files = contents_of(session.server, wire(checkpoint)).files
-    if path is None and len(files) > 1:
+    if path is not None:
+        return file_named(session.server, wire(checkpoint), path)
+    first, *others = files = contents_of(session.server, wire(checkpoint)).files
+    if others:
         names = ", ".join(file.path for file in files)
         raise Misuse(f"{checkpoint['name']} has {len(files)} files: choose one with --file, of {names}")
-    for file in files:
-        if path in (None, file.path):
-            return file
-    raise CheckpointNotFound(f"{checkpoint['name']} has no file {path!r}", code="file_not_found")
+    return first
 
 
 def _part(
@@ -139,7 +132,9 @@ def _state(session: Session, checkpoint: Json, *choices: list[str] | None) -> An
     file = file_of(session.server, wire(checkpoint))
     for place, only in enumerate(choices, 1):
         try:
-            return download.file_state(session.server, file, only=only, map_location="cpu", cache=_cache())
+            return download.file_state(
+                session.server, file, only=only, map_location="cpu", cache=cache_of(None, CACHE_BYTES)
+            )
         except KeyError as error:
             if place == len(choices):
                 raise CheckpointNotFound(str(error.args[0]), code="key_not_found") from error
@@ -180,11 +175,6 @@ def _written(state: Mapping[str, Any], output: str) -> int:
     with destination.replaced(target) as temporary:
         torch.save(state, temporary)
     return target.stat().st_size
-
-
-def _cache() -> Cache | None:
-    folder = os.environ.get("HOLDFAST_CACHE")
-    return Cache(Path(folder).expanduser(), _CACHE_BYTES) if folder else None
 
 
 def _report(session: Session, checkpoint: Json, target: Path, size_bytes: int) -> int:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from .. import formatting, paged
+from ..._query import paged
+from .. import formatting
 from ..completion import directory_names
 from ..options import AsJson, ServerUrl
 from ..output import Cell

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..._query import paged
 from ...errors import CheckpointNotFound
-from .. import formatting, paged
+from .. import formatting
 from ..options import AsJson, CheckpointPath, DirectoryOrCheckpoint, ServerUrl, Which
 from ..output import Cell, Row
 from ..session import Json, Session

@@ -1,17 +1,13 @@
 """``holdfast watch``: the events of the server as they happen, one line each."""
 
-import json
 import threading
-import time
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from ..._api.retry import Backoff, is_transient
+from ..._api.events import EventStream
 from ..._arguments import checks
 from ..._runtime.deadlines import deadline
-from ...errors import HoldfastError
 from .. import formatting
 from ..completion import directory_names
 from ..options import ServerUrl
@@ -48,77 +44,27 @@ def watch(
     if path is not None and not path.strip("/"):
         raise Misuse("an empty prefix means everything: leave it out")
     timeout = checks.timeout("--timeout", timeout)
-    end = None if timeout is None else time.monotonic() + timeout
+    stopping = threading.Event()
+
+    def stop() -> None:
+        stopping.set()
+        session.server.abort()
+
+    stream = EventStream(
+        session.server,
+        session.below(path),
+        since,
+        stopping=stopping,
+        report=lambda interruption: complain(interruption.message),
+    )
     seen = 0
-    with deadline(timeout if timeout is not None else threading.TIMEOUT_MAX, session.server.abort):
-        for event in _Following(session, session.below(path), since, end):
+    with deadline(timeout if timeout is not None else threading.TIMEOUT_MAX, stop):
+        for event in filter(None, stream.positions()):
             _show(session, event)
             seen += 1
             if seen == count or (until_saved and event["type"] == "checkpoint.saved"):
                 return Status.DONE
     return Status.NO
-
-
-class _Following:
-    """The events of a prefix. A broken stream is opened again, and continues after the last event."""
-
-    def __init__(self, session: Session, prefix: str, since: int | None, end: float | None) -> None:
-        self._session, self._prefix, self._end = session, prefix, end
-        self._last = since
-        self._waits = Backoff()
-        self._is_away = self._has_begun = False
-
-    def __iter__(self) -> Iterator[Json]:
-        while not self._is_over():
-            try:
-                yield from self._stream()
-                if self._is_over():
-                    return
-                time.sleep(self._waits.next_s())  # the server is stopping
-            except HoldfastError as error:
-                if self._is_over():
-                    return
-                if error.code == "events_trimmed" and self._has_begun:
-                    self._last = int(error.problem["last_trimmed_id"])
-                    complain("later events are no longer kept, or the catalog was rebuilt; going on with newer ones")
-                    continue
-                if not is_transient(error):
-                    raise
-                self._complain(error)
-                time.sleep(self._waits.next_s(error))
-
-    def _stream(self) -> Iterator[Json]:
-        headers = {"Last-Event-ID": str(self._last)} if self._last is not None else {}
-        with self._session.server.listen("/v1/events", params={"prefix": self._prefix}, headers=headers) as lines:
-            self._is_away, self._has_begun = False, True
-            for event in _events(lines):
-                self._waits.reset()
-                self._last = int(event["id"])
-                if "data" in event:
-                    yield {"id": self._last, **json.loads(event["data"])}
-
-    def _complain(self, error: HoldfastError) -> None:
-        if self._is_away:
-            return
-        self._is_away = True
-        missed = "" if self._last is not None else "; events until it is reached are not shown"
-        complain(f"{error}; trying again{missed}")
-
-    def _is_over(self) -> bool:
-        return self._end is not None and time.monotonic() >= self._end
-
-
-def _events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """Yield the server-sent events of a stream, and the id that it begins with; ignore an event that is cut off."""
-    found: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name:
-            found[name] = value.removeprefix(" ")
-        elif not line:
-            if "id" in found:
-                yield found
-            found = {}
 
 
 def _show(session: Session, event: Json) -> None:

@@ -3,39 +3,39 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .session import Json, Session
+from .lookup import Json, Lookup
 
 MOST_PAGES = 100
 """The most pages of verdicts that are read to find one checkpoint."""
 
 
-def tensors(session: Session, checkpoint: Json) -> list[Json]:
+def tensors(lookup: Lookup, checkpoint: Json) -> list[Json]:
     """Return the files of a checkpoint, each with its declared tensors."""
     path = f"/v1/checkpoints/{checkpoint['id']}/tensors"
     files: dict[str, Json] = {}
-    for page in _pages(lambda token: session.ask(path, **token)):
+    for page in _pages(lambda token: lookup.ask(path, **token)):
         for file in page["files"]:
             files.setdefault(file["path"], {**file, "tensors": []})["tensors"] += file["tensors"]
     return list(files.values())
 
 
-def comparison(session: Session, before: Json, after: Json) -> Json:
+def comparison(lookup: Lookup, before: Json, after: Json) -> Json:
     """Return the comparison of two checkpoints, with all their tensors."""
     path = f"/v1/checkpoints/{after['id']}/comparison"
-    first, *others = _pages(lambda token: session.ask(path, against=before["id"], **token))
+    first, *others = _pages(lambda token: lookup.ask(path, against=before["id"], **token))
     for page in others:
         first["tensors"] += page["tensors"] or []
     return first
 
 
-def verdicts(session: Session, body: Json) -> Iterator[Json]:
+def verdicts(lookup: Lookup, body: Json) -> Iterator[Json]:
     """Yield the pages of a prune's response; a real run has one."""
-    return _pages(lambda token: session.server.call("POST", "/v1/prune", body={**body, **token}))
+    return _pages(lambda token: lookup.server.call("POST", "/v1/prune", body={**body, **token}))
 
 
-def prune(session: Session, body: Json) -> Json:
+def prune(lookup: Lookup, body: Json) -> Json:
     """Return a prune's response with all its verdicts."""
-    first, *others = verdicts(session, body)
+    first, *others = verdicts(lookup, body)
     directories: dict[str, Json] = {each["directory"]: each for each in first["directories"]}
     for page in others:
         first["freed_bytes"] += page["freed_bytes"]
