@@ -71,8 +71,9 @@ CLIENT = {
     "_query": "errors _runtime _arguments _api _transfer _options",
     "cleanup": "errors _arguments _api _spool _save",
     "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume _options _query",
+    "client": "errors _arguments _api _options _query",
     "cli": "*",
-    "": "errors manager cleanup _save.graceful",
+    "": "errors manager cleanup client _query _save.graceful",
 }
 """The same for `holdfast`."""
 

@@ -9,9 +9,12 @@ PosixPath('runs/experiment/checkpoints/checkpoint_epoch_0001.pt')
 
 Importing this package imports neither torch nor any web framework; torch comes with the first save or load.
 
-Decides which names are public.
-May import `errors`, `manager`, `cleanup` and `_save.graceful`; never the server.
+Decides which names are public. Those of the query side are imported at their first use, as most jobs only save.
+May import `errors`, `manager`, `cleanup`, `client`, `_query` and `_save.graceful`; never the server.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ._save.graceful import GracefulStop
 from .cleanup import save_checkpoint_with_cleanup
@@ -34,26 +37,63 @@ from .errors import (
 )
 from .manager import CheckpointManager
 
+if TYPE_CHECKING:
+    from ._query.infos import CheckpointInfo, DirectoryInfo, FileInfo, PolicyInfo
+    from ._query.listing import Listing
+    from ._query.reports import DirectoryPrune, Event, PruneResult, Reason, Verdict
+    from .client import Client
+
 __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointExists",
+    "CheckpointInfo",
     "CheckpointManager",
     "CheckpointNotFound",
+    "Client",
+    "DirectoryInfo",
+    "DirectoryPrune",
+    "Event",
+    "FileInfo",
     "GracefulStop",
     "HoldfastError",
     "HoldfastWarning",
     "IntegrityError",
     "InvalidRequest",
+    "Listing",
     "MissingPackage",
     "ModeConflict",
     "NotAllowed",
     "NotImproved",
     "OutOfSpace",
+    "PolicyInfo",
+    "PruneResult",
+    "Reason",
     "ServerFailed",
     "ServerUnreachable",
     "UnreadableCheckpoint",
     "UnsafeCheckpoint",
+    "Verdict",
     "__version__",
     "save_checkpoint_with_cleanup",
 ]
+
+_LATER = {
+    "Client": "client",
+    **dict.fromkeys(("CheckpointInfo", "DirectoryInfo", "FileInfo", "PolicyInfo"), "_query.infos"),
+    "Listing": "_query.listing",
+    **dict.fromkeys(("DirectoryPrune", "Event", "PruneResult", "Reason", "Verdict"), "_query.reports"),
+}
+"""The module of each name that is imported at its first use."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

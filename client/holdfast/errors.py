@@ -147,6 +147,7 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     "foreign_file": CheckpointExists,
     "superseded": CheckpointExists,
     "mode_conflict": ModeConflict,
+    "policy_changed": InvalidRequest,
     "not_improved": NotImproved,
     "altered": IntegrityError,
     "record_unreadable": IntegrityError,

@@ -1,7 +1,7 @@
 """CheckpointManager: the interface of a local checkpoint manager, with the checkpoints on a Holdfast server."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -586,7 +586,87 @@ class CheckpointManager:
         best = self._best_checkpoint()
         return best.metric if best is not None else None
 
-    # removing
+    def find(self, *, limit: int | None = None, **filters: Any) -> list[dict[str, Any]]:
+        """Return the metadata of the checkpoints that match filters, as `checkpoints` does.
+
+        Parameters
+        ----------
+        limit : int, optional
+            The most checkpoints to return.
+        **filters
+            The filters and ``order_by`` of `Client.checkpoints`, but not ``include_removed``. Without any, all
+            checkpoints of both kinds are returned, oldest first.
+
+        Raises
+        ------
+        TypeError, ValueError
+            There is no such filter, or its value cannot be meant. Nothing was sent.
+
+        Examples
+        --------
+        >>> manager = CheckpointManager("runs/found")
+        >>> for epoch, loss in enumerate([0.9, 0.3, 0.5]):
+        ...     path = manager.save({}, epoch=epoch, loss=loss, tags="even" if epoch % 2 == 0 else None)
+        >>> [found["epoch"] for found in manager.find(tag="even", order_by="metric", metric_max=0.6)]
+        [2]
+        """
+        from ._query.filters import query_of
+
+        if "include_removed" in filters:
+            raise TypeError("find() has no include_removed: Client.checkpoints lists removed checkpoints")
+        query, limit = query_of(filters), checks.limit("limit", limit, least=0)
+        found = islice(self._remote.checkpoints(**query), limit)
+        return [checkpoint.as_dict(self.checkpoint_dir) for checkpoint in found]
+
+    # changing and removing
+
+    def pin(self, checkpoint_path: str | PurePath) -> None:
+        """Pin a checkpoint on the server: the limits keep it, and nothing replaces it, until it is unpinned.
+
+        The path is one as for `load`. Background saves end first; a checkpoint in the spool is not on the server yet.
+        In a distributed job, only rank 0 changes anything; `unpin`, `tag` and `delete` do the same.
+
+        Raises
+        ------
+        CheckpointNotFound
+            The server has no such checkpoint.
+        """
+        self._change(checkpoint_path, "pin", lambda found: {"pinned": True})
+
+    def unpin(self, checkpoint_path: str | PurePath) -> None:
+        """Unpin a checkpoint: the limits may remove it at the next save. See `pin`."""
+        self._change(checkpoint_path, "unpin", lambda found: {"pinned": False})
+
+    def tag(self, checkpoint_path: str | PurePath, *tags: str) -> None:
+        """Add tags to a checkpoint. See `pin`."""
+        from ._query.changes import checked_tags, tags_after
+
+        added = checked_tags(tags)
+        self._change(checkpoint_path, "tag", lambda found: {"tags": tags_after(found.tags, add=added)})
+
+    def delete(self, checkpoint_path: str | PurePath) -> None:
+        """Delete a checkpoint from the server. See `pin`.
+
+        Raises
+        ------
+        CheckpointNotFound
+            The server has no such checkpoint.
+        CheckpointExists
+            It is pinned.
+
+        Examples
+        --------
+        >>> manager = CheckpointManager("runs/deleted")
+        >>> path = manager.save({}, epoch=1)
+        >>> manager.delete(path)
+        >>> manager.checkpoints
+        []
+        """
+        from ._query import changes
+
+        found = self._to_change(checkpoint_path, "delete")
+        if found is not None:
+            changes.delete(self._remote.server, found.id)
 
     def cleanup_all(self, *, include_pinned: bool = False) -> None:
         """Remove all checkpoints that the directory holds at this moment, and those that wait; later saves are kept.
@@ -667,6 +747,23 @@ class CheckpointManager:
         directory, name = locate(given, self.checkpoint_dir, self._prefix)
         remote = RemoteDirectory(self._remote.server, directory, patience_s=patience_s)
         return remote.with_bytes(remote.named(name)) if with_bytes else remote.named(name)
+
+    def _to_change(self, checkpoint_path: str | PurePath, deed: str) -> Checkpoint | None:
+        """Return a checkpoint that this process is to change; None if another rank of the job is."""
+        locate(checks.path("checkpoint_path", checkpoint_path), self.checkpoint_dir, self._prefix)
+        if not self._saver.is_ours(deed):
+            return None
+        self._saver.background.wait()
+        return self._find(checkpoint_path)
+
+    def _change(
+        self, checkpoint_path: str | PurePath, deed: str, facts: Callable[[Checkpoint], Mapping[str, Any]]
+    ) -> None:
+        from ._query import changes
+
+        found = self._to_change(checkpoint_path, deed)
+        if found is not None:
+            changes.patch(self._remote.server, found.id, facts(found))
 
     def _loader(self, map_location: Any, weights_only: bool, only: Iterable[Any] | None) -> "Loader":
         from ._load import Loader  # a job that only saves needs none of what reads

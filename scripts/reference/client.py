@@ -9,7 +9,23 @@ import holdfast
 from scripts.reference.markdown import code, from_rst, kept, sentence
 from scripts.reference.markdown import table as a_table
 
+_ANSWERS = (
+    "DirectoryInfo",
+    "PolicyInfo",
+    "CheckpointInfo",
+    "FileInfo",
+    "Listing",
+    "Event",
+    "PruneResult",
+    "DirectoryPrune",
+    "Verdict",
+    "Reason",
+)
 _SECTIONS = ("Parameters", "Attributes", "Returns", "Raises", "Examples")
+
+
+_MODULES = re.compile(r"\b(?:pathlib|collections\.abc|holdfast(?:\.\w+)*)\.")
+"""The modules of types, which a signature leaves out."""
 
 
 def parts() -> dict[str, Any]:
@@ -18,17 +34,48 @@ def parts() -> dict[str, Any]:
         "CheckpointManager": partial(_class, holdfast.CheckpointManager),
         "save_checkpoint_with_cleanup": partial(_callable, holdfast.save_checkpoint_with_cleanup),
         "GracefulStop": partial(_class, holdfast.GracefulStop),
+        "Client": partial(_class, holdfast.Client, of="Client."),
+        "answers": _answers,
         "errors": _errors,
     }
 
 
-def _class(kind: type, _: str) -> str:
+def _answers(_: str) -> str:
+    """Return what a `Client` answers with: the attributes of each class, and its other members."""
+    kinds = [getattr(holdfast, name) for name in _ANSWERS]
+    return "\n\n".join(f"### {kind.__name__}\n\n{_doc(kind.__doc__ or '')}{_members(kind)}" for kind in kinds)
+
+
+def _members(kind: type) -> str:
+    """Return the properties and methods of a class for which no section is needed, a line each."""
+    found = {name: value for name, value in vars(kind).items() if not name.startswith("_") and value.__doc__}
+    shown = {
+        name if isinstance(value, property) else f"{name}()": value
+        for name, value in found.items()
+        if isinstance(value, property) or inspect.isfunction(value)
+    }
+    lines = [f"- `{name}`: {_paragraphs(_first_paragraph(value))}" for name, value in shown.items()]
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def _class(kind: type, _: str, of: str = "") -> str:
+    """Return a class and its members; ``of`` stands before their names in headings, which are unique in a page."""
     members = [
-        f"### {name}\n\n{_callable(found, _) if callable(found) else _doc(found.__doc__ or '')}"
-        for name, found in vars(kind).items()
+        f"### {of}{name}\n\n{_callable(found, _) if callable(found) else _doc(found.__doc__ or '')}"
+        for name, found in _own(kind).items()
         if not name.startswith("_") and (callable(found) or isinstance(found, property)) and found.__doc__
     ]
     return "\n\n".join([_signature(kind.__name__, kind), _doc(kind.__doc__ or ""), *members])
+
+
+def _first_paragraph(found: Any) -> str:
+    return inspect.cleandoc(found.__doc__).partition("\n\n")[0]
+
+
+def _own(kind: type) -> dict[str, Any]:
+    """Return the members of a class, also those that it inherits from other classes of the package."""
+    ours = [each for each in reversed(kind.__mro__) if each.__module__.startswith("holdfast")]
+    return {name: found for each in ours for name, found in vars(each).items()}
 
 
 def _callable(found: Any, _: str) -> str:
@@ -46,11 +93,7 @@ def _signature(name: str, found: Any) -> str:
         default = "" if parameter.default is parameter.empty else f"={_value(parameter.default)}"
         shown.append(f"{stars}{parameter.name}{default}")
     returned = signature.return_annotation
-    gives = (
-        ""
-        if returned in (signature.empty, None)
-        else f" -> {inspect.formatannotation(returned).replace('pathlib.', '')}"
-    )
+    gives = "" if returned in (signature.empty, None) else f" -> {_MODULES.sub('', inspect.formatannotation(returned))}"
     one = f"{name}({', '.join(shown)}){gives}"
     if len(one) > 100:
         one = f"{name}(\n" + "".join(f"    {each},\n" for each in shown) + f"){gives}"

@@ -14,6 +14,7 @@ import holdfast
 from tests.support.live import PROJECT, LiveServer
 
 MODULES = ["holdfast", *(f"holdfast.{p.stem}" for p in sorted(Path(holdfast.__file__).parent.glob("[a-z]*.py")))]
+MODULES.append("holdfast._query.reading")  # a part of the interface of `Client`
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -59,4 +60,4 @@ def test_there_are_examples():
     found = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
     documented = {test.name.rpartition(".")[2] for test in found}
     assert {"holdfast", "CheckpointManager", "save", "save_best_if_improved", "load", "get_best_metric"} <= documented
-    assert "save_checkpoint_with_cleanup" in documented
+    assert {"save_checkpoint_with_cleanup", "Client", "checkpoints", "download", "watch", "prune"} <= documented

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from ..errors import HoldfastError
@@ -50,8 +50,8 @@ class EventStream:
         self._first = RetryDeadline(patience_s, stopping) if patience_s is not None else None
         self._is_away = self._has_begun = False
 
-    def positions(self) -> Iterator[Json | None]:
-        """Yield the events, and None when the server has named the position at which the stream begins.
+    def positions(self) -> Generator[Json | None, None, None]:
+        """Yield the events, and None once a connection stands and its position is known.
 
         Raises
         ------
@@ -73,6 +73,8 @@ class EventStream:
         headers = {"Last-Event-ID": str(self._last)} if self._last is not None else {}
         with self._server.listen("/v1/events", params={"prefix": self._prefix}, headers=headers) as lines:
             self._is_away, self._has_begun = False, True
+            if self._last is not None:
+                yield None
             for event in _parsed(self._until_stopped(lines)):
                 self._waits.reset()
                 with parse_errors():

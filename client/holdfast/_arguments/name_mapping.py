@@ -11,8 +11,8 @@ from ..errors import IntegrityError, InvalidRequest
 from .name_grammar import check_checkpoint, check_directory, check_meant, refused
 
 
-def prefix_of(given: str | None) -> str:
-    """Return a prefix of all names, without slashes at its ends; empty if none is given.
+def prefix_of(given: str | None, what: str = "HOLDFAST_PREFIX") -> str:
+    """Return a prefix of all names, without slashes at its ends; empty if none is given. ``what`` names its setting.
 
     Raises
     ------
@@ -20,7 +20,6 @@ def prefix_of(given: str | None) -> str:
         The server does not accept the prefix.
     """
     parts = [part for part in (given or "").strip().split("/") if part]
-    what = "HOLDFAST_PREFIX"
     check_meant(PurePath(*parts), what)
     return check_directory("/".join(parts), what) if parts else ""
 

@@ -16,7 +16,12 @@ def install_command(extra: str) -> str:
 
 
 def torch_for(what: str) -> ModuleType:
-    """Return the module ``torch``.
+    """Return the module ``torch``, as `package_for` does."""
+    return package_for("torch", what)
+
+
+def package_for(name: str, what: str) -> ModuleType:
+    """Return the module of an optional package.
 
     Parameters
     ----------
@@ -29,11 +34,11 @@ def torch_for(what: str) -> ModuleType:
         It is not installed.
     """
     try:
-        return importlib.import_module("torch")
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name != name:
             raise
-        raise missing("torch", what) from error
+        raise missing(name, what) from error
 
 
 def missing(name: str, what: str) -> MissingPackage:

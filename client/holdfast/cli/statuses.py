@@ -47,7 +47,7 @@ _BY_ERROR: tuple[tuple[type[Exception], Status], ...] = (
     (InvalidRequest, Status.MISUSE),
     (HoldfastError, Status.NO),
 )
-_CONFLICT = 409
+_CONFLICTS = {409, 412}
 
 
 class Misuse(Exception):
@@ -58,7 +58,7 @@ def status_of(error: Exception) -> Status:
     """Return the status for an error."""
     if isinstance(error, Misuse):
         return Status.MISUSE
-    if isinstance(error, InvalidRequest) and error.status == _CONFLICT and error.code != "several_files":
+    if isinstance(error, InvalidRequest) and error.status in _CONFLICTS and error.code != "several_files":
         return Status.NO
     if not isinstance(error, HoldfastError) and isinstance(error, ValueError):
         return Status.MISUSE

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 
 from ..._arguments.name_grammar import check_checkpoint, check_tag
+from ..._query import changes
 from ...errors import CheckpointExists, CheckpointNotFound, HoldfastError, NotAllowed
 from .. import formatting
 from ..options import AsJson, CheckpointPaths, CheckpointsOrDirectories, RemovedPaths, ServerUrl
@@ -49,8 +50,7 @@ def tag(
         check_tag(each)
 
     def tags(found: Json) -> Json:
-        kept = [each for each in found["tags"] if each not in (remove or [])]
-        return {"tags": [*kept, *(each for each in add or [] if each not in kept)]}
+        return {"tags": changes.tags_after(found["tags"], add=add or [], remove=remove or [])}
 
     return _change_all(Session.of(server, as_json=as_json), paths, tags)
 
@@ -94,7 +94,7 @@ def _change_all(session: Session, paths: list[str], change: Any) -> int:
     found = [session.find(path) for path in dict.fromkeys(paths)]
 
     def changed(each: Json) -> Json:
-        return session.server.call("PATCH", f"/v1/checkpoints/{each['id']}", body=change(each))
+        return changes.patch(session.server, each["id"], change(each))
 
     return _each(session, found, changed, "")
 
@@ -134,7 +134,7 @@ def _to_remove(session: Session, path: str) -> Json:
 
 
 def _removed(session: Session, found: Json) -> Json:
-    session.server.call("DELETE", f"/v1/checkpoints/{found['id']}")
+    changes.delete(session.server, found["id"])
     return session.ask(f"/v1/checkpoints/{found['id']}")
 
 
