@@ -202,6 +202,7 @@ class CheckpointManager:
         step: int | None = None,
         tags: str | Iterable[str] | None = None,
         pinned: bool = False,
+        retention: Literal["policy", "manual"] = "policy",
         name: str | None = None,
         wait: bool | None = None,
         **metadata: Any,
@@ -229,6 +230,8 @@ class CheckpointManager:
             Its tags; a single string is one tag.
         pinned : bool
             Whether it is kept regardless of the limits, until it is unpinned.
+        retention : {'policy', 'manual'}
+            ``"manual"``: no limit removes it, nor counts it; it stays until it is deleted or replaced.
         name : str, optional
             Its name, in place of one from the epoch. A checkpoint of that name is replaced.
         wait : bool, optional
@@ -270,7 +273,7 @@ class CheckpointManager:
         if is_monitored:
             metric_value = values.monitored(self.monitor, metadata)
         about: dict[str, Any] = {"is_best": is_flagged, "tags": tags, "pinned": pinned, "name": name}
-        facts = facts_of("regular", epoch, step, metric_value, metadata, **about)
+        facts = facts_of("regular", epoch, step, metric_value, metadata, **about, retention=retention)
         given = {"epoch": epoch, "step": step, "metric": metric, **about, "wait": wait}
         self._keyword_warnings.check_keywords(given, metadata)
         if is_monitored:

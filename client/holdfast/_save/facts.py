@@ -6,6 +6,8 @@ from typing import Any
 from .._arguments import values
 from .._arguments.name_grammar import check_checkpoint
 
+RETENTIONS = ("policy", "manual")
+
 
 def facts_of(
     kind: str,
@@ -32,6 +34,8 @@ def facts_of(
     TypeError, ValueError
         One of them cannot be stored.
     """
+    if retention not in RETENTIONS:
+        raise ValueError(f"retention must be {' or '.join(map(repr, RETENTIONS))}, not {retention!r}")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a text, not {name!r}")
     later = {"step": values.counter("step", step), "retention": retention if retention != "policy" else None}

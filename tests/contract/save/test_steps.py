@@ -71,6 +71,16 @@ def test_steps_wait_in_the_spool(server, directory, spool, free_port):
     assert item.name == "checkpoint_epoch_0001_step_00000005.pt"
 
 
+def test_a_manual_checkpoint_stays_beside_those_that_the_limits_keep(make_manager):
+    manager = make_manager(max_checkpoints=1)
+    manager.save({}, epoch=0, retention="manual")
+    for epoch in range(1, 4):
+        manager.save({}, epoch=epoch)
+    assert [found["epoch"] for found in manager.checkpoints] == [0, 3]
+    with pytest.raises(ValueError, match="'policy' or 'manual'"):
+        manager.save({}, epoch=9, retention="forever")
+
+
 class Old(BaseHTTPRequestHandler):
     """A server that takes down what it is asked, and answers nothing useful."""
 
