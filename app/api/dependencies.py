@@ -137,6 +137,7 @@ def _model_of(body: Any) -> TypeAdapter[Any]:
 
 
 async def _expected(
+    request: Request,
     if_match: Annotated[
         str | None,
         Header(description='Entity tags (`"<digest>"` of the checkpoint), or `*`: it must exist and have one of them.'),
@@ -145,7 +146,7 @@ async def _expected(
         str | None, Header(description="`*`, or entity tags: no checkpoint may exist that has one of them.")
     ] = None,
 ) -> Precondition:
-    return preconditions.read(if_match, if_none_match)
+    return preconditions.read(if_match, if_none_match, may_read=request.state.access.allows("read"))
 
 
 Expected = Annotated[Precondition, Depends(_expected)]

@@ -277,11 +277,13 @@ class UploadFile:
 class Precondition:
     """An expectation about the live checkpoint of a name, in entity tags or ``*`` for any; None expects nothing.
 
-    With ``if_match`` it has one of these tags, which is never so for no tags; with ``if_none_match`` it has none.
+    With ``if_match`` it has one of these tags, which is never so for no tags; with ``if_none_match`` it has none. A
+    refusal names the digest that is there only if the token ``may_read``.
     """
 
     if_match: tuple[str, ...] | None = None
     if_none_match: tuple[str, ...] | None = None
+    may_read: bool = field(default=False, compare=False)
 
 
 NO_PRECONDITION = Precondition()

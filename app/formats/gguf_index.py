@@ -19,6 +19,8 @@ _MAX_TENSORS = 200_000
 _PIECE_BYTES = 256 * 1024
 _BYTES_PER_STEP = 1024
 _TEXTS_PER_STEP = 4
+_STEPS_PER_VALUE = 8
+_MOST_NESTED = 4
 _ALIGNMENT = b"general.alignment"
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -85,7 +87,7 @@ def read(read_at: ReadAt, size_bytes: int, budget: Budget) -> tuple[Tensor, ...]
         raise Malformed("there are too many tensors")
     alignment = 32
     for _ in range(values):
-        budget.spend()
+        budget.spend(_STEPS_PER_VALUE)
         key = cursor.text()
         kind = cursor.number()
         if key == _ALIGNMENT and kind == _UINT32:
@@ -107,7 +109,7 @@ class _Cursor:
         self.offset = 0
         self._read_at = read_at
         self._size_bytes = size_bytes
-        self._budget = budget
+        self.budget = budget
         self._piece, self._start = b"", 0
 
     def take(self, count: int) -> bytes:
@@ -127,7 +129,7 @@ class _Cursor:
 
     def skip_texts(self, count: int) -> None:
         """Go on after so many texts, of which a vocabulary has hundreds of thousands."""
-        self._budget.spend(count // _TEXTS_PER_STEP)
+        self.budget.spend(count // _TEXTS_PER_STEP)
         while count:
             self.take(8)
             self.offset -= 8
@@ -160,15 +162,19 @@ class _Cursor:
         if count > _PIECE_BYTES or self.offset + count > self._size_bytes:
             raise Malformed("it ends early")
         length = min(_PIECE_BYTES, self._size_bytes - self.offset)
-        self._budget.admit(length, bytes_per_step=_BYTES_PER_STEP)
+        self.budget.admit(length, bytes_per_step=_BYTES_PER_STEP)
         self._piece, self._start = self._read_at(self.offset, length), self.offset
 
 
-def _skip_value(cursor: _Cursor, kind: int) -> None:
+def _skip_value(cursor: _Cursor, kind: int, depth: int = 0) -> None:
     count = 1
     if kind == _ARRAY:
         kind, count = cursor.number(), cursor.long()
-    if kind == _STRING:
+    if kind == _ARRAY and depth < _MOST_NESTED:
+        for _ in range(count):
+            cursor.budget.spend(_STEPS_PER_VALUE)
+            _skip_value(cursor, kind, depth + 1)
+    elif kind == _STRING:
         cursor.skip_texts(count)
     elif kind in _VALUE_BYTES:
         cursor.skip(count * _VALUE_BYTES[kind])
@@ -178,7 +184,9 @@ def _skip_value(cursor: _Cursor, kind: int) -> None:
 
 def _described(cursor: _Cursor) -> Callable[[int, int], Tensor]:
     """Read the description of a tensor; returns a function of the start of all bytes and the size of the file."""
-    name = cursor.text().decode()[:_MAX_NAME]
+    name = cursor.text()
+    is_cut = len(name) == _MAX_NAME * 4
+    called = name.decode(errors="ignore" if is_cut else "strict")[:_MAX_NAME]
     rank = cursor.number()
     if rank > _MAX_RANK:
         raise Malformed("a tensor has too many dimensions")
@@ -191,7 +199,7 @@ def _described(cursor: _Cursor) -> Callable[[int, int], Tensor]:
     def placed(start: int, file_bytes: int) -> Tensor:
         if start + offset + (size_bytes or 0) > file_bytes:
             raise Malformed("a tensor reaches beyond the file")
-        return Tensor(name, dtype, shape, start + offset, size_bytes)
+        return Tensor(called, dtype, shape, start + offset, size_bytes)
 
     return placed
 

@@ -6,6 +6,7 @@ Hostile input, read within bounds; nothing is unpickled.
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from zlib import MAX_WBITS, decompressobj
 
@@ -19,9 +20,10 @@ SUFFIX = ".npy"
 NAME = "array"
 """The name of the only array of a .npy file, which has none."""
 _HEADER = re.compile(
-    rb"\{'descr': '(?P<order>[<>|=]?)(?P<kind>[?a-zA-Z])(?P<length>\d{0,6})', "
-    rb"'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>(?:\d{1,18},? ?)*)\), ?\} *\n?"
+    rb"\{'descr': '(?P<order>[<>|=]?)(?P<kind>[?a-zA-Z])(?P<length>\d{0,6})(?:\[\w{1,8}\])?', "
+    rb"'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>[\d, ]*)\), ?\} *\n?"
 )
+"""No two parts of it match the same characters after one another: it takes time in proportion to the header."""
 _PREFIX_BYTES = 12
 _DEFLATED = 8
 _MAX_HEADER = 4096
@@ -35,6 +37,8 @@ _DTYPES = {
     **{f"f{size}": f"float{8 * size}" for size in (2, 4, 8, 16)},
     **{f"c{size}": f"complex{8 * size}" for size in (8, 16, 32)},
 }
+_TIMES = {"M": "datetime64", "m": "timedelta64"}
+_MAX_DIGITS = 18
 _OBJECT = "O"
 _TEXT, _TEXT_BYTES = "U", 4
 
@@ -69,14 +73,20 @@ def _arrays(read_at: ReadAt, size_bytes: int, records: Mapping[str, Record], bud
         budget.spend(_STEPS_PER_ARRAY)
         if not name.endswith(SUFFIX):
             continue
-        offset = zip_directory.data_offset(read_at, record, size_bytes)
-        called = name.removesuffix(SUFFIX)[:_MAX_NAME]
-        if record.is_stored:
-            yield _array(called, read_at, offset, record.size_bytes)
-        elif record.method == _DEFLATED:
-            stored = read_at(offset, min(record.stored_bytes, _MAX_HEADER))
-            head = decompressobj(-MAX_WBITS).decompress(stored, _MAX_HEADER)
-            yield replace(_array(called, _reader(head), 0, record.size_bytes), offset=None)
+        with suppress(Malformed):  # an array with fields, such as a table: the others have an index all the same
+            yield _in_zip(name, record, read_at, size_bytes)
+
+
+def _in_zip(name: str, record: Record, read_at: ReadAt, size_bytes: int) -> Tensor:
+    offset = zip_directory.data_offset(read_at, record, size_bytes)
+    called = name.removesuffix(SUFFIX)[:_MAX_NAME]
+    if record.is_stored:
+        return _array(called, read_at, offset, record.size_bytes)
+    if record.method != _DEFLATED:
+        raise Malformed("it is compressed in another way")
+    stored = read_at(offset, min(record.stored_bytes, _MAX_HEADER))
+    head = decompressobj(-MAX_WBITS).decompress(stored, _MAX_HEADER)
+    return replace(_array(called, _reader(head), 0, record.size_bytes), offset=None)
 
 
 def _reader(data: bytes) -> ReadAt:
@@ -95,11 +105,14 @@ def _array(name: str, read_at: ReadAt, start: int, size_bytes: int) -> Tensor:
     found = _HEADER.fullmatch(read_at(start + end, length))
     if found is None:
         raise Malformed("the header is not that of an array of numbers")
-    shape = tuple(int(each) for each in re.findall(rb"\d+", found["shape"]))
+    lengths = re.findall(rb"\d+", found["shape"])
+    if any(len(each) > _MAX_DIGITS for each in lengths):
+        raise Malformed("a number is out of range")
+    shape = tuple(map(int, lengths))
     if len(shape) > _MAX_RANK or math.prod(shape) >= 2**60:
         raise Malformed("a number is out of range")
     kind, length_given = found["kind"].decode(), int(found["length"] or 0)
-    dtype = _DTYPES.get(f"{kind}{length_given}", f"{kind}{found['length'].decode()}")
+    dtype = _TIMES.get(kind) or _DTYPES.get(f"{kind}{length_given}", f"{kind}{found['length'].decode()}")
     if kind == _OBJECT:  # pickled, of which only NumPy knows the length
         return Tensor(name, "object", shape)
     array_bytes = math.prod(shape) * length_given * (_TEXT_BYTES if kind == _TEXT else 1)

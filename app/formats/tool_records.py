@@ -51,7 +51,9 @@ def _evaluated(history: list[dict[str, Any]], step: int | None) -> Mapping[str, 
 
 
 def _values(line: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {name: ranking.finite(value) for name, value in line.items() if len(name) <= 200}
+    """Return the numbers of a line; those under names that cannot be shown are left out."""
+    named = {name: value for name, value in line.items() if len(name) <= 200 and name.isprintable()}
+    numbers = {name: ranking.finite(value) for name, value in named.items()}
     return {name: value for name, value in numbers.items() if value is not None and not name.endswith(_NO_METRICS)}
 
 

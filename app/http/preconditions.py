@@ -10,8 +10,8 @@ _TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
 _WEAK = "W/"
 
 
-def read(if_match: str | None, if_none_match: str | None) -> Precondition:
-    """Return the precondition in the two headers.
+def read(if_match: str | None, if_none_match: str | None, *, may_read: bool = False) -> Precondition:
+    """Return the precondition in the two headers of a request whose token may read, or may not.
 
     A weak tag matches nothing in ``If-Match``, and the strong tag of the same text in ``If-None-Match``.
 
@@ -23,7 +23,9 @@ def read(if_match: str | None, if_none_match: str | None) -> Precondition:
     strong = tuple(tag for tag in _tags("If-Match", if_match) if not tag.startswith(_WEAK))
     others = tuple(tag.removeprefix(_WEAK) for tag in _tags("If-None-Match", if_none_match))
     return Precondition(
-        if_match=strong if if_match is not None else None, if_none_match=others if if_none_match is not None else None
+        if_match=strong if if_match is not None else None,
+        if_none_match=others if if_none_match is not None else None,
+        may_read=may_read,
     )
 
 

@@ -81,8 +81,8 @@ class Copies:
         except DigestMismatch as error:
             self._abort(upload)
             raise Altered(f"{source.directory}/{source.name} was changed on the disk while it was copied.") from error
-        except BaseException as error:
-            if reservation.is_new or not isinstance(error, UploadBusy):  # else another request makes the same copy
+        except BaseException:
+            if reservation.is_new:  # else another request may make the same copy, and find it admissible
                 self._abort(upload)
             raise
 

@@ -154,13 +154,14 @@ def _as_recorded(checkpoint: Checkpoint, removed: Sequence[Checkpoint]) -> Check
 
 
 def same_content_facts(current: Checkpoint | None, upload: Upload, digest: str) -> Facts:
-    """Give the facts of a save; if its content is unchanged, it keeps its pin and tags."""
+    """Give the facts of a save; if its content is unchanged, it keeps its pin, its tags and manual retention."""
     if current is None or current.digest != digest:
         return upload.facts
     return replace(
         upload.facts,
         pinned=current.facts.pinned or upload.facts.pinned,
         tags=tuple(dict.fromkeys([*current.facts.tags, *upload.facts.tags])),
+        retention="manual" if current.facts.is_manual else upload.facts.retention,
     )
 
 

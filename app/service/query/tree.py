@@ -117,7 +117,9 @@ def _place(session: Session, access: Access, path: str) -> _Place:
         if (found := session.levels.checkpoint(directory, name)) is not None:
             return _Place(found, inner)
     for directory, name, inner in splits:
-        if name in ALIASES and (found := _aliased(session, directory, name)) is not None:
+        if name not in ALIASES or session.levels.is_directory(f"{directory}/{name}"):
+            continue
+        if (found := _aliased(session, directory, name)) is not None:
             return _Place(found, inner)
     raise _not_found(path)
 

@@ -85,12 +85,13 @@ def require_expected(precondition: Precondition, directory: str, name: str, curr
     """
     if (header := digests.unmet_header(precondition, current)) is None:
         return
-    found = f"is a checkpoint with the digest {current.digest}" if current is not None else "does not exist"
+    digest = current.digest if current is not None and precondition.may_read else None
+    found = "does not exist" if current is None else f"has the digest {digest}" if digest else "is another checkpoint"
     raise PreconditionFailed(
         f"{directory}/{name} {found}, and `{header}` expects another state; nothing was changed.",
         name=name,
         checkpoint_id=current.id if current is not None else None,
-        digest=current.digest if current is not None else None,
+        digest=digest,
     )
 
 

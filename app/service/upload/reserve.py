@@ -8,7 +8,7 @@ from typing import Any
 
 from app.catalog import Session
 from app.core import digests, names
-from app.core.errors import NameTaken, NoSpace, NotReady, SaveIdReused, TooManyUploads, UploadBusy
+from app.core.errors import NameTaken, NoSpace, NotReady, SaveIdReused, TooManyUploads, UploadBusy, UploadNotFound
 from app.core.models import NO_PRECONDITION, Checkpoint, Directory, Save, Upload
 from app.service.state.context import Context, Rules
 from app.service.state.get_or_refuse import require_expected
@@ -20,6 +20,9 @@ from app.service.upload.admission import admit_save
 from app.service.upload.disk_space import DiskSpace
 from app.service.upload.idempotency import earlier_name, is_same_save, may_begin_again, repeated
 from app.service.upload.transfer import LULL_S, Reservation, Transfers
+
+_ATTEMPTS = 5
+"""The attempts to reserve a save whose upload other requests end at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,19 @@ class Reservations:
             raise NotReady("The server is stopping; it finishes what has begun and takes nothing new.")
         self._rules.limits.admit(save)
         save = replace(save, save_id=save.save_id or token_hex(16))
-        self._pending_commits.finish_directory(save.directory)
-        recorded = self._record(save, afresh=afresh, is_whole=is_whole)
-        if recorded.upload is None:
-            return Reservation(checkpoint=recorded.checkpoint)
-        if recorded.superseded is not None:
-            self._aborts.delete_bytes(recorded.superseded)  # its directory is in use
-        return self._admit(recorded.upload, is_new=recorded.is_new)
+        for left in reversed(range(_ATTEMPTS)):
+            self._pending_commits.finish_directory(save.directory)
+            recorded = self._record(save, afresh=afresh, is_whole=is_whole)
+            if recorded.upload is None:
+                return Reservation(checkpoint=recorded.checkpoint)
+            if recorded.superseded is not None:
+                self._aborts.delete_bytes(recorded.superseded)  # its directory is in use
+            try:
+                return self._admit(recorded.upload, is_new=recorded.is_new)
+            except UploadNotFound:  # another request for the same save has just ended it
+                if not left:
+                    raise UploadBusy(f"Other requests bring the save {save.save_id!r} and end it again.") from None
+        raise AssertionError("the last attempt returns or raises")
 
     def _record(self, save: Save, *, afresh: bool, is_whole: bool) -> _Recorded:
         """Record the upload of a save in one transaction, or find the one that the same save began."""

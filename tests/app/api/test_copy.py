@@ -26,6 +26,13 @@ def contents(server, checkpoint):
     return {file["path"]: server.http.get(file["url"]).content for file in checkpoint["files"]}
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of its own, in which no other test leaves an upload."""
+    with LiveServer(tmp_path_factory.mktemp("copies") / "root") as live:
+        yield live
+
+
 @pytest.fixture
 def source(server, directory):
     facts = {"epoch": 3, "metric": 0.5, "pinned": True, "tags": ["good"], "metadata": {"lr": 1, "note": "x"}}

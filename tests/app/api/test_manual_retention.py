@@ -101,3 +101,10 @@ def test_another_retention_is_refused(server, directory):
     query = {"directory": directory, "retention": "forever"}
     answer = server.http.post("/v1/checkpoints", params=query, content=b"x")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_the_same_content_again_leaves_it_manual(server, directory):
+    (first,) = save(server, directory, 1, **MANUAL)
+    (again,) = save(server, directory, 1)
+    assert (again["id"], again["retention"]) == (first["id"], "manual")
+    assert server.save(directory, b"other", epoch=1)["retention"] == "policy"

@@ -11,6 +11,7 @@ import pytest
 from app.core import digests
 from tests.data.delta_states import refusal
 from tests.support.deadlines import DEADLINE_S
+from tests.support.tokens import bearer, mint
 
 NAME = "a.pt"
 DATE = "Sat, 29 Oct 1994 19:43:31 GMT"
@@ -311,3 +312,14 @@ def test_the_facts_of_a_checkpoint_have_no_tag(server, directory):
     assert "etag" not in server.http.get(url).headers
     changed = server.http.patch(url, json={"pinned": True}, headers={"If-Match": tag(saved)}).json()
     assert (changed["pinned"], changed["digest"]) == (True, saved["digest"])
+
+
+@pytest.mark.parametrize(("scopes", "is_told"), [(["write"], False), (["read", "write"], True)], ids=["write", "both"])
+def test_a_token_that_may_not_read_is_not_told_the_digest(own_server, scopes, is_told):
+    saved = own_server.save("runs/a", b"one", name=NAME)
+    headers = {**bearer(mint(own_server.root, *scopes)), "If-None-Match": "*"}
+    query = {"directory": "runs/a", "name": NAME}
+    answer = own_server.http.post("/v1/checkpoints", params=query, content=b"two", headers=headers)
+    assert answer.status_code == 412
+    assert answer.json()["digest"] == (saved["digest"] if is_told else None)
+    assert (saved["digest"] in answer.text) == is_told

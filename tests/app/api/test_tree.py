@@ -102,6 +102,18 @@ def test_best_and_latest_stand_for_names(server, directory):
     assert unknown(server, f"{directory}/@newest")
 
 
+def test_a_directory_of_that_name_comes_before_an_alias_further_down_too(server, directory):
+    server.save(f"{directory}/@latest/dd", b"3", name="z.pt")
+    folder = {"directory": directory, "name": "run", "files": [{"path": "dd/@latest", "size_bytes": 0}]}
+    upload = server.http.post("/v1/uploads", json=folder).json()
+    server.http.post(f"/v1/uploads/{upload['id']}/commit").raise_for_status()
+    for alias in ("@latest", "@best"):
+        server.save(f"{directory}/{alias}/dd", b"3", name="z.pt", metric=1)
+        for inner in ("@latest", "@best"):
+            path = f"{directory}/{alias}/dd"
+            assert level(server, f"{path}/{inner}")["path"] == f"{path}/z.pt"
+
+
 def test_an_entry_of_that_name_comes_before_an_alias(server, directory):
     server.save(directory, b"1", name="@best", metric=2)
     server.save(directory, b"2", name="a.pt", metric=1)

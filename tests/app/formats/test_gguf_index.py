@@ -79,6 +79,8 @@ def described(name=b"w", rank=1, shape=(4,), kind=0, offset=0, *, count=1, value
     return head + bytes(-len(head) % 32) + bytes(16)
 
 
+NESTED = struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 9, 2) + 2 * struct.pack("<IQII", 4, 2, 7, 7)
+DEEP = struct.pack("<Q", 1) + b"k" + struct.pack("<I", 9) + 1000 * struct.pack("<IQ", 9, 1)
 TEXTS = struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 8, 2**60)
 
 
@@ -97,6 +99,9 @@ TEXTS = struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 8, 2**60)
         pytest.param(described(name=b"\xff"), False, id="a name that is no text"),
         pytest.param(described(value_count=2**40), False, id="too many values"),
         pytest.param(described(values=TEXTS, value_count=1), False, id="too many texts"),
+        pytest.param(described(values=NESTED, value_count=1), True, id="lists in a list"),
+        pytest.param(described(values=DEEP, value_count=1), False, id="lists without an end"),
+        pytest.param(described(name="é".encode() * 3000), True, id="a long name"),
         pytest.param(b"GGUF", False, id="nothing more"),
     ],
 )

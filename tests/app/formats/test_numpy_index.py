@@ -68,6 +68,12 @@ def test_texts_have_the_type_of_numpy():
     assert (found.dtype, found.shape, found.size_bytes) == ("U3", (2,), 24)
 
 
+def test_times_have_a_type_and_tables_are_left_out():
+    table = np.zeros(3, dtype=[("a", "<f4"), ("b", "<i8")])
+    found = index(written(np.savez, at=np.zeros(2, "datetime64[ns]"), table=table, w=np.arange(3)))
+    assert [(tensor.name, tensor.dtype) for tensor in found] == [("at", "datetime64"), ("w", "int64")]
+
+
 def test_compressed_arrays_have_shapes_and_no_offset():
     found = index(written(np.savez_compressed, a=np.zeros((1000, 1000), np.float32), b=np.arange(3)))
     assert {(tensor.name, tensor.shape, tensor.offset) for tensor in found} == {
@@ -90,6 +96,8 @@ HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }"
         pytest.param("__import__('os').abort()", None, id="code"),
         pytest.param(HEADER, 60_000, id="a header beyond the file"),
         pytest.param("(" * 4000, None, id="deep"),
+        pytest.param(HEADER.replace("(3,)", "(" + "1" * 3000 + "!"), None, id="digits that invite to try all ways"),
+        pytest.param(HEADER.replace("(3,)", "(" + "1, " * 1000 + "!"), None, id="numbers that do"),
     ],
 )
 def test_a_header_is_read_strictly(header, length):

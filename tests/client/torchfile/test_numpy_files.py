@@ -8,6 +8,7 @@ import pytest
 
 from holdfast import UnreadableCheckpoint, UnsafeCheckpoint
 from tests.client.torchfile.test_formats import ours
+from tests.support.memory import peak_growth
 
 ARRAYS = {
     "weights": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -72,3 +73,54 @@ def test_an_archive_that_would_unfold_to_far_more_is_refused():
         made.writestr("a.npy", written(np.save, np.zeros(400_000_000, np.uint8)))
     with pytest.raises(UnsafeCheckpoint, match="would unfold to"):
         ours(file.getvalue())
+
+
+def header(text):
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+HUGE = header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000,), }") + bytes(12)
+
+
+def archived(data, change=lambda made: made):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr("a.npy", data)
+    return change(file.getvalue())
+
+
+def with_method(data, number):
+    """Claim another compression in both headers of the only record."""
+    place, method = data.index(b"PK\x01\x02"), number.to_bytes(2, "little")
+    return data[:8] + method + data[10 : place + 10] + method + data[place + 12 :]
+
+
+def encrypted(data):
+    place = data.index(b"PK\x01\x02")
+    return data[:6] + b"\x01\x00" + data[8 : place + 8] + b"\x01\x00" + data[place + 10 :]
+
+
+SOUND = written(np.save, np.arange(100))
+OBJECTS = written(np.save, np.array([{"a": 1}] * 9, dtype=object))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(header(b"{" + b"(" * 50), id="a header without an end"),
+        pytest.param(header(b"import os"), id="a header that is no dict"),
+        pytest.param(HUGE, id="an array that claims more than it has"),
+        pytest.param(archived(HUGE), id="one of an archive that does"),
+        pytest.param(archived(SOUND, lambda data: with_method(data, 99)), id="an unknown compression"),
+        pytest.param(archived(SOUND, lambda data: with_method(data, 14)), id="a damaged compression"),
+        pytest.param(archived(SOUND, encrypted), id="encryption"),
+        pytest.param(OBJECTS[:-9], id="a part of objects"),
+    ],
+)
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_a_damaged_file_is_one_kind_of_error_and_takes_no_memory(data, weights_only):
+    def load():
+        with pytest.raises((UnreadableCheckpoint, UnsafeCheckpoint), match="NumPy"):
+            ours(data, weights_only=weights_only)
+
+    assert peak_growth(load) < 64 * 2**20

@@ -214,6 +214,7 @@ class Model:
         if standing is not None and standing.content == wanted.content:
             assert id == standing.id, "the same content under the same name is the same checkpoint"
             row.pinned |= standing.pinned
+            row.retention = "manual" if standing.retention == "manual" else wanted.retention
             row.tags = tuple(dict.fromkeys(standing.tags + wanted.tags))
         else:
             assert id not in self.rows, "new content is a new checkpoint"

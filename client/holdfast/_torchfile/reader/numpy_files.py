@@ -1,8 +1,11 @@
 """NumPy's files as states: an array (.npy), or a dict of arrays (.npz), read by NumPy itself."""
 
 import io
+import math
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from ..._arguments.state_keys import require, select_keys
@@ -49,15 +52,15 @@ def load_state(
         safety.refuse_unfolding(memory, is_untrusted=is_untrusted)
     try:
         with io.BufferedReader(_File(memory)) as file:
-            found = numpy.load(file, allow_pickle=not is_untrusted)
-            if not is_archive:
-                return found if only is None else select_keys(found, only)
-            names = list(found.files) if only is None else list(only)
-            require(names, found.files)
-            return {name: found[name] for name in names}
-    except (HoldfastError, KeyError, *safety.INTERRUPTIONS):
+            found = _arrays(numpy, file, memory.size_bytes, is_archive=is_archive, is_untrusted=is_untrusted)
+            if not isinstance(found, dict):
+                return found() if only is None else select_keys(found(), only)
+            names = list(found) if only is None else list(only)
+            require(names, found)
+            return {name: found[name]() for name in names}
+    except (HoldfastError, KeyError, MemoryError, *safety.INTERRUPTIONS):
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds for a damaged file
         reraise(error)
         if _OBJECTS in str(error):
             raise UnsafeCheckpoint(
@@ -65,6 +68,38 @@ def load_state(
                 "weights_only=False loads it."
             ) from error
         raise UnreadableCheckpoint(f"NumPy cannot load this checkpoint: {error}") from error
+
+
+def _arrays(numpy: Any, file: Any, size_bytes: int, *, is_archive: bool, is_untrusted: bool) -> Any:
+    """Return a function that reads the array of a file, or such functions by name for an archive."""
+    if not is_archive:
+        return partial(_array, numpy, lambda: _rewound(file), size_bytes, is_untrusted)
+    archive = zipfile.ZipFile(file)
+    members = (member for member in archive.infolist() if member.filename.endswith(_SUFFIX))
+    return {
+        member.filename.removesuffix(_SUFFIX): partial(
+            _array, numpy, partial(archive.open, member), member.file_size, is_untrusted
+        )
+        for member in members
+    }
+
+
+def _rewound(file: Any) -> Any:
+    file.seek(0)
+    return nullcontext(file)
+
+
+def _array(numpy: Any, opened: Callable[[], Any], size_bytes: int, is_untrusted: bool) -> Any:
+    """Read an array, once its header is known to claim no more than it has, as NumPy takes memory for the claim."""
+    form = numpy.lib.format
+    with opened() as file:
+        version = form.read_magic(file)
+        header = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size_bytes:
+            raise ValueError("its header claims more than it holds")
+    with opened() as file:
+        return form.read_array(file, allow_pickle=not is_untrusted)
 
 
 class _File(io.RawIOBase):

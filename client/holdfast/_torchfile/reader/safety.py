@@ -47,7 +47,7 @@ def refuse_unfolding(memory: FileMemory, *, is_untrusted: bool) -> None:
     UnsafeCheckpoint, UnreadableCheckpoint
         As `refuse_zip`.
     """
-    _records(memory, is_untrusted=is_untrusted)
+    _records(memory, is_untrusted=is_untrusted, reader="NumPy")
 
 
 def refuse_zip(memory: FileMemory, *, is_untrusted: bool) -> None:
@@ -65,13 +65,15 @@ def refuse_zip(memory: FileMemory, *, is_untrusted: bool) -> None:
         raise UnreadableCheckpoint(other.refusal)
 
 
-def _records(memory: FileMemory, *, is_untrusted: bool) -> list[zip_directory.Entry]:
+def _records(memory: FileMemory, *, is_untrusted: bool, reader: str = "torch") -> list[zip_directory.Entry]:
     try:
         records = list(zip_directory.entries(zip_directory.directory_in(memory.bytes, memory.size_bytes)))
     except zip_directory.NotAZip as error:
-        raise UnreadableCheckpoint(f"torch cannot load this checkpoint: it is a damaged zip file ({error})") from error
+        raise UnreadableCheckpoint(
+            f"{reader} cannot load this checkpoint: it is a damaged zip file ({error})"
+        ) from error
     if any(record.attributes & _FOLDER and record.size_bytes for record in records):
-        raise UnreadableCheckpoint("torch cannot load this checkpoint: its zip file calls a record with bytes a folder")
+        raise UnreadableCheckpoint(f"{reader} cannot load this checkpoint: its zip file calls a record a folder")
     unfolded = sum(record.size_bytes for record in records)
     if is_untrusted and unfolded > UNFOLDING * memory.size_bytes + ALLOWANCE_BYTES:
         raise UnsafeCheckpoint(

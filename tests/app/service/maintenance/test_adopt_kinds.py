@@ -155,6 +155,21 @@ def test_metric_epoch_step_and_mode_are_learned(root, tmp_path, capsys):
         assert server.http.get("/v1/directories/ig").json()["policy"]["mode"] == "max"
 
 
+@pytest.mark.parametrize("name", ["\ud800val_loss", "a\x00loss", "\x1b[31mloss"], ids=ascii)
+def test_names_that_cannot_be_shown_are_not_learned(root, tmp_path, capsys, name):
+    trainer = {"global_step": 5, "log_history": [{"step": 5, f"eval_{name}": 1, "eval_loss": 0.5}]}
+    put(tmp_path / "hf" / "checkpoint-5", {"model.safetensors": WEIGHTS, "trainer_state.json": trainer})
+    put(
+        tmp_path / "hf" / "5",
+        {"_CHECKPOINT_METADATA": {}, "default/a": b"x", "metrics/metrics": {name: 1, "loss": 0.5}},
+    )
+    status, said = adopt(capsys, root, tmp_path / "hf", "--as", "hf")
+    assert (status, said["taken"]) == (0, 2)
+    with LiveServer(root, scrub_bytes_per_s="0") as server:
+        found = server.http.get("/v1/checkpoints", params={"directory": "hf"}).json()["checkpoints"]
+    assert sorted(list(one["metadata"]) for one in found) == [["eval_loss"], ["loss"]]
+
+
 def test_a_directory_that_ranks_otherwise_takes_no_metric(root, tmp_path, capsys):
     put(tmp_path / "ig", {"m_3_val_acc=0.9.pt": WEIGHTS})
     with LiveServer(root, scrub_bytes_per_s="0") as server:
