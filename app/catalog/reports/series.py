@@ -1,11 +1,12 @@
 """Metric series: a value over the commits of a directory, removed checkpoints included."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, false, literal, select
 
+from app.catalog.rows.checkpoint_loader import batches
 from app.catalog.tables import schema
 from app.catalog.tables.times import to_time
 
@@ -52,22 +53,45 @@ def points(
     """
     found = _table.c
     value = found.metric if by is None else _numbers.c.value
-    columns = (found.id, found.name, found.sequence, found.epoch, found.step, found.created_at, value.label("value"))
-    query = select(*columns, found.pinned, found.removed_at, found.saved_after)
+    query = select(found.saved_after, found.sequence, value.label("value"), found.id)
     query = query.where(found.directory == directory, value.is_not(None))
     if by is not None:
         query = query.join(_numbers, and_(_numbers.c.checkpoint_id == found.id, _numbers.c.key == by))
     query = query.order_by(found.saved_after.desc(), found.sequence.desc()).limit(limit)
-    rows: list[Any] = [
-        row  # there is an index by position for each of them, and none for both
+    rows = [
+        _Value(*row)  # there is an index by position for each of them, and none for both
         for are_listed in (found.removed_at.is_(None), found.removed_at.is_not(None))
         for row in connection.execute(query.where(are_listed))
     ]
-    if by is None:
-        rows += connection.execute(_past(directory, limit))
-    rows = sorted(rows, key=lambda row: (row.saved_after, row.sequence))[-limit:]
+    past = {row[:2]: row for row in connection.execute(_past(directory, limit))} if by is None else {}
+    rows += [_Value(row.saved_after, row.sequence, row.value, "") for row in past.values()]
+    rows = sorted(rows)[-limit:]
     chosen = [rows[position] for position in choose([row.value for row in rows])]
-    return [_point(row) for row in chosen], len(rows)
+    return _points(connection, chosen, past), len(rows)
+
+
+class _Value(NamedTuple):
+    """A value by its position. Those of deleted rows have no id."""
+
+    saved_after: int
+    sequence: int
+    value: float
+    id: str
+
+
+def _points(connection: Connection, values: Sequence[_Value], past: Mapping[Any, Any]) -> list[Point]:
+    """Return the points of values: what else there is to say of them is read of those alone that were chosen."""
+    found = _table.c
+    columns = (found.id, found.name, found.epoch, found.step, found.created_at, found.pinned, found.removed_at)
+    told: dict[str, Any] = {}
+    for batch in batches(value.id for value in values if value.id):
+        told |= {row.id: row for row in connection.execute(select(*columns).where(found.id.in_(batch)))}
+    result = []
+    for value in values:
+        row = told[value.id] if value.id else past[value[:2]]
+        about = (row.id, row.name, value.sequence, row.epoch, row.step, to_time(row.created_at), value.value)
+        result.append(Point(*about, is_pinned=row.pinned, is_removed=row.removed_at is not None))
+    return result
 
 
 def keys(connection: Connection, directory: str, after_sequence: int) -> Sequence[str]:
@@ -82,12 +106,7 @@ def _past(directory: str, limit: int) -> Select[Any]:
     """Select the metrics of deleted rows, with the columns of the others."""
     past = _history.c
     nothing = (literal("").label("id"), literal("").label("name"))
-    columns = (past.sequence, past.epoch, past.step, past.created_at, past.metric.label("value"))
-    flags = (false().label("pinned"), past.created_at.label("removed_at"), past.saved_after)
-    query = select(*nothing, *columns, *flags).where(past.directory == directory)
+    columns = (past.epoch, past.step, past.created_at, past.metric.label("value"))
+    flags = (false().label("pinned"), past.created_at.label("removed_at"))
+    query = select(past.saved_after, past.sequence, *nothing, *columns, *flags).where(past.directory == directory)
     return query.order_by(past.saved_after.desc(), past.sequence.desc()).limit(limit)
-
-
-def _point(row: Any) -> Point:
-    about = (row.id, row.name, row.sequence, row.epoch, row.step, to_time(row.created_at), row.value)
-    return Point(*about, is_pinned=row.pinned, is_removed=row.removed_at is not None)

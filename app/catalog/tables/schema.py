@@ -102,7 +102,11 @@ checkpoints = Table(
         *("directory", "metric", "metric_text", "saved_after", "sequence"),
         **partial_index("removed_at IS NULL AND metric IS NULL AND metric_text IS NULL AND is_best"),
     ),
-    Index("live_manual", "directory", **partial_index("removed_at IS NULL AND retention = 'manual'")),
+    Index(
+        "live_manual",  # the columns that are always the same make it the most specific one to SQLite
+        *("directory", "retention", "removed_at"),
+        **partial_index("removed_at IS NULL AND retention = 'manual'"),
+    ),
     Index("removed_by_position", "directory", "saved_after", "sequence", **partial_index("removed_at IS NOT NULL")),
     Index("unjudged", "directory", **partial_index("unjudged")),
     Index("unfreed", "trashed", "removed_at", **partial_index("removed_at IS NOT NULL AND NOT freed")),

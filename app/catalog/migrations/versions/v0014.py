@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.add_column("checkpoints", sa.Column("retention", _Name, nullable=False, server_default="policy"))
     op.add_column("metric_history", sa.Column("step", _Int64))
     _index("live_by_step", ["directory", "step", "saved_after", "sequence"], "removed_at IS NULL")
-    _index("live_manual", ["directory"], "removed_at IS NULL AND retention = 'manual'")
+    _index("live_manual", ["directory", "retention", "removed_at"], "removed_at IS NULL AND retention = 'manual'")
 
 
 def _index(name: str, columns: list[str], condition: str) -> None:
