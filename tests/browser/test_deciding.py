@@ -92,6 +92,7 @@ def test_pinned_tagged_deleted_and_restored(page, site, new_run):
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text(f"{first} is restored")).to_be_visible()
     assert first in site.names(run.directory)
+    expect(page).not_to_have_url(re.compile("restored="))  # the script has taken the notice out of the address
     page.reload()
     expect(row).to_be_visible()
     expect(page.get_by_text(f"{first} is restored")).to_be_hidden()  # the notice is shown once
