@@ -72,8 +72,10 @@ CLIENT = {
     "cleanup": "errors _arguments _api _spool _save",
     "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume _options _query",
     "client": "errors _arguments _api _options _query",
+    "serving": "errors _options _query client",
     "cli": "*",
-    "": "errors manager cleanup client _query _save.graceful",
+    "integrations": "*",
+    "": "errors manager cleanup client serving _query _save.graceful",
 }
 """The same for `holdfast`."""
 

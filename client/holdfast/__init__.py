@@ -10,7 +10,7 @@ PosixPath('runs/experiment/checkpoints/checkpoint_epoch_0001.pt')
 Importing this package imports neither torch nor any web framework; torch comes with the first save or load.
 
 Decides which names are public. Those of the query side are imported at their first use, as most jobs only save.
-May import `errors`, `manager`, `cleanup`, `client`, `_query` and `_save.graceful`; never the server.
+May import `errors`, `manager`, `cleanup`, `client`, `serving`, `_query` and `_save.graceful`; never the server.
 """
 
 from importlib import import_module
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ._query.listing import Listing
     from ._query.reports import DirectoryPrune, Event, PruneResult, Reason, Verdict
     from .client import Client
+    from .serving import watch
 
 __version__ = "0.1.0"
 
@@ -76,6 +77,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "save_checkpoint_with_cleanup",
+    "watch",
 ]
 
 _LATER = {
@@ -83,6 +85,7 @@ _LATER = {
     **dict.fromkeys(("CheckpointInfo", "DirectoryInfo", "FileInfo", "PolicyInfo"), "_query.infos"),
     "Listing": "_query.listing",
     **dict.fromkeys(("DirectoryPrune", "Event", "PruneResult", "Reason", "Verdict"), "_query.reports"),
+    "watch": "serving",
 }
 """The module of each name that is imported at its first use."""
 
