@@ -17,12 +17,10 @@ def pytest_report_header() -> str | None:
     return f"tests/integrations is left out without {', '.join(MISSING)}: see scripts/test" if MISSING else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Take warnings of the frameworks for granted, but not those of this project."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore"), append=False)
-            item.add_marker(pytest.mark.filterwarnings("error::holdfast.HoldfastWarning"))
+def pytest_configure(config: pytest.Config) -> None:
+    """Take warnings of the frameworks for granted, also at their import, but not those of this project."""
+    for line in ("ignore", "error::holdfast.HoldfastWarning"):
+        config.addinivalue_line("filterwarnings", line)
 
 
 @pytest.fixture(autouse=True)
