@@ -18,6 +18,8 @@ _PARTS = re.compile(
     r"|train(?:ing|er)?_state|meta)(?:[_-]?\d+)?\.(?:pt|pth|bin|pkl|safetensors|ckpt|npz)",
     re.IGNORECASE,
 )
+_OF_ITS_CHECKPOINTS = {"recipe_state": re.compile(r"epoch_\d+")}
+"""Folders with the state of a training, and the names of its checkpoints beside them: torchtune."""
 _MODULES, _MODULE = "modules.json", re.compile(r"\d+_[A-Z]\w*")  # sentence-transformers
 _PIPELINE = {"model_index.json", "saved_model.pb", "saved_model.pbtxt", "_CHECKPOINT_METADATA", _MODULES}
 _MODEL = re.compile(
@@ -40,7 +42,7 @@ _SHOWN = 3
 OTHER_FORMATS = (
     *(".bin", ".h5", ".hdf5", ".keras", ".msgpack", ".onnx", ".gguf", ".pdparams", ".distcp", ".index", ".tar"),
 )
-"""Suffixes of files of weights that are not adopted."""
+"""Suffixes of files that may be weights; by itself, one is adopted only if its content tells."""
 
 
 def parts(names: Collection[str]) -> list[str]:
@@ -56,6 +58,12 @@ def parts(names: Collection[str]) -> list[str]:
 def pipeline(names: Collection[str]) -> list[str]:
     """Return the names in one folder that mark its subfolders as parts of one checkpoint."""
     return sorted(name for name in names if name in _PIPELINE)
+
+
+def of_last_checkpoint(name: str, folders: Collection[str]) -> list[str]:
+    """Return the folders beside one that holds the state of a training at its last checkpoint; empty for others."""
+    checkpoint = _OF_ITS_CHECKPOINTS.get(name)
+    return sorted(filter(checkpoint.fullmatch, folders)) if checkpoint is not None else []
 
 
 def of_a_model(names: Collection[str], weights: Collection[str]) -> list[str]:
@@ -90,6 +98,14 @@ def reason_for_group(companions: Collection[str]) -> str:
     return (
         f"it belongs with {_listed(companions)}, by its name: put them together into a folder with the name of a "
         "checkpoint, such as checkpoint-500, which is taken in whole"
+    )
+
+
+def reason_for_state(checkpoints: Collection[str]) -> str:
+    """Return the reason to leave a folder alone that holds the state of a training at its last checkpoint."""
+    return (
+        f"it is the state of the training at the last of {_listed(checkpoints)}, and no checkpoint of its own: move it "
+        "into that folder, which is then taken in with it"
     )
 
 

@@ -16,7 +16,12 @@ _LONGEST_WORD = 64
 _PICKLE_IN_TEXT = b"L119547037146038801333356L"
 """The beginning of a torch file in pickle protocol 0."""
 
-_SIGNATURES = {".gguf": b"GGUF", ".keras": _ZIP, ".h5": b"\x89HDF\r\n\x1a\n"}
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_SIGNATURES = {".gguf": b"GGUF", ".keras": _ZIP, ".h5": _HDF5}
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The beginning of a torch file of versions before 1.6: its magic number in pickle protocol 2."""
+_OF_KERAS = (b"keras_version", b"layer_names", b"model_weights")
+_KERAS_HEAD_BYTES = 64 * 1024
 
 ReadAt = Callable[[int, int], bytes]
 
@@ -36,6 +41,19 @@ def fault(read_at: ReadAt, size_bytes: int, name: str = "") -> str | None:
     if not head.strip(b"\x00"):
         return "it holds nothing but zeros"
     return fault_of_text(head)  # any other bytes may be a format of their own
+
+
+def is_certain(read_at: ReadAt, name: str) -> bool:
+    """Tell if the content of a file, whose suffix other files have too, is that of weights.
+
+    That is a torch file called ``.bin``, or an HDF5 file of Keras called ``.h5`` or ``.hdf5``.
+    """
+    head = read_at(0, HEAD_BYTES)
+    if name.lower().endswith(".bin"):
+        return (head.startswith(_ZIP) and b"/data.pkl" in head) or head.startswith(_LEGACY_TORCH)
+    if name.lower().endswith((".h5", ".hdf5")):
+        return head.startswith(_HDF5) and any(word in read_at(0, _KERAS_HEAD_BYTES) for word in _OF_KERAS)
+    return False
 
 
 def fault_of_text(head: bytes) -> str | None:

@@ -63,7 +63,8 @@ def scan(visited: ExternalFolder, path: str, known: Collection[str]) -> Scan:
                     is_checkpoint = True
                     raise NotAdoptable(why)
                 _take_folder(seen, visited, path, entry, is_checkpoint or _is_whole(visited, where))
-            elif is_checkpoint:
+            elif is_checkpoint or (entry.name not in together and _is_certain(visited, where, entry)):
+                is_checkpoint = True
                 _refuse_part(around.beside(entry.name))
                 if entry.name in around.of_files:
                     raise NotAdoptable(companion_files.reason_for_group(around.of_files[entry.name]))
@@ -89,6 +90,7 @@ class _Around:
     of_a_model: list[str]
     of_files: Mapping[str, Collection[str]]
     of_folders: Mapping[str, Collection[str]]
+    folders: list[str]
     whole: list[str]
     """The names that mark the whole folder as one checkpoint: its own, or a file that lists its components."""
 
@@ -109,6 +111,7 @@ class _Around:
             of_a_model=companion_files.of_a_model(names, weights),
             of_files=name_groups.of_files(files),
             of_folders=name_groups.of_folders(folders),
+            folders=folders,
             whole=whole,
         )
 
@@ -120,6 +123,8 @@ class _Around:
 
     def why_a_part(self, name: str) -> str | None:
         """Give the reason why a folder that is not named as a checkpoint is a part of one; None if it is none."""
+        if checkpoints := companion_files.of_last_checkpoint(name, self.folders):
+            return companion_files.reason_for_state(checkpoints)
         if name in self.together or self.whole:
             return companion_files.reason(sorted({*self.together, *self.whole} - {name}))
         return companion_files.reason_for_group(self.of_folders[name]) if name in self.of_folders else None
@@ -145,6 +150,14 @@ def _refuse_other_content(visited: ExternalFolder, where: str, entry: Entry) -> 
     with closing(visited.open(where)) as opened:
         if fault := weight_formats.fault(opened.read, entry.size_bytes, entry.name):
             raise NotAdoptable(fault)
+
+
+def _is_certain(visited: ExternalFolder, where: str, entry: Entry) -> bool:
+    """Tell if a file is certainly one of weights, although its name does not tell."""
+    if entry.what != "file" or not entry.name.lower().endswith(companion_files.OTHER_FORMATS):
+        return False
+    with closing(visited.open(where)) as opened:
+        return weight_formats.is_certain(opened.read, entry.name)
 
 
 def _refuse_text(visited: ExternalFolder, where: str, file: str) -> None:

@@ -4,6 +4,7 @@ import json
 import struct
 
 import pytest
+import torch
 
 from app.__main__ import main
 from app.bootstrap import open_root
@@ -98,6 +99,42 @@ def test_a_folder_that_is_a_checkpoint_is_taken_in_whole(root, tmp_path, capsys,
                 continue
             (one,) = found["checkpoints"]
             assert sorted(f"{one['name']}/{file['path']}" for file in one["files"]) == sorted(files)
+
+
+def test_files_with_a_suffix_of_many_kinds_are_taken_in_if_their_content_is_that_of_weights(root, tmp_path, capsys):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "new")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "old", _use_new_zipfile_serialization=False)
+    keras = b"\x89HDF\r\n\x1a\n" + bytes(1000) + b"keras_version"
+    weights = {"epoch_1.bin": (tmp_path / "new").read_bytes(), "epoch_2.bin": (tmp_path / "old").read_bytes()}
+    others = {"data.bin": WEIGHTS, "data.h5": keras.removesuffix(b"keras_version")}
+    put(tmp_path / "run", {**weights, "model.h5": keras, **others})
+    status, said = adopt(capsys, root, tmp_path / "run", "--as", "runs")
+    assert (status, said["directories"][0]["checkpoints"]) == (3, ["epoch_1.bin", "epoch_2.bin", "model.h5"])
+    assert sorted(one["where"].partition("/run/")[2] for one in said["left"]) == sorted(others)
+    put(tmp_path / "model", dict.fromkeys(("pytorch_model.bin", "training_args.bin"), weights["epoch_1.bin"]))
+    assert adopt(capsys, root, tmp_path / "model", "--as", "model")[1]["taken"] == 0, "they belong together"
+
+
+def test_the_state_of_a_training_beside_its_checkpoints_is_none_of_its_own(root, tmp_path, capsys):
+    state = {"recipe_state/recipe_state.pt": WEIGHTS}
+    put(
+        tmp_path / "tune",
+        {
+            **state,
+            **{
+                f"epoch_{n}/{f}": WEIGHTS
+                for n in (0, 1)
+                for f in ("ft-model-00001-of-00001.safetensors", "config.json")
+            },
+        },
+    )
+    status, said = adopt(capsys, root, tmp_path / "tune", "--as", "tune")
+    assert (status, said["directories"][0]["checkpoints"]) == (3, ["epoch_0", "epoch_1"])
+    (left,) = said["left"]
+    assert left["where"].endswith("recipe_state")
+    assert "the last of epoch_0, epoch_1" in left["why"]
+    put(tmp_path / "moved", {f"epoch_1/{name}": WEIGHTS for name in (*state, "ft-model-00001-of-00001.safetensors")})
+    assert adopt(capsys, root, tmp_path / "moved", "--as", "moved")[1]["left"] == []
 
 
 @pytest.mark.parametrize("files", LOOSE.values(), ids=LOOSE)
