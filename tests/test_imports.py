@@ -75,6 +75,8 @@ CLIENT = {
     "serving": "errors _options _query client",
     "cli": "*",
     "integrations": "*",
+    "integrations._common": "*",
+    "integrations.lightning": "*",
     "": "errors manager cleanup client serving _query _save.graceful",
 }
 """The same for `holdfast`."""

@@ -19,7 +19,7 @@ def blocks_of(page: Path) -> list[str]:
 
 
 def test_every_module_has_a_page_with_code():
-    modules = {path.stem for path in (PROJECT / "client/holdfast/integrations").glob("[a-z]*.py")}
+    modules = {path.stem for path in (PROJECT / "client/holdfast/integrations").glob("[a-z]*")}
     assert modules <= {page.stem for page in PAGES if blocks_of(page)}
 
 

@@ -58,6 +58,14 @@ def file_state(
         return load_state(memory, fetching.fetch, only=only, **load)
 
 
+def parts_of(server: Server, file: FileChunks, spans: list[tuple[int, int]]) -> FileMemory:
+    """Return memory of the size of a file that holds the chunks in which these bytes are, each verified."""
+    memory = FileMemory(file.size_bytes)
+    with _Fetching(server, file, memory, None, False) as fetching:
+        fetching.fetch(spans)
+    return memory
+
+
 def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], object], progress: bool | None) -> None:
     """Pass the bytes of a file to ``write`` in order, each verified before; `IntegrityError` if they are altered."""
     window = Window()

@@ -8,7 +8,7 @@ from skorch.callbacks import Callback
 
 from .._options import Mode
 from ..manager import CheckpointManager
-from ._saving import manager_of, numbers, save_state
+from ._common.saving import manager_of, numbers, save_state
 
 _PARTS = ("_modules", "_criteria", "_optimizers")
 

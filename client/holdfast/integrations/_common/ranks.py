@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from ..errors import HoldfastError
+from ...errors import HoldfastError
 
 
 def require_agreement(value: Any, deed: str) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from .._arguments import checks, values
-from .._save.facts import facts_of
-from ..manager import CheckpointManager
+from ..._arguments import checks, values
+from ..._save.facts import facts_of
+from ...manager import CheckpointManager
 
 Kind = Literal["regular", "best"]
 

@@ -1,7 +1,4 @@
-"""PyTorch Lightning: a callback that saves to Holdfast, resumes from it, and survives preemption; and a `CheckpointIO`.
-
-The callback replaces ``ModelCheckpoint``: the server prunes, so that nothing is deleted by a rank that may die.
-"""
+"""The callback: when to save, with which facts, and what to resume from."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +7,13 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from .._arguments import checks
-from .._options import Mode
-from ..errors import CheckpointNotFound, HoldfastError, WarnOnce
-from ..manager import CheckpointManager
-from ._lightning_io import SCHEME, HoldfastCheckpointIO
-from ._ranks import require_agreement
-from ._saving import manager_of, numbers, save_state
-
-__all__ = ["HoldfastCheckpoint", "HoldfastCheckpointIO"]
+from ..._arguments import checks
+from ..._options import Mode
+from ...errors import CheckpointNotFound, HoldfastError, WarnOnce
+from ...manager import CheckpointManager
+from .._common.ranks import require_agreement
+from .._common.saving import manager_of, numbers, save_state
+from .checkpoint_io import SCHEME
 
 _RESUMED = "@resume"
 _SHARDED = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")

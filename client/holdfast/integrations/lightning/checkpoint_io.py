@@ -1,4 +1,4 @@
-"""The `CheckpointIO` of `holdfast.integrations.lightning`: loads and saves at ``holdfast://DIRECTORY/NAME``."""
+"""The `CheckpointIO`: loads and saves at ``holdfast://DIRECTORY/NAME``."""
 
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -6,9 +6,9 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 
-from ..errors import CheckpointNotFound, InvalidRequest
-from ..manager import CheckpointManager
-from ._saving import save_state
+from ...errors import CheckpointNotFound, InvalidRequest
+from ...manager import CheckpointManager
+from .._common.saving import save_state
 
 SCHEME = "holdfast://"
 
