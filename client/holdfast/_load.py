@@ -1,11 +1,12 @@
 """Choice of the checkpoint to load: found again if it is pruned during the load, else the newest intact one."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ._api.directory import RemoteDirectory
 from ._api.wire import Checkpoint
+from ._spool.folder_item import opened
 from ._spool.item import SpooledCheckpoint, SpooledFile
 from ._spool.notes import note_of
 from ._spool.queue import Queue
@@ -13,7 +14,7 @@ from ._torchfile.reader.file_memory import FileMemory
 from ._torchfile.reader.load_state import load_state
 from ._transfer import download
 from ._transfer.cache import Cache
-from ._transfer.contents import file_of
+from ._transfer.contents import file_of, several_files
 from .errors import CheckpointNotFound, HoldfastError, IntegrityError, warn
 
 
@@ -79,9 +80,20 @@ class Loader:
         except HoldfastError as error:
             raise because from error
 
+    def newest(self, kind: str | None) -> Checkpoint | None:
+        """Return the newest checkpoint on the server, of one kind or of all."""
+        return self.remote.latest(kind)
+
+    def takes(self, facts: Mapping[str, Any]) -> bool:
+        """Tell if a checkpoint that waits in a spool counts: all do, also those that are no states."""
+        return True
+
     def spooled(self, item: SpooledCheckpoint) -> Any:
-        """Load a checkpoint that waits in a spool."""
-        with SpooledFile(item.folder, item.facts()) as file:
+        """Load a checkpoint that waits in a spool; `InvalidRequest` if it has several files."""
+        found = opened(item.folder, item.facts())
+        if not isinstance(found, SpooledFile):
+            raise several_files(item.name or "a checkpoint", len(found))
+        with found as file:
             memory = FileMemory(file.size_bytes)
 
             def fetch(spans: list[tuple[int, int]]) -> None:

@@ -1,5 +1,6 @@
 """Resuming: finds the newest usable state, on the server, in the spool or in the cache."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from ._api.retry import is_transient
 from ._api.wire import Checkpoint
 from ._load import Loader
+from ._load_folders import FolderLoader
 from ._runtime.interruption import reraise
 from ._spool import url_aliases
 from ._spool.item import SpooledCheckpoint
@@ -29,12 +31,15 @@ class Resumer:
 
     Parameters
     ----------
-    loader : Loader
-        Loads the states.
+    loader : Loader or FolderLoader
+        Loads the states, or puts folders on this machine.
+    kinds : sequence of str
+        The kinds of checkpoints to take, the preferred one first.
     """
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader | FolderLoader, kinds: Sequence[str] = KINDS) -> None:
         self._loader = loader
+        self._kinds = kinds
         self._queues = [loader.queue] if loader.queue is not None else []
         self._missing: set[Path] = set()
         self._passed_over: set[Path] = set()
@@ -70,7 +75,7 @@ class Resumer:
     def _newest(self) -> Any:
         """Load the newest regular state; only if there is none, that of the newest best one, which may be a part."""
         failure: HoldfastError | None = None
-        for kind in KINDS:
+        for kind in self._kinds:
             found, because = self._of_kind(kind, failure)
             if found is not None:
                 if failure is not None:
@@ -93,7 +98,7 @@ class Resumer:
         latest: Checkpoint | None = None
         if failure is None:
             try:
-                latest = self._loader.remote.latest(kind)
+                latest = self._loader.newest(kind)
             except HoldfastError as error:
                 if not is_transient(error):
                     raise
@@ -136,12 +141,13 @@ class Resumer:
         delivered_after = {queue.folder: queue.delivered_after for queue in self._queues}
         for item in list(url_aliases.newest_first(self._queues)):
             try:
-                save = item.facts()["save"]
+                facts = item.facts()
+                save = facts["save"]
             except (HoldfastError, OSError) as error:
                 reraise(error)
                 self._pass_over(item, error)
                 continue
-            if save.get("kind", "regular") != kind:
+            if save.get("kind", "regular") != kind or not self._loader.takes(facts):
                 continue
             saved_after = max(save["saved_after"], delivered_after.get(item.folder.parent, 0))
             is_newer = after is None or saved_after > after or (saved_after == after and item not in parked)

@@ -16,6 +16,7 @@ from ._arguments import checks, values
 from ._arguments.keyword_warnings import KeywordWarnings
 from ._arguments.name_mapping import configured_prefix, directory_name, locate
 from ._arguments.state_keys import requested_keys
+from ._folders import Folders
 from ._options import UNSET, Mode, Unset, cache_of, checked_mode, monitored_value, spool_of
 from ._save.background import in_full
 from ._save.drain import DRAIN_S
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ._load import Loader
 
 
-class CheckpointManager:
+class CheckpointManager(Folders):
     """Saves checkpoints to a server, which keeps the last and the best ones, and loads them on any machine.
 
     Constructing a manager sends nothing and changes nothing on the server. Its limits travel with each `save`.
@@ -268,16 +269,8 @@ class CheckpointManager:
         >>> manager.load_best()
         {'step': 1}
         """
-        metric_value, is_flagged = values.metric(metric), values.flag("is_best", is_best)
-        is_monitored = metric_value is None and not is_flagged
-        if is_monitored:
-            metric_value = values.monitored(self.monitor, metadata)
-        about: dict[str, Any] = {"is_best": is_flagged, "tags": tags, "pinned": pinned, "name": name}
-        facts = facts_of("regular", epoch, step, metric_value, metadata, **about, retention=retention)
-        given = {"epoch": epoch, "step": step, "metric": metric, **about, "wait": wait}
-        self._keyword_warnings.check_keywords(given, metadata)
-        if is_monitored:
-            self._keyword_warnings.check_monitor(facts["metadata"])
+        given = {"epoch": epoch, "step": step, "metric": metric, "is_best": is_best, "tags": tags, "pinned": pinned}
+        facts = self._facts({**given, "name": name, "retention": retention}, metadata, wait)
         return self._save(state, "checkpoint", facts, wait)
 
     def save_best_if_improved(
@@ -450,12 +443,9 @@ class CheckpointManager:
         loader = self._loader(map_location, weights_only, only)
         given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
         place = locate(given, self.checkpoint_dir, self._prefix)
-        while (waiting := self._saver.target.waiting(*place)) is not None:
-            try:
-                return loader.spooled(waiting)
-            except FileNotFoundError:
-                if waiting.folder.exists():  # otherwise it was delivered meanwhile
-                    raise
+        loaded = self._saver.target.while_waiting(*place, lambda item: (loader.spooled(item),))
+        if loaded is not None:
+            return loaded[0]
         return loader.found(lambda: self._find(checkpoint_path, with_bytes=loader.takes_bytes))
 
     def load_best(
@@ -484,21 +474,25 @@ class CheckpointManager:
         """
         return self._loader(map_location, weights_only, only).latest()
 
-    def resume(self, *, map_location: Any = None, weights_only: bool = True) -> Any:
-        """Load the newest usable state from the server, the spool or the cache.
+    def resume(self, *, to: str | Path | None = None, map_location: Any = None, weights_only: bool = True) -> Any:
+        """Load the newest usable state from the server, the spool or the cache; or put the newest folder below ``to``.
 
         It works while the server is unreachable. Every state is verified; a corrupt one is skipped, with a warning. A
         checkpoint of `save_best_if_improved`, which may hold only the model, is loaded only if no regular one can be.
 
         Parameters
         ----------
+        to : str or Path, optional
+            The folder that receives the newest regular checkpoint that is a folder, under its own name, as by
+            `load_folder`. If it is there already, nothing is transferred. A folder of that name with other content is
+            kept under a hidden name beside it, with a warning.
         map_location, weights_only
-            As for `load`.
+            As for `load`; not with ``to``.
 
         Returns
         -------
-        dict or None
-            The state, or None if there is none.
+        dict, Path or None
+            The state, or with ``to`` the path of the folder; None if there is none.
 
         Raises
         ------
@@ -516,6 +510,8 @@ class CheckpointManager:
         from ._resume import Resumer
 
         self._saver.background.wait()
+        if to is not None:
+            return self._resumed_folder(to)
         return Resumer(self._loader(map_location, weights_only, None)).state()
 
     def download(self, checkpoint_path: str | PurePath, to: str | Path = ".") -> Path:
@@ -726,14 +722,7 @@ class CheckpointManager:
 
     def _save(self, state: Any, stem: str, facts: Mapping[str, Any], wait: bool | None) -> Path:
         wait = checks.choice("wait", wait)
-        policy = {
-            "mode": self.mode,
-            "max_checkpoints": self.max_checkpoints,
-            "max_best_checkpoints": self.max_best_checkpoints,
-            "keep_every_epochs": self.keep_every_epochs,
-            "keep_every_steps": self.keep_every_steps,
-        }
-        return self.checkpoint_dir / self._saver.save(state, stem, facts, policy, wait=wait)
+        return self.checkpoint_dir / self._saver.save(state, stem, facts, self._policy, wait=wait)
 
     def _best(self, *, with_bytes: bool = False) -> Best | None:
         best = self._remote.best(self.mode, with_bytes=with_bytes)

@@ -14,7 +14,7 @@ import holdfast
 from tests.support.live import PROJECT, LiveServer
 
 MODULES = ["holdfast", *(f"holdfast.{p.stem}" for p in sorted(Path(holdfast.__file__).parent.glob("[a-z]*.py")))]
-MODULES.append("holdfast._query.reading")  # a part of the interface of `Client`
+MODULES += ["holdfast._query.reading", "holdfast._folders"]  # parts of the interfaces of `Client` and the manager
 
 
 @pytest.mark.parametrize("module", MODULES)

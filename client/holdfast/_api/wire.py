@@ -41,6 +41,8 @@ class Checkpoint:
     created_at: datetime
     saved_after: int = 0
     save_id: str = ""
+    is_folder: bool = False
+    """Whether it is other than one file of its own name."""
     attached: "Attached | None" = field(default=None, compare=False, repr=False)
     """Its contents, if the server has sent them with its facts."""
 
@@ -64,6 +66,7 @@ class Checkpoint:
             created_at=datetime.fromisoformat(data["created_at"]),
             saved_after=data.get("saved_after", data["sequence"] - 1),
             save_id=data.get("save_id", ""),
+            is_folder=[file["path"] for file in data.get("files", ())] not in ([], [data["name"]]),
             attached=attached,
         )
 

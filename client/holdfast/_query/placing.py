@@ -8,7 +8,7 @@ from .._arguments.name_mapping import safe_components
 from .._transfer import download
 from .._transfer.cache import Cache
 from .._transfer.contents import contents_of
-from .._transfer.download_folder import into_files
+from .._transfer.folders.download_folder import into_files
 from ..errors import CheckpointNotFound
 
 CACHE_BYTES = 20 * 2**30

@@ -13,9 +13,9 @@ from .._runtime.forks import Owner
 from .._runtime.frames import is_executing
 from .._runtime.interruption import is_raised_by_handler, reraise
 from .._spool import item as _items
+from .._spool.folder_item import Content
 from .._spool.item import SpooledCheckpoint
-from .._torchfile.writer.layout import Layout
-from ..errors import HoldfastError, HoldfastWarning, OutOfSpace
+from ..errors import HoldfastError, HoldfastWarning, IntegrityError, OutOfSpace
 from . import drain, shutdown
 from .target import SaveTarget
 
@@ -33,10 +33,10 @@ class SaveJob:
         The destination.
     save : mapping
         The facts of the save, as they are sent.
-    layout : Layout
+    content : Content
         The bytes.
     close : callable
-        Called when the layout is no longer read.
+        Called when they are no longer read.
     waits : callable
         Tells if a thread will still call `run`.
     """
@@ -45,7 +45,7 @@ class SaveJob:
         self,
         target: SaveTarget,
         save: Mapping[str, Any],
-        layout: Layout,
+        content: Content,
         close: Callable[[], object] = lambda: None,
         waits: Callable[["SaveJob"], bool] = lambda job: False,
     ) -> None:
@@ -55,7 +55,7 @@ class SaveJob:
         """The reason for which it is in the spool."""
         self._target = target
         self._save = save
-        self._layout = layout
+        self._content = content
         self._close = close
         self._waits = waits
         self._guard = threading.RLock()
@@ -127,7 +127,7 @@ class SaveJob:
         try:
             if self._is_spooled_at_once():
                 return None
-            committed = self._target.send(self._save, self._layout, self._stopping, self._reserved, self._saved_after)
+            committed = self._target.send(self._save, self._content, self._stopping, self._reserved, self._saved_after)
         except HoldfastError as error:
             if self._target.queue is None or not self._target.may_spool(error):
                 raise
@@ -163,7 +163,7 @@ class SaveJob:
             self._target.queue.learn(saved_after)
 
     def _end(self) -> None:
-        with self._guard:  # from here on, no thread reads the layout
+        with self._guard:  # from here on, no thread reads the content
             self._ended.set()
             self._durable.set()
         self._call = None  # the frame refers to the job
@@ -194,7 +194,7 @@ class SaveJob:
 
     def _put(self) -> SpooledCheckpoint:
         place = {} if self._saved_after is None else {"saved_after": self._saved_after}
-        return self._target.put({**self._save, **place}, self._layout)
+        return self._target.put({**self._save, **place}, self._content)
 
     def _give_up_sending(self) -> None:
         """End the attempt that is under way, so that later saves have their turn: the courier sends this one."""
@@ -217,6 +217,8 @@ class SaveJob:
                 self.because = because
                 try:
                     self._item = self._put()
+                except IntegrityError:  # a folder was changed meanwhile
+                    raise
                 except OSError as error:
                     reraise(error)
                     why = f"{because}, and " if because is not None else ""

@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from .._api.directory import Best, RemoteDirectory
 from .._arguments.name_mapping import checkpoint_name
 from .._runtime.interruption import reraise
+from .._spool.folder_item import Content
 from .._torchfile.writer.layout import Layout, layout_of
 from ..errors import (
     CheckpointExists,
@@ -21,9 +23,10 @@ from ..errors import (
     WarnOnce,
     warn,
 )
-from . import drain, weights_only_check
+from . import drain, outcome, weights_only_check
 from .background import WorkQueue
 from .distributed import NonZeroRank, rank_of_process
+from .folder import folder_to_save, held_folder
 from .job import SaveJob
 from .snapshot import Staging
 from .target import SaveTarget
@@ -102,29 +105,60 @@ class Saver:
         """Save a state under a name, or leave it to rank 0. Every public way to save a state leads here."""
         if not self.is_ours("save"):
             return
+        save = self._begun(name, facts, policy, save_id)
+        if self._waits(wait):
+            self.background.wait()
+            layout = layout_of(state)
+            self._run(SaveJob(self.target, save, layout))
+        else:
+            with self.background.reserved_place(), ExitStack() as failing:
+                snapshot = self._staging.snapshot()
+                failing.callback(snapshot.close)
+                layout = layout_of(state, snapshot.copied)
+                failing.pop_all()
+                self._queue(save, layout, snapshot.close)
+        self._warn_of_loading(layout)
+
+    def save_folder_as(
+        self, name: str, folder: Path, facts: Mapping[str, Any], policy: Mapping[str, Any], *, wait: bool | None = None
+    ) -> None:
+        """Save a folder under a name, or leave it to rank 0.
+
+        In the background, its files are held under names of their own: when this returns, the folder may be deleted.
+        If they cannot be held, it is saved before this returns.
+        """
+        self.background.raise_error()
+        if not self.is_ours("save"):
+            return
+        files = folder_to_save(folder, name)
+        save = {**self._begun(name, facts, policy), **files.about_folders}
+        if not self._waits(wait):
+            with self.background.reserved_place():
+                if (held := held_folder(files, self.target.places_to_hold(folder))) is not None:
+                    self._queue(save, held.files, held.close)
+                    return
+        self.background.wait()
+        self._run(SaveJob(self.target, save, files))
+
+    def _begun(
+        self, name: str, facts: Mapping[str, Any], policy: Mapping[str, Any], save_id: str | None = None
+    ) -> dict[str, Any]:
+        """Return the facts of a save as they are sent, once the deliveries of earlier ones have begun."""
         self.target.begin()
         self._check_spool()
         save = {**facts, "directory": self._remote.name, "name": name, "policy": self._known(policy)}
         save["save_id"] = save_id or secrets.token_hex(16)
         if self._find_base is not None and not self.target.must_spool():
             save["base"] = self._base(self._find_base)
-        if self._waits(wait):
-            self.background.wait()
-            layout = layout_of(state)
-            self._run(SaveJob(self.target, save, layout))
-            self._warn_of_loading(layout)
-            return
-        with self.background.reserved_place(), ExitStack() as failing:
-            snapshot = self._staging.snapshot()
-            failing.callback(snapshot.close)
-            layout = layout_of(state, snapshot.copied)
-            job = SaveJob(self.target, save, layout, snapshot.close, waits=self.background.holds)
-            failing.pop_all()
-            self.background.do(name, lambda: self._run_later(job), job)
-            job.begin()
-            if drain.is_requested() and not job.wait(drain.GRACE_S):  # the process may end at any moment
-                self.target.spill_up_to(job)
-        self._warn_of_loading(layout)
+        return save
+
+    def _queue(self, save: Mapping[str, Any], content: Content, close: Callable[[], object]) -> None:
+        """Let the background thread save what is held, and close it."""
+        job = SaveJob(self.target, save, content, close, waits=self.background.holds)
+        self.background.do(save["name"], lambda: self._run_later(job), job)
+        job.begin()
+        if drain.is_requested() and not job.wait(drain.GRACE_S):  # the process may end at any moment
+            self.target.spill_up_to(job)
 
     def may_improve(
         self,
@@ -253,19 +287,9 @@ class Saver:
             return
         if committed.removed_at is not None and not committed.repeated:
             warn(f"{job.what} is not kept: later saves of other processes ended before it, and the limits keep those")
-        other, where = committed.other_writer, self._remote.name
-        if other is not None:
-            self._warn_once(
-                f"another process ({other}) saved to {where!r} a moment ago. If that is another job, give each its "
-                "own checkpoint_dir, or set HOLDFAST_PREFIX; if it is this job before a restart, all is well."
-            )
-        if committed.loss is not None:
-            self._warn_once(f"{committed.loss}. If it was this job before a restart, all is well.")
         self._known_limits |= committed.policy.keys()
-        in_force = {name: committed.policy[name] for name in committed.policy["set_by_operator"]}
-        stronger = [f"{name}={value}" for name, value in in_force.items() if value != job.policy.get(name)]
-        if stronger:
-            self._warn_once(f"an operator's limits are in force for {where!r}: {', '.join(stronger)}")
+        for message in outcome.warnings_of(committed, self._remote.name, job.policy):
+            self._warn_once(message)
 
     def _run_later(self, job: SaveJob) -> None:
         try:

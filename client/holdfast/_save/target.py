@@ -2,27 +2,31 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from .._api import identity
 from .._api.retry import RetryDeadline, is_transient
 from .._api.server import Server
 from .._api.wire import Committed
 from .._runtime.forks import Owner
+from .._runtime.interruption import suppress
 from .._spool import url_aliases
 from .._spool.courier import Courier
+from .._spool.folder_item import Content
 from .._spool.item import SpooledCheckpoint
 from .._spool.queue import Queue
 from .._spool.spool import Spool
-from .._torchfile.writer.layout import Layout
 from .._transfer import upload
+from .._transfer.folders.local_files import LocalFiles
 from .._transfer.upload_source import ReuseHistory
 from ..errors import HoldfastError, NotAllowed, warn
 from . import drain
 from .background import WorkQueue
 
 _INSUFFICIENT_STORAGE = 507
+T = TypeVar("T")
 _accepted: set[tuple[str, str, str]] = set()
 """The server, directory and name of the token of every save that a server has accepted from this process."""
 
@@ -145,7 +149,7 @@ class SaveTarget:
     def send(
         self,
         save: Mapping[str, Any],
-        layout: Layout,
+        content: Content,
         stopping: threading.Event,
         reserved: Callable[[int], object] = lambda saved_after: None,
         known: int | None = None,
@@ -169,16 +173,12 @@ class SaveTarget:
             0.0 if circuit.is_open and self.queue is not None else self.server.patience_s, stopping
         )
         try:
-            committed = upload.send(
-                self.server,
-                save,
-                layout,
-                patience=patience,
-                history=self._reuse_history,
-                progress=self._progress,
-                reserved=reserved,
-                known=known,
-            )
+            how: dict[str, Any] = {"patience": patience, "progress": self._progress, "reserved": reserved}
+            if isinstance(content, LocalFiles):
+                how["before_commit"] = content.refuse_changed
+                committed = upload.send_files(self.server, save, content, **how, known=known)
+            else:
+                committed = upload.send(self.server, save, content, **how, known=known, history=self._reuse_history)
         except HoldfastError as error:
             if not is_transient(error) and not (isinstance(error, NotAllowed) and self.may_spool(error)):
                 circuit.close()
@@ -193,15 +193,23 @@ class SaveTarget:
             courier.wake()  # the servers of some may be identified only now
         return committed
 
-    def put(self, save: Mapping[str, Any], layout: Layout) -> SpooledCheckpoint:
+    def put(self, save: Mapping[str, Any], content: Content) -> SpooledCheckpoint:
         """Put a save into the spool, and start to deliver it."""
         courier = self.courier
         assert self.queue is not None
         assert courier is not None
-        item = self.queue.put(save, layout)
+        item = self.queue.put(save, content)
         self._is_awake = True
         courier.wake()
         return item
+
+    def places_to_hold(self, folder: Path) -> Iterator[Path]:
+        """Yield the folders in which the files of a folder may be held: the queue of the spool, and beside it."""
+        if self.queue is not None:
+            with suppress(OSError):
+                self.queue.prepare()
+                yield self.queue.folder
+        yield folder.absolute().parent
 
     def spill_up_to(self, last: drain.SaveUnderWay) -> None:
         """Write a save under way to the spool, after the earlier ones: there, too, they are in the order of saving."""
@@ -219,6 +227,16 @@ class SaveTarget:
         queue = self._spool.queue(self.server.url, directory)
         queues = [queue, *(other for other in url_aliases.others(queue) if url_aliases.is_same(queue, other))]
         return next((item for item in url_aliases.newest_first(queues, parked=False) if item.name == name), None)
+
+    def while_waiting(self, directory: str, name: str, load: Callable[[SpooledCheckpoint], T]) -> T | None:
+        """Load the newest checkpoint of this name that waits here; None if none does, or it is delivered meanwhile."""
+        while (waiting := self.waiting(directory, name)) is not None:
+            try:
+                return load(waiting)
+            except FileNotFoundError:
+                if waiting.folder.exists():
+                    raise
+        return None
 
     def discard_waiting(self) -> None:
         """Discard what waits or was refused. A delivery that is under way ends first, or is left to itself."""

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .._api.retry import RetryDeadline, is_refused_for_now, is_transient
 from .._api.server import Server
@@ -12,6 +13,7 @@ from .._runtime.interruption import reraise
 from .._transfer import upload
 from ..errors import HoldfastError, IntegrityError
 from . import item as _items
+from .folder_item import SpooledFiles
 from .item import SpooledCheckpoint
 from .queue import Queue
 
@@ -134,7 +136,11 @@ class _Attempt:
         save = {**save, "saved_after": max(save.get("saved_after", 0), self.queue.delivered_after)}
         with file:
             try:
-                committed = upload.send(self.server, save, file, patience=self.patience, progress=self.progress)
+                how: dict[str, Any] = {"patience": self.patience, "progress": self.progress}
+                if isinstance(file, SpooledFiles):
+                    committed = upload.send_files(self.server, save, file, **how)
+                else:
+                    committed = upload.send(self.server, save, file, **how)
             except IntegrityError as error:
                 if error.code == _items.UNREADABLE:
                     raise

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .._api import identity
 from .._runtime.interruption import suppress
+from .._transfer import fsync
 from . import item as _items
 from . import temporary_files
 
@@ -64,4 +65,4 @@ class Description:
         temporary = temporary_files.begin(self._folder / f".queue-{temporary_files.own_name()}")
         _items.write_json(temporary, {"version": 1, **content})
         temporary.replace(about)
-        _items.sync(self._folder)
+        fsync.sync(self._folder)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from .._runtime.interruption import suppress
+from . import holding
 from .item import HALF_DONE
 from .locks import lockable, lockable_folder, try_lock
 from .queue import Queue
@@ -25,8 +26,10 @@ _OWN = {"queue.json", "order", "lock"}
 
 
 def tidy(queues: list[Queue], spool: Path) -> None:
-    """Remove the folders of queues that hold nothing of value, and remains of an earlier removal."""
+    """Remove the folders of queues that hold nothing of value, and what killed processes have left."""
     for queue in queues:
+        with suppress(OSError):
+            holding.tidy(queue.folder)
         remove(queue)
     for left_over in _left_overs(spool):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Spooled checkpoints on disk: a folder with a torch file and the facts of its save.
+"""Spooled checkpoints on disk: a folder with a torch file and the facts of its save; for more, see `folder_item`.
 
 It is written as the server writes: every byte is durable under a temporary name first, then the name, then the folder
 that holds the name. What is read back is verified, and never unpickled here.
@@ -11,39 +11,33 @@ import secrets
 import shutil
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .._api import digests
 from .._api.wire import Chunk
+from .._runtime.file_attributes import FileAttributes
 from .._runtime.interruption import reraise, suppress
 from .._runtime.parallel import in_parallel
+from .._transfer import fsync
+from .._transfer.upload_source import Readable
 from ..errors import HoldfastError, IntegrityError
 
 FILE, FACTS = "state.pt", "item.json"
 HALF_DONE = ".new-"
 """The beginning of the names of folders that are not complete yet, or are being removed."""
-VERSION = 1
+VERSION, VERSION_OF_FOLDERS = 1, 2
+"""The versions of items of one file, which every client reads, and of several files."""
 _NAME = re.compile(r"(\d{12})-(\d+)-([0-9a-f]{32})")
 """The names of folders of checkpoints: number in the order of saving, size in bytes, and id of the save."""
+_OWN = threading.local()
+"""A read buffer for each thread, shared by all files."""
 UNREADABLE = "unreadable"
 """The code of an error of this machine's disk, which does not mean that the checkpoint is corrupt."""
-
-
-class Readable(Protocol):
-    """A file in chunks that can be spooled."""
-
-    size_bytes: int
-    tensors: list[dict[str, Any]] | None
-
-    @property
-    def spans(self) -> Sequence[tuple[int, int]]: ...
-    def reading_order(self) -> list[int]: ...
-    def read(self, place: int) -> tuple[memoryview, str]: ...
-    def chunks(self) -> tuple[Chunk, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -105,17 +99,19 @@ def write(folder: Path, save: Mapping[str, Any], source: Readable, about: Mappin
                 "chunks": [[chunk.length, chunk.digest] for chunk in source.chunks()],
                 "tensors": source.tensors,
             }
-            jobs = [
-                partial(os.fsync, descriptor),
-                partial(write_json, folder / FACTS, facts | {"check": _check(facts)}),
-            ]
+            jobs = [partial(os.fsync, descriptor), partial(write_facts, folder, facts)]
             in_parallel(jobs, lambda job: job())  # both wait for the disk at the same time
         finally:
             os.close(descriptor)
-        sync(folder)
+        fsync.sync(folder)
     except BaseException:
         discard(folder)
         raise
+
+
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the facts of a checkpoint into its folder, with a digest by which damage shows; durable except the name."""
+    write_json(folder / FACTS, {**facts, "check": _check(facts)})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -124,15 +120,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         json.dump(value, sink)
         sink.flush()
         os.fsync(sink.fileno())
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def discard(folder: Path) -> bool:
@@ -176,7 +163,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         reraise(error)
         facts = None
-    if isinstance(facts, dict) and facts.get("version", VERSION) != VERSION:
+    if isinstance(facts, dict) and facts.get("version", VERSION) not in {VERSION, VERSION_OF_FOLDERS}:
         raise IntegrityError(f"{folder} was written by another version of holdfast", code="other_version")
     if not isinstance(facts, dict) or facts.pop("check", None) != _check(facts):
         raise IntegrityError(f"{folder / FACTS} is not what was written")
@@ -184,14 +171,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 class SpooledFile:
-    """The open file of a spooled checkpoint, to be sent or loaded. Close it in the end.
+    """A file of a spooled checkpoint, to be sent or loaded. Close it in the end.
 
     Parameters
     ----------
-    folder : Path
-        The folder of the checkpoint.
+    path : Path
+        Its path.
     facts : mapping
-        The result of `read_facts`.
+        Its size, chunks and tensors, of what `read_facts` returns.
+    stays_open : bool
+        Whether it is open until it is closed, so that it can be read although the checkpoint is discarded. Otherwise it
+        is opened for each chunk, as a checkpoint may have more files than a process may open.
 
     Raises
     ------
@@ -201,24 +191,31 @@ class SpooledFile:
         It is no longer there.
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, facts: Mapping[str, Any], *, stays_open: bool = True) -> None:
         self.size_bytes: int = facts["size_bytes"]
         self.tensors: list[dict[str, Any]] | None = facts["tensors"]
+        self.attributes = FileAttributes.from_json(facts)
         self._chunks: list[Chunk] = []
         for length, digest in facts["chunks"]:
             offset = self._chunks[-1].offset + self._chunks[-1].length if self._chunks else 0
             self._chunks.append(Chunk(offset, length, digest))
         self.spans = [(chunk.offset, chunk.length) for chunk in self._chunks]
-        self._path = folder / FILE
-        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        if os.fstat(self._descriptor).st_size != self.size_bytes or not self.size_bytes:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if stays_open else None
+        found = path.stat() if self._descriptor is None else os.fstat(self._descriptor)
+        if found.st_size != self.size_bytes or (stays_open and not self.size_bytes):
             self.close()
-            raise IntegrityError(f"{self._path} has another length than it was written with")
-        self._own = threading.local()
+            raise self._of_another_length()
+
+    @property
+    def what(self) -> str:
+        """The name of the file in messages."""
+        return str(self._path)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
     def __enter__(self) -> "SpooledFile":
         return self
@@ -229,9 +226,9 @@ class SpooledFile:
     def read(self, place: int) -> tuple[memoryview, str]:
         """Read a chunk; returns its bytes and the BLAKE3 digest that they should have."""
         chunk = self._chunks[place]
-        buffer = getattr(self._own, "buffer", None)
-        if buffer is None or len(buffer) < chunk.length:
-            buffer = self._own.buffer = bytearray(max(chunk.length, digests.CHUNK_BYTES))
+        buffer = getattr(_OWN, "buffer", b"")
+        if len(buffer) < chunk.length:
+            buffer = _OWN.buffer = bytearray(max(chunk.length, min(self.size_bytes, digests.CHUNK_BYTES)))
         view = memoryview(buffer)[: chunk.length]
         self._fill(view, chunk.offset)
         return view, chunk.digest
@@ -275,15 +272,26 @@ class SpooledFile:
                 raise IntegrityError(f"the bytes of {self._path} from {chunk.offset} are not those saved")
 
     def _fill(self, view: memoryview, offset: int) -> None:
-        while view:
-            try:
-                count = os.preadv(self._descriptor, [view], offset)
-            except OSError as error:  # not to be mistaken for one of the network
-                reraise(error)
-                raise IntegrityError(f"{self._path} cannot be read: {error}", code=UNREADABLE) from error
-            if not count:
-                raise IntegrityError(f"{self._path} has another length than it was written with")
-            view, offset = view[count:], offset + count
+        try:
+            with ExitStack() as stack:
+                descriptor = self._descriptor
+                if descriptor is None:
+                    descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                    stack.callback(os.close, descriptor)
+                while view:
+                    if not (count := os.preadv(descriptor, [view], offset)):
+                        raise self._of_another_length()
+                    view, offset = view[count:], offset + count
+        except FileNotFoundError:
+            raise
+        except OSError as error:  # not to be mistaken for one of the network
+            if isinstance(error, HoldfastError):
+                raise
+            reraise(error)
+            raise IntegrityError(f"{self._path} cannot be read: {error}", code=UNREADABLE) from error
+
+    def _of_another_length(self) -> IntegrityError:
+        return IntegrityError(f"{self._path} has another length than it was written with")
 
 
 def _check(facts: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@
     <spool>/<queue>/                        a directory of a server
       queue.json                            see `description`
       known.json                            see `notes`
-      000000000012-4194304-<save_id>/       a checkpoint: state.pt, item.json
+      000000000012-4194304-<save_id>/       a checkpoint: state.pt, or files/; item.json
       parked/000000000011-.../              one that the server refused, with the reason in refusal.json
       order, lock                           locks for numbering and for delivering
 """
@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .._runtime.interruption import reraise, suppress
+from .._transfer import fsync
+from . import folder_item, holding, temporary_files
 from . import item as _items
-from . import temporary_files
 from .description import Description
-from .item import Readable, SpooledCheckpoint, SpooledFile
+from .folder_item import Content, SpooledFiles
+from .item import SpooledCheckpoint, SpooledFile
 from .locks import lockable, lockable_folder, try_lock
 from .notes import Notes
 
-_STALE_S = 86400.0
 T = TypeVar("T")
 _PUTS = 20
 """The attempts to put a save while another process removes the folder of its queue."""
@@ -116,7 +117,7 @@ class Queue:
 
     # putting
 
-    def put(self, save: Mapping[str, Any], source: Readable) -> SpooledCheckpoint:
+    def put(self, save: Mapping[str, Any], source: Content) -> SpooledCheckpoint:
         """Add a checkpoint; durable when this returns.
 
         Its place in the order is the ``saved_after`` of the save, by default the last sequence that is known.
@@ -148,7 +149,7 @@ class Queue:
         self.prepare()
         return step()
 
-    def _put(self, save: Mapping[str, Any], source: Readable) -> SpooledCheckpoint:
+    def _put(self, save: Mapping[str, Any], source: Content) -> SpooledCheckpoint:
         folder = self.folder / f"{_items.HALF_DONE}{save['save_id']}"
         _items.discard(folder)
         temporary_files.begin(folder)
@@ -156,10 +157,10 @@ class Queue:
         try:
             with self._kept():
                 folder.mkdir(mode=0o700)  # from now on, the folder of the queue holds something of value
-            _items.write(folder, {"saved_after": self.known, **save}, source, about)
+            folder_item.write(folder, {"saved_after": self.known, **save}, source, about)
             with self._numbered() as number:
                 folder = folder.rename(self.folder / f"{number:012d}-{source.size_bytes}-{save['save_id']}")
-                _items.sync(self.folder)
+                fsync.sync(self.folder)
         except BaseException:
             _items.discard(folder)
             raise
@@ -202,13 +203,10 @@ class Queue:
         missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
-            _items.sync(path.parent)
+            fsync.sync(path.parent)
         self._description.write()
         for place in (self.folder, self.folder / "parked"):
-            for half_done in place.glob(f"{_items.HALF_DONE}*"):
-                with suppress(FileNotFoundError):  # it is complete by now
-                    if half_done.stat().st_mtime < time.time() - _STALE_S:
-                        _items.discard(half_done)
+            holding.tidy(place)
         self._is_made = True
 
     @contextmanager
@@ -263,10 +261,10 @@ class Queue:
                 time.sleep(0.02)
             yield is_claimed
 
-    def open(self, item: SpooledCheckpoint) -> tuple[dict[str, Any], SpooledFile]:
-        """Return the facts of an item, and its file, open."""
+    def open(self, item: SpooledCheckpoint) -> tuple[dict[str, Any], SpooledFile | SpooledFiles]:
+        """Return the facts of an item, and its file, open, or its files."""
         facts = item.facts()
-        return facts["save"], SpooledFile(item.folder, facts)
+        return facts["save"], folder_item.opened(item.folder, facts)
 
     def park(self, item: SpooledCheckpoint, error: Exception) -> Path:
         """Move what the server refuses to the parked ones, with the reason; returns its new folder."""
@@ -278,8 +276,8 @@ class Queue:
             why = {"code": getattr(error, "code", "error"), "detail": str(error)}
             with suppress(OSError):  # if there is no room for it, it is in the log
                 _items.write_json(target / "refusal.json", {**why, "refused_at": datetime.now(UTC).isoformat()})
-            _items.sync(place)
-            _items.sync(self.folder)
+            fsync.sync(place)
+            fsync.sync(self.folder)
         return target
 
     def refusal(self, item: SpooledCheckpoint) -> str:

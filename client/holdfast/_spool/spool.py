@@ -134,7 +134,7 @@ class Spool:
         if time.monotonic() - self._surveyed_at > _SURVEY_S or self._used_bytes + size_bytes > self._limit():
             waiting = [item.size_bytes for queue in self.queues() for item in [*queue.items(), *queue.parked()]]
             places = [place for folder in _within(self.folder) for place in _within(folder)]
-            half_done = [_size(place / _items.FILE) for place in places if place.name.startswith(_items.HALF_DONE)]
+            half_done = [_size(place) for place in places if place.name.startswith(_items.HALF_DONE)]
             self._used_bytes, self._surveyed_at = sum(waiting) + sum(half_done), time.monotonic()
         return max(self._used_bytes + size_bytes - self._limit(), size_bytes - free)
 
@@ -196,10 +196,14 @@ def _within(folder: Path) -> list[Path]:
     return []
 
 
-def _size(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_size
-    return 0
+def _size(folder: Path) -> int:
+    """Return the bytes of the files of a checkpoint that is half written, or held."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += Path(where, name).stat().st_size if name != _items.FACTS else 0
+    return total
 
 
 def _age(item: SpooledCheckpoint) -> float:

@@ -77,7 +77,11 @@ def file_of(server: Server, checkpoint: Checkpoint) -> FileChunks:
     """
     files = contents_of(server, checkpoint).files
     if len(files) != 1:
-        raise InvalidRequest(
-            f"{checkpoint.name!r} has {len(files)} files and is no single state; use download()", code="several_files"
-        )
+        raise several_files(checkpoint.name, len(files))
     return files[0]
+
+
+def several_files(name: str, count: int) -> InvalidRequest:
+    """Return the error for a checkpoint of several files that is to be loaded as a state."""
+    what = f"{name!r} has {count} files and is no single state"
+    return InvalidRequest(f"{what}; use load_folder() or download()", code="several_files")

@@ -3,11 +3,12 @@
 Large ones are never whole in memory. Small ones are read once: their bytes are kept from hashing until sending.
 """
 
+import copy
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from .._api import digests
 from .._api.wire import Chunk
@@ -16,10 +17,6 @@ from .._runtime.interruption import reraise
 from .._runtime.parallel import in_parallel
 from .._torchfile.reader import tensor_index
 from ..errors import HoldfastError, IntegrityError
-from . import folder_walk
-
-KEPT_BYTES, KEPT_AT_MOST_BYTES = 64 * 1024, 32 * 1024 * 1024
-"""The largest file whose bytes are kept, and the most bytes kept of a folder."""
 
 _OWN = threading.local()
 """A read buffer for each thread, shared by all files, as a folder may have thousands of them."""
@@ -43,7 +40,7 @@ class FileSource:
     def __init__(
         self, path: str | Path, *, is_indexed: bool = False, found: os.stat_result | None = None, is_kept: bool = False
     ) -> None:
-        self._path = os.fspath(path)
+        self._path = self._shown = os.fspath(path)
         found = found or Path(path).stat()
         self._is_kept = is_kept
         self._kept: bytes | None = None
@@ -59,7 +56,22 @@ class FileSource:
     @property
     def what(self) -> str:
         """The name of the file in messages."""
+        return self._shown
+
+    @property
+    def path(self) -> str:
+        """The path at which it is read."""
         return self._path
+
+    def at(self, path: str | Path) -> Self:
+        """Return the same file at another path, under which it is read; messages keep the first one."""
+        other = copy.copy(self)
+        other._path = os.fspath(path)
+        return other
+
+    def stamp(self) -> None:
+        """Let the file at its path be the one that is expected there from now on; its size stays."""
+        self._stamp = self.size_bytes, *_stamp(Path(self._path).stat())[1:]
 
     def refuse_changed(self) -> None:
         """Raise `IntegrityError` if the file has changed since this was made, by its size, time and inode."""
@@ -67,13 +79,24 @@ class FileSource:
             found = Path(self._path).stat()
         except OSError as error:
             reraise(error)
-            raise IntegrityError(f"{self._path} was removed while it was being sent") from error
+            raise IntegrityError(f"{self.what} was removed while it was being sent") from error
         self.refuse_another(found)
 
     def refuse_another(self, found: os.stat_result) -> None:
         """Raise as `refuse_changed` does, for known attributes."""
         if _stamp(found) != self._stamp:
-            raise IntegrityError(f"{self._path} was changed while it was being sent")
+            raise self._changed()
+
+    def _changed(self) -> IntegrityError:
+        return IntegrityError(f"{self.what} was changed while it was being sent")
+
+    def read_again(self, place: int) -> memoryview:
+        """Return the bytes of a chunk; raise `IntegrityError` if they are not those that were read first."""
+        digest = self._digests[place] if self._kept is None else None
+        data, _ = self.read(place)
+        if digest is not None and digests.of_chunk(data) != digest:
+            raise self._changed()
+        return data
 
     def read(self, place: int) -> tuple[memoryview, str]:
         """Return the bytes of a chunk, and the BLAKE3 of the bytes that were read first."""
@@ -134,7 +157,7 @@ class FileSource:
             if isinstance(error, HoldfastError):
                 raise
             reraise(error)
-            raise HoldfastError(f"{self._path} can no longer be read: {error.strerror}") from error
+            raise IntegrityError(f"{self.what} can no longer be read: {error.strerror}") from error
         return view
 
     def _fill(self, view: memoryview, offset: int) -> None:
@@ -144,7 +167,7 @@ class FileSource:
             while filled < len(view):
                 count = os.preadv(descriptor, [view[filled:]], offset + filled)
                 if not count:
-                    raise IntegrityError(f"{self._path} became shorter while it was being sent")
+                    raise IntegrityError(f"{self.what} became shorter while it was being sent")
                 filled += count
         finally:
             os.close(descriptor)
@@ -152,66 +175,3 @@ class FileSource:
 
 def _stamp(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-class LocalFiles(dict[str | None, FileSource]):
-    """A file, or the files of a folder by their paths within it.
-
-    Parameters
-    ----------
-    path : Path
-        A file or a folder. Links count as what they lead to.
-    name : str
-        The name of the checkpoint.
-
-    Raises
-    ------
-    ValueError
-        It is neither file nor folder, such as a pipe, whose length is unknown; or a folder without files, with
-        something that cannot be sent (see `folder_walk.found`), or with one file of the checkpoint's own name.
-    """
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._folder = path if path.is_dir() else None
-        self.folders: dict[str, FileAttributes] = {}
-        if path.is_file():
-            super().__init__({None: FileSource(path, is_indexed=True)})
-            return
-        if self._folder is None:
-            raise ValueError(f"{path} is neither a file nor a folder: save its output to a file first")
-        found, folders = folder_walk.found(path)
-        self.folders = {each: FileAttributes.of(folder.like) for each, folder in folders.items()}
-        if not found:
-            raise ValueError(f"{path} holds no file")
-        if list(found) == [name]:
-            raise ValueError(f"a folder with one file of the checkpoint's own name, {name!r}, would become that file")
-        super().__init__(_sources(found))
-
-    def refuse_changed(self) -> None:
-        """Raise `IntegrityError` if a file was changed, removed or added since this was made."""
-        if self._folder is None:
-            for source in self.values():
-                source.refuse_changed()
-            return
-        try:
-            found = folder_walk.found(self._folder, known=self.keys()).files
-        except (ValueError, OSError):
-            for source in self.values():  # a removed file is reported as removed
-                source.refuse_changed()
-            raise
-        for path, source in self.items():
-            if (entry := found.pop(path or "", None)) is None:
-                raise IntegrityError(f"{source.what} was removed while it was being sent")
-            source.refuse_another(entry.like)
-        for entry in found.values():
-            raise IntegrityError(f"{entry.path} appeared while the folder was being sent")
-
-
-def _sources(found: Mapping[str, folder_walk.Entry]) -> Iterator[tuple[str, FileSource]]:
-    suffixes = tuple(tensor_index.SUFFIXES)
-    left_bytes = KEPT_AT_MOST_BYTES
-    for path, entry in found.items():
-        is_kept = entry.like.st_size <= min(KEPT_BYTES, left_bytes)
-        left_bytes -= entry.like.st_size if is_kept else 0
-        is_indexed = path.endswith(suffixes)
-        yield path, FileSource(entry.path, is_indexed=is_indexed, found=entry.like, is_kept=is_kept)

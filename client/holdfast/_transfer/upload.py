@@ -81,6 +81,8 @@ def send_files(
     *,
     patience: RetryDeadline,
     progress: bool | None = None,
+    reserved: Callable[[int], object] = lambda saved_after: None,
+    known: int | None = None,
     before_commit: Callable[[], object] = lambda: None,
 ) -> Committed:
     """Upload a checkpoint of files by their paths within it; the path of a single file is None.
@@ -90,7 +92,10 @@ def send_files(
     """
     size_bytes = sum(source.size_bytes for source in files.values())
     with Progress(f"save {save['name']}", size_bytes, progress) as bar:
-        return _Sending(server, save, files, patience, bar, before_commit=before_commit).run(hash_first=True)
+        sending = _Sending(
+            server, save, files, patience, bar, reserved=reserved, known=known, before_commit=before_commit
+        )
+        return sending.run(hash_first=True)
 
 
 class _Sending:

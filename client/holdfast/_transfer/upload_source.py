@@ -40,6 +40,13 @@ class Source(Protocol):
         """Tell if a chunk has changed since it was first read."""
 
 
+class Readable(Source, Protocol):
+    """A source that knows in which order its chunks are read fastest."""
+
+    def reading_order(self) -> list[int]:
+        """Return the places of all chunks in that order."""
+
+
 class ReuseHistory:
     """The last save of a writer: its chunks, and whether the server had any of them."""
 

@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 def read_back(folder):
     """Read all of it, verified."""
-    with item.SpooledFile(folder, item.read_facts(folder)) as file:
+    with item.SpooledFile(folder / item.FILE, item.read_facts(folder)) as file:
         content = bytearray(file.size_bytes)
         file.copy_into(lambda offset, length: memoryview(content)[offset : offset + length], 0, file.size_bytes)
         assert not file.has_changed()
@@ -90,7 +90,7 @@ def test_no_other_json_is_believed(folder, content):
 
 
 def test_what_a_later_version_wrote_is_not_guessed_at(folder):
-    rewrite(folder, version=2)
+    rewrite(folder, version=3)
     with pytest.raises(IntegrityError, match="another version") as caught:
         item.read_facts(folder)
     assert caught.value.code == "other_version"
@@ -104,7 +104,7 @@ def test_what_says_more_of_itself_is_read_all_the_same(folder):
 @pytest.mark.parametrize("place", [0, 4095, 4096, len(DATA) - 1])
 def test_a_flipped_byte_of_the_file_is_noticed(folder, place):
     flip(folder / "state.pt", place)
-    with item.SpooledFile(folder, item.read_facts(folder)) as file:
+    with item.SpooledFile(folder / item.FILE, item.read_facts(folder)) as file:
         assert file.has_changed()
     with pytest.raises(IntegrityError, match="not those saved"):
         read_back(folder)
@@ -118,7 +118,7 @@ def test_a_file_of_another_length_is_noticed(folder, content):
 
 
 def test_a_file_that_is_truncated_while_it_is_read_is_noticed(folder):
-    with item.SpooledFile(folder, item.read_facts(folder)) as file:
+    with item.SpooledFile(folder / item.FILE, item.read_facts(folder)) as file:
         (folder / "state.pt").write_bytes(DATA[:5000])
         assert bytes(file.read(0)[0]) == DATA[:4096]
         with pytest.raises(IntegrityError, match="another length"):
@@ -141,7 +141,7 @@ def test_it_is_discarded_as_a_whole(folder):
 
 
 def test_who_reads_it_goes_on_reading_when_it_is_discarded(folder):
-    with item.SpooledFile(folder, item.read_facts(folder)) as file:
+    with item.SpooledFile(folder / item.FILE, item.read_facts(folder)) as file:
         item.discard(folder)
         assert not file.has_changed()
 

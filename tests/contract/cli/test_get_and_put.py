@@ -105,7 +105,7 @@ def test_a_file_that_goes_while_it_is_sent_is_named(holdfast, directory, folder,
 
     with Forwarder(server.url, watch=take_away) as forwarder:
         done = holdfast("put", folder, directory, "--server", forwarder.url)
-    assert (done.status, done.raw) == (Status.NO, b"")
+    assert (done.status, done.raw) == (Status.ALTERED, b"")
     assert f"{folder / 'model.bin'} can no longer be read: No such file or directory" in done.complaints
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from holdfast._api import wire
-from holdfast._transfer import download_folder, fsync
+from holdfast._transfer import fsync
+from holdfast._transfer.folders import download_folder
 from tests.support.forwarder import Forwarder
 
 HEAD = b"HTTP/1.1"

@@ -16,9 +16,9 @@ from ..._api.wire import Committed
 from ..._arguments import values
 from ..._arguments.name_grammar import check_checkpoint, check_tag
 from ..._transfer import upload
-from ..._transfer.file_source import LocalFiles
+from ..._transfer.folders.local_files import LocalFiles
 from ..._transfer.progress import Progress
-from ...errors import CheckpointNotFound, InvalidRequest, NotAllowed, ServerFailed
+from ...errors import CheckpointNotFound, NotAllowed, ServerFailed
 from .. import formatting, metadata
 from ..options import AsJson, Directory, ServerUrl
 from ..output import complain
@@ -26,7 +26,6 @@ from ..session import Json, Session
 from ..statuses import Misuse, Status
 
 _ABOUT_THE_COMMIT = {"policy", "removed", "removed_count", "other_writer", "repeated", "replaced"}
-_TOO_LARGE = 413
 KINDS, MODES = ("regular", "best"), ("min", "max")
 
 
@@ -112,7 +111,7 @@ def _sent(session: Session, save: Json, sources: LocalFiles) -> Committed:
     saved and what has its name, so that a command that was interrupted before its end is gone on with.
     """
     says = json.dumps(save, sort_keys=True)
-    with Progress(f"read {save['name']}", sum(source.size_bytes for source in sources.values())) as bar:
+    with Progress(f"read {save['name']}", sources.size_bytes) as bar:
         content = {path or "": digests.of_file(source.chunks(bar.moved)) for path, source in sources.items()}
     before = _newest(session, save["directory"], save["name"])
     for attempt in count():
@@ -124,24 +123,13 @@ def _sent(session: Session, save: Json, sources: LocalFiles) -> Committed:
 
 
 def _send(session: Session, save: Json, sources: LocalFiles) -> Committed:
-    """Send a save; without the tensor index if that is too large for the server."""
-    described = [{**({"path": path} if path else {}), **like.as_json()} for path, like in sources.folders.items()]
-    folders = {"folders": described} if described else {}
-
-    def send() -> Committed:
-        patience = RetryDeadline(session.server.patience_s)
-        return upload.send_files(
-            session.server, {**save, **folders}, sources, patience=patience, before_commit=sources.refuse_changed
-        )
-
-    try:
-        return send()
-    except InvalidRequest as error:
-        if error.status != _TOO_LARGE or not any(source.tensors for source in sources.values()):
-            raise
-    for source in sources.values():
-        source.tensors = None
-    return send()
+    return upload.send_files(
+        session.server,
+        {**save, **sources.about_folders},
+        sources,
+        patience=RetryDeadline(session.server.patience_s),
+        before_commit=sources.refuse_changed,
+    )
 
 
 def _newest(session: Session, directory: str, name: str) -> str:

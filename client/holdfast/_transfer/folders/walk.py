@@ -7,18 +7,19 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from .._arguments.name_grammar import check_file
-from .._runtime.interruption import reraise
+from ..._arguments.name_grammar import check_file
+from ..._runtime.interruption import reraise
 
 MOST_ENTRIES = 1_000_000
 """The most entries of a walk: links to folders may multiply them without end."""
 
 
 class Entry(NamedTuple):
-    """A file or folder: its path, and its attributes when it was found."""
+    """A file or folder: its path, its attributes when it was found, and whether the path is a link to it."""
 
     path: str
     like: os.stat_result
+    is_link: bool = False
 
 
 class Found(NamedTuple):
@@ -64,7 +65,7 @@ def _walk(
         is_known = inner in known
         if not is_known:
             check_file(inner)
-        found = Entry(entry.path, _like(entry))
+        found = Entry(entry.path, _like(entry), entry.is_symlink())
         if stat.S_ISDIR(found.like.st_mode):
             _walk(found, f"{inner}/", (*above, identity), seen, known)
         else:

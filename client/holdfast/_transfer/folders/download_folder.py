@@ -1,24 +1,22 @@
 """Download of whole checkpoints: a folder is filled under a temporary name, synced once, and then renamed."""
 
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .._api import digests
-from .._api.retry import READERS_PATIENCE, RetryDeadline, is_transient
-from .._api.server import Server, read_into
-from .._api.wire import Batch, Checkpoint, FileChunks
-from .._arguments.name_mapping import safe_components
-from .._runtime.file_attributes import FileAttributes
-from .._runtime.parallel import in_parallel
-from ..errors import HoldfastError, ServerUnreachable
-from . import destination, download, fsync
-from .cache import Cache
-from .contents import contents_of
-from .progress import Progress
+from ..._api import digests
+from ..._api.retry import READERS_PATIENCE, RetryDeadline, is_transient
+from ..._api.server import Server, read_into
+from ..._api.wire import Batch, Checkpoint, FileChunks
+from ..._arguments.name_mapping import safe_components
+from ..._runtime.file_attributes import FileAttributes
+from ..._runtime.parallel import in_parallel
+from ...errors import HoldfastError, ServerUnreachable
+from .. import destination, download, fsync
+from ..cache import Cache
+from ..contents import contents_of
+from ..progress import Progress
+from . import target
 
 _LARGE_BYTES = download.JOB_BYTES
 """Larger files are fetched one after another, each over several connections."""
@@ -62,21 +60,56 @@ def into_files(
     places = {file.path: Path(*safe_components(file.path)) for file in files}
     attributes = {Path(*safe_components(path)) if path else Path(): like for path, like in folders.items()}
     _refuse_conflicts(to, places.values())
-    with _aside(to) as aside, _watched(aside) as disk:
+    parent = to if to.is_dir() else to.parent
+    with target.new_folder(parent, to.name) as aside, target.watched(aside) as disk:
         for folder in sorted({place.parent for place in places.values()} | attributes.keys()):
             (aside / folder).mkdir(parents=True, exist_ok=True)
         with Progress(f"load {checkpoint.name}", checkpoint.size_bytes, progress) as bar:
             _Filling(server, files, {path: aside / place for path, place in places.items()}, cache, bar).run(batches)
-        disk.sync([aside / place for place in places.values()], _folders(aside))
+        disk.sync([aside / place for place in places.values()], target.folders_in(aside))
         _put(aside, to, attributes)
     return to
+
+
+def as_whole(
+    server: Server,
+    checkpoint: Checkpoint,
+    parent: Path,
+    *,
+    overwrite: bool,
+    keep_replaced: bool,
+    cache: Cache | None = None,
+    progress: bool | None = None,
+) -> tuple[Path, Path | None]:
+    """Download a checkpoint that is a folder, under its own name into a folder, where it appears as a whole.
+
+    Returns
+    -------
+    Path, Path or None
+        Its place, and the path at which a folder is kept that was replaced. See `target.put_whole`, also for the
+        errors.
+    """
+    to = parent.joinpath(*safe_components(checkpoint.name))
+    files, batches, folders = contents_of(server, checkpoint)
+
+    def fill(places: Mapping[str, Path]) -> None:
+        with Progress(f"load {checkpoint.name}", checkpoint.size_bytes, progress) as bar:
+            _Filling(server, files, places, cache, bar).run(batches)
+
+    chunks = {file.path: file.chunks for file in files}
+    return to, target.put_whole(to, chunks, folders, fill, overwrite=overwrite, keep_replaced=keep_replaced)
 
 
 class _Filling:
     """The files of a checkpoint being fetched into a new folder."""
 
     def __init__(
-        self, server: Server, files: Sequence[FileChunks], places: dict[str, Path], cache: Cache | None, bar: Progress
+        self,
+        server: Server,
+        files: Sequence[FileChunks],
+        places: Mapping[str, Path],
+        cache: Cache | None,
+        bar: Progress,
     ) -> None:
         self._server = server
         self._files = {file.path: file for file in files}
@@ -148,32 +181,6 @@ def _refuse_conflicts(to: Path, places: Iterable[Path]) -> None:
     elif os.path.lexists(to):
         destination.refuse_member(to)
         raise FileExistsError(f"{to} is not a folder, but the checkpoint is one")
-
-
-@contextmanager
-def _aside(to: Path) -> Iterator[Path]:
-    """Yield a new folder on the same file system as the destination; the rest of its contents is removed at the end."""
-    parent = to if to.is_dir() else to.parent
-    parent.mkdir(parents=True, exist_ok=True)
-    aside = parent / f".{to.name}.{secrets.token_hex(4)}"
-    aside.mkdir()
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def _watched(folder: Path) -> Iterator[fsync.FileSystem]:
-    disk = fsync.FileSystem(folder)
-    try:
-        yield disk
-    finally:
-        disk.close()
-
-
-def _folders(top: Path) -> list[Path]:
-    return [Path(where) for where, _, _ in os.walk(top, topdown=False)]
 
 
 def _put(aside: Path, to: Path, attributes: Mapping[Path, FileAttributes]) -> None:
