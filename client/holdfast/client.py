@@ -1,10 +1,12 @@
 """Client: the queries and changes of a server's API for scripts, notebooks and dashboards, without torch."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ._api.server import parse_errors
 from ._arguments import checks
+from ._arguments.name_mapping import locate
 from ._options import Mode
 from ._query import changes, paged
 from ._query.changes import UNCHANGED, Retention, Unchanged
@@ -141,7 +143,7 @@ class Client(Reading):
         Returns
         -------
         CheckpointInfo
-            Its last facts; ``restorable`` tells if ``holdfast restore`` can bring it back.
+            Its last facts; ``restorable`` tells if `restore` can bring it back.
 
         Raises
         ------
@@ -152,6 +154,34 @@ class Client(Reading):
         """
         found = changes.delete(self._lookup.server, self._id(checkpoint))
         return self._parsed(CheckpointInfo.from_json, found)
+
+    def restore(self, checkpoint: AnyCheckpoint) -> CheckpointInfo:
+        """Restore a removed checkpoint while the server still has its bytes: the undo of `delete`.
+
+        The server keeps them for its undo window (``HOLDFAST_UNDO_WINDOW``), by default not at all.
+
+        Parameters
+        ----------
+        checkpoint : str, Path or CheckpointInfo
+            Its path, which names the last one that was removed there; an id, or earlier facts.
+
+        Returns
+        -------
+        CheckpointInfo
+            Its facts; it has its former place in the order.
+
+        Raises
+        ------
+        CheckpointNotFound
+            There was no such checkpoint, or its bytes are gone.
+        CheckpointExists
+            A checkpoint of that name is live (``name_taken``).
+        """
+        checkpoint_id = id_of(checkpoint)
+        if checkpoint_id is None:
+            given, name = locate(checks.path("checkpoint", checkpoint), Path(), "")
+            checkpoint_id = self._lookup.removed(given, name)["id"]
+        return self._parsed(CheckpointInfo.from_json, changes.restore(self._lookup.server, checkpoint_id))
 
     def prune(
         self,

@@ -623,7 +623,7 @@ class CheckpointManager(Folders):
         """Pin a checkpoint on the server: the limits keep it, and nothing replaces it, until it is unpinned.
 
         The path is one as for `load`. Background saves end first; a checkpoint in the spool is not on the server yet.
-        In a distributed job, only rank 0 changes anything; `unpin`, `tag` and `delete` do the same.
+        In a distributed job, only rank 0 changes anything; `unpin`, `tag`, `untag` and `delete` do the same.
 
         Raises
         ------
@@ -642,6 +642,13 @@ class CheckpointManager(Folders):
 
         added = checked_tags(tags)
         self._change(checkpoint_path, "tag", lambda found: {"tags": tags_after(found.tags, add=added)})
+
+    def untag(self, checkpoint_path: str | PurePath, *tags: str) -> None:
+        """Remove tags from a checkpoint; those that it does not have are ignored. See `pin`."""
+        from ._query.changes import checked_tags, tags_after
+
+        removed = checked_tags(tags)
+        self._change(checkpoint_path, "untag", lambda found: {"tags": tags_after(found.tags, remove=removed)})
 
     def delete(self, checkpoint_path: str | PurePath) -> None:
         """Delete a checkpoint from the server. See `pin`.

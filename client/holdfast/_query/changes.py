@@ -110,6 +110,11 @@ def delete(server: Server, checkpoint_id: str) -> Json:
     return server.call("DELETE", f"/v1/checkpoints/{checkpoint_id}")
 
 
+def restore(server: Server, checkpoint_id: str) -> Json:
+    """Restore a removed checkpoint whose bytes the server still has; return its facts."""
+    return server.call("POST", f"/v1/checkpoints/{checkpoint_id}/restore")
+
+
 def put_policy(server: Server, directory: str, policy: Mapping[str, Any], if_match: str | None) -> Json:
     """Set the policy of a directory as its operator, if ``if_match`` still names it; return the directory."""
     precondition = {"If-Match": if_match} if if_match is not None else {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,7 @@ from urllib.parse import quote
 from .._api.server import Server, parse_errors
 from .._api.wire import Checkpoint
 from .._arguments.name_mapping import directory_name, locate
-from ..errors import CheckpointNotFound, InvalidRequest, ServerFailed
+from ..errors import CheckpointExists, CheckpointNotFound, InvalidRequest, ServerFailed
 
 PAGE_SIZE = 1000
 """The most entries of a page."""
@@ -100,6 +101,26 @@ class Lookup:
             if error.code != "directory_not_found":
                 raise
             return []
+
+    def removed(self, given: str, name: str) -> Json:
+        """Return the newest removed checkpoint of a name in a directory that can be restored.
+
+        Raises
+        ------
+        CheckpointNotFound
+            There never was one, or its bytes are gone.
+        CheckpointExists
+            A checkpoint of that name is live.
+        """
+        found = self.named(self.directory(given), name, include_removed=True)
+        usable = [each for each in found if each["restorable"] or each["removed_at"] is None]
+        if not found:
+            raise CheckpointNotFound(f"there is no checkpoint {name!r} in {given!r}, and never was one")
+        if not usable:
+            raise CheckpointNotFound(f"{given}/{name} cannot be restored: its bytes are gone")
+        if any(each["removed_at"] is None for each in usable):
+            raise CheckpointExists(f"{given}/{name} exists: there is nothing to restore", code="name_taken")
+        return max(usable, key=lambda each: datetime.fromisoformat(each["removed_at"]))
 
 
 def wire(found: Json) -> Checkpoint:

@@ -34,6 +34,29 @@ def test_pins_by_path_by_facts_and_by_id(client, path):
     assert raised.value.code == "pinned"
 
 
+def test_a_removed_checkpoint_is_restored_by_path_by_id_and_by_facts(make_server):
+    server = make_server(undo_window="3600")
+    server.save("team/runs", b"first", name="a")
+    server.save("team/runs", b"second", name="a")
+    with Client(server.url, prefix="team") as client:
+        for given in ("runs/a", lambda removed: removed.id, lambda removed: removed):
+            removed = client.delete("runs/a")
+            assert removed.restorable
+            restored = client.restore(given(removed) if callable(given) else given)
+            assert (restored.path, restored.removed_at, restored.digest) == ("runs/a", None, removed.digest)
+        with pytest.raises(CheckpointExists, match="nothing to restore"):
+            client.restore("runs/a")
+        with pytest.raises(CheckpointNotFound, match="never was one"):
+            client.restore("runs/b")
+
+
+def test_a_checkpoint_whose_bytes_are_gone_is_not_restored(client, path):
+    removed = client.delete(path)
+    for given in (path, removed):
+        with pytest.raises(CheckpointNotFound):
+            client.restore(given)
+
+
 def test_tags_are_added_and_removed(client, path):
     assert client.tag(path, "c", "a").tags == ("a", "b", "c")
     assert client.untag(path, "b", "z").tags == ("a", "c")
@@ -174,7 +197,8 @@ def test_a_manager_changes_its_own_and_other_directories(make_manager, client, d
     manager = make_manager()
     path = manager.save({}, epoch=1, tags="a")
     manager.pin(path.name)
-    manager.tag(path, "b", "a")
+    manager.tag(path, "b", "a", "c")
+    manager.untag(path, "c", "never there")
     assert (client.checkpoint(path).pinned, client.checkpoint(path).tags) == (True, ("a", "b"))
     with pytest.raises(CheckpointExists):
         manager.delete(path)
@@ -182,7 +206,13 @@ def test_a_manager_changes_its_own_and_other_directories(make_manager, client, d
     other.unpin(path)
     other.delete(path)
     assert manager.checkpoints == []
-    for act in (manager.pin, manager.unpin, manager.delete, lambda name: manager.tag(name, "a")):
+    for act in (
+        manager.pin,
+        manager.unpin,
+        manager.delete,
+        lambda name: manager.tag(name, "a"),
+        lambda name: manager.untag(name, "a"),
+    ):
         with pytest.raises(CheckpointNotFound):
             act(path.name)
     with pytest.raises(InvalidRequest):

@@ -1,7 +1,6 @@
 """``holdfast pin``, ``unpin``, ``tag``, ``rm`` and ``restore``: pins and tags, removal and restoration."""
 
 import sys
-from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -9,7 +8,7 @@ import typer
 
 from ..._arguments.name_grammar import check_checkpoint, check_tag
 from ..._query import changes
-from ...errors import CheckpointExists, CheckpointNotFound, HoldfastError, NotAllowed
+from ...errors import CheckpointNotFound, HoldfastError, NotAllowed
 from .. import formatting
 from ..options import AsJson, CheckpointPaths, CheckpointsOrDirectories, RemovedPaths, ServerUrl
 from ..output import complain
@@ -85,9 +84,7 @@ def restore(paths: RemovedPaths, server: ServerUrl = None, as_json: AsJson = Fal
     """Restore removed checkpoints while the server still has their bytes."""
     session = Session.of(server, as_json=as_json)
     found = [_removed_named(session, path) for path in dict.fromkeys(paths)]
-    return _each(
-        session, found, lambda each: session.server.call("POST", f"/v1/checkpoints/{each['id']}/restore"), "restored"
-    )
+    return _each(session, found, lambda each: changes.restore(session.server, each["id"]), "restored")
 
 
 def _change_all(session: Session, paths: list[str], change: Any) -> int:
@@ -186,16 +183,7 @@ def _removed_named(session: Session, path: str) -> Json:
     directory, _, name = path.rstrip("/").rpartition("/")
     if not directory:
         raise Misuse(f"{path!r} names no checkpoint: give DIRECTORY/NAME")
-    found = session.named(session.directory(directory), check_checkpoint(name), include_removed=True)
-    usable = [each for each in found if each["restorable"] or each["removed_at"] is None]
-    if not found:
-        raise CheckpointNotFound(f"there is no checkpoint {name!r} in {directory!r}, and never was one")
-    if not usable:
-        raise CheckpointNotFound(f"{path} cannot be restored: its bytes are gone")
-    live = [each for each in usable if each["removed_at"] is None]
-    if live:
-        raise CheckpointExists(f"{path} exists: there is nothing to restore", code="name_taken")
-    return max(usable, key=lambda each: datetime.fromisoformat(each["removed_at"]))
+    return session.removed(directory, check_checkpoint(name))
 
 
 def confirmed(question: str, yes: bool) -> bool:
