@@ -14,7 +14,20 @@ from prometheus_client import CollectorRegistry
 from app import __version__
 from app.api import openapi, prometheus
 from app.api.dependencies import only_known_preconditions, only_known_queries
-from app.api.routes import audit, content, diff, directories, events, links, operations, prune, saves, tree, uploads
+from app.api.routes import (
+    audit,
+    content,
+    diff,
+    directories,
+    events,
+    links,
+    operations,
+    prune,
+    saves,
+    shared_uploads,
+    tree,
+    uploads,
+)
 from app.api.routes import checkpoints as checkpoint_routes
 from app.auth.authenticator import Authenticator
 from app.auth.exposure import refuse_weak
@@ -78,7 +91,10 @@ def create_app(settings: Settings, opened: Service | None = None) -> FastAPI:
         dependencies=[Depends(only_known_queries), Depends(only_known_preconditions)],
         max_body_size=settings.max_json_bytes,
     )
-    for routes in (directories, tree, content, checkpoint_routes, diff, uploads, saves, links, prune, events, audit):
+    for routes in (
+        *(directories, tree, content, checkpoint_routes, diff, uploads, shared_uploads, saves, links, prune, events),
+        audit,
+    ):
         v1.include_router(routes.router)
     v1.include_router(operations.api)
     app.include_router(v1)

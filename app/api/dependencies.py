@@ -27,6 +27,8 @@ from app.service.lifecycle.edit import Edits
 from app.service.lifecycle.remove import Removals
 from app.service.query.contents import Contents
 from app.service.query.lookup import Lookups
+from app.service.shared.completion import SharedCommits
+from app.service.shared.declaration import SharedFiles
 from app.service.upload.admission import Conditions
 from app.service.upload.reserve import Reservations
 from app.service.upload.transfer import Transfers
@@ -75,6 +77,14 @@ async def _links(request: Request) -> Links:
     return found
 
 
+async def _shared_files(request: Request) -> SharedFiles:
+    return service_of(request).shared_files
+
+
+async def _shared_commits(request: Request) -> SharedCommits:
+    return service_of(request).shared_commits
+
+
 ServiceDep = Annotated[Service, Depends(_service)]
 LookupsDep = Annotated[Lookups, Depends(_lookups)]
 ContentsDep = Annotated[Contents, Depends(_contents)]
@@ -83,6 +93,8 @@ TransfersDep = Annotated[Transfers, Depends(_transfers)]
 CommitsDep = Annotated[Commits, Depends(_commits)]
 RemovalsDep = Annotated[Removals, Depends(_removals)]
 EditsDep = Annotated[Edits, Depends(_edits)]
+SharedFilesDep = Annotated[SharedFiles, Depends(_shared_files)]
+SharedCommitsDep = Annotated[SharedCommits, Depends(_shared_commits)]
 LinksDep = Annotated[Links, Depends(_links)]
 
 

@@ -15,6 +15,8 @@ from app.catalog.rows.directories import DirectoryRows
 from app.catalog.rows.events import EventRows
 from app.catalog.rows.horizons import HorizonRows
 from app.catalog.rows.rollups import RollupRows
+from app.catalog.rows.shared.files import SharedFileRows
+from app.catalog.rows.shared.writers import SharedWriterRows
 from app.catalog.rows.tokens import TokenRows
 from app.catalog.rows.uploads import UploadRows
 
@@ -48,6 +50,14 @@ class Session:
     @cached_property
     def uploads(self) -> UploadRows:
         return UploadRows(self.connection)
+
+    @cached_property
+    def shared_files(self) -> SharedFileRows:
+        return SharedFileRows(self.connection)
+
+    @cached_property
+    def shared_writers(self) -> SharedWriterRows:
+        return SharedWriterRows(self.connection)
 
     @cached_property
     def events(self) -> EventRows:

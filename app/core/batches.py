@@ -9,6 +9,8 @@ SMALL_BYTES = 256 * 1024
 BATCH_BYTES = 4 * 1024 * 1024
 """The largest batch; the server holds it in memory."""
 BATCH_FILES = 1000
+MOST_PLACES = 1_000_000
+"""The number of places of files that a batch can name."""
 NAME_CHARACTERS = 2000
 """The longest name of a batch, which is part of a URL."""
 

@@ -198,6 +198,26 @@ class UploadBusy(Refusal):
     status, code, title = 409, "upload_busy", "The upload is in use"
 
 
+class WritersDisagree(Refusal):
+    status, code, title = 409, "writers_disagree", "The writers of the upload disagree about its facts"
+
+
+class PathTaken(Refusal):
+    status, code, title = 409, "path_taken", "The path is that of another file of the upload"
+
+
+class AttemptSuperseded(Refusal):
+    status, code, title = 409, "attempt_superseded", "A later attempt has taken the upload over"
+
+
+class WritersMissing(Refusal):
+    status, code, title = 409, "writers_missing", "Not all writers are ready"
+
+
+class FilesMissing(Refusal):
+    status, code, title = 409, "files_missing", "Not all files are declared"
+
+
 class SeveralFiles(Refusal):
     status, code, title = 409, "several_files", "The checkpoint has several files; name one"
 

@@ -46,6 +46,11 @@ class Limits:
         self.admit_chunks([file.chunks or () for file in save.files])
         _refuse("tensors", sum(len(file.tensors or ()) for file in save.files), self.tensors)
 
+    def admit_totals(self, totals: Mapping[str, int]) -> None:
+        """Check the numbers of files, chunks and tensors of a save, as `admit` does."""
+        for name in ("files", "chunks", "tensors"):
+            _refuse(name, totals.get(name, 0), getattr(self, name))
+
     def admit_facts(self, tags: Sequence[str], found: Mapping[str, Any]) -> None:
         """Check the tags and metadata of a save or a change, as `admit` does."""
         _refuse("tags", len(tags), self.tags)

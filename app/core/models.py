@@ -272,6 +272,36 @@ class UploadFile:
         """True if the digests of all its chunks are known."""
         return self.chunks is not None and all(chunk.digest for chunk in self.chunks)
 
+    def agrees_with(self, other: "UploadFile") -> bool:
+        """Tell if both describe the same bytes; one of them may lack chunks or digests that the other has."""
+        if (self.path, self.size_bytes) != (other.path, other.size_bytes):
+            return False
+        if self.chunks is None or other.chunks is None or (self.is_hashed and other.is_hashed):
+            return self.chunks == other.chunks
+        return [chunk.length for chunk in self.chunks] == [chunk.length for chunk in other.chunks]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """A file that one of several writers has declared; ``place`` is its number within the upload, never used again."""
+
+    writer: str
+    place: int
+    file: UploadFile
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTerms:
+    """The terms of a save that several writers fill.
+
+    A later attempt of the job supersedes an earlier one. ``writers`` are those that the commit waits for, if they are
+    known; with ``commit_when_ready`` it follows as soon as all of them are ready.
+    """
+
+    attempt: int = 0
+    writers: tuple[str, ...] | None = None
+    commit_when_ready: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
@@ -311,6 +341,7 @@ class Save:
     may_dedup: bool = True
     folders: tuple[Folder, ...] = ()
     precondition: Precondition = NO_PRECONDITION
+    shared: SharedTerms | None = None
 
     @property
     def is_folder(self) -> bool:

@@ -1,8 +1,8 @@
 """The use cases: everything that can be done with checkpoints, for the API, the dashboard and the command line alike.
 
 Decides how catalog and storage change together, and what a crash between the two leaves.
-May import `core`, `service.state`, `service.lifecycle`, `service.query`, `service.upload` and `service.commit`;
-never HTTP, never a path on the disk.
+May import `core`, `service.state`, `service.lifecycle`, `service.query`, `service.upload`, `service.commit` and
+`service.shared`; never HTTP, never a path on the disk.
 """
 
 from app.service.commit.commit import Commits
@@ -20,7 +20,11 @@ from app.service.query.contents import Contents
 from app.service.query.lookup import Lookups
 from app.service.query.overview import Overviews
 from app.service.query.tree import Trees
+from app.service.query.upload_status import UploadLists
 from app.service.query.usage import UsageReports
+from app.service.shared.completion import SharedCommits
+from app.service.shared.declaration import SharedFiles
+from app.service.shared.reservation import SharedReservations
 from app.service.state.active_purges import ActivePurges
 from app.service.state.caches import Caches
 from app.service.state.context import Context, Rules
@@ -93,6 +97,11 @@ class Service:
             self.transfers,
             self.aborts,
         )
+        self.shared_reservations = SharedReservations(
+            context, rules, open_uploads, self.pending_commits, self.reservations, self.transfers
+        )
+        self.shared_files = SharedFiles(context, rules, open_uploads, disk_space, self.quota_claims, self.transfers)
+        self.shared_commits = SharedCommits(context, self.transfers, self.shared_files, self.commits)
         self.copies = Copies(
             context, self.lookups, self.contents, self.commits, self.reservations, self.transfers, self.aborts
         )
@@ -102,7 +111,8 @@ class Service:
         self.comparisons = Comparisons(context, self.contents)
         self.overviews = Overviews(context, rules, open_uploads, caches)
         self.event_feed = EventFeed(context.catalog, context.notifier, open_uploads.changed_since)
-        self.usage = UsageReports(context, rules, open_uploads, caches)
+        self.upload_lists = UploadLists(context, open_uploads)
+        self.usage = UsageReports(context, rules, self.upload_lists, caches)
 
     def why_not_ready(self) -> str | None:
         """Return the reason why requests cannot be served at the moment, as a sentence; None if they can."""

@@ -181,6 +181,21 @@ class MemoryContentStore:
         self.write_files(upload, contents)
         return self.finalize(upload)
 
+    def remove_file(self, upload: Upload, path: str) -> None:
+        with self._bucket.guard:
+            self._files(upload.id).pop(path, None)
+
+    def rename_file(self, upload: Upload, path: str, to: str) -> None:
+        with self._bucket.guard:
+            files = self._files(upload.id)
+            if path in files:
+                files[to] = files.pop(path)
+
+    def keep_only(self, upload: Upload) -> None:
+        with self._bucket.guard:
+            for path in self._files(upload.id).keys() - {file.path for file in upload.files}:
+                self.remove_file(upload, path)
+
     def upload_url(self, upload: Upload, path: str, span: Span) -> RangeUrl | None:
         return self._range_url(f"{upload.id}/{path}", span, finalized=self._bucket.finalized[upload.id])
 

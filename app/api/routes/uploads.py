@@ -11,21 +11,24 @@ from app.api.dependencies import (
     PermissionFirstRoute,
     ReservationsDep,
     ServiceDep,
+    SharedCommitsDep,
     TransfersDep,
     Writer,
     conditions_of,
 )
 from app.api.schemas.checkpoints import CommittedOut
-from app.api.schemas.parameters import BatchQuery, FilePath, Id
+from app.api.schemas.parameters import AttemptQuery, BatchQuery, FilePath, Id
 from app.api.schemas.requests import CommitIn, UploadIn
 from app.api.schemas.uploads import BatchReceivedOut, ReceivedOut, UploadOut
-from app.api.schemas.values import MAX_INT
+from app.api.schemas.values import MAX_INT, WriterId
 from app.core import batches
 from app.core.errors import (
+    AttemptSuperseded,
     BodyAltered,
     DigestMismatch,
     DirectoryNotFound,
     FileNotInCheckpoint,
+    FilesMissing,
     ForeignFile,
     InvalidName,
     ModeConflict,
@@ -44,6 +47,8 @@ from app.core.errors import (
     TooManyUploads,
     UploadBusy,
     UploadNotFound,
+    WritersDisagree,
+    WritersMissing,
     WrongLength,
 )
 from app.core.spans import Span
@@ -82,6 +87,8 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
             DirectoryNotFound,
             TooManyUploads,
             PreconditionFailed,
+            WritersDisagree,
+            AttemptSuperseded,
             *SAVE_REFUSALS,
         ),
     },
@@ -89,6 +96,7 @@ def committed_answer(committed: Committed, response: Response) -> CommittedOut:
 def reserve_upload(
     upload: UploadIn,
     reservations: ReservationsDep,
+    service: ServiceDep,
     lookups: LookupsDep,
     response: Response,
     may: Writer,
@@ -98,9 +106,13 @@ def reserve_upload(
 
     The response lists the ranges to send, with method, URL and headers. All admission checks of the save run here,
     before any bytes are sent. `If-Match` and `If-None-Match` are checked now, and again at the commit. Idempotent with
-    a `save_id`.
+    a `save_id`. With `shared`, several writers send the same reservation, and each declares its files.
     """
     may.reach(upload.directory)
+    if upload.shared:
+        reservation = service.shared_reservations.reserve(upload.save(may, None, expected))
+        response.status_code = 201 if reservation.is_new else 200
+        return UploadOut.of(reservation)
     base = upload.base if upload.base is not None and lookups.is_readable(may, upload.base) else None
     reservation = reservations.reserve(upload.save(may, base, expected))
     if not reservation.is_new:
@@ -109,19 +121,24 @@ def reserve_upload(
 
 
 @router.get("/{upload_id}", responses=refuses(UploadNotFound))
-def get_upload(upload_id: Id, transfers: TransfersDep, _: Writer) -> UploadOut:
+def get_upload(
+    upload_id: Id,
+    transfers: TransfersDep,
+    _: Writer,
+    writer: Annotated[WriterId | None, Query(description="Of a shared upload, list only files of this writer.")] = None,
+) -> UploadOut:
     """Get an upload and its missing ranges, and renew its lease.
 
     For a committed upload the response holds the checkpoint.
     """
-    return UploadOut.of(transfers.get(upload_id))
+    return UploadOut.of(transfers.get(upload_id, writer))
 
 
 @router.put(
     "/{upload_id}/files/{path:path}",
     max_body_size=UNBOUNDED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
-    responses=refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, *RANGE_REFUSALS),
+    responses=refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, AttemptSuperseded, *RANGE_REFUSALS),
 )
 async def receive_range(
     request: Request,
@@ -133,13 +150,14 @@ async def receive_range(
     length: Annotated[
         int | None, Query(ge=0, le=MAX_INT, description="Number of bytes; by default Content-Length.")
     ] = None,
+    attempt: AttemptQuery = None,
 ) -> ReceivedOut:
     """Upload the raw bytes of one range of a file.
 
     The bytes are verified before they count as arrived. Idempotent.
     """
     length = declared_length(request, length)
-    await receive(request, transfers.receive(upload_id, path, Span(offset, offset + length)), length=length)
+    await receive(request, transfers.receive(upload_id, path, Span(offset, offset + length), attempt), length=length)
     return ReceivedOut(file=path, offset=offset, length=length)
 
 
@@ -147,10 +165,15 @@ async def receive_range(
     "/{upload_id}/batch",
     max_body_size=UNBOUNDED,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
-    responses=refuses(UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *BATCH_REFUSALS),
+    responses=refuses(UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, AttemptSuperseded, *BATCH_REFUSALS),
 )
 async def receive_batch(
-    request: Request, upload_id: Id, files: BatchQuery, transfers: TransfersDep, _: Writer
+    request: Request,
+    upload_id: Id,
+    files: BatchQuery,
+    transfers: TransfersDep,
+    _: Writer,
+    attempt: AttemptQuery = None,
 ) -> BatchReceivedOut:
     """Upload several small files in one request, one after another.
 
@@ -158,7 +181,7 @@ async def receive_batch(
     """
     places = batches.indices_in(files)
     length = declared_length(request, None)
-    await receive(request, transfers.receive_batch(upload_id, places, length), length=length)
+    await receive(request, transfers.receive_batch(upload_id, places, length, attempt), length=length)
     return BatchReceivedOut(files=len(places), length=length)
 
 
@@ -167,13 +190,24 @@ async def receive_batch(
     status_code=201,
     responses={
         200: {"model": CommittedOut, "description": "The upload was already committed."},
-        **refuses(InvalidName, UploadNotFound, FileNotInCheckpoint, UploadBusy, TooLarge, *COMMIT_REFUSALS),
+        **refuses(
+            InvalidName,
+            UploadNotFound,
+            FileNotInCheckpoint,
+            UploadBusy,
+            TooLarge,
+            AttemptSuperseded,
+            WritersMissing,
+            FilesMissing,
+            *COMMIT_REFUSALS,
+        ),
     },
 )
 async def commit_upload(
     request: Request,
     upload_id: Id,
     commits: CommitsDep,
+    shared_commits: SharedCommitsDep,
     transfers: TransfersDep,
     response: Response,
     _: Writer,
@@ -183,17 +217,24 @@ async def commit_upload(
     """Commit an upload as a checkpoint.
 
     The checkpoint is durable when the response arrives. With `If-None-Match: *` an existing checkpoint is not replaced,
-    with `If-Match` only one of that digest is. Idempotent: a repeated commit returns the same checkpoint.
+    with `If-Match` only one of that digest is. Idempotent: a repeated commit returns the same checkpoint. A shared
+    upload is committed with its `attempt`, once all writers are ready.
     """
 
     def work() -> Committed:
+        if commit is not None and commit.attempt is not None:
+            conditions = conditions_of(request, expected)
+            return shared_commits.commit(upload_id, commit.attempt, commit.writers, commit.paths, conditions)
         declared = commit.declared(transfers.name_of(upload_id)) if commit is not None else {}
         return commits.commit(upload_id, declared, conditions_of(request, expected))
 
     return committed_answer(await run_for_body(work), response)
 
 
-@router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy))
-def abandon_upload(upload_id: Id, service: ServiceDep, _: Writer) -> None:
-    """Abort an upload and discard its bytes."""
-    service.aborts.abort(upload_id)
+@router.delete("/{upload_id}", status_code=204, responses=refuses(UploadNotFound, UploadBusy, AttemptSuperseded))
+def abandon_upload(upload_id: Id, service: ServiceDep, _: Writer, attempt: AttemptQuery = None) -> None:
+    """Abort an upload and discard its bytes.
+
+    With `attempt`, a shared upload is aborted only if no later attempt has taken it over.
+    """
+    service.aborts.abort(upload_id, attempt)

@@ -52,6 +52,9 @@ BatchQuery = Annotated[
         description="Positions of the files in the list of all files, as in `0-99,101`.",
     ),
 ]
+AttemptQuery = Annotated[
+    int | None, Query(ge=0, le=2**53 - 1, description="Of a shared upload: the attempt of the job. Required there.")
+]
 PageSize = Annotated[int, Query(ge=1, le=MOST.page_size, description="The most entries on a page.")]
 PageToken = Annotated[str | None, Query(max_length=4096, description="The `next_page_token` of the previous page.")]
 Id = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

@@ -29,6 +29,7 @@ from app.core.models import (
     Precondition,
     Retention,
     Save,
+    SharedTerms,
     Tensor,
     UploadFile,
 )
@@ -197,8 +198,30 @@ class UploadIn(FactsIn):
     )
     only_if_improved: bool = Field(False, description="Refuse the save unless its metric is better than the best.")
     base: CheckpointId | None = Field(None, description="Another checkpoint to deduplicate against.")
-    files: list[FileIn] = Field(min_length=1, max_length=MOST.files)
+    files: list[FileIn] = Field(default=[], max_length=MOST.files, description="Required, unless it is shared.")
     folders: list[FolderIn] = Field(default=[], max_length=MOST.files)
+    shared: bool = Field(False, description="Several writers send the same reservation, and declare files later.")
+    attempt: Count | None = Field(None, description="Shared: the attempt of the job; a later one takes over.")
+    writers: list[WriterId] | None = Field(
+        None, min_length=1, max_length=MOST.files, description="Shared: the writers that the commit waits for."
+    )
+    commit_when_ready: bool = Field(False, description="Shared: commit as soon as all `writers` are ready.")
+
+    @model_validator(mode="after")
+    def _is_shared_or_not(self) -> Self:
+        if self.shared:
+            if self.save_id is None or self.name is None:
+                raise ValueError("must have a save_id and a name if it is shared")
+            if self.files or self.folders or self.base is not None:
+                raise ValueError("must not have files, folders or a base if it is shared")
+            if self.commit_when_ready and self.writers is None:
+                raise ValueError("must have writers if it has commit_when_ready")
+            return self
+        if not self.files:
+            raise ValueError("must have files, unless it is shared")
+        if self.attempt is not None or self.writers is not None or self.commit_when_ready:
+            raise ValueError("must be shared if it has an attempt, writers or commit_when_ready")
+        return self
 
     @model_validator(mode="after")
     def _folder_paths_are_unique(self) -> Self:
@@ -230,10 +253,15 @@ class UploadIn(FactsIn):
             only_if_improved=self.only_if_improved,
             base=base,
             token_id=may.token_id,
-            may_dedup=may.allows("read"),
+            may_dedup=may.allows("read") and not self.shared,
             folders=tuple(folder.folder() for folder in self.folders),
             precondition=expected,
+            shared=self._terms() if self.shared else None,
         )
+
+    def _terms(self) -> SharedTerms:
+        writers = tuple(dict.fromkeys(self.writers)) if self.writers is not None else None
+        return SharedTerms(self.attempt or 0, writers, self.commit_when_ready)
 
 
 class CommittedFileIn(RequestBody):
@@ -248,14 +276,32 @@ class CommittedFileIn(RequestBody):
             raise ValueError("must have the digests of all chunks")
         return self
 
+    def declared(self) -> tuple[Chunk, ...]:
+        return _chunks(self.chunks) or ()
+
 
 class CommitIn(RequestBody):
-    """Chunk digests that were computed during the upload. Optional."""
+    """Chunk digests that were computed during the upload; of a shared upload, what the commit expects. Optional."""
 
     files: list[CommittedFileIn] = Field(default=[], max_length=MOST.files)
+    attempt: Count | None = Field(None, description="Shared: the attempt of the job. Required.")
+    writers: list[WriterId] = Field(
+        default=[], max_length=MOST.files, description="Shared: the writers that must be ready, beside known ones."
+    )
+    paths: list[FilePath] = Field(
+        default=[], max_length=MOST.files, description="Shared: files that there must be, beside others."
+    )
+
+    @model_validator(mode="after")
+    def _is_shared_or_not(self) -> Self:
+        if self.attempt is None and (self.writers or self.paths):
+            raise ValueError("must have an attempt if it has writers or paths")
+        if self.attempt is not None and self.files:
+            raise ValueError("must not have files if it has an attempt; digests come when a writer is ready")
+        return self
 
     def declared(self, name: str) -> dict[str, tuple[Chunk, ...]]:
-        return {file.path or name: _chunks(file.chunks) or () for file in self.files}
+        return {file.path or name: file.declared() for file in self.files}
 
 
 class ChangeIn(ChangeableFacts):

@@ -41,9 +41,9 @@ class BatchOut(BaseModel):
 
 
 def batches_of(
-    method: str, url: str, files: Iterable[tuple[int, str, int]], expires_at: datetime | None
+    method: str, url: str, files: Iterable[tuple[int, str, int]], expires_at: datetime | None, more: str = ""
 ) -> list[BatchOut]:
-    """Plan batches for files, each given as its position, path and size in bytes."""
+    """Plan batches for files, each given as its position, path and size in bytes; ``more`` goes on the query."""
     known = {place: PartOut(file=path, length=size_bytes) for place, path, size_bytes in files}
     found = []
     for places in batches.plan((place, part.length) for place, part in known.items()):
@@ -51,7 +51,7 @@ def batches_of(
         found.append(
             BatchOut(
                 method=method,
-                url=f"{url}?files={batches.name(places)}",
+                url=f"{url}?files={batches.name(places)}{more}",
                 headers={},
                 length=sum(part.length for part in parts),
                 parts=parts,

@@ -159,6 +159,13 @@ class UploadRows:
         rows = self._connection.execute(query.order_by(_table.c.expires_at.desc(), _table.c.id).limit(limit))
         return [(upload_id, to_time(expires_at)) for upload_id, expires_at in rows]
 
+    def page(self, prefix: str, directory: str | None, after: str, limit: int) -> Sequence[tuple[str, datetime]]:
+        """Return ids and ends of leases of uploads within a prefix, or of one directory, by id from one on."""
+        place = within(_table.c.directory, prefix) if directory is None else _table.c.directory == directory
+        query = select(_table.c.id, _table.c.expires_at).where(_table.c.id > after, place)
+        rows = self._connection.execute(query.order_by(_table.c.id).limit(limit))
+        return [(upload_id, to_time(expires_at)) for upload_id, expires_at in rows]
+
     def ids(self) -> set[str]:
         """Return the ids of all uploads."""
         return set(self._connection.execute(select(_table.c.id)).scalars())

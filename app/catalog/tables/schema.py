@@ -196,6 +196,29 @@ uploads = Table(
     Index("uploads_by_position", "directory", "saved_after"),
 )
 
+shared_files = Table(
+    "shared_files",
+    metadata,
+    Column("upload_id", ForeignKey(uploads.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("path", Name, primary_key=True),
+    Column("place", Int64, nullable=False),
+    Column("writer", Name, nullable=False),
+    Column("attempt", Int64, nullable=False),
+    Column("size_bytes", Int64, nullable=False),
+    Column("body", Document, nullable=False),
+)
+"""Files of shared uploads, each in a row of its own, as they are declared one by one."""
+
+shared_writers = Table(
+    "shared_writers",
+    metadata,
+    Column("upload_id", ForeignKey(uploads.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("writer", Name, primary_key=True),
+    Column("is_ready", Boolean, nullable=False),
+    Column("active_at", Time, nullable=False),
+)
+"""Writers of the current attempt of shared uploads."""
+
 events = Table(
     "events",
     metadata,

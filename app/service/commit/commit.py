@@ -1,11 +1,11 @@
 """Commits: seal an upload, publish its files, record its checkpoint. Every step after the seal is idempotent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from app.catalog import Session
 from app.core import digests, ranking
-from app.core.errors import DigestMismatch, ForeignFile, SaveIdReused, UploadNotFound, WrongLength
+from app.core.errors import DigestMismatch, ForeignFile, InvalidRequest, SaveIdReused, UploadNotFound, WrongLength
 from app.core.models import Checkpoint, Chunk, Directory, Manifest, Policy, Upload
 from app.service.commit.finalize import Finalized, finalize
 from app.service.commit.record_and_prune import CommitRecorder, same_content_facts
@@ -83,8 +83,26 @@ class Commits:
         self._rules.limits.admit_chunks(list((declared or {}).values()))
         if upload is None:
             raise upload_not_found(upload_id)
+        if upload.shared is not None:
+            raise InvalidRequest(f"Upload {upload_id} is shared: its commit must name the attempt.")
+        return self.commit_open(upload, declared or {}, conditions)
+
+    def commit_open(
+        self,
+        upload: Upload,
+        declared: Declared,
+        conditions: Conditions,
+        complete: Callable[[Upload], Upload] = lambda upload: upload,
+    ) -> Committed:
+        """Make a checkpoint of an open upload; see `commit`.
+
+        Parameters
+        ----------
+        complete : callable
+            Returns the upload with all of its files, once it takes no more of them.
+        """
         progress = self._open_uploads.of(upload)
-        while (committed := self._attempt(upload, progress, declared or {}, conditions)) is None:
+        while (committed := self._attempt(upload, progress, declared, conditions, complete)) is None:
             self._dedup.copy_deferred(progress)
         self._pending_commits.forget_upload(upload.id)
         self.conclude(committed)
@@ -127,12 +145,17 @@ class Commits:
         return Committed(checkpoint, directory.policy if directory else Policy(), repeated=True)
 
     def _attempt(
-        self, upload: Upload, progress: UploadProgress, declared: Declared, conditions: Conditions
+        self,
+        upload: Upload,
+        progress: UploadProgress,
+        declared: Declared,
+        conditions: Conditions,
+        complete: Callable[[Upload], Upload],
     ) -> Committed | None:
         """Commit the bytes that have arrived; None if deferred copies turn out to be needed."""
         progress.close_after_copying()
         try:
-            committed = self._commit(upload, progress, declared, conditions)
+            committed = self._commit(complete(upload), progress, declared, conditions)
         except BaseException:
             if upload.id not in self._pending_commits:  # sealed content never changes
                 progress.reopen()
@@ -173,14 +196,14 @@ class Commits:
             return self.seal_and_publish(upload, finalized, directory, current)
 
     def _finalize(self, upload: Upload, progress: UploadProgress, declared: Declared) -> Finalized:
+        content = self._context.storage.content
         try:
             missing = self._transfers.missing(upload, with_urls=False)
-            return finalize(self._context.storage.content, progress, declared, missing, self._rules.limits.tensors)
+            return finalize(content, upload, progress, declared, missing, self._rules.limits.tensors)
         except NotDurable:
             self._open_uploads.invalidate(progress)
             raise
         except (DigestMismatch, WrongLength):
-            content = self._context.storage.content
             if content.arrived(upload):  # it would go on reporting the wrong bytes
                 content.discard(upload.id)
                 content.begin(upload)

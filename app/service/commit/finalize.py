@@ -32,6 +32,7 @@ class Finalized:
 
 def finalize(
     content: ContentStore,
+    upload: Upload,
     progress: UploadProgress,
     declared: Mapping[str, Sequence[Chunk]],
     missing: Shortfall,
@@ -54,9 +55,8 @@ def finalize(
     FileNotInCheckpoint
         Chunks are declared for a file that was not reserved.
     """
-    upload = progress.upload
     if missing.count:
-        raise _ranges_missing(upload, missing)
+        raise ranges_missing(upload, missing)
     if unknown := set(declared) - {file.path for file in upload.files}:
         raise FileNotInCheckpoint(f"The upload has no file {min(unknown)!r}.")
     versions = content.finalize(upload)
@@ -158,7 +158,8 @@ def _lengths(chunks: Sequence[Chunk] | None) -> list[int]:
     return [chunk.length for chunk in chunks or ()]
 
 
-def _ranges_missing(upload: Upload, missing: Shortfall) -> RangesMissing:
+def ranges_missing(upload: Upload, missing: Shortfall) -> RangesMissing:
+    """Make the refusal of an upload that lacks bytes, with the first ranges."""
     return RangesMissing(
         f"{missing.count} range(s) of upload {upload.id} have not arrived.",
         missing=[

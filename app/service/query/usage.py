@@ -9,15 +9,12 @@ from typing import TypeVar, cast
 from app.catalog import Session
 from app.catalog.reports import history, trash
 from app.catalog.rows.directories import Totals
-from app.core.errors import DiskFailed
-from app.core.models import RemovedBecause, Upload
+from app.core.models import RemovedBecause
 from app.service.query import timeline
 from app.service.query.timeline import Span
+from app.service.query.upload_status import UploadLists, UploadStatus
 from app.service.state.caches import Caches, Report
 from app.service.state.context import Context, Rules
-from app.service.state.get_or_refuse import is_known
-from app.service.state.open_uploads import OpenUploads
-from app.service.state.upload_progress import UploadProgress
 
 T = TypeVar("T")
 
@@ -27,8 +24,6 @@ WINDOWS: Mapping[str, timedelta] = {"day": timedelta(days=1), "week": timedelta(
 """The periods for which removals are summed."""
 CACHED_S = 60.0
 """The time for which a report over the whole catalog is reused if no event occurs, in seconds."""
-MOVING_S = 5.0
-"""The time after its last bytes for which an upload counts as moving, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,34 +60,13 @@ class Trash:
     going: Totals
 
 
-@dataclass(frozen=True, slots=True)
-class UploadStatus:
-    """An open upload. ``arrived_bytes`` is None if it was not used since the server started."""
-
-    upload: Upload
-    expires_at: datetime
-    arrived_bytes: int | None
-    declared_bytes: int | None
-    is_moving: bool
-    is_committing: bool
-    is_directory_known: bool
-    """False for the first save to a directory, which is none yet."""
-
-    @property
-    def share(self) -> float | None:
-        """The share that has arrived, from 0 to 1; None if it is unknown."""
-        if self.arrived_bytes is None or not self.declared_bytes:
-            return None
-        return min(1.0, self.arrived_bytes / self.declared_bytes)
-
-
 class UsageReports:
     """Reports on space, always within a prefix. Changes nothing."""
 
-    def __init__(self, context: Context, rules: Rules, open_uploads: OpenUploads, caches: Caches) -> None:
+    def __init__(self, context: Context, rules: Rules, upload_lists: UploadLists, caches: Caches) -> None:
         self._context = context
         self._rules = rules
-        self._open_uploads = open_uploads
+        self._upload_lists = upload_lists
         self._caches = caches
 
     def history(self, prefix: str, span: Span) -> UsageHistory:
@@ -138,17 +112,9 @@ class UsageReports:
 
         If there are more than the limit, those whose leases end last are listed.
         """
-        found = []
         with self._context.catalog.reading() as session:
             count = session.uploads.count_within(prefix)
-            for upload_id, expires_at in session.uploads.leases(prefix, limit):
-                progress = self._open_uploads.peek(upload_id)
-                try:
-                    upload = progress.upload if progress is not None else session.uploads.get(upload_id)
-                except DiskFailed:  # its row is unreadable
-                    continue
-                if upload is not None:
-                    found.append(_status(upload, progress, expires_at, is_known(session, upload.directory)))
+            found = self._upload_lists.statuses(session, session.uploads.leases(prefix, limit))
         return sorted(found, key=lambda status: (status.upload.created_at, status.upload.id), reverse=True), count
 
     def _history(self, session: Session, prefix: str, span: Span) -> UsageHistory:
@@ -175,18 +141,3 @@ class UsageReports:
                 known = Report(event_id, time.monotonic(), compute(session))
                 self._caches.reports.put(key, known)
         return cast(T, known.answer)
-
-
-def _status(
-    upload: Upload, progress: UploadProgress | None, expires_at: datetime, is_directory_known: bool
-) -> UploadStatus:
-    known = progress or UploadProgress(upload)
-    return UploadStatus(
-        upload,
-        expires_at,
-        known.arrived_bytes if progress is not None else None,
-        known.declared_bytes,
-        is_moving=progress is not None and known.touched_at > time.monotonic() - MOVING_S,
-        is_committing=known.is_closed,
-        is_directory_known=is_directory_known,
-    )

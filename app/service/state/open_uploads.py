@@ -11,6 +11,7 @@ from app.core.models import Upload, UploadFile
 from app.core.spans import Span, merged
 from app.service.state.context import Context
 from app.service.state.get_or_refuse import upload_not_found
+from app.service.state.shared_progress import SharedProgress
 from app.service.state.upload_progress import UploadProgress
 
 MOST_ENDED = 100
@@ -61,12 +62,12 @@ class OpenUploads:
             progress = self._open.get(upload.id)
             if progress is not None:
                 return progress
-            progress = self._open[upload.id] = UploadProgress(upload)
+            progress = self._open[upload.id] = _progress_of(upload)
             progress.changing.acquire()
         try:
             self._refuse_ended(upload.id)
             if not is_new:
-                self._recompute(progress)
+                self._restore(progress)
             self._plan_copies(progress)
         except BaseException:
             self.forget(upload.id)
@@ -97,7 +98,7 @@ class OpenUploads:
         """
         with self._guard:
             known = self._open.get(upload.id)
-            progress = known or self._open.setdefault(upload.id, UploadProgress(upload))
+            progress = known or self._open.setdefault(upload.id, _progress_of(upload))
         progress.stop_copying()
         progress.close(wait=False)
         try:
@@ -147,13 +148,30 @@ class OpenUploads:
             if not session.uploads.is_open(upload_id):
                 raise upload_not_found(upload_id)
 
+    def supersede(self, progress: SharedProgress, upload: Upload) -> None:
+        """Track a later attempt in place of an earlier one, which was closed."""
+        with self._guard:
+            self._open[upload.id] = progress.succeed(upload)
+
+    def _restore(self, progress: UploadProgress) -> None:
+        """Find out what an earlier process knew of an upload."""
+        if isinstance(progress, SharedProgress):
+            with self._context.catalog.reading() as session:
+                progress.restore(session.shared_files.of_upload(progress.upload.id))
+                writers = session.shared_writers.of_upload(progress.upload.id)
+        self._recompute(progress)
+        if isinstance(progress, SharedProgress):
+            for writer in writers:
+                progress.restore_writer(writer.name, is_ready=writer.is_ready, active_at=writer.active_at)
+
     def _recompute(self, progress: UploadProgress) -> None:
         """Hash the bytes on the disk that this process has not seen arrive."""
-        for file in progress.upload.files:
+        for file in progress.files_of():
             if file.is_hashed:
-                self._recompute_file(progress, file)
+                self.recompute_file(progress, file)
 
-    def _recompute_file(self, progress: UploadProgress, file: UploadFile) -> None:
+    def recompute_file(self, progress: UploadProgress, file: UploadFile) -> None:
+        """Hash the bytes of a file on the disk that this process has not seen arrive."""
         with (
             suppress(FileNotFoundError),  # nothing of it has arrived
             self._context.storage.content.partial(progress.upload, file.path, create=False) as partial,
@@ -165,3 +183,7 @@ class OpenUploads:
                     continue
                 if digests.of_chunk(partial.read(offset, chunk.length)) == chunk.digest:
                     progress.record(file.path, offset, [chunk])
+
+
+def _progress_of(upload: Upload) -> UploadProgress:
+    return SharedProgress(upload) if upload.shared is not None else UploadProgress(upload)

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.core import spans
-from app.core.errors import UploadBusy
+from app.core.errors import FileNotInCheckpoint, InvalidRequest, UploadBusy
 from app.core.models import Chunk, Upload, UploadFile
 from app.core.spans import ChunkRun, Span, merged
 
@@ -42,12 +43,52 @@ class UploadProgress:
     _writing: list[tuple[str, Span]] = field(default_factory=list)
     _closed: bool = False
     _ended: bool = False
+    _generations: Counter[str] = field(default_factory=Counter)
     _index: tuple[Sequence[UploadFile], Mapping[str, UploadFile], int | None] = ((), {}, 0)
     """The files that were indexed last, the index by path, and their total size; there may be thousands."""
 
     def file(self, path: str) -> UploadFile | None:
         """Find a file of the upload by its path."""
         return self._indexed()[0].get(path)
+
+    def file_at(self, place: int) -> UploadFile | None:
+        """Find a file of the upload by its place in the declared order."""
+        return self.upload.files[place] if place < len(self.upload.files) else None
+
+    def files_of(self, writer: str | None = None) -> Sequence[UploadFile]:
+        """Return the files: all of them, as there is one writer."""
+        return self.upload.files
+
+    def places_of(self, files: Iterable[UploadFile]) -> Mapping[str, int]:
+        """Return the places of files, by their paths."""
+        wanted = {file.path for file in files}
+        return {file.path: place for place, file in enumerate(self.upload.files) if file.path in wanted}
+
+    def refuse_attempt(self, attempt: int | None) -> None:
+        """Raise `InvalidRequest` if a request names an attempt, of which only shared uploads have several."""
+        if attempt is not None:
+            raise InvalidRequest(f"Upload {self.upload.id} is not shared, and has no attempts.")
+
+    def generation(self, path: str) -> int:
+        """Return a number that changes when another file gets this path."""
+        return self._generations[path]
+
+    def refuse_replaced(self, path: str, generation: int) -> None:
+        """Refuse bytes of a file that was renamed or removed meanwhile; called in a `writing` block.
+
+        Raises
+        ------
+        FileNotInCheckpoint
+        """
+        if self._generations[path] != generation:
+            raise FileNotInCheckpoint(f"The file {path!r} was renamed or removed while its bytes came.")
+
+    def _replaced(self, path: str) -> None:
+        self._generations[path] += 1
+
+    def _may_write(self) -> bool:
+        """Tell if bytes may be written now, or only later."""
+        return True
 
     def _indexed(self) -> tuple[Mapping[str, UploadFile], int | None]:
         files = self.upload.files
@@ -131,8 +172,9 @@ class UploadProgress:
         """Reserve one span in each of several files, as `writing` does."""
         ours = list(wanted.items())
         with self.changing:
-            while not self._closed and any(
-                spans.intersect([at], wanted.get(path, _NOTHING)) for path, at in self._writing
+            while not self._closed and (
+                not self._may_write()
+                or any(spans.intersect([at], wanted.get(path, _NOTHING)) for path, at in self._writing)
             ):
                 self.changing.wait()
             self._refuse_closed()

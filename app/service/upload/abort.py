@@ -22,17 +22,19 @@ class Aborts:
         self._open_uploads = open_uploads
         self._quota_claims = quota_claims
 
-    def abort(self, upload_id: str) -> None:
-        """Delete an upload and its bytes.
+    def abort(self, upload_id: str, attempt: int | None = None) -> None:
+        """Delete an upload and its bytes; of a shared one, only if no later attempt than this has taken it over.
 
         Raises
         ------
-        UploadNotFound
+        UploadNotFound, AttemptSuperseded
         UploadBusy
             It is being committed.
         """
         with self._context.catalog.reading() as session:
             upload = known_upload(session, upload_id)
+        if attempt is not None:
+            self._open_uploads.of(upload).refuse_attempt(attempt)
         with self._open_uploads.closing(upload):
             try:
                 self._remove(upload)

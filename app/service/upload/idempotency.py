@@ -4,7 +4,7 @@ from app.catalog import Session
 from app.catalog.rows.uploads import Saved
 from app.core import digests
 from app.core.errors import SaveIdReused
-from app.core.models import Checkpoint, Save, Upload, UploadFile
+from app.core.models import Checkpoint, Save, Upload
 from app.service.state.get_or_refuse import known_checkpoint
 
 
@@ -36,7 +36,7 @@ def is_same_save(upload: Upload, save: Save) -> bool:
     """Tell if a save is the one that began an upload; it may add digests, but not change them."""
     if (upload.name, len(upload.files)) != (save.name, len(save.files)):
         return False
-    return all(_same_file(begun, file) for begun, file in zip(upload.files, save.files, strict=True))
+    return all(begun.agrees_with(file) for begun, file in zip(upload.files, save.files, strict=True))
 
 
 def may_begin_again(upload: Upload, save: Save) -> bool:
@@ -44,11 +44,3 @@ def may_begin_again(upload: Upload, save: Save) -> bool:
     begun = [(file.path, file.size_bytes) for file in upload.files]
     is_alike = (upload.name, begun) == (save.name, [(file.path, file.size_bytes) for file in save.files])
     return is_alike and all(file.chunks is None for file in upload.files)
-
-
-def _same_file(begun: UploadFile, file: UploadFile) -> bool:
-    if (begun.path, begun.size_bytes) != (file.path, file.size_bytes):
-        return False
-    if begun.chunks is None or file.chunks is None or (begun.is_hashed and file.is_hashed):
-        return begun.chunks == file.chunks
-    return [chunk.length for chunk in begun.chunks] == [chunk.length for chunk in file.chunks]

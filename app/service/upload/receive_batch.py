@@ -36,6 +36,7 @@ class BatchReceiver:
         self._progress = progress
         self._content = content
         self._files = files
+        self._generations = {file.path: progress.generation(file.path) for file in files}
         self._buffer = memoryview(fresh(length) if length else b"")
         self._filled = 0
 
@@ -85,6 +86,7 @@ class BatchReceiver:
         progress = self._progress
         with progress.writing_files({path: Span(0, len(data)) for path, (data, _) in sound.items()}):
             for path, (_, chunks) in sound.items():
+                progress.refuse_replaced(path, self._generations[path])
                 if not progress.accepts(path, 0, chunks):
                     raise UploadBusy(
                         f"The digests of {path!r} were declared meanwhile, and these bytes do not have them."

@@ -4,7 +4,7 @@ import mmap
 from collections.abc import Callable, Sequence
 
 from app.core import digests
-from app.core.errors import DigestMismatch, UploadBusy, WrongLength
+from app.core.errors import AttemptSuperseded, DigestMismatch, FileNotInCheckpoint, UploadBusy, WrongLength
 from app.core.models import CHUNK_MAX_BYTES, Chunk
 from app.core.spans import Span
 from app.service.state.upload_progress import UploadProgress
@@ -43,6 +43,7 @@ class RangeReceiver:
         self._progress = progress
         self._partial = partial
         self._path = path
+        self._generation = progress.generation(path)
         self._start = self._next = span.start
         self._stop = span.stop
         self._expected = expected
@@ -135,10 +136,11 @@ class RangeReceiver:
         place = Span(self._next, self._next + self._wanted)
         try:
             with self._progress.writing(self._path, place), memoryview(self._held()) as whole:
+                self._progress.refuse_replaced(self._path, self._generation)
                 if self._progress.has_any(self._path, place):
                     return False
                 self._partial.write(self._next + self._aside, whole[self._aside : self._filled])
-        except UploadBusy:  # it is being committed, or aborted
+        except (UploadBusy, FileNotInCheckpoint, AttemptSuperseded):  # `_put` refuses it
             return False
         self._aside = self._filled
         return True
@@ -177,6 +179,7 @@ class RangeReceiver:
     def _put(self, data: memoryview, chunks: Sequence[Chunk]) -> None:
         span = Span(self._next, self._next + len(data))
         with self._progress.writing(self._path, span):
+            self._progress.refuse_replaced(self._path, self._generation)
             if not (self._batch[0].digest or self._progress.accepts(self._path, self._next, chunks)):
                 raise UploadBusy(
                     f"The digests of {self._path!r} were declared meanwhile, and these bytes do not have them."

@@ -122,13 +122,16 @@ class Reservations:
                 return _Recorded(checkpoint=repeated(session, save, saved))
             begun = session.uploads.of_save(save.directory, save.save_id)
             if begun is None:
-                return _Recorded(self._begin(session, save, None, undo), is_new=True)
+                return _Recorded(self.begin(session, save, None, undo), is_new=True)
+            if begun.shared is not None:
+                raise SaveIdReused(f"The save_id {save.save_id!r} is in use for a shared upload.")
             save = _with_precondition(save, begun)
             if afresh or self._is_left_by_its_request(begun) or (is_whole and may_begin_again(begun, save)):
                 undo.enter_context(self._open_uploads.closing(begun))
                 self._aborts.remove(session, begun)
                 self._quota_claims.release(begun.id)
-                return _Recorded(self._begin(session, save, _place(begun, save), undo), is_new=True, superseded=begun)
+                place = _place(begun, save)
+                return _Recorded(self.begin(session, save, place, undo), is_new=True, superseded=begun)
             if not is_same_save(begun, save):
                 raise SaveIdReused(f"The save_id {save.save_id!r} is in use for other content.")
             if not is_whole:  # the request of a whole save evaluates it later, and then aborts the upload
@@ -185,7 +188,8 @@ class Reservations:
             session.uploads.change(upload)
         return upload
 
-    def _begin(self, session: Session, save: Save, saved_after: int | None, undo: ExitStack) -> Upload:
+    def begin(self, session: Session, save: Save, saved_after: int | None, undo: ExitStack) -> Upload:
+        """Admit a save and record its upload, under its directory's lock. Its bytes are removed if ``undo`` fails."""
         now = self._context.clock()
         self._refuse_too_many(session, save)
         known = session.directories.get(save.directory)

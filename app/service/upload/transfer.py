@@ -1,8 +1,8 @@
 """Open uploads for their clients: lists missing ranges, receives bytes, renews leases."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ from app.service.state.context import Context, Rules
 from app.service.state.get_or_refuse import known_checkpoint, known_upload, upload_not_found
 from app.service.state.open_uploads import OpenUploads
 from app.service.state.quota_claims import QuotaClaims
+from app.service.state.shared_files import SharedStatus
+from app.service.state.shared_progress import SharedProgress
 from app.service.state.upload_progress import UploadProgress
 from app.service.upload.disk_space import DiskSpace
 from app.service.upload.receive_batch import BatchReceiver
@@ -46,12 +48,17 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """An upload and what it still lacks, or the checkpoint that the same save became earlier."""
+    """An upload and what it still lacks, or the checkpoint that the same save became earlier.
+
+    ``places`` are those of the files that are listed, if they are not the positions in the upload's own list.
+    """
 
     upload: Upload | None = None
     missing: Shortfall = Shortfall()
     checkpoint: Checkpoint | None = None
     is_new: bool = False
+    places: Mapping[str, int] = field(default_factory=dict)
+    shared: SharedStatus | None = None
 
 
 class Transfers:
@@ -84,8 +91,13 @@ class Transfers:
         if directory is None or not access.reaches(directory):
             raise upload_not_found(upload_id)
 
-    def get(self, upload_id: str) -> Reservation:
+    def get(self, upload_id: str, writer: str | None = None) -> Reservation:
         """Give an upload and what it lacks, and renew its lease; or give the checkpoint that it became.
+
+        Parameters
+        ----------
+        writer : str, optional
+            Of a shared upload, list what the files of this writer lack.
 
         Raises
         ------
@@ -95,7 +107,17 @@ class Transfers:
             if saved := session.uploads.committed(upload_id):
                 return Reservation(checkpoint=known_checkpoint(session, saved.checkpoint_id))
             upload = known_upload(session, upload_id)
+        progress = self._open_uploads.of(upload)
+        if isinstance(progress, SharedProgress):
+            return self.shared(progress, progress.files_of(writer))
         return Reservation(self.renew(upload), self.missing(upload))
+
+    def shared(self, progress: SharedProgress, files: Sequence[UploadFile], *, is_new: bool = False) -> Reservation:
+        """Give a shared upload and what some of its files lack. Their bytes always come through the server."""
+        upload = replace(self.renew(progress.upload), files=tuple(files))
+        status = progress.status(self._context.clock())
+        missing = self.missing(upload, with_urls=False)
+        return Reservation(upload, missing, is_new=is_new, places=progress.places_of(files), shared=status)
 
     def name_of(self, upload_id: str) -> str:
         """Give the name of the checkpoint that an upload, open or committed, is for.
@@ -139,20 +161,25 @@ class Transfers:
         self._disk_space.admit(coming_bytes, upload_id=upload.id)
 
     @contextmanager
-    def receive(self, upload_id: str, path: str, span: Span) -> Iterator[RangeReceiver]:
+    def receive(self, upload_id: str, path: str, span: Span, attempt: int | None = None) -> Iterator[RangeReceiver]:
         """Take the bytes of a range; the caller feeds the receiver and finishes it.
 
         Raises
         ------
         UploadNotFound, FileNotInCheckpoint
+        AttemptSuperseded
+            A later attempt has taken a shared upload over.
+        InvalidRequest
+            A shared upload needs an attempt, and no other may have one.
         WrongLength
             The range reaches beyond the file.
         RangeMisaligned
             Chunks were declared and the range does not consist of whole ones.
         NoSpace
         """
-        progress = self._progress_of(upload_id)
-        self._keep_alive(progress)
+        progress = self.progress_of(upload_id)
+        progress.refuse_attempt(attempt)
+        self.keep_alive(progress)
         file = progress.file(path)
         if file is None:
             raise FileNotInCheckpoint(f"The upload has no file {path!r}.")
@@ -168,37 +195,41 @@ class Transfers:
                 self._disk_space.admit(min(left, span.stop - span.start), upload_id=upload_id)
                 with progress.writing(path, span):  # not after the commit has looked at the file
                     partial.allocate(span)
-            receiver = RangeReceiver(progress, partial, path, span, expected, self._keep_alive)
+            receiver = RangeReceiver(progress, partial, path, span, expected, self.keep_alive)
             stack.callback(receiver.close)
             yield receiver
 
     @contextmanager
-    def receive_batch(self, upload_id: str, places: Sequence[int], length: int) -> Iterator[BatchReceiver]:
-        """Take the bytes of several small files, given by their indices in the declared order.
+    def receive_batch(
+        self, upload_id: str, places: Sequence[int], length: int, attempt: int | None = None
+    ) -> Iterator[BatchReceiver]:
+        """Take the bytes of several small files, given by their places in the declared order.
 
         Raises
         ------
-        UploadNotFound, FileNotInCheckpoint
+        UploadNotFound, FileNotInCheckpoint, AttemptSuperseded, InvalidRequest
         TooLarge
             The files are more than one request may hold.
         WrongLength
             Their sizes do not add up to ``length``.
         NoSpace
         """
-        progress = self._progress_of(upload_id)
-        files = progress.upload.files
-        if places[-1] >= len(files):
-            raise FileNotInCheckpoint(f"The upload has {len(files)} files, and so none at {places[-1]}.")
-        wanted = [files[place] for place in places]
+        progress = self.progress_of(upload_id)
+        progress.refuse_attempt(attempt)
+        wanted = []
+        for place in places:
+            if (file := progress.file_at(place)) is None:
+                raise FileNotInCheckpoint(f"The upload has no file at {place}.")
+            wanted.append(file)
         batches.refuse_large([file.size_bytes or 0 for file in wanted])
         receiver = BatchReceiver(progress, self._context.storage.content, wanted, length)
-        self._keep_alive(progress)
+        self.keep_alive(progress)
         self._disk_space.admit(length, upload_id=upload_id)
         try:
             yield receiver
         except FileNotFoundError as error:
             raise upload_not_found(upload_id) from error
-        self._keep_alive(progress)
+        self.keep_alive(progress)
 
     def renew(self, upload: Upload) -> Upload:
         """Renew the lease of an upload. Not written each time, as every range calls this."""
@@ -218,14 +249,20 @@ class Transfers:
         """Tell if any upload has brought bytes so recently that it probably continues."""
         return self._open_uploads.moved_within(LULL_S)
 
-    def _progress_of(self, upload_id: str) -> UploadProgress:
+    def progress_of(self, upload_id: str) -> UploadProgress:
+        """Give the progress of an upload.
+
+        Raises
+        ------
+        UploadNotFound
+        """
         if (known := self._open_uploads.known(upload_id)) is not None:
             return known
         with self._context.catalog.reading() as session:
             upload = known_upload(session, upload_id)
         return self._open_uploads.of(upload)
 
-    def _keep_alive(self, progress: UploadProgress) -> None:
+    def keep_alive(self, progress: UploadProgress) -> None:
         """Renew the lease after bytes came. Of an undeclared size, check that there is room for more bytes."""
         if progress.declared_bytes is None:
             self._disk_space.admit(0, upload_id=progress.upload.id)

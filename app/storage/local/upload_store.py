@@ -68,6 +68,29 @@ class LocalUploadStore:
             self._tree.sync_folders((*layout.of_whole(upload.id), upload.name))
         return versions
 
+    def remove_file(self, upload: Upload, path: str) -> None:
+        self._renew(upload)
+        place = layout.of_upload(upload, path, self._folder(upload.id))
+        self._tree.drop_file(place, within=len(layout.of_files(upload.id)))
+
+    def rename_file(self, upload: Upload, path: str, to: str) -> None:
+        self._renew(upload)
+        folder = self._folder(upload.id)
+        source, target = layout.of_upload(upload, path, folder), layout.of_upload(upload, to, folder)
+        self._tree.rename_file(source, target, below=layout.DEPTH_OF_FILES)
+        self._tree.drop_file(source, within=len(layout.of_files(upload.id)))
+
+    def keep_only(self, upload: Upload) -> None:
+        self._renew(upload)
+        folder = (*self._folder(upload.id), upload.name)
+        if not self._tree.is_folder(folder):
+            return
+        ours = {layout.parts(file.path) for file in upload.files}
+        for found in self._tree.files(folder):
+            if found not in ours:
+                self._tree.drop_file((*folder, *found), within=len(folder))
+        self._tree.remove_empty(folder)
+
     def upload_url(self, upload: Upload, path: str, span: Span) -> RangeUrl | None:
         return None
 

@@ -14,7 +14,8 @@ class ContentStore(Protocol):
     """Bytes of uploads and of checkpoints. A published checkpoint is whole, also after a power cut.
 
     Every change is idempotent, so that it can be repeated after a crash, and durable on return. A power cut may undo
-    only `begin`, `discard` and `purge`. Versions are opaque: only the store that gave one compares it.
+    only `begin`, `remove_file`, `rename_file`, `keep_only`, `discard` and `purge`. Versions are opaque: only the store
+    that gave one compares it.
     """
 
     range_max_bytes: int
@@ -47,6 +48,15 @@ class ContentStore(Protocol):
         NotDurable
             The store cannot vouch for these bytes.
         """
+
+    def remove_file(self, upload: Upload, path: str) -> None:
+        """Remove one file of an upload, and the folders that it leaves empty; nothing if it is missing. Not durable."""
+
+    def rename_file(self, upload: Upload, path: str, to: str) -> None:
+        """Give one file of an upload another path, in place of a file there; nothing if it is missing. Not durable."""
+
+    def keep_only(self, upload: Upload) -> None:
+        """Remove the files of an upload that ``upload.files`` does not name, and empty folders. Not durable."""
 
     def upload_url(self, upload: Upload, path: str, span: Span) -> RangeUrl | None:
         """Return the URL to which the client sends a range; None if it sends the range to the server.

@@ -41,6 +41,19 @@ class Place:
             self.server.http.put(found["missing"][0]["url"], content=b"bytes", headers=self.admin).raise_for_status()
         return f"/v1/uploads/{found['id']}", found["name"]
 
+    def shared(self):
+        number = next(_numbers)
+        said = {"directory": self.directory, "name": f"s{number}", "save_id": f"shared-{number:08}", "shared": True}
+        found = self.server.http.post("/v1/uploads", json=said, headers=self.admin).json()
+        address = f"/v1/uploads/{found['id']}"
+        said = json.loads(shared_body("f")["content"])
+        self.server.http.post(f"{address}/files", json=said, headers=self.admin).raise_for_status()
+        return address
+
+
+def shared_body(path):
+    return body(writer="w", files=[{"path": path, "size_bytes": 0}])
+
 
 def tensors(place):
     file = {"size_bytes": 0, "chunks": [], "tensors": []}
@@ -125,6 +138,16 @@ ROUTES = {
     "receive_range": ("write", "PUT", lambda p: "{}/files/{}".format(*p.upload()), lambda p: {"content": b"bytes"}),
     "receive_batch": ("write", "PUT", lambda p: f"{p.upload()[0]}/batch?files=0", lambda p: {"content": b"bytes"}),
     "commit_upload": ("write", "POST", lambda p: f"{p.upload(sent=True)[0]}/commit"),
+    "list_uploads": ("read", "GET", lambda p: f"/v1/uploads?directory={p.directory}"),
+    "declare_files": ("write", "POST", lambda p: f"{p.shared()}/files", lambda p: shared_body("g")),
+    "rename_file": (
+        "write",
+        "POST",
+        lambda p: f"{p.shared()}/rename",
+        lambda p: body(writer="w", path="f", to="g"),
+    ),
+    "remove_file": ("write", "DELETE", lambda p: f"{p.shared()}/files/f?writer=w"),
+    "be_ready": ("write", "POST", lambda p: f"{p.shared()}/ready", lambda p: body(writer="w")),
     "abandon_upload": ("write", "DELETE", lambda p: p.upload()[0]),
     "prune": ("delete", "POST", lambda p: "/v1/prune", lambda p: body(directory=p.directory)),
     "stream_events": ("read", "GET", lambda p: f"/v1/events?follow=false&prefix={p.directory}"),
@@ -248,6 +271,9 @@ class Nowhere(Place):
 
     def upload(self, *, sent=False):
         return f"/v1/uploads/{next(_numbers):032x}", "u.pt"
+
+    def shared(self):
+        return self.upload()[0]
 
 
 @pytest.fixture(autouse=True)

@@ -110,6 +110,8 @@ PLANS = [
     (r"(files|numbers|tags) .*WHERE \w+\.checkpoint_id (= \?|IN \()", r"(files|numbers|tags) 1( SORT)?"),
     (r"directories .*WHERE directories\.name = \?$", r"directories 1"),
     (r"saves WHERE saves\.(directory = \? AND saves\.save_id|upload_id) ", r"saves \d( subquery)?"),
+    (r"(FROM|UPDATE) shared_(files|writers) .*WHERE shared_\w+\.upload_id = \?", r"shared_(files|writers) 1( SORT)?"),
+    (r"FROM uploads WHERE uploads\.id > \? ", r"uploads 1|(uploads_by_position ){1,2}SORT"),
     (r"uploads .*WHERE uploads\.(id = \?|directory = \? AND uploads\.save_id)", r"uploads \d"),
     (r"FROM uploads WHERE uploads\.directory = \?", r"uploads_by_position|SCAN uploads"),
     (r"FROM uploads WHERE uploads\.token_id = \?", r"uploads_of_token"),

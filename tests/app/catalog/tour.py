@@ -143,6 +143,7 @@ def tree(http):
     for wanted in upload["missing"]:
         checked(http.put(wanted["url"], content=files[wanted["file"]]))
     checked(http.post(f"/v1/uploads/{upload['id']}/commit"))
+    share(http)
     paths = ["", "runs", DIRECTORY, f"{DIRECTORY}/@best", f"{DIRECTORY}/@latest"]
     paths += [f"{DIRECTORY}/inner/folder{inner}" for inner in ("", "/sub", "/sub/g.bin", "/empty")]
     for path in paths:
@@ -151,6 +152,24 @@ def tree(http):
             page = {"page_token": token} if token else {}
             token = checked(http.get("/v1/tree", params=query | page)).json()["next_page_token"]
     checked(http.request("DELETE", f"/v1/directories/{DIRECTORY}/inner"))
+
+
+def share(http):
+    """A shared upload of two writers, taken over by a second attempt."""
+    body = {"directory": "runs/shared", "name": "s", "save_id": "shared-tour", "shared": True}
+    address = f"/v1/uploads/{http.post('/v1/uploads', json=body).json()['id']}"
+    for attempt in (0, 1):
+        checked(http.post("/v1/uploads", json={**body, "attempt": attempt}))
+        for writer in ("a", "b"):
+            files = [{"path": f"{writer}/{name}", "size_bytes": 0} for name in ("x", "y")]
+            checked(http.post(f"{address}/files", json={"writer": writer, "attempt": attempt, "files": files}))
+        checked(http.post(f"{address}/rename", json={"writer": "a", "attempt": attempt, "path": "a/x", "to": "a/z"}))
+        checked(http.delete(f"{address}/files/a/y", params={"writer": "a", "attempt": attempt}))
+        checked(http.post(f"{address}/ready", json={"writer": "a", "attempt": attempt}))
+        checked(http.get("/v1/uploads"))
+        checked(http.get("/v1/uploads", params={"prefix": "runs"}))
+    checked(http.post(f"{address}/ready", json={"writer": "b", "attempt": 1}))
+    checked(http.post(f"{address}/commit", json={"attempt": 1}))
 
 
 def save(http):

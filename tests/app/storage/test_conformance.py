@@ -110,6 +110,29 @@ def content_of(content):
     return only
 
 
+def test_a_file_of_an_upload_is_removed_renamed_or_left_out(content):
+    several = {"a/b/c": b"one", "a/d": b"two", "e": b"three", "f": b"four"}
+    promised = upload(several, name="checkpoint-500")
+    content.begin(promised)
+    content.write_files(promised, several)
+    content.remove_file(promised, "a/b/c")
+    content.remove_file(promised, "a/b/c")
+    content.rename_file(promised, "e", "a/b")
+    content.rename_file(promised, "e", "a/b")
+    content.rename_file(promised, "a/b", "a/d")
+    kept = replace(promised, files=tuple(replace(file, path="a/d") for file in promised.files if file.path == "e"))
+    content.keep_only(kept)
+    for path in ("a/b/c", "a/b", "e", "f"):
+        with pytest.raises(FileNotFoundError), content.partial(promised, path, create=False):
+            pass
+    with content.partial(promised, "a/d", create=False) as partial:
+        assert partial.read(0, 9) == b"three"
+    content.write_files(promised, {"e/g": b"a folder where a file was"})
+    assert content.finalize(kept).keys() == {"a/d"}
+    content.keep_only(kept)
+    content.keep_only(promised)
+
+
 def test_a_discarded_upload_takes_nothing_more(content):
     promised = upload(ONE)
     content.begin(promised)

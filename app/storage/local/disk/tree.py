@@ -279,6 +279,29 @@ class Tree:
         with suppress(FileNotFoundError), self._parent(path) as parent:
             shutil.rmtree(path[-1], dir_fd=parent)
 
+    def drop_file(self, path: Parts, *, within: int) -> None:
+        """Remove a file, not durably, and the folders that it leaves empty, except the first ``within`` ones."""
+        with suppress(FileNotFoundError), self._parent(path) as parent:
+            os.unlink(path[-1], dir_fd=parent)
+        for end in range(len(path) - 1, within, -1):
+            try:
+                with self._parent(path[:end]) as parent:
+                    os.rmdir(path[end - 1], dir_fd=parent)
+            except FileNotFoundError:
+                continue
+            except OSError:  # it holds something
+                return
+
+    def rename_file(self, source: Parts, target: Parts, *, below: int) -> None:
+        """Rename a file, not durably; does nothing if it is missing. For ``below``, see `folder`."""
+        descriptors.refuse_way_out(target[-1])
+        with (
+            suppress(FileNotFoundError),
+            self._parent(source) as old,
+            self.folder(target[:-1], create=True, durable=False, below=below) as new,
+        ):
+            os.rename(source[-1], target[-1], src_dir_fd=old, dst_dir_fd=new)
+
     def remove_empty(self, path: Parts) -> None:
         """Remove a folder and those below it, as far as they are empty."""
         with suppress(FileNotFoundError), self._parent(path) as parent:
