@@ -67,6 +67,7 @@ CLIENT = {
     "_torchfile.writer": "errors _runtime _api _torchfile.strides",
     "_transfer": "errors _runtime _arguments _api _torchfile.reader",
     "_transfer.folders": "errors _runtime _arguments _api _torchfile.reader _transfer",
+    "_filesystem": "errors _runtime _arguments _api _transfer",
     "_spool": "errors _runtime _api _transfer",
     "_save": "errors _runtime _arguments _api _torchfile.writer _transfer _spool",
     "_load": "errors _api _torchfile.reader _transfer _spool",

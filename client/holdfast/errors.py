@@ -146,6 +146,7 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     "name_taken": CheckpointExists,
     "foreign_file": CheckpointExists,
     "superseded": CheckpointExists,
+    "precondition_failed": CheckpointExists,
     "mode_conflict": ModeConflict,
     "policy_changed": InvalidRequest,
     "not_improved": NotImproved,

@@ -79,6 +79,12 @@ def into_stream(server: Server, file: FileChunks, write: Callable[[memoryview], 
             bar.moved(stop - start)
 
 
+def into_buffer(server: Server, file: FileChunks, start: int, stop: int, target: Buffer) -> None:
+    """Fetch the chunks that these bytes of a file are in into a buffer, each verified."""
+    with _Fetching(server, file, target, None, False) as fetching:
+        fetching.fetch([(start, stop)])
+
+
 def into_file(server: Server, file: FileChunks, to: Path, cache: Cache | None, progress: bool | None) -> None:
     """Download one file of a checkpoint to a path, where it replaces a plain file once it is verified.
 

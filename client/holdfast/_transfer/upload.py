@@ -84,16 +84,26 @@ def send_files(
     reserved: Callable[[int], object] = lambda saved_after: None,
     known: int | None = None,
     before_commit: Callable[[], object] = lambda: None,
+    precondition: Mapping[str, str] | None = None,
 ) -> Committed:
     """Upload a checkpoint of files by their paths within it; the path of a single file is None.
 
     They are hashed first, so that a repeated save of the same id sends only what has not arrived. ``before_commit`` is
-    called once everything has arrived; its exceptions are raised. For the other parameters and errors see `send`.
+    called once everything has arrived; its exceptions are raised. ``precondition`` has headers such as ``If-Match``.
+    For the other parameters and errors see `send`.
     """
     size_bytes = sum(source.size_bytes for source in files.values())
     with Progress(f"save {save['name']}", size_bytes, progress) as bar:
         sending = _Sending(
-            server, save, files, patience, bar, reserved=reserved, known=known, before_commit=before_commit
+            server,
+            save,
+            files,
+            patience,
+            bar,
+            reserved=reserved,
+            known=known,
+            before_commit=before_commit,
+            precondition=precondition,
         )
         return sending.run(hash_first=True)
 
@@ -113,7 +123,9 @@ class _Sending:
         reserved: Callable[[int], object] = lambda saved_after: None,
         known: int | None = None,
         before_commit: Callable[[], object] = lambda: None,
+        precondition: Mapping[str, str] | None = None,
     ) -> None:
+        self._precondition = precondition
         self._history = history or ReuseHistory()
         self._before_commit = before_commit
         self._server = server
@@ -195,7 +207,9 @@ class _Sending:
         sends_index = self._sends_index()
         body = {**self._save, "files": self._described(hashed=True, sends_index=sends_index)}
         try:
-            answer = self._server.call("POST", "/v1/saves", body=body, data=bytes(data))
+            answer = self._server.call(
+                "POST", "/v1/saves", body=body, data=bytes(data), precondition=self._precondition
+            )
         except InvalidRequest as error:
             if error.code == "too_large" and sends_index:
                 self._leave_out_index()
@@ -217,7 +231,7 @@ class _Sending:
             if self._refused_commits > MOST_REFUSED_COMMITS:
                 what = f"sent ranges do not arrive, though the responses say so: {error}"
                 self._patience.wait(ServerUnreachable(what, code=error.code))
-        elif error.status in {None, 409, 410, 507} or self._last_refusals.get(self._step) == error.code:
+        elif error.status in {None, 409, 410, 412, 507} or self._last_refusals.get(self._step) == error.code:
             raise error
         else:
             self._last_refusals[self._step] = error.code
@@ -234,7 +248,7 @@ class _Sending:
         if not self._sends_attributes:
             body.pop("folders", None)
         try:
-            answer = self._server.call("POST", "/v1/uploads", body=body)
+            answer = self._server.call("POST", "/v1/uploads", body=body, precondition=self._precondition)
         except InvalidRequest as error:
             if error.code == "too_large" and sends_index:
                 self._leave_out_index()
