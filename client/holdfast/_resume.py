@@ -161,6 +161,11 @@ class Resumer:
             return (self._loader.spooled(item),)
         except OSError as error:
             reraise(error)
+            is_of_target = isinstance(self._loader, FolderLoader) and not isinstance(
+                error, HoldfastError | FileNotFoundError
+            )
+            if is_of_target:  # another checkpoint would fare no better
+                raise
             self._pass_over(item, error)
             return None
 

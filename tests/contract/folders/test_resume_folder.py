@@ -107,6 +107,23 @@ def test_what_waits_is_newer_than_what_the_server_holds(server, directory, make_
         queue.clear()
 
 
+def test_a_file_in_the_place_of_a_folder_is_no_reason_to_take_an_older_one(server, directory, make_folder, where):
+    queue = CheckpointManager(directory, server=server.url)._saver.target.queue
+    queue.prepare()
+    where.mkdir()
+    (where / "checkpoint-2").write_text("mine")
+    with queue.claimed() as mine:
+        assert mine
+        for step in (1, 2):
+            files = LocalFiles(make_folder(step), "checkpoint")
+            save = {"directory": directory, "name": f"checkpoint-{step}", "save_id": f"{step:032x}", "kind": "regular"}
+            queue.put({**save, "policy": {}, **files.about_folders}, files)
+        with pytest.raises(FileExistsError, match="is not a folder"):
+            CheckpointManager(directory, server=server.url).resume(to=where)
+        queue.clear()
+    assert (where / "checkpoint-2").read_text() == "mine"
+
+
 def test_a_plain_resume_names_the_parameter_for_folders(manager, make_folder):
     manager.save_folder(make_folder())
     with pytest.raises(InvalidRequest, match=r"use load_folder\(\) or download\(\)"):
