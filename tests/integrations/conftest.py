@@ -7,7 +7,10 @@ import pytest
 
 from tests.support.live import LiveServer
 
-FRAMEWORKS = ("accelerate", "ignite", "jax", "keras", "lightning", "mlflow", "orbax", "ray", "skorch", "transformers")
+FRAMEWORKS = (
+    *("accelerate", "fsspec", "ignite", "jax", "keras", "lightning", "mlflow", "orbax", "pyarrow", "ray", "skorch"),
+    "transformers",
+)
 MISSING = [name for name in FRAMEWORKS if find_spec(name) is None]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 

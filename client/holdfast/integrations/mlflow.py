@@ -59,12 +59,9 @@ class HoldfastArtifactRepository(ArtifactRepository):
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """List a folder of artifacts; nothing for a file, or where nothing is."""
-        return [
-            FileInfo(
-                each.path.removeprefix(f"{self._root}/"), not each.is_file, each.size_bytes if each.is_file else None
-            )
-            for each in self._children(self._path(path))
-        ]
+        found = self._children(self._path(path))
+        sizes = {each.path.removeprefix(f"{self._root}/"): each.size_bytes if each.is_file else None for each in found}
+        return [FileInfo(name, sizes[name] is None, sizes[name]) for name in sorted(sizes)]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         """Delete an artifact, or a folder of them. It needs a token with the scope ``delete``."""
