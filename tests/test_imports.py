@@ -70,6 +70,7 @@ CLIENT = {
     "_filesystem": "errors _runtime _arguments _api _transfer",
     "_spool": "errors _runtime _api _transfer",
     "_save": "errors _runtime _arguments _api _torchfile.writer _transfer _spool",
+    "_shared": "errors _runtime _arguments _api _torchfile.reader _torchfile.writer _transfer _transfer.folders",
     "_load": "errors _api _torchfile.reader _transfer _spool",
     "_load_folders": "errors _api _transfer _spool",
     "_resume": "errors _runtime _api _spool _load _load_folders",
@@ -77,14 +78,14 @@ CLIENT = {
     "_query": "errors _runtime _arguments _api _transfer _options",
     "cleanup": "errors _arguments _api _spool _save",
     "_folders": "_arguments _api _transfer _save _load_folders _resume _options",
-    "manager": "errors _runtime _arguments _api _transfer _spool _save _load _resume _options _query _folders",
+    "manager": "errors _runtime _arguments _api _transfer _spool _save _shared _load _resume _options _query _folders",
     "client": "errors _arguments _api _options _query",
     "serving": "errors _options _query client",
     "cli": "*",
     "integrations": "*",
     "integrations._common": "*",
     "integrations.lightning": "*",
-    "": "errors manager cleanup client serving _query _save.graceful",
+    "": "errors manager cleanup client serving _query _shared _save.graceful",
 }
 """The same for `holdfast`."""
 

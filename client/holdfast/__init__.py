@@ -10,7 +10,8 @@ PosixPath('runs/experiment/checkpoints/checkpoint_epoch_0001.pt')
 Importing this package imports neither torch nor any web framework; torch comes with the first save or load.
 
 Decides which names are public. Those of the query side are imported at their first use, as most jobs only save.
-May import `errors`, `manager`, `cleanup`, `client`, `serving`, `_query` and `_save.graceful`; never the server.
+May import `errors`, `manager`, `cleanup`, `client`, `serving`, `_query`, `_shared` and `_save.graceful`; never the
+server.
 """
 
 from importlib import import_module
@@ -19,10 +20,13 @@ from typing import TYPE_CHECKING, Any
 from ._save.graceful import GracefulStop
 from .cleanup import save_checkpoint_with_cleanup
 from .errors import (
+    AttemptSuperseded,
     CheckpointExists,
     CheckpointNotFound,
+    CommitTimeout,
     HoldfastError,
     HoldfastWarning,
+    IncompleteCheckpoint,
     IntegrityError,
     InvalidRequest,
     MissingPackage,
@@ -41,17 +45,21 @@ if TYPE_CHECKING:
     from ._query.infos import CheckpointInfo, DirectoryInfo, FileInfo, PolicyInfo
     from ._query.listing import Listing
     from ._query.reports import DirectoryPrune, Event, PruneResult, Reason, Verdict
+    from ._shared.save import SharedSave
+    from ._shared.status import SharedStatus, WriterState
     from .client import Client
     from .serving import watch
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttemptSuperseded",
     "CheckpointExists",
     "CheckpointInfo",
     "CheckpointManager",
     "CheckpointNotFound",
     "Client",
+    "CommitTimeout",
     "DirectoryInfo",
     "DirectoryPrune",
     "Event",
@@ -59,6 +67,7 @@ __all__ = [
     "GracefulStop",
     "HoldfastError",
     "HoldfastWarning",
+    "IncompleteCheckpoint",
     "IntegrityError",
     "InvalidRequest",
     "Listing",
@@ -72,9 +81,12 @@ __all__ = [
     "Reason",
     "ServerFailed",
     "ServerUnreachable",
+    "SharedSave",
+    "SharedStatus",
     "UnreadableCheckpoint",
     "UnsafeCheckpoint",
     "Verdict",
+    "WriterState",
     "__version__",
     "save_checkpoint_with_cleanup",
     "watch",
@@ -84,6 +96,8 @@ _LATER = {
     "Client": "client",
     **dict.fromkeys(("CheckpointInfo", "DirectoryInfo", "FileInfo", "PolicyInfo"), "_query.infos"),
     "Listing": "_query.listing",
+    "SharedSave": "_shared.save",
+    **dict.fromkeys(("SharedStatus", "WriterState"), "_shared.status"),
     **dict.fromkeys(("DirectoryPrune", "Event", "PruneResult", "Reason", "Verdict"), "_query.reports"),
     "watch": "serving",
 }

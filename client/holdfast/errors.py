@@ -9,6 +9,9 @@
     ├── ModeConflict         (ValueError)         the directory ranks in the other mode
     ├── NotImproved          (ValueError)         the metric is not better than the directory's best
     ├── NotAllowed           (PermissionError)    no token, a wrong one, or one without the right
+    ├── IncompleteCheckpoint (RuntimeError)       a writer or a file of a shared save is missing
+    ├── CommitTimeout        (TimeoutError)       a shared save was not committed in time
+    ├── AttemptSuperseded    (RuntimeError)       a restarted job has taken a shared save over
     ├── OutOfSpace           (OSError)            the server's disk is full, or a quota
     ├── ServerUnreachable    (ConnectionError)    no answer, or a message was altered in transit
     ├── ServerFailed         (RuntimeError)       an unexpected answer
@@ -88,6 +91,24 @@ class NotAllowed(HoldfastError, PermissionError):
     code = "unauthorized"
 
 
+class IncompleteCheckpoint(HoldfastError, RuntimeError):
+    """A writer of a shared save is not ready, or a file of it is missing."""
+
+    code = "writers_missing"
+
+
+class CommitTimeout(HoldfastError, TimeoutError):
+    """A shared save was not committed in time."""
+
+    code = "not_committed"
+
+
+class AttemptSuperseded(HoldfastError, RuntimeError):
+    """A restarted job has taken a shared save over: this process is what is left of an earlier attempt."""
+
+    code = "attempt_superseded"
+
+
 class OutOfSpace(HoldfastError, OSError):
     """The server's disk is full, or a quota is used up."""
 
@@ -147,6 +168,10 @@ _BY_CODE: dict[str, type[HoldfastError]] = {
     "foreign_file": CheckpointExists,
     "superseded": CheckpointExists,
     "precondition_failed": CheckpointExists,
+    "path_taken": CheckpointExists,
+    "writers_missing": IncompleteCheckpoint,
+    "files_missing": IncompleteCheckpoint,
+    "attempt_superseded": AttemptSuperseded,
     "mode_conflict": ModeConflict,
     "policy_changed": InvalidRequest,
     "not_improved": NotImproved,

@@ -29,6 +29,7 @@ from .errors import NotImproved, WarnOnce, warn
 
 if TYPE_CHECKING:
     from ._load import Loader
+    from ._shared.save import SharedSave
 
 
 class CheckpointManager(Folders):
@@ -272,6 +273,78 @@ class CheckpointManager(Folders):
         given = {"epoch": epoch, "step": step, "metric": metric, "is_best": is_best, "tags": tags, "pinned": pinned}
         facts = self._facts({**given, "name": name, "retention": retention}, metadata, wait)
         return self._save(state, "checkpoint", facts, wait)
+
+    def shared_save(
+        self,
+        name: str,
+        *,
+        save_id: str,
+        writer: str,
+        writers: Iterable[str] | None = None,
+        attempt: int = 0,
+        commit_when_ready: bool = False,
+        epoch: int | None = None,
+        step: int | None = None,
+        metric: float | None = None,
+        is_best: bool = False,
+        tags: str | Iterable[str] | None = None,
+        pinned: bool = False,
+        retention: Literal["policy", "manual"] = "policy",
+        if_match: str | None = None,
+        if_none_match: str | None = None,
+        **metadata: Any,
+    ) -> "SharedSave":
+        """Begin this process's part of a checkpoint that several processes fill, a folder of files.
+
+        Every rank calls it with the same arguments but ``writer``; the ``rank`` of the manager does not matter. Nothing
+        goes to the spool.
+
+        Parameters
+        ----------
+        name : str
+            The name of the checkpoint.
+        save_id : str
+            8 to 64 letters, digits, ``_`` and ``-`` that name this save, the same on every rank and in every attempt.
+        writer : str
+            The name of this process among the writers, such as ``"rank-0"``.
+        writers : list of str, optional
+            The writers that the commit waits for.
+        attempt : int
+            Which attempt of the job this is. A higher one takes over what has arrived, and fences off the lower ones.
+        commit_when_ready : bool
+            Whether the server commits as soon as all ``writers`` are ready.
+        epoch, step, metric, is_best, tags, pinned, retention, **metadata
+            As for `save`, and the same on every rank.
+        if_match, if_none_match : str, optional
+            The digest of the checkpoint that this one may replace or must not meet, or ``"*"`` for any.
+
+        Returns
+        -------
+        SharedSave
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument cannot be used. Nothing was sent.
+
+        Examples
+        --------
+        >>> manager = CheckpointManager("runs/sharded")
+        >>> for rank in (0, 1):
+        ...     part = manager.shared_save("step-1", save_id="job-7-step-1", writer=f"rank-{rank}", step=1)
+        ...     part.add(f"shard-{rank}.bin", bytes(100))
+        ...     part.ready()
+        >>> part.commit(writers=["rank-0", "rank-1"])
+        PosixPath('runs/sharded/step-1')
+        """
+        from ._shared.begin import begin
+
+        given = {"epoch": epoch, "step": step, "metric": metric, "is_best": is_best, "tags": tags, "pinned": pinned}
+        facts = self._facts({**given, "name": name, "retention": retention}, metadata, None)
+        save = {**facts, "directory": self._remote.name, "policy": self._policy, "save_id": save_id}
+        terms = {"writers": writers, "attempt": attempt, "commit_when_ready": commit_when_ready}
+        headers = {"If-Match": if_match, "If-None-Match": if_none_match}
+        return begin(self._remote.server, self.checkpoint_dir / name, save, writer, terms, headers)
 
     def save_best_if_improved(
         self,

@@ -1,6 +1,7 @@
 """The interface of the Python client, from its signatures and docstrings."""
 
 import inspect
+import json
 import re
 from functools import partial
 from typing import Any
@@ -34,10 +35,18 @@ def parts() -> dict[str, Any]:
         "CheckpointManager": partial(_class, holdfast.CheckpointManager),
         "save_checkpoint_with_cleanup": partial(_callable, holdfast.save_checkpoint_with_cleanup),
         "GracefulStop": partial(_class, holdfast.GracefulStop),
+        "SharedSave": partial(_class, holdfast.SharedSave, of="SharedSave."),
+        "shared state": _shared_state,
         "Client": partial(_class, holdfast.Client, of="Client."),
         "answers": _answers,
         "errors": _errors,
     }
+
+
+def _shared_state(_: str) -> str:
+    """Return the attributes of the state of a shared save."""
+    found = holdfast.SharedStatus, holdfast.WriterState
+    return "\n\n".join(f"### {kind.__name__}\n\n{_doc(kind.__doc__ or '')}" for kind in found)
 
 
 def _answers(_: str) -> str:
@@ -107,7 +116,7 @@ def _value(default: Any) -> str:
         return "..."
     if isinstance(default, tuple):
         return f"({', '.join(str(getattr(each, 'name', each)) for each in default)},)"
-    return repr(default)
+    return json.dumps(default) if isinstance(default, str) else repr(default)
 
 
 def _doc(text: str) -> str:

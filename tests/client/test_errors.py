@@ -27,6 +27,9 @@ FAMILIES = {
     errors.UnsafeCheckpoint: UnpicklingError,
     errors.UnreadableCheckpoint: RuntimeError,
     errors.MissingPackage: ModuleNotFoundError,
+    errors.IncompleteCheckpoint: RuntimeError,
+    errors.CommitTimeout: TimeoutError,
+    errors.AttemptSuperseded: RuntimeError,
 }
 
 
@@ -57,6 +60,11 @@ def test_every_error_belongs_to_one_of_pythons_families():
         (app.core.errors.Altered, errors.IntegrityError),
         (app.core.errors.NotReady, errors.ServerFailed),
         (app.core.errors.BodyAltered, errors.ServerUnreachable),
+        (app.core.errors.PathTaken, errors.CheckpointExists),
+        (app.core.errors.WritersDisagree, errors.InvalidRequest),
+        (app.core.errors.WritersMissing, errors.IncompleteCheckpoint),
+        (app.core.errors.FilesMissing, errors.IncompleteCheckpoint),
+        (app.core.errors.AttemptSuperseded, errors.AttemptSuperseded),
     ],
 )
 def test_the_servers_refusals_become_these_errors(refusal, kind):

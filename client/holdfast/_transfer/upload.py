@@ -143,6 +143,7 @@ class _Sending:
         self._refused_commits = 0
         self._sends_attributes = True
         """False once a server has refused the attributes of files and folders."""
+        self._sender = RangeSender(server, files, moved=bar.moved, arrived=self._arrived)
         self._sent: set[tuple[str | None, int]] = set()
         """The file and offset of the ranges that have arrived."""
 
@@ -271,7 +272,7 @@ class _Sending:
             {
                 **_called(path),
                 "size_bytes": source.size_bytes,
-                "chunks": _digests(source) if hashed else [{"length": length} for _, length in source.spans],
+                "chunks": chunks_to_json(source) if hashed else [{"length": length} for _, length in source.spans],
                 "tensors": source.tensors if sends_index else None,
                 **(attributes_of(source) if self._sends_attributes else {}),
             }
@@ -301,13 +302,57 @@ class _Sending:
             asked.update((wanted.file, wanted.offset) for wanted in upload.missing)
             if len(asked) == before:
                 return
-            self._send_listed(upload)
+            self._sender.send_listed(upload)
             if upload.missing_count <= len(upload.missing):
                 return
             with parse_errors():
                 upload = Upload.from_json(self._server.call("GET", f"/v1/uploads/{upload.id}"))
 
-    def _send_listed(self, upload: Upload) -> None:
+    def _arrived(self, what: str | None, offset: int) -> None:
+        self._last_refusals.pop("send", None)
+        if (what, offset) not in self._sent:  # a range that is lost again and again is no progress
+            self._sent.add((what, offset))
+            self._patience.progress()
+
+    def _commit(self, upload_id: str) -> Committed:
+        body = None
+        if not self._hashed:
+            body = {
+                "files": [{**_called(path), "chunks": chunks_to_json(source)} for path, source in self._files.items()]
+            }
+        longer_s = self._size_bytes / _COPIED_BYTES_PER_S
+        answer = self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body, longer_s=longer_s)
+        with parse_errors():
+            return Committed.from_json(answer)
+
+
+class RangeSender:
+    """Sends the ranges of files that a server lists. Thread-safe.
+
+    Parameters
+    ----------
+    files : mapping
+        The files by their paths; that of a single file is None.
+    moved : callable
+        Called with the number of bytes that were sent.
+    arrived : callable
+        Called with the path and the offset of a range that has arrived.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        files: Mapping[str | None, Source] | Mapping[str, Source],
+        *,
+        moved: Callable[[int], object] = lambda count: None,
+        arrived: Callable[[str | None, int], object] = lambda path, offset: None,
+    ) -> None:
+        self._server = server
+        self._files: dict[str | None, Source] = dict(files.items())
+        self._moved = moved
+        self._arrived = arrived
+
+    def send_listed(self, upload: Upload) -> None:
         """Send small files in batches if the server offers them, the rest range by range."""
         sizes = {path: source.size_bytes for path, source in self._files.items() if path is not None}
         batches = [batch for batch in upload.batches if batch.is_of(sizes)]
@@ -324,7 +369,7 @@ class _Sending:
                 if len(data) >= filled + length:
                     break
         self._server.send(batch.as_range, [data])
-        self._bar.moved(len(data))
+        self._moved(len(data))
         self._arrived(batch.url, 0)
 
     def _send(self, wanted: Range) -> None:
@@ -336,28 +381,13 @@ class _Sending:
         self._server.send(wanted, self._pieces(self._files[path], place, wanted.length))
         self._arrived(path, wanted.offset)
 
-    def _arrived(self, what: str | None, offset: int) -> None:
-        self._last_refusals.pop("send", None)
-        if (what, offset) not in self._sent:  # a range that is lost again and again is no progress
-            self._sent.add((what, offset))
-            self._patience.progress()
-
     def _pieces(self, source: Source, place: int, length: int) -> Iterator[memoryview]:
         while length > 0:
             data, _ = source.read(place)
             yield data
-            self._bar.moved(len(data))
+            self._moved(len(data))
             length -= len(data)
             place += 1
-
-    def _commit(self, upload_id: str) -> Committed:
-        body = None
-        if not self._hashed:
-            body = {"files": [{**_called(path), "chunks": _digests(source)} for path, source in self._files.items()]}
-        longer_s = self._size_bytes / _COPIED_BYTES_PER_S
-        answer = self._server.call("POST", f"/v1/uploads/{upload_id}/commit", body=body, longer_s=longer_s)
-        with parse_errors():
-            return Committed.from_json(answer)
 
 
 def attributes_of(source: Source) -> dict[str, Any]:
@@ -370,7 +400,8 @@ def _called(path: str | None) -> dict[str, str]:
     return {"path": path} if path is not None else {}
 
 
-def _digests(source: Source) -> list[dict[str, Any]]:
+def chunks_to_json(source: Source) -> list[dict[str, Any]]:
+    """Return the chunks of a source with their digests, as the server is told of them."""
     return [{"length": chunk.length, "digest": chunk.digest} for chunk in source.chunks()]
 
 
