@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from tests.browser.watching import comes_true
 from tests.support.live import LiveServer
+from tests.support.shared_uploads import reserve
 
 
 @pytest.fixture
@@ -161,6 +162,37 @@ def test_the_storage_page_follows_saves_and_uploads(page, site, run, stays):
         expect(page.locator(".uploads li")).to_contain_text("976.6 KiB of 3.8 MiB")
     expect(page.locator(".uploads li")).to_have_count(0)
     assert comes_true(page, "window.holdfastPlots['storage-plot'].data[0].length > 1")
+    assert same()
+
+
+def test_the_storage_page_follows_the_writers_of_a_shared_upload(open_context, page, site, run, stays, tmp_path):
+    page.goto(f"{site.url}/storage")
+    live(page)
+    same = stays()
+    ranks = [f"rank-{number}" for number in range(4)]
+    shared = reserve(site.server.http, run.directory, writers=ranks, attempt=2)
+    for number, rank in enumerate(ranks[:2]):
+        shared.put(rank, {f"shard-{number}.bin": bytes(100_000 * (number + 1))})
+    shared.declare(ranks[2], {"shard-2.bin": bytes(300_000)})
+    upload = page.locator(".uploads > li")
+    expect(upload).to_contain_text("attempt 2; waits for rank-0, rank-1, rank-2, rank-3")
+    expect(upload.locator(".writers li")).to_have_count(3)
+    shared.ready(ranks[0])
+    expect(upload.locator('[data-writer="rank-0"] .badge')).to_have_text("ready")
+    expect(upload.locator('[data-writer="rank-2"]')).to_contain_text("293.0 KiB missing")
+    for scheme in ("light", "dark"):
+        other = open_context(color_scheme=scheme).new_page()
+        other.goto(f"{site.url}/storage")
+        expect(other.locator(".writers li")).to_have_count(3)
+        other.locator("#storage-uploads").screenshot(path=tmp_path / f"writers-{scheme}.png", animations="disabled")
+    for rank in ranks:
+        shared.put(rank, {f"more-{rank}": b"m"})
+        shared.put(ranks[2], {"shard-2.bin": bytes(300_000)})
+        shared.ready(rank)
+    expect(upload).to_contain_text("all writers are ready")
+    shared.commit().raise_for_status()
+    expect(upload).to_have_count(0)
+    site.server.http.delete(f"/v1/checkpoints/{shared.id}").raise_for_status()
     assert same()
 
 

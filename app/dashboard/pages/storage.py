@@ -15,6 +15,7 @@ router = APIRouter(route_class=PageRoute)
 
 MOST_DIRECTORIES = 25
 MOST_UPLOADS = 100
+MOST_WRITERS = 64
 """The most of each on the page."""
 
 
@@ -53,6 +54,7 @@ def storage(request: Request, service: ServiceDep, may: Reader, span: Span = "al
         windows=list(WINDOWS),
         arrivals=arrivals,
         uploads=uploads,
+        most_writers=MOST_WRITERS,
     )
 
 

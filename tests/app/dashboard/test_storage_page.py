@@ -18,6 +18,7 @@ from app.service.query.usage import Disk
 from app.settings import Settings
 from tests.app.api.test_uploads import begin, commit, declared, put, send
 from tests.support.live import LiveServer, eventually
+from tests.support.shared_uploads import reserve
 from tests.support.tokens import bearer, mint
 
 HTML = {"Accept": "text/html"}
@@ -196,6 +197,27 @@ def test_the_progress_of_uploads_is_shown(server, browser, directory):
     send(server, upload | {"missing": server.http.get(f"/v1/uploads/{upload['id']}").json()["missing"]})
     commit(server, upload)
     assert rows(storage(team), "upload") == {}
+
+
+def test_the_writers_of_a_shared_upload_are_shown(server, browser, directory):
+    team = browser(directory)
+    shared = reserve(server.http, directory, writers=["rank-0", "rank-1", "rank <2>"], attempt=1)
+    shared.put("rank-0", {"a": b"a" * 2000})
+    shared.ready("rank-0")
+    shared.declare("rank-1", {"b": b"b" * 3000, "c": b"c" * 1000})
+    page = storage(team)
+    assert "attempt 1; waits for rank-1 , rank <2>" in rows_of_upload(page, shared.id)
+    writers = rows(page, "writer")
+    assert writers["rank-0"].startswith("rank-0 ready 1 file, 2.0 KiB")
+    assert writers["rank-1"].startswith("rank-1 not ready 2 files, 3.9 KiB, 3.9 KiB missing")
+    server.http.delete(shared.url).raise_for_status()
+    assert rows(storage(team), "writer") == {}
+
+
+def rows_of_upload(page, upload_id):
+    """Return the text of an upload and its writers."""
+    part = page.partition(f'data-upload="{upload_id}"')[2].partition("</section>")[0]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", part)).split())
 
 
 def test_an_upload_of_unknown_size_has_no_end(server, browser, directory):
