@@ -111,10 +111,13 @@ class HoldfastFileSystem(WritingFileSystem, metaclass=_CachedBySettings):
     def cp_file(self, path1: Any, path2: Any, **kwargs: Any) -> None:
         """Copy a file on the server, with its facts; no bytes move. Of a directory, make an empty one."""
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
-        if self.isdir(path1):
+        entry = self._entry(path1)
+        if path1 in self._made or (entry is not None and not entry.is_file):
             self.makedirs(path2, exist_ok=True)
+        elif entry is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path1)
         elif path1 != path2:
-            self._store.copy(self._file(path1), path2, self._seen(path2))
+            self._store.copy(entry, path2, self._seen(path2))
 
     def copy(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> None:
         """Copy files on the server. A checkpoint of several files, copied as a whole, remains one."""
@@ -167,8 +170,17 @@ class HoldfastFileSystem(WritingFileSystem, metaclass=_CachedBySettings):
 
     def mkdir(self, path: Any, create_parents: bool = True, **kwargs: Any) -> None:
         """Remember a directory, for as long as this process lives: the server knows those that hold something."""
-        path = self._strip_protocol(path)
-        if self.exists(path):
+        self._make(self._strip_protocol(path), create_parents=create_parents, exist_ok=False)
+
+    def makedirs(self, path: Any, exist_ok: bool = False) -> None:
+        """Remember a directory, and those that it is in; see `mkdir`."""
+        self._make(self._strip_protocol(path), create_parents=True, exist_ok=exist_ok)
+
+    def _make(self, path: str, *, create_parents: bool, exist_ok: bool) -> None:
+        found = self._found(path)
+        if found is not None:
+            if exist_ok and found["type"] == "directory":
+                return
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         parent = self._parent(path)
         while parent:
@@ -179,11 +191,6 @@ class HoldfastFileSystem(WritingFileSystem, metaclass=_CachedBySettings):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parent)
             parent = self._parent(parent) if found is None else ""
         self._made.add(path)
-
-    def makedirs(self, path: Any, exist_ok: bool = False) -> None:
-        """Remember a directory, and those that it is in; see `mkdir`."""
-        if not (exist_ok and self.isdir(path)):
-            self.mkdir(path)
 
     def rmdir(self, path: Any) -> None:
         """Forget an empty directory."""
