@@ -169,7 +169,7 @@ def test_an_aborted_save_is_gone_for_all_writers(server, manager):
 
 def test_preconditions(server, directory, manager):
     server.save(directory, name="step-10")
-    with pytest.raises(IntegrityError, match="If-None-Match"), begun(manager, if_none_match="*"):
+    with pytest.raises(CheckpointExists, match="If-None-Match"), begun(manager, if_none_match="*"):
         pass
     digest = server.http.get("/v1/checkpoints/latest", params={"directory": directory}).json()["digest"]
     shared = begun(manager, if_match=digest)
