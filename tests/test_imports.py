@@ -84,6 +84,7 @@ CLIENT = {
     "cli": "*",
     "integrations": "*",
     "integrations._common": "*",
+    "integrations.dcp": "*",
     "integrations.lightning": "*",
     "": "errors manager cleanup client serving _query _shared _save.graceful",
 }

@@ -69,7 +69,7 @@ def test_sigterm_saves_the_step_at_which_it_came(directory, tmp_path):
 def test_a_server_that_is_killed_meanwhile_is_no_matter(directory, tmp_path, whole, own_server):
     out = tmp_path / "end.pt"
     with frameworks.started("lightning_job", directory, out, HOLDFAST_URL=own_server.url) as job:
-        assert job.stdout.readline() == "begun\n"
+        frameworks.wait_for("begun", job)
         own_server.kill()
         said = job.communicate(timeout=frameworks.LIMIT_S)[0]
     assert job.returncode == 0, said[-3000:]

@@ -27,11 +27,21 @@ def require_agreement(value: Any, deed: str) -> None:
         raise HoldfastError(f"the ranks would {deed}: {listed}", code="ranks_disagree")
 
 
+def rank_of_job() -> int:
+    """Return the rank of this process in torch.distributed; 0 without it."""
+    return int(sys.modules["torch.distributed"].get_rank()) if _is_distributed() else 0
+
+
 def gathered(value: Any) -> list[Any]:
     """Return the values of all ranks, in their order; that of this process alone without torch.distributed."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+    if not _is_distributed():
         return [value]
+    distributed = sys.modules["torch.distributed"]
     found: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(found, value)
     return found
+
+
+def _is_distributed() -> bool:
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()

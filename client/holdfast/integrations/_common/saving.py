@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..._arguments import checks, values
+from ..._arguments.name_grammar import check_checkpoint
 from ..._save.facts import facts_of
 from ...manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from ..._shared.save import SharedSave
 
 Kind = Literal["regular", "best"]
 
@@ -36,6 +40,47 @@ def save_state(
     """Save a state as `CheckpointManager.save` does, with metadata that may have any names."""
     facts = facts_of(kind, epoch, step, values.metric(metric), metadata, **about)
     return manager._save(state, "best" if kind == "best" else "checkpoint", facts, checks.choice("wait", wait))
+
+
+def save_folder(
+    manager: CheckpointManager,
+    folder: Path,
+    *,
+    name: str,
+    metadata: Mapping[str, Any],
+    epoch: int | None = None,
+    step: int | None = None,
+    metric: Any = None,
+    wait: bool | None = None,
+    **about: Any,
+) -> Path:
+    """Save a folder as `CheckpointManager.save_folder` does, with metadata that may have any names."""
+    facts = facts_of("regular", epoch, step, values.metric(metric), metadata, **about)
+    called = check_checkpoint(name)
+    manager._saver.save_folder_as(called, folder, facts, manager._policy, wait=checks.choice("wait", wait))
+    return manager.checkpoint_dir / called
+
+
+def shared_save(
+    manager: CheckpointManager,
+    name: str,
+    *,
+    save_id: str,
+    writer: str,
+    writers: list[str],
+    metadata: Mapping[str, Any],
+    epoch: int | None = None,
+    step: int | None = None,
+    metric: Any = None,
+    **about: Any,
+) -> "SharedSave":
+    """Begin a part of a checkpoint as `CheckpointManager.shared_save` does, with metadata that may have any names."""
+    from ..._shared.begin import begin
+
+    facts = facts_of("regular", epoch, step, values.metric(metric), metadata, **about, name=name)
+    terms = {"writers": writers, "attempt": 0, "commit_when_ready": False}
+    save = {**facts, "directory": manager._remote.name, "policy": manager._policy, "save_id": save_id}
+    return begin(manager._remote.server, manager.checkpoint_dir / name, save, writer, terms, {})
 
 
 def numbers(found: Mapping[str, Any]) -> dict[str, Any]:
