@@ -1,4 +1,4 @@
-"""A training with Accelerate: accelerate_job.py DIRECTORY OUT [--epochs N] [--kill-at EPOCH] [--disagree] [--without-server].
+"""A training with Accelerate: accelerate_job.py DIRECTORY OUT [--epochs N] [--kill-at EPOCH] [--disagree] ...
 
 With ``--without-server``, the directory is a local folder, and Accelerate itself saves and loads it.
 """
