@@ -1,6 +1,6 @@
-"""Checkpoints that are folders: the part of a `CheckpointManager` that saves and loads them."""
+"""Checkpoints that are local files or folders: the part of a `CheckpointManager` that saves and loads them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,11 @@ from ._transfer.destination import local
 
 if TYPE_CHECKING:
     from ._load_folders import FolderLoader
+    from ._transfer.folders.local_files import LocalFiles
 
 
 class Folders:
-    """The methods of a manager for checkpoints that are folders, and what they share with those for states."""
+    """The methods of a manager for local files and folders, and what they share with those for states."""
 
     checkpoint_dir: Path
     max_checkpoints: int | None
@@ -97,13 +98,84 @@ class Folders:
         >>> [path.name for path in manager.load_folder("checkpoint-500", to="restored").iterdir()]
         ['model.safetensors']
         """
-        from ._save.folder import name_of
+        from ._save.folder import folder_to_save
 
-        source = local("folder", checks.folder("folder", folder))
+        source = local("folder", checks.path("folder", folder))
         given = {"epoch": epoch, "step": step, "metric": metric, "is_best": is_best, "tags": tags, "pinned": pinned}
         facts = self._facts({**given, "name": name, "retention": retention}, metadata, wait)
-        called = facts.pop("name", None) or name_of(source)
-        self._saver.save_folder_as(called, source, facts, self._policy, wait=checks.choice("wait", wait))
+        return self._save_files(source, folder_to_save, facts, wait)
+
+    def save_file(
+        self,
+        file: str | Path,
+        epoch: int | None = None,
+        metric: float | None = None,
+        is_best: bool = False,
+        *,
+        step: int | None = None,
+        tags: str | Iterable[str] | None = None,
+        pinned: bool = False,
+        retention: Literal["policy", "manual"] = "policy",
+        name: str | None = None,
+        wait: bool | None = None,
+        **metadata: Any,
+    ) -> Path:
+        """Save a file of another library (``.keras``, ``.gguf``, ``.safetensors``), as `save_folder` saves a folder.
+
+        Bytes that the directory's checkpoints hold already are not sent again. A background save holds the file by a
+        link, so it may be deleted or replaced at once; do not write into it before `wait`.
+
+        Parameters
+        ----------
+        file : str or Path
+            The file, complete. A link counts as what it leads to.
+        epoch, metric, is_best, step, tags, pinned, retention, wait, **metadata
+            As for `save`. The metric, too, has its default from ``monitor``.
+        name : str, optional
+            Its name, in place of the file's own. A checkpoint of that name is replaced.
+
+        Returns
+        -------
+        Path
+            ``checkpoint_dir / name``. `download` puts a copy on this machine; `load` takes torch and safetensors files,
+            and NumPy's.
+
+        Raises
+        ------
+        FileNotFoundError, IsADirectoryError
+            There is no such file, or it is a folder. Nothing was sent.
+        TypeError, ValueError
+            A fact cannot be stored, or the file is empty, or a pipe or another special file. Nothing was sent.
+        IntegrityError
+            The file was changed or removed while it was being sent; no checkpoint has become of it.
+        HoldfastError
+            As for `save`.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from holdfast import CheckpointManager
+        >>> written = Path("model.gguf").write_bytes(b"GGUF" + bytes(8))
+        >>> manager = CheckpointManager("runs/files")
+        >>> manager.save_file("model.gguf", epoch=3, loss=0.25, name="epoch-3.gguf")
+        PosixPath('runs/files/epoch-3.gguf')
+        >>> manager.download("epoch-3.gguf", to="got.gguf").stat().st_size
+        12
+        """
+        from ._save.folder import file_to_save
+
+        source = local("file", checks.path("file", file))
+        given = {"epoch": epoch, "step": step, "metric": metric, "is_best": is_best, "tags": tags, "pinned": pinned}
+        facts = self._facts({**given, "name": name, "retention": retention}, metadata, wait)
+        return self._save_files(source, file_to_save, facts, wait)
+
+    def _save_files(
+        self, source: Path, files_at: "Callable[[Path, str], LocalFiles]", facts: dict[str, Any], wait: bool | None
+    ) -> Path:
+        from ._save.folder import name_of
+
+        called: str = facts.pop("name", None) or name_of(source)
+        self._saver.save_files_as(called, source, files_at, facts, self._policy, wait=checks.choice("wait", wait))
         return self.checkpoint_dir / called
 
     def load_folder(
@@ -168,6 +240,14 @@ class Folders:
             return loader.latest()
         best = self._remote.best(self.mode)
         return loader.found(lambda: loader.best(best.mode)) if best is not None else None
+
+    def _download_waiting(self, checkpoint_path: str | PurePath, target: Path, *, is_folder: bool) -> Path | None:
+        """Put a checkpoint of one file that waits in the spool at a place; None if none of that name waits."""
+        from ._load_folders import put_waiting
+
+        given = checks.path("checkpoint_path", checkpoint_path, may_be_empty=True)
+        place = locate(given, self.checkpoint_dir, self._prefix)
+        return self._saver.target.while_waiting(*place, lambda item: put_waiting(item, target, is_folder=is_folder))
 
     def _folder_loader(self, to: str | Path, **how: bool) -> "FolderLoader":
         from ._load_folders import FolderLoader

@@ -1,16 +1,23 @@
-"""Loads of folders: which checkpoint is taken, and how its files get from the server or the spool to their place."""
+"""Loads of folders and of files as they are: which checkpoint is taken, and how it gets to its place.
 
+It comes from the server, or from the spool.
+"""
+
+import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ._api.directory import RemoteDirectory
 from ._api.wire import Checkpoint
-from ._spool.folder_item import SpooledFiles, is_of_folder, opened
-from ._spool.item import SpooledCheckpoint
+from ._spool.folder_item import SpooledFiles, is_of_folder, opened, write_verified
+from ._spool.item import SpooledCheckpoint, SpooledFile
 from ._spool.queue import Queue
+from ._transfer import destination, download
 from ._transfer.cache import Cache
+from ._transfer.contents import file_of
 from ._transfer.folders import download_folder, target
 from .errors import CheckpointNotFound, HoldfastError, IntegrityError, InvalidRequest, warn
 
@@ -106,12 +113,16 @@ class FolderLoader:
     def best(self, mode: str) -> Checkpoint | None:
         """Return the best folder on the server, by a mode."""
         found = self.remote.checkpoints(order_by="best", mode=mode, page_size=_PAGE_SIZE)
-        return next((checkpoint for checkpoint in found if checkpoint.is_folder), None)
+        return next(filter(self.counts, found), None)
+
+    def counts(self, checkpoint: Checkpoint) -> bool:
+        """Tell if a checkpoint of the server is one of those that are loaded."""
+        return checkpoint.is_folder
 
     def _newest_first(self, kind: str | None) -> Iterator[Checkpoint]:
         chosen = {"kind": kind} if kind is not None else {}
         found = self.remote.checkpoints(order_by="-position", page_size=_PAGE_SIZE, **chosen)
-        return (checkpoint for checkpoint in found if checkpoint.is_folder)
+        return filter(self.counts, found)
 
     def takes(self, facts: dict[str, Any]) -> bool:
         """Tell if a checkpoint that waits in a spool is a folder."""
@@ -146,6 +157,64 @@ class FolderLoader:
     def _warn_of_kept(self, place: Path, kept: Path | None) -> None:
         if kept is not None:
             warn(f"{place} held something else than the checkpoint; that is in {kept} now")
+
+
+@dataclass(frozen=True)
+class FileLoader(FolderLoader):
+    """Puts checkpoints of one file below a folder of this machine, each under its own name, also over a file there."""
+
+    suffixes: tuple[str, ...] = ("",)
+    """The ends of the names of those that count."""
+
+    def counts(self, checkpoint: Checkpoint) -> bool:
+        return not checkpoint.is_folder and checkpoint.name.endswith(self.suffixes)
+
+    def placed(self, checkpoint: Checkpoint) -> Path:
+        place = self.to / checkpoint.name
+        file = file_of(self.remote.server, checkpoint)
+        download.into_file(self.remote.server, file, place, self.cache, self.progress)
+        if self.queue is not None and checkpoint.directory == self.remote.name:
+            self.queue.learn(checkpoint.sequence)
+        return place
+
+    def takes(self, facts: dict[str, Any]) -> bool:
+        return not is_of_folder(facts) and str(facts["save"]["name"]).endswith(self.suffixes)
+
+    def spooled(self, item: SpooledCheckpoint) -> Path:
+        place = put_waiting(item, self.to, is_folder=True)
+        if place is None:
+            raise FileNotFoundError(f"{item.folder} holds no single file")
+        return place
+
+
+def put_waiting(item: SpooledCheckpoint, to: Path, *, is_folder: bool) -> Path | None:
+    """Put a single file that waits in a spool where it is to be downloaded; None if it is a folder of files.
+
+    Parameters
+    ----------
+    to : Path
+        The place of the file, or a folder that receives it under its own name.
+    is_folder : bool
+        Whether the place can only be a folder, which is made if it is missing.
+    """
+    facts = item.facts()
+    if is_of_folder(facts):
+        return None
+    place = to / str(facts["save"]["name"]) if is_folder or to.is_dir() else to
+    with ExitStack() as stack:
+        file = opened(item.folder, facts)
+        assert isinstance(file, SpooledFile)
+        stack.enter_context(file)
+        if (stream := destination.stream_at(place)) is not None:
+            write_verified(file, stack.enter_context(stream).write)
+            return place
+        temporary = stack.enter_context(destination.replaced(place))
+        sink = stack.enter_context(temporary.open("xb"))
+        write_verified(file, sink.write)
+        sink.flush()
+        file.attributes.apply(temporary)
+        os.fsync(sink.fileno())
+    return place
 
 
 def single_file(name: str) -> HoldfastError:

@@ -590,6 +590,8 @@ class CheckpointManager(Folders):
     def download(self, checkpoint_path: str | PurePath, to: str | Path = ".") -> Path:
         """Put a checkpoint's file, or its folder of files, on this machine, verified.
 
+        A file that waits in the spool is taken from there.
+
         Parameters
         ----------
         checkpoint_path : str or Path
@@ -612,8 +614,10 @@ class CheckpointManager(Folders):
         from ._query.placing import put_at
 
         target = local("to", to)
-        checkpoint = self._find(checkpoint_path)
         try:
+            if (place := self._download_waiting(checkpoint_path, target, is_folder=names_folder(to))) is not None:
+                return place
+            checkpoint = self._find(checkpoint_path)
             return put_at(
                 self._remote.server,
                 checkpoint,

@@ -1,5 +1,6 @@
-"""Folders to be saved: their names, what they may hold, and how their files are held during a background save."""
+"""Local files and folders to be saved: their names, what they may be, and how a background save holds them."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,15 +11,15 @@ from .._transfer.folders.local_files import LocalFiles
 from ..errors import HoldfastError
 
 
-def name_of(folder: Path) -> str:
-    """Return the name of a folder as a checkpoint: a link's own name, or that of what ``.`` or ``..`` means.
+def name_of(path: Path) -> str:
+    """Return the name of a file or folder as a checkpoint: a link's own name, or that of what ``.`` or ``..`` means.
 
     Raises
     ------
     InvalidRequest
         No checkpoint may have that name.
     """
-    return check_checkpoint(folder.name if folder.name not in ("", "..") else folder.resolve().name)
+    return check_checkpoint(path.name if path.name not in ("", "..") else path.resolve().name)
 
 
 def folder_to_save(folder: Path, name: str) -> LocalFiles:
@@ -34,12 +35,34 @@ def folder_to_save(folder: Path, name: str) -> LocalFiles:
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder}")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder: save() takes a state, and 'holdfast put' takes a file")
+        raise NotADirectoryError(f"{folder} is not a folder: save_file() takes a file, and save() a state")
     return LocalFiles(folder, name)
 
 
-def held_folder(files: LocalFiles, places: Iterable[Path]) -> Held | None:
-    """Hold the files of a folder; None if no place can hold them."""
+def file_to_save(file: Path, name: str) -> LocalFiles:
+    """Return a file, as it is now.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        There is no such file, or it is a folder.
+    ValueError
+        It is empty, unreadable, or a pipe or another special file.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f"there is no file {file}")
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder: save_folder() takes it")
+    files = LocalFiles(file, name)
+    if not os.access(file, os.R_OK):
+        raise ValueError(f"{file} cannot be read: permission denied")
+    if not files.size_bytes:
+        raise ValueError(f"{file} is empty: there is nothing to save")
+    return files
+
+
+def held_files(files: LocalFiles, places: Iterable[Path]) -> Held | None:
+    """Hold a file, or the files of a folder; None if no place can hold them."""
     try:
         return hold(files, places)
     except OSError as error:

@@ -13,6 +13,7 @@ from .._arguments.name_mapping import checkpoint_name
 from .._runtime.interruption import reraise
 from .._spool.folder_item import Content
 from .._torchfile.writer.layout import Layout, layout_of
+from .._transfer.folders.local_files import LocalFiles
 from ..errors import (
     CheckpointExists,
     CheckpointNotFound,
@@ -26,7 +27,7 @@ from ..errors import (
 from . import drain, outcome, weights_only_check
 from .background import WorkQueue
 from .distributed import NonZeroRank, rank_of_process
-from .folder import folder_to_save, held_folder
+from .folder import held_files
 from .job import SaveJob
 from .snapshot import Staging
 from .target import SaveTarget
@@ -119,22 +120,34 @@ class Saver:
                 self._queue(save, layout, snapshot.close)
         self._warn_of_loading(layout)
 
-    def save_folder_as(
-        self, name: str, folder: Path, facts: Mapping[str, Any], policy: Mapping[str, Any], *, wait: bool | None = None
+    def save_files_as(
+        self,
+        name: str,
+        path: Path,
+        files_at: Callable[[Path, str], LocalFiles],
+        facts: Mapping[str, Any],
+        policy: Mapping[str, Any],
+        *,
+        wait: bool | None = None,
     ) -> None:
-        """Save a folder under a name, or leave it to rank 0.
+        """Save a local file or folder under a name, or leave it to rank 0.
 
-        In the background, its files are held under names of their own: when this returns, the folder may be deleted.
-        If they cannot be held, it is saved before this returns.
+        In the background, the files are held under names of their own: when this returns, they may be deleted. If they
+        cannot be held, they are saved before this returns.
+
+        Parameters
+        ----------
+        files_at : callable
+            Returns the files of a path, for a checkpoint of this name, or raises what is wrong with it.
         """
         self.background.raise_error()
         if not self.is_ours("save"):
             return
-        files = folder_to_save(folder, name)
+        files = files_at(path, name)
         save = {**self._begun(name, facts, policy), **files.about_folders}
         if not self._waits(wait):
             with self.background.reserved_place():
-                if (held := held_folder(files, self.target.places_to_hold(folder))) is not None:
+                if (held := held_files(files, self.target.places_to_hold(path))) is not None:
                     self._queue(save, held.files, held.close)
                     return
         self.background.wait()

@@ -203,13 +203,13 @@ class SaveTarget:
         courier.wake()
         return item
 
-    def places_to_hold(self, folder: Path) -> Iterator[Path]:
-        """Yield the folders in which the files of a folder may be held: the queue of the spool, and beside it."""
+    def places_to_hold(self, path: Path) -> Iterator[Path]:
+        """Yield the folders in which what is at a path may be held: the queue of the spool, and the one it is in."""
         if self.queue is not None:
             with suppress(OSError):
                 self.queue.prepare()
                 yield self.queue.folder
-        yield folder.absolute().parent
+        yield path.absolute().parent
 
     def spill_up_to(self, last: drain.SaveUnderWay) -> None:
         """Write a save under way to the spool, after the earlier ones: there, too, they are in the order of saving."""

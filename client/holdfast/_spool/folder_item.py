@@ -1,4 +1,6 @@
-"""Spooled checkpoints of several files: the files in a folder of their own, beside the facts of the save.
+"""Spooled checkpoints of local files: those of a folder in a folder of their own, beside the facts of the save.
+
+A single file becomes an item like that of a state, see `item`, which every client delivers and loads.
 
 ::
 
@@ -10,7 +12,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,25 +70,19 @@ def _write(
     folder: Path, save: Mapping[str, Any], source: LocalFiles, about: Mapping[str, Any], disk: fsync.FileSystem
 ) -> None:
     top = folder / FILES
-    places = {path or "": top / (path or "") for path in source}
-    folders = sorted({top, *(place.parent for place in places.values()), *_parents(places.values(), top)})
+    places = {path: top / path if path is not None else folder / _items.FILE for path in source}
+    folders = sorted({place.parent for place in places.values()} | _parents(places.values(), top))
     for each in folders:
         each.mkdir(mode=0o700, exist_ok=True)
     linked: list[Path] = []
 
-    def keep(path: str) -> None:
+    def keep(path: str | None) -> None:
         if _keep(source[path], places[path], may_link=source.is_held):
             linked.append(places[path])
 
     in_parallel(places, keep, threads=_THREADS)
     source.refuse_changed()
-    facts = {
-        "version": _items.VERSION_OF_FOLDERS,
-        **about,
-        "save": dict(save),
-        "size_bytes": source.size_bytes,
-        "files": [_described(path or "", each) for path, each in source.items()],
-    }
+    facts = {"version": _items.VERSION, **about, "save": dict(save), **_described(source)}
     in_parallel(linked, fsync.sync, threads=_THREADS)  # written by another process: only their own sync tells of errors
     jobs = [
         partial(disk.sync, set(places.values()).difference(linked), reversed(folders)),
@@ -128,9 +124,16 @@ def _is_cloned(source: FileSource, descriptor: int) -> bool:
     return False
 
 
-def _described(path: str, source: FileSource) -> dict[str, Any]:
+def _described(source: LocalFiles) -> dict[str, Any]:
+    """Return the facts of the files; those of a folder change the version of the item."""
+    if None in source:
+        return _described_file(source[None])
+    files = [{"path": path, **_described_file(each)} for path, each in source.items()]
+    return {"version": _items.VERSION_OF_FOLDERS, "size_bytes": source.size_bytes, "files": files}
+
+
+def _described_file(source: FileSource) -> dict[str, Any]:
     return {
-        "path": path,
         "size_bytes": source.size_bytes,
         "chunks": [[chunk.length, chunk.digest] for chunk in source.chunks()],
         "tensors": source.tensors,
@@ -203,17 +206,20 @@ class SpooledFiles(dict[str | None, SpooledFile]):
         """
 
         def copy(path: str) -> None:
-            file = self[path]
-            with places[path].open("xb", buffering=0) as sink:
-                for place in range(len(file.spans)):
-                    data, digest = file.read(place)
-                    if of_chunk(data) != digest:
-                        raise IntegrityError(f"the bytes of {file.what} are not those saved")
-                    while data:
-                        data = data[sink.write(data) :]
-            file.attributes.apply(places[path])
+            with places[path].open("xb") as sink:
+                write_verified(self[path], sink.write)
+            self[path].attributes.apply(places[path])
 
         in_parallel(places, copy, threads=_THREADS)
+
+
+def write_verified(file: SpooledFile, write: Callable[[memoryview], object]) -> None:
+    """Pass all bytes of a file to ``write``; `IntegrityError` if they are not those that were saved."""
+    for place in range(len(file.spans)):
+        data, digest = file.read(place)
+        if of_chunk(data) != digest:
+            raise IntegrityError(f"the bytes of {file.what} are not those saved")
+        write(data)
 
 
 def _folders(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Held folders: the files of a background save under names of their own, so that the job may delete its folder.
+"""Held folders: the files of a background save under names of their own, so that the job may delete its own.
 
 A held folder is locked while its process lives. The next process that looks removes what a killed one has left.
 """
@@ -26,7 +26,7 @@ _ATTEMPTS, _THREADS = 3, 4
 
 
 class Held:
-    """The files of a folder, under names that only this process knows. Close it when they are no longer read."""
+    """Files, under names that only this process knows. Close it when they are no longer read."""
 
     def __init__(self, files: LocalFiles, stack: ExitStack) -> None:
         self.files = files
@@ -38,7 +38,7 @@ class Held:
 
 
 def hold(files: LocalFiles, places: Iterable[Path]) -> Held:
-    """Hold the files of a folder: by links, which take no space; by copies where no place allows links.
+    """Hold a file, or the files of a folder: by links, which take no space; by copies where no place allows links.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def hold(files: LocalFiles, places: Iterable[Path]) -> Held:
     Raises
     ------
     IntegrityError
-        The folder was changed meanwhile.
+        A file or the folder was changed meanwhile.
     OSError
         No place can be written.
     """
@@ -66,7 +66,7 @@ def hold(files: LocalFiles, places: Iterable[Path]) -> Held:
                 reraise(error)
                 files.refuse_changed()  # a file that is gone is the user's mistake, not the place's
                 failure = error
-    raise failure if failure is not None else FileNotFoundError("there is no place to hold the folder")
+    raise failure if failure is not None else FileNotFoundError("there is no place to hold the files")
 
 
 def tidy(place: Path) -> None:

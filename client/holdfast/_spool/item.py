@@ -1,4 +1,4 @@
-"""Spooled checkpoints on disk: a folder with a torch file and the facts of its save; for more, see `folder_item`.
+"""Spooled checkpoints on disk: a folder with a file and the facts of its save; for several, see `folder_item`.
 
 It is written as the server writes: every byte is durable under a temporary name first, then the name, then the folder
 that holds the name. What is read back is verified, and never unpickled here.

@@ -1,4 +1,4 @@
-"""A local folder as a checkpoint to be sent: its files by their paths, as they were when it was looked at."""
+"""A local file or folder as a checkpoint to be sent: its files by their paths, as they were when it was looked at."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -35,11 +35,13 @@ class LocalFiles(dict[str | None, FileSource]):
     def __init__(self, path: Path, name: str) -> None:
         self._folder = path if path.is_dir() else None
         self.entries = walk.Found({}, {})
-        """What was found in the folder."""
+        """What was found in the folder; or the single file, by its own name."""
         self.is_held = False
         """Whether the files are at paths that only this process knows."""
         if path.is_file():
-            super().__init__({None: FileSource(path, is_indexed=True)})
+            entry = walk.Entry(str(path), path.stat(), path.is_symlink())
+            self.entries = walk.Found({path.name: entry}, {})
+            super().__init__({None: FileSource(path, is_indexed=True, found=entry.like)})
             return
         if self._folder is None:
             raise ValueError(f"{path} is neither a file nor a folder: save its output to a file first")
@@ -67,8 +69,9 @@ class LocalFiles(dict[str | None, FileSource]):
     def moved_to(self, folder: Path) -> Self:
         """Return the same files, read at their paths in another folder that only this process knows."""
         other = copy.copy(self)
-        other._folder, other.is_held = folder, True
-        other.update({path: source.at(folder / (path or "")) for path, source in self.items()})
+        other._folder, other.is_held = folder if self._folder is not None else None, True
+        for (path, source), inner in zip(self.items(), self.entries.files, strict=True):
+            other[path] = source.at(folder / inner)
         return other
 
     def stamp(self) -> None:
