@@ -6,7 +6,7 @@ It comes from the server, or from the spool.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,8 @@ class FileLoader(FolderLoader):
 
     suffixes: tuple[str, ...] = ("",)
     """The ends of the names of those that count."""
+    epochs: dict[str, int | None] = field(default_factory=dict)
+    """The epochs of those that were put in place, by their names."""
 
     def counts(self, checkpoint: Checkpoint) -> bool:
         return not checkpoint.is_folder and checkpoint.name.endswith(self.suffixes)
@@ -175,6 +177,7 @@ class FileLoader(FolderLoader):
         download.into_file(self.remote.server, file, place, self.cache, self.progress)
         if self.queue is not None and checkpoint.directory == self.remote.name:
             self.queue.learn(checkpoint.sequence)
+        self.epochs[checkpoint.name] = checkpoint.epoch
         return place
 
     def takes(self, facts: dict[str, Any]) -> bool:
@@ -184,6 +187,7 @@ class FileLoader(FolderLoader):
         place = put_waiting(item, self.to, is_folder=True)
         if place is None:
             raise FileNotFoundError(f"{item.folder} holds no single file")
+        self.epochs[place.name] = item.facts()["save"].get("epoch")
         return place
 
 

@@ -93,7 +93,7 @@ def _held_in(place: Path, files: LocalFiles, put: Callable[[walk.Entry, Path], o
     """Hold files in a place; `OSError` if it allows no links, or cannot be written."""
     tidy(place)
     with ExitStack() as stack:
-        held = _made_in(place, stack)
+        held = made_in(place, stack)
         for path in files.entries.folders:
             (held / path).mkdir(mode=0o700, exist_ok=True)
         in_parallel(files.entries.files.items(), lambda each: put(each[1], held / each[0]), threads=_THREADS)
@@ -105,8 +105,8 @@ def _held_in(place: Path, files: LocalFiles, put: Callable[[walk.Entry, Path], o
         return Held(moved, stack.pop_all())
 
 
-def _made_in(place: Path, stack: ExitStack) -> Path:
-    """Make a folder that is locked until the stack is closed, which removes it."""
+def made_in(place: Path, stack: ExitStack) -> Path:
+    """Make a folder that is locked until the stack is closed, which removes it; `OSError` if it cannot be made."""
     for _ in range(_ATTEMPTS):
         held = place / f"{HELD}{secrets.token_hex(8)}"
         held.mkdir(mode=0o700)

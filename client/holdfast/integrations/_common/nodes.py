@@ -11,7 +11,7 @@ from ..._transfer.folders.local_files import LocalFiles
 from ...errors import HoldfastError
 from ...manager import CheckpointManager
 from .ranks import gathered, rank_of_job
-from .saving import save_folder, shared_save
+from .saving import save_files, shared_save
 
 T = TypeVar("T")
 
@@ -65,12 +65,14 @@ def send_folder(manager: CheckpointManager, folder: Path, *, name: str, wait: bo
     ----------
     wait : bool, optional
         Whether to return only when it is durable; on several nodes, this is always so.
+    name : str
+        The name of the checkpoint, and of the folder.
     **facts
-        As for `save_folder`.
+        As for `save_files`.
     """
     node = node_of_rank()
     if node.count == 1:
-        on_one_rank(lambda: str(save_folder(manager, folder, name=name, wait=wait, **facts)))
+        on_one_rank(lambda: str(save_files(manager, folder, wait=wait, **facts)))
     else:
         _send_from_nodes(manager, folder, name, node, gathered(facts)[0])
     return manager.checkpoint_dir / name

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..._arguments import checks, values
-from ..._arguments.name_grammar import check_checkpoint
 from ..._save.facts import facts_of
+from ..._save.folder import file_to_save, folder_to_save
 from ...manager import CheckpointManager
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ def save_state(
     return manager._save(state, "best" if kind == "best" else "checkpoint", facts, checks.choice("wait", wait))
 
 
-def save_folder(
+def save_files(
     manager: CheckpointManager,
-    folder: Path,
+    path: Path,
     *,
-    name: str,
     metadata: Mapping[str, Any],
     epoch: int | None = None,
     step: int | None = None,
@@ -54,11 +53,10 @@ def save_folder(
     wait: bool | None = None,
     **about: Any,
 ) -> Path:
-    """Save a folder as `CheckpointManager.save_folder` does, with metadata that may have any names."""
+    """Save a local file or folder as a manager does, under its own name, with metadata that may have any names."""
     facts = facts_of("regular", epoch, step, values.metric(metric), metadata, **about)
-    called = check_checkpoint(name)
-    manager._saver.save_folder_as(called, folder, facts, manager._policy, wait=checks.choice("wait", wait))
-    return manager.checkpoint_dir / called
+    files_at = folder_to_save if path.is_dir() else file_to_save
+    return manager._save_files(path, files_at, facts, wait)
 
 
 def shared_save(
