@@ -188,6 +188,19 @@ def test_a_checkpoint_of_another_kind_is_named(directory):
         HoldfastReader(directory).read_metadata()
 
 
+def test_a_name_that_another_job_takes_meanwhile_is_not_overwritten(directory, server):
+    class Late(HoldfastWriter):
+        def finish(self, metadata, results):
+            server.save(directory, b"of another job", name="step-1")
+            super().finish(metadata, results)
+
+    with pytest.raises(dcp.CheckpointException, match="precondition_failed"):
+        dcp.save(state(), storage_writer=Late(directory, step=1))
+    assert [each.size_bytes for each in Client().checkpoints(directory)] == [len(b"of another job")]
+    dcp.save(state(), storage_writer=HoldfastWriter(directory, step=1))
+    assert len(Client().latest(directory).files) == 2, "what the writer knew of is replaced"
+
+
 # hostile checkpoints
 
 

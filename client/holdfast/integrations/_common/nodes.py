@@ -11,7 +11,7 @@ from ..._transfer.folders.local_files import LocalFiles
 from ...errors import HoldfastError
 from ...manager import CheckpointManager
 from .ranks import gathered, rank_of_job
-from .saving import save_files, shared_save
+from .saving import save_files, shared_save, state_of_name
 
 T = TypeVar("T")
 
@@ -84,7 +84,9 @@ def _send_from_nodes(manager: CheckpointManager, folder: Path, name: str, node: 
     files = on_every_rank(lambda: LocalFiles(folder, name) if node.is_first else {})
     listed = gathered(list(files))
     before = {path for of_rank in listed[: rank_of_job()] for path in of_rank}
-    shared = shared_save(manager, name, save_id=save_id, writer=writers[node.number], writers=writers, **facts)
+    expected = on_one_rank(lambda: state_of_name(manager, name))
+    part: dict[str, Any] = {"writer": writers[node.number], "writers": writers, "expected": expected}
+    shared = shared_save(manager, name, save_id=save_id, **part, **facts)
 
     def send() -> None:
         if node.is_first:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..._arguments import checks, values
 from ..._save.facts import facts_of
 from ..._save.folder import file_to_save, folder_to_save
+from ...errors import CheckpointNotFound
 from ...manager import CheckpointManager
 
 if TYPE_CHECKING:
@@ -66,19 +67,37 @@ def shared_save(
     save_id: str,
     writer: str,
     writers: list[str],
+    expected: Mapping[str, str],
     metadata: Mapping[str, Any],
     epoch: int | None = None,
     step: int | None = None,
     metric: Any = None,
     **about: Any,
 ) -> "SharedSave":
-    """Begin a part of a checkpoint as `CheckpointManager.shared_save` does, with metadata that may have any names."""
+    """Begin a part of a checkpoint as `CheckpointManager.shared_save` does, with metadata that may have any names.
+
+    Parameters
+    ----------
+    expected : mapping
+        The precondition: what `state_of_name` returned on one of the ranks.
+    """
     from ..._shared.begin import begin
 
     facts = facts_of("regular", epoch, step, values.metric(metric), metadata, **about, name=name)
     terms = {"writers": writers, "attempt": 0, "commit_when_ready": False}
     save = {**facts, "directory": manager._remote.name, "policy": manager._policy, "save_id": save_id}
-    return begin(manager._remote.server, manager.checkpoint_dir / name, save, writer, terms, {})
+    return begin(manager._remote.server, manager.checkpoint_dir / name, save, writer, terms, expected)
+
+
+def state_of_name(manager: CheckpointManager, name: str) -> dict[str, str]:
+    """Return the precondition that what has a name now is still there, or still nothing.
+
+    Another job that saves under the name meanwhile is not overwritten: the later of the two fails.
+    """
+    try:
+        return {"If-Match": manager._remote.named(name).digest}
+    except CheckpointNotFound:
+        return {"If-None-Match": "*"}
 
 
 def numbers(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..._arguments import values
 from ..._shared.save import SharedSave
 from ...errors import HoldfastError, InvalidRequest
 from ...manager import CheckpointManager
-from .._common.saving import manager_of, shared_save
+from .._common.saving import manager_of, shared_save, state_of_name
 from . import metadata as _metadata
 from .ids import SCHEME, split_id
 from .source import RankFile
@@ -35,6 +35,8 @@ class _Place:
     save_id: str
     rank: int
     ranks: int
+    expected: Mapping[str, str]
+    """The precondition."""
 
 
 class HoldfastWriter(StorageWriter):
@@ -126,7 +128,8 @@ class HoldfastWriter(StorageWriter):
             listed = "; ".join(f"rank {rank}: {_shown(each)}" for rank, each in enumerate(described[:8]))
             raise HoldfastError(f"the ranks disagree about the checkpoint: {listed}", code="ranks_disagree")
         save_id = secrets.token_hex(16)
-        places = [_Place(save_id, rank, len(plans)) for rank in range(len(plans))]
+        expected = state_of_name(self.manager, self.name)
+        places = [_Place(save_id, rank, len(plans), expected) for rank in range(len(plans))]
         self._open(places[0]).upload_id  # noqa: B018 - reserves it, so that a refusal reaches every rank
         return [replace(plan, storage_data=place) for plan, place in zip(plans, places, strict=True)]
 
@@ -202,6 +205,7 @@ class HoldfastWriter(StorageWriter):
                 save_id=place.save_id,
                 writer=f"rank-{place.rank}",
                 writers=[f"rank-{rank}" for rank in range(place.ranks)],
+                expected=place.expected,
                 metadata=self._metadata,
                 **self._facts,
             )
