@@ -38,6 +38,7 @@ def parts() -> dict[str, Any]:
         "SharedSave": partial(_class, holdfast.SharedSave, of="SharedSave."),
         "shared state": _shared_state,
         "Client": partial(_class, holdfast.Client, of="Client."),
+        "watch": partial(_callable, holdfast.watch),
         "answers": _answers,
         "errors": _errors,
     }
