@@ -142,3 +142,19 @@ def test_the_backend_is_that_of_the_user():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["jax", "False"]
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_the_tensors_of_a_model_are_indexed(directory, server, weights_only):
+    fitted(HoldfastCallback(directory, save_weights_only=weights_only), epochs=2)
+    first, last = Client().checkpoints(directory)
+    (file,) = server.http.get(f"/v1/checkpoints/{last.id}/tensors").json()["files"]
+    tensors = {each["name"]: each for each in file["tensors"]}
+    kernel = tensors["layers/dense/vars/0"]
+    assert (kernel["dtype"], kernel["shape"], kernel["size_bytes"]) == ("float32", [4, 8], 128)
+    data = (server.root / directory / last.name).read_bytes()
+    values = numpy.frombuffer(data[kernel["offset"] : kernel["offset"] + 128], "float32").reshape(4, 8)
+    model, _ = load_latest(directory, into=made())
+    numpy.testing.assert_array_equal(values, weights(model)[0])
+    found = server.http.get(f"/v1/checkpoints/{first.id}/comparison", params={"against": last.id}).json()
+    assert "layers/dense/vars/0" in {each["name"] for each in found["tensors"]}

@@ -45,7 +45,7 @@ class HoldfastCallback(keras.callbacks.Callback):
     keep_last, keep_best : int or None
         The number of newest, and of best checkpoints to keep; None keeps all.
     save_weights_only : bool
-        Whether to save a ``.weights.h5`` file without the optimizer's state, from which a training cannot go on.
+        Whether to save a ``.weights.h5`` file, which holds no model: for inference, not to go on with a training.
     every_n_epochs : int
         The interval of saves.
     background : bool

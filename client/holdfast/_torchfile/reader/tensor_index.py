@@ -1,4 +1,4 @@
-"""The tensor index of a torch or safetensors file, read without torch and without importing what the file names."""
+"""The tensor index of a torch, safetensors or HDF5 file, read without torch, and importing nothing that it names."""
 
 import json
 import math
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from ..._runtime.interruption import reraise
 from ..strides import is_non_overlapping_and_dense
-from . import zip_directory
+from . import hdf5_index, zip_directory
 from .stub_unpickler import Mapped, Stub, StubUnpickler
 
-SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors"})
+SUFFIXES = frozenset({".pt", ".pth", ".ckpt", ".bin", ".tar", ".model", ".safetensors", ".h5", ".keras"})
 """The suffixes of files in a folder that are searched for tensors."""
 
 MOST_TENSORS = 200_000
@@ -23,6 +23,8 @@ _MOST_LOOKS = 2_000_000
 _MOST_DIMENSIONS = 64
 _BEYOND = 1 << 63
 
+_KERAS = "model.weights.h5"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _LEGACY = {
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
@@ -72,8 +74,8 @@ Index = list[dict[str, Any]]
 def index_file(path: Path) -> Index | None:
     """Return the name, dtype, shape, offset and size in bytes of every tensor of a file.
 
-    None where it is neither a torch nor a safetensors file, or one that cannot be understood within bounds: an index is
-    a convenience, and its lack is no error.
+    None where it is of none of these formats, or one that cannot be understood within bounds: an index is a
+    convenience, and its lack is no error.
     """
     try:
         with path.open("rb") as file:
@@ -97,7 +99,9 @@ def _found(read: Callable[[int, int], bytes], size_bytes: int) -> Index | None:
     try:
         start = read(0, 9)
         if start[:4] == b"PK\x03\x04":
-            return _of_torch(read, size_bytes)
+            return _of_zip(read, size_bytes)
+        if start.startswith(_HDF5):
+            return _of_hdf5(read, 0, size_bytes)
         return _of_safetensors(read, start, size_bytes) if start[8:] == b"{" else None
     except Exception as error:  # a save must not fail because its file cannot be indexed
         reraise(error)
@@ -193,18 +197,32 @@ _REBUILDING: dict[str, Callable[..., Any]] = {
 }
 
 
-def _of_torch(read: Callable[[int, int], bytes], size_bytes: int) -> Index | None:
+def _of_hdf5(read: Callable[[int, int], bytes], start: int, size_bytes: int) -> Index | None:
+    """Return the index of an HDF5 file within a file; None without h5py. Datasets of unknown types are left out."""
+    found = hdf5_index.datasets(read, start, size_bytes)
+    if found is None:
+        return None
+    known = (each for each in found if each.dtype in _ITEM_BYTES)
+    return [_entry(*each) for each in known if _ITEM_BYTES[each.dtype] * math.prod(each.shape) == each.size_bytes]
+
+
+def _of_zip(read: Callable[[int, int], bytes], size_bytes: int) -> Index | None:
     tail = max(0, size_bytes - zip_directory.TAIL_BYTES)
     offset, length = zip_directory.directory_extent(read(tail, size_bytes - tail), size_bytes)
     if length > _HEADER_BYTES:
         return None
     entries: dict[str, zip_directory.Entry] = {}
+    by_full_name: dict[str, zip_directory.Entry] = {}
     for entry in zip_directory.entries(read(offset, length)):
+        by_full_name[entry.name] = entry
         name = entry.name.partition("/")[2]
         if name in entries:
             raise ValueError("two records have one name: readers differ in which they take")
         if name:
             entries[name] = entry
+    keras = by_full_name.get(_KERAS)
+    if keras is not None and keras.is_stored:
+        return _of_hdf5(read, _data_offset(read, keras), keras.size_bytes)
     pickled = entries.get("data.pkl")
     if pickled is None or not pickled.is_stored or pickled.size_bytes > _HEADER_BYTES:
         return None
