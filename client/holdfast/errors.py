@@ -242,7 +242,10 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, HoldfastWarning, stacklevel=level)
+    if frame.f_globals.get("__name__") == "threading":  # a thread of ours: no line of the user's led to it
+        warnings.warn_explicit(message, HoldfastWarning, "holdfast", 1)
+    else:
+        warnings.warn(message, HoldfastWarning, stacklevel=level)
 
 
 def _is_ours(module: str) -> bool:

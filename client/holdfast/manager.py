@@ -272,6 +272,8 @@ class CheckpointManager(Folders):
         """
         given = {"epoch": epoch, "step": step, "metric": metric, "is_best": is_best, "tags": tags, "pinned": pinned}
         facts = self._facts({**given, "name": name, "retention": retention}, metadata, wait)
+        if isinstance(state, str | PurePath) and Path(state).exists():
+            self._warn_once(f"{str(state)!r} itself is saved, a path: save_file() and save_folder() save what is there")
         return self._save(state, "checkpoint", facts, wait)
 
     def shared_save(

@@ -46,6 +46,21 @@ def test_a_file_shows_once_it_is_closed(fs: HoldfastFileSystem, directory: str, 
     assert fs.cat_file(path, 80, 100) == b"0123456789" * 2
 
 
+def test_a_name_with_brackets_is_no_pattern_if_it_exists(fs, directory):
+    for name in ("x[1].pt", "x1.pt", "m[1].pt", "m1.pt"):
+        fs.pipe_file(f"{directory}/{name}", name.encode())
+    fs.rm(f"{directory}/x[1].pt")
+    fs.mv(f"{directory}/m[1].pt", f"{directory}/moved.pt")
+    assert sorted(path.rpartition("/")[2] for path in fs.ls(directory, detail=False)) == ["m1.pt", "moved.pt", "x1.pt"]
+    fs.rm(f"{directory}/[mx]1.pt")
+    assert fs.ls(directory, detail=False) == [f"{directory}/moved.pt"]
+
+
+def test_a_misspelt_option_is_refused():
+    with pytest.raises(TypeError, match="'sever'"):
+        fsspec.filesystem("holdfast", sever="http://127.0.0.1:1")
+
+
 def test_an_exception_discards_what_was_written(fs: HoldfastFileSystem, directory: str):
     def opened(name: str, **options: str) -> None:
         with fs.open(f"{directory}/{name}", **options) as file:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import seed_everything
 
-from holdfast import CheckpointManager, Client, HoldfastError
+from holdfast import CheckpointManager, Client, HoldfastError, InvalidRequest
 from holdfast.integrations.lightning import HoldfastCheckpoint, HoldfastCheckpointIO
 from tests.integrations.jobs.lightning_job import Model, loaders, trainer
 from tests.support import frameworks
@@ -108,7 +108,7 @@ def test_a_step_that_is_evaluated_after_its_save_receives_the_metric(directory, 
 
 def test_a_value_that_is_never_logged_is_named_in_a_warning(directory, tmp_path):
     callback = HoldfastCheckpoint(directory, monitor="accuracy")
-    with pytest.warns(Warning, match="'accuracy' was not logged up to step 8.*train_loss, val_loss"):
+    with pytest.warns(Warning, match="'accuracy' is not logged.*train_loss, val_loss"):
         fitted(callback, tmp_path, epochs=1)
     assert facts(directory) == [(0, 8, False)]
 
@@ -135,6 +135,20 @@ def test_a_strategy_that_saves_parts_is_refused(directory, tmp_path):
     running.strategy.__class__ = type("FSDPStrategy", (type(running.strategy),), {"_state_dict_type": "sharded"})
     with pytest.raises(HoldfastError, match="full"):
         callback.setup(running, None, "fit")
+
+
+def test_two_callbacks_of_one_directory_are_refused(directory, tmp_path):
+    running = trainer(HoldfastCheckpoint(directory), 1, tmp_path, devices=1)
+    running.callbacks.append(HoldfastCheckpoint(directory))
+    with pytest.raises(InvalidRequest, match="give each its own"):
+        running.fit(Model(), *loaders())
+
+
+def test_a_misspelt_setting_is_named(directory):
+    with pytest.raises(TypeError, match="'keep_lst'"):
+        HoldfastCheckpoint(directory, keep_lst=3)
+    with pytest.raises(TypeError, match="did you mean patience_s"):
+        HoldfastCheckpoint(directory, patience=3)
 
 
 # the CheckpointIO
@@ -167,6 +181,12 @@ def test_other_paths_stay_on_this_machine(tmp_path):
     assert plugin.load_checkpoint(tmp_path / "local.ckpt") == {"a": 1}
     plugin.remove_checkpoint(tmp_path / "local.ckpt")
     assert list(tmp_path.glob("*.ckpt")) == []
+
+
+@pytest.mark.parametrize("url", ["holdfast://runs/a/@best", "holdfast://a.ckpt"])
+def test_a_url_at_which_nothing_can_be_saved_is_refused(url):
+    with pytest.raises(InvalidRequest, match=r"give a name|no directory"):
+        HoldfastCheckpointIO().save_checkpoint({}, url)
 
 
 def test_a_url_that_became_a_path_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from skorch import NeuralNetRegressor
 from skorch.dataset import ValidSplit
 
-from holdfast import CheckpointManager, Client
+from holdfast import CheckpointManager, Client, HoldfastWarning
 from holdfast.integrations.skorch import HoldfastCheckpoint, load_into
 
 INPUTS = numpy.random.default_rng(0).standard_normal((64, 4)).astype("float32")
@@ -55,6 +55,11 @@ def test_a_new_net_resumes_to_the_same_end(directory):
     assert torch.equal(weights(resumed), weights(whole))
     assert len(resumed.history) == 4
     assert Client().latest(directory).epoch == 4
+
+
+def test_a_column_that_is_missing_is_named(directory):
+    with pytest.warns(HoldfastWarning, match="no column 'val_loss'.*valid_loss"):
+        net_of(HoldfastCheckpoint(directory, monitor="val_loss")).fit(INPUTS, TARGETS)
 
 
 def test_another_net_is_not_loaded_in_part(directory):

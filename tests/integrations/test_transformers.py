@@ -115,6 +115,16 @@ def test_an_empty_folder_of_an_interrupted_save_is_not_resumed_from(directory, t
 
 def test_nothing_to_resume_from_is_none(directory, tmp_path):
     assert holdfast_resume(directory, tmp_path / "out") is None
+    CheckpointManager(directory).save({}, epoch=1)
+    with pytest.warns(Warning, match="none that is a folder"):
+        assert holdfast_resume(directory, tmp_path / "out") is None
+
+
+def test_what_leaves_checkpoints_without_a_metric_or_makes_none_is_named(directory, tmp_path):
+    with pytest.warns(Warning, match="no 'eval_accuracy'.*eval_loss"):
+        trainer(arguments(tmp_path / "out", 10), HoldfastCallback(directory, monitor="eval_accuracy")).train()
+    with pytest.warns(Warning, match="save_strategy='no'"):
+        trainer(arguments(tmp_path / "out", 5, save_strategy="no"), HoldfastCallback(directory)).train()
 
 
 def test_an_output_folder_that_is_a_url_is_refused(directory, tmp_path):

@@ -4,6 +4,7 @@ A held folder is locked while its process lives. The next process that looks rem
 """
 
 import os
+import re
 import secrets
 import shutil
 import time
@@ -21,6 +22,7 @@ from .locks import lockable_folder, try_lock
 
 HELD = f"{_items.HALF_DONE}held-"
 """The beginning of the names of held folders."""
+_HELD_NAME = re.compile(rf"{re.escape(HELD)}[0-9a-f]{{16}}")
 _STALE_S = 86400.0
 _ATTEMPTS, _THREADS = 3, 4
 
@@ -69,16 +71,27 @@ def hold(files: LocalFiles, places: Iterable[Path]) -> Held:
     raise failure if failure is not None else FileNotFoundError("there is no place to hold the files")
 
 
-def tidy(place: Path) -> None:
-    """Remove from a folder what killed processes have left: held folders, and half-written ones that are a day old."""
-    for left_over in place.glob(f"{_items.HALF_DONE}*"):
+def tidy(queue: Path) -> None:
+    """Remove from the folder of a queue what killed processes have left: held folders, and half-written items.
+
+    An item is half-written for good if it is a day old.
+    """
+    tidy_held(queue)
+    for left_over in queue.glob(f"{_items.HALF_DONE}*"):
         with suppress(FileNotFoundError):  # it is complete by now
-            is_stale = left_over.stat().st_mtime < time.time() - _STALE_S
-            if _is_abandoned(left_over, is_stale) if left_over.name.startswith(HELD) else is_stale:
+            if not left_over.name.startswith(HELD) and left_over.stat().st_mtime < time.time() - _STALE_S:
                 _items.discard(left_over)
 
 
-def _is_abandoned(held: Path, is_stale: bool) -> bool:
+def tidy_held(place: Path) -> None:
+    """Remove from any folder, also one of the user's, what killed processes have held there."""
+    for left_over in place.glob(f"{HELD}*"):
+        with suppress(FileNotFoundError):
+            if _HELD_NAME.fullmatch(left_over.name) and _is_abandoned(left_over):
+                _items.discard(left_over)
+
+
+def _is_abandoned(held: Path) -> bool:
     try:
         with lockable_folder(held) as descriptor:
             return try_lock(descriptor)
@@ -86,12 +99,12 @@ def _is_abandoned(held: Path, is_stale: bool) -> bool:
         raise
     except OSError as error:  # NFS does not lock folders
         reraise(error)
-        return is_stale
+        return held.stat().st_mtime < time.time() - _STALE_S
 
 
 def _held_in(place: Path, files: LocalFiles, put: Callable[[walk.Entry, Path], object]) -> Held:
     """Hold files in a place; `OSError` if it allows no links, or cannot be written."""
-    tidy(place)
+    tidy_held(place)
     with ExitStack() as stack:
         held = made_in(place, stack)
         for path in files.entries.folders:

@@ -5,6 +5,7 @@ Large ones are never whole in memory. Small ones are read once: their bytes are 
 
 import copy
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -161,8 +162,10 @@ class FileSource:
         return view
 
     def _fill(self, view: memoryview, offset: int) -> None:
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # not to wait for a pipe's writer
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise IntegrityError(f"{self.what} was replaced while it was being sent")
             filled = 0
             while filled < len(view):
                 count = os.preadv(descriptor, [view[filled:]], offset + filled)

@@ -31,6 +31,13 @@ from ._fsspec_writing import WritingFileSystem
 __all__ = ["HoldfastFileSystem"]
 
 
+_OF_FSSPEC = {
+    *("asynchronous", "loop", "batch_size", "use_listings_cache", "listings_expiry_time", "max_paths"),
+    *("skip_instance_cache", "auto_mkdir"),
+}
+"""The options that fsspec itself gives or takes."""
+
+
 class _CachedBySettings(type(AbstractFileSystem)):  # type: ignore[misc]
     """Makes one file system for the same settings: those of the environment are among them."""
 
@@ -93,6 +100,8 @@ class HoldfastFileSystem(WritingFileSystem, metaclass=_CachedBySettings):
         patience_s: float = PATIENCE_S,
         **options: Any,
     ) -> None:
+        if unknown := sorted(options.keys() - _OF_FSSPEC):
+            raise TypeError(f"a Holdfast file system has no option {', '.join(map(repr, unknown))}")
         super().__init__(**options)
         timeout_s = checks.seconds("timeout_s", timeout_s, may_be_zero=False)
         patience_s = checks.seconds("patience_s", patience_s)
@@ -137,7 +146,7 @@ class HoldfastFileSystem(WritingFileSystem, metaclass=_CachedBySettings):
             return
         if f"{after}/".startswith(f"{before}/"):
             raise OSError(errno.EINVAL, f"{before!r} cannot be moved into itself")
-        entry = None if has_magic(before) else self._entry(before)
+        entry = self._entry(before)  # first of all by the very name, which may have brackets
         if entry is None or not (entry.is_file or (recursive and entry.type == "checkpoint" and maxdepth is None)):
             super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **kwargs)
             return
@@ -159,7 +168,8 @@ class HoldfastFileSystem(WritingFileSystem, metaclass=_CachedBySettings):
             return
         for each in given:
             each = self._strip_protocol(each)
-            for found in self.expand_path(each) if has_magic(each) else [each]:
+            is_pattern = has_magic(each) and self._entry(each) is None and each not in self._made
+            for found in self.expand_path(each) if is_pattern else [each]:
                 self._remove(found, recursive=recursive)
 
     def rm_file(self, path: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from skorch.callbacks import Callback
 
 from .._options import Mode
+from ..errors import WarnOnce
 from ..manager import CheckpointManager
 from ._common.saving import manager_of, numbers, save_state
 
@@ -66,6 +67,7 @@ class HoldfastCheckpoint(Callback):
             settings |= {"max_checkpoints": self.keep_last, "max_best_checkpoints": self.keep_best, "mode": self.mode}
             settings = {"background": True, "monitor": None, **settings}
         self.manager_ = manager_of(self.directory, **settings)
+        self.warn_once_ = WarnOnce()
         return self
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **_: Any) -> None:
@@ -79,6 +81,11 @@ class HoldfastCheckpoint(Callback):
         """Save the net."""
         line = numbers({name: value for name, value in net.history[-1].items() if name != "batches"})
         line.pop("epoch", None)
+        if self.monitor is not None and self.monitor not in line:
+            self.warn_once_(
+                f"the history has no column {self.monitor!r}: checkpoints have no metric. It has: "
+                f"{', '.join(sorted(line))}"
+            )
         save_state(
             self.manager_,
             state_of(net),
@@ -93,7 +100,7 @@ class HoldfastCheckpoint(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the manager, so that a net can be pickled."""
-        return {name: value for name, value in self.__dict__.items() if name != "manager_"}
+        return {name: value for name, value in self.__dict__.items() if name not in {"manager_", "warn_once_"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the manager again."""

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from .._options import Mode
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, WarnOnce, warn
 from ..manager import CheckpointManager
 from ._common.nodes import node_of_rank, on_every_rank, on_one_rank, send_folder
 from ._common.ranks import gathered
@@ -55,6 +55,7 @@ class HoldfastCallback(TrainerCallback):
             self._settings = {**limits, "background": True, "monitor": None, **settings}
             manager_of(directory, **{**self._settings, "mode": mode or "min"})  # what is invalid is refused now
         self._manager: CheckpointManager | None = None
+        self._warn_once = WarnOnce()
         self._evaluated: tuple[int, dict[str, Any]] = (-1, {})
 
     # the hooks of Transformers
@@ -67,6 +68,8 @@ class HoldfastCallback(TrainerCallback):
         """Make the manager by the arguments of the training."""
         _refuse_url(args.output_dir)
         self._evaluated = (-1, {})
+        if args.save_strategy == "no":
+            self._warn_once("save_strategy='no': the trainer writes no checkpoint, so there is none to send")
         self._monitor = self._monitor or _monitored(args)
         if self._manager is None:
             settings = self._settings
@@ -79,6 +82,11 @@ class HoldfastCallback(TrainerCallback):
     ) -> None:
         """Note an evaluation, and its step."""
         self._evaluated = (state.global_step, numbers(metrics or {}))
+        if self._monitor not in self._evaluated[1]:
+            self._warn_once(
+                f"the evaluation has no {self._monitor!r}: checkpoints have no metric. It has: "
+                f"{', '.join(sorted(self._evaluated[1]))}"
+            )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Send the folder that was just written."""
@@ -132,6 +140,8 @@ def holdfast_resume(directory: str | Path | CheckpointManager, output_dir: str |
     manager, node = manager_of(directory, **settings), node_of_rank()
     chosen = on_one_rank(lambda: _name(manager.resume(to=output_dir)))
     if chosen is None:
+        if on_one_rank(lambda: bool(manager.find(limit=1))):
+            warn(f"{manager.checkpoint_dir} has checkpoints, but none that is a folder: the training begins anew")
         return None
 
     def fetch() -> None:

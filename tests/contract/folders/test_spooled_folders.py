@@ -100,8 +100,7 @@ def test_sync_lists_and_delivers(own_server, spooled, spool, where, monkeypatch)
     ]  # fmt: skip
     with Spool(spool).queue(own_server.url, "runs").claimed(wait_s=DEADLINE_S):  # no courier of this process
         own_server.start()
-    done = sync()
-    assert done.returncode == 0, done.stderr
+    assert eventually(lambda: sync().returncode == 0), "a courier may be faster, and be at it"
     assert eventually(lambda: is_delivered(spool))
     check_delivered(own_server, before, where)
 

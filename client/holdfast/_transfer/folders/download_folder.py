@@ -61,7 +61,8 @@ def into_files(
     attributes = {Path(*safe_components(path)) if path else Path(): like for path, like in folders.items()}
     _refuse_conflicts(to, places.values())
     parent = to if to.is_dir() else to.parent
-    with target.new_folder(parent, to.name) as aside, target.watched(aside) as disk:
+    with target.new_folder(parent, to.name) as new, target.watched(new.path) as disk:
+        aside = new.path
         for folder in sorted({place.parent for place in places.values()} | attributes.keys()):
             (aside / folder).mkdir(parents=True, exist_ok=True)
         with Progress(f"load {checkpoint.name}", checkpoint.size_bytes, progress) as bar:

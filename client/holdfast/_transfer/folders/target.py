@@ -1,7 +1,9 @@
 """Targets of folders: a folder is built beside its target and durable before it is renamed, so it appears whole."""
 
 import ctypes
+import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from ...errors import InvalidRequest
 from .. import fsync
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NEW, _ATTEMPTS = ".new-", 3
 
 
 def put_whole(
@@ -60,7 +63,8 @@ def put_whole(
         return None
     places = {path: Path(*safe_components(path)) for path in files}
     inner = {Path(*safe_components(path)) if path else Path(): like for path, like in folders.items()}
-    with new_folder(to.parent, to.name) as aside, watched(aside) as disk:
+    with new_folder(to.parent, to.name) as new, watched(new.path) as disk:
+        aside = new.path
         made = sorted({Path(), *inner, *(place.parent for place in places.values())})
         for folder in made:
             (aside / folder).mkdir(parents=True, exist_ok=True)
@@ -68,7 +72,7 @@ def put_whole(
         for folder in sorted(inner, reverse=True):  # the innermost first, as a change of a folder touches the one above
             inner[folder].apply(aside / folder)
         disk.sync([aside / place for place in places.values()], folders_in(aside))
-        return _renamed(aside, to, overwrite=overwrite, keep_replaced=keep_replaced)
+        return _renamed(new, to, files, overwrite=overwrite, keep_replaced=keep_replaced)
 
 
 def _is_there(to: Path, files: Mapping[str, Sequence[Chunk]], *, overwrite: bool) -> bool:
@@ -110,16 +114,67 @@ def _is_of(path: Path, chunks: Sequence[Chunk]) -> bool:
     return False
 
 
+class NewFolder:
+    """A hidden folder that is being built, locked while its process lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_ours = True
+        """False once another folder may be at the path, which is not to be removed."""
+
+
 @contextmanager
-def new_folder(parent: Path, name: str) -> Iterator[Path]:
-    """Yield a new hidden folder; what is left of it at the end is removed."""
+def new_folder(parent: Path, name: str) -> Iterator[NewFolder]:
+    """Yield a new hidden folder; what is left of it at the end is removed, and what killed processes have left before.
+
+    Its name is ``.NAME.new-`` and 16 hex digits.
+    """
     parent.mkdir(parents=True, exist_ok=True)
-    aside = parent / f".{name}.{secrets.token_hex(4)}"
-    aside.mkdir()
+    _remove_abandoned(parent, name)
+    path, descriptor = _made(parent, name)
+    new = NewFolder(path)
     try:
-        yield aside
+        yield new
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if new.is_ours:
+            shutil.rmtree(new.path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _made(parent: Path, name: str) -> tuple[Path, int]:
+    """Make a folder; returns it with a descriptor that holds its lock, if the file system has locks."""
+    for _ in range(_ATTEMPTS):
+        path = parent / f".{name}{_NEW}{secrets.token_hex(8)}"
+        path.mkdir()
+        with suppress(FileNotFoundError):  # another process found it before it was locked, and removed it
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            _try_lock(descriptor)
+            if path.is_dir():
+                return path, descriptor
+            os.close(descriptor)
+    raise FileNotFoundError(f"{parent} loses what is made in it")
+
+
+def _remove_abandoned(parent: Path, name: str) -> None:
+    """Remove the folders that killed processes were building; on file systems without locks, none."""
+    named = re.compile(rf"{re.escape(f'.{name}{_NEW}')}[0-9a-f]{{16}}")
+    for entry in list(parent.iterdir()):
+        if named.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
+            with suppress(OSError):
+                descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    if _try_lock(descriptor):
+                        shutil.rmtree(entry, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -137,19 +192,26 @@ def folders_in(top: Path) -> list[Path]:
     return [Path(where) for where, _, _ in os.walk(top, topdown=False)]
 
 
-def _renamed(aside: Path, to: Path, *, overwrite: bool, keep_replaced: bool) -> Path | None:
+def _renamed(
+    new: NewFolder, to: Path, files: Mapping[str, Sequence[Chunk]], *, overwrite: bool, keep_replaced: bool
+) -> Path | None:
     kept = None
     try:
-        aside.rename(to)  # also over an empty folder
+        new.path.rename(to)  # also over an empty folder
     except OSError as error:
         reraise(error)
         if not to.is_dir() or to.is_symlink():
             raise
+        if holds(to, files):  # another process was faster
+            return None
         if not overwrite:
             raise _other_content(to) from None
-        _exchange(aside, to)
         if keep_replaced:
-            kept = aside.rename(to.with_name(f".{to.name}.replaced-{secrets.token_hex(4)}"))
+            kept = to.with_name(f".{to.name}.replaced-{secrets.token_hex(4)}")
+            new.path.rename(kept)  # under its name before it is the user's, so that no interruption can remove it
+            new.path = kept
+            new.is_ours = False
+        _exchange(new.path, to)
     fsync.sync(to.parent)
     return kept
 

@@ -1,6 +1,8 @@
 """Saves with facts as a mapping: a framework names its metrics as it likes, also ``epoch`` or ``name``."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +19,19 @@ Kind = Literal["regular", "best"]
 
 
 def manager_of(directory: str | Path | CheckpointManager, **settings: Any) -> CheckpointManager:
-    """Return the manager that was given, or make one for a directory."""
+    """Return the manager that was given, or make one for a directory.
+
+    Raises
+    ------
+    TypeError
+        There is no such setting, or a manager was given beside some.
+    """
+    known = signature(CheckpointManager.__init__).parameters
+    for name in settings:
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise TypeError(f"there is no parameter {name!r}, here or of CheckpointManager{hint}")
     if not isinstance(directory, CheckpointManager):
         return CheckpointManager(directory, **settings)
     given = sorted(name for name, value in settings.items() if value is not None)

@@ -8,8 +8,13 @@ from ...errors import InvalidRequest
 SCHEME = "holdfast://"
 
 
-def split_id(checkpoint_id: str | PathLike[str]) -> tuple[str, str]:
+def split_id(checkpoint_id: str | PathLike[str], *, is_new: bool = False) -> tuple[str, str]:
     """Return the directory and the name in ``holdfast://DIRECTORY/NAME``.
+
+    Parameters
+    ----------
+    is_new : bool
+        Whether a checkpoint is to be saved there, for which ``@best`` and ``@latest`` are no names.
 
     Raises
     ------
@@ -23,4 +28,6 @@ def split_id(checkpoint_id: str | PathLike[str]) -> tuple[str, str]:
     path = PurePosixPath(text.removeprefix(SCHEME))
     if len(path.parts) < 2:
         raise InvalidRequest(f"{text!r} names no checkpoint: give holdfast://DIRECTORY/NAME", code="invalid_name")
+    if is_new and path.name.startswith("@"):
+        raise InvalidRequest(f"{path.name!r} stands for a checkpoint that is there: give a name", code="invalid_name")
     return str(path.parent), path.name

@@ -95,6 +95,8 @@ class HoldfastWriter(StorageWriter):
             "retention": retention,
         }
         self._metadata = values.metadata(metadata or {})
+        if directory is not None:
+            manager_of(directory, **settings)  # what is invalid is refused now
         self._manager: CheckpointManager | None = None
         self._sending: SharedSave | None = None
 
@@ -104,7 +106,7 @@ class HoldfastWriter(StorageWriter):
         """Begin another save; ``checkpoint_id`` names its directory and itself."""
         self._sending = None
         if checkpoint_id is not None:
-            self._directory, self._name = split_id(checkpoint_id)
+            self._directory, self._name = split_id(checkpoint_id, is_new=True)
             self._manager = None
             if (found := _STEP.fullmatch(self._name)) is not None:
                 self._facts["step"] = int(found[1])

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..._arguments import checks
 from ..._options import Mode
-from ...errors import CheckpointNotFound, HoldfastError, WarnOnce
+from ...errors import CheckpointNotFound, HoldfastError, InvalidRequest, WarnOnce
 from ...manager import CheckpointManager
 from .._common.ranks import require_agreement
 from .._common.saving import manager_of, numbers, save_state
@@ -104,7 +104,7 @@ class HoldfastCheckpoint(Checkpoint):
             A name for `fit` to load it by; None if there is no checkpoint yet.
         """
         self._resumed = self.manager.resume(map_location="cpu", weights_only=weights_only)
-        return None if self._resumed is None else f"{SCHEME}{self.manager.checkpoint_dir}/{_RESUMED}"
+        return None if self._resumed is None else f"{self._url}{_place_of(self._resumed).replace(' ', '-')}"
 
     # the hooks of Lightning
 
@@ -113,8 +113,8 @@ class HoldfastCheckpoint(Checkpoint):
         _refuse_sharded(trainer.strategy)
         trainer.strategy.checkpoint_io = _Resuming(self, trainer.strategy.checkpoint_io)
         if stage == "fit":
-            state = self._resumed or {}
-            require_agreement((state.get("epoch"), state.get("global_step")), "resume from different checkpoints")
+            self._refuse_twins(trainer)
+            require_agreement(_place_of(self._resumed), "resume from different places; call resume() on every rank")
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Save at a step."""
@@ -142,7 +142,7 @@ class HoldfastCheckpoint(Checkpoint):
         logged = numbers(trainer.callback_metrics)
         if self.monitor is not None and self.monitor not in logged and is_evaluated:
             self._warn_once(
-                f"{self.monitor!r} was not logged up to step {trainer.global_step}: checkpoints have no metric. "
+                f"{self.monitor!r} is not logged: checkpoints have no metric. "
                 f"Logged: {', '.join(sorted(logged)) or 'nothing'}"
             )
         if self._every_n_epochs is not None and (trainer.current_epoch + 1) % self._every_n_epochs == 0:
@@ -167,6 +167,17 @@ class HoldfastCheckpoint(Checkpoint):
         return {**self.__dict__, "_resumed": None}
 
     # saving and loading
+
+    @property
+    def _url(self) -> str:
+        return f"{SCHEME}{self.manager.checkpoint_dir}/{_RESUMED}-"
+
+    def _refuse_twins(self, trainer: Any) -> None:
+        """Refuse another callback for the same directory, whose checkpoints would have the same names."""
+        directory = self.manager.checkpoint_dir
+        found = [each for each in trainer.callbacks if isinstance(each, HoldfastCheckpoint)]
+        if sum(each.manager.checkpoint_dir == directory for each in found) > 1:
+            raise InvalidRequest(f"several HoldfastCheckpoint save to {directory}: give each its own", code="invalid")
 
     def _save(self, trainer: Any) -> None:
         if trainer.fast_dev_run:
@@ -210,7 +221,7 @@ class _Resuming(CheckpointIO):
         self.inner.save_checkpoint(checkpoint, path, storage_options)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        if str(path) == f"{SCHEME}{self._callback.manager.checkpoint_dir}/{_RESUMED}":
+        if str(path).startswith(self._callback._url):
             return self._callback._state_to_resume(map_location, weights_only)
         options = {} if map_location is None else {"map_location": map_location}
         found: dict[str, Any] = self.inner.load_checkpoint(path, weights_only=weights_only, **options)
@@ -221,6 +232,11 @@ class _Resuming(CheckpointIO):
 
     def teardown(self) -> None:
         self.inner.teardown()
+
+
+def _place_of(state: dict[str, Any] | None) -> str:
+    """Describe where a training stood, in words."""
+    return "the beginning" if state is None else f"epoch {state.get('epoch')} step {state.get('global_step')}"
 
 
 def _refuse_sharded(strategy: Any) -> None:

@@ -39,6 +39,10 @@ class HoldfastCheckpointIO(CheckpointIO):
         if (place := self._place(path)) is None:
             self.inner.save_checkpoint(checkpoint, path, storage_options)
             return
+        if place[1].startswith("@"):
+            raise InvalidRequest(
+                f"{place[1]!r} stands for a checkpoint that is there: give a name", code="invalid_name"
+            )
         options = dict(storage_options or {})
         metadata, metric = options.pop("metadata", {}), options.pop("metric", None)
         if options:
@@ -96,6 +100,8 @@ class HoldfastCheckpointIO(CheckpointIO):
             return None
         inner = PurePosixPath(text.removeprefix(SCHEME))
         directory = str(inner.parent)
+        if directory == ".":
+            raise InvalidRequest(f"{text!r} has no directory: give {SCHEME}DIRECTORY/NAME", code="invalid_name")
         if directory not in self._managers:
             settings = {"max_checkpoints": None, "max_best_checkpoints": None, "monitor": None, **self._settings}
             self._managers[directory] = CheckpointManager(directory, **settings)
