@@ -93,6 +93,7 @@ class Commits:
         declared: Declared,
         conditions: Conditions,
         complete: Callable[[Upload], Upload] = lambda upload: upload,
+        progress: UploadProgress | None = None,
     ) -> Committed:
         """Make a checkpoint of an open upload; see `commit`.
 
@@ -100,8 +101,11 @@ class Commits:
         ----------
         complete : callable
             Returns the upload with all of its files, once it takes no more of them.
+        progress : UploadProgress, optional
+            The progress that is committed, and none that has taken its place.
         """
-        progress = self._open_uploads.of(upload)
+        if progress is None:
+            progress = self._open_uploads.of(upload)
         while (committed := self._attempt(upload, progress, declared, conditions, complete)) is None:
             self._dedup.copy_deferred(progress)
         self._pending_commits.forget_upload(upload.id)

@@ -96,16 +96,16 @@ class SharedCommits:
             if saved := session.uploads.committed(upload_id):
                 return self._commits.repeated(saved.checkpoint_id)
         progress = self._files.progress_of(upload_id, attempt)
-        with self._context.catalog.reading() as session:
-            upload = known_upload(session, upload_id)
 
-        def complete(upload: Upload) -> Upload:
+        def complete(begun: Upload) -> Upload:
             _refuse_incomplete(progress, writers, paths)
+            with self._context.catalog.reading() as session:  # the facts do not change any more
+                upload = known_upload(session, begun.id)
             whole = replace(upload, files=tuple(progress.files_of()))
             self._context.storage.content.keep_only(whole)
             return whole
 
-        return self._commits.commit_open(upload, {}, conditions, complete)
+        return self._commits.commit_open(progress.upload, {}, conditions, complete, progress)
 
     def _note_ready(self, progress: SharedProgress, writer: str, digests: Mapping[str, Sequence[Chunk]]) -> bool:
         upload, files = progress.upload, progress.files_of(writer)

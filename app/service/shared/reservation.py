@@ -1,11 +1,11 @@
 """Reservations of shared uploads: every writer sends the same one; that of a later attempt takes the upload over."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 from app.catalog import Session
-from app.core.errors import InvalidRequest, NotReady, SaveIdReused, UploadBusy, WritersDisagree
+from app.core.errors import AttemptSuperseded, InvalidRequest, NotReady, SaveIdReused, UploadBusy, WritersDisagree
 from app.core.models import NO_PRECONDITION, Save, SharedTerms, Upload
 from app.service.shared.agreement import differences
 from app.service.state.context import Context, Rules
@@ -116,12 +116,18 @@ class SharedReservations:
         """Let a later attempt take over; whatever the earlier one has under way ends first."""
         if begun.name != save.name:
             raise SaveIdReused(f"The save_id {save.save_id!r} is in use for {begun.name!r}.")
-        progress = self._open_uploads.of(begun)
-        if not isinstance(progress, SharedProgress) or progress.terms.attempt >= _terms_of(save).attempt:
-            return  # another writer of the later attempt came first
-        progress.close()
-        try:
-            with self._context.catalog.lock(save.directory), self._context.catalog.writing() as session:
+        while True:
+            progress = self._open_uploads.of(begun)
+            if not isinstance(progress, SharedProgress) or progress.terms.attempt >= _terms_of(save).attempt:
+                return  # another writer of the later attempt came first
+            with suppress(AttemptSuperseded), progress.giving_way():
+                self._take_over(progress, save)
+
+    def _take_over(self, progress: SharedProgress, save: Save) -> None:
+        """Record a later attempt; whoever finds it in the catalog under the directory's lock finds its progress."""
+        begun = progress.upload
+        with self._context.catalog.lock(save.directory):
+            with self._context.catalog.writing() as session:
                 current = session.uploads.get(begun.id)
                 if current is None:
                     raise UploadBusy(f"Upload {begun.id} has just ended.")
@@ -135,10 +141,7 @@ class SharedReservations:
                     id=begun.id,
                     attempt=_terms_of(save).attempt,
                 )
-        except BaseException:
-            progress.reopen()
-            raise
-        self._open_uploads.supersede(progress, later)
+            self._open_uploads.supersede(progress, later)
 
 
 def _terms_of(save: Save) -> SharedTerms:

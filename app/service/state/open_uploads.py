@@ -10,7 +10,7 @@ from app.core import digests, spans
 from app.core.models import Upload, UploadFile
 from app.core.spans import Span, merged
 from app.service.state.context import Context
-from app.service.state.get_or_refuse import upload_not_found
+from app.service.state.get_or_refuse import known_upload
 from app.service.state.shared_progress import SharedProgress
 from app.service.state.upload_progress import UploadProgress
 
@@ -65,7 +65,9 @@ class OpenUploads:
             progress = self._open[upload.id] = _progress_of(upload)
             progress.changing.acquire()
         try:
-            self._refuse_ended(upload.id)
+            current = self._current(upload.id)
+            if progress.upload.shared is not None:
+                progress.upload = current  # another attempt may have taken it over since it was read
             if not is_new:
                 self._restore(progress)
             self._plan_copies(progress)
@@ -86,26 +88,35 @@ class OpenUploads:
                 self._plan_copies(progress)
 
     @contextmanager
-    def closing(self, upload: Upload) -> Iterator[None]:
+    def closing(self, upload: Upload, attempt: int | None = None) -> Iterator[None]:
         """Refuse bytes and commits while an upload is aborted; an exception in the block reopens it.
 
-        Does not read the bytes on the disk, and does not block.
+        Does not read the bytes on the disk, and does not block, unless another attempt is just taking over.
+
+        Parameters
+        ----------
+        attempt : int, optional
+            The attempt of a shared upload that aborts it: no other one is closed.
 
         Raises
         ------
         UploadBusy
             A commit or a body came first.
+        AttemptSuperseded, InvalidRequest
         """
         with self._guard:
             known = self._open.get(upload.id)
-            progress = known or self._open.setdefault(upload.id, _progress_of(upload))
+            progress = known or _progress_of(upload)
+            if attempt is not None:
+                progress.refuse_attempt(attempt)
+            self._open[upload.id] = progress
         progress.stop_copying()
         progress.close(wait=False)
         try:
             yield
         except BaseException:
             if known is None:
-                self.forget(upload.id)
+                self.invalidate(progress)  # it knows nothing of the bytes on the disk
             progress.reopen()
             raise
 
@@ -142,14 +153,13 @@ class OpenUploads:
         progress.end()
         self.forget(progress.upload.id)
 
-    def _refuse_ended(self, upload_id: str) -> None:
+    def _current(self, upload_id: str) -> Upload:
         """Look into the catalog after the progress is known here: whoever ends an upload closes that first."""
         with self._context.catalog.reading() as session:
-            if not session.uploads.is_open(upload_id):
-                raise upload_not_found(upload_id)
+            return known_upload(session, upload_id)
 
     def supersede(self, progress: SharedProgress, upload: Upload) -> None:
-        """Track a later attempt in place of an earlier one, which was closed."""
+        """Track a later attempt in place of an earlier one, which gives way, under the lock of the directory."""
         with self._guard:
             self._open[upload.id] = progress.succeed(upload)
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.core import spans
-from app.core.errors import AttemptSuperseded, InvalidRequest
+from app.core.errors import AttemptSuperseded, InvalidRequest, UploadBusy
 from app.core.limits import Limits
 from app.core.models import Chunk, SharedFile, SharedTerms, Upload, UploadFile
 from app.core.spans import Span
 from app.service.state.shared_files import DeclaredFiles, SharedStatus, taken
 from app.service.state.upload_progress import PEEK_S, UploadProgress
+
+GIVES_WAY_S = 5.0
+"""The longest that a request waits to learn if a later attempt takes its upload over, in seconds."""
 
 
 @dataclass
@@ -28,6 +31,7 @@ class SharedProgress(UploadProgress):
     """The chunks of earlier attempts whose bytes are in place."""
     _changes: int = 0
     _is_arranging: bool = False
+    _gives_way: bool = False
 
     def __post_init__(self) -> None:
         self.declared.name = self.upload.name
@@ -96,8 +100,12 @@ class SharedProgress(UploadProgress):
             raise InvalidRequest(f"Attempt {attempt} of upload {self.upload.id} is not reserved.")
 
     def _refuse_closed(self) -> None:
+        gave_way = self._gives_way
+        self.changing.wait_for(lambda: not self._gives_way, GIVES_WAY_S)
         if self.superseded_by is not None:
             raise superseded(self.upload.id, self.terms.attempt, self.superseded_by)
+        if gave_way:  # other requests may have changed anything since the caller looked
+            raise UploadBusy(f"Another attempt was about to take over upload {self.upload.id}.")
         super()._refuse_closed()
 
     # changes of what there is
@@ -159,6 +167,31 @@ class SharedProgress(UploadProgress):
             writer = self.declared.writer(name)
             writer.is_ready = is_ready and writer.arrived_bytes >= writer.size_bytes
             writer.active_at, writer.moved_at = active_at, None
+
+    @contextmanager
+    def giving_way(self) -> Iterator[None]:
+        """Take nothing more while a later attempt takes over in this block; an exception in it reopens the upload.
+
+        Requests that come meanwhile wait, so that they are told of the later attempt.
+
+        Raises
+        ------
+        UploadBusy, AttemptSuperseded
+        """
+        with self.changing:
+            self._refuse_closed()
+            self._closed = self._gives_way = True
+        try:
+            with self.changing:
+                self._wait_for_writers()
+            yield
+        except BaseException:
+            self.reopen()
+            raise
+        finally:
+            with self.changing:
+                self._gives_way = False
+                self.changing.notify_all()
 
     def succeed(self, upload: Upload) -> "SharedProgress":
         """Make the progress of a later attempt. This one takes nothing more; its files and bytes may be of use."""

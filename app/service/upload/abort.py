@@ -27,15 +27,13 @@ class Aborts:
 
         Raises
         ------
-        UploadNotFound, AttemptSuperseded
+        UploadNotFound, AttemptSuperseded, InvalidRequest
         UploadBusy
             It is being committed.
         """
         with self._context.catalog.reading() as session:
             upload = known_upload(session, upload_id)
-        if attempt is not None:
-            self._open_uploads.of(upload).refuse_attempt(attempt)
-        with self._open_uploads.closing(upload):
+        with self._open_uploads.closing(upload, attempt):
             try:
                 self._remove(upload)
             except NoSpace:  # too little space even to record the abort, so delete the bytes first
@@ -108,5 +106,7 @@ class Aborts:
 
     def _remove(self, upload: Upload) -> None:
         with self._context.catalog.writing() as session:
-            known_upload(session, upload.id)
+            current = known_upload(session, upload.id)
+            if current.shared != upload.shared:
+                raise UploadBusy(f"Another attempt has taken upload {upload.id} over.")
             self.remove(session, upload)
