@@ -213,6 +213,8 @@ class MemoryContentStore:
                     files.setdefault(file.path, Growing())
                 elif file.path not in files:
                     raise FileNotFoundError(file.path)
+                if file.size_bytes is not None:
+                    del files[file.path].data[file.size_bytes :]
                 files[file.path].version = files[file.path].version or self._bucket.new_version()
             return {file.path: files[file.path].version for file in upload.files}
 

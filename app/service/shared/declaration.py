@@ -107,7 +107,7 @@ class SharedFiles:
                 self._touch(session, progress, writer)
                 session.shared_files.remove(upload_id, [path])
             progress.drop(path)
-            self._context.storage.content.remove_file(progress.upload, path)
+            self._remove_bytes(progress, [path])
 
     def rename(self, upload_id: str, writer: str, attempt: int, path: str, to: str) -> None:
         """Rename a file of a writer, with its bytes. Idempotent: nothing happens if only the new path is there.
@@ -162,9 +162,23 @@ class SharedFiles:
                 self._remove_left(progress, files)
 
     def _remove_left(self, progress: SharedProgress, files: Sequence[UploadFile]) -> None:
-        for path in progress.declared.in_the_way({file.path: file.size_bytes for file in files}):
-            self._context.storage.content.remove_file(progress.upload, path)
+        paths = progress.declared.in_the_way({file.path: file.size_bytes for file in files})
+        if not paths:
+            return
+        with self._context.catalog.writing() as session:
+            session.shared_files.remove(progress.upload.id, paths)
+        for path in paths:
             progress.lose(path)
+        self._remove_bytes(progress, paths)
+
+    def _remove_bytes(self, progress: SharedProgress, paths: Sequence[str]) -> None:
+        """Remove the bytes of files that the catalog does not know any more. If that fails, the next lookup does it."""
+        try:
+            for path in paths:
+                self._context.storage.content.remove_file(progress.upload, path)
+        except BaseException:
+            self._open_uploads.invalidate(progress)
+            raise
 
     def _reuse(self, progress: SharedProgress, files: Sequence[SharedFile]) -> None:
         """Find out which bytes of an earlier attempt, that lie on the disk, are those of files declared now."""

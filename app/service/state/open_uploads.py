@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from app.core import digests, spans
 from app.core.models import Upload, UploadFile
@@ -169,6 +170,10 @@ class OpenUploads:
             with self._context.catalog.reading() as session:
                 progress.restore(session.shared_files.of_upload(progress.upload.id))
                 writers = session.shared_writers.of_upload(progress.upload.id)
+            # files are removed after the catalog has forgotten them: what it does not know was to be removed
+            whole = replace(progress.upload, files=progress.known_files())
+            with suppress(FileNotFoundError):  # nothing of it has arrived
+                self._context.storage.content.keep_only(whole)
         self._recompute(progress)
         if isinstance(progress, SharedProgress):
             for writer in writers:

@@ -59,6 +59,11 @@ class SharedProgress(UploadProgress):
         with self.changing:
             return self.declared.of(writer)
 
+    def known_files(self) -> tuple[UploadFile, ...]:
+        """Return the files of all writers, and those of earlier attempts whose bytes may be of use."""
+        with self.changing:
+            return (*self.declared.left.values(), *self.declared.of(None))
+
     def places_of(self, files: Iterable[UploadFile]) -> Mapping[str, int]:
         """Return the places of files, by their paths."""
         with self.changing:

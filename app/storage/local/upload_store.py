@@ -103,16 +103,16 @@ class LocalUploadStore:
             self._tree.make_files(folder, names, below=layout.DEPTH_OF_FILES)
         try:
             self._durability.sync(upload.id, layout.of_files(upload.id), len(upload.files))
+            found = self._stats(upload)
+            if self._cut_to_size(upload, found):
+                self._durability.sync(upload.id, layout.of_files(upload.id), len(upload.files))
+                found = self._stats(upload)
         except NotDurable:
             self._invalid.add(upload.id)
             with suppress(OSError):  # if it fails, the next use of the upload does it first
                 self._renew(upload)
             raise
-        versions: dict[str, Version] = {}
-        for folder, names in self._by_folder(upload, [file.path for file in upload.files]).items():
-            found = self._tree.stats(folder, names)
-            versions |= {path: version(found[name]) for name, path in names.items()}
-        return versions
+        return {path: version(status) for path, status in found.items()}
 
     def discard(self, upload_id: str) -> None:
         try:
@@ -145,6 +145,34 @@ class LocalUploadStore:
             place = layout.of_upload(upload, path, self._folder(upload.id))
             found.setdefault(place[:-1], {})[place[-1]] = path
         return found
+
+    def _stats(self, upload: Upload) -> dict[str, os.stat_result]:
+        """Return the status of each file of an upload, by path."""
+        found: dict[str, os.stat_result] = {}
+        for folder, names in self._by_folder(upload, [file.path for file in upload.files]).items():
+            by_name = self._tree.stats(folder, names)
+            found |= {path: by_name[name] for name, path in names.items()}
+        return found
+
+    def _cut_to_size(self, upload: Upload, found: Mapping[str, os.stat_result]) -> bool:
+        """Cut off what lies behind the declared end of files; tell if there was any.
+
+        Raises
+        ------
+        NotDurable
+            A file is shorter than declared: the disk has lost bytes.
+        """
+        sizes = {file.path: file.size_bytes for file in upload.files if file.size_bytes is not None}
+        if short := [path for path, size_bytes in sizes.items() if found[path].st_size < size_bytes]:
+            raise NotDurable(f"{short[0]!r} of upload {upload.id} is shorter than its {sizes[short[0]]} bytes.")
+        longer = [path for path, size_bytes in sizes.items() if found[path].st_size > size_bytes]
+        for path in longer:
+            descriptor = self._tree.open(layout.of_upload(upload, path, self._folder(upload.id)), os.O_RDWR)
+            try:
+                os.ftruncate(descriptor, sizes[path])
+            finally:
+                os.close(descriptor)
+        return bool(longer)
 
     def _make_folder(self, upload_id: str) -> None:
         with self._tree.folder(layout.of_files(upload_id), create=True, durable=False):

@@ -75,14 +75,15 @@ class ContentStore(Protocol):
     def finalize(self, upload: Upload) -> Mapping[str, Version]:
         """Make an upload's bytes durable, ready for its seal; return the version of each file by path.
 
-        Empty files are created here. From here on, a URL that `upload_url` gave before changes nothing. A later write
+        Empty files are created here, and files are cut to the size that ``upload.files`` declares: what a removal left
+        at a path, that was not durable, is no part of the next file there. From here on, a URL that `upload_url` gave before changes nothing. A later write
         through the server changes the version, unless it comes within the granularity of the store's clock. The files
         can be read by `partial`.
 
         Raises
         ------
         NotDurable
-            The store cannot vouch for these bytes any more, and has removed the upload's files.
+            The store cannot vouch for these bytes any more, or has lost some, and has removed the upload's files.
         FileNotFoundError
             The upload is gone, or one of its files is.
         """

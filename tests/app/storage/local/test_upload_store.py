@@ -5,6 +5,7 @@ import os
 import pytest
 
 from app.storage.local.store import LocalStorage
+from app.storage.ports import NotDurable
 from tests.data.samples import changes, sealed, upload
 
 ONE = {"model.pt": b"weights"}
@@ -93,3 +94,27 @@ def test_sealed_uploads_come_in_the_order_of_their_commits_and_a_damaged_seal_is
     assert [upload_id for upload_id, _ in storage.content.sealed()] == ["c", "a", "b"]
     assert "the seal of upload d is left alone" in caplog.text
     assert seal.read_bytes() == b"{"
+
+
+def test_files_have_their_declared_size_once_they_are_final(storage):
+    promised = upload(SEVERAL, name="checkpoint-500")
+    storage.content.begin(promised)
+    for path, data in SEVERAL.items():
+        with storage.content.partial(promised, path) as partial:
+            partial.write(0, data + b"remains")
+    versions = storage.content.finalize(promised)
+    for path, data in SEVERAL.items():
+        with storage.content.partial(promised, path, create=False) as partial:
+            assert partial.read(0, 100) == data
+    assert storage.content.finalize(promised) == versions
+
+
+def test_an_upload_that_has_lost_bytes_is_not_durable(storage):
+    promised = upload(ONE)
+    storage.content.begin(promised)
+    with storage.content.partial(promised, "model.pt") as partial:
+        partial.write(0, b"weigh")
+    with pytest.raises(NotDurable, match="shorter"):
+        storage.content.finalize(promised)
+    with pytest.raises(FileNotFoundError), storage.content.partial(promised, "model.pt", create=False):
+        pass
