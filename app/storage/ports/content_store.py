@@ -76,9 +76,9 @@ class ContentStore(Protocol):
         """Make an upload's bytes durable, ready for its seal; return the version of each file by path.
 
         Empty files are created here, and files are cut to the size that ``upload.files`` declares: what a removal left
-        at a path, that was not durable, is no part of the next file there. From here on, a URL that `upload_url` gave before changes nothing. A later write
-        through the server changes the version, unless it comes within the granularity of the store's clock. The files
-        can be read by `partial`.
+        at a path, that was not durable, is no part of the next file there. From here on, a URL that `upload_url` gave
+        before changes nothing. A later write through the server changes the version, unless it comes within the
+        granularity of the store's clock. The files can be read by `partial`.
 
         Raises
         ------
