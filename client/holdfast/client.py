@@ -158,7 +158,7 @@ class Client(Reading):
     def restore(self, checkpoint: AnyCheckpoint) -> CheckpointInfo:
         """Restore a removed checkpoint while the server still has its bytes: the undo of `delete`.
 
-        The server keeps them for its undo window (``HOLDFAST_UNDO_WINDOW``), by default not at all.
+        The server keeps them for its undo window, by default not at all.
 
         Parameters
         ----------

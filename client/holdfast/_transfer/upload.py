@@ -143,7 +143,6 @@ class _Sending:
         self._refused_commits = 0
         self._sends_attributes = True
         """False once a server has refused the attributes of files and folders."""
-        self._sender = RangeSender(server, files, moved=bar.moved, arrived=self._arrived)
         self._sent: set[tuple[str | None, int]] = set()
         """The file and offset of the ranges that have arrived."""
 
@@ -296,13 +295,14 @@ class _Sending:
 
         A round in which the server asks for nothing new is the last: the commit then says what is missing.
         """
+        sender = RangeSender(self._server, self._files, moved=self._bar.moved, arrived=self._arrived)
         asked: set[tuple[str, int]] = set()
         while True:
             before = len(asked)
             asked.update((wanted.file, wanted.offset) for wanted in upload.missing)
             if len(asked) == before:
                 return
-            self._sender.send_listed(upload)
+            sender.send_listed(upload)
             if upload.missing_count <= len(upload.missing):
                 return
             with parse_errors():

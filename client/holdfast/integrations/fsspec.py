@@ -43,7 +43,7 @@ class _CachedBySettings(type(AbstractFileSystem)):  # type: ignore[misc]
 
     @property
     def _environment(cls) -> tuple[str | None, ...]:
-        return tuple(os.environ.get(f"HOLDFAST_{name}") for name in ("TOKEN", "TOKEN_FILE"))
+        return tuple(os.environ.get(name) for name in ("HOLDFAST_TOKEN", "HOLDFAST_TOKEN_FILE"))
 
     def __call__(cls, *args: Any, **settings: Any) -> Any:
         settings = apply_config(cls, settings)

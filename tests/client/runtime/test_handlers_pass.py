@@ -15,6 +15,7 @@ ALLOWED = {
     ("_runtime/parallel.py", "run"): "hands every error on to the caller",
     ("_save/background.py", "_run"): "hands every error on to the next save, or to `wait`",
     ("_save/job.py", "spill_to_spool"): "the other saves are to be written all the same",
+    ("integrations/_common/nodes.py", "on_every_rank"): "the other ranks wait to be told; it is raised afterwards",
     ("_save/job.py", "_put_into_spool_despite"): "raises the first error, which was checked",
     ("_spool/courier.py", "_attempt"): "runs on the courier's thread",
     ("_arguments/checks.py", "limit"): "no system call, a few instructions",

@@ -951,7 +951,7 @@ def test_one_that_cannot_be_written_does_not_hinder_the_others(jobs, make_place,
             kept.save(state(epoch), epoch=epoch)
         while not os.path.exists({str(place.spool / "heard")!r}):
             time.sleep(0.01)
-        kept._saver.target.jobs[0]._layout.read = fail
+        kept._saver.target.jobs[0]._content.read = fail
         both = [kept]
         {end.replace(chr(10), chr(10) + 8 * " ")}
         """,

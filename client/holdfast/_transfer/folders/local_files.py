@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..._runtime.file_attributes import FileAttributes
+from ..._runtime.interruption import reraise
 from ..._torchfile.reader import tensor_index
 from ...errors import IntegrityError
 from ..file_source import FileSource
@@ -88,6 +89,7 @@ class LocalFiles(dict[str | None, FileSource]):
         try:
             found = walk.found(self._folder, known=self.keys()).files
         except (ValueError, OSError) as error:
+            reraise(error)
             for source in self.values():  # a removed file is reported as removed
                 source.refuse_changed()
             raise IntegrityError(f"{self._folder} was changed while it was being sent: {error}") from error

@@ -172,7 +172,8 @@ def _remove_abandoned(parent: Path, name: str) -> None:
 def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
+        reraise(error)
         return False
     return True
 

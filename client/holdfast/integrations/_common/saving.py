@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..._arguments import checks, values
+from ..._runtime.interruption import reraise
 from ..._save.facts import facts_of
 from ..._save.folder import file_to_save, folder_to_save
 from ...errors import CheckpointNotFound
@@ -120,7 +121,8 @@ def numbers(found: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in found.items():
         try:
             number = values.metric(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError) as error:
+            reraise(error)
             continue
         if number is not None:
             result[str(name)] = number

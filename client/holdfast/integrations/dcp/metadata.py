@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.metadata import Metadata
 
+from ..._runtime.interruption import reraise
 from ...errors import UnreadableCheckpoint, UnsafeCheckpoint
 
 _OF_DCP = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
@@ -55,6 +56,7 @@ def load(data: bytes) -> Metadata:
     except UnsafeCheckpoint:
         raise
     except Exception as error:  # whatever a corrupt pickle leads to
+        reraise(error)
         raise UnreadableCheckpoint(f"the metadata of the checkpoint cannot be read: {error}") from error
     if not isinstance(found, Metadata):
         raise UnreadableCheckpoint("the file .metadata does not hold metadata of torch.distributed.checkpoint")

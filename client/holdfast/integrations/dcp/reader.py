@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from ..._api.wire import Checkpoint, FileChunks
+from ..._runtime.interruption import reraise
 from ..._torchfile.reader import safety
 from ..._torchfile.reader.file_memory import FileMemory
 from ..._transfer import download
@@ -204,6 +205,7 @@ def _refuse_code(name: str, data: bytes) -> None:
     try:
         torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
+        reraise(error)
         raise UnsafeCheckpoint(
             f"{name!r} holds more than weights and plain values ({error}). If you trust its author, give "
             "HoldfastReader(..., weights_only=False)"

@@ -30,7 +30,7 @@ INSIDE = re.compile(
             "body.metric must be a number or must be",
         ),
         ("POST", "/v1/uploads", {"directory": "a", "files": [{}], "metric": []}, "body.metric must be a number"),
-        ("POST", "/v1/uploads", {"directory": "a", "files": []}, "body.files must have at least 1 entries"),
+        ("POST", "/v1/uploads", {"directory": "a", "files": []}, "body must have files, unless it is shared"),
         (
             "POST",
             "/v1/uploads",
