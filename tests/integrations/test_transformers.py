@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from holdfast import CheckpointManager, Client, InvalidRequest
+from holdfast._transfer.folders.local_files import LocalFiles
+from holdfast.integrations._common.saving import save_files
 from holdfast.integrations.transformers import HoldfastCallback, holdfast_resume
 from tests.integrations.jobs.transformers_job import arguments, trainer
 from tests.support import frameworks
@@ -111,6 +113,27 @@ def test_an_empty_folder_of_an_interrupted_save_is_not_resumed_from(directory, t
     frameworks.run("transformers_job", directory, tmp_path / "out", tmp_path / "end.pt", "--steps", 10)
     (tmp_path / "out" / "checkpoint-50").mkdir()
     assert holdfast_resume(directory, tmp_path / "out") == str(tmp_path / "out" / "checkpoint-10")
+
+
+def test_what_another_job_saves_under_a_name_meanwhile_is_not_overwritten(directory, server, tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoint-5"
+    folder.mkdir()
+    (folder / "w.bin").write_bytes(b"w")
+    manager, refuse_changed = CheckpointManager(directory), LocalFiles.refuse_changed
+
+    def late(files):  # everything has arrived, and the commit follows
+        server.save(directory, b"of another job", name="checkpoint-5")
+        refuse_changed(files)
+
+    save_files(manager, folder, metadata={})
+    (folder / "w.bin").write_bytes(b"changed")
+    save_files(manager, folder, metadata={})
+    assert Client().latest(directory).size_bytes == len(b"changed"), "what this job knows of is replaced"
+    monkeypatch.setattr(LocalFiles, "refuse_changed", late)
+    (folder / "w.bin").write_bytes(b"again")
+    with pytest.raises(FileExistsError, match="precondition_failed"):
+        save_files(manager, folder, metadata={})
+    assert [each.size_bytes for each in Client().checkpoints(directory)] == [len(b"of another job")]
 
 
 def test_nothing_to_resume_from_is_none(directory, tmp_path):

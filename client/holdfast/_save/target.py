@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .._api import identity
+from .._api.directory import RemoteDirectory
 from .._api.retry import RetryDeadline, is_transient
 from .._api.server import Server
 from .._api.wire import Committed
@@ -21,7 +22,7 @@ from .._spool.spool import Spool
 from .._transfer import upload
 from .._transfer.folders.local_files import LocalFiles
 from .._transfer.upload_source import ReuseHistory
-from ..errors import HoldfastError, NotAllowed, warn
+from ..errors import CheckpointNotFound, HoldfastError, NotAllowed, warn
 from . import drain
 from .background import WorkQueue
 
@@ -176,6 +177,8 @@ class SaveTarget:
             how: dict[str, Any] = {"patience": patience, "progress": self._progress, "reserved": reserved}
             if isinstance(content, LocalFiles):
                 how["before_commit"] = content.refuse_changed
+                if content.guards_name:
+                    how["precondition"] = self._state_of_name(save)
                 committed = upload.send_files(self.server, save, content, **how, known=known)
             else:
                 committed = upload.send(self.server, save, content, **how, known=known, history=self._reuse_history)
@@ -192,6 +195,13 @@ class SaveTarget:
         if (courier := self.courier) is not None and any(queue.has_items() for queue in self._aliases()):
             courier.wake()  # the servers of some may be identified only now
         return committed
+
+    def _state_of_name(self, save: Mapping[str, Any]) -> dict[str, str]:
+        """Return the precondition that what has the name of a save now is still there, or still nothing."""
+        try:
+            return {"If-Match": f'"{RemoteDirectory(self.server, save["directory"]).named(save["name"]).digest}"'}
+        except CheckpointNotFound:
+            return {"If-None-Match": "*"}
 
     def put(self, save: Mapping[str, Any], content: Content) -> SpooledCheckpoint:
         """Put a save into the spool, and start to deliver it."""

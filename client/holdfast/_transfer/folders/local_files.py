@@ -39,6 +39,8 @@ class LocalFiles(dict[str | None, FileSource]):
         """What was found in the folder; or the single file, by its own name."""
         self.is_held = False
         """Whether the files are at paths that only this process knows."""
+        self.guards_name = False
+        """Whether the save replaces only what has its name when it is sent. In the spool, the order decides."""
         if path.is_file():
             entry = walk.Entry(str(path), path.stat(), path.is_symlink())
             self.entries = walk.Found({path.name: entry}, {})

@@ -10,6 +10,7 @@ from ..._arguments import checks, values
 from ..._runtime.interruption import reraise
 from ..._save.facts import facts_of
 from ..._save.folder import file_to_save, folder_to_save
+from ..._transfer.folders.local_files import LocalFiles
 from ...errors import CheckpointNotFound
 from ...manager import CheckpointManager
 
@@ -69,10 +70,19 @@ def save_files(
     wait: bool | None = None,
     **about: Any,
 ) -> Path:
-    """Save a local file or folder as a manager does, under its own name, with metadata that may have any names."""
+    """Save a local file or folder as a manager does, under its own name, with metadata that may have any names.
+
+    It replaces only what has that name when it is sent.
+    """
     facts = facts_of("regular", epoch, step, values.metric(metric), metadata, **about)
-    files_at = folder_to_save if path.is_dir() else file_to_save
-    return manager._save_files(path, files_at, facts, wait)
+    make = folder_to_save if path.is_dir() else file_to_save
+
+    def guarded(path: Path, name: str) -> LocalFiles:
+        files = make(path, name)
+        files.guards_name = True
+        return files
+
+    return manager._save_files(path, guarded, facts, wait)
 
 
 def shared_save(
