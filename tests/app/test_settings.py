@@ -67,12 +67,13 @@ def test_a_server_with_a_clients_token_alone_does_not_listen_beyond_loopback(tmp
 def test_an_admin_token_of_a_clients_form_is_refused_in_words(tmp_path):
     open_root(Settings(root=tmp_path / "other")).close()
     token = mint(tmp_path / "other", "read")
-    for text in (token, f" {token}\n", token[:-1] + "x"):
+    misspelt = token[:-1] + ("y" if token.endswith("x") else "x")
+    for text in (token, f" {token}\n", misspelt):
         ended = started(tmp_path / "root", HOLDFAST_ADMIN_TOKEN=text)
         assert (ended.returncode, "for clients" in ended.stderr) == (2, True)
         assert token[15:] not in ended.stderr
     file = tmp_path / "file"
-    file.write_text(token[:-1] + "x")
+    file.write_text(misspelt)
     ended = started(tmp_path / "root", HOLDFAST_ADMIN_TOKEN_FILE=str(file))
     assert (ended.returncode, "for clients" in ended.stderr) == (2, True)
 
