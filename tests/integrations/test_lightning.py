@@ -185,7 +185,7 @@ def test_other_paths_stay_on_this_machine(tmp_path):
 
 @pytest.mark.parametrize("url", ["holdfast://runs/a/@best", "holdfast://a.ckpt"])
 def test_a_url_at_which_nothing_can_be_saved_is_refused(url):
-    with pytest.raises(InvalidRequest, match=r"give a name|no directory"):
+    with pytest.raises(InvalidRequest, match=r"give a name|names no checkpoint"):
         HoldfastCheckpointIO().save_checkpoint({}, url)
 
 

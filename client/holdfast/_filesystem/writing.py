@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Any, Self
 
+from .._transfer.upload_source import MemorySource
 from ..errors import warn
-from .memory_source import MemorySource
 
 IN_MEMORY_BYTES = 32 * 1024 * 1024
 """The size, in bytes, from which a file being written goes on in a temporary file."""

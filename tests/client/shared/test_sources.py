@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from holdfast._api.digests import CHUNK_BYTES
-from holdfast._shared.sources import BytesSource, source_of
+from holdfast._shared.sources import source_of
 
 DATA = bytes(range(256)) * 10
 
@@ -27,7 +27,7 @@ def read(source):
         pytest.param(lambda path: memoryview(path.read_bytes()).cast("i"), id="a memoryview of numbers"),
         pytest.param(lambda path: io.BytesIO(path.read_bytes()), id="bytes in memory"),
         pytest.param(lambda path: io.BufferedReader(io.BytesIO(path.read_bytes())), id="an open file"),
-        pytest.param(lambda path: BytesSource(path.read_bytes()), id="a source"),
+        pytest.param(lambda path: source_of("a", path.read_bytes()), id="a source"),
     ],
 )
 def test_every_way_to_give_a_file_has_the_same_bytes(tmp_path, given):
@@ -48,18 +48,18 @@ def test_anything_else_is_a_type_error(given):
 
 def test_long_data_are_cut_into_chunks():
     data = bytes(CHUNK_BYTES) + b"rest"
-    source = BytesSource(data)
+    source = source_of("a", data)
     assert source.spans == [(0, CHUNK_BYTES), (CHUNK_BYTES, 4)]
     assert [chunk.digest for chunk in source.chunks()] == [
         blake3(bytes(CHUNK_BYTES)).hexdigest(),
         blake3(b"rest").hexdigest(),
     ]
-    assert (BytesSource(b"").spans, BytesSource(b"").chunks()) == ([], ())
+    assert (source_of("a", b"").spans, source_of("a", b"").chunks()) == ([], ())
 
 
 def test_a_change_of_the_data_is_noticed():
     data = bytearray(DATA)
-    source = BytesSource(data)
+    source = source_of("a", data)
     source.chunks()
     data[5] ^= 1
     assert source.has_changed()

@@ -64,9 +64,11 @@ def test_a_writer_that_was_killed_is_named_and_a_new_attempt_takes_over(server, 
 
 
 def chunks(rank):
-    from holdfast._shared.sources import BytesSource
+    from holdfast._shared.sources import source_of
 
-    return [{"length": chunk.length, "digest": chunk.digest} for chunk in BytesSource(ranks.shard(rank)).chunks()]
+    return [
+        {"length": chunk.length, "digest": chunk.digest} for chunk in source_of("shard", ranks.shard(rank)).chunks()
+    ]
 
 
 def test_what_is_left_of_an_earlier_attempt_can_do_nothing(server, directory, spawn, pipe):

@@ -23,8 +23,8 @@ from ...errors import CheckpointNotFound, HoldfastError, InvalidRequest, Unreada
 from ...manager import CheckpointManager
 from .._common.nodes import on_one_rank
 from .._common.saving import manager_of
+from .._common.urls import SCHEME, split_url
 from . import metadata as _metadata
-from .ids import SCHEME, split_id
 
 _METADATA = ".metadata"
 
@@ -82,7 +82,7 @@ class HoldfastReader(StorageReader):
         """Begin another load; ``checkpoint_id`` names its directory and the checkpoint."""
         self._checkpoint, self._files = None, {}
         if checkpoint_id is not None:
-            self._directory, name = split_id(checkpoint_id)
+            self._directory, name = split_url(checkpoint_id)
             self._which = name.removeprefix("@") if name in {"@latest", "@best"} else name
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:

@@ -8,24 +8,10 @@ from ..._api import digests
 from ..._api.wire import Chunk
 from ..._runtime.parallel import in_parallel
 from ..._torchfile.writer.layout import Layout, layout_of
+from ..._transfer.upload_source import MemorySource
 
 _SMALL_BYTES = 256 * 1024
 """The size of an item below which it is copied, so that many of them share a chunk."""
-
-
-class _Bytes:
-    """Bytes in memory, as one chunk."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
-        self.size_bytes = len(data)
-        self.spans = [(0, len(data))] if data else []
-
-    def read(self, place: int) -> tuple[memoryview, str]:
-        return self._data, digests.of_chunk(self._data)
-
-    def has_changed(self) -> bool:
-        return False
 
 
 class RankFile:
@@ -38,7 +24,7 @@ class RankFile:
         self.size_bytes = 0
         self.tensors: list[dict[str, Any]] | None = []
         self.spans: list[tuple[int, int]] = []
-        self._parts: list[Layout | _Bytes] = []
+        self._parts: list[Layout | MemorySource] = []
         self._firsts: list[int] = []
         self._small = bytearray()
 
@@ -98,22 +84,26 @@ class RankFile:
         self._small += data
         self.size_bytes += len(data)
         while len(self._small) > digests.CHUNK_BYTES:
-            self._add_part(_Bytes(bytes(self._small[: digests.CHUNK_BYTES])), self.size_bytes - len(self._small))
+            self._add_part(_in_memory(self._small[: digests.CHUNK_BYTES]), self.size_bytes - len(self._small))
             del self._small[: digests.CHUNK_BYTES]
 
     def _flush(self) -> None:
         if self._small:
-            self._add_part(_Bytes(bytes(self._small)), self.size_bytes - len(self._small))
+            self._add_part(_in_memory(self._small), self.size_bytes - len(self._small))
             self._small.clear()
 
     def _append(self, layout: Layout) -> None:
         self._add_part(layout, self.size_bytes)
         self.size_bytes += layout.size_bytes
 
-    def _add_part(self, part: Layout | _Bytes, offset: int) -> None:
+    def _add_part(self, part: Layout | MemorySource, offset: int) -> None:
         self._firsts.append(len(self.spans))
         self._parts.append(part)
         self.spans += [(offset + start, length) for start, length in part.spans]
+
+
+def _in_memory(data: bytearray) -> MemorySource:
+    return MemorySource(memoryview(bytes(data)), "the items")
 
 
 def _read_all(layout: Layout) -> Iterator[bytes]:

@@ -21,8 +21,8 @@ from ..._shared.save import SharedSave
 from ...errors import HoldfastError, InvalidRequest
 from ...manager import CheckpointManager
 from .._common.saving import manager_of, shared_save, state_of_name
+from .._common.urls import SCHEME, split_url
 from . import metadata as _metadata
-from .ids import SCHEME, split_id
 from .source import RankFile
 
 _STEP = re.compile(r"(?:.*[-_])?step[-_=]?([0-9]+)")
@@ -106,7 +106,7 @@ class HoldfastWriter(StorageWriter):
         """Begin another save; ``checkpoint_id`` names its directory and itself."""
         self._sending = None
         if checkpoint_id is not None:
-            self._directory, self._name = split_id(checkpoint_id, is_new=True)
+            self._directory, self._name = split_url(checkpoint_id, is_new=True)
             self._manager = None
             if (found := _STEP.fullmatch(self._name)) is not None:
                 self._facts["step"] = int(found[1])

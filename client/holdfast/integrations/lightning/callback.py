@@ -13,7 +13,7 @@ from ...errors import CheckpointNotFound, HoldfastError, InvalidRequest, WarnOnc
 from ...manager import CheckpointManager
 from .._common.ranks import require_agreement
 from .._common.saving import manager_of, numbers, save_state
-from .checkpoint_io import SCHEME
+from .._common.urls import SCHEME
 
 _RESUMED = "@resume"
 _SHARDED = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")

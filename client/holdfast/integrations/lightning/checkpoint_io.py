@@ -1,7 +1,7 @@
 """The `CheckpointIO`: loads and saves at ``holdfast://DIRECTORY/NAME``."""
 
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
@@ -9,8 +9,7 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from ...errors import CheckpointNotFound, InvalidRequest
 from ...manager import CheckpointManager
 from .._common.saving import save_state
-
-SCHEME = "holdfast://"
+from .._common.urls import SCHEME, split_url
 
 
 class HoldfastCheckpointIO(CheckpointIO):
@@ -36,13 +35,9 @@ class HoldfastCheckpointIO(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save a checkpoint; ``storage_options`` may hold its ``metric`` and its ``metadata``."""
-        if (place := self._place(path)) is None:
+        if (place := self._place(path, is_new=True)) is None:
             self.inner.save_checkpoint(checkpoint, path, storage_options)
             return
-        if place[1].startswith("@"):
-            raise InvalidRequest(
-                f"{place[1]!r} stands for a checkpoint that is there: give a name", code="invalid_name"
-            )
         options = dict(storage_options or {})
         metadata, metric = options.pop("metadata", {}), options.pop("metric", None)
         if options:
@@ -89,20 +84,13 @@ class HoldfastCheckpointIO(CheckpointIO):
             manager.wait()
         self.inner.teardown()
 
-    def _place(self, path: str | Path) -> tuple[CheckpointManager, str] | None:
+    def _place(self, path: str | Path, *, is_new: bool = False) -> tuple[CheckpointManager, str] | None:
         """Return the manager and the name for a path; None if it is none of Holdfast."""
-        text = str(path)
-        if not text.startswith(SCHEME):
-            if isinstance(path, Path) and text.startswith("holdfast:/"):
-                raise InvalidRequest(
-                    f"Path turns the two slashes of {SCHEME} into one: give a text, not {path!r}", code="invalid_name"
-                )
+        is_mangled = isinstance(path, Path) and str(path).startswith("holdfast:/")
+        if not (str(path).startswith(SCHEME) or is_mangled):
             return None
-        inner = PurePosixPath(text.removeprefix(SCHEME))
-        directory = str(inner.parent)
-        if directory == ".":
-            raise InvalidRequest(f"{text!r} has no directory: give {SCHEME}DIRECTORY/NAME", code="invalid_name")
+        directory, name = split_url(path, is_new=is_new)
         if directory not in self._managers:
             settings = {"max_checkpoints": None, "max_best_checkpoints": None, "monitor": None, **self._settings}
             self._managers[directory] = CheckpointManager(directory, **settings)
-        return self._managers[directory], inner.name
+        return self._managers[directory], name

@@ -4,7 +4,7 @@ import pytest
 from blake3 import blake3
 
 from holdfast._api.digests import CHUNK_BYTES
-from holdfast._filesystem.memory_source import MemorySource
+from holdfast._transfer.upload_source import MemorySource
 
 
 @pytest.mark.parametrize("length", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])

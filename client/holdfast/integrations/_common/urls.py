@@ -1,4 +1,4 @@
-"""Ids of checkpoints for torch.distributed.checkpoint: ``holdfast://DIRECTORY/NAME``."""
+"""URLs of checkpoints, as frameworks take them for paths: ``holdfast://DIRECTORY/NAME``."""
 
 from os import PathLike
 from pathlib import PurePosixPath
@@ -8,7 +8,7 @@ from ...errors import InvalidRequest
 SCHEME = "holdfast://"
 
 
-def split_id(checkpoint_id: str | PathLike[str], *, is_new: bool = False) -> tuple[str, str]:
+def split_url(url: str | PathLike[str], *, is_new: bool = False) -> tuple[str, str]:
     """Return the directory and the name in ``holdfast://DIRECTORY/NAME``.
 
     Parameters
@@ -21,7 +21,7 @@ def split_id(checkpoint_id: str | PathLike[str], *, is_new: bool = False) -> tup
     InvalidRequest
         It is no such URL.
     """
-    text = str(checkpoint_id)
+    text = str(url)
     if not text.startswith(SCHEME):
         hint = "; Path turns the two slashes into one: give a text" if text.startswith("holdfast:/") else ""
         raise InvalidRequest(f"{text!r} is not holdfast://DIRECTORY/NAME{hint}", code="invalid_name")
