@@ -80,13 +80,13 @@ CLIENT = {
     "_folders": "_arguments _api _transfer _save _load_folders _resume _options",
     "manager": "errors _runtime _arguments _api _transfer _spool _save _shared _load _resume _options _query _folders",
     "client": "errors _arguments _api _options _query",
-    "serving": "errors _options _query client",
+    "follow": "errors _options _query client",
     "cli": "*",
     "integrations": "*",
     "integrations._common": "*",
     "integrations.dcp": "*",
     "integrations.lightning": "*",
-    "": "errors manager cleanup client serving _query _shared _save.graceful",
+    "": "errors manager cleanup client follow _query _shared _save.graceful",
 }
 """The same for `holdfast`."""
 

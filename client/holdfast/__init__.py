@@ -10,7 +10,7 @@ PosixPath('runs/experiment/checkpoints/checkpoint_epoch_0001.pt')
 Importing this package imports neither torch nor any web framework; torch comes with the first save or load.
 
 Decides which names are public. Those of the query side are imported at their first use, as most jobs only save.
-May import `errors`, `manager`, `cleanup`, `client`, `serving`, `_query`, `_shared` and `_save.graceful`; never the
+May import `errors`, `manager`, `cleanup`, `client`, `follow`, `_query`, `_shared` and `_save.graceful`; never the
 server.
 """
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ._shared.save import SharedSave
     from ._shared.status import SharedStatus, WriterState
     from .client import Client
-    from .serving import watch
+    from .follow import watch
 
 __version__ = "0.1.0"
 
@@ -99,7 +99,7 @@ _LATER = {
     "SharedSave": "_shared.save",
     **dict.fromkeys(("SharedStatus", "WriterState"), "_shared.status"),
     **dict.fromkeys(("DirectoryPrune", "Event", "PruneResult", "Reason", "Verdict"), "_query.reports"),
-    "watch": "serving",
+    "watch": "follow",
 }
 """The module of each name that is imported at its first use."""
 

@@ -9,7 +9,7 @@ import torch
 
 from holdfast import CheckpointManager, Client, InvalidRequest
 from holdfast._transfer.folders.local_files import LocalFiles
-from holdfast.integrations._common.saving import save_files
+from holdfast.integrations._common.saves import save_files
 from holdfast.integrations.transformers import HoldfastCallback, holdfast_resume
 from tests.integrations.jobs.transformers_job import arguments, trainer
 from tests.support import frameworks

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .._arguments.name_grammar import check_checkpoint
 from .._runtime.interruption import reraise
-from .._spool.holding import Held, hold
+from .._spool.held import Held, hold
 from .._transfer.folders.local_files import LocalFiles
 from ..errors import HoldfastError
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from .._runtime.interruption import suppress
-from . import holding
+from . import held
 from .item import HALF_DONE
 from .locks import lockable, lockable_folder, try_lock
 from .queue import Queue
@@ -29,7 +29,7 @@ def tidy(queues: list[Queue], spool: Path) -> None:
     """Remove the folders of queues that hold nothing of value, and what killed processes have left."""
     for queue in queues:
         with suppress(OSError):
-            holding.tidy(queue.folder)
+            held.tidy(queue.folder)
         remove(queue)
     for left_over in _left_overs(spool):
         with suppress(OSError):

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 from .._runtime.interruption import reraise, suppress
 from .._transfer import fsync
-from . import folder_item, holding, temporary_files
+from . import folder_item, held, temporary_files
 from . import item as _items
 from .description import Description
 from .folder_item import Content, SpooledFiles
@@ -206,7 +206,7 @@ class Queue:
             fsync.sync(path.parent)
         self._description.write()
         for place in (self.folder, self.folder / "parked"):
-            holding.tidy(place)
+            held.tidy(place)
         self._is_made = True
 
     @contextmanager

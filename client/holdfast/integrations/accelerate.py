@@ -12,7 +12,7 @@ from ..errors import InvalidRequest
 from ..manager import CheckpointManager
 from ._common.nodes import Node, node_of_rank, on_every_rank, on_one_rank, send_folder
 from ._common.ranks import gathered, require_agreement
-from ._common.saving import manager_of
+from ._common.saves import manager_of
 
 
 def save_state(

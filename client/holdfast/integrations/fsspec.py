@@ -23,10 +23,10 @@ from .._arguments.name_mapping import prefix_of
 from .._connection.base_url import base_url_of
 from .._filesystem.made_directories import MadeDirectories
 from .._filesystem.names import ALIASES
-from .._filesystem.reading import Reader
+from .._filesystem.reader import Reader
 from .._filesystem.store import Store, unchangeable
 from ..errors import InvalidRequest
-from ._fsspec_writing import WritingFileSystem
+from ._fsspec_writer import WritingFileSystem
 
 __all__ = ["HoldfastFileSystem"]
 

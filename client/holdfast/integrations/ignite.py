@@ -10,7 +10,7 @@ from ignite.handlers.checkpoint import BaseSaveHandler
 
 from ..errors import CheckpointNotFound, ServerUnreachable
 from ..manager import CheckpointManager
-from ._common.saving import Kind, manager_of, save_state
+from ._common.saves import Kind, manager_of, save_state
 
 log = logging.getLogger("holdfast")
 

@@ -17,7 +17,7 @@ from ..errors import WarnOnce
 from ..manager import CheckpointManager
 from ._common import files
 from ._common.files import workspace
-from ._common.saving import manager_of, numbers, save_files
+from ._common.saves import manager_of, numbers, save_files
 
 __all__ = ["HoldfastCallback", "load_best", "load_latest"]
 

@@ -14,7 +14,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository, verify_artif
 from .._api.server import Server
 from .._arguments.name_mapping import configured_prefix
 from .._filesystem.names import stripped
-from .._filesystem.reading import Reader
+from .._filesystem.reader import Reader
 from .._filesystem.store import Entry, Store
 from .._runtime.file_attributes import FileAttributes
 from .._runtime.parallel import in_parallel

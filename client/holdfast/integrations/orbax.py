@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from ..errors import CheckpointNotFound, HoldfastError, ServerUnreachable, warn
 from ..manager import CheckpointManager
 from ._common.files import workspace
-from ._common.saving import manager_of, numbers, save_files
+from ._common.saves import manager_of, numbers, save_files
 
 __all__ = ["restore", "save", "send_steps"]
 

@@ -9,7 +9,7 @@ from skorch.callbacks import Callback
 from .._options import Mode
 from ..errors import WarnOnce
 from ..manager import CheckpointManager
-from ._common.saving import manager_of, numbers, save_state
+from ._common.saves import manager_of, numbers, save_state
 
 _PARTS = ("_modules", "_criteria", "_optimizers")
 

@@ -12,7 +12,7 @@ from ..errors import InvalidRequest, WarnOnce, warn
 from ..manager import CheckpointManager
 from ._common.nodes import node_of_rank, on_every_rank, on_one_rank, send_folder
 from ._common.ranks import gathered
-from ._common.saving import manager_of, numbers
+from ._common.saves import manager_of, numbers
 
 
 class HoldfastCallback(TrainerCallback):

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from ..._load_folders import FileLoader
 from ..._resume import Resumer
 from ..._runtime.interruption import suppress
-from ..._spool.holding import made_in
+from ..._spool.held import made_in
 from ...manager import CheckpointManager
 
 

@@ -11,7 +11,7 @@ from ..._transfer.folders.local_files import LocalFiles
 from ...errors import HoldfastError
 from ...manager import CheckpointManager
 from .ranks import gathered, rank_of_job
-from .saving import save_files, shared_save, state_of_name
+from .saves import save_files, shared_save, state_of_name
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from ..._transfer.contents import contents_of
 from ...errors import CheckpointNotFound, HoldfastError, InvalidRequest, UnreadableCheckpoint, UnsafeCheckpoint
 from ...manager import CheckpointManager
 from .._common.nodes import on_one_rank
-from .._common.saving import manager_of
+from .._common.saves import manager_of
 from .._common.urls import SCHEME, split_url
 from . import metadata as _metadata
 

@@ -20,7 +20,7 @@ from ..._arguments import values
 from ..._shared.save import SharedSave
 from ...errors import HoldfastError, InvalidRequest
 from ...manager import CheckpointManager
-from .._common.saving import manager_of, shared_save, state_of_name
+from .._common.saves import manager_of, shared_save, state_of_name
 from .._common.urls import SCHEME, split_url
 from . import metadata as _metadata
 from .source import RankFile

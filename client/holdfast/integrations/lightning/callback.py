@@ -12,7 +12,7 @@ from ..._options import Mode
 from ...errors import CheckpointNotFound, HoldfastError, InvalidRequest, WarnOnce
 from ...manager import CheckpointManager
 from .._common.ranks import require_agreement
-from .._common.saving import manager_of, numbers, save_state
+from .._common.saves import manager_of, numbers, save_state
 from .._common.urls import SCHEME
 
 _RESUMED = "@resume"

@@ -8,7 +8,7 @@ from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 
 from ...errors import CheckpointNotFound, InvalidRequest
 from ...manager import CheckpointManager
-from .._common.saving import save_state
+from .._common.saves import save_state
 from .._common.urls import SCHEME, split_url
 
 

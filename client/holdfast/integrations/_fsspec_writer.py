@@ -12,12 +12,12 @@ from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.compression import compr
 from fsspec.core import get_compression
 
-from .._filesystem.reading import RemoteFile
-from .._filesystem.writing import NewFile, Text, Wrapped
+from .._filesystem.reader import RemoteFile
+from .._filesystem.writer import NewFile, Text, Wrapped
 from .._runtime.file_attributes import FileAttributes
 from .._transfer.file_source import FileSource
 from .._transfer.upload_source import MemorySource, Source
-from ._fsspec_reading import ReadingFileSystem, described
+from ._fsspec_reader import ReadingFileSystem, described
 
 
 class _OfThread(threading.local):

@@ -12,7 +12,7 @@ from fsspec.utils import isfilelike, stringify_path
 
 from .._filesystem.made_directories import MadeDirectories
 from .._filesystem.names import stripped
-from .._filesystem.reading import Reader
+from .._filesystem.reader import Reader
 from .._filesystem.store import Entry, Store
 from .._transfer import download
 from ..errors import CheckpointNotFound
